@@ -1,0 +1,1 @@
+"""Build Mystikos enclave packages: an application directory becomes one signed ELF file."""
