@@ -23,6 +23,7 @@ struct myst_handoff
     uint64_t debug; /* 1 when SIGSTRUCT's attributes have DEBUG */
 
     /* From the host, not measured: never trusted to change what the configuration fixes. */
+    const char *host_name; /* of the package, as messages begin: "<host_name>: mystikos: " */
     int host_argc; /* without the loader's own --myst- options */
     char **host_argv;
     char **host_envp;
