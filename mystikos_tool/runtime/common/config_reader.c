@@ -25,7 +25,6 @@ enum kind
     KIND_INTEGER,     /* min..max */
     KIND_PAGE_OFFSET, /* integer > 0, multiple of a page */
     KIND_SIZE,        /* bytes, or a string with k, m or g */
-    KIND_STRING,
     KIND_STRING_OR_NULL,
     KIND_VERSION,
     KIND_ABSOLUTE_PATH,
@@ -430,10 +429,11 @@ static bool next_item(struct reader *r, char close, size_t index, int *result)
     *result = 0;
     if (accept(r, close))
         return false;
-    if (index == 0 || (accept(r, ',') && !accept(r, close)))
+    if (index == 0)
         return true;
-    if (r->at[-1] != close)
-        *result = fail(r, "expected , or %c", close);
+    if (accept(r, ','))
+        return !accept(r, close);
+    *result = fail(r, "expected , or %c", close);
     return false;
 }
 
@@ -551,11 +551,7 @@ static int read_value(struct reader *r, const struct key *key, void *record)
     case KIND_SIZE:
         return read_size(r, field);
     case KIND_STRING_OR_NULL:
-        if (accept_word(r, "null"))
-            return 0;
-        return read_string(r, field);
-    case KIND_STRING:
-        return read_string(r, field);
+        return accept_word(r, "null") ? 0 : read_string(r, field);
     case KIND_VERSION:
         return read_version(r, field);
     case KIND_ABSOLUTE_PATH:
