@@ -1,0 +1,359 @@
+"""ELF images: what a loader needs to know of one, and appending sections to one.
+
+Reading is pyelftools'; appending follows docs/formats.md, section 2, to the byte.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.pages import PAGE, align_up, page_up
+
+PF_X, PF_W, PF_R = 1, 2, 4
+
+R_X86_64_64 = 1
+R_X86_64_COPY = 5
+R_X86_64_GLOB_DAT = 6
+R_X86_64_JUMP_SLOT = 7
+R_X86_64_RELATIVE = 8
+R_X86_64_DTPMOD64 = 16
+R_X86_64_TPOFF64 = 18
+
+_EHDR_SHOFF = 0x28
+_EHDR_SHNUM = 0x3C
+_SHDR = struct.Struct("<IIQQQQIIQQ")
+_SHDR_OFFSET = 0x18
+_SHDR_SIZE = 0x20
+_RELA = struct.Struct("<QQq")
+_SHT_PROGBITS = 1
+_NAME_UNIT = 64
+_MAX_SHNUM = 0xFF00
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A program header: addresses and sizes in bytes, ``flags`` of PF_R, PF_W, PF_X."""
+
+    address: int
+    offset: int
+    file_size: int
+    memory_size: int
+    flags: int
+    align: int
+
+    @property
+    def end(self) -> int:
+        """The address behind the last byte."""
+        return self.address + self.memory_size
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section header: address, file offset, size and alignment in bytes."""
+
+    name: str
+    index: int
+    address: int
+    offset: int
+    size: int
+    align: int
+    entry_size: int
+    nobits: bool
+
+
+@dataclass(frozen=True)
+class Image:
+    """An x86-64 ELF file in memory; ``where`` names it in messages."""
+
+    where: str
+    data: bytes
+    type: str
+    entry: int
+    section_headers_offset: int
+    section_names_index: int
+    loads: tuple[Segment, ...]
+    tls: Segment | None
+    section_list: tuple[Section, ...]
+    dynamic_tags: tuple[str, ...]
+
+    @cached_property
+    def sections(self) -> Mapping[str, Section]:
+        """The sections by name."""
+        return {section.name: section for section in self.section_list}
+
+    def section(self, name: str) -> Section:
+        """Return the section called ``name``; raise UserError where there is none."""
+        if name not in self.sections:
+            raise UserError(self.where, f"has no section {name}", "take the file from a Mystikos runtime")
+        return self.sections[name]
+
+    def section_bytes(self, name: str) -> bytes:
+        """Return the content of a section."""
+        section = self.section(name)
+        return b"" if section.nobits else self.data[section.offset : section.offset + section.size]
+
+    @cached_property
+    def dynamic_symbols(self) -> tuple[tuple[str, int], ...]:
+        """Name and value of every entry of ``.dynsym``, in order of their index."""
+        if ".dynsym" not in self.sections:
+            return ()
+        with _malformed(self.where):
+            table = ELFFile(io.BytesIO(self.data)).get_section(self.sections[".dynsym"].index)
+            if not isinstance(table, SymbolTableSection):
+                raise UserError(self.where, ".dynsym is no symbol table", "replace the file")
+            return tuple((symbol.name, symbol["st_value"]) for symbol in table.iter_symbols())
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, whole pages: the end of the last PT_LOAD, the first starting at 0."""
+        return page_up(max(segment.end for segment in self.loads))
+
+    @property
+    def tls_size(self) -> int:
+        """Bytes of a thread's local data, whole pages (docs/formats.md, section 4)."""
+        size = 0
+        data, zeros = self.sections.get(".tdata"), self.sections.get(".tbss")
+        if data and data.size:
+            size += align_up(data.size, self.tdata_align)
+        if zeros and zeros.size:
+            size += align_up(zeros.size, zeros.align)
+        return page_up(size)
+
+    @property
+    def tdata_align(self) -> int:
+        """Alignment of ``.tdata``: that of PT_TLS, which can be larger than the section's."""
+        section = self.section(".tdata")
+        return self.tls.align if self.tls and self.tls.address == section.address else section.align
+
+
+def parse(data: bytes, where: str) -> Image:
+    """Read an x86-64 ELF image from its bytes.
+
+    Raises UserError for anything that is not a well-formed 64-bit little-endian x86-64 ELF
+    file whose section and program headers lie within the file.
+    """
+    if data[:4] != b"\x7fELF":
+        raise UserError(where, "is not an ELF file", "give an x86-64 ELF file")
+    with _malformed(where):
+        file = ELFFile(io.BytesIO(data))
+        if not (file.elfclass == 64 and file.little_endian and file["e_machine"] == "EM_X86_64"):
+            raise UserError(
+                where, f"is an ELF file for {file.get_machine_arch()}, not 64-bit x86-64", "give one built for x86-64"
+            )
+        image = _describe(file, data, where)
+    _check_bounds(image)
+    return image
+
+
+@contextmanager
+def _malformed(where: str) -> Iterator[None]:
+    """Turn pyelftools' complaints about a damaged file into a UserError."""
+    try:
+        yield
+    except (ELFError, ConstructError, AssertionError, ValueError, IndexError, KeyError, TypeError, AttributeError,
+            OverflowError, UnicodeDecodeError, struct.error) as error:
+        raise UserError(where, "is a damaged ELF file", "build or install it again") from error
+
+
+def _describe(file: ELFFile, data: bytes, where: str) -> Image:
+    segments = [(header["p_type"], _segment(header)) for header in (s.header for s in file.iter_segments())]
+    sections = tuple(
+        Section(
+            section.name, index, section["sh_addr"], section["sh_offset"], section["sh_size"],
+            section["sh_addralign"], section["sh_entsize"], section["sh_type"] == "SHT_NOBITS",
+        )
+        for index, section in enumerate(file.iter_sections())
+    )
+    dynamic = file.get_section_by_name(".dynamic")
+    tags = tuple(str(tag.entry.d_tag) for tag in dynamic.iter_tags()) if dynamic else ()
+    return Image(
+        where=where,
+        data=data,
+        type=file["e_type"],
+        entry=file["e_entry"],
+        section_headers_offset=file["e_shoff"],
+        section_names_index=file["e_shstrndx"],
+        loads=tuple(sorted((s for kind, s in segments if kind == "PT_LOAD"), key=lambda s: s.address)),
+        tls=next((s for kind, s in segments if kind == "PT_TLS"), None),
+        section_list=sections,
+        dynamic_tags=tags,
+    )
+
+
+def _segment(header: Mapping[str, int]) -> Segment:
+    return Segment(
+        header["p_vaddr"], header["p_offset"], header["p_filesz"], header["p_memsz"], header["p_flags"],
+        header["p_align"],
+    )
+
+
+def _check_bounds(image: Image) -> None:
+    size = len(image.data)
+    for section in image.section_list[1:]:
+        if not section.nobits and section.offset + section.size > size:
+            raise UserError(
+                f"{image.where}, section {section.name}", "lies beyond the end of the file",
+                "the file is truncated: build or install it again",
+            )
+    for number, segment in enumerate(image.loads):
+        if segment.offset + segment.file_size > size or segment.file_size > segment.memory_size:
+            raise UserError(
+                f"{image.where}, PT_LOAD {number}", "lies beyond the end of the file",
+                "the file is truncated: build or install it again",
+            )
+
+
+def check_loadable(image: Image) -> None:
+    """Raise UserError unless the image can be laid out: PT_LOADs from address 0, none sharing a page.
+
+    The rules are those of the reference's loaders (docs/formats.md, sections 4 and 5).
+    """
+    remedy = "link it as a shared object or static PIE with pages of 4096 bytes"
+    if not image.loads or image.loads[0].address != 0:
+        raise UserError(image.where, "its first PT_LOAD does not start at address 0", remedy)
+    if image.size > 1 << 36:
+        raise UserError(image.where, "its PT_LOADs span more than 64 GiB", remedy)
+    for segment, following in zip(image.loads, image.loads[1:], strict=False):
+        if segment.end > following.address // PAGE * PAGE:
+            raise UserError(image.where, f"its PT_LOADs overlap in the page at {following.address:#x}", remedy)
+    data = image.sections.get(".tdata")
+    if image.tls and ((data.size if data else 0) != image.tls.file_size):
+        raise UserError(image.where, "PT_TLS and .tdata differ in size", remedy)
+
+
+def loaded(image: Image) -> bytearray:
+    """Return the image as it lies in memory: ``image.size`` bytes, gaps and .bss zero."""
+    memory = bytearray(image.size)
+    for segment in image.loads:
+        memory[segment.address : segment.address + segment.file_size] = image.data[
+            segment.offset : segment.offset + segment.file_size
+        ]
+    return memory
+
+
+def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int]) -> bytes:
+    """Return the relocation region: the named sections' entries, zero-padded to whole pages.
+
+    The addend of an R_X86_64_TPOFF64 becomes its symbol's value, so that nobody has to look up
+    symbols in the enclave. Nothing where the first section is absent or empty. Raises UserError
+    for a relocation type that is not in ``accepted``.
+    """
+    if not image.sections.get(sections[0]) or not image.section_bytes(sections[0]):
+        return b""
+    entries = bytearray()
+    for name in sections:
+        if name in image.sections:
+            entries += _relocation_entries(image, name, accepted)
+    return bytes(entries).ljust(page_up(len(entries)), b"\0")
+
+
+def _relocation_entries(image: Image, name: str, accepted: frozenset[int]) -> bytearray:
+    where = f"{image.where}, section {name}"
+    entries = bytearray(image.section_bytes(name))
+    if len(entries) % _RELA.size or image.section(name).entry_size != _RELA.size:
+        raise UserError(where, "is not a table of RELA entries", "build or install the file again")
+    for number, (offset, info, _) in enumerate(_RELA.iter_unpack(bytes(entries))):
+        kind, symbol = info & 0xFFFFFFFF, info >> 32
+        if kind not in accepted:
+            raise UserError(
+                where, f"relocation {number} has type {kind}, which an enclave cannot apply",
+                "compile the image as position-independent code (-fPIE) with hidden symbols",
+            )
+        if kind == R_X86_64_TPOFF64:
+            if symbol >= len(image.dynamic_symbols):
+                raise UserError(where, f"relocation {number} names symbol {symbol}, which is not there",
+                                "build or install the file again")
+            value = image.dynamic_symbols[symbol][1]
+            _RELA.pack_into(entries, number * _RELA.size, offset, info, value)
+    return entries
+
+
+def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[bytes | int]:
+    """Plan the file that has sections appended to ``image``, without touching their bodies.
+
+    ``added`` gives each section's name and the size of its body in bytes. The file is the
+    concatenation of the returned pieces, where an int stands for the body with that index.
+    Raises UserError for a name that is there already and for a file without ``.shstrtab`` or
+    whose section headers are not at its end.
+    """
+    _check_appendable(image, [name for name, _ in added])
+    names = image.section_list[image.section_names_index]
+    headers = _SectionHeaders(image)
+    inserted_names = bytearray()
+    name_offsets = []
+    for name, size in added:
+        field = name.encode() + b"\0"
+        body_offset = headers.offsets[names.index]
+        headers.insert(body_offset, size)
+        name_offsets.append(names.size + len(inserted_names))
+        inserted_names += field.ljust(align_up(len(field), _NAME_UNIT), b"\0")
+        headers.insert(
+            headers.offsets[names.index] + name_offsets[-1], names.size + len(inserted_names) - name_offsets[-1]
+        )
+        headers.offsets.append(body_offset)
+    data = headers.patched(names.index, names.size + len(inserted_names))
+    new_headers = b"".join(
+        _SHDR.pack(name_offset, _SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
+        for name_offset, offset, (_, size) in zip(
+            name_offsets, headers.offsets[len(image.section_list) :], added, strict=True
+        )
+    )
+    start, end = names.offset, names.offset + names.size
+    return [data[:start], *range(len(added)), data[start:end] + inserted_names + data[end:] + new_headers]
+
+
+def _check_appendable(image: Image, added: Sequence[str]) -> None:
+    if not 0 < image.section_names_index < len(image.section_list):
+        raise UserError(image.where, "has no .shstrtab", "link it without stripping its section headers")
+    end = image.section_headers_offset + len(image.section_list) * _SHDR.size
+    if end != len(image.data):
+        raise UserError(image.where, "its section headers are not at its end", "take the file as the linker made it")
+    if len(image.section_list) + len(added) >= _MAX_SHNUM:
+        raise UserError(image.where, "has too many sections", "strip it")
+    present = [name for name in added if name in image.sections]
+    if present:
+        raise UserError(
+            image.where, f"has a section {present[0]} already", "give the file as the runtime has it, not a package"
+        )
+
+
+class _SectionHeaders:
+    """The file offsets in an ELF file's headers, kept right while bytes are inserted.
+
+    A section without content moves as well when something is inserted where it lies.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self.table = image.section_headers_offset
+        self.offsets = [section.offset for section in image.section_list]
+
+    def insert(self, offset: int, size: int) -> None:
+        if size == 0:
+            return
+        self.offsets = [value + size if value >= offset else value for value in self.offsets]
+        if self.table >= offset:
+            self.table += size
+
+    def patched(self, names_index: int, names_size: int) -> bytes:
+        """Return the original file with the offsets, the count and .shstrtab's size set anew."""
+        data = bytearray(self._image.data)
+        table = self._image.section_headers_offset
+        for section in self._image.section_list:
+            offset_field = table + section.index * _SHDR.size + _SHDR_OFFSET
+            struct.pack_into("<Q", data, offset_field, self.offsets[section.index])
+        struct.pack_into("<Q", data, table + names_index * _SHDR.size + _SHDR_SIZE, names_size)
+        struct.pack_into("<Q", data, _EHDR_SHOFF, self.table)
+        struct.pack_into("<H", data, _EHDR_SHNUM, len(self.offsets))
+        return bytes(data)

@@ -1,0 +1,182 @@
+"""The enclave image: ``mystenc.so`` with the configuration in it and its record set (docs/formats.md, section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mystikos_tool import elf
+from mystikos_tool.errors import UserError
+from mystikos_tool.oeinfo import (
+    ENCLAVE_TYPE_SGX,
+    END_MARKER,
+    FLAG_CAPTURE_PF_GP,
+    FLAG_ZERO_BASE,
+    OEINFO,
+)
+from mystikos_tool.pages import PAGE
+from mystikos_tool.sigstruct import ATTRIBUTE_DEBUG, ATTRIBUTE_MODE64BIT, SIGSTRUCT_SIZE
+
+CONFIG_SECTION = ".mystconfig"
+DEFAULT_START_ADDRESS = 0x100000000
+
+_OEINFO_SECTION = ".oeinfo"
+_REMEDY = "take mystenc.so from a Mystikos runtime"
+_RELOCATIONS = frozenset(
+    {elf.R_X86_64_RELATIVE, elf.R_X86_64_TPOFF64, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_64, elf.R_X86_64_JUMP_SLOT}
+)
+
+
+class Settings(Protocol):
+    """What of the configuration goes into the image."""
+
+    @property
+    def data(self) -> bytes:
+        """The configuration's bytes."""
+
+    @property
+    def debug(self) -> bool:
+        """The DEBUG attribute."""
+
+    @property
+    def product_id(self) -> int:
+        """ISVPRODID."""
+
+    @property
+    def security_version(self) -> int:
+        """ISVSVN."""
+
+    @property
+    def create_zero_base_enclave(self) -> bool | None:
+        """Whether the enclave range starts at address 0; None leaves it to the runtime."""
+
+    @property
+    def enclave_start_address(self) -> int | None:
+        """Where the image starts in a zero-base enclave; None for the default."""
+
+
+@dataclass(frozen=True)
+class EnclaveImage:
+    """The image to be measured and signed: as a file, with its record and its relocation region."""
+
+    image: elf.Image
+    record: bytes
+    relocations: bytes
+
+    @property
+    def capture_pf_gp(self) -> bool:
+        """Whether #PF and #GP are reported to the enclave (MISCSELECT.EXINFO)."""
+        return bool(OEINFO.get_int(self.record, "flags") & FLAG_CAPTURE_PF_GP)
+
+    def file(self, sigstruct: bytes = bytes(SIGSTRUCT_SIZE)) -> bytes:
+        """Return the image's file with ``sigstruct`` in its record."""
+        section = self.image.section(_OEINFO_SECTION)
+        record = OEINFO.patch(self.record, {"sigstruct": sigstruct})
+        return self.image.data[: section.offset] + record + self.image.data[section.offset + OEINFO.size :]
+
+
+def prepare(data: bytes, where: str, settings: Settings) -> EnclaveImage:
+    """Put the configuration into an enclave image and set its record, but for the signature.
+
+    Raises UserError for an image that the reference would refuse.
+    """
+    original = elf.parse(data, where)
+    _check(original)
+    pieces = elf.with_sections(original, [(CONFIG_SECTION, len(settings.data))])
+    file = b"".join(settings.data if isinstance(piece, int) else piece for piece in pieces)
+    image = elf.parse(file, where)
+    return EnclaveImage(
+        image=image,
+        record=_set(image.section_bytes(_OEINFO_SECTION), settings),
+        relocations=elf.relocations(image, (".rela.dyn", ".rela.plt"), _RELOCATIONS),
+    )
+
+
+def _check(image: elf.Image) -> None:
+    elf.check_loadable(image)
+    if image.type != "ET_DYN":
+        raise UserError(image.where, "is no shared object or PIE", _REMEDY)
+    for tag in ("DT_RPATH", "DT_RUNPATH"):
+        if tag in image.dynamic_tags:
+            raise UserError(image.where, f"has {tag}, which the signer refuses", "link it without -rpath")
+    if image.dynamic_tags.count("DT_NEEDED") > 1:
+        raise UserError(image.where, "needs more than one shared library", "link it statically")
+    record = image.section_bytes(_OEINFO_SECTION)
+    where = f"{image.where}, section {_OEINFO_SECTION}"
+    if len(record) < OEINFO.size:
+        raise UserError(where, f"has {len(record)} bytes, not {OEINFO.size}", _REMEDY)
+    fields = OEINFO.unpack(record[: OEINFO.size])
+    expected = {"size": OEINFO.size, "enclave_type": ENCLAVE_TYPE_SGX, "end_marker": END_MARKER}
+    if any(fields[name] != value for name, value in expected.items()):
+        raise UserError(where, "holds no record of an SGX enclave", _REMEDY)
+
+
+def _set(section: bytes, settings: Settings) -> bytes:
+    record = section[: OEINFO.size]
+    flags = OEINFO.get_int(record, "flags") & FLAG_ZERO_BASE
+    if settings.create_zero_base_enclave is not None:
+        flags = FLAG_ZERO_BASE if settings.create_zero_base_enclave else 0
+    values: dict[str, int | bytes] = {
+        "product_id": settings.product_id,
+        "security_version": settings.security_version,
+        "attributes": ATTRIBUTE_MODE64BIT | (ATTRIBUTE_DEBUG if settings.debug else 0),
+        "family_id": bytes(16),
+        "extended_product_id": bytes(16),
+        "flags": flags | FLAG_CAPTURE_PF_GP,
+        "sigstruct": bytes(SIGSTRUCT_SIZE),
+    }
+    if flags & FLAG_ZERO_BASE:
+        address = settings.enclave_start_address
+        values["start_address"] = DEFAULT_START_ADDRESS if address is None else address
+    return OEINFO.patch(record, values)
+
+
+def patch_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int) -> bytearray:
+    """Return the image as it is added to the enclave: laid out, its record and symbols filled in.
+
+    The file's own record keeps its image fields; only the one in memory gets them.
+    """
+    image = enclave.image
+    memory = elf.loaded(image)
+    section = image.section(_OEINFO_SECTION)
+    fields = {
+        "oeinfo_rva": section.address,
+        "oeinfo_size": OEINFO.size,
+        "reloc_rva": image.size,
+        "reloc_size": len(enclave.relocations),
+        "heap_rva": heap_rva,
+        "enclave_size": enclave_size,
+    }
+    memory[section.address : section.address + OEINFO.size] = OEINFO.patch(enclave.record, fields)
+    for name, value in _patched_symbols(enclave).items():
+        address = _symbol(image, name)
+        if address is not None:
+            memory[address : address + 8] = value.to_bytes(8, "little")
+    return memory
+
+
+def _patched_symbols(enclave: EnclaveImage) -> dict[str, int]:
+    image = enclave.image
+    rva = _symbol(image, "_enclave_rva")
+    if rva is None:
+        raise UserError(image.where, "does not export the symbol _enclave_rva", _REMEDY)
+    values = {
+        "_enclave_rva": rva,
+        "_reloc_rva": image.size,
+        "_reloc_size": len(enclave.relocations),
+        "_td_from_tcs_offset": image.tls_size + 4 * PAGE,
+    }
+    data, zeros = image.sections.get(".tdata"), image.sections.get(".tbss")
+    if data and data.size:
+        values |= {"_tdata_rva": data.address, "_tdata_size": data.size, "_tdata_align": image.tdata_align}
+    if zeros and zeros.size:
+        values |= {"_tbss_size": zeros.size, "_tbss_align": zeros.align}
+    return values
+
+
+def _symbol(image: elf.Image, name: str) -> int | None:
+    """Return a dynamic symbol's value; raise UserError when it has no 8 bytes in the image."""
+    value = next((value for symbol, value in image.dynamic_symbols if symbol == name), None)
+    if value is not None and value + 8 > image.size:
+        raise UserError(image.where, f"its symbol {name} lies outside of its segments", _REMEDY)
+    return value

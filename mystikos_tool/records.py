@@ -1,0 +1,65 @@
+"""Fixed-size binary records described by a table of fields."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field: its name, its offset in bytes and its little-endian ``struct`` format."""
+
+    name: str
+    offset: int
+    format: str
+
+
+class Record:
+    """Packs and unpacks a record of ``size`` bytes; bytes that no field covers are zero."""
+
+    def __init__(self, size: int, fields: tuple[Field, ...]) -> None:
+        self.size = size
+        self.fields = {field.name: field for field in fields}
+
+    def pack(self, values: Mapping[str, int | bytes]) -> bytes:
+        """Return the record's bytes; a field without a value is zero."""
+        return self.patch(bytes(self.size), values)
+
+    def patch(self, record: bytes, values: Mapping[str, int | bytes]) -> bytes:
+        """Return ``record`` with the named fields replaced."""
+        data = bytearray(record)
+        for name, value in values.items():
+            field = self.fields[name]
+            struct.pack_into("<" + field.format, data, field.offset, value)
+        return bytes(data)
+
+    def unpack(self, record: bytes) -> dict[str, int | bytes]:
+        """Return every field's value: an int, or bytes for a ``Ns`` format."""
+        return {
+            field.name: struct.unpack_from("<" + field.format, record, field.offset)[0]
+            for field in self.fields.values()
+        }
+
+    def get_int(self, record: bytes, name: str) -> int:
+        """Return the value of an integer field."""
+        field = self.fields[name]
+        value = struct.unpack_from("<" + field.format, record, field.offset)[0]
+        assert isinstance(value, int)
+        return value
+
+    def get_bytes(self, record: bytes, name: str) -> bytes:
+        """Return the value of a bytes field."""
+        field = self.fields[name]
+        value = struct.unpack_from("<" + field.format, record, field.offset)[0]
+        assert isinstance(value, bytes)
+        return value
+
+    def reserved(self, record: bytes) -> bytes:
+        """Return the bytes that no field covers, in order."""
+        covered = bytearray(self.size)
+        for field in self.fields.values():
+            size = struct.calcsize("<" + field.format)
+            covered[field.offset : field.offset + size] = b"\1" * size
+        return bytes(byte for byte, used in zip(record, covered, strict=True) if not used)
