@@ -1,0 +1,113 @@
+"""Read the user's files whole and write targets so that no half-written one is ever seen."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from mystikos_tool.errors import UserError
+
+_OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def read_input(path: Path, what: str, limit: int = 1 << 20) -> bytes:
+    """The content of a small file; ``what`` names its role in messages, ``limit`` is in bytes.
+
+    Raises UserError when it is missing, a directory, unreadable or larger than ``limit``.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        raise UserError(str(path), f"there is no such {what}", "give an existing file") from None
+    except IsADirectoryError:
+        raise UserError(str(path), f"is a directory, not a {what}", "give a file") from None
+    except PermissionError:
+        raise UserError(
+            str(path), f"may not be read as {what}", f"allow it, as in: chmod u+r {path}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(str(path), f"cannot be read as {what}: {_reason(error)}", "give a file") from None
+    if len(data) > limit:
+        raise UserError(
+            str(path), f"is larger than {limit:,} bytes, too large for a {what}", "give another file"
+        )
+    return data
+
+
+@contextmanager
+def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """Yield a binary file, readable and writable, that takes the place of ``target`` at the end.
+
+    It is written beside ``target`` and renamed; when the body raises, it is removed and an
+    earlier target stays as it was. The result has exactly the permissions ``mode``, whatever the
+    umask. A symbolic link keeps its place: the file that it points to is replaced.
+
+    Raises UserError when the directory is missing or may not be written, when ``target`` is
+    something other than a regular file, or when the disk is full.
+    """
+    final = Path(os.path.realpath(target))
+    _check_replaceable(final, target)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".mystikos-", dir=final.parent)
+    except OSError as error:
+        raise UserError(str(target), f"cannot be written: {_reason(error)}", _remedy(error, final)) from None
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+        temporary.replace(final)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in _OUT_OF_SPACE:
+            raise UserError(str(target), f"cannot be written: {_reason(error)}", "free some space") from None
+        raise
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write(target: Path, data: bytes, mode: int = 0o644) -> None:
+    """Make ``target`` a file of this content; see `writing`."""
+    with writing(target, mode) as file:
+        file.write(data)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and its parents where they are missing; UserError when that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            str(path), f"cannot be made a directory: {_reason(error)}", "choose another place for the output"
+        ) from None
+
+
+def _check_replaceable(final: Path, target: Path) -> None:
+    try:
+        mode = final.stat().st_mode
+    except OSError:
+        return  # absent, or not to be reached: then making the temporary file says why
+    if stat.S_ISDIR(mode):
+        raise UserError(str(target), "is a directory", "give the name of a file to write")
+    if not stat.S_ISREG(mode):
+        raise UserError(str(target), "is not a regular file", "give the name of a file to write")
+
+
+def _reason(error: OSError | ValueError) -> str:
+    text = error.strerror if isinstance(error, OSError) else None
+    return (text or str(error)).lower()
+
+
+def _remedy(error: OSError, final: Path) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"make the directory first: mkdir -p {final.parent}"
+    return "choose another place for the output"

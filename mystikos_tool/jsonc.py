@@ -1,0 +1,315 @@
+"""Read JSON with ``//`` comments, keeping where in the file each key and value stands.
+
+The dialect (docs/formats.md, section 3) is RFC 8259 with two additions: ``//`` starts a comment
+up to the end of the line wherever white space may stand, and a comma may follow the last member.
+
+Reading also notes what is well-formed here but not to the reader of an installed Mystikos, which
+carries the same bytes: it skips comments only in some places, and only a limited number in a row.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import re
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from mystikos_tool.errors import UserError
+
+MAX_DEPTH = 32
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_COMMENT = re.compile(r"//[^\n\r]*")
+_GAP = re.compile(r"(?:[ \t\n\r]|//[^\n\r]*)*")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_STRING_BODY = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})*')
+_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|.)")
+_WORD = re.compile(r"[A-Za-z_]+|.", re.DOTALL)
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_LITERALS = {"true": True, "false": False, "null": None}
+_MAX_DIGITS = 20  # more than any 64-bit integer has
+
+# How many comments in a row the installed reader skips, by the place they stand in.
+_COMMENTS_SKIPPED = {"top": 1, "colon": 1, "value": 1, "after member": 0, "element": 2, "after element": 1}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A key of an object and its value; ``start`` is the offset of the key's opening quote."""
+
+    key: str
+    start: int
+    node: Node
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value and the offset of its first character.
+
+    An array is a list of nodes, an object a tuple of members in the order of the file, with
+    repeated keys kept; the rest are ``None``, ``bool``, ``int``, ``float`` and ``str``.
+    """
+
+    start: int
+    value: bool | int | float | str | list[Node] | tuple[Member, ...] | None
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something at ``start`` that is accepted here but is better changed."""
+
+    start: int
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file's value, with the means to say where in the file something stands."""
+
+    name: str
+    text: str
+    root: Node
+    notes: tuple[Note, ...]
+    _lines: list[int] = field(repr=False)
+
+    def place(self, offset: int) -> str:
+        """``name:line:column`` of a character offset, both counted from 1."""
+        return _place(self.name, self._lines, offset)
+
+    def line(self, offset: int) -> int:
+        """The line of a character offset, counted from 1."""
+        return bisect.bisect_right(self._lines, offset)
+
+
+def read(data: bytes, name: str) -> Document:
+    """Read one JSON value; ``name`` is what messages call the file.
+
+    Raises UserError with line and column when ``data`` is not UTF-8 or not JSON of this dialect,
+    and for strings that no C string can hold (U+0000) or UTF-8 cannot (half a surrogate pair).
+    """
+    text = _decode(data, name)
+    reader = _Reader(text, name)
+    root = reader.document()
+    return Document(name, text, root, tuple(reader.notes), reader.lines)
+
+
+def _decode(data: bytes, name: str) -> str:
+    if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{name}:1:1", "begins with a byte order mark", "save it as UTF-8 without one")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8")
+        raise UserError(
+            _place(name, _line_starts(before), len(before)),
+            f"the byte 0x{data[error.start]:02x} is not UTF-8",
+            "save the file as UTF-8",
+        ) from None
+
+
+def _line_starts(text: str) -> list[int]:
+    return [0, *(match.end() for match in _LINE_END.finditer(text))]
+
+
+def _place(name: str, lines: list[int], offset: int) -> str:
+    line = bisect.bisect_right(lines, offset)
+    return f"{name}:{line}:{offset - lines[line - 1] + 1}"
+
+
+class _Reader:
+    """Recursive descent over the text; ``at`` is the offset of the next character."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self.text = text
+        self.name = name
+        self.lines = _line_starts(text)
+        self.at = 0
+        self.notes: list[Note] = []
+
+    def document(self) -> Node:
+        self.gap("top")
+        if self.at == len(self.text):
+            problem = "the file has only comments" if self.text.strip() else "the file is empty"
+            self.fail(self.at, problem, 'write an object, as in { "ApplicationPath": "/bin/app" }')
+        root = self.value(0)
+        self.at = _end(_GAP, self.text, self.at)
+        if self.at < len(self.text):
+            self.fail(
+                self.at, f"{self.found()} after the end of the object", "remove what follows the object"
+            )
+        return root
+
+    def value(self, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            self.fail(self.at, f"nested deeper than {MAX_DEPTH} levels", "remove levels")
+        start = self.at
+        first = self.text[start : start + 1]
+        if first == "{":
+            return Node(start, self.object(depth))
+        if first == "[":
+            return Node(start, self.array(depth))
+        if first == '"':
+            return Node(start, self.string())
+        if number := _NUMBER.match(self.text, start):
+            return Node(start, self.number(number))
+        word = _WORD.match(self.text, start)
+        if word and word.group() in _LITERALS:
+            self.at = word.end()
+            return Node(start, _LITERALS[word.group()])
+        return self.expected("a value", "write a string, a number, true, false, null, a list or an object")
+
+    def object(self, depth: int) -> tuple[Member, ...]:
+        members: list[Member] = []
+        self.at += 1
+        while True:
+            comma = self.at - 1
+            self.gap("member")
+            if self.take("}"):
+                self.trailing_comma(comma)
+                return tuple(members)
+            members.append(self.member(depth))
+            self.gap("after member")
+            if self.take("}"):
+                return tuple(members)
+            if not self.take(","):
+                self.expected("a comma or }", "separate members by commas and end the object with }")
+
+    def member(self, depth: int) -> Member:
+        start = self.at
+        if self.text[start : start + 1] != '"':
+            self.expected("a key in double quotes", 'write members as "Key": value')
+        key = self.string()
+        self.gap("colon")
+        if not self.take(":"):
+            self.expected("a colon after the key", 'write members as "Key": value')
+        self.gap("value")
+        return Member(key, start, self.value(depth + 1))
+
+    def array(self, depth: int) -> list[Node]:
+        nodes: list[Node] = []
+        self.at += 1
+        while True:
+            comma = self.at - 1
+            self.gap("element")
+            if self.take("]"):
+                self.trailing_comma(comma)
+                return nodes
+            nodes.append(self.value(depth + 1))
+            self.gap("after element")
+            if self.take("]"):
+                return nodes
+            if not self.take(","):
+                self.expected("a comma or ]", "separate elements by commas and end the list with ]")
+
+    def number(self, match: re.Match[str]) -> int | float:
+        lexeme = match.group()
+        follows = self.text[match.end() : match.end() + 1]
+        if follows.isalnum() or follows in {".", "+", "-", "_"}:
+            self.fail(match.start(), "this is not a JSON number", "write a plain decimal number")
+        if len(lexeme) > _MAX_DIGITS:
+            self.fail(match.start(), f"a number of {len(lexeme)} characters", "write a smaller number")
+        self.at = match.end()
+        return float(lexeme) if match.group(1) or match.group(2) else int(lexeme)
+
+    def string(self) -> str:
+        start = self.at
+        end = _end(_STRING_BODY, self.text, start)
+        if self.text[end : end + 1] != '"':
+            self.string_fault(start, end)
+        self.at = end + 1
+        lexeme = self.text[start : self.at]
+        if "\\" not in lexeme:
+            return lexeme[1:-1]
+        value: str = json.loads(lexeme)
+        if "\0" in value:
+            self.fail(start, "a string with a NUL in it (\\u0000)", "remove the NUL")
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            self.fail(start, "a string with half of a surrogate pair in it", "write the character itself")
+        for escape in _ESCAPE.finditer(lexeme):
+            # The installed reader stores \u0080 to \u00ff as one byte and refuses those above.
+            if escape.group(1) and int(escape.group(1), 16) > 0x7F:
+                self.note(
+                    start + escape.start(),
+                    f"an installed Mystikos misreads the escape {escape.group()}",
+                    "write the character itself",
+                )
+        return value
+
+    def string_fault(self, start: int, end: int) -> NoReturn:
+        fault = self.text[end : end + 1]
+        if fault == "\\":
+            self.fail(end, f"{self.text[end : end + 2]} is no escape sequence", "write \\\\ for a backslash")
+        if fault in {"", "\n", "\r"}:
+            self.fail(start, "the string does not end on its line", 'close it with a "')
+        escape = json.dumps(fault)[1:-1]
+        self.fail(end, f"control character U+{ord(fault):04X} in a string", f"write {escape} for it")
+
+    def take(self, char: str) -> bool:
+        if self.text[self.at : self.at + 1] != char:
+            return False
+        self.at += 1
+        return True
+
+    def gap(self, place: str) -> None:
+        """Go past white space and comments; note comments that an installed Mystikos trips over."""
+        start, self.at = self.at, _end(_GAP, self.text, self.at)
+        gap = self.text[start : self.at]
+        if "//" not in gap:
+            return
+        if place == "member":
+            fault = _misread(gap)
+            problem = "an installed Mystikos takes a part of this comment for content"
+            remedy = 'remove the " and } from it'
+        else:
+            skipped = _COMMENTS_SKIPPED[place]
+            if self.text[self.at : self.at + 1] == "]":
+                skipped = min(skipped, 1)
+            comments = list(_COMMENT.finditer(gap))
+            fault = comments[skipped].start() if len(comments) > skipped else None
+            problem = "an installed Mystikos cannot read a comment here"
+            remedy = "move it to the line before a key"
+        if fault is not None:
+            self.note(start + fault, problem, remedy)
+
+    def trailing_comma(self, offset: int) -> None:
+        """Note a comma at ``offset``, where the opening bracket stands if nothing came before."""
+        if self.text[offset] == ",":
+            self.note(offset, "a comma after the last member", "remove it")
+
+    def note(self, start: int, problem: str, remedy: str) -> None:
+        self.notes.append(Note(start, problem, remedy))
+
+    def found(self) -> str:
+        word = _WORD.match(self.text, self.at)
+        return f"found {json.dumps(word.group()[:40], ensure_ascii=False)}" if word else "the file ends"
+
+    def expected(self, what: str, remedy: str) -> NoReturn:
+        self.fail(self.at, f"expected {what}, {self.found()}", remedy)
+
+    def fail(self, offset: int, problem: str, remedy: str) -> NoReturn:
+        raise UserError(_place(self.name, self.lines, offset), problem, remedy)
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    match = pattern.match(text, at)
+    return match.end() if match else at
+
+
+def _misread(gap: str) -> int | None:
+    """Offset of the first character of ``gap`` that an installed Mystikos takes for a key or a brace.
+
+    Before a key it skips one comment at a time and after each drops one character, whatever it
+    is, unless that is a quote or a closing brace: of two comments in a row it reads into the second.
+    """
+    at = 0
+    while True:
+        at = _end(_SPACE, gap, at)
+        at = _end(_COMMENT, gap, at)
+        at = _end(_SPACE, gap, at)
+        if at >= len(gap):
+            return None
+        if gap[at] in '"}':
+            return at
+        at += 1

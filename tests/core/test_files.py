@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.files import make_directory, read_input, writing, write
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def test_a_written_file_has_the_content_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    with writing(tmp_path / "target") as file:
+        file.write(b"content")
+    assert (tmp_path / "target").read_bytes() == b"content"
+    assert names(tmp_path) == {"target"}
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_the_mode_is_the_one_asked_for_whatever_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "target", b"", mode)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == mode
+
+
+def test_nothing_is_seen_of_the_target_before_the_end(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"earlier")
+    with writing(tmp_path / "target") as file:
+        file.write(b"new")
+        file.flush()
+        assert (tmp_path / "target").read_bytes() == b"earlier"
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
+def test_what_was_written_can_be_read_back_before_the_end(tmp_path: Path) -> None:
+    with writing(tmp_path / "target") as file:
+        file.write(b"new")
+        file.seek(0)
+        assert file.read() == b"new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, UserError("a", "b", "c")])
+def test_a_failure_leaves_the_earlier_target_and_nothing_else(
+    tmp_path: Path, error: type[BaseException] | BaseException
+) -> None:
+    (tmp_path / "target").write_bytes(b"earlier")
+    with pytest.raises(BaseException) as raised, writing(tmp_path / "target") as file:
+        file.write(b"half")
+        raise error
+    assert raised.type is (error if isinstance(error, type) else type(error))
+    assert (tmp_path / "target").read_bytes() == b"earlier"
+    assert names(tmp_path) == {"target"}
+
+
+def test_a_failure_with_no_earlier_target_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), writing(tmp_path / "target"):
+        raise ZeroDivisionError
+    assert names(tmp_path) == set()
+
+
+def test_a_link_keeps_its_place_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "behind").write_bytes(b"earlier")
+    (tmp_path / "link").symlink_to("behind")
+    write(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "behind").read_bytes() == b"new"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_told_with_the_target_s_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told, writing(tmp_path / "target") as file:
+        with open("/dev/full", "wb") as full:
+            os.dup2(full.fileno(), file.fileno())
+        file.write(b"x")
+    assert told.value.where == str(tmp_path / "target")
+    assert "no space left" in told.value.problem
+    assert names(tmp_path) == set()
+
+
+def test_a_missing_directory_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told, writing(tmp_path / "a" / "b"):
+        pass
+    assert str(told.value) == (
+        f"{tmp_path}/a/b: cannot be written: no such file or directory;"
+        f" make the directory first: mkdir -p {tmp_path}/a"
+    )
+
+
+def test_a_directory_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a directory"), writing(tmp_path):
+        pass
+
+
+def test_a_device_is_not_replaced() -> None:
+    with pytest.raises(UserError, match="not a regular file"), writing(Path("/dev/null")):
+        pass
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_missing_directories_are_made(tmp_path: Path) -> None:
+    make_directory(tmp_path / "a" / "b")
+    make_directory(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_file_in_the_place_of_a_directory_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be made a directory"):
+        make_directory(tmp_path / "a" / "b")
+
+
+def test_an_input_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"12345")
+    assert read_input(tmp_path / "in", "key file", limit=5) == b"12345"
+
+
+def test_an_input_above_the_limit_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"123456")
+    with pytest.raises(UserError, match="larger than 5 bytes"):
+        read_input(tmp_path / "in", "key file", limit=5)
+
+
+def test_an_endless_input_is_told() -> None:
+    with pytest.raises(UserError, match="larger than"):
+        read_input(Path("/dev/zero"), "key file")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("missing", "there is no such key file"),
+        ("directory", "is a directory, not a key file"),
+        ("file/below", "cannot be read as key file: not a directory"),
+        ("loop", "cannot be read as key file: too many levels of symbolic links"),
+        ("a\0b", "cannot be read as key file"),
+    ],
+)
+def test_an_input_that_is_no_file_is_told(tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError) as raised:
+        read_input(tmp_path / name, "key file")
+    assert told in str(raised.value)
+    assert name in raised.value.where
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_an_unreadable_input_is_told_with_the_command_that_allows_it(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"")
+    (tmp_path / "in").chmod(0)
+    with pytest.raises(UserError, match="chmod u\\+r"):
+        read_input(tmp_path / "in", "key file")
