@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
+from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
@@ -146,14 +149,37 @@ def parse(data: bytes, where: str) -> Image:
     if data[:4] != b"\x7fELF":
         raise UserError(where, "is not an ELF file", "give an x86-64 ELF file")
     with _malformed(where):
-        file = ELFFile(io.BytesIO(data))
-        if not (file.elfclass == 64 and file.little_endian and file["e_machine"] == "EM_X86_64"):
-            raise UserError(
-                where, f"is an ELF file for {file.get_machine_arch()}, not 64-bit x86-64", "give one built for x86-64"
-            )
-        image = _describe(file, data, where)
+        image = _describe(_open(io.BytesIO(data), where), data, where)
     _check_bounds(image)
     return image
+
+
+def read_sections(path: Path) -> tuple[Section, ...]:
+    """Return the section headers of an ELF file of any size, without reading the rest of it.
+
+    Raises UserError for anything that is not a well-formed x86-64 ELF file.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(4) != b"\x7fELF":
+                raise UserError(str(path), "is not an ELF file", "give an x86-64 ELF file")
+            with _malformed(str(path)):
+                return _sections(_open(stream, str(path)))
+    except OSError as error:
+        raise UserError(
+            str(path), (error.strerror or "cannot be read").lower(), "give an existing file"
+        ) from error
+
+
+def _open(stream: BinaryIO, where: str) -> ELFFile:
+    file = ELFFile(stream)
+    if not (file.elfclass == 64 and file.little_endian and file["e_machine"] == "EM_X86_64"):
+        raise UserError(
+            where,
+            f"is an ELF file for {file.get_machine_arch()}, not 64-bit x86-64",
+            "give one built for x86-64",
+        )
+    return file
 
 
 @contextmanager
@@ -161,22 +187,30 @@ def _malformed(where: str) -> Iterator[None]:
     """Turn pyelftools' complaints about a damaged file into a UserError."""
     try:
         yield
-    except (ELFError, ConstructError, AssertionError, ValueError, IndexError, KeyError, TypeError, AttributeError,
-            OverflowError, UnicodeDecodeError, struct.error) as error:
+    except (
+        ELFError,
+        ConstructError,
+        AssertionError,
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        UnicodeDecodeError,
+        struct.error,
+    ) as error:
         raise UserError(where, "is a damaged ELF file", "build or install it again") from error
 
 
 def _describe(file: ELFFile, data: bytes, where: str) -> Image:
     segments = [(header["p_type"], _segment(header)) for header in (s.header for s in file.iter_segments())]
-    sections = tuple(
-        Section(
-            section.name, index, section["sh_addr"], section["sh_offset"], section["sh_size"],
-            section["sh_addralign"], section["sh_entsize"], section["sh_type"] == "SHT_NOBITS",
-        )
-        for index, section in enumerate(file.iter_sections())
-    )
     dynamic = file.get_section_by_name(".dynamic")
-    tags = tuple(str(tag.entry.d_tag) for tag in dynamic.iter_tags()) if dynamic else ()
+    tags = (
+        tuple(str(tag.entry.d_tag) for tag in dynamic.iter_tags())
+        if isinstance(dynamic, DynamicSection)
+        else ()
+    )
     return Image(
         where=where,
         data=data,
@@ -186,14 +220,34 @@ def _describe(file: ELFFile, data: bytes, where: str) -> Image:
         section_names_index=file["e_shstrndx"],
         loads=tuple(sorted((s for kind, s in segments if kind == "PT_LOAD"), key=lambda s: s.address)),
         tls=next((s for kind, s in segments if kind == "PT_TLS"), None),
-        section_list=sections,
+        section_list=_sections(file),
         dynamic_tags=tags,
+    )
+
+
+def _sections(file: ELFFile) -> tuple[Section, ...]:
+    return tuple(
+        Section(
+            section.name,
+            index,
+            section["sh_addr"],
+            section["sh_offset"],
+            section["sh_size"],
+            section["sh_addralign"],
+            section["sh_entsize"],
+            section["sh_type"] == "SHT_NOBITS",
+        )
+        for index, section in enumerate(file.iter_sections())
     )
 
 
 def _segment(header: Mapping[str, int]) -> Segment:
     return Segment(
-        header["p_vaddr"], header["p_offset"], header["p_filesz"], header["p_memsz"], header["p_flags"],
+        header["p_vaddr"],
+        header["p_offset"],
+        header["p_filesz"],
+        header["p_memsz"],
+        header["p_flags"],
         header["p_align"],
     )
 
@@ -203,13 +257,15 @@ def _check_bounds(image: Image) -> None:
     for section in image.section_list[1:]:
         if not section.nobits and section.offset + section.size > size:
             raise UserError(
-                f"{image.where}, section {section.name}", "lies beyond the end of the file",
+                f"{image.where}, section {section.name}",
+                "lies beyond the end of the file",
                 "the file is truncated: build or install it again",
             )
     for number, segment in enumerate(image.loads):
         if segment.offset + segment.file_size > size or segment.file_size > segment.memory_size:
             raise UserError(
-                f"{image.where}, PT_LOAD {number}", "lies beyond the end of the file",
+                f"{image.where}, PT_LOAD {number}",
+                "lies beyond the end of the file",
                 "the file is truncated: build or install it again",
             )
 
@@ -226,7 +282,9 @@ def check_loadable(image: Image) -> None:
         raise UserError(image.where, "its PT_LOADs span more than 64 GiB", remedy)
     for segment, following in zip(image.loads, image.loads[1:], strict=False):
         if segment.end > following.address // PAGE * PAGE:
-            raise UserError(image.where, f"its PT_LOADs overlap in the page at {following.address:#x}", remedy)
+            raise UserError(
+                image.where, f"its PT_LOADs overlap in the page at {following.address:#x}", remedy
+            )
     data = image.sections.get(".tdata")
     if image.tls and ((data.size if data else 0) != image.tls.file_size):
         raise UserError(image.where, "PT_TLS and .tdata differ in size", remedy)
@@ -267,13 +325,17 @@ def _relocation_entries(image: Image, name: str, accepted: frozenset[int]) -> by
         kind, symbol = info & 0xFFFFFFFF, info >> 32
         if kind not in accepted:
             raise UserError(
-                where, f"relocation {number} has type {kind}, which an enclave cannot apply",
+                where,
+                f"relocation {number} has type {kind}, which an enclave cannot apply",
                 "compile the image as position-independent code (-fPIE) with hidden symbols",
             )
         if kind == R_X86_64_TPOFF64:
             if symbol >= len(image.dynamic_symbols):
-                raise UserError(where, f"relocation {number} names symbol {symbol}, which is not there",
-                                "build or install the file again")
+                raise UserError(
+                    where,
+                    f"relocation {number} names symbol {symbol}, which is not there",
+                    "build or install the file again",
+                )
             value = image.dynamic_symbols[symbol][1]
             _RELA.pack_into(entries, number * _RELA.size, offset, info, value)
     return entries
@@ -299,7 +361,8 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[bytes 
         name_offsets.append(names.size + len(inserted_names))
         inserted_names += field.ljust(align_up(len(field), _NAME_UNIT), b"\0")
         headers.insert(
-            headers.offsets[names.index] + name_offsets[-1], names.size + len(inserted_names) - name_offsets[-1]
+            headers.offsets[names.index] + name_offsets[-1],
+            names.size + len(inserted_names) - name_offsets[-1],
         )
         headers.offsets.append(body_offset)
     data = headers.patched(names.index, names.size + len(inserted_names))
@@ -318,13 +381,17 @@ def _check_appendable(image: Image, added: Sequence[str]) -> None:
         raise UserError(image.where, "has no .shstrtab", "link it without stripping its section headers")
     end = image.section_headers_offset + len(image.section_list) * _SHDR.size
     if end != len(image.data):
-        raise UserError(image.where, "its section headers are not at its end", "take the file as the linker made it")
+        raise UserError(
+            image.where, "its section headers are not at its end", "take the file as the linker made it"
+        )
     if len(image.section_list) + len(added) >= _MAX_SHNUM:
         raise UserError(image.where, "has too many sections", "strip it")
     present = [name for name in added if name in image.sections]
     if present:
         raise UserError(
-            image.where, f"has a section {present[0]} already", "give the file as the runtime has it, not a package"
+            image.where,
+            f"has a section {present[0]} already",
+            "give the file as the runtime has it, not a package",
         )
 
 

@@ -1,4 +1,7 @@
-"""The enclave image: ``mystenc.so`` with the configuration in it and its record set (docs/formats.md, section 4)."""
+"""The enclave image: ``mystenc.so`` with the configuration in it and its record set.
+
+The rules are those of docs/formats.md, section 4.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,13 @@ DEFAULT_START_ADDRESS = 0x100000000
 _OEINFO_SECTION = ".oeinfo"
 _REMEDY = "take mystenc.so from a Mystikos runtime"
 _RELOCATIONS = frozenset(
-    {elf.R_X86_64_RELATIVE, elf.R_X86_64_TPOFF64, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_64, elf.R_X86_64_JUMP_SLOT}
+    {
+        elf.R_X86_64_RELATIVE,
+        elf.R_X86_64_TPOFF64,
+        elf.R_X86_64_GLOB_DAT,
+        elf.R_X86_64_64,
+        elf.R_X86_64_JUMP_SLOT,
+    }
 )
 
 
@@ -88,8 +97,24 @@ def prepare(data: bytes, where: str, settings: Settings) -> EnclaveImage:
     return EnclaveImage(
         image=image,
         record=_set(image.section_bytes(_OEINFO_SECTION), settings),
-        relocations=elf.relocations(image, (".rela.dyn", ".rela.plt"), _RELOCATIONS),
+        relocations=_relocations(image),
     )
+
+
+def reopen(data: bytes, where: str) -> tuple[EnclaveImage, bytes]:
+    """Return the image and the SIGSTRUCT of a signed enclave image file.
+
+    Raises UserError for an image that could not have been signed.
+    """
+    image = elf.parse(data, where)
+    _check(image)
+    record = image.section_bytes(_OEINFO_SECTION)[: OEINFO.size]
+    unsigned = OEINFO.patch(record, {"sigstruct": bytes(SIGSTRUCT_SIZE)})
+    return EnclaveImage(image, unsigned, _relocations(image)), OEINFO.get_bytes(record, "sigstruct")
+
+
+def _relocations(image: elf.Image) -> bytes:
+    return elf.relocations(image, (".rela.dyn", ".rela.plt"), _RELOCATIONS)
 
 
 def _check(image: elf.Image) -> None:

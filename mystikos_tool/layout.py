@@ -9,10 +9,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
 from mystikos_tool import elf
+from mystikos_tool.content import Bytes, Content
 from mystikos_tool.enclave import EnclaveImage, patch_in_memory
 from mystikos_tool.errors import UserError
 from mystikos_tool.oeinfo import FLAG_ZERO_BASE, OEINFO
@@ -40,64 +39,15 @@ _TCS = struct.Struct("<QQQIIQQQQII")
 _MAX_LOADED_SIZE = 1 << 46
 
 _KERNEL_RELOCATIONS = frozenset(
-    {elf.R_X86_64_RELATIVE, elf.R_X86_64_TPOFF64, elf.R_X86_64_DTPMOD64, elf.R_X86_64_GLOB_DAT,
-     elf.R_X86_64_64, elf.R_X86_64_COPY}
+    {
+        elf.R_X86_64_RELATIVE,
+        elf.R_X86_64_TPOFF64,
+        elf.R_X86_64_DTPMOD64,
+        elf.R_X86_64_GLOB_DAT,
+        elf.R_X86_64_64,
+        elf.R_X86_64_COPY,
+    }
 )
-
-
-class Content(Protocol):
-    """Bytes that pages are filled with."""
-
-    @property
-    def size(self) -> int:
-        """Number of bytes."""
-
-    def chunks(self, size: int) -> Iterator[bytes | memoryview]:
-        """Yield the content in pieces of ``size`` bytes, the last one shorter."""
-
-
-@dataclass(frozen=True)
-class Bytes:
-    """Content in memory."""
-
-    data: bytes | bytearray
-
-    @property
-    def size(self) -> int:
-        """Number of bytes."""
-        return len(self.data)
-
-    def chunks(self, size: int) -> Iterator[memoryview]:
-        """Yield views of the content."""
-        view = memoryview(self.data)
-        for start in range(0, len(view), size):
-            yield view[start : start + size]
-
-
-@dataclass(frozen=True)
-class FileContent:
-    """The content of a file, read piece by piece so that its size does not matter."""
-
-    path: Path
-    size: int
-
-    @classmethod
-    def of(cls, path: Path) -> FileContent:
-        """Take the whole file at ``path``; raise UserError where it can't be read."""
-        try:
-            return cls(path, path.stat().st_size)
-        except OSError as error:
-            raise UserError(str(path), error.strerror or "can't be read", "give a file that can be read") from error
-
-    def chunks(self, size: int) -> Iterator[bytes]:
-        """Yield the file in pieces; raise UserError when its size is no longer ``self.size``."""
-        total = 0
-        with self.path.open("rb", buffering=0) as file:
-            while data := file.read(size):
-                total += len(data)
-                yield data
-        if total != self.size:
-            raise UserError(str(self.path), "changed while it was read", "build again when nothing writes to it")
 
 
 @dataclass(frozen=True)
@@ -176,7 +126,9 @@ def lay_out(parts: Parts) -> Layout:
     threads = _Threads(parts.enclave, heap_rva + heap_size, base)
     loaded_size = heap_rva + heap_size + threads.size
     if loaded_size > _MAX_LOADED_SIZE:
-        raise UserError(image.where, "its heap, stacks and threads do not fit an address space", "replace the file")
+        raise UserError(
+            image.where, "its heap, stacks and threads do not fit an address space", "replace the file"
+        )
     enclave_size = power_of_two_up(loaded_size)
     in_memory = patch_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
 
@@ -323,7 +275,9 @@ class _Threads:
         self._stack_pages = OEINFO.get_int(enclave.record, "stack_pages")
         self._tls_pages = enclave.image.tls_size // PAGE
         if self._count > 1 << 16 or self._stack_pages > 1 << 20:
-            raise UserError(enclave.image.where, ".oeinfo asks for too many threads or stack pages", "replace the file")
+            raise UserError(
+                enclave.image.where, ".oeinfo asks for too many threads or stack pages", "replace the file"
+            )
 
     @property
     def size(self) -> int:
@@ -346,5 +300,15 @@ class _Threads:
         address = self._base + offset
         segment = address + (_TD_OFFSET_PAGES + self._tls_pages) * PAGE
         return _TCS.pack(
-            0, 0, address + PAGE, 0, _NSSA, self._base + self._entry, 0, segment, segment, 0xFFFFFFFF, 0xFFFFFFFF
+            0,
+            0,
+            address + PAGE,
+            0,
+            _NSSA,
+            self._base + self._entry,
+            0,
+            segment,
+            segment,
+            0xFFFFFFFF,
+            0xFFFFFFFF,
         )

@@ -44,17 +44,11 @@ class Record:
 
     def get_int(self, record: bytes, name: str) -> int:
         """Return the value of an integer field."""
-        field = self.fields[name]
-        value = struct.unpack_from("<" + field.format, record, field.offset)[0]
-        assert isinstance(value, int)
-        return value
+        return int(self.unpack(record)[name])
 
     def get_bytes(self, record: bytes, name: str) -> bytes:
         """Return the value of a bytes field."""
-        field = self.fields[name]
-        value = struct.unpack_from("<" + field.format, record, field.offset)[0]
-        assert isinstance(value, bytes)
-        return value
+        return bytes(self.unpack(record)[name])
 
     def reserved(self, record: bytes) -> bytes:
         """Return the bytes that no field covers, in order."""

@@ -1,0 +1,41 @@
+"""The runtime that a package is made with: four files in the layout of an installed Mystikos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mystikos_tool.errors import UserError
+
+LOADER = "bin/myst"
+ENCLAVE = "lib/openenclave/mystenc.so"
+KERNEL = "lib/libmystkernel.so"
+CRT = "lib/libmystcrt.so"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where a runtime's files lie."""
+
+    loader: Path
+    enclave: Path
+    kernel: Path
+    crt: Path
+
+    @classmethod
+    def at(cls, directory: Path) -> Runtime:
+        """Name the files of a runtime without looking for them."""
+        return cls(directory / LOADER, directory / ENCLAVE, directory / KERNEL, directory / CRT)
+
+    @classmethod
+    def installed(cls, directory: Path) -> Runtime:
+        """Return the runtime in ``directory``; raise UserError unless it is complete."""
+        runtime = cls.at(directory)
+        for path in (runtime.loader, runtime.enclave, runtime.kernel, runtime.crt):
+            if not path.is_file():
+                raise UserError(
+                    str(directory),
+                    f"is no complete runtime: it lacks {path.relative_to(directory)}",
+                    "give the directory of an installed Mystikos, or use the embedded runtime",
+                )
+        return runtime

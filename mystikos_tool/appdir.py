@@ -1,0 +1,146 @@
+"""The application directory as a tree: what goes into a root file system, in the order it goes there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mystikos_tool.errors import UserError
+
+MAX_PATH = 255
+MAX_FILE_SIZE = (1 << 32) - 1
+
+_SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A directory, file or symbolic link.
+
+    ``path`` is relative to the root, without a leading ``./``; ``mode`` is ``st_mode``; ``size``
+    counts the bytes of a file or of a link's target and is 0 for a directory; ``origin`` is
+    where it lies on this machine.
+    """
+
+    path: bytes
+    mode: int
+    size: int
+    origin: bytes
+    target: bytes = b""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A root file system's entries in the byte order of their paths."""
+
+    entries: tuple[Entry, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> int:
+        """Number of regular files."""
+        return sum(stat.S_ISREG(entry.mode) for entry in self.entries)
+
+    @property
+    def size(self) -> int:
+        """Bytes in regular files."""
+        return sum(entry.size for entry in self.entries if stat.S_ISREG(entry.mode))
+
+
+def canonical_mode(mode: int) -> int:
+    """Return a mode that does not depend on the umask of whoever checked the tree out.
+
+    Directories get 0755; files 0755 where the owner may execute them, else 0644. Set-id and
+    sticky bits stay, and so does everything about a symbolic link.
+    """
+    if stat.S_ISLNK(mode):
+        return mode
+    executable = stat.S_ISDIR(mode) or mode & stat.S_IXUSR
+    return stat.S_IFMT(mode) | mode & _SPECIAL_BITS | (0o755 if executable else 0o644)
+
+
+def scan(directory: Path, *, preserve_modes: bool = False) -> Tree:
+    """Read an application directory's tree; modes are made canonical unless ``preserve_modes``.
+
+    Character devices and FIFOs are left out, as the reference does, and named in ``left_out``.
+    Raises UserError for a directory that is missing or empty, a path longer than 255 bytes, a
+    file of 4 GiB or more, a socket or any other type, and what can't be read.
+    """
+    try:
+        if not stat.S_ISDIR(directory.stat().st_mode):
+            raise UserError(str(directory), "is no directory", "give the application directory")
+    except OSError as error:
+        raise UserError(
+            str(directory), error.strerror or "can't be read", "create the application directory first"
+        ) from error
+    root = os.fsencode(directory)
+    left_out: list[str] = []
+    entries = [
+        entry
+        if preserve_modes
+        else Entry(entry.path, canonical_mode(entry.mode), entry.size, entry.origin, entry.target)
+        for entry in _walk(root, b"", left_out)
+    ]
+    if not entries:
+        raise UserError(str(directory), "is empty", "put the application and its files into it")
+    entries.sort(key=lambda entry: entry.path)
+    return Tree(tuple(entries), tuple(sorted(left_out)))
+
+
+def _walk(directory: bytes, prefix: bytes, left_out: list[str]) -> Iterator[Entry]:
+    try:
+        with os.scandir(directory) as found:
+            children = list(found)
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    for child in children:
+        path = prefix + child.name
+        entry = _entry(path, child)
+        if entry is None:
+            left_out.append(os.fsdecode(path))
+            continue
+        yield entry
+        if stat.S_ISDIR(entry.mode):
+            yield from _walk(child.path, path + b"/", left_out)
+
+
+def _entry(path: bytes, found: os.DirEntry[bytes]) -> Entry | None:
+    """Describe one directory entry; None for a type that is left out."""
+    where = os.fsdecode(found.path)
+    if len(path) > MAX_PATH:
+        raise UserError(
+            where,
+            f"its path in the root has {len(path)} bytes and the kernel reads no more than {MAX_PATH}",
+            "shorten the names",
+        )
+    try:
+        status = found.stat(follow_symlinks=False)
+        target = os.readlink(found.path) if stat.S_ISLNK(status.st_mode) else b""
+    except OSError as error:
+        raise _unreadable(found.path, error) from error
+    mode = status.st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+        return None
+    if stat.S_ISDIR(mode):
+        return Entry(path, mode, 0, found.path)
+    if stat.S_ISLNK(mode):
+        return Entry(path, mode, len(target), found.path, target)
+    if not stat.S_ISREG(mode):
+        kind = "a socket" if stat.S_ISSOCK(mode) else "a block device"
+        raise UserError(
+            where, f"is {kind}, which a root file system cannot hold", "remove it from the directory"
+        )
+    if status.st_size > MAX_FILE_SIZE:
+        raise UserError(
+            where,
+            f"has {status.st_size} bytes and the archive holds files below 4 GiB",
+            "split it or mount it instead",
+        )
+    return Entry(path, mode, status.st_size, found.path)
+
+
+def _unreadable(path: bytes, error: OSError) -> UserError:
+    return UserError(os.fsdecode(path), error.strerror or "can't be read", "make it readable for the build")

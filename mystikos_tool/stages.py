@@ -1,0 +1,245 @@
+"""The stages of a build, each from files to one file: root file system, measurement, image, package.
+
+Builders and command line run these and nothing below them.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from mystikos_tool import appdir, cpio, elf, enclave, files, layout, measurement, package, signing, sigstruct
+from mystikos_tool import config as config_reader
+from mystikos_tool.appdir import Tree
+from mystikos_tool.config import Config
+from mystikos_tool.content import Bytes, Content, FileContent
+from mystikos_tool.errors import UserError
+from mystikos_tool.measurement import Measurement
+from mystikos_tool.pages import PAGE
+from mystikos_tool.runtime import Runtime
+
+_DISTRUST = "do not use the package; make it again"
+
+# In place of an archive when the root is an ext2 disk (docs/formats.md, section 1).
+_NO_ARCHIVE = Bytes(bytes(PAGE))
+_MAX_IMAGE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an enclave is made of, beside the loader and the key.
+
+    ``rootfs`` is None where the root is an ext2 disk, which ``pubkeys`` (PEM files) or
+    ``roothashes`` (files with 64 hexadecimal digits) then make trusted.
+    """
+
+    runtime: Runtime
+    config: Config
+    rootfs: Path | None
+    pubkeys: Sequence[Path] = ()
+    roothashes: Sequence[Path] = ()
+
+    def root_content(self) -> Content:
+        """The root file system's bytes."""
+        return _NO_ARCHIVE if self.rootfs is None else FileContent.of(self.rootfs)
+
+    def pubkeys_content(self) -> bytes:
+        """Every trusted public key, each followed by a NUL."""
+        return b"".join(signing.load_public_pem(path) + b"\0" for path in self.pubkeys)
+
+    def roothashes_content(self) -> bytes:
+        """Every trusted root hash, 32 bytes each."""
+        return b"".join(signing.load_root_hash(path) for path in self.roothashes)
+
+
+def pack(directory: Path, target: Path, *, preserve_modes: bool = False) -> Tree:
+    """Pack an application directory into an archive and return what went into it.
+
+    Raises UserError as :func:`appdir.scan` and :func:`cpio.write` do.
+    """
+    tree = appdir.scan(directory, preserve_modes=preserve_modes)
+    cpio.write(tree, target)
+    return tree
+
+
+def measure(inputs: Inputs) -> Measurement:
+    """Lay the enclave out and measure it.
+
+    Raises UserError where the configuration does not fit the root file system or the runtime.
+    """
+    _check_root(inputs)
+    prepared = prepare(inputs.runtime, inputs.config)
+    parts = layout.Parts(
+        enclave=prepared,
+        kernel=_image(inputs.runtime.kernel),
+        crt=_image(inputs.runtime.crt),
+        rootfs=inputs.root_content(),
+        pubkeys=inputs.pubkeys_content(),
+        roothashes=inputs.roothashes_content(),
+        config=inputs.config.data,
+        memory_size=inputs.config.memory_size,
+    )
+    return measurement.of(prepared, layout.lay_out(parts))
+
+
+def prepare(runtime: Runtime, config: Config) -> enclave.EnclaveImage:
+    """Return the runtime's enclave image with the configuration in it, not yet signed."""
+    return enclave.prepare(_read(runtime.enclave), str(runtime.enclave), config)
+
+
+def sign(
+    measured: Measurement, runtime: Runtime, config: Config, signer: sigstruct.Signer, day: date
+) -> bytes:
+    """Return the signed enclave image.
+
+    Raises UserError when runtime or configuration are not those that were measured.
+    """
+    prepared = prepare(runtime, config)
+    if measurement.image_digest(prepared) != measured.image_sha256:
+        raise UserError(
+            str(runtime.enclave),
+            f"is not what was measured with {config.name}",
+            "measure again with this runtime and configuration",
+        )
+    structure = sigstruct.sign(measured.sigstruct, signer, day)
+    broken = sigstruct.check(structure)
+    if broken:
+        raise UserError("the signer", f"gave a SIGSTRUCT whose {broken}", "sign with the key it names")
+    return prepared.file(structure)
+
+
+def assemble(inputs: Inputs, image: Path, target: Path) -> int:
+    """Write the package of a signed enclave image; return its size in bytes."""
+    parts = package.Parts(
+        enclave=FileContent.of(image),
+        crt=FileContent.of(inputs.runtime.crt),
+        kernel=FileContent.of(inputs.runtime.kernel),
+        rootfs=inputs.root_content(),
+        pubkeys=Bytes(inputs.pubkeys_content()),
+        roothashes=Bytes(inputs.roothashes_content()),
+        config=Bytes(inputs.config.data),
+    )
+    return package.write(inputs.runtime.loader, parts, target)
+
+
+def _image(path: Path) -> elf.Image:
+    return elf.parse(_read(path), str(path))
+
+
+def _read(path: Path) -> bytes:
+    return files.read_input(path, "runtime file", _MAX_IMAGE)
+
+
+def _check_root(inputs: Inputs) -> None:
+    """Hold the configuration against the root file system that it is packaged with."""
+    config = inputs.config
+    if inputs.rootfs is None:
+        if not (config.debug or inputs.pubkeys or inputs.roothashes):
+            raise UserError(
+                config.name,
+                "an ext2 root would be mounted unchecked in an enclave without Debug",
+                "give a public key or a root hash that makes the disk trusted",
+            )
+        return
+    archive = cpio.read(inputs.rootfs)
+    member = archive.find(config.application_path)
+    where, path = config.where("ApplicationPath"), config.application_path
+    if member is None:
+        raise UserError(where, f"{path} is not in {inputs.rootfs}", _nearest(archive, path))
+    if not stat.S_ISREG(member.mode):
+        raise UserError(where, f"{path} is no file in {inputs.rootfs}", "name the program to start")
+    if not member.mode & 0o111:
+        raise UserError(where, f"{path} is not executable in {inputs.rootfs}", "chmod +x it in the appdir")
+    for number, mount in enumerate(config.mounts):
+        found = archive.find(mount.target)
+        if found is None or not stat.S_ISDIR(found.mode):
+            raise UserError(
+                config.where(f"Mount[{number}].Target"),
+                f"{mount.target} is no directory in {inputs.rootfs}",
+                "create it in the appdir",
+            )
+
+
+def _nearest(archive: cpio.Archive, path: str) -> str:
+    """Point to a program of the same name, if the root has one."""
+    name = path.rsplit("/", 1)[-1].encode()
+    same = [
+        member.path.decode(errors="replace")
+        for member in archive.members
+        if stat.S_ISREG(member.mode) and member.mode & 0o111 and member.path.rsplit(b"/", 1)[-1] == name
+    ]
+    return f"did you mean /{same[0]}?" if same else "put the program into the appdir or correct the path"
+
+
+def verify(path: Path) -> Identity:
+    """Measure a package anew and hold its SIGSTRUCT against EINIT's rules and the measurement.
+
+    Raises UserError, naming the section, when anything does not fit.
+    """
+    opened = package.read(path)
+    where = f"{path}, section {package.ENCLAVE}"
+    image, structure = enclave.reopen(opened.content(package.ENCLAVE).read(), where)
+    broken = sigstruct.check(structure)
+    if broken:
+        raise UserError(where, f"SIGSTRUCT: {broken}", _DISTRUST)
+    config = opened.content(package.CONFIG).read()
+    if config != image.image.section_bytes(enclave.CONFIG_SECTION):
+        raise UserError(
+            f"{path}, section {package.CONFIG}", "is not the configuration in the enclave", _DISTRUST
+        )
+    parts = layout.Parts(
+        enclave=image,
+        kernel=elf.parse(opened.content(package.KERNEL).read(), f"{path}, section {package.KERNEL}"),
+        crt=elf.parse(opened.content(package.CRT).read(), f"{path}, section {package.CRT}"),
+        rootfs=opened.content(package.ROOTFS),
+        pubkeys=opened.content(package.PUBKEYS).read(),
+        roothashes=opened.content(package.ROOTHASHES).read(),
+        config=config,
+        memory_size=config_reader.parse(config, f"{path}, section {package.CONFIG}").memory_size,
+    )
+    measured = measurement.of(image, layout.lay_out(parts))
+    stated = identity(structure)
+    if measured.mrenclave != stated.mrenclave:
+        raise UserError(
+            str(path),
+            f"MRENCLAVE is {measured.mrenclave.hex()}, signed is {stated.mrenclave.hex()}",
+            _DISTRUST,
+        )
+    if _unsigned_fields(structure) != _unsigned_fields(measured.sigstruct):
+        raise UserError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
+    return stated
+
+
+def _unsigned_fields(structure: bytes) -> bytes:
+    """Return a SIGSTRUCT without what signing adds."""
+    added = ("vendor", "date", "modulus", "signature", "q1", "q2")
+    sizes = {"vendor": 0, "date": 0}
+    return sigstruct.SIGSTRUCT.patch(
+        structure, {name: sizes.get(name, bytes(sigstruct.KEY_SIZE)) for name in added}
+    )
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a package is to those who attest it."""
+
+    mrenclave: bytes
+    mrsigner: bytes
+    product_id: int
+    security_version: int
+    debug: bool
+
+
+def identity(structure: bytes) -> Identity:
+    """Return the identity that a SIGSTRUCT states."""
+    fields = sigstruct.SIGSTRUCT.unpack(structure)
+    return Identity(
+        mrenclave=bytes(fields["mrenclave"]),
+        mrsigner=sigstruct.mrsigner(structure),
+        product_id=int(fields["product_id"]),
+        security_version=int(fields["security_version"]),
+        debug=bool(int(fields["attributes"]) & sigstruct.ATTRIBUTE_DEBUG),
+    )
