@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.files import make_directory, read_input, writing, write
+from mystikos_tool.files import make_directory, read_input, write, writing
 
 
 def names(directory: Path) -> set[str]:
@@ -78,7 +78,7 @@ def test_a_link_keeps_its_place_and_the_file_behind_it_is_replaced(tmp_path: Pat
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_full_disk_is_told_with_the_target_s_name(tmp_path: Path) -> None:
     with pytest.raises(UserError) as told, writing(tmp_path / "target") as file:
-        with open("/dev/full", "wb") as full:
+        with Path("/dev/full").open("wb") as full:
             os.dup2(full.fileno(), file.fileno())
         file.write(b"x")
     assert told.value.where == str(tmp_path / "target")

@@ -1,0 +1,668 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mystikos_tool
+from mystikos_tool.config import KEYS, Config, Mount, Secret, load, parse
+from mystikos_tool.errors import UserError
+
+DATA = Path(__file__).parent.parent / "data"
+PATH = {"version": "0.1", "ApplicationPath": "/bin/app"}
+
+
+def config(**members: Any) -> Config:
+    return parse(json.dumps({**PATH, **members}).encode(), "c.json")
+
+
+def told(text: str | bytes, name: str = "c.json") -> str:
+    with pytest.raises(UserError) as error:
+        parse(text.encode() if isinstance(text, str) else text, name)
+    return str(error.value)
+
+
+def told_of(**members: Any) -> str:
+    return told(json.dumps({**PATH, **members}))
+
+
+# What is accepted
+
+
+def test_a_configuration_of_only_the_path_has_the_defaults() -> None:
+    assert parse(b'{"version": "0.1", "ApplicationPath": "/bin/app"}', "c.json") == Config("/bin/app")
+    default = Config("/bin/app")
+    assert (default.debug, default.product_id, default.security_version) == (False, 0, 0)
+    assert (default.memory_size, default.main_stack_size) == (64 << 20, 1536 << 10)
+    assert (default.fork_mode, default.current_working_directory) == ("none", "/")
+    assert (default.create_zero_base_enclave, default.enclave_start_address) == (None, None)
+
+
+def test_every_key_reaches_its_field() -> None:
+    everything = {
+        "version": "0.1",
+        "Debug": True,
+        "ProductID": 7,
+        "SecurityVersion": 65534,
+        "CreateZeroBaseEnclave": True,
+        "EnclaveStartAddress": 1 << 33,
+        "MemorySize": "40m",
+        "MainStackSize": "8M",
+        "ThreadStackSize": 5000,
+        "MaxAffinityCPUs": 4,
+        "NoBrk": 1,
+        "ExecStack": True,
+        "ApplicationPath": "//bin/app",
+        "HostApplicationParameters": -1,
+        "ApplicationParameters": ["", "a b", "ü"],
+        "EnvironmentVariables": ["A=1", "B=", "C=x=y"],
+        "HostEnvironmentVariables": ["HOME"],
+        "CurrentWorkingDirectory": "/tmp/",
+        "Hostname": "a-1.example",
+        "ForkMode": "pseudo_wait_for_exit_exec",
+        "Mount": [
+            {"Target": "/a", "Type": "hostfs", "Flags": ["ro"], "PublicKey": None, "RootHash": None},
+            {"Target": "/b", "Type": "ext2", "RootHash": "ab" * 32},
+        ],
+        "UnhandledSyscallEnosys": True,
+        "HostUDS": True,
+        "SyslogLevel": "warn",
+        "Secret": [
+            {
+                "ID": "key",
+                "SrsAddress": "https://release.example",
+                "SrsApiVersion": "7.3",
+                "LocalPath": "/key",
+                "ClientLib": "lib.so",
+                "Verbose": 1,
+            }
+        ],
+    }
+    assert set(everything) == {key.name for key in KEYS} - {"UserMemSize"}
+    assert parse(json.dumps(everything).encode(), "c.json") == Config(
+        application_path="//bin/app",
+        debug=True,
+        product_id=7,
+        security_version=65534,
+        create_zero_base_enclave=True,
+        enclave_start_address=1 << 33,
+        memory_size=40 << 20,
+        main_stack_size=8 << 20,
+        thread_stack_size=8192,
+        max_affinity_cpus=4,
+        no_brk=True,
+        exec_stack=True,
+        host_application_parameters=True,
+        application_parameters=("", "a b", "ü"),
+        environment_variables=("A=1", "B=", "C=x=y"),
+        host_environment_variables=("HOME",),
+        current_working_directory="/tmp/",
+        hostname="a-1.example",
+        fork_mode="pseudo_wait_for_exit_exec",
+        mounts=(Mount("/a", "hostfs", ("ro",)), Mount("/b", "ext2", root_hash="ab" * 32)),
+        unhandled_syscall_enosys=True,
+        host_uds=True,
+        syslog_level="warn",
+        secrets=(Secret("key", "https://release.example", "/key", "lib.so", "7.3", True),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        (4096, 4096),
+        (10000001, 10002432),
+        ("1", 4096),
+        ("64k", 64 << 10),
+        ("64K", 64 << 10),
+        ("20m", 20 << 20),
+        ("1G", 1 << 30),
+        ("010", 4096),
+        (0, 64 << 20),
+        ("0m", 64 << 20),
+        ("65536g", 1 << 46),
+    ],
+)
+@pytest.mark.parametrize("key", ["MemorySize", "UserMemSize"])
+def test_sizes_are_bytes_rounded_up_to_a_page(key: str, written: Any, size: int) -> None:
+    assert config(**{key: written}).memory_size == size
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [(True, True), (False, False), (0, False), (1, True), (-2, True)]
+)
+def test_a_flag_may_be_an_integer(written: Any, meant: bool) -> None:
+    assert config(Debug=written).debug is meant
+
+
+def test_an_integer_for_host_uds_is_not_inverted_and_the_installed_fault_is_told() -> None:
+    configuration = config(HostUDS=1)
+    assert configuration.host_uds is True
+    assert [warning for warning in configuration.warnings if "HostUDS" in warning] == [
+        "c.json:1:62: HostUDS: an installed Mystikos takes 1 for the opposite; write true"
+    ]
+
+
+def test_comments_stand_between_tokens_and_not_in_strings() -> None:
+    text = """// first
+    { // open
+      "version": "0.1", // after a comma
+      // "Debug": true
+      "ApplicationPath" // after a key
+      : // after a colon
+      "/bin//app" // after a value
+    } // last"""
+    assert parse(text.encode(), "c.json") == Config("/bin//app")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_kind_of_line_end_ends_a_comment_and_counts_as_one_line(end: str) -> None:
+    text = end.join(['{"version": "0.1",', "// comment", '"Debug": 2.5, "ApplicationPath": "/bin/app"}'])
+    assert told(text) == "c.json:3:10: Debug: cannot be 2.5; give true or false"
+
+
+def test_the_application_is_named_by_the_last_component() -> None:
+    assert Config("/usr/bin/python3").application_name == "python3"
+
+
+def test_the_place_of_a_key_is_known_for_later_messages() -> None:
+    configuration = parse(
+        b'{"version": "0.1",\n  "Mount": [{"Target": "/a", "Type": "ramfs"}],\n  "ApplicationPath": "/app"}',
+        "c.json",
+    )
+    assert configuration.where("ApplicationPath") == "c.json:3:22: ApplicationPath"
+    assert configuration.where("Mount[0].Target") == "c.json:2:24: Mount[0].Target"
+    assert configuration.where("Hostname") == "c.json: Hostname"
+
+
+# What goes into the package
+
+
+@pytest.mark.parametrize("path", sorted((DATA / "configs").iterdir()), ids=lambda path: path.name)
+def test_the_recorded_configurations_are_accepted_without_warning_and_unchanged(path: Path) -> None:
+    configuration = load(path)
+    assert configuration.warnings == ()
+    assert configuration.data == path.read_bytes()
+
+
+@pytest.mark.parametrize("key", ["ApplicationParameters", "EnvironmentVariables", "HostEnvironmentVariables"])
+def test_a_bare_string_becomes_a_list_in_a_canonical_form(key: str) -> None:
+    value = "A=1" if key == "EnvironmentVariables" else "ü"
+    text = f'// comment\n{{"ApplicationPath": "/app", "Debug": 1, "{key}": "{value}", "version": "0.1",}}'
+    configuration = parse(text.encode(), "c.json")
+    assert configuration == parse(text.replace(f'"{value}"', f'["{value}"]').encode(), "c.json")
+    assert configuration.data.decode() == (
+        '{\n    "ApplicationPath": "/app",\n    "Debug": 1,\n'
+        f'    "{key}": [\n        "{value}"\n    ],\n    "version": "0.1"\n}}\n'
+    )
+    assert any(key in warning and f'write ["{value}"]' in warning for warning in configuration.warnings)
+
+
+def test_the_canonical_form_is_read_as_the_same_without_a_warning() -> None:
+    first = config(Mount=[{"Target": "/a", "Type": "hostfs", "Flags": "ro"}], ApplicationParameters="x")
+    second = parse(first.data, "c.json")
+    assert second == first
+    assert second.data == first.data
+    assert not any("canonical" in warning for warning in second.warnings)
+
+
+# What is accepted with a warning
+
+
+def warned(text: str) -> tuple[str, ...]:
+    configuration = parse(text.encode(), "c.json")
+    assert configuration.data == text.encode()
+    return configuration.warnings
+
+
+def test_an_absent_version_is_taken_as_the_one_there_is_with_a_warning() -> None:
+    assert warned('{"ApplicationPath": "/app"}') == (
+        'c.json:1:1: there is no version, "0.1" is taken; add "version": "0.1"',
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('{"version": "0.1", "ApplicationPath": "/app", }', "1:45"),
+        ('{"version": "0.1", "ApplicationPath": "/app",\n// a,\n}', "1:45"),
+        ('{"version": "0.1", "ApplicationParameters": ["a",], "ApplicationPath": "/app"}', "1:49"),
+    ],
+)
+def test_a_comma_after_the_last_member_is_accepted_with_a_warning(text: str, place: str) -> None:
+    assert warned(text) == (f"c.json:{place}: a comma after the last member; remove it",)
+
+
+def test_an_empty_environment_variable_is_dropped_with_a_warning() -> None:
+    configuration = config(EnvironmentVariables=["", "A=1"])
+    assert configuration.environment_variables == ("A=1",)
+    assert len(configuration.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '// one\n// two\n{"version": "0.1", "ApplicationPath": "/app"}',
+        '{"version": "0.1", "ApplicationPath": "/app" // after the value\n}',
+        '{"version": "0.1", "ApplicationPath" // one\n // two\n : "/app"}',
+        '{"version": "0.1", "ApplicationPath": // one\n // two\n "/app"}',
+        '{"version": "0.1", "ApplicationPath": "/app", "ApplicationParameters": ["a" // one\n // two\n ]}',
+        '{"version": "0.1", "ApplicationPath": "/app", "ApplicationParameters": [ // 1\n // 2\n // 3\n "a"]}',
+    ],
+)
+def test_a_comment_where_an_installed_mystikos_reads_none_is_accepted_with_a_warning(text: str) -> None:
+    (warning,) = warned(text)
+    assert "an installed Mystikos cannot read a comment here" in warning
+
+
+@pytest.mark.parametrize("comment", ['// "Debug": true,', "// ${HOME}"])
+def test_a_comment_that_an_installed_mystikos_takes_for_content_gives_a_warning(comment: str) -> None:
+    text = f'{{"version": "0.1",\n// first\n{comment}\n"ApplicationPath": "/app"}}'
+    (warning,) = warned(text)
+    assert warning.startswith("c.json:3:")
+    assert "an installed Mystikos takes a part of this comment for content" in warning
+    assert parse(text.encode(), "c.json").debug is False
+
+
+def test_ordinary_comments_give_no_warning() -> None:
+    assert (
+        warned(
+            '// about\n{\n  // the "version"\n  "version": "0.1",\n  // two,\n  // one after the other\n'
+            '  "ApplicationPath": // here\n "/app",\n'
+            '  "ApplicationParameters": [ // 1\n // 2\n "a" // after\n, "b"]\n}'
+        )
+        == ()
+    )
+
+
+def test_an_escape_that_an_installed_mystikos_misreads_is_accepted_with_a_warning() -> None:
+    text = '{"version": "0.1", "ApplicationPath": "/app", "ApplicationParameters": ["\\u0041\\u00fc"]}'
+    (warning,) = warned(text)
+    assert "the escape \\u00fc" in warning
+    assert parse(text.encode(), "c.json").application_parameters == ("Aü",)
+
+
+# What is not JSON
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", 'c.json:1:1: the file is empty; write an object, as in { "ApplicationPath": "/bin/app" }'),
+        (" // x\n", "c.json:2:1: the file has only comments;"),
+        ("[]", "c.json:1:1: expected an object, found a list;"),
+        ("{", "c.json:1:2: expected a key in double quotes, the file ends;"),
+        ('{"a"', "c.json:1:5: expected a colon after the key, the file ends;"),
+        ('{\n  "a": 1\n  "b": 2}', 'c.json:3:3: expected a comma or }, found "\\"";'),
+        ('{"a": [1 2]}', 'c.json:1:10: expected a comma or ], found "2";'),
+        ('{"a": [1, , 2]}', 'c.json:1:11: expected a value, found ",";'),
+        ("{, }", 'c.json:1:2: expected a key in double quotes, found ",";'),
+        ('{"a": True}', 'c.json:1:7: expected a value, found "True";'),
+        ("{'a': 1}", 'c.json:1:2: expected a key in double quotes, found "\'";'),
+        ('{"a": 1} x', 'c.json:1:10: found "x" after the end of the object;'),
+        ('{"a": "x\n"}', 'c.json:1:7: the string does not end on its line; close it with a "'),
+        ('{"a": "x', 'c.json:1:7: the string does not end on its line; close it with a "'),
+        ('{"a": "\t"}', "c.json:1:8: control character U+0009 in a string; write \\t for it"),
+        ('{"a": "\\x41"}', "c.json:1:8: \\x is no escape sequence; write \\\\ for a backslash"),
+        ('{"a": "\\u00g1"}', "c.json:1:8: \\u is no escape sequence;"),
+        ('{"a": "b\\u0000"}', "c.json:1:7: a string with a NUL in it (\\u0000);"),
+        ('{"a": "\\ud800"}', "c.json:1:7: a string with half of a surrogate pair in it;"),
+        ('{"a": 007}', "c.json:1:7: this is not a JSON number;"),
+        ('{"a": 0x10}', "c.json:1:7: this is not a JSON number;"),
+        ('{"a": +1}', 'c.json:1:7: expected a value, found "+";'),
+        ('{"a": 1.}', "c.json:1:7: this is not a JSON number;"),
+        ('{"a": ' + "9" * 5000 + "}", "c.json:1:7: a number of 5000 characters;"),
+        ('{"a": ' + "[" * 5000, "nested deeper than 32 levels;"),
+        ('{"a": /* no */ 1}', 'c.json:1:7: expected a value, found "/";'),
+        ('{\0"a": 1}', 'found "\\u0000";'),
+    ],
+)
+def test_what_is_not_json_is_told_with_line_and_column(text: str, message: str) -> None:
+    assert message in told(text)
+
+
+def test_bytes_that_are_not_utf8_are_told_with_their_place() -> None:
+    message = told(b'{\n "Hostname": "\xfc"}')
+    assert message == "c.json:2:15: the byte 0xfc is not UTF-8; save the file as UTF-8"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_told(encoding: str) -> None:
+    assert "byte order mark; save it as UTF-8 without one" in told("{}".encode(encoding))
+
+
+# Wrong keys
+
+
+def test_an_unknown_key_is_told_with_the_nearest_real_one() -> None:
+    assert told('{"version": "0.1",\n "ApplicationPath": "/app",\n "MemroySize": 1}') == (
+        'c.json:3:2: unknown key "MemroySize"; write "MemorySize"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "real"),
+    [("debug", "Debug"), ("Version", "version"), ("MEMORYSIZE", "MemorySize"), ("Hostnam", "Hostname")],
+)
+def test_a_key_in_the_wrong_case_is_unknown(key: str, real: str) -> None:
+    assert f'unknown key "{key}"; write "{real}"' in told_of(**{key: 1})
+
+
+def test_a_key_like_no_other_is_to_be_removed() -> None:
+    assert told_of(Zzz=1).endswith('unknown key "Zzz"; remove it')
+
+
+def test_a_key_given_twice_is_told_with_both_lines() -> None:
+    assert told('{"version": "0.1",\n "Debug": 1, "ApplicationPath": "/app",\n "Debug": 0}') == (
+        "c.json:3:2: Debug: is given in line 2 already; remove one of the two"
+    )
+
+
+def test_the_old_and_the_new_name_of_the_memory_size_exclude_each_other() -> None:
+    assert told('{"version": "0.1",\n "MemorySize": 1, "ApplicationPath": "/app",\n "UserMemSize": 0}') == (
+        "c.json:3:17: UserMemSize: is the old name of MemorySize, given in line 2; remove it"
+    )
+
+
+def test_a_missing_application_path_is_told() -> None:
+    assert told('{"version": "0.1"}') == (
+        'c.json:1:1: ApplicationPath is missing; add "ApplicationPath": "/path/of/the/program"'
+    )
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+    message = told('{"version": "0.2",\n "Debg": 1,\n "ProductID": 70000,\n "ApplicationPath": "app"}')
+    assert [line.split(":")[1] for line in message.splitlines()] == ["1", "2", "3", "4"]
+
+
+# Wrong values
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("version", "0.2", 'version: cannot be "0.2"; give "0.1"'),
+        ("version", 0.1, 'version: cannot be 0.1; give "0.1"'),
+        ("Debug", "yes", 'Debug: cannot be "yes"; give true or false'),
+        ("Debug", None, "Debug: cannot be null; give true or false"),
+        ("Debug", 1.0, "Debug: cannot be 1.0; give true or false"),
+        ("ProductID", 65535, "ProductID: cannot be 65535; give an integer from 0 to 65534"),
+        ("ProductID", 70000, "ProductID: cannot be 70000; give an integer from 0 to 65534"),
+        ("ProductID", -1, "ProductID: cannot be -1; give an integer from 0 to 65534"),
+        ("ProductID", True, "ProductID: cannot be true; give an integer from 0 to 65534"),
+        ("ProductID", "1", 'ProductID: cannot be "1"; give an integer from 0 to 65534'),
+        ("SecurityVersion", 65535, "SecurityVersion: cannot be 65535;"),
+        ("CreateZeroBaseEnclave", 1, "CreateZeroBaseEnclave: cannot be 1; give true or false"),
+        ("EnclaveStartAddress", 0, "EnclaveStartAddress: cannot be 0; give a multiple of 4096 above 0"),
+        ("EnclaveStartAddress", 4097, "EnclaveStartAddress: cannot be 4097; give a multiple of 4096 above 0"),
+        ("EnclaveStartAddress", 1 << 64, "EnclaveStartAddress: cannot be 18446744073709551616;"),
+        ("MemorySize", -1, "MemorySize: cannot be -1; give a number of bytes or a string such as"),
+        ("MemorySize", "", 'MemorySize: cannot be "";'),
+        ("MemorySize", "m", 'MemorySize: cannot be "m";'),
+        ("MemorySize", " 1m", 'MemorySize: cannot be " 1m";'),
+        ("MemorySize", "1mb", 'MemorySize: cannot be "1mb";'),
+        ("MemorySize", "1.5g", 'MemorySize: cannot be "1.5g";'),
+        ("MemorySize", "-1", 'MemorySize: cannot be "-1";'),
+        ("MemorySize", "0x10", 'MemorySize: cannot be "0x10";'),
+        ("MemorySize", "1t", 'MemorySize: cannot be "1t";'),
+        ("MemorySize", "٣m", 'MemorySize: cannot be "٣m";'),
+        ("MemorySize", "65537g", 'MemorySize: cannot be "65537g";'),
+        ("MemorySize", True, "MemorySize: cannot be true;"),
+        ("UserMemSize", [], "UserMemSize: cannot be a list;"),
+        ("MainStackSize", "big", 'MainStackSize: cannot be "big";'),
+        ("ThreadStackSize", {}, "ThreadStackSize: cannot be an object;"),
+        ("MaxAffinityCPUs", 0, "MaxAffinityCPUs: cannot be 0; give an integer of 1 or more"),
+        (
+            "ApplicationPath",
+            "bin/app",
+            'ApplicationPath: cannot be "bin/app"; give the absolute path of a file',
+        ),
+        ("ApplicationPath", "/", 'ApplicationPath: cannot be "/";'),
+        ("ApplicationPath", "/bin/", 'ApplicationPath: cannot be "/bin/";'),
+        ("ApplicationPath", "/bin/..", 'ApplicationPath: cannot be "/bin/..";'),
+        ("ApplicationPath", "", 'ApplicationPath: cannot be "";'),
+        ("ApplicationPath", 1, "ApplicationPath: cannot be 1;"),
+        ("ApplicationParameters", ["a", 1], "ApplicationParameters[1]: cannot be 1; give a string"),
+        ("ApplicationParameters", [["a"]], "ApplicationParameters[0]: cannot be a list;"),
+        (
+            "ApplicationParameters",
+            1,
+            "ApplicationParameters: cannot be 1; give a list, each element a string",
+        ),
+        ("EnvironmentVariables", ["A"], 'EnvironmentVariables[0]: cannot be "A"; give "NAME=VALUE"'),
+        ("EnvironmentVariables", ["=A"], 'EnvironmentVariables[0]: cannot be "=A";'),
+        ("EnvironmentVariables", "A", 'EnvironmentVariables: cannot be "A";'),
+        ("EnvironmentVariables", ["MYST_TARGET=sgx"], "where NAME is not MYST_TARGET"),
+        ("HostEnvironmentVariables", ["A=1"], 'HostEnvironmentVariables[0]: cannot be "A=1"; give the name'),
+        ("HostEnvironmentVariables", [""], 'HostEnvironmentVariables[0]: cannot be "";'),
+        ("HostEnvironmentVariables", ["MYST_TARGET"], "HostEnvironmentVariables[0]: cannot be"),
+        ("CurrentWorkingDirectory", "tmp", 'CurrentWorkingDirectory: cannot be "tmp"; give an absolute path'),
+        ("Hostname", "", 'Hostname: cannot be ""; give 1 to 64 of the characters a-z A-Z 0-9 - .'),
+        ("Hostname", "a_b", 'Hostname: cannot be "a_b";'),
+        ("Hostname", "ä", 'Hostname: cannot be "ä";'),
+        ("Hostname", "a\n", 'Hostname: cannot be "a\\n";'),
+        ("Hostname", "a" * 65, "Hostname: cannot be"),
+        (
+            "ForkMode",
+            "real",
+            'ForkMode: cannot be "real"; give "none", "pseudo" or "pseudo_wait_for_exit_exec"',
+        ),
+        ("SyslogLevel", "warning", 'SyslogLevel: cannot be "warning"; give "emerg", "alert",'),
+        ("HostUDS", "1", 'HostUDS: cannot be "1";'),
+        ("Mount", {}, "Mount: cannot be an object; give a list of objects with the keys Target, Type"),
+        ("Mount", ["/a"], 'Mount[0]: cannot be "/a"; give an object with the keys Target, Type'),
+        ("Mount", [{"Type": "ramfs"}], 'Mount[0]: Target is missing; add "Target": "/mnt/data"'),
+        ("Mount", [{"Target": "/a"}], 'Mount[0]: Type is missing; add "Type": "hostfs"'),
+        (
+            "Mount",
+            [{"Target": "a", "Type": "ramfs"}],
+            'Mount[0].Target: cannot be "a"; give an absolute path',
+        ),
+        ("Mount", [{"Target": "/a", "Type": "ext4"}], 'Mount[0].Type: cannot be "ext4"; give "ext2",'),
+        (
+            "Mount",
+            [{"Target": "/a", "Type": "ramfs", "Flags": ["x"]}],
+            'Mount[0].Flags[0]: cannot be "x"; give "ro"',
+        ),
+        ("Mount", [{"Target": "/a", "Type": "ramfs", "Source": "/b"}], 'Mount[0]: unknown key "Source"'),
+        (
+            "Mount",
+            [{"Target": "/a", "Type": "ext2", "Roothash": "0"}],
+            'unknown key "Roothash"; write "RootHash"',
+        ),
+        ("Mount", [{"Target": "/a", "Type": "ext2", "RootHash": "0"}], "give 64 hexadecimal digits"),
+        (
+            "Mount",
+            [{"Target": "/a", "Type": "ramfs", "PublicKey": "k"}],
+            "Mount[0].PublicKey: means nothing for ramfs",
+        ),
+        ("Secret", [{"ID": "a"}], "Secret[0]: LocalPath is missing;"),
+        ("Secret", [{"Name": "a"}], 'Secret[0]: unknown key "Name"'),
+    ],
+)
+def test_a_value_outside_the_accepted_is_told_with_its_accepted_form(
+    key: str, value: Any, message: str
+) -> None:
+    members = {**PATH, key: value}
+    place = json.dumps(members).index(f'"{key}"')
+    text = json.dumps(members)
+    text = f"{text[:place]}\n{text[place:]}"
+    lines = told(text).splitlines()
+    assert any(line.startswith("c.json:2:") and message in line for line in lines), lines
+
+
+def test_two_mounts_on_one_target_are_told_with_both_lines() -> None:
+    text = (
+        '{"version": "0.1", "ApplicationPath": "/app", "Mount": [\n'
+        ' {"Target": "/mnt/a", "Type": "hostfs"},\n {"Target": "/mnt//a/", "Type": "ramfs"}]}'
+    )
+    assert told(text) == (
+        "c.json:3:13: Mount[1].Target: is the target of Mount[0] in line 2 too; give another one"
+    )
+
+
+def test_a_long_value_is_shortened_in_the_message() -> None:
+    message = told_of(Hostname="a" * 10000)
+    assert len(message) < 300
+    assert "..." in message
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.json", "there is no such configuration file"),
+        (".", "is a directory, not a configuration file"),
+    ],
+)
+def test_what_is_no_file_is_told(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(tmp_path / name)
+
+
+def test_messages_name_the_file_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.json").write_bytes(b"{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        load(Path("c.json"))
+    assert str(error.value).startswith("c.json:1:1: ")
+
+
+def test_the_reader_needs_only_the_standard_library() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import mystikos_tool.config; print(*sys.modules)"
+    root = Path(mystikos_tool.__file__).parent.parent
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", code, root], stdout=subprocess.PIPE, check=True, text=True
+    )
+    assert "difflib" not in run.stdout.split()  # slow, and for mistakes only
+
+
+# Properties
+
+FLAGS = st.booleans() | st.integers(-2, 2)
+SIZES = st.integers(0, 1 << 40) | st.from_regex(r"[0-9]{1,4}[kKmMgG]?", fullmatch=True)
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+PATHS = st.from_regex(r"(/[a-z]{1,4}){1,3}", fullmatch=True)
+MEMBERS: dict[str, st.SearchStrategy[Any]] = {
+    "version": st.just("0.1"),
+    "Debug": FLAGS,
+    "ProductID": st.integers(0, 65534),
+    "SecurityVersion": st.integers(0, 65534),
+    "CreateZeroBaseEnclave": st.booleans(),
+    "EnclaveStartAddress": st.integers(1, 1 << 40).map(lambda pages: pages * 4096),
+    "MemorySize": SIZES,
+    "MainStackSize": SIZES,
+    "ThreadStackSize": SIZES,
+    "MaxAffinityCPUs": st.integers(1, 1 << 40),
+    "NoBrk": FLAGS,
+    "HostApplicationParameters": FLAGS,
+    "ApplicationParameters": TEXTS | st.lists(TEXTS, max_size=4),
+    "EnvironmentVariables": st.lists(st.tuples(NAMES, TEXTS).map("=".join), max_size=4),
+    "HostEnvironmentVariables": NAMES | st.lists(NAMES, max_size=4),
+    "CurrentWorkingDirectory": PATHS,
+    "Hostname": st.from_regex(r"[A-Za-z0-9.-]{1,64}", fullmatch=True),
+    "Mount": st.lists(
+        st.fixed_dictionaries(
+            {"Target": PATHS, "Type": st.sampled_from(["ext2", "hostfs", "ramfs"])},
+            optional={"Flags": st.lists(st.sampled_from(["ro", "rw"])), "PublicKey": st.none()},
+        ),
+        max_size=2,
+        unique_by=lambda mount: mount["Target"],
+    ),
+}
+TABLES = st.fixed_dictionaries({"ApplicationPath": PATHS}, optional=MEMBERS)
+
+
+def fields_of(table: dict[str, Any]) -> dict[str, Any]:
+    """The table's values by field name, by the rules of docs/configuration.md in their plainest form."""
+
+    def size(value: int | str, default: int) -> int:
+        text = str(value).lower()
+        unit = {"k": 1024, "m": 1024**2, "g": 1024**3}.get(text[-1], 1)
+        bytes_ = int(text.rstrip("kmg")) * unit
+        return (bytes_ + 4095) // 4096 * 4096 or default
+
+    def words(value: str | list[str]) -> tuple[str, ...]:
+        return (value,) if isinstance(value, str) else tuple(value)
+
+    convert: dict[str, Any] = {
+        "MemorySize": lambda value: size(value, 64 << 20),
+        "MainStackSize": lambda value: size(value, 1536 << 10),
+        "ThreadStackSize": lambda value: size(value, 0),
+        "Mount": lambda value: tuple(Mount(m["Target"], m["Type"], tuple(m.get("Flags", ()))) for m in value),
+        **dict.fromkeys(("Debug", "NoBrk", "HostApplicationParameters"), bool),
+        **dict.fromkeys(("ApplicationParameters", "EnvironmentVariables", "HostEnvironmentVariables"), words),
+    }
+    fields = {key.name: key.field for key in KEYS}
+    return {fields[name]: convert.get(name, lambda same: same)(value) for name, value in table.items()}
+
+
+@given(TABLES)
+def test_any_valid_table_is_read_as_it_was_written(table: dict[str, Any]) -> None:
+    configuration = parse(json.dumps(table, ensure_ascii=False).encode(), "c.json")
+    assert configuration == Config(**fields_of(table))
+    assert parse(configuration.data, "c.json") == configuration
+
+
+TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+GAPS = st.sampled_from([" ", "\n", "\t", "\r\n", '// "a": }\n', "//\n", "///,]\r"])
+FILLING = st.lists(GAPS, max_size=3).map("".join)
+
+
+@given(TABLES, st.data())
+def test_white_space_comments_and_a_last_comma_change_nothing(
+    table: dict[str, Any], data: st.DataObject
+) -> None:
+    plain = json.dumps(table)
+    tokens = TOKENS.findall(plain)
+    if data.draw(st.booleans()):
+        tokens.insert(-1, ",")
+    text = "".join(data.draw(FILLING) + token for token in tokens) + data.draw(FILLING)
+    assert parse(text.encode(), "c.json") == parse(plain.encode(), "c.json")
+
+
+WHOLE = json.dumps(
+    {
+        **PATH,
+        "MemorySize": "40m",
+        "ProductID": 12,
+        "ApplicationParameters": ["a", "\u00e9\n"],
+        "Mount": [{"Target": "/a", "Type": "ext2", "Flags": ["ro"], "RootHash": None}],
+        "Secret": [{"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d", "Verbose": True}],
+    },
+    indent=1,
+).encode()
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300)
+@given(st.integers(0, len(WHOLE) - 1), st.binary(max_size=2))
+def test_damage_is_accepted_or_told_and_never_a_crash(place: int, damage: bytes) -> None:
+    damaged = WHOLE[:place] + damage + WHOLE[place + 1 :]
+    try:
+        configuration = parse(damaged, "c.json")
+    except UserError as error:
+        assert re.match(r"c\.json:[0-9]+:[0-9]+: ", str(error))
+    else:
+        assert parse(configuration.data, "c.json") == configuration
+
+
+@given(st.binary(max_size=40) | st.text('{}[]",:/\\0123456789.eE+-truefalsn \n', max_size=40).map(str.encode))
+def test_any_bytes_are_accepted_or_told_and_never_a_crash(data: bytes) -> None:
+    with pytest.raises(UserError):
+        parse(data, "c.json")
+
+
+def test_every_field_of_a_configuration_has_a_key() -> None:
+    fields = {item.name for item in dataclasses.fields(Config) if item.compare}
+    assert fields == {key.field for key in KEYS}
