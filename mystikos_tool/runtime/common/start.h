@@ -158,7 +158,7 @@ __attribute__((noreturn)) static inline void myst_start_image(
                      "xor %%ebp, %%ebp\n\t"
                      "jmp *%1"
                      :
-                     : "r"(stack), "r"(entry)
+                     : "a"(stack), "c"(entry)
                      : "rdx", "memory");
     __builtin_unreachable();
 }
