@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
 
 MAX_PATH = 255
 MAX_FILE_SIZE = (1 << 32) - 1
 
+_LEFT_OUT = (stat.S_IFCHR, stat.S_IFIFO)
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A directory, file or symbolic link.
 
     ``path`` is relative to the root, without a leading ``./``; ``mode`` is ``st_mode``; ``size``
     counts the bytes of a file or of a link's target and is 0 for a directory; ``origin`` is
-    where it lies on this machine.
+    where it lies on this machine and ``status`` what lstat says of it there.
     """
 
     path: bytes
     mode: int
     size: int
     origin: bytes
+    status: os.stat_result
     target: bytes = b""
 
 
@@ -50,6 +53,7 @@ class Tree:
         return sum(entry.size for entry in self.entries if stat.S_ISREG(entry.mode))
 
 
+@lru_cache
 def canonical_mode(mode: int) -> int:
     """Return a mode that does not depend on the umask of whoever checked the tree out.
 
@@ -76,70 +80,69 @@ def scan(directory: Path, *, preserve_modes: bool = False) -> Tree:
         raise UserError(
             str(directory), error.strerror or "can't be read", "create the application directory first"
         ) from error
-    root = os.fsencode(directory)
     left_out: list[str] = []
-    entries = [
-        entry
-        if preserve_modes
-        else Entry(entry.path, canonical_mode(entry.mode), entry.size, entry.origin, entry.target)
-        for entry in _walk(root, b"", left_out)
-    ]
+    entries = _walk(
+        os.fsencode(directory), (lambda mode: mode) if preserve_modes else canonical_mode, left_out
+    )
     if not entries:
         raise UserError(str(directory), "is empty", "put the application and its files into it")
-    entries.sort(key=lambda entry: entry.path)
+    entries.sort()
     return Tree(tuple(entries), tuple(sorted(left_out)))
 
 
-def _walk(directory: bytes, prefix: bytes, left_out: list[str]) -> Iterator[Entry]:
-    try:
-        with os.scandir(directory) as found:
-            children = list(found)
-    except OSError as error:
-        raise _unreadable(directory, error) from error
-    for child in children:
-        path = prefix + child.name
-        entry = _entry(path, child)
-        if entry is None:
-            left_out.append(os.fsdecode(path))
-            continue
-        yield entry
-        if stat.S_ISDIR(entry.mode):
-            yield from _walk(child.path, path + b"/", left_out)
+def _walk(root: bytes, mode_of: Callable[[int], int], left_out: list[str]) -> list[Entry]:
+    entries: list[Entry] = []
+    pending = [(root, b"")]
+    while pending:
+        directory, prefix = pending.pop()
+        try:
+            with os.scandir(directory) as found:
+                for child in found:
+                    path = prefix + child.name
+                    entry = _entry(path, child, mode_of)
+                    if entry is None:
+                        left_out.append(os.fsdecode(path))
+                        continue
+                    entries.append(entry)
+                    if stat.S_ISDIR(entry.mode):
+                        pending.append((child.path, path + b"/"))
+        except OSError as error:
+            raise _unreadable(directory, error) from error
+    return entries
 
 
-def _entry(path: bytes, found: os.DirEntry[bytes]) -> Entry | None:
+def _entry(path: bytes, found: os.DirEntry[bytes], mode_of: Callable[[int], int]) -> Entry | None:
     """Describe one directory entry; None for a type that is left out."""
-    where = os.fsdecode(found.path)
     if len(path) > MAX_PATH:
         raise UserError(
-            where,
+            os.fsdecode(found.path),
             f"its path in the root has {len(path)} bytes and the kernel reads no more than {MAX_PATH}",
             "shorten the names",
         )
     try:
         status = found.stat(follow_symlinks=False)
-        target = os.readlink(found.path) if stat.S_ISLNK(status.st_mode) else b""
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFREG and status.st_size <= MAX_FILE_SIZE:
+            return Entry(path, mode_of(status.st_mode), status.st_size, found.path, status)
+        target = os.readlink(found.path) if kind == stat.S_IFLNK else b""
     except OSError as error:
         raise _unreadable(found.path, error) from error
-    mode = status.st_mode
-    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+    if kind in _LEFT_OUT:
         return None
-    if stat.S_ISDIR(mode):
-        return Entry(path, mode, 0, found.path)
-    if stat.S_ISLNK(mode):
-        return Entry(path, mode, len(target), found.path, target)
-    if not stat.S_ISREG(mode):
-        kind = "a socket" if stat.S_ISSOCK(mode) else "a block device"
+    _check_kind(kind, status.st_size, found.path)
+    return Entry(path, mode_of(status.st_mode), len(target), found.path, status, target)
+
+
+def _check_kind(kind: int, size: int, origin: bytes) -> None:
+    if kind in (stat.S_IFDIR, stat.S_IFLNK):
+        return
+    where = os.fsdecode(origin)
+    if kind == stat.S_IFREG:
         raise UserError(
-            where, f"is {kind}, which a root file system cannot hold", "remove it from the directory"
+            where, f"has {size} bytes and the archive holds files below 4 GiB", "split it or mount it instead"
         )
-    if status.st_size > MAX_FILE_SIZE:
-        raise UserError(
-            where,
-            f"has {status.st_size} bytes and the archive holds files below 4 GiB",
-            "split it or mount it instead",
-        )
-    return Entry(path, mode, status.st_size, found.path)
+    name = "a socket" if kind == stat.S_IFSOCK else "a block device"
+    raise UserError(where, f"is {name}, which a root file system cannot hold", "remove it from the directory")
 
 
 def _unreadable(path: bytes, error: OSError) -> UserError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 from mystikos_tool import appdir, cpio, elf, enclave, files, layout, measurement, package, signing, sigstruct
@@ -109,6 +109,21 @@ def sign(
     if broken:
         raise UserError("the signer", f"gave a SIGSTRUCT whose {broken}", "sign with the key it names")
     return prepared.file(structure)
+
+
+def signing_day(epoch: str | None) -> date:
+    """Return the date for a SIGSTRUCT: that of SOURCE_DATE_EPOCH, or today's; both in UTC.
+
+    Raises UserError when ``epoch`` is no number of seconds since 1970 within SIGSTRUCT's years.
+    """
+    if not epoch:
+        return datetime.now(timezone.utc).date()
+    try:
+        return datetime.fromtimestamp(int(epoch), timezone.utc).date()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UserError(
+            "SOURCE_DATE_EPOCH", f"{epoch!r} is no time in seconds since 1970", "set it to a number or unset it"
+        ) from error
 
 
 def assemble(inputs: Inputs, image: Path, target: Path) -> int:
