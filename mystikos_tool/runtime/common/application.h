@@ -1,0 +1,24 @@
+/* What the kernel hands to the C runtime image: the application and what it may use. Found by the C
+ * runtime image in its auxiliary vector under AT_MYST_APPLICATION. */
+#ifndef MYST_APPLICATION_H
+#define MYST_APPLICATION_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define AT_MYST_APPLICATION 0x4d595341
+
+struct myst_application
+{
+    const char *package_name; /* for messages */
+    const char *path;
+    char **arguments, **environment; /* up to a NULL */
+    uint64_t address_space, main_stack; /* limits in bytes */
+    bool no_brk;
+    sigset_t signal_mask;      /* that the package was started with */
+    bool stdio_was_closed[3];  /* true: the application gets this descriptor closed */
+    int control;               /* gives a byte for each signal to pass on; ends with the outer process */
+};
+
+#endif

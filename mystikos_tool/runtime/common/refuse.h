@@ -1,0 +1,16 @@
+/* One line on stderr for whoever started the package, and the exit status of a refusal. */
+#ifndef MYST_REFUSE_H
+#define MYST_REFUSE_H
+
+/* What lines begin with: "<name>: mystikos: ". Not copied. */
+void myst_set_package_name(const char *name);
+
+__attribute__((format(printf, 1, 2))) void myst_warn(const char *format, ...);
+
+/* Ends the process with MYST_EXIT_REFUSED. */
+__attribute__((noreturn, format(printf, 1, 2))) void myst_refuse(const char *format, ...);
+
+/* The same with ": " and the text of errno behind it. */
+__attribute__((noreturn, format(printf, 1, 2))) void myst_refuse_errno(const char *format, ...);
+
+#endif

@@ -1,0 +1,137 @@
+#include "execute.h"
+
+#include "../common/refuse.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void set_limit(int resource, uint64_t bytes, const char *key)
+{
+    const struct rlimit limit = {bytes, bytes};
+    if (setrlimit(resource, &limit) != 0)
+        myst_refuse_errno("configuration: %s: cannot set the limit", key);
+}
+
+/* brk fails with ENOTSUP, as in Mystikos. System calls of the 32-bit kind have other numbers; a program that makes
+ * them gets ENOSYS. */
+static void forbid_brk(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xc000003e /* AUDIT_ARCH_X86_64 */, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_brk, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOTSUP),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
+        myst_refuse_errno("configuration: NoBrk: cannot set the system call filter");
+}
+
+static void close_what_was_closed(const struct myst_application *application)
+{
+    for (int i = 0; i < 3; i++)
+        if (application->stdio_was_closed[i])
+            close(i);
+}
+
+/* The interpreter of an ELF program: PT_INTERP of a file whose first bytes are in `head`. */
+static bool find_elf_interpreter(int file, const Elf64_Ehdr *head, char interpreter[PATH_MAX])
+{
+    Elf64_Phdr segment;
+    for (unsigned i = 0; i < head->e_phnum; i++)
+    {
+        off_t at = (off_t)(head->e_phoff + (uint64_t)i * sizeof segment);
+        if (pread(file, &segment, sizeof segment, at) != sizeof segment)
+            return false;
+        if (segment.p_type != PT_INTERP)
+            continue;
+        size_t size = segment.p_filesz < PATH_MAX ? segment.p_filesz : PATH_MAX - 1;
+        ssize_t got = pread(file, interpreter, size, (off_t)segment.p_offset);
+        if (got <= 0)
+            return false;
+        interpreter[got] = 0;
+        return true;
+    }
+    return false;
+}
+
+/* The interpreter of a script: the first word after #!. */
+static bool find_script_interpreter(const char *line, char interpreter[PATH_MAX])
+{
+    const char *start = line + 2 + strspn(line + 2, " \t");
+    size_t length = strcspn(start, " \t\n");
+    if (length == 0 || length >= PATH_MAX)
+        return false;
+    memcpy(interpreter, start, length);
+    interpreter[length] = 0;
+    return true;
+}
+
+/* execve says ENOENT for a missing interpreter as for a missing program. */
+static bool find_interpreter(const char *path, char interpreter[PATH_MAX])
+{
+    union
+    {
+        Elf64_Ehdr elf;
+        char text[256];
+    } head;
+    bool found = false;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return false;
+    memset(&head, 0, sizeof head);
+    ssize_t size = pread(file, &head, sizeof head - 1, 0);
+    if (size >= (ssize_t)sizeof head.elf && memcmp(head.elf.e_ident, ELFMAG, SELFMAG) == 0)
+        found = find_elf_interpreter(file, &head.elf, interpreter);
+    else if (size > 2 && memcmp(head.text, "#!", 2) == 0)
+        found = find_script_interpreter(head.text, interpreter);
+    close(file);
+    return found;
+}
+
+__attribute__((noreturn)) static void explain(const char *path, int error)
+{
+    char interpreter[PATH_MAX];
+    struct stat status;
+
+    if (stat(path, &status) != 0)
+        myst_refuse_errno("cannot start %s", path);
+    if (S_ISDIR(status.st_mode))
+        myst_refuse("cannot start %s: it is a directory", path);
+    if (!(status.st_mode & 0111))
+        myst_refuse("cannot start %s: it is not executable", path);
+    if (find_interpreter(path, interpreter) && access(interpreter, X_OK) != 0)
+        myst_refuse_errno("cannot start %s: its interpreter %s", path, interpreter);
+    if (error == ENOEXEC)
+        myst_refuse("cannot start %s: it is neither an x86-64 ELF program nor a script that begins with #!", path);
+    if (error == E2BIG)
+        myst_refuse("cannot start %s: the arguments and environment are too large for MainStackSize", path);
+    errno = error;
+    myst_refuse_errno("cannot start %s", path);
+}
+
+void myst_execute(const struct myst_application *application)
+{
+    set_limit(RLIMIT_STACK, application->main_stack, "MainStackSize");
+    set_limit(RLIMIT_AS, application->address_space, "MemorySize");
+    if (application->no_brk)
+        forbid_brk();
+    close_what_was_closed(application);
+    sigprocmask(SIG_SETMASK, &application->signal_mask, NULL);
+    execve(application->path, application->arguments, application->environment);
+    explain(application->path, errno);
+}

@@ -1,0 +1,67 @@
+#include "command.h"
+
+#include "../common/refuse.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The strings are not copied, and nobody writes to them. */
+static char **make_list(size_t room)
+{
+    char **list = calloc(room + 1, sizeof *list);
+    if (!list)
+        myst_refuse("out of memory");
+    return list;
+}
+
+char **myst_arguments(const struct myst_config *config, const struct myst_handoff *handoff)
+{
+    size_t from_host = handoff->host_argc > 1 ? (size_t)handoff->host_argc - 1 : 0;
+    const struct myst_strings *own = &config->application_parameters;
+    char **list = make_list(1 + from_host + own->count);
+
+    list[0] = (char *)config->application_path;
+    if (config->host_application_parameters)
+    {
+        memcpy(list + 1, handoff->host_argv + 1, from_host * sizeof *list);
+        return list;
+    }
+    if (from_host > 0)
+        myst_warn("the arguments are ignored: HostApplicationParameters is not set in the configuration");
+    if (own->count > 0)
+        memcpy(list + 1, own->items, own->count * sizeof *list);
+    return list;
+}
+
+static bool has_name(const char *variable, const char *name, size_t length)
+{
+    return strncmp(variable, name, length) == 0 && variable[length] == '=';
+}
+
+static char *find_variable(char *const *list, const char *name)
+{
+    for (; *list; list++)
+        if (has_name(*list, name, strlen(name)))
+            return *list;
+    return NULL;
+}
+
+char **myst_environment(const struct myst_config *config, const struct myst_handoff *handoff)
+{
+    const struct myst_strings *own = &config->environment_variables;
+    const struct myst_strings *wanted = &config->host_environment_variables;
+    char **list = make_list(own->count + wanted->count + 1), **end = list;
+
+    for (size_t i = 0; i < own->count; i++)
+        if (*own->items[i]) /* an empty string sets nothing */
+            *end++ = (char *)own->items[i];
+    for (size_t i = 0; i < wanted->count; i++)
+    {
+        char *variable = find_variable(handoff->host_envp, wanted->items[i]);
+        if (variable && !find_variable(list, wanted->items[i]) && !has_name(variable, "MYST_TARGET", 11))
+            *end++ = variable;
+    }
+    *end = (char *)"MYST_TARGET=linux";
+    return list;
+}

@@ -1,0 +1,16 @@
+/* The application's arguments and environment: what the configuration fixes, and what it lets through
+ * from the host. */
+#ifndef MYST_COMMAND_H
+#define MYST_COMMAND_H
+
+#include "../common/config_reader.h"
+#include "../common/handoff.h"
+
+/* argv[0] is ApplicationPath. Warns when the host's arguments are not wanted. */
+char **myst_arguments(const struct myst_config *config, const struct myst_handoff *handoff);
+
+/* EnvironmentVariables, then the HostEnvironmentVariables that the host has and the configuration does not set
+ * itself, then MYST_TARGET. */
+char **myst_environment(const struct myst_config *config, const struct myst_handoff *handoff);
+
+#endif

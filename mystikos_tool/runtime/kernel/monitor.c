@@ -1,0 +1,53 @@
+#include "monitor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The application is in this process's group unless it left it: what the terminal sends to the group has
+ * reached it already. */
+static bool is_from_terminal(const siginfo_t *info)
+{
+    return info->si_code > 0;
+}
+
+static void pass_on(int signal, int control)
+{
+    unsigned char byte = (unsigned char)signal;
+    /* Fails when the sandbox has just ended, which SIGCHLD tells next. */
+    while (write(control, &byte, 1) < 0 && errno == EINTR)
+        continue;
+}
+
+static void end_if_over(pid_t init)
+{
+    int status;
+    if (waitpid(init, &status, WNOHANG) != init)
+        return;
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+void myst_monitor(pid_t init, int control)
+{
+    sigset_t watched;
+    siginfo_t info;
+
+    sigfillset(&watched);
+    for (;;)
+    {
+        int signal = sigwaitinfo(&watched, &info);
+        if (signal < 0)
+            continue; /* EINTR, after a stop */
+        if (signal == SIGCHLD)
+        {
+            end_if_over(init);
+            continue;
+        }
+        if (!is_from_terminal(&info))
+            pass_on(signal, control);
+        if (signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU)
+            raise(SIGSTOP); /* so that the shell sees the job stop */
+    }
+}

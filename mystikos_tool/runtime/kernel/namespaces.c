@@ -1,0 +1,88 @@
+#include "namespaces.h"
+
+#include "../common/refuse.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+/* The number that a file of /proc/sys holds, or -1 without such a file. */
+static long read_sysctl(const char *path)
+{
+    char text[32];
+    long value = -1;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return -1;
+    ssize_t size = read(file, text, sizeof text - 1);
+    close(file);
+    if (size <= 0)
+        return -1;
+    text[size] = 0;
+    return sscanf(text, "%ld", &value) == 1 ? value : -1;
+}
+
+void myst_refuse_no_privilege(const char *step)
+{
+    const char *why = strerror(errno);
+    if (read_sysctl("/proc/sys/user/max_user_namespaces") == 0)
+        myst_refuse("%s: %s: this machine allows no user namespaces; as root, run: "
+                    "sysctl -w user.max_user_namespaces=10000",
+                    step, why);
+    if (read_sysctl("/proc/sys/kernel/unprivileged_userns_clone") == 0)
+        myst_refuse("%s: %s: this machine allows user namespaces to root only; as root, run: "
+                    "sysctl -w kernel.unprivileged_userns_clone=1",
+                    step, why);
+    if (read_sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1)
+        myst_refuse("%s: %s: AppArmor restricts user namespaces on this machine; as root, run: "
+                    "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+                    step, why);
+    myst_refuse("%s: %s: user namespaces are not available, as in a container whose seccomp profile "
+                "forbids them; allow them there (Docker and Podman: --security-opt seccomp=unconfined) or start "
+                "the package outside of it",
+                step, why);
+}
+
+static void write_proc_file(const char *path, const char *text)
+{
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    if (file < 0 || write(file, text, strlen(text)) != (ssize_t)strlen(text))
+        myst_refuse_errno("cannot write %s", path);
+    close(file);
+}
+
+/* One user and one group: the caller's, who are 0 inside. The system demands that a process without
+ * privileges outside gives up setgroups first. */
+static void map_caller_to_root(uid_t user, gid_t group)
+{
+    char map[64];
+    write_proc_file("/proc/self/setgroups", "deny");
+    snprintf(map, sizeof map, "0 %lu 1\n", (unsigned long)user);
+    write_proc_file("/proc/self/uid_map", map);
+    snprintf(map, sizeof map, "0 %lu 1\n", (unsigned long)group);
+    write_proc_file("/proc/self/gid_map", map);
+}
+
+/* A namespace inside of ours would give the application capabilities again. */
+static void forbid_more_namespaces(void)
+{
+    write_proc_file("/proc/sys/user/max_user_namespaces", "0\n");
+}
+
+void myst_enter_namespaces(void)
+{
+    uid_t user = geteuid();
+    gid_t group = getegid();
+
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC) != 0)
+        myst_refuse_no_privilege("cannot make namespaces");
+    map_caller_to_root(user, group);
+    /* Mounts made from here on stay here, and the host's do not come in. */
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
+        myst_refuse_no_privilege("cannot make the mounts private");
+    forbid_more_namespaces();
+}

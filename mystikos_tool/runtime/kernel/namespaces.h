@@ -1,0 +1,13 @@
+/* The namespaces of the sandbox. */
+#ifndef MYST_NAMESPACES_H
+#define MYST_NAMESPACES_H
+
+/* Moves the process into a user, mount, UTS and IPC namespace of its own, in which the caller's user and group
+ * are 0 and there are no others, and the children that it will have into a PID namespace. */
+void myst_enter_namespaces(void);
+
+/* Refuses to go on after a step that needs the privileges of a user namespace failed: says why they can
+ * be missing and what helps. Uses errno. */
+__attribute__((noreturn)) void myst_refuse_no_privilege(const char *step);
+
+#endif

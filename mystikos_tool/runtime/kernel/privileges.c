@@ -1,0 +1,52 @@
+#include "privileges.h"
+
+#include "../common/refuse.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/securebits.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* execve would give user 0 whatever the bounding set still has. */
+static void empty_bounding_set(void)
+{
+    for (unsigned long capability = 0; capability < 64; capability++)
+    {
+        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
+            continue;
+        if (errno == EINVAL && capability > 0)
+            return; /* past the last one that this system knows */
+        myst_refuse_errno("cannot drop capability %lu", capability);
+    }
+}
+
+/* And user 0 is nobody special any more, for good. */
+static void lock_secure_bits(void)
+{
+    const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+                               SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
+                               SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+    if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) != 0)
+        myst_refuse_errno("cannot set the secure bits");
+}
+
+static void drop_capabilities(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+    memset(none, 0, sizeof none);
+    if (syscall(SYS_capset, &header, none) != 0)
+        myst_refuse_errno("cannot drop the capabilities");
+}
+
+void myst_drop_privileges(void)
+{
+    empty_bounding_set();
+    lock_secure_bits();
+    drop_capabilities();
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        myst_refuse_errno("cannot forbid new privileges");
+}

@@ -1,0 +1,225 @@
+#include "root.h"
+
+#include "../common/refuse.h"
+#include "namespaces.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Where the root can be mounted for as long as it is being made: any directory that is on every machine
+ * and that nothing below is read from. */
+static const char *const mount_points[] = {"/tmp", "/run", "/mnt", "/var", "/usr"};
+
+static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
+
+static const char *const device_links[][2] = {
+    {"pts/ptmx", "dev/ptmx"},         {"/proc/self/fd", "dev/fd"},
+    {"/proc/self/fd/0", "dev/stdin"}, {"/proc/self/fd/1", "dev/stdout"},
+    {"/proc/self/fd/2", "dev/stderr"},
+};
+
+/* Whoever is user 0 outside as well may write these although without capabilities. */
+static const char *const protected_in_proc[] = {"proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus",
+                                                "proc/fs",  "proc/acpi",          "proc/scsi"};
+
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
+
+static const char *find_mount_point(void)
+{
+    for (size_t i = 0; i < COUNT(mount_points); i++)
+    {
+        struct stat status;
+        if (stat(mount_points[i], &status) == 0 && S_ISDIR(status.st_mode))
+            return mount_points[i];
+    }
+    myst_refuse("cannot make a root file system: this machine has no /tmp");
+}
+
+void myst_make_root(uint64_t bytes, uint64_t files)
+{
+    char options[96];
+    const char *mount_point = find_mount_point();
+
+    snprintf(options, sizeof options, "mode=0755,size=%llu,nr_inodes=%llu", (unsigned long long)bytes,
+             (unsigned long long)files);
+    if (mount("tmpfs", mount_point, "tmpfs", MS_NOSUID | MS_NODEV, options) != 0)
+        myst_refuse_no_privilege("cannot make a file system in memory");
+    if (chdir(mount_point) != 0)
+        myst_refuse_errno("cannot enter %s", mount_point);
+}
+
+/* Makes sure that there is a directory to mount on; the archive may have put something else there. */
+static void need_directory(const char *path, mode_t mode)
+{
+    struct stat status;
+    if (mkdir(path, mode) == 0)
+        return;
+    if (errno != EEXIST || lstat(path, &status) != 0)
+        myst_refuse_errno("cannot make /%s", path);
+    if (!S_ISDIR(status.st_mode))
+        myst_refuse("/%s in the root file system must be a directory", path);
+}
+
+static void mount_in_root(const char *type, const char *path, unsigned long flags, const char *options)
+{
+    if (mount(type, path, type, flags, options) != 0)
+        myst_refuse_errno("cannot mount /%s", path);
+}
+
+static void make_read_only(const char *path, unsigned long flags)
+{
+    if (mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL) != 0)
+        myst_refuse_errno("cannot protect /%s", path);
+}
+
+/* A device of the host's under the same name: a namespace without privileges cannot make its own. */
+static void bind_device(const char *name)
+{
+    char source[32], target[32];
+    snprintf(source, sizeof source, "/dev/%s", name);
+    snprintf(target, sizeof target, "dev/%s", name);
+    int file = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file < 0)
+        myst_refuse_errno("cannot make /%s", target);
+    close(file);
+    if (mount(source, target, NULL, MS_BIND, NULL) != 0)
+        myst_refuse_errno("cannot mount /%s", target);
+    /* Devices can be written to all the same, but whoever is user 0 outside as well must not change the
+     * host's node. */
+    make_read_only(target, MS_NOSUID | MS_NOEXEC);
+}
+
+static void make_dev(uint64_t shared_memory)
+{
+    char options[64];
+
+    need_directory("dev", 0755);
+    mount_in_root("tmpfs", "dev", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m");
+    for (size_t i = 0; i < COUNT(devices); i++)
+        bind_device(devices[i]);
+
+    need_directory("dev/pts", 0755);
+    mount_in_root("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620");
+    need_directory("dev/shm", 01777);
+    snprintf(options, sizeof options, "mode=1777,size=%llu", (unsigned long long)shared_memory);
+    mount_in_root("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, options);
+
+    for (size_t i = 0; i < COUNT(device_links); i++)
+        if (symlink(device_links[i][0], device_links[i][1]) != 0)
+            myst_refuse_errno("cannot make /%s", device_links[i][1]);
+}
+
+/* An entry below etc/, which may be anything: nothing is followed, and what is there stays. */
+static int create_in_etc(const char *name)
+{
+    int etc = open("etc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (etc < 0)
+        return -1;
+    int file = openat(etc, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    close(etc);
+    return file;
+}
+
+static void write_all(int file, const char *data, size_t size, const char *name)
+{
+    while (size > 0)
+    {
+        ssize_t written = write(file, data, size);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            myst_refuse_errno("cannot write /etc/%s", name);
+        data += written;
+        size -= (size_t)written;
+    }
+}
+
+static void write_in_etc(const char *name, const char *text)
+{
+    int file = create_in_etc(name);
+    if (file < 0)
+        return;
+    write_all(file, text, strlen(text), name);
+    close(file);
+}
+
+/* The network is the host's, and so are the names in it. A host without the file has nothing to tell. */
+static void copy_from_host_etc(const char *name)
+{
+    char path[64], data[4096];
+    ssize_t size;
+
+    snprintf(path, sizeof path, "/etc/%s", name);
+    int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (from < 0)
+        return;
+    int to = create_in_etc(name);
+    if (to >= 0)
+    {
+        while ((size = read(from, data, sizeof data)) > 0)
+            write_all(to, data, (size_t)size, name);
+        close(to);
+    }
+    close(from);
+}
+
+static void complete_etc(void)
+{
+    /* A root that has its own idea of /etc keeps it. */
+    mkdir("etc", 0755);
+    copy_from_host_etc("resolv.conf");
+    copy_from_host_etc("hosts");
+    write_in_etc("passwd", "root:x:0:0:root:/root:/bin/sh\n");
+    write_in_etc("group", "root:x:0:\n");
+}
+
+void myst_complete_root(uint64_t bytes)
+{
+    make_dev(bytes);
+    complete_etc();
+    mkdir("tmp", 01777);
+}
+
+static void protect_in_proc(const char *path)
+{
+    if (mount(path, path, NULL, MS_BIND, NULL) != 0)
+    {
+        if (errno == ENOENT)
+            return;
+        myst_refuse_errno("cannot protect /%s", path);
+    }
+    make_read_only(path, MS_NOSUID | MS_NODEV | MS_NOEXEC);
+}
+
+static void mount_proc(void)
+{
+    need_directory("proc", 0555);
+    if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0)
+    {
+        if (errno == EPERM)
+            myst_refuse("cannot mount /proc: Operation not permitted: parts of this machine's /proc are hidden, as "
+                        "in a container; unmask them (Docker and Podman: --security-opt unmask=ALL or "
+                        "systempaths=unconfined) or start the package outside of it");
+        myst_refuse_errno("cannot mount /proc");
+    }
+    for (size_t i = 0; i < COUNT(protected_in_proc); i++)
+        protect_in_proc(protected_in_proc[i]);
+}
+
+void myst_change_root(void)
+{
+    mount_proc();
+    /* The old root ends up mounted over the new one (pivot_root(2), "pivot_root(".", ".")"), and goes. */
+    if (syscall(SYS_pivot_root, ".", ".") != 0)
+        myst_refuse_errno("cannot change the root");
+    if (umount2(".", MNT_DETACH) != 0)
+        myst_refuse_errno("cannot let go of the host's root");
+    if (chdir("/") != 0)
+        myst_refuse_errno("cannot enter the new root");
+}

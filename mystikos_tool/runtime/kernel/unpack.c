@@ -1,0 +1,208 @@
+#include "unpack.h"
+
+#include "../common/refuse.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PAGE 4096ull
+#define RELEASE_STEP (4ull << 20) /* bytes between two calls of madvise; also the largest write */
+#define MAX_DEPTH (MYST_ENTRY_NAME_MAX / 2)
+
+/* The directory that the last entry went into, with an open descriptor for every level: archives list a
+ * directory's entries together, so that most entries open no directory at all. */
+struct cursor
+{
+    char path[MYST_ENTRY_NAME_MAX];
+    size_t ends[MAX_DEPTH]; /* where each component ends in path */
+    int descriptors[MAX_DEPTH + 1]; /* [0] is the root */
+    size_t depth;
+};
+
+/* The archive's pages before `end` were given back to the system. */
+struct released
+{
+    uintptr_t end;
+};
+
+/* Gives back what lies before `up_to`, when it is at least `step` bytes. */
+static void release(struct released *released, const unsigned char *up_to, size_t step)
+{
+    uintptr_t end = (uintptr_t)up_to & ~(PAGE - 1);
+    if (end <= released->end || end - released->end < step)
+        return;
+    /* Refused at worst, and then only memory is lost. */
+    madvise((void *)released->end, end - released->end, MADV_DONTNEED);
+    released->end = end;
+}
+
+__attribute__((noreturn)) static void refuse_entry(const char *path)
+{
+    myst_refuse_errno("root file system: cannot unpack %s", path);
+}
+
+/* Keeps the first components of the cursor that are also the first ones of `directory`; returns where
+ * the rest of it begins. */
+static size_t keep_common(struct cursor *cursor, const char *directory, size_t length)
+{
+    size_t common = 0;
+    while (common < cursor->depth)
+    {
+        size_t end = cursor->ends[common];
+        if (end > length || memcmp(cursor->path, directory, end) != 0 ||
+            (end < length && directory[end] != '/'))
+            break;
+        common++;
+    }
+    while (cursor->depth > common)
+        close(cursor->descriptors[cursor->depth--]);
+    return common ? cursor->ends[common - 1] : 0;
+}
+
+/* Opens the first `length` bytes of `path`, a directory, never through a symbolic link. */
+static int enter(struct cursor *cursor, const char *path, size_t length)
+{
+    size_t at = keep_common(cursor, path, length);
+    while (at < length)
+    {
+        char name[MYST_ENTRY_NAME_MAX];
+        at += at > 0; /* the separator */
+        size_t size = strcspn(path + at, "/");
+        memcpy(name, path + at, size);
+        name[size] = 0;
+        int descriptor = openat(cursor->descriptors[cursor->depth], name,
+                                O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (descriptor < 0)
+        {
+            if (errno == ENOTDIR || errno == ELOOP)
+                myst_refuse("root file system: %s lies below something that is not a directory", path);
+            if (errno == ENOENT)
+                myst_refuse("root file system: %s comes before its directory", path);
+            refuse_entry(path);
+        }
+        at += size;
+        memcpy(cursor->path, path, at);
+        cursor->ends[cursor->depth] = at;
+        cursor->descriptors[++cursor->depth] = descriptor;
+    }
+    return cursor->descriptors[cursor->depth];
+}
+
+static bool is_directory(int parent, const char *name)
+{
+    struct stat status;
+    return fstatat(parent, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+}
+
+static void make_directory(int parent, const char *name, mode_t mode, const char *path)
+{
+    bool exists = false;
+    if (mkdirat(parent, name, mode & 01777) != 0)
+    {
+        exists = errno == EEXIST && is_directory(parent, name);
+        if (!exists)
+            refuse_entry(path);
+    }
+    /* mkdir sets no set-id bits. What fchmodat follows is no link: it was just seen to be a directory. */
+    if ((exists || (mode & 06000)) && fchmodat(parent, name, mode & 07777, 0) != 0)
+        refuse_entry(path);
+}
+
+static void write_content(int file, const struct myst_entry *entry, struct released *released,
+                          const char *path)
+{
+    const unsigned char *at = entry->data, *end = entry->data + entry->size;
+    while (at < end)
+    {
+        size_t left = (size_t)(end - at);
+        ssize_t written = write(file, at, left < RELEASE_STEP ? left : RELEASE_STEP);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            refuse_entry(path);
+        at += written;
+        release(released, at, RELEASE_STEP);
+    }
+}
+
+static void make_file(int parent, const char *name, const struct myst_entry *entry,
+                      struct released *released, const char *path)
+{
+    /* newc keeps the content of hard links with the last of them only. */
+    if (entry->links > 1 && entry->size == 0)
+        myst_refuse("root file system: %s is one of several hard links, which are not supported", path);
+    int file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                      entry->mode & 07777);
+    if (file < 0)
+        refuse_entry(path);
+    write_content(file, entry, released, path);
+    close(file);
+}
+
+static void make_link(int parent, const char *name, const struct myst_entry *entry, const char *path)
+{
+    char target[PATH_MAX];
+    if (entry->size == 0 || entry->size >= sizeof target || memchr(entry->data, 0, entry->size))
+        myst_refuse("root file system: %s is a symbolic link with a malformed target", path);
+    memcpy(target, entry->data, entry->size);
+    target[entry->size] = 0;
+    if (symlinkat(target, parent, name) != 0)
+        refuse_entry(path);
+}
+
+static void make_root(const struct myst_entry *entry, int root)
+{
+    if (!S_ISDIR(entry->mode))
+        myst_refuse("root file system: its root is not a directory");
+    /* The descriptor is an O_PATH one, which fchmod does not take. */
+    if (fchmodat(root, ".", entry->mode & 07777, 0) != 0)
+        refuse_entry("/");
+}
+
+static void make_entry(struct cursor *cursor, const struct myst_entry *entry, struct released *released)
+{
+    char path[MYST_ENTRY_NAME_MAX];
+    if (myst_entry_path(entry, path) != 0)
+        myst_refuse("root file system: the archive's entry %s leads out of the root", entry->name);
+    if (!*path)
+    {
+        make_root(entry, cursor->descriptors[0]);
+        return;
+    }
+    const char *slash = strrchr(path, '/');
+    const char *name = slash ? slash + 1 : path;
+    int parent = enter(cursor, path, slash ? (size_t)(slash - path) : 0);
+
+    if (S_ISDIR(entry->mode))
+        make_directory(parent, name, entry->mode, path);
+    else if (S_ISREG(entry->mode))
+        make_file(parent, name, entry, released, path);
+    else if (S_ISLNK(entry->mode))
+        make_link(parent, name, entry, path);
+    else
+        myst_refuse("root file system: %s is neither a file nor a directory nor a symbolic link", path);
+}
+
+void myst_unpack(struct myst_archive archive, int root)
+{
+    struct released released = {((uintptr_t)archive.data + PAGE - 1) & ~(uintptr_t)(PAGE - 1)};
+    struct cursor cursor = {.descriptors = {root}};
+    struct myst_entry entry;
+    int result;
+
+    while ((result = myst_archive_next(&archive, &entry)) > 0)
+    {
+        make_entry(&cursor, &entry, &released);
+        release(&released, archive.data + archive.at, RELEASE_STEP);
+    }
+    if (result < 0)
+        myst_refuse("root file system: %s", archive.problem);
+    release(&released, archive.data + archive.size, 0);
+    keep_common(&cursor, "", 0);
+}
