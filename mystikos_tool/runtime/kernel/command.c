@@ -6,13 +6,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The strings are not copied, and nobody writes to them. */
+/* The configuration's strings are not copied, and nobody writes to them. */
 static char **make_list(size_t room)
 {
     char **list = calloc(room + 1, sizeof *list);
     if (!list)
         myst_refuse("out of memory");
     return list;
+}
+
+/* The host's strings lie where the system shows the process's arguments from, and are wiped there. */
+static char *copy(const char *string)
+{
+    char *duplicate = strdup(string);
+    if (!duplicate)
+        myst_refuse("out of memory");
+    return duplicate;
 }
 
 char **myst_arguments(const struct myst_config *config, const struct myst_handoff *handoff)
@@ -24,7 +33,8 @@ char **myst_arguments(const struct myst_config *config, const struct myst_handof
     list[0] = (char *)config->application_path;
     if (config->host_application_parameters)
     {
-        memcpy(list + 1, handoff->host_argv + 1, from_host * sizeof *list);
+        for (size_t i = 1; i <= from_host; i++)
+            list[i] = copy(handoff->host_argv[i]);
         return list;
     }
     if (from_host > 0)
@@ -60,8 +70,20 @@ char **myst_environment(const struct myst_config *config, const struct myst_hand
     {
         char *variable = find_variable(handoff->host_envp, wanted->items[i]);
         if (variable && !find_variable(list, wanted->items[i]) && !has_name(variable, "MYST_TARGET", 11))
-            *end++ = variable;
+            *end++ = copy(variable);
     }
     *end = (char *)"MYST_TARGET=linux";
     return list;
+}
+
+void myst_hide_host_arguments(const struct myst_handoff *handoff)
+{
+    if (handoff->host_argc < 1)
+        return;
+    char *start = handoff->host_argv[0], *last = handoff->host_argv[handoff->host_argc - 1];
+    char *end = last + strlen(last);
+    /* The environment follows, behind options that the loader kept for itself. */
+    if (handoff->host_envp[0] > end)
+        end = handoff->host_envp[0];
+    memset(start, 0, (size_t)(end - start));
 }

@@ -13,4 +13,8 @@ char **myst_arguments(const struct myst_config *config, const struct myst_handof
  * itself, then MYST_TARGET. */
 char **myst_environment(const struct myst_config *config, const struct myst_handoff *handoff);
 
+/* Wipes the arguments that the package was started with from where /proc shows them. The results of the functions
+ * above stay valid; handoff->host_argv does not. */
+void myst_hide_host_arguments(const struct myst_handoff *handoff);
+
 #endif

@@ -141,9 +141,12 @@ static void die_with_parent(int control)
         _exit(MYST_EXIT_REFUSED);
 }
 
-/* The measured memory is still mapped here, and must stay out of the application's reach. */
-static void forbid_inspection(void)
+/* The measured memory is still mapped here, and must stay out of the application's reach, as must what the
+ * host's command line tells about the host. */
+static void forbid_inspection(const struct myst_handoff *handoff)
 {
+    myst_hide_host_arguments(handoff);
+    prctl(PR_SET_NAME, "init", 0, 0, 0);
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         myst_refuse_errno("cannot forbid inspection");
 }
@@ -172,7 +175,7 @@ __attribute__((noreturn)) static void run_sandbox(const struct myst_handoff *han
     umask(022);
     enter_working_directory(config);
     myst_drop_privileges();
-    forbid_inspection();
+    forbid_inspection(handoff);
     die_with_parent(application->control);
     start_crt(handoff, application);
 }
@@ -188,7 +191,6 @@ static struct myst_application describe_application(const struct myst_handoff *h
                                                     const struct myst_config *config)
 {
     return (struct myst_application){
-        .package_name = handoff->host_name,
         .path = config->application_path,
         .arguments = myst_arguments(config, handoff),
         .environment = myst_environment(config, handoff),
@@ -205,12 +207,16 @@ int main(void)
     bool stdio_was_closed[3];
     int control[2];
 
-    myst_set_package_name(handoff->host_name);
+    char *package_name = strdup(handoff->host_name);
+    if (!package_name)
+        myst_refuse("out of memory");
+    myst_set_package_name(package_name);
     fill_stdio(stdio_was_closed);
     close_other_descriptors();
     read_configuration(handoff, &config);
     refuse_unsupported(&config);
     struct myst_application application = describe_application(handoff, &config);
+    application.package_name = package_name;
     memcpy(application.stdio_was_closed, stdio_was_closed, sizeof stdio_was_closed);
 
     umask(0);
