@@ -1,0 +1,141 @@
+"""Compile the embedded runtime: a table of its four images and the compiler's command for each.
+
+The pinned Zig toolchain from PyPI makes the same bytes on every machine and in every checkout:
+there are no debugging information, paths, times or identifiers in them.
+
+    build(Path("runtime"))       # runtime/bin/myst, runtime/lib/...
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mystikos_tool.errors import UserError
+
+ZIG_VERSION = "0.17.1"
+SOURCE_DIRECTORY = Path(__file__).resolve().parent
+
+_LINKER_SCRIPT = "common/no_debug.ld"
+_LANGUAGE = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-g0", "-fno-strict-aliasing", "-fno-asynchronous-unwind-tables")
+_WARNINGS = ("-Wall", "-Wextra", "-Wformat=2", "-Wvla", "-Wstrict-prototypes", "-Wmissing-prototypes")
+_HOSTED = ("-fPIE", "-fstack-protector-strong", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
+_FREESTANDING = (
+    "-fPIE", "-ffreestanding", "-fno-stack-protector", "-fvisibility=hidden", "-nostdlib", "-Wl,--export-dynamic",
+)
+_ZIG_ONLY = (
+    "-target", "x86_64-linux-musl", "-mcpu=x86_64", "-Werror", "-fno-sanitize=all", "-ftrivial-auto-var-init=zero",
+    "-static", "-pie", f"-Wl,-T,{_LINKER_SCRIPT}",
+)
+_OTHER_ONLY = ("-static-pie", "-Wl,--strip-debug", "-Wl,--build-id=none", "-Wl,-z,separate-code")
+
+_INFLUENTIAL_VARIABLES = frozenset(
+    {"CPATH", "C_INCLUDE_PATH", "LIBRARY_PATH", "CCC_OVERRIDE_OPTIONS", "COMPILER_PATH", "GCC_EXEC_PREFIX"}
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """One of the runtime's files.
+
+    ``output`` is its path in an installed runtime. It is compiled from every C file in
+    ``folder`` and from the named files of ``common``; ``freestanding`` without a C library.
+    """
+
+    output: str
+    folder: str
+    common: tuple[str, ...] = ()
+    freestanding: bool = False
+
+
+IMAGES = (
+    Image("bin/myst", "loader", ("config_reader.c", "elf.c", "error.c", "rsa.c", "sha256.c")),
+    Image("lib/openenclave/mystenc.so", "enclave", freestanding=True),
+    Image("lib/libmystkernel.so", "kernel", ("config_reader.c", "refuse.c")),
+    Image("lib/libmystcrt.so", "crt", ("refuse.c",)),
+)
+
+
+def units(image: Image) -> list[str]:
+    """Return the C files that are compiled, relative to the source directory, in a fixed order."""
+    own = sorted(path.name for path in (SOURCE_DIRECTORY / image.folder).glob("*.c"))
+    return [f"{image.folder}/{name}" for name in own] + [f"common/{name}" for name in sorted(image.common)]
+
+
+def sources(image: Image) -> list[Path]:
+    """Return every file that an image depends on: C files, headers and the linker script."""
+    headers = [path for folder in (image.folder, "common") for path in (SOURCE_DIRECTORY / folder).glob("*.h")]
+    return sorted([*(SOURCE_DIRECTORY / unit for unit in units(image)), *headers, SOURCE_DIRECTORY / _LINKER_SCRIPT])
+
+
+def command(image: Image, output: Path, cc: str | None = None) -> list[str]:
+    """Return the compiler's arguments that make ``output``, an absolute path.
+
+    To be run in ``SOURCE_DIRECTORY``: the names of the sources are relative, so that nothing
+    of the checkout's path can reach the image. ``cc`` is a compiler and its options as in a
+    shell; without it the pinned Zig toolchain is taken.
+    """
+    compiler = shlex.split(cc) if cc else [sys.executable, "-m", "ziglang", "cc"]
+    mode = _FREESTANDING if image.freestanding else _HOSTED
+    entry = ("-Wl,-e,_start",) if image.freestanding else ()
+    target = _OTHER_ONLY if cc else _ZIG_ONLY
+    return [*compiler, *target, *_LANGUAGE, *_WARNINGS, *mode, *entry, *units(image), "-o", str(output)]
+
+
+def build(directory: Path, cc: str | None = None) -> list[Path]:
+    """Compile the runtime into ``directory``, in the layout of an installed one; return its files.
+
+    Each file appears whole or not at all. Raises UserError where the compiler is missing, of
+    another version or fails.
+    """
+    if not cc:
+        check_toolchain()
+    targets = [directory.absolute() / image.output for image in IMAGES]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda job: compile_image(*job, cc), zip(IMAGES, targets, strict=True)))
+    return targets
+
+
+def check_toolchain() -> None:
+    """Raise UserError unless the pinned Zig toolchain is installed for this interpreter."""
+    remedy = f"run: {shlex.quote(sys.executable)} -m pip install ziglang=={ZIG_VERSION} (or set MYST_RUNTIME_CC)"
+    try:
+        version = importlib.metadata.version("ziglang")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UserError("runtime", "the Zig toolchain that compiles it is not installed", remedy) from error
+    if version != ZIG_VERSION:
+        raise UserError("runtime", f"ziglang is {version}; its bytes are pinned to those of {ZIG_VERSION}", remedy)
+
+
+def compile_image(image: Image, target: Path, cc: str | None = None) -> None:
+    """Compile one image to ``target``, an absolute path; raise UserError where the compiler fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+        output = Path(scratch) / target.name
+        _run(image, command(image, output, cc))
+        output.chmod(0o755)
+        output.replace(target)
+
+
+def _run(image: Image, arguments: Sequence[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in _INFLUENTIAL_VARIABLES}
+    where = f"runtime, {image.output}"
+    try:
+        done = subprocess.run(  # noqa: S603 the command is ours, or the user's own compiler
+            arguments, cwd=SOURCE_DIRECTORY, env=environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="replace", check=False,
+        )
+    except OSError as error:
+        problem = f"the compiler {arguments[0]} can't be started: {error.strerror}"
+        raise UserError(where, problem, "correct MYST_RUNTIME_CC") from error
+    if done.returncode != 0:
+        problem = f"the compiler failed with status {done.returncode}:\n{done.stderr.strip()}\n"
+        raise UserError(where, problem, "see its messages; the command was: " + shlex.join(arguments))

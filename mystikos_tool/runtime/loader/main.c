@@ -1,0 +1,176 @@
+/* bin/myst: the host program of a package. It lays the enclave out in memory, measures it, holds it
+ * against its signature by the rules of EINIT, and enters it. Nothing of the package runs before.
+ *
+ * It is itself outside of what is measured, as the host program is on SGX hardware. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../common/host.h"
+#include "../common/start.h"
+#include "../common/version.h"
+#include "einit.h"
+#include "identity.h"
+#include "measure.h"
+#include "memory.h"
+#include "options.h"
+
+/* The last component of argv[0], fit to be printed. */
+static const char *program_name(const char *argv0)
+{
+    static char name[256];
+    const char *slash = strrchr(argv0, '/');
+    snprintf(name, sizeof name, "%s", slash ? slash + 1 : argv0);
+    for (char *p = name; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            *p = '?';
+    return name[0] ? name : "myst";
+}
+
+/* The file that is running, wherever it was started from and whatever has its name by now. */
+static int open_self(struct myst_error *error)
+{
+    const int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return myst_fail(error, "package: /proc/self/exe can't be opened: %s", strerror(errno));
+    return fd;
+}
+
+/* Lays the package out, measures it and checks it. */
+static int load(
+    struct myst_layout *layout,
+    struct myst_memory *memory,
+    const struct myst_package *package,
+    struct myst_error *error)
+{
+    if (myst_layout_read(layout, package, error) != 0 || myst_memory_place(memory, layout, error) != 0)
+        return -1;
+    struct myst_secs secs = myst_secs_of(&layout->record);
+    myst_measure(layout, memory, secs.mrenclave);
+    return myst_einit(&layout->record.sigstruct, &secs, &layout->record, error);
+}
+
+static int check_signer(
+    const struct myst_options *options, const uint8_t mrsigner[32], struct myst_error *error)
+{
+    char hex[65];
+    myst_hex(mrsigner, hex);
+    if (options->has_signer && memcmp(options->signer, mrsigner, sizeof options->signer) != 0)
+        return myst_fail(error, "MRSIGNER: is %s, not what --myst-signer demands", hex);
+    return 0;
+}
+
+/* Enters the enclave at its entry point, on the stack of its first thread. Does not come back. */
+__attribute__((noreturn)) static void enter(
+    uint8_t *entry, uint8_t *tcs, uint8_t *stack_top, const struct myst_host *host)
+{
+    /* As EENTER does, RBX has the address of the TCS. */
+    __asm__ volatile("mov %[stack], %%rsp\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "call *%[entry]\n\t"
+                     "ud2"
+                     :
+                     : [entry] "r"(entry), [stack] "r"(stack_top), "b"(tcs), "D"(host)
+                     : "memory");
+    __builtin_unreachable();
+}
+
+static int run(
+    struct myst_layout *layout,
+    const struct myst_memory *memory,
+    const struct myst_package *package,
+    const struct myst_host *host,
+    struct myst_error *error)
+{
+    uint8_t *tcs = memory->base + myst_layout_tcs(layout);
+    uint8_t *entry = memory->base + layout->image.elf.header.e_entry;
+    if (myst_memory_protect(memory, layout, error) != 0)
+        return -1;
+    myst_layout_free(layout);
+    close(package->fd);
+    enter(entry, tcs, tcs - MYST_PAGE, host);
+}
+
+static int act(const struct myst_options *options, const struct myst_host *host, struct myst_error *error)
+{
+    static struct myst_layout layout;
+    struct myst_package package;
+    struct myst_memory memory;
+    uint8_t mrsigner[32];
+    const int fd = open_self(error);
+    if (fd < 0 || myst_package_open(&package, fd, error) != 0 ||
+        load(&layout, &memory, &package, error) != 0)
+        return -1;
+    myst_mrsigner(&layout.record.sigstruct, mrsigner);
+    if (check_signer(options, mrsigner, error) != 0)
+        return -1;
+    int printed;
+    switch (options->action)
+    {
+        case MYST_ACTION_INFO:
+            printed = myst_print_identity(&layout, mrsigner);
+            break;
+        case MYST_ACTION_VERIFY:
+            printed = myst_print_verified(host->name, &layout, mrsigner);
+            break;
+        default:
+            return run(&layout, &memory, &package, host, error);
+    }
+    return printed == 0 ? 0 : myst_fail(error, "output: can't be written");
+}
+
+static int print(const char *text, struct myst_error *error)
+{
+    if (fputs(text, stdout) < 0 || fflush(stdout) != 0)
+        return myst_fail(error, "output: can't be written");
+    return 0;
+}
+
+static int perform(
+    const struct myst_options *options, const struct myst_host *host, struct myst_error *error)
+{
+    switch (options->action)
+    {
+        case MYST_ACTION_HELP:
+            return print(myst_options_help, error);
+        case MYST_ACTION_VERSION:
+            return print("myst " MYST_VERSION " (embedded runtime of mystikos-tool)\n", error);
+        default:
+            return act(options, host, error);
+    }
+}
+
+int main(int argc, char **argv, char **envp)
+{
+    static char *no_arguments[] = {(char *)"", NULL};
+    struct myst_error error;
+    struct myst_options options;
+    if (argc < 1)
+    {
+        argc = 1;
+        argv = no_arguments;
+    }
+    struct myst_host host = {
+        .name = program_name(argv[0]),
+        .envp = envp,
+        .auxv = myst_auxv_after(envp),
+    };
+    int result = myst_options_read(&options, argc, argv, &error);
+    if (result == 0)
+    {
+        /* The application sees argv[0] and what follows the options. */
+        argv[options.count] = argv[0];
+        host.argv = argv + options.count;
+        host.argc = argc - options.count;
+        result = perform(&options, &host, &error);
+    }
+    if (result != 0)
+    {
+        fprintf(stderr, "%s: mystikos: %s\n", host.name, error.text);
+        return MYST_EXIT_REFUSED;
+    }
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,31 @@
+/* The loader's own options: those that begin with --myst- before the first argument that does not.
+ * Everything else is the application's. */
+#ifndef MYST_OPTIONS_H
+#define MYST_OPTIONS_H
+
+#include <stdint.h>
+
+#include "../common/error.h"
+
+enum myst_action
+{
+    MYST_ACTION_RUN,
+    MYST_ACTION_INFO,
+    MYST_ACTION_VERIFY,
+    MYST_ACTION_HELP,
+    MYST_ACTION_VERSION
+};
+
+struct myst_options
+{
+    enum myst_action action;
+    int has_signer;
+    uint8_t signer[32]; /* the MRSIGNER that is accepted */
+    int count;          /* of arguments that were options */
+};
+
+int myst_options_read(struct myst_options *options, int argc, char *const *argv, struct myst_error *error);
+
+extern const char myst_options_help[];
+
+#endif
