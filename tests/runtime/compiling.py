@@ -1,0 +1,54 @@
+"""Compile small C programs for the tests: static ones for packages, sanitized ones for parsers."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from mystikos_tool.runtime.build import SOURCE_DIRECTORY
+
+HERE = Path(__file__).parent
+_ZIG = (sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl")
+_OPTIONS = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-I", str(SOURCE_DIRECTORY))
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def compile_static(target: Path, *sources: Path) -> Path:
+    """Compile with the pinned toolchain to a static program that runs in an empty root."""
+    _run([*_ZIG, *_OPTIONS, "-static", *map(str, sources), "-o", str(target)])
+    return target
+
+
+def compile_sanitized(target: Path, *sources: Path) -> Path:
+    """Compile so that a bad access or undefined behaviour ends the program with a message.
+
+    With AddressSanitizer where the machine's own compiler has it.
+    """
+    sanitizers = "-fsanitize=address,undefined" if _has_address_sanitizer() else "-fsanitize=undefined"
+    compiler = ("gcc",) if _has_address_sanitizer() else _ZIG
+    options = ("-g", "-fno-sanitize-recover=all", sanitizers)
+    _run([*compiler, *_OPTIONS, *options, *map(str, sources), "-o", str(target)])
+    return target
+
+
+@cache
+def _has_address_sanitizer() -> bool:
+    if not shutil.which("gcc"):
+        return False
+    command = ["gcc", "-fsanitize=address,undefined", "-x", "c", "-", "-o", "/dev/null"]
+    done = subprocess.run(command, input=b"int main(void) { return 0; }", capture_output=True, check=False)
+    return done.returncode == 0
+
+
+needs_compiler = pytest.mark.skipif(find_spec("ziglang") is None, reason="needs the ziglang package")

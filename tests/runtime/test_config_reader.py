@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compiling import HERE, compile_sanitized, needs_compiler
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from mystikos_tool import config as python_reader
+from mystikos_tool.errors import UserError
+from mystikos_tool.runtime.build import SOURCE_DIRECTORY
+
+pytestmark = needs_compiler
+
+CONFIGS = sorted((HERE.parent / "data" / "configs").glob("*.json"))
+
+Read = Callable[[bytes], dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
+    """The kernel's reader: fields by name, or only ``error``."""
+    program = compile_sanitized(
+        tmp_path_factory.mktemp("read_config") / "read_config",
+        HERE / "read_config.c",
+        SOURCE_DIRECTORY / "common" / "config_reader.c",
+    )
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        stdin, stdout = process.stdin, process.stdout
+
+        def read(document: bytes) -> dict[str, Any]:
+            stdin.write(len(document).to_bytes(4, "little") + document)
+            stdin.flush()
+            fields = {}
+            for line in iter(stdout.readline, b"\n"):
+                assert line, "the reader crashed"
+                # What the reader passes on from damaged input need not be UTF-8.
+                name, value = line.decode(errors="replace").split(" ", 1)
+                fields[name] = json.loads(value)
+            return fields
+
+        yield read
+        stdin.close()
+
+
+def from_python(document: bytes) -> dict[str, Any]:
+    """What the packager's reader makes of it, in the form of the kernel's."""
+    config = python_reader.parse(document, "c.json")
+    types = ("ext2", "hostfs", "ramfs")
+    modes = ("none", "pseudo", "pseudo_wait_for_exit_exec")
+    levels = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
+    return {
+        "debug": int(config.debug),
+        "product_id": config.product_id,
+        "security_version": config.security_version,
+        "create_zero_base_enclave": int(config.create_zero_base_enclave or False),
+        "enclave_start_address": config.enclave_start_address or 0,
+        "memory_size": config.memory_size,
+        "main_stack_size": config.main_stack_size,
+        "thread_stack_size": config.thread_stack_size,
+        "max_affinity_cpus": config.max_affinity_cpus or 0,
+        "no_brk": int(config.no_brk),
+        "exec_stack": int(config.exec_stack),
+        "application_path": config.application_path,
+        "host_application_parameters": int(config.host_application_parameters),
+        "application_parameters": list(config.application_parameters),
+        "environment_variables": list(config.environment_variables),
+        "host_environment_variables": list(config.host_environment_variables),
+        "current_working_directory": config.current_working_directory,
+        "hostname": config.hostname,
+        "fork_mode": modes.index(config.fork_mode),
+        "unhandled_syscall_enosys": int(config.unhandled_syscall_enosys),
+        "host_uds": int(config.host_uds),
+        "syslog_level": levels.index(config.syslog_level) if config.syslog_level else 0,
+        "secret_count": len(config.secrets),
+        "mounts": [
+            [mount.target, types.index(mount.type), list(mount.flags), mount.public_key, mount.root_hash]
+            for mount in config.mounts
+        ],
+        "memory_size_alone": config.memory_size,
+    }
+
+
+def without_empty_variables(fields: dict[str, Any]) -> dict[str, Any]:
+    """The packager's reader drops empty strings at once, the kernel when it makes the environment."""
+    variables = fields.get("environment_variables", [])
+    return {**fields, "environment_variables": [variable for variable in variables if variable]}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_it_reads_the_recorded_configurations_as_the_packager_does(read: Read, path: Path) -> None:
+    document = path.read_bytes()
+    assert read(document) == from_python(document)
+
+
+EVERYTHING = b"""// comment
+{ // comment
+    "version" : "0.1" , // comment
+    "Debug": 1, "ProductID": 65534, "SecurityVersion": 0, "CreateZeroBaseEnclave": true,
+    "EnclaveStartAddress": 8589934592, "MemorySize": "1G", "MainStackSize": "2000K", "ThreadStackSize": 4097,
+    "MaxAffinityCPUs": 2, "NoBrk": -3, "ExecStack": false,
+    "ApplicationPath": "/bin\\/\\u00e4\\ud83d\\ude00\\t\\"\\\\",
+    "HostApplicationParameters": 0, "ApplicationParameters": ["a // b", "", ],
+    "EnvironmentVariables": "A=1", "HostEnvironmentVariables": [
+        // comment
+        "HOME"
+        // comment
+    ],
+    "CurrentWorkingDirectory": "/tmp", "Hostname": "a-1.B", "ForkMode": "pseudo",
+    "Mount": [{"Target": "/a", "Type": "ramfs", "Flags": ["ro"], "PublicKey": null}, {
+        "Target": "/b", "Type": "ext2", "RootHash": "0123456789012345678901234567890123456789012345678901234567890123"}],
+    "UnhandledSyscallEnosys": true, "HostUDS": true, "SyslogLevel": "debug",
+    "Secret": [{"ID": "x", "SrsAddress": "https://s", "LocalPath": "/s", "ClientLib": "l", "Verbose": true},],
+} // comment"""
+
+
+def test_it_reads_every_key_as_the_packager_does(read: Read) -> None:
+    assert read(EVERYTHING) == from_python(EVERYTHING)
+
+
+sizes = st.one_of(
+    st.integers(0, 1 << 46), st.builds("{}{}".format, st.integers(0, 65536), st.sampled_from(["", *"kKmMgG"]))
+)
+flags = st.one_of(st.booleans(), st.integers(-(1 << 63) + 1, (1 << 63) - 1))
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+paths = texts.map(lambda text: f"/{text}")
+
+
+def one_or_many(item: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
+    return st.one_of(item, st.lists(item, max_size=20))
+
+
+configurations = st.fixed_dictionaries(
+    {"ApplicationPath": texts.map(lambda text: f"/bin/x{text.replace('/', '')}")},
+    optional={
+        "version": st.just("0.1"),
+        "Debug": flags,
+        "ProductID": st.integers(0, 65534),
+        "CreateZeroBaseEnclave": st.booleans(),
+        "EnclaveStartAddress": st.integers(1, 1 << 50).map(lambda pages: pages * 4096),
+        "MemorySize": sizes,
+        "MainStackSize": sizes,
+        "ThreadStackSize": sizes,
+        "MaxAffinityCPUs": st.integers(1, (1 << 63) - 1),
+        "NoBrk": flags,
+        "ApplicationParameters": one_or_many(texts),
+        "EnvironmentVariables": one_or_many(texts.map(lambda text: f"A={text}")),
+        "HostEnvironmentVariables": one_or_many(st.sampled_from(["HOME", "PATH", "ä"])),
+        "CurrentWorkingDirectory": paths,
+        "ForkMode": st.sampled_from(["none", "pseudo", "pseudo_wait_for_exit_exec"]),
+        "Mount": st.lists(
+            st.fixed_dictionaries({"Target": paths, "Type": st.sampled_from(["ramfs", "hostfs"])}),
+            unique_by=lambda mount: mount["Target"],
+            max_size=5,
+        ),
+        "UnhandledSyscallEnosys": flags,
+    },
+)
+quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@quick
+@given(configurations, st.booleans(), st.sampled_from([None, 1]))
+def test_it_reads_whatever_the_packager_accepts_to_the_same_values(
+    read: Read, configuration: dict[str, Any], ascii_only: bool, indent: int | None
+) -> None:
+    document = json.dumps(configuration, ensure_ascii=ascii_only, indent=indent).encode()
+    try:
+        expected = from_python(document)
+    except UserError:  # two mounts may have the same normalised target
+        return
+    assert without_empty_variables(read(document)) == expected
+
+
+@quick
+@given(st.data())
+def test_it_survives_any_damage_and_then_accepts_no_less_than_the_packager(
+    read: Read, data: st.DataObject
+) -> None:
+    document = bytearray(EVERYTHING)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(document)))
+        end = data.draw(st.integers(start, min(len(document), start + 8)))
+        document[start:end] = data.draw(
+            st.one_of(st.binary(max_size=4), st.sampled_from([b"[", b"{", b'"', b"\\u"]))
+        )
+    fields = read(bytes(document))
+    try:
+        expected = from_python(bytes(document))
+    except UserError:
+        return
+    assert without_empty_variables(fields) == expected
+
+
+@quick
+@given(st.binary(max_size=40))
+@example(b"")
+@example(b"{")
+@example(b'{"')
+@example(b'{"\\')
+@example(b'{"\\u12')
+@example(b'{"a": -')
+@example(b"/")
+def test_it_survives_any_bytes(read: Read, document: bytes) -> None:
+    assert list(read(document)) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("members", "problem"),
+    [
+        ('"ProductId": 1', 'unknown key "ProductId"'),
+        ('"ProductID": 65535', "ProductID: must lie between 0 and 65534"),
+        ('"ProductID": 99999999999999999999999', "ProductID: must lie between 0 and 65534"),
+        ('"ProductID": -1', "ProductID: must lie between 0 and 65534"),
+        ('"MaxAffinityCPUs": 0', "MaxAffinityCPUs: must lie between 1 and 9223372036854775807"),
+        ('"Debug": "yes"', "Debug: expected true or false"),
+        ('"Debug": 1.5', "Debug: expected a whole number"),
+        ('"Debug": 1, "Debug": 0', "Debug: given twice"),
+        ('"CreateZeroBaseEnclave": 1', "CreateZeroBaseEnclave: expected true or false"),
+        ('"MemorySize": 1, "UserMemSize": 1', "UserMemSize: MemorySize is given as well"),
+        ('"MemorySize": "64x"', 'MemorySize: expected a size such as 67108864 or "64m"'),
+        ('"MemorySize": "99999999999g"', 'MemorySize: expected a size such as 67108864 or "64m"'),
+        ('"EnclaveStartAddress": 4097', "EnclaveStartAddress: must be a multiple of 4096"),
+        ('"version": "0.2"', 'version: expected "0.1"'),
+        ('"Hostname": "a b"', "Hostname: must be 1 to 64 characters of a-z A-Z 0-9 - ."),
+        ('"ForkMode": "real"', 'ForkMode: unknown value "real"'),
+        ('"Mount": [{"Type": "ramfs"}]', "Mount: each needs a Target and a Type"),
+        ('"ApplicationParameters": ["a" "b"]', "ApplicationParameters: expected , or ]"),
+        ('"ApplicationParameters": ["\\u0000"]', "ApplicationParameters: a string has a NUL in it"),
+        ('"Secret": [[', "Secret: expected an object"),
+        (f'"Secret": [{{"a": {"[" * 99}', "Secret: nested too deeply"),
+        ('"Secret": [{"a": [[]1]}]', "Secret: expected , or ]"),
+        (
+            '"EnvironmentVariables": ["MYST_TARGET=sgx"]',
+            "EnvironmentVariables: MYST_TARGET is set by the runtime",
+        ),
+        ('"CurrentWorkingDirectory": "tmp"', "CurrentWorkingDirectory: must begin with /"),
+        ('"Debug": 1} x', "something follows the closing }"),
+    ],
+)
+def test_what_it_refuses_it_names(read: Read, members: str, problem: str) -> None:
+    document = f'{{"ApplicationPath": "/bin/app", {members}}}'
+    assert read(document.encode()) == {"error": f"line 1: {problem}"}
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ("{}", "line 1: ApplicationPath: missing"),
+        ('{"ApplicationPath": "bin/app"}', "line 1: ApplicationPath: must begin with /"),
+        ('{"ApplicationPath": "/bin/"}', "line 1: ApplicationPath: must end with the name of a file"),
+        ('// one\n{\n"Debug": no}', "line 3: Debug: expected true or false"),
+        ("[]", "line 1: expected {"),
+    ],
+)
+def test_it_says_in_which_line(read: Read, document: str, problem: str) -> None:
+    assert read(document.encode()) == {"error": problem}
