@@ -12,6 +12,9 @@ ENCLAVE = "lib/openenclave/mystenc.so"
 KERNEL = "lib/libmystkernel.so"
 CRT = "lib/libmystcrt.so"
 
+# Where a wheel has the embedded runtime; a checkout compiles it instead.
+PREBUILT = Path(__file__).resolve().parent / "prebuilt"
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -39,3 +42,15 @@ class Runtime:
                     "give the directory of an installed Mystikos, or use the embedded runtime",
                 )
         return runtime
+
+
+def embedded() -> Runtime:
+    """Return the embedded runtime: prebuilt in a wheel, else compiled once into the user's cache.
+
+    Raises UserError where it has to be compiled and can't be.
+    """
+    if PREBUILT.is_dir():
+        return Runtime.installed(PREBUILT)
+    from mystikos_tool.runtime import cache
+
+    return Runtime.installed(cache.compiled())

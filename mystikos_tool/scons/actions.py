@@ -1,0 +1,87 @@
+"""What the builders do: each action runs one stage of the core and prints one line of what it made."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import SCons.Action
+import SCons.Errors
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.scons.nodes import DigestedFile, digests
+
+# Part of every stage's signature: raised when the same inputs come to give other bytes.
+REVISION = 1
+
+Stage = Callable[[list[Any], list[Any], Any], str]
+
+
+class StageAction(SCons.Action.FunctionAction):  # type: ignore[misc]
+    """An action that runs ``stage`` and prints the line that it returns.
+
+    Its signature is its name and the variables in ``varlist``, not the code: the same stage is
+    the same stage under every version of Python.
+    """
+
+    def __init__(self, name: str, stage: Stage, comstr: str, varlist: tuple[str, ...] = ()) -> None:
+        super().__init__(stage, {"varlist": varlist})
+        self.name = name
+        self.comstr = comstr
+
+    def __str__(self) -> str:
+        return f"{self.name}(target, source, env)"
+
+    def get_presig(self, target: Any, source: Any, env: Any, executor: Any = None) -> str:
+        """Return what stands for the action in signatures."""
+        return f"mystikos {self.name} {REVISION}"
+
+    def strfunction(self, target: Any, source: Any, env: Any, executor: Any = None) -> str | None:
+        """Return the line to print before: the user's, or what would be done under ``-n``."""
+        comstr = env.get(self.comstr)
+        if comstr is not None:
+            return str(env.subst(comstr, SCons.Action.SUBST_RAW, target, source))
+        if SCons.Action.execute_actions:
+            return None
+        return f"{self.name} {' '.join(map(str, source[:1]))} → {' '.join(map(str, target))}"
+
+    def execute(self, target: Any, source: Any, env: Any, executor: Any = None) -> Any:
+        """Run the stage; the user's mistakes become SCons' build errors, bugs keep their traceback."""
+        if executor:
+            target, source = executor.get_all_targets(), executor.get_all_sources()
+        try:
+            line = self.execfunction(target, source, env)
+            for node in target:
+                _remember(node)
+        except UserError as error:
+            return self._failed(target, str(error))
+        except Exception as error:  # a bug: SCons would drop the traceback
+            traceback.print_exc()
+            return self._failed(target, f"{type(error).__name__}: {error}")
+        if env.get(self.comstr) is None and SCons.Action.print_actions:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        return None
+
+    def _failed(self, target: Any, message: str) -> Any:
+        return SCons.Errors.BuildError(node=target, errstr=message, status=2, exitstatus=2, action=self)
+
+
+def _remember(node: Any) -> None:
+    """Read a new file's digest here, where other stages can run meanwhile, not when SCons asks for it."""
+    if isinstance(node, DigestedFile):
+        node.clear_memoized_values()
+        node.get_content_hash()
+
+
+def shown_size(size: int) -> str:
+    """Return a number of bytes for people: ``200.1 MB``."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} bytes"
+
+
+__all__ = ["REVISION", "StageAction", "digests", "shown_size"]

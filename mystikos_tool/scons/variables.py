@@ -1,0 +1,97 @@
+"""The tool's construction variables: one table of names, defaults, checks and help."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import SCons.Errors
+from SCons.Util import is_List, is_String
+
+PREFIX = "MYST"
+EMBEDDED = "embedded"
+CANONICAL, PRESERVE = "canonical", "preserve"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A construction variable; ``check`` returns what it accepts when a value is wrong."""
+
+    name: str
+    default: Any
+    check: Callable[[Any], str | None]
+    help: str
+
+
+def _file(value: Any) -> str | None:
+    if value is None or is_String(value) or hasattr(value, "get_abspath"):
+        return None
+    return "a file name or a file node" if not (is_List(value) and len(value) == 1) else _file(value[0])
+
+
+def _files(value: Any) -> str | None:
+    wrong = [item for item in (value if is_List(value) else [value]) if _file(item)]
+    return "a list of file names or file nodes" if wrong else None
+
+
+def _text(value: Any) -> str | None:
+    return None if is_String(value) else "a string"
+
+
+def _modes(value: Any) -> str | None:
+    return None if value in (CANONICAL, PRESERVE) else f'"{CANONICAL}" or "{PRESERVE}"'
+
+
+def _comstr(value: Any) -> str | None:
+    return None if value is None or is_String(value) else "a string"
+
+
+VARIABLES = (
+    Variable("MYST_CONFIG", None, _file, "the configuration (JSON)"),
+    Variable("MYST_KEY", None, _file, "the signing key: PEM, RSA-3072, exponent 3"),
+    Variable("MYST_RUNTIME", EMBEDDED, _file, f'"{EMBEDDED}" or the directory of an installed Mystikos'),
+    Variable("MYST_RUNTIME_DIR", "#build/mystikos-runtime", _text, "where the embedded runtime is built"),
+    Variable("MYST_RUNTIME_CC", "", _text, "another compiler than the pinned one for the embedded runtime"),
+    Variable("MYST_PUBKEYS", [], _files, "public keys (PEM) whose disks the enclave trusts"),
+    Variable("MYST_ROOTHASHES", [], _files, "root hashes of disks that the enclave trusts"),
+    Variable(
+        "MYST_ROOTFS_MODES", CANONICAL, _modes, "whether file modes are made canonical or taken as they are"
+    ),
+    *(
+        Variable(f"MYST{stage}COMSTR", None, _comstr, f"what is printed instead of the {action}'s own line")
+        for stage, action in (
+            ("ROOTFS", "packing"),
+            ("MEASURE", "measurement"),
+            ("SIGN", "signing"),
+            ("PACKAGE", "package"),
+            ("RUNTIME", "runtime's compilation"),
+            ("KEY", "key generation"),
+            ("RUN", "package's start"),
+        )
+    ),
+)
+
+_NAMES = {variable.name: variable for variable in VARIABLES}
+
+
+def defaults() -> dict[str, Any]:
+    """Return every variable's default."""
+    return {variable.name: variable.default for variable in VARIABLES}
+
+
+def check(env: Any, given: Iterable[str] = ()) -> None:
+    """Raise SCons' UserError for a value that is not accepted or a name that does not exist.
+
+    ``given`` are the names of a builder call's overrides.
+    """
+    for name in {*given, *(name for name in env.Dictionary() if name.startswith(PREFIX))}:
+        if name.startswith(PREFIX) and name not in _NAMES:
+            near = difflib.get_close_matches(name, _NAMES, 1, 0.0)[0]
+            raise SCons.Errors.UserError(f"there is no construction variable {name}; did you mean {near}?")
+    for variable in VARIABLES:
+        value = env.get(variable.name, variable.default)
+        accepted = variable.check(value)
+        if accepted:
+            raise SCons.Errors.UserError(f"{variable.name} cannot be {value!r}; give {accepted}")
