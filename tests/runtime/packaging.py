@@ -1,0 +1,51 @@
+"""Make small packages for the tests of the runtime."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from mystikos_tool import config as config_reader
+from mystikos_tool import signing, stages
+from mystikos_tool.runtime import Runtime
+
+DATA = Path(__file__).parent.parent / "data"
+KEY = DATA / "keys" / "key-a.pem"
+OTHER_KEY = DATA / "keys" / "key-b.pem"
+SIGNING_DAY = date(2026, 1, 2)
+
+
+def write_appdir(directory: Path, files: Mapping[str, bytes | Path]) -> Path:
+    """Write files, each of them executable, into a directory: content or the path of a file to copy."""
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.read_bytes() if isinstance(content, Path) else content)
+        path.chmod(0o755)
+    return directory
+
+
+def make_package(
+    directory: Path,
+    runtime: Runtime,
+    appdir: Path,
+    settings: Mapping[str, Any],
+    *,
+    key: Path = KEY,
+    pubkeys: Sequence[Path] = (),
+    roothashes: Sequence[Path] = (),
+) -> Path:
+    """Pack, measure, sign and assemble in ``directory``; return the package's path."""
+    directory.mkdir(parents=True, exist_ok=True)
+    config_file = directory / "config.json"
+    config_file.write_text(json.dumps({"version": "0.1", **settings}))
+    archive, image, target = directory / "rootfs.cpio", directory / "mystenc.so", directory / "package"
+    stages.pack(appdir, archive)
+    inputs = stages.Inputs(runtime, config_reader.load(config_file), archive, pubkeys, roothashes)
+    measured = stages.measure(inputs)
+    image.write_bytes(stages.sign(measured, runtime, inputs.config, signing.load_key(key), SIGNING_DAY))
+    stages.assemble(inputs, image, target)
+    return target
