@@ -114,7 +114,8 @@ EVERYTHING = b"""// comment
     ],
     "CurrentWorkingDirectory": "/tmp", "Hostname": "a-1.B", "ForkMode": "pseudo",
     "Mount": [{"Target": "/a", "Type": "ramfs", "Flags": ["ro"], "PublicKey": null}, {
-        "Target": "/b", "Type": "ext2", "RootHash": "0123456789012345678901234567890123456789012345678901234567890123"}],
+        "Target": "/b", "Type": "ext2",
+        "RootHash": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"}],
     "UnhandledSyscallEnosys": true, "HostUDS": true, "SyslogLevel": "debug",
     "Secret": [{"ID": "x", "SrsAddress": "https://s", "LocalPath": "/s", "ClientLib": "l", "Verbose": true},],
 } // comment"""

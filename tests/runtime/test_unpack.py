@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from compiling import HERE, compile_sanitized, needs_compiler
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mystikos_tool.runtime.build import SOURCE_DIRECTORY
+from mystikos_tool.stages import pack
+
+pytestmark = needs_compiler
+
+ARCHIVES = HERE.parent / "data" / "expected" / "rootfs"
+DIRECTORY, FILE, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644, stat.S_IFLNK | 0o777
+
+Unpack = Callable[[bytes, Path], "subprocess.CompletedProcess[str]"]
+Entry = tuple[str, int, bytes]
+
+
+@pytest.fixture(scope="session")
+def unpack(tmp_path_factory: pytest.TempPathFactory) -> Unpack:
+    scratch = tmp_path_factory.mktemp("unpack_archive")
+    kernel, common = SOURCE_DIRECTORY / "kernel", SOURCE_DIRECTORY / "common"
+    program = compile_sanitized(
+        scratch / "unpack_archive",
+        HERE / "unpack_archive.c",
+        kernel / "unpack.c",
+        kernel / "archive.c",
+        common / "refuse.c",
+    )
+
+    def unpack(archive: bytes, root: Path) -> subprocess.CompletedProcess[str]:
+        (scratch / "archive").write_bytes(archive)
+        root.mkdir(exist_ok=True)
+        return subprocess.run(
+            [program, scratch / "archive", root], capture_output=True, encoding="utf-8", errors="replace"
+        )
+
+    return unpack
+
+
+def entry(name: str, mode: int, data: bytes = b"", links: int = 1) -> bytes:
+    encoded = name.encode()
+    fields = (0, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(encoded) + 1, 0)
+    header = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded + b"\0"
+    return header + bytes(-len(header) % 4) + data + bytes(-len(data) % 4)
+
+
+TRAILER = entry("TRAILER!!!", 0)
+
+
+def archive_of(*entries: Entry) -> bytes:
+    return entry(".", DIRECTORY) + b"".join(entry(*each) for each in entries) + TRAILER
+
+
+def tree(root: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and content by path."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        content = b""
+        if stat.S_ISLNK(status.st_mode):
+            content = os.fsencode(path.readlink())
+        elif stat.S_ISREG(status.st_mode):
+            content = path.read_bytes()
+        found[str(path.relative_to(root))] = (status.st_mode, content)
+    return found
+
+
+def test_what_the_packer_packed_comes_out_again(unpack: Unpack, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "bin").mkdir(parents=True)
+    (source / "empty").mkdir()
+    (source / "bin" / "program").write_bytes(os.urandom(300_000))
+    (source / "bin" / "set-id").write_bytes(b"x")
+    (source / "none").write_bytes(b"")
+    (source / "dangling").symlink_to("/nowhere/../at all")
+    (source / "bin" / "set-id").chmod(0o6755)
+    (source / "shared").mkdir()
+    (source / "shared").chmod(0o3770)
+    pack(source, tmp_path / "archive", preserve_modes=True)
+
+    done = unpack((tmp_path / "archive").read_bytes(), tmp_path / "root")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree(tmp_path / "root") == tree(source)
+
+
+@pytest.mark.parametrize("name", ["hello", "pages"])
+def test_it_unpacks_what_the_reference_packed_as_cpio_does(unpack: Unpack, tmp_path: Path, name: str) -> None:
+    archive = (ARCHIVES / f"{name}.cpio").read_bytes()
+    (tmp_path / "expected").mkdir()
+    try:
+        subprocess.run(["cpio", "-i", "--quiet"], cwd=tmp_path / "expected", input=archive, check=True)
+    except FileNotFoundError:
+        pytest.skip("needs GNU cpio")
+
+    done = unpack(archive, tmp_path / "root")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree(tmp_path / "root") == tree(tmp_path / "expected")
+
+
+def test_files_larger_than_a_write_and_directories_in_any_order_come_out_whole(
+    unpack: Unpack, tmp_path: Path
+) -> None:
+    large = os.urandom(9 << 20)
+    entries = (
+        ("a", DIRECTORY, b""),
+        ("ab", DIRECTORY, b""),
+        ("a/b", DIRECTORY, b""),
+        ("a/b/c", FILE, large),
+        ("ab/c", FILE, b"2"),
+        ("./a//d", FILE, b"3"),
+        ("a/b/e", FILE, b"4"),
+        ("f", FILE, b"5"),
+    )
+
+    assert unpack(archive_of(*entries), tmp_path / "root").returncode == 0
+
+    content = {path: data for path, (_, data) in tree(tmp_path / "root").items() if data}
+    assert content == {"a/b/c": large, "ab/c": b"2", "a/d": b"3", "a/b/e": b"4", "f": b"5"}
+
+
+HOSTILE = {
+    "a name with dots": [("../outside/new", FILE, b"x")],
+    "a name with dots inside": [("a", DIRECTORY, b""), ("a/../../outside/new", FILE, b"x")],
+    "a name that is only dots": [("..", DIRECTORY, b"")],
+    "an absolute name": [("/outside/new", FILE, b"x")],
+    "a file through a link": [("a", LINK, b"../outside"), ("a/new", FILE, b"x")],
+    "a file through a link to a link": [
+        ("a", DIRECTORY, b""),
+        ("b", LINK, b"a/c"),
+        ("a/c", LINK, b"../../outside"),
+        ("b/new", FILE, b"x"),
+    ],
+    "a file over a link": [("a", LINK, b"../outside/victim"), ("a", FILE, b"x")],
+    "a file over a dangling link": [("a", LINK, b"../outside/new"), ("a", FILE, b"x")],
+    "a directory over a link": [("a", LINK, b"../outside"), ("a", DIRECTORY, b""), ("a/new", FILE, b"x")],
+    "a link over a directory in use": [("a", DIRECTORY, b""), ("a", LINK, b"../outside")],
+    "a link through a link": [("a", LINK, b"../outside"), ("a/new", LINK, b"x")],
+    "a directory through a link": [("a", LINK, b"../outside"), ("a/new", DIRECTORY, b"")],
+    "a file below a file": [("a", FILE, b"x"), ("a/b", FILE, b"y")],
+    "a file twice": [("a", FILE, b"x"), ("a", FILE, b"y")],
+    "a file for the root": [("a/..", FILE, b"x")],
+    "a link with a NUL": [("a", LINK, b"x\0y")],
+    "a link to nothing": [("a", LINK, b"")],
+    "a device": [("a", stat.S_IFCHR | 0o666, b"")],
+    "a pipe": [("a", stat.S_IFIFO | 0o666, b"")],
+    "a file before its directory": [("a/b", FILE, b"x")],
+    "a name of 256 bytes": [("a" * 256, FILE, b"x")],
+}
+
+
+@pytest.mark.parametrize("entries", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_is_refused_and_changes_nothing_outside(
+    unpack: Unpack, tmp_path: Path, entries: list[Entry]
+) -> None:
+    (tmp_path / "outside").mkdir(mode=0o700)
+    (tmp_path / "outside" / "victim").write_bytes(b"as it was")
+    before = tree(tmp_path / "outside"), (tmp_path / "outside").stat().st_mode
+
+    done = unpack(archive_of(*entries), tmp_path / "root")
+
+    assert done.returncode == 125
+    assert done.stderr.startswith("package: mystikos: root file system: ")
+    assert done.stderr.count("\n") == 1
+    assert (tree(tmp_path / "outside"), (tmp_path / "outside").stat().st_mode) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"outside", "root"}
+
+
+def test_hard_links_are_refused_for_their_content_is_elsewhere(unpack: Unpack, tmp_path: Path) -> None:
+    archive = entry(".", DIRECTORY) + entry("a", FILE, links=2) + entry("b", FILE, b"x", links=2) + TRAILER
+    done = unpack(archive, tmp_path / "root")
+    assert done.returncode == 125
+    assert "a is one of several hard links" in done.stderr
+
+
+def test_a_truncated_archive_is_refused_wherever_it_ends(unpack: Unpack, tmp_path: Path) -> None:
+    archive = archive_of(("a", DIRECTORY, b""), ("a/b", FILE, b"content"))
+    whole = len(archive) - 3  # the padding behind the trailer's name
+    for size in range(whole):
+        root = tmp_path / str(size)
+        done = unpack(archive[:size], root)
+        assert (size, done.returncode) == (size, 125), done.stderr
+    assert unpack(archive[:whole], tmp_path / "root").returncode == 0
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_any_damage_to_an_archive_is_refused_or_stays_inside(
+    unpack: Unpack, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    place = tmp_path_factory.mktemp("damaged")
+    archive = bytearray(archive_of(("a", DIRECTORY, b""), ("a/b", FILE, b"content"), ("l", LINK, b"a")))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(archive) - 1))
+        archive[at : at + 1] = data.draw(
+            st.one_of(st.binary(max_size=2), st.sampled_from([b"F", b"/", b"."]))
+        )
+    done = unpack(bytes(archive), place / "root")
+    assert done.returncode in {0, 125}, done.stderr
+    assert [path.name for path in place.iterdir()] == ["root"]
