@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import SCons.Action
 import SCons.Builder
 import SCons.Errors
 import SCons.Node.FS
@@ -26,6 +25,7 @@ from mystikos_tool.scons import variables
 from mystikos_tool.scons.actions import StageAction, shown_size
 from mystikos_tool.scons.loader import runtime_nodes
 from mystikos_tool.scons.nodes import appdir_node, digested
+from mystikos_tool.scons.running import start_action
 
 _EPOCH = "SOURCE_DATE_EPOCH"
 _TRUST = "_MYST_TRUST"
@@ -188,12 +188,7 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     """Add an alias that starts a package with arguments: ``MystRun("run", package, ["red"])``."""
     env = _environment(env, overrides)
     node = _one(env, package, "MystRun")
-    arguments = [str(argument).replace("$", "$$") for argument in (args if is_List(args) else list(args))]
-    shown = env.get("MYSTRUNCOMSTR")
-    action = SCons.Action.Action(
-        [[node.get_abspath(), *arguments]], **({} if shown is None else {"cmdstr": shown})
-    )
-    nodes = env.Alias(alias, node, action)
+    nodes = env.Alias(alias, node, start_action(node, [str(argument) for argument in args]))
     env.AlwaysBuild(nodes)
     return nodes
 
