@@ -1,0 +1,170 @@
+"""The runtime's SHA-256 and signature check, held against Python's.
+
+MYST_CRYPTO_CASES=10000 takes so many random cases (and a tenth as many malformed ones) instead of a few hundred.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import struct
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from compiling import HERE, compile_sanitized, compile_static, needs_compiler
+from packaging import KEY, OTHER_KEY
+
+from mystikos_tool import signing
+from mystikos_tool.runtime.build import SOURCE_DIRECTORY
+
+pytestmark = needs_compiler
+
+CASES = int(os.environ.get("MYST_CRYPTO_CASES", "300"))
+SIZE = 384
+DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
+SOURCES = (HERE / "crypto.c", SOURCE_DIRECTORY / "common" / "rsa.c", SOURCE_DIRECTORY / "common" / "sha256.c")
+
+
+@pytest.fixture(scope="module", params=["static", "sanitized"])
+def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C code as it is built, and with sanitizers."""
+    compiled = compile_static if request.param == "static" else compile_sanitized
+    return compiled(tmp_path_factory.mktemp("crypto") / "crypto", *SOURCES)
+
+
+def ask(driver: Path, requests: Sequence[bytes]) -> bytes:
+    done = subprocess.run([driver], input=b"".join(requests), capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout
+
+
+def has_sha_instructions() -> bool:
+    flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    return "sha_ni" in flags.split()
+
+
+def test_sha256_agrees_with_hashlib_for_every_size_and_cut(driver: Path) -> None:
+    chance = random.Random(1)
+    sizes = [*range(200), *(chance.randrange(1 << 14) for _ in range(CASES)), 1 << 20]
+    messages = [(chance.randbytes(size), chance.choice([1, 3, 63, 64, 65, 1000, 1 << 20])) for size in sizes]
+    answers = ask(driver, [b"H" + struct.pack("<II", len(data), cut) + data for data, cut in messages])
+    for number, (data, cut) in enumerate(messages):
+        digest = hashlib.sha256(data).digest()
+        accelerated = digest if has_sha_instructions() else bytes(32)
+        assert answers[number * 96 : (number + 1) * 96] == digest * 2 + accelerated, (len(data), cut)
+
+
+@dataclass(frozen=True)
+class Signed:
+    """The numbers of a signature, and what it is to be the signature of."""
+
+    modulus: int
+    signature: int
+    q1: int
+    q2: int
+    digest: bytes
+
+    @property
+    def request(self) -> bytes:
+        numbers = (self.modulus, self.signature, self.q1, self.q2)
+        return b"R" + b"".join(number.to_bytes(SIZE, "little") for number in numbers) + self.digest
+
+    @property
+    def problem(self) -> bytes | None:
+        """What Python's arithmetic finds wrong: a word of the message, or None."""
+        square = self.signature**2 - self.q1 * self.modulus
+        cube = self.signature * square - self.q2 * self.modulus
+        message = b"\0\1".ljust(SIZE - 52, b"\xff") + b"\0" + DIGEST_INFO + self.digest
+        checks = (
+            (b"modulus is not", self.modulus.bit_length() == SIZE * 8 and self.modulus % 2 == 1),
+            (b"not below", self.signature < self.modulus),
+            (b"q1", 0 <= square < self.modulus),
+            (b"q2", 0 <= cube < self.modulus),
+            (b"not that of", cube == int.from_bytes(message, "big")),
+        )
+        return next((word for word, holds in checks if not holds), None)
+
+
+def with_quotients(modulus: int, signature: int, digest: bytes) -> Signed:
+    q1, rest = divmod(signature**2, modulus)
+    return Signed(modulus, signature, q1, signature * rest // modulus, digest)
+
+
+def signatures(count: int, seed: int) -> Iterator[Signed]:
+    chance = random.Random(seed)
+    keys = [signing.load_key(KEY), signing.load_key(OTHER_KEY)]
+    for _ in range(count):
+        key, message = chance.choice(keys), chance.randbytes(256)
+        signature = int.from_bytes(key.sign(message), "big")
+        yield with_quotients(key.modulus, signature, hashlib.sha256(message).digest())
+
+
+def malformed(good: Signed, chance: random.Random) -> Signed:
+    """Spoil a good signature in one of the ways that a careless check would miss."""
+    bit = 1 << chance.randrange(SIZE * 8)
+    other = chance.randrange(1 << (SIZE * 8))
+    top = (1 << (SIZE * 8)) - 1
+    ways = (
+        replace(good, modulus=good.modulus ^ bit),
+        replace(good, signature=good.signature ^ bit),
+        replace(good, q1=good.q1 ^ bit),
+        replace(good, q2=good.q2 ^ bit),
+        replace(good, digest=chance.randbytes(32)),
+        # s^3 - (q1 s + q2) m stays the same; only the range of the first remainder shows it.
+        replace(good, q1=good.q1 - 1, q2=(good.q2 + good.signature) & top),
+        replace(good, signature=min(good.signature + good.modulus, top)),
+        replace(good, signature=good.modulus - good.signature),
+        with_quotients(good.modulus, other % good.modulus, good.digest),
+        with_quotients(good.modulus, chance.randrange(4), good.digest),
+        with_quotients(good.modulus ^ 1, good.signature % (good.modulus ^ 1), good.digest),
+        Signed(0, 0, 0, 0, good.digest),
+        Signed(top, top, top, top, good.digest),
+        Signed(good.modulus, good.modulus, good.modulus, 0, good.digest),
+        Signed(good.modulus >> 1, good.signature >> 2, 0, 0, good.digest),
+        Signed(*(chance.randrange(top) for _ in range(4)), good.digest),
+    )
+    return chance.choice(ways)
+
+
+def verdicts(driver: Path, cases: Sequence[Signed]) -> list[bytes]:
+    return ask(driver, [case.request for case in cases]).split(b"\n")[:-1]
+
+
+def test_good_signatures_are_accepted(driver: Path) -> None:
+    cases = list(signatures(CASES, 2))
+    assert verdicts(driver, cases) == [b""] * len(cases)
+
+
+def test_malformed_signatures_are_refused_for_the_reason_that_python_finds(driver: Path) -> None:
+    chance = random.Random(3)
+    cases = [malformed(good, chance) for good in signatures(max(CASES // 10, 200), 4)]
+    for case, verdict in zip(cases, verdicts(driver, cases), strict=True):
+        assert case.problem is not None
+        assert case.problem in verdict
+
+
+def test_a_padding_that_is_not_of_pkcs1_v15_is_refused(driver: Path) -> None:
+    """A cube root forges a signature where the check does not look at the whole padding."""
+    key = signing.load_key(KEY)
+    digest = hashlib.sha256(b"forged").digest()
+    prefix = b"\0\1" + b"\xff" * 8 + b"\0" + DIGEST_INFO + digest
+    wanted = int.from_bytes(prefix.ljust(SIZE, b"\0"), "big")
+    root = _cube_root_up(wanted)
+    assert (root**3).to_bytes(SIZE, "big").startswith(prefix)
+    (verdict,) = verdicts(driver, [with_quotients(key.modulus, root, digest)])
+    assert b"not that of" in verdict
+
+
+def _cube_root_up(number: int) -> int:
+    low, high = 0, 1 << (number.bit_length() // 3 + 1)
+    while low < high:
+        middle = (low + high) // 2
+        if middle**3 < number:
+            low = middle + 1
+        else:
+            high = middle
+    return low
