@@ -42,6 +42,8 @@ _RELA = struct.Struct("<QQq")
 _SHT_PROGBITS = 1
 _NAME_UNIT = 64
 _MAX_SHNUM = 0xFF00
+_MAX_IMAGE_SIZE = 1 << 30
+_DAMAGED = ("is a damaged ELF file", "build or install it again")
 
 
 @dataclass(frozen=True)
@@ -91,15 +93,25 @@ class Image:
     dynamic_tags: tuple[str, ...]
 
     @cached_property
-    def sections(self) -> Mapping[str, Section]:
-        """The sections by name."""
-        return {section.name: section for section in self.section_list}
+    def _sections(self) -> Mapping[str, Sequence[Section]]:
+        named: dict[str, list[Section]] = {}
+        for section in self.section_list:
+            named.setdefault(section.name, []).append(section)
+        return named
+
+    def find_section(self, name: str) -> Section | None:
+        """Return the section called ``name``, None where there is none; raise UserError for two."""
+        found = self._sections.get(name, ())
+        if len(found) > 1:
+            raise UserError(self.where, f"has the section {name} {len(found)} times", "replace the file")
+        return found[0] if found else None
 
     def section(self, name: str) -> Section:
-        """Return the section called ``name``; raise UserError where there is none."""
-        if name not in self.sections:
+        """Return the section called ``name``; raise UserError unless there is exactly one."""
+        section = self.find_section(name)
+        if section is None:
             raise UserError(self.where, f"has no section {name}", "take the file from a Mystikos runtime")
-        return self.sections[name]
+        return section
 
     def section_bytes(self, name: str) -> bytes:
         """Return the content of a section."""
@@ -109,10 +121,11 @@ class Image:
     @cached_property
     def dynamic_symbols(self) -> tuple[tuple[str, int], ...]:
         """Name and value of every entry of ``.dynsym``, in order of their index."""
-        if ".dynsym" not in self.sections:
+        section = self.find_section(".dynsym")
+        if section is None:
             return ()
         with _malformed(self.where):
-            table = ELFFile(io.BytesIO(self.data)).get_section(self.sections[".dynsym"].index)
+            table = ELFFile(io.BytesIO(self.data)).get_section(section.index)
             if not isinstance(table, SymbolTableSection):
                 raise UserError(self.where, ".dynsym is no symbol table", "replace the file")
             return tuple((symbol.name, symbol["st_value"]) for symbol in table.iter_symbols())
@@ -126,7 +139,7 @@ class Image:
     def tls_size(self) -> int:
         """Bytes of a thread's local data, whole pages (docs/formats.md, section 4)."""
         size = 0
-        data, zeros = self.sections.get(".tdata"), self.sections.get(".tbss")
+        data, zeros = self.find_section(".tdata"), self.find_section(".tbss")
         if data and data.size:
             size += align_up(data.size, self.tdata_align)
         if zeros and zeros.size:
@@ -179,6 +192,9 @@ def _open(stream: BinaryIO, where: str) -> ELFFile:
             f"is an ELF file for {file.get_machine_arch()}, not 64-bit x86-64",
             "give one built for x86-64",
         )
+    sizes = (file["e_ehsize"], file["e_shentsize"], file["e_phentsize"] if file["e_phnum"] else 56)
+    if sizes != (64, 64, 56):
+        raise UserError(where, *_DAMAGED)
     return file
 
 
@@ -200,7 +216,7 @@ def _malformed(where: str) -> Iterator[None]:
         UnicodeDecodeError,
         struct.error,
     ) as error:
-        raise UserError(where, "is a damaged ELF file", "build or install it again") from error
+        raise UserError(where, *_DAMAGED) from error
 
 
 def _describe(file: ELFFile, data: bytes, where: str) -> Image:
@@ -278,16 +294,20 @@ def check_loadable(image: Image) -> None:
     remedy = "link it as a shared object or static PIE with pages of 4096 bytes"
     if not image.loads or image.loads[0].address != 0:
         raise UserError(image.where, "its first PT_LOAD does not start at address 0", remedy)
-    if image.size > 1 << 36:
-        raise UserError(image.where, "its PT_LOADs span more than 64 GiB", remedy)
+    if image.size == 0:
+        raise UserError(image.where, "its PT_LOADs are empty", remedy)
+    if image.size > _MAX_IMAGE_SIZE:
+        raise UserError(image.where, "its PT_LOADs span more than 1 GiB", remedy)
     for segment, following in zip(image.loads, image.loads[1:], strict=False):
         if segment.end > following.address // PAGE * PAGE:
             raise UserError(
                 image.where, f"its PT_LOADs overlap in the page at {following.address:#x}", remedy
             )
-    data = image.sections.get(".tdata")
+    data = image.find_section(".tdata")
     if image.tls and ((data.size if data else 0) != image.tls.file_size):
         raise UserError(image.where, "PT_TLS and .tdata differ in size", remedy)
+    if image.tls and data and data.address != image.tls.address:
+        raise UserError(image.where, "PT_TLS and .tdata differ in address", remedy)
 
 
 def loaded(image: Image) -> bytearray:
@@ -304,14 +324,14 @@ def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int])
     """Return the relocation region: the named sections' entries, zero-padded to whole pages.
 
     The addend of an R_X86_64_TPOFF64 becomes its symbol's value, so that nobody has to look up
-    symbols in the enclave. Nothing where the first section is absent or empty. Raises UserError
-    for a relocation type that is not in ``accepted``.
+    symbols in the enclave. Nothing where the first section is absent. Raises UserError for a
+    relocation type that is not in ``accepted``.
     """
-    if not image.sections.get(sections[0]) or not image.section_bytes(sections[0]):
+    if not image.find_section(sections[0]):
         return b""
     entries = bytearray()
     for name in sections:
-        if name in image.sections:
+        if image.find_section(name):
             entries += _relocation_entries(image, name, accepted)
     return bytes(entries).ljust(page_up(len(entries)), b"\0")
 
@@ -386,7 +406,12 @@ def _check_appendable(image: Image, added: Sequence[str]) -> None:
         )
     if len(image.section_list) + len(added) >= _MAX_SHNUM:
         raise UserError(image.where, "has too many sections", "strip it")
-    present = [name for name in added if name in image.sections]
+    names = image.section_list[image.section_names_index]
+    if any(load.file_size and load.offset + load.file_size > names.offset for load in image.loads):
+        raise UserError(
+            image.where, "has a PT_LOAD behind its .shstrtab", "take the file as the linker made it"
+        )
+    present = [name for name in added if image.find_section(name)]
     if present:
         raise UserError(
             image.where,

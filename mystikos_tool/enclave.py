@@ -18,13 +18,20 @@ from mystikos_tool.oeinfo import (
     OEINFO,
 )
 from mystikos_tool.pages import PAGE
-from mystikos_tool.sigstruct import ATTRIBUTE_DEBUG, ATTRIBUTE_MODE64BIT, SIGSTRUCT_SIZE
+from mystikos_tool.sigstruct import (
+    ATTRIBUTE_DEBUG,
+    ATTRIBUTE_KSS,
+    ATTRIBUTE_MODE64BIT,
+    SIGSTRUCT_SIZE,
+)
 
 CONFIG_SECTION = ".mystconfig"
 DEFAULT_START_ADDRESS = 0x100000000
 
 _OEINFO_SECTION = ".oeinfo"
 _REMEDY = "take mystenc.so from a Mystikos runtime"
+_REQUIRED_SYMBOLS = ("_enclave_rva", "_reloc_rva", "_reloc_size")
+_ATTRIBUTES = ATTRIBUTE_DEBUG | ATTRIBUTE_MODE64BIT | ATTRIBUTE_KSS
 _RELOCATIONS = frozenset(
     {
         elf.R_X86_64_RELATIVE,
@@ -124,16 +131,38 @@ def _check(image: elf.Image) -> None:
     for tag in ("DT_RPATH", "DT_RUNPATH"):
         if tag in image.dynamic_tags:
             raise UserError(image.where, f"has {tag}, which the signer refuses", "link it without -rpath")
-    if image.dynamic_tags.count("DT_NEEDED") > 1:
-        raise UserError(image.where, "needs more than one shared library", "link it statically")
+    if "DT_NEEDED" in image.dynamic_tags:
+        raise UserError(
+            image.where, "needs a shared library, which a package has no place for", "link it statically"
+        )
+    if not 0 < image.entry < image.size:
+        raise UserError(image.where, "has no entry point in its segments", _REMEDY)
+    if any(not load.flags & (elf.PF_R | elf.PF_W | elf.PF_X) for load in image.loads):
+        raise UserError(image.where, "has a PT_LOAD without permissions", _REMEDY)
+    _check_record(image)
+
+
+def _check_record(image: elf.Image) -> None:
+    section = image.section(_OEINFO_SECTION)
     record = image.section_bytes(_OEINFO_SECTION)
     where = f"{image.where}, section {_OEINFO_SECTION}"
     if len(record) < OEINFO.size:
         raise UserError(where, f"has {len(record)} bytes, not {OEINFO.size}", _REMEDY)
+    if not any(_holds(load, section) for load in image.loads):
+        raise UserError(where, "lies in no PT_LOAD", _REMEDY)
     fields = OEINFO.unpack(record[: OEINFO.size])
     expected = {"size": OEINFO.size, "enclave_type": ENCLAVE_TYPE_SGX, "end_marker": END_MARKER}
     if any(fields[name] != value for name, value in expected.items()):
         raise UserError(where, "holds no record of an SGX enclave", _REMEDY)
+    attributes = OEINFO.get_int(record[: OEINFO.size], "attributes")
+    if not attributes & ATTRIBUTE_MODE64BIT or attributes & ~_ATTRIBUTES:
+        raise UserError(where, f"asks for the attributes {attributes:#x}, which no signer accepts", _REMEDY)
+
+
+def _holds(load: elf.Segment, section: elf.Section) -> bool:
+    """Whether a segment brings a section to where its header says."""
+    start = section.address - load.address
+    return 0 <= start <= load.file_size - section.size and load.offset + start == section.offset
 
 
 def _set(section: bytes, settings: Settings) -> bytes:
@@ -177,21 +206,20 @@ def patch_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int) 
         address = _symbol(image, name)
         if address is not None:
             memory[address : address + 8] = value.to_bytes(8, "little")
+        elif name in _REQUIRED_SYMBOLS:
+            raise UserError(image.where, f"does not export the symbol {name}", _REMEDY)
     return memory
 
 
 def _patched_symbols(enclave: EnclaveImage) -> dict[str, int]:
     image = enclave.image
-    rva = _symbol(image, "_enclave_rva")
-    if rva is None:
-        raise UserError(image.where, "does not export the symbol _enclave_rva", _REMEDY)
     values = {
-        "_enclave_rva": rva,
+        "_enclave_rva": _symbol(image, "_enclave_rva") or 0,
         "_reloc_rva": image.size,
         "_reloc_size": len(enclave.relocations),
         "_td_from_tcs_offset": image.tls_size + 4 * PAGE,
     }
-    data, zeros = image.sections.get(".tdata"), image.sections.get(".tbss")
+    data, zeros = image.find_section(".tdata"), image.find_section(".tbss")
     if data and data.size:
         values |= {"_tdata_rva": data.address, "_tdata_size": data.size, "_tdata_align": image.tdata_align}
     if zeros and zeros.size:

@@ -36,7 +36,9 @@ _TLS_EXTRA_PAGES = 1
 _TD_OFFSET_PAGES = 4
 _NSSA = 2
 _TCS = struct.Struct("<QQQIIQQQQII")
-_MAX_LOADED_SIZE = 1 << 46
+_MAX_TCS = 1024
+_MAX_STACK_PAGES = 1 << 20
+_ADDRESS_SPACE = 1 << 47  # of a process on x86-64
 
 _KERNEL_RELOCATIONS = frozenset(
     {
@@ -125,10 +127,7 @@ def lay_out(parts: Parts) -> Layout:
     heap_size = OEINFO.get_int(record, "heap_pages") * PAGE
     threads = _Threads(parts.enclave, heap_rva + heap_size, base)
     loaded_size = heap_rva + heap_size + threads.size
-    if loaded_size > _MAX_LOADED_SIZE:
-        raise UserError(
-            image.where, "its heap, stacks and threads do not fit an address space", "replace the file"
-        )
+    _check_addresses(image.where, base, loaded_size, zero_base=zero_base)
     enclave_size = power_of_two_up(loaded_size)
     in_memory = patch_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
 
@@ -149,6 +148,25 @@ def lay_out(parts: Parts) -> Layout:
         regions=tuple(regions),
         runs=tuple(_moved(run, base) for run in runs),
     )
+
+
+def _check_addresses(where: str, base: int, loaded_size: int, *, zero_base: bool) -> None:
+    if zero_base and (base == 0 or base % PAGE):
+        raise UserError(
+            where,
+            f"start address {base:#x} is 0 or not a multiple of 4096",
+            "give another EnclaveStartAddress",
+        )
+    if loaded_size > _ADDRESS_SPACE // 2:
+        raise UserError(
+            where, f"its enclave of {loaded_size} bytes fits no address space", "give a smaller MemorySize"
+        )
+    if base + loaded_size > _ADDRESS_SPACE:
+        raise UserError(
+            where,
+            f"start address {base:#x} leaves no room for the enclave below 2^47",
+            "give a lower EnclaveStartAddress",
+        )
 
 
 def _moved(run: Run, base: int) -> Run:
@@ -274,7 +292,7 @@ class _Threads:
         self._count = OEINFO.get_int(enclave.record, "tcs_count")
         self._stack_pages = OEINFO.get_int(enclave.record, "stack_pages")
         self._tls_pages = enclave.image.tls_size // PAGE
-        if self._count > 1 << 16 or self._stack_pages > 1 << 20:
+        if self._count > _MAX_TCS or self._stack_pages > _MAX_STACK_PAGES:
             raise UserError(
                 enclave.image.where, ".oeinfo asks for too many threads or stack pages", "replace the file"
             )
