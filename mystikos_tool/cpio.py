@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -42,17 +43,22 @@ _ALIGN = 4
 _BLOCK = 512
 _CHUNK = 1 << 20
 _MAX_LINKS = 40
+_MAX_TARGET = 4095
+_NO_NEWC = "make it with 'mystikos-tool mkcpio'"
+_UPPER_HEX = re.compile(rb"[0-9A-F]*")
 
 
 def write(tree: Tree, target: Path) -> int:
     """Write a tree as an archive, beside its place first; return its size in bytes.
 
-    Raises UserError for a file that changes while it is read or can't be read; the target is
-    then as it was.
+    Raises UserError for a file that changed since it was scanned or can't be read, and for one
+    whose path is the archive's end mark; the target is then as it was.
     """
     with writing(target) as archive:
         archive.write(_header(b".", _ROOT))
         for entry in tree.entries:
+            if entry.path == _TRAILER_NAME:
+                raise UserError(os.fsdecode(entry.origin), "has the name that ends an archive", "rename it")
             archive.write(_header(entry.path, {**_OTHER, "mode": entry.mode, "filesize": entry.size}))
             if stat.S_ISREG(entry.mode):
                 _copy(entry, archive)
@@ -72,23 +78,30 @@ def _header(name: bytes, values: Mapping[str, int]) -> bytes:
 
 def _copy(entry: Entry, archive: BinaryIO) -> None:
     where = os.fsdecode(entry.origin)
+    changed = UserError(where, "changed while it was read", "build again when nothing writes to it")
     try:
-        descriptor = os.open(entry.origin, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # What has become a FIFO since the scan must not be waited for.
+        descriptor = os.open(entry.origin, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise UserError(where, "may not be read", "make it readable for the build") from error
     except OSError as error:
-        raise UserError(where, error.strerror or "can't be read", "make it readable for the build") from error
+        raise changed from error
     with open(descriptor, "rb", buffering=0) as file:
         before = os.fstat(descriptor)
+        if _content_version(before) != _content_version(entry.status):
+            raise changed
         copied = 0
         while copied <= entry.size and (data := file.read(_CHUNK)):
             archive.write(data)
             copied += len(data)
         after = os.fstat(descriptor)
-    if copied != entry.size or _version(before) != _version(after):
-        raise UserError(where, "changed while it was read", "build again when nothing writes to it")
+    if copied != entry.size or _content_version(before) != _content_version(after):
+        raise changed
 
 
-def _version(status: os.stat_result) -> tuple[int, int, int]:
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+def _content_version(status: os.stat_result) -> tuple[int, ...]:
+    """What of a status changes with a file's content; a new link to it changes its ctime only."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -151,14 +164,19 @@ class Archive:
 def read(path: Path) -> Archive:
     """Read what is in an archive.
 
-    Raises UserError for anything that is no archive, is truncated, or names what the kernel
-    cannot hold.
+    Raises UserError for anything that is no archive or is truncated, and for what the kernel
+    would not unpack: a name that leads out of the root, is there twice or does not lie in a
+    directory that came before it, and types other than directory, file and symbolic link.
     """
     try:
         with path.open("rb") as file:
-            return Archive(path, tuple(_members(file, str(path))))
+            archive = Archive(path, tuple(_members(file, str(path))))
     except OSError as error:
-        raise UserError(str(path), error.strerror or "can't be read", "give a CPIO archive") from error
+        raise UserError(
+            str(path), (error.strerror or "cannot be read").lower(), "give a CPIO archive"
+        ) from error
+    _check_members(archive)
+    return archive
 
 
 def _members(file: BinaryIO, where: str) -> Iterator[Member]:
@@ -166,41 +184,80 @@ def _members(file: BinaryIO, where: str) -> Iterator[Member]:
     offset = 0
     while True:
         file.seek(offset)
+        place = f"{where}, offset {offset}"
         start = file.read(_HEADER_SIZE + MAX_PATH + 1)
-        fields = _parse(start, f"{where}, offset {offset}")
-        name_end = offset + _HEADER_SIZE + fields["namesize"]
-        data = align_up(name_end, _ALIGN)
-        name = start[_HEADER_SIZE : _HEADER_SIZE + fields["namesize"] - 1]
+        fields = _parse(start, place)
+        name = _name(start, fields["namesize"], place)
+        data = align_up(offset + _HEADER_SIZE + fields["namesize"], _ALIGN)
+        following = align_up(data + fields["filesize"], _ALIGN)
+        if following > end:
+            raise UserError(place, "is truncated", "pack it again")
         if name == _TRAILER_NAME:
             return
-        if not 0 < len(name) <= MAX_PATH or b"\0" in name or len(start) < _HEADER_SIZE + fields["namesize"]:
-            raise UserError(
-                f"{where}, offset {offset}", "has a name that is empty or too long", "pack it again"
-            )
-        if data + fields["filesize"] > end:
-            raise UserError(f"{where}, offset {offset}", "is truncated", "pack it again")
-        if name != b".":
-            yield Member(name, fields["mode"], data, fields["filesize"])
-        offset = align_up(data + fields["filesize"], _ALIGN)
+        path = _relative(name, place)
+        if path:
+            yield Member(path, fields["mode"], data, fields["filesize"])
+        offset = following
 
 
 def _parse(header: bytes, where: str) -> dict[str, int]:
-    if header[:6] != _MAGIC:
-        problem = "is truncated" if not header else "is no CPIO archive of the newc form"
-        raise UserError(where, problem, "make it with 'mystikos-tool mkcpio'")
-    try:
-        return {field: int(header[6 + 8 * i : 14 + 8 * i], 16) for i, field in enumerate(_FIELDS)}
-    except ValueError as error:
-        raise UserError(where, "has a header field that is no number", "pack it again") from error
+    if header[: len(_MAGIC)] != _MAGIC[: len(header)]:
+        raise UserError(where, "is no CPIO archive of the newc form", _NO_NEWC)
+    if len(header) < _HEADER_SIZE:
+        raise UserError(where, "is truncated", _NO_NEWC)
+    digits = header[len(_MAGIC) : _HEADER_SIZE]
+    if not _UPPER_HEX.fullmatch(digits):
+        raise UserError(where, "has a header that is not in upper-case hexadecimal digits", _NO_NEWC)
+    return {field: int(digits[8 * i : 8 * i + 8], 16) for i, field in enumerate(_FIELDS)}
+
+
+def _name(start: bytes, size: int, where: str) -> bytes:
+    """Return an entry's name, which with its NUL has ``size`` bytes."""
+    if not 2 <= size <= MAX_PATH + 1:
+        raise UserError(where, f"has a name that is empty or has more than {MAX_PATH} bytes", "pack it again")
+    field = start[_HEADER_SIZE : _HEADER_SIZE + size]
+    if len(field) < size:
+        raise UserError(where, "is truncated", "pack it again")
+    if field.find(b"\0") != size - 1:
+        raise UserError(where, "has a name that does not end where it should", "pack it again")
+    return field[:-1]
+
+
+def _relative(name: bytes, where: str) -> bytes:
+    """Return a name without empty and ``.`` components: nothing for the root itself."""
+    parts = name.split(b"/")
+    if name.startswith(b"/") or b".." in parts:
+        raise UserError(where, f"{os.fsdecode(name)} leads out of the root", "do not trust this archive")
+    return b"/".join(part for part in parts if part not in (b"", b"."))
+
+
+def _check_members(archive: Archive) -> None:
+    directories = {b""}
+    seen = set()
+    for member in archive.members:
+        where = f"{archive.path}, {os.fsdecode(member.path)}"
+        if posixpath.dirname(member.path) not in directories:
+            raise UserError(where, "does not lie in a directory of the archive", "do not trust this archive")
+        if member.path in seen:
+            raise UserError(where, "is in the archive twice", "pack it again")
+        seen.add(member.path)
+        if stat.S_ISDIR(member.mode):
+            directories.add(member.path)
+        elif stat.S_ISLNK(member.mode):
+            if not 0 < member.size <= _MAX_TARGET:
+                raise UserError(
+                    where, f"is a symbolic link with a target of {member.size} bytes", "pack it again"
+                )
+        elif not stat.S_ISREG(member.mode):
+            raise UserError(where, f"has the type {stat.S_IFMT(member.mode):o}", "pack it again")
 
 
 def extract(archive: Archive, directory: Path) -> None:
     """Unpack an archive into ``directory``, which is created and must be empty.
 
-    Nothing is written outside of it: a name that is absolute, has ``..`` or lies below anything
-    but a directory of the archive raises UserError, before anything is written.
+    Nothing is written outside of it: :func:`read` takes no archive whose names could lead there.
+    Raises UserError for a directory that is not empty or can't be written.
     """
-    _check_names(archive)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
@@ -221,31 +278,16 @@ def extract(archive: Archive, directory: Path) -> None:
         ) from error
 
 
-def _check_names(archive: Archive) -> None:
-    directories = {b""}
-    seen = set()
-    for member in archive.members:
-        where = f"{archive.path}, {os.fsdecode(member.path)}"
-        if member.path.startswith(b"/") or b".." in member.path.split(b"/"):
-            raise UserError(where, "leads out of the root", "do not trust this archive")
-        if posixpath.dirname(member.path) not in directories:
-            raise UserError(where, "does not lie in a directory of the archive", "do not trust this archive")
-        if member.path in seen:
-            raise UserError(where, "is in the archive twice", "pack it again")
-        seen.add(member.path)
-        if stat.S_ISDIR(member.mode):
-            directories.add(member.path)
-        elif not (stat.S_ISREG(member.mode) or stat.S_ISLNK(member.mode)):
-            raise UserError(where, f"has the type {stat.S_IFMT(member.mode):o}", "pack it again")
-
-
 def _extract_member(member: Member, file: BinaryIO, target: bytes) -> None:
     if stat.S_ISDIR(member.mode):
         os.mkdir(target, 0o700)
         return
     file.seek(member.offset)
     if stat.S_ISLNK(member.mode):
-        os.symlink(file.read(member.size), target)
+        link = file.read(member.size)
+        if b"\0" in link:
+            raise UserError(os.fsdecode(target), "its target has a NUL byte in it", "pack the archive again")
+        os.symlink(link, target)
         return
     with open(target, "xb") as output:
         left = member.size
