@@ -25,15 +25,18 @@ ZIG_VERSION = "0.17.1"
 SOURCE_DIRECTORY = Path(__file__).resolve().parent
 
 _LINKER_SCRIPT = "common/no_debug.ld"
-_LANGUAGE = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-g0", "-fno-strict-aliasing", "-fno-asynchronous-unwind-tables")
+_LANGUAGE = (
+    "-std=c11", "-D_GNU_SOURCE", "-O2", "-g0", "-fno-strict-aliasing", "-fno-asynchronous-unwind-tables",
+)
 _WARNINGS = ("-Wall", "-Wextra", "-Wformat=2", "-Wvla", "-Wstrict-prototypes", "-Wmissing-prototypes")
 _HOSTED = ("-fPIE", "-fstack-protector-strong", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
 _FREESTANDING = (
-    "-fPIE", "-ffreestanding", "-fno-stack-protector", "-fvisibility=hidden", "-nostdlib", "-Wl,--export-dynamic",
+    "-fPIE", "-ffreestanding", "-fno-stack-protector", "-fvisibility=hidden", "-nostdlib",
+    "-Wl,--export-dynamic", "-Wl,-e,_start",
 )
 _ZIG_ONLY = (
-    "-target", "x86_64-linux-musl", "-mcpu=x86_64", "-Werror", "-fno-sanitize=all", "-ftrivial-auto-var-init=zero",
-    "-static", "-pie", f"-Wl,-T,{_LINKER_SCRIPT}",
+    "-target", "x86_64-linux-musl", "-mcpu=x86_64", "-Werror", "-fno-sanitize=all",
+    "-ftrivial-auto-var-init=zero", "-static", "-pie", f"-Wl,-T,{_LINKER_SCRIPT}",
 )
 _OTHER_ONLY = ("-static-pie", "-Wl,--strip-debug", "-Wl,--build-id=none", "-Wl,-z,separate-code")
 
@@ -72,8 +75,10 @@ def units(image: Image) -> list[str]:
 
 def sources(image: Image) -> list[Path]:
     """Return every file that an image depends on: C files, headers and the linker script."""
-    headers = [path for folder in (image.folder, "common") for path in (SOURCE_DIRECTORY / folder).glob("*.h")]
-    return sorted([*(SOURCE_DIRECTORY / unit for unit in units(image)), *headers, SOURCE_DIRECTORY / _LINKER_SCRIPT])
+    folders = (SOURCE_DIRECTORY / image.folder, SOURCE_DIRECTORY / "common")
+    headers = [path for folder in folders for path in folder.glob("*.h")]
+    compiled = [SOURCE_DIRECTORY / unit for unit in units(image)]
+    return sorted([*compiled, *headers, SOURCE_DIRECTORY / _LINKER_SCRIPT])
 
 
 def command(image: Image, output: Path, cc: str | None = None) -> list[str]:
@@ -85,9 +90,8 @@ def command(image: Image, output: Path, cc: str | None = None) -> list[str]:
     """
     compiler = shlex.split(cc) if cc else [sys.executable, "-m", "ziglang", "cc"]
     mode = _FREESTANDING if image.freestanding else _HOSTED
-    entry = ("-Wl,-e,_start",) if image.freestanding else ()
     target = _OTHER_ONLY if cc else _ZIG_ONLY
-    return [*compiler, *target, *_LANGUAGE, *_WARNINGS, *mode, *entry, *units(image), "-o", str(output)]
+    return [*compiler, *target, *_LANGUAGE, *_WARNINGS, *mode, *units(image), "-o", str(output)]
 
 
 def build(directory: Path, cc: str | None = None) -> list[Path]:
@@ -100,19 +104,23 @@ def build(directory: Path, cc: str | None = None) -> list[Path]:
         check_toolchain()
     targets = [directory.absolute() / image.output for image in IMAGES]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda job: compile_image(*job, cc), zip(IMAGES, targets, strict=True)))
+        jobs = [pool.submit(compile_image, *job, cc) for job in zip(IMAGES, targets, strict=True)]
+    for job in jobs:
+        job.result()
     return targets
 
 
 def check_toolchain() -> None:
     """Raise UserError unless the pinned Zig toolchain is installed for this interpreter."""
-    remedy = f"run: {shlex.quote(sys.executable)} -m pip install ziglang=={ZIG_VERSION} (or set MYST_RUNTIME_CC)"
+    install = f"{shlex.quote(sys.executable)} -m pip install ziglang=={ZIG_VERSION}"
+    remedy = f"run: {install} (or set MYST_RUNTIME_CC)"
     try:
         version = importlib.metadata.version("ziglang")
     except importlib.metadata.PackageNotFoundError as error:
         raise UserError("runtime", "the Zig toolchain that compiles it is not installed", remedy) from error
     if version != ZIG_VERSION:
-        raise UserError("runtime", f"ziglang is {version}; its bytes are pinned to those of {ZIG_VERSION}", remedy)
+        problem = f"ziglang is {version}, and other bytes come from it than from {ZIG_VERSION}"
+        raise UserError("runtime", problem, remedy)
 
 
 def compile_image(image: Image, target: Path, cc: str | None = None) -> None:
@@ -129,7 +137,7 @@ def _run(image: Image, arguments: Sequence[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in _INFLUENTIAL_VARIABLES}
     where = f"runtime, {image.output}"
     try:
-        done = subprocess.run(  # noqa: S603 the command is ours, or the user's own compiler
+        done = subprocess.run(
             arguments, cwd=SOURCE_DIRECTORY, env=environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, errors="replace", check=False,
         )

@@ -1,6 +1,7 @@
 """The runtime's SHA-256 and signature check, held against Python's.
 
-MYST_CRYPTO_CASES=10000 takes so many random cases (and a tenth as many malformed ones) instead of a few hundred.
+MYST_CRYPTO_CASES=10000 takes so many random cases, and a tenth as many malformed ones, instead of a few
+hundred.
 """
 
 from __future__ import annotations
