@@ -151,6 +151,25 @@ def parse(data: bytes, name: str) -> Config:
     )
 
 
+def memory_size_of(data: bytes, name: str) -> int:
+    """The memory of a configuration that may be wrong in everything else, in bytes.
+
+    An installed Mystikos packages configurations that `parse` refuses; to measure such a package
+    only this is needed of it. As there, the last of several values counts. Raises UserError for
+    what is not JSON, and for a size that is none.
+    """
+    reading = _Reading(jsonc.read(data, name))
+    root = reading.document.root.value
+    members = root if isinstance(root, tuple) else ()
+    sizes = [
+        _size(reading, member.node, member.key)
+        for member in members
+        if member.key in ("MemorySize", "UserMemSize")
+    ]
+    reading.raise_problems()
+    return next(reversed(sizes), None) or DEFAULT_MEMORY_SIZE
+
+
 class _Reading:
     """One pass over a document: the problems and notes so far, and each value by its path.
 
