@@ -125,6 +125,10 @@ class Archive:
     def _by_path(self) -> Mapping[bytes, Member]:
         return {member.path: member for member in self.members}
 
+    def entry(self, path: str) -> Member | None:
+        """Return the member with exactly this path, symbolic links not followed, or None."""
+        return self._by_path.get(os.fsencode(path).strip(b"/"))
+
     def find(self, path: str) -> Member | None:
         """Return the member that an absolute path leads to inside of the root, or None.
 

@@ -122,7 +122,9 @@ def signing_day(epoch: str | None) -> date:
         return datetime.fromtimestamp(int(epoch), timezone.utc).date()
     except (ValueError, OverflowError, OSError) as error:
         raise UserError(
-            "SOURCE_DATE_EPOCH", f"{epoch!r} is no time in seconds since 1970", "set it to a number or unset it"
+            "SOURCE_DATE_EPOCH",
+            f"{epoch!r} is no time in seconds since 1970",
+            "set it to a number or unset it",
         ) from error
 
 
@@ -163,7 +165,7 @@ def _check_root(inputs: Inputs) -> None:
     member = archive.find(config.application_path)
     where, path = config.where("ApplicationPath"), config.application_path
     if member is None:
-        raise UserError(where, f"{path} is not in {inputs.rootfs}", _nearest(archive, path))
+        raise _not_found(where, path, archive)
     if not stat.S_ISREG(member.mode):
         raise UserError(where, f"{path} is no file in {inputs.rootfs}", "name the program to start")
     if not member.mode & 0o111:
@@ -176,6 +178,18 @@ def _check_root(inputs: Inputs) -> None:
                 f"{mount.target} is no directory in {inputs.rootfs}",
                 "create it in the appdir",
             )
+
+
+def _not_found(where: str, path: str, archive: cpio.Archive) -> UserError:
+    link = archive.entry(path)
+    if link is not None and stat.S_ISLNK(link.mode):
+        target = archive.data(link).decode(errors="replace")
+        return UserError(
+            where,
+            f"{path} is a symbolic link to {target}, which is not in {archive.path}",
+            "put what it points to into the appdir",
+        )
+    return UserError(where, f"{path} is not in {archive.path}", _nearest(archive, path))
 
 
 def _nearest(archive: cpio.Archive, path: str) -> str:
@@ -213,7 +227,7 @@ def verify(path: Path) -> Identity:
         pubkeys=opened.content(package.PUBKEYS).read(),
         roothashes=opened.content(package.ROOTHASHES).read(),
         config=config,
-        memory_size=config_reader.parse(config, f"{path}, section {package.CONFIG}").memory_size,
+        memory_size=config_reader.memory_size_of(config, f"{path}, section {package.CONFIG}"),
     )
     measured = measurement.of(image, layout.lay_out(parts))
     stated = identity(structure)
