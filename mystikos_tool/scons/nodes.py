@@ -20,7 +20,7 @@ from mystikos_tool.errors import UserError
 _UNREADABLE = "unreadable"
 
 _digests: Digests | None = None
-_appdirs: dict[str, AppdirNode] = {}
+_appdirs: dict[tuple[str, bool], AppdirNode] = {}
 
 
 def digests() -> Digests:
@@ -47,7 +47,8 @@ class AppdirNodeInfo(SCons.Node.NodeInfoBase):  # type: ignore[misc]
 
     def str_to_node(self, name: str) -> Any:
         """Return the node that the database calls ``name``."""
-        return _appdirs.get(name) or SCons.Node.Python.Value(name)
+        known = [node for node in _appdirs.values() if str(node) == name]
+        return known[0] if known else SCons.Node.Python.Value(name)
 
 
 class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
@@ -64,13 +65,13 @@ class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
         self.implicit: list[Any] | None = None
         self.directory = directory
         self.preserve_modes = preserve_modes
-        self.name = str(directory)
+        self.name = directory.name
         # SCons' numbers for: compare get_csig() with the database; store nothing of its own.
         self.changed_since_last_build = 6
         self.store_info = 0
 
     def __str__(self) -> str:
-        return self.name
+        return str(self.directory)
 
     is_up_to_date = SCons.Node.Node.children_are_up_to_date
 
@@ -122,11 +123,10 @@ class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
 
 def appdir_node(directory: Any, preserve_modes: bool) -> AppdirNode:
     """Return the one node of a directory's tree."""
-    name = str(directory)
-    node = _appdirs.get(name)
-    if node is None or node.preserve_modes != preserve_modes:
-        node = _appdirs[name] = AppdirNode(directory, preserve_modes)
-    return node
+    key = (directory.get_abspath(), preserve_modes)
+    if key not in _appdirs:
+        _appdirs[key] = AppdirNode(directory, preserve_modes)
+    return _appdirs[key]
 
 
 def _derived(directory: Any) -> Iterator[Any]:
