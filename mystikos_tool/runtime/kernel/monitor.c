@@ -21,6 +21,18 @@ static void pass_on(int signal, int control)
         continue;
 }
 
+/* Lets the signal do to this process what it did to the application, so that a shell sees its job stop. (The
+ * system stops neither where nobody could continue them.) */
+static void stop(int signal)
+{
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, signal);
+    raise(signal);
+    sigprocmask(SIG_UNBLOCK, &only, NULL);
+    sigprocmask(SIG_BLOCK, &only, NULL);
+}
+
 static void end_if_over(pid_t init)
 {
     int status;
@@ -48,6 +60,6 @@ void myst_monitor(pid_t init, int control)
         if (!is_from_terminal(&info))
             pass_on(signal, control);
         if (signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU)
-            raise(SIGSTOP); /* so that the shell sees the job stop */
+            stop(signal);
     }
 }

@@ -1,0 +1,344 @@
+/* The application of the packages that test_kernel.py starts: what it sees and may do, one aspect a command. */
+#include <alloca.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static const char *name_of_error(void)
+{
+    switch (errno)
+    {
+    case ENOMEM:
+        return "ENOMEM";
+    case ENOTSUP:
+        return "ENOTSUP";
+    case EPERM:
+        return "EPERM";
+    default:
+        return strerror(errno);
+    }
+}
+
+static int arguments(char **argv)
+{
+    for (; *argv; argv++)
+        puts(*argv);
+    return 0;
+}
+
+static int environment(char **argv)
+{
+    (void)argv;
+    return arguments(environ);
+}
+
+static int leave(char **argv)
+{
+    return atoi(argv[2]);
+}
+
+static int die(char **argv)
+{
+    raise(atoi(argv[2]));
+    return 0;
+}
+
+static int copy_input(char **argv)
+{
+    char data[65536];
+    ssize_t size;
+    (void)argv;
+    while ((size = read(0, data, sizeof data)) > 0)
+        for (ssize_t at = 0; at < size;)
+        {
+            ssize_t written = write(1, data + at, (size_t)(size - at));
+            if (written < 0)
+                return 1;
+            at += written;
+        }
+    return size < 0;
+}
+
+static int identity(char **argv)
+{
+    struct utsname names;
+    char directory[4096];
+    (void)argv;
+    uname(&names);
+    printf("host %s\n", names.nodename);
+    printf("directory %s\n", getcwd(directory, sizeof directory));
+    printf("process %d of %d\n", getpid(), getppid());
+    printf("user %d %d group %d %d\n", getuid(), geteuid(), getgid(), getegid());
+    printf("mask %03o\n", umask(0));
+    return 0;
+}
+
+/* The processes that /proc shows. */
+static int processes(char **argv)
+{
+    DIR *proc = opendir("/proc");
+    struct dirent *entry;
+    (void)argv;
+    while (proc && (entry = readdir(proc)))
+        if (strspn(entry->d_name, "0123456789") == strlen(entry->d_name))
+            puts(entry->d_name);
+    return proc ? 0 : 1;
+}
+
+static int descriptors(char **argv)
+{
+    (void)argv;
+    for (int i = 0; i < 4096; i++)
+        if (fcntl(i, F_GETFD) >= 0)
+            printf("%d\n", i);
+    return 0;
+}
+
+/* Octal mode, device number and path of each. */
+static int status(char **argv)
+{
+    struct stat s;
+    for (argv += 2; *argv; argv++)
+        if (lstat(*argv, &s) == 0)
+            printf("%o %lx %s\n", s.st_mode, (unsigned long)s.st_rdev, *argv);
+        else
+            printf("%s %s\n", strerror(errno), *argv);
+    return 0;
+}
+
+static int show(char **argv)
+{
+    int file = open(argv[2], O_RDONLY);
+    if (file < 0)
+        return puts(strerror(errno)), 1;
+    dup2(file, 0);
+    return copy_input(argv);
+}
+
+static int limits(char **argv)
+{
+    struct rlimit limit;
+    cpu_set_t set;
+    (void)argv;
+    getrlimit(RLIMIT_AS, &limit);
+    printf("address space %lu %lu\n", (unsigned long)limit.rlim_cur, (unsigned long)limit.rlim_max);
+    getrlimit(RLIMIT_STACK, &limit);
+    printf("stack %lu %lu\n", (unsigned long)limit.rlim_cur, (unsigned long)limit.rlim_max);
+    sched_getaffinity(0, sizeof set, &set);
+    printf("processors %d\n", CPU_COUNT(&set));
+    return 0;
+}
+
+/* Writes to as many bytes of fresh memory. */
+static int allocate(char **argv)
+{
+    size_t size = strtoul(argv[2], NULL, 10);
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return puts(name_of_error()), 0;
+    memset(memory, 1, size);
+    puts("allocated");
+    return 0;
+}
+
+/* Uses as many bytes of the main thread's stack, from its top down. */
+static int stack(char **argv)
+{
+    size_t size = strtoul(argv[2], NULL, 10);
+    volatile char *block = alloca(size);
+    for (size_t at = size; at > 4096; at -= 4096)
+        block[at - 1] = 1;
+    puts("used");
+    return 0;
+}
+
+/* Writes a file of as many bytes. */
+static int fill(char **argv)
+{
+    static char block[65536];
+    size_t left = strtoul(argv[3], NULL, 10);
+    int file = open(argv[2], O_WRONLY | O_CREAT, 0644);
+    if (file < 0)
+        return puts(strerror(errno)), 0;
+    for (; left > 0; left -= left < sizeof block ? left : sizeof block)
+        if (write(file, block, left < sizeof block ? left : sizeof block) < 0)
+            return puts(strerror(errno)), 0;
+    puts("written");
+    return 0;
+}
+
+static int program_break(char **argv)
+{
+    (void)argv;
+    long result = syscall(SYS_brk, 0);
+    puts(result < 0 ? name_of_error() : "supported");
+    return 0;
+}
+
+/* Leaves a process behind whose parent has ended, and waits until process 1 has taken it away. */
+static int orphan(char **argv)
+{
+    int ends[2];
+    pid_t grandchild;
+    (void)argv;
+    if (pipe(ends) != 0)
+        return 1;
+    if (fork() == 0)
+    {
+        if ((grandchild = fork()) == 0)
+            _exit(0);
+        _exit(write(ends[1], &grandchild, sizeof grandchild) != sizeof grandchild);
+    }
+    wait(NULL);
+    if (read(ends[0], &grandchild, sizeof grandchild) != sizeof grandchild)
+        return 1;
+    while (kill(grandchild, 0) == 0)
+        sched_yield();
+    puts("reaped");
+    return 0;
+}
+
+/* Says ready, then tells each signal's number; ends with SIGTERM. */
+static int signals(char **argv)
+{
+    sigset_t all;
+    (void)argv;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    puts("ready");
+    for (int number = 0; number != SIGTERM;)
+    {
+        number = sigwaitinfo(&all, NULL);
+        printf("%d\n", number);
+    }
+    return 0;
+}
+
+/* Says ready and goes on for ever; a stop signal stops it, as most programs. */
+static int endure(char **argv)
+{
+    (void)argv;
+    puts("ready");
+    fflush(stdout);
+    for (;;)
+        pause();
+}
+
+static void tried(const char *what, int succeeded)
+{
+    printf("%s: %s\n", what, succeeded ? "SUCCEEDED" : "refused");
+}
+
+static int can_open(const char *path, int flags)
+{
+    int file = open(path, flags);
+    if (file < 0)
+        return 0;
+    close(file);
+    return 1;
+}
+
+/* What would lift the sandbox's limits or reach out of it. */
+static int attack(char **argv)
+{
+    const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+    char link[4096];
+    (void)argv;
+    tried("mount", mount("tmpfs", "/tmp", "tmpfs", 0, NULL) == 0);
+    tried("remount", mount(NULL, "/proc/sys", NULL, MS_REMOUNT | MS_BIND, NULL) == 0);
+    tried("umount", umount2("/proc/sys", MNT_DETACH) == 0);
+    tried("user namespace", unshare(CLONE_NEWUSER) == 0);
+    tried("mount namespace", unshare(CLONE_NEWNS) == 0);
+    tried("host name", sethostname("x", 1) == 0);
+    tried("chroot", chroot("/tmp") == 0);
+    tried("setuid", setuid(1) == 0 || setuid(65534) == 0);
+    tried("setgroups", setgroups(0, NULL) == 0);
+    tried("ptrace of process 1", ptrace(PTRACE_SEIZE, 1, 0, 0) == 0);
+    tried("root of process 1", can_open("/proc/1/root/", O_RDONLY));
+    tried("memory of process 1", can_open("/proc/1/mem", O_RDONLY));
+    tried("memory map of process 1", can_open("/proc/1/maps", O_RDONLY));
+    tried("environment of process 1", can_open("/proc/1/environ", O_RDONLY));
+    tried("package of process 1", readlink("/proc/1/exe", link, sizeof link) >= 0);
+    tried("descriptors of process 1", can_open("/proc/1/fd/3", O_RDONLY) || can_open("/proc/1/fd/4", O_RDONLY));
+    tried("kernel setting", can_open("/proc/sys/kernel/panic", O_WRONLY));
+    tried("kernel trigger", can_open("/proc/sysrq-trigger", O_WRONLY));
+    tried("kernel log", can_open("/proc/kmsg", O_RDONLY));
+    tried("mode of the host's device", chmod("/dev/null", 0600) == 0);
+    tried("own device", mknod("/tmp/device", S_IFCHR | 0666, makedev(1, 3)) == 0);
+    tried("address space", setrlimit(RLIMIT_AS, &unlimited) == 0);
+    tried("stack", setrlimit(RLIMIT_STACK, &unlimited) == 0);
+    tried("capability", prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 21, 0, 0) == 0);
+    tried("secure bits", prctl(PR_SET_SECUREBITS, 0, 0, 0, 0) == 0);
+    kill(1, SIGKILL);
+    kill(1, SIGTERM);
+    return 0;
+}
+
+/* The capability sets and no_new_privs, from /proc/self/status. */
+static int privileges(char **argv)
+{
+    char line[256];
+    FILE *file = fopen("/proc/self/status", "r");
+    (void)argv;
+    while (file && fgets(line, sizeof line, file))
+        if (strncmp(line, "Cap", 3) == 0 || strncmp(line, "NoNewPrivs", 10) == 0)
+            fputs(line, stdout);
+    return file ? 0 : 1;
+}
+
+static const struct
+{
+    const char *name;
+    int (*run)(char **argv);
+} commands[] = {
+    {"arguments", arguments},
+    {"environment", environment},
+    {"leave", leave},
+    {"die", die},
+    {"copy-input", copy_input},
+    {"identity", identity},
+    {"processes", processes},
+    {"descriptors", descriptors},
+    {"status", status},
+    {"show", show},
+    {"limits", limits},
+    {"allocate", allocate},
+    {"stack", stack},
+    {"fill", fill},
+    {"program-break", program_break},
+    {"orphan", orphan},
+    {"signals", signals},
+    {"endure", endure},
+    {"attack", attack},
+    {"privileges", privileges},
+};
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return 3;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(commands[i].name, argv[1]) == 0)
+            return commands[i].run(argv);
+    return 4;
+}

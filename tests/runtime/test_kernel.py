@@ -1,0 +1,523 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from compiling import HERE, compile_static
+from packaging import make_package, write_appdir
+
+from mystikos_tool.runtime import Runtime
+
+ORDINARY_USER = 54321  # no account is needed
+PROBE = "/bin/probe"
+SECONDS = 20.0
+
+Files = Mapping[str, "bytes | Path"]
+
+
+@pytest.fixture(scope="session")
+def public_directory() -> Iterator[Path]:
+    """A directory that an ordinary user may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="mystikos-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory, runtime: Runtime) -> Path:
+    return compile_static(tmp_path_factory.mktemp("probe") / "probe", HERE / "probe.c")
+
+
+MakePackage = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackage:
+    """Packages of the probe, by what the configuration says beside the path."""
+    made: dict[str, Path] = {}
+
+    def package(files: Files | None = None, **settings: Any) -> Path:
+        key = repr((files, settings))
+        if key not in made:
+            directory = public_directory / str(len(made))
+            appdir = write_appdir(directory / "appdir", {"bin/probe": probe, **(files or {})})
+            settings = {"ApplicationPath": PROBE, "HostApplicationParameters": True, **settings}
+            made[key] = make_package(directory, runtime, appdir, settings)
+        return made[key]
+
+    return package
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who starts a package."""
+
+    user: int | None
+
+    @property
+    def credentials(self) -> dict[str, Any]:
+        return {} if self.user is None else {"user": self.user, "group": self.user, "extra_groups": ()}
+
+    def become(self) -> None:
+        if self.user is not None:
+            os.setgroups([])
+            os.setgid(self.user)
+            os.setuid(self.user)
+
+    def start(self, package: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, **options}
+        return subprocess.Popen([package, *arguments], **self.credentials, **options)
+
+    def run(
+        self, package: Path | Sequence[str | Path], *arguments: str, **options: Any
+    ) -> subprocess.CompletedProcess[Any]:
+        options = {
+            "stdin": subprocess.DEVNULL,
+            "capture_output": True,
+            "text": True,
+            "timeout": SECONDS,
+            **options,
+        }
+        command = [package] if isinstance(package, Path) else package
+        return subprocess.run([*command, *arguments], **self.credentials, **options)
+
+    def output(self, package: Path, *arguments: str, **options: Any) -> str:
+        """What it prints when all goes well."""
+        done = self.run(package, *arguments, **options)
+        assert (done.returncode, done.stderr) == (0, "")
+        return str(done.stdout)
+
+
+@pytest.fixture(params=["root", "ordinary user"])
+def caller(request: pytest.FixtureRequest) -> Caller:
+    if os.geteuid() == 0:
+        return Caller(None if request.param == "root" else ORDINARY_USER)
+    if request.param == "root":
+        pytest.skip("needs root")
+    return Caller(None)
+
+
+@pytest.fixture
+def anyone() -> Caller:
+    """Where it makes no difference who."""
+    return Caller(None if os.geteuid() else ORDINARY_USER)
+
+
+def refusal(done: subprocess.CompletedProcess[Any]) -> str:
+    """The one line of a package that did not start."""
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("package: mystikos: ")
+    assert done.stderr.endswith("\n")
+    assert done.stderr.count("\n") == 1
+    return str(done.stderr).removeprefix("package: mystikos: ").rstrip()
+
+
+# What the application is given
+
+
+def test_the_application_is_user_0_in_a_process_and_host_namespace_of_its_own(
+    package: MakePackage, caller: Caller
+) -> None:
+    assert caller.output(package(), "identity").splitlines() == [
+        "host TEE",
+        "directory /",
+        "process 2 of 1",
+        "user 0 0 group 0 0",
+        "mask 022",
+    ]
+
+
+def test_host_name_and_working_directory_are_the_configurations(package: MakePackage, caller: Caller) -> None:
+    made = package({"data/x": b""}, Hostname="enclave-1.example", CurrentWorkingDirectory="/data")
+    assert caller.output(made, "identity").splitlines()[:2] == ["host enclave-1.example", "directory /data"]
+
+
+def test_a_working_directory_that_is_not_in_the_root_is_refused(package: MakePackage, anyone: Caller) -> None:
+    done = anyone.run(package(CurrentWorkingDirectory="/missing"), "identity")
+    assert refusal(done) == (
+        "configuration: CurrentWorkingDirectory: cannot enter /missing: No such file or directory"
+    )
+
+
+def test_arguments_come_from_the_command_line_where_the_configuration_lets_them(
+    package: MakePackage, caller: Caller
+) -> None:
+    output = caller.output(package(), "arguments", "", "two words", "--three", "ü")
+    assert output.splitlines() == [PROBE, "arguments", "", "two words", "--three", "ü"]
+
+
+def test_arguments_come_from_the_configuration_otherwise_and_a_warning_says_so(
+    package: MakePackage, anyone: Caller
+) -> None:
+    made = package(HostApplicationParameters=False, ApplicationParameters=["arguments", "own"])
+    assert anyone.output(made).splitlines() == [PROBE, "arguments", "own"]
+    done = anyone.run(made, "theirs")
+    assert done.stdout.splitlines() == [PROBE, "arguments", "own"]
+    assert done.stderr == (
+        "package: mystikos: warning: the arguments are ignored: "
+        "HostApplicationParameters is not set in the configuration\n"
+    )
+
+
+def test_the_environment_is_the_configurations_and_what_it_names_of_the_hosts(
+    package: MakePackage, caller: Caller
+) -> None:
+    made = package(
+        EnvironmentVariables=["FIXED=inside", "EMPTY=", ""],
+        HostEnvironmentVariables=["PASSED", "FIXED", "ABSENT", "PASS"],
+    )
+    host = {"PASSED": "a=b", "FIXED": "outside", "MYST_TARGET": "sgx", "LD_PRELOAD": "/evil", "OTHER": "x"}
+    assert caller.output(made, "environment", env=host).splitlines() == [
+        "FIXED=inside",
+        "EMPTY=",
+        "PASSED=a=b",
+        "MYST_TARGET=linux",
+    ]
+
+
+# What comes back
+
+
+@pytest.mark.parametrize("status", [0, 1, 42, 125, 255])
+def test_the_exit_status_is_the_applications(package: MakePackage, caller: Caller, status: int) -> None:
+    assert caller.run(package(), "leave", str(status)).returncode == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM, signal.SIGPIPE])
+def test_a_fatal_signal_gives_128_and_its_number(
+    package: MakePackage, anyone: Caller, number: signal.Signals
+) -> None:
+    done = anyone.run(package(), "die", str(int(number)))
+    assert (done.returncode, done.stderr) == (128 + number, "")
+
+
+def test_input_and_output_pass_byte_for_byte(package: MakePackage, caller: Caller) -> None:
+    data = os.urandom(1 << 20)
+    done = caller.run(package(), "copy-input", stdin=None, input=data, text=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
+
+
+def test_a_closed_descriptor_stays_closed_and_no_other_takes_its_place(
+    package: MakePackage, anyone: Caller
+) -> None:
+    done = anyone.run(["sh", "-c", 'exec "$0" "$@" <&- 2>&-', package()], "descriptors")
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+def test_no_descriptor_beyond_the_third_reaches_the_application(package: MakePackage, caller: Caller) -> None:
+    ends = os.pipe()
+    output = caller.output(package(), "descriptors", pass_fds=ends)
+    for end in ends:
+        os.close(end)
+    assert output.split() == ["0", "1", "2"]
+
+
+# Limits
+
+
+def test_memory_beyond_memory_size_is_not_to_be_had(package: MakePackage, caller: Caller) -> None:
+    assert caller.output(package(), "allocate", str(32 << 20)) == "allocated\n"
+    assert caller.output(package(), "allocate", str(64 << 20)) == "ENOMEM\n"
+    assert caller.output(package(MemorySize="128m"), "allocate", str(64 << 20)) == "allocated\n"
+
+
+def test_files_beyond_memory_size_are_not_to_be_had_however_large_the_archive(
+    package: MakePackage, anyone: Caller
+) -> None:
+    made = package({"large": bytes(20 << 20)}, MemorySize="8m")
+    assert anyone.output(made, "fill", "/tmp/file", str(7 << 20)) == "written\n"
+    assert anyone.output(made, "fill", "/tmp/file", str(9 << 20)) == "No space left on device\n"
+    assert anyone.output(made, "fill", "/dev/shm/file", str(9 << 20)) == "No space left on device\n"
+
+
+def test_the_limits_are_the_configurations_and_cannot_be_raised(package: MakePackage, caller: Caller) -> None:
+    made = package(MemorySize="40m", MainStackSize="3m", MaxAffinityCPUs=1)
+    assert caller.output(made, "limits").splitlines() == [
+        f"address space {40 << 20} {40 << 20}",
+        f"stack {3 << 20} {3 << 20}",
+        "processors 1",
+    ]
+    assert caller.output(package(), "limits").splitlines()[:2] == [
+        f"address space {64 << 20} {64 << 20}",
+        f"stack {1536 << 10} {1536 << 10}",
+    ]
+
+
+def test_the_main_stack_is_as_large_as_the_configuration_says(package: MakePackage, anyone: Caller) -> None:
+    assert anyone.output(package(), "stack", str(1 << 20)) == "used\n"
+    assert anyone.run(package(), "stack", str(2 << 20)).returncode == 128 + signal.SIGSEGV
+    assert anyone.output(package(MainStackSize="8m"), "stack", str(7 << 20)) == "used\n"
+
+
+def test_the_program_break_fails_where_the_configuration_forbids_it(
+    package: MakePackage, anyone: Caller
+) -> None:
+    assert anyone.output(package(), "program-break") == "supported\n"
+    assert anyone.output(package(NoBrk=True), "program-break") == "ENOTSUP\n"
+
+
+# The small Linux inside
+
+
+def test_the_devices_of_a_small_linux_are_there(package: MakePackage, caller: Caller) -> None:
+    names = ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "fd", "stdin"]
+    output = caller.output(package(), "status", *(f"/dev/{name}" for name in names))
+    assert output.splitlines() == [
+        "20666 103 /dev/null",
+        "20666 105 /dev/zero",
+        "20666 107 /dev/full",
+        "20666 108 /dev/random",
+        "20666 109 /dev/urandom",
+        "20666 500 /dev/tty",
+        "120777 0 /dev/ptmx",
+        "40755 0 /dev/pts",
+        "41777 0 /dev/shm",
+        "120777 0 /dev/fd",
+        "120777 0 /dev/stdin",
+    ]
+
+
+def test_what_the_root_lacks_of_etc_and_tmp_is_added(package: MakePackage, caller: Caller) -> None:
+    made = package({"etc/hosts": b"own\n"})
+    assert caller.output(made, "status", "/tmp").startswith("41777 ")
+    assert caller.output(made, "show", "/etc/hosts") == "own\n"
+    assert caller.output(made, "show", "/etc/passwd") == "root:x:0:0:root:/root:/bin/sh\n"
+    resolver = Path("/etc/resolv.conf")
+    if resolver.is_file():
+        assert caller.output(made, "show", "/etc/resolv.conf") == resolver.read_text()
+
+
+def test_only_the_sandboxs_processes_are_seen(package: MakePackage, caller: Caller) -> None:
+    assert sorted(caller.output(package(), "processes").split()) == ["1", "2"]
+
+
+def test_the_hosts_command_line_is_not_seen(package: MakePackage, caller: Caller) -> None:
+    assert caller.output(package(), "show", "/proc/1/cmdline").strip("\0") == ""
+
+
+def test_orphans_are_reaped(package: MakePackage, anyone: Caller) -> None:
+    assert anyone.output(package(), "orphan") == "reaped\n"
+
+
+# Privileges
+
+
+def test_no_capability_is_left_and_none_can_come_back(package: MakePackage, caller: Caller) -> None:
+    sets = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]
+    expected = [f"{name}:\t{0:016x}" for name in sets] + ["NoNewPrivs:\t1"]
+    assert caller.output(package(), "privileges").splitlines() == expected
+
+
+def test_a_hostile_application_finds_no_way_out(package: MakePackage, caller: Caller) -> None:
+    tried = caller.output(package(), "attack").splitlines()
+    assert len(tried) > 20
+    assert [line for line in tried if not line.endswith(": refused")] == []
+
+
+# Signals and terminals
+
+
+def read_line(stream: IO[str]) -> str:
+    readable, _, _ = select.select([stream], [], [], SECONDS)
+    assert readable, "nothing came"
+    return stream.readline().strip()
+
+
+def test_a_signal_to_the_package_reaches_the_application_once(package: MakePackage, caller: Caller) -> None:
+    numbers = [signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGWINCH, signal.SIGCONT]
+    with caller.start(package(), "signals") as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "ready"
+        for number in numbers:
+            process.send_signal(number)
+            assert read_line(process.stdout) == str(int(number))
+        process.terminate()
+        assert read_line(process.stdout) == str(int(signal.SIGTERM))
+        assert process.stdout.read() == ""
+        assert process.wait(SECONDS) == 0
+
+
+def test_a_signal_to_the_process_group_reaches_the_application_once(
+    package: MakePackage, anyone: Caller
+) -> None:
+    with anyone.start(package(), "signals", start_new_session=True) as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "ready"
+        os.killpg(process.pid, signal.SIGINT)
+        assert read_line(process.stdout) == str(int(signal.SIGINT))
+        process.send_signal(signal.SIGUSR2)  # behind whatever else was on its way
+        assert read_line(process.stdout) == str(int(signal.SIGUSR2))
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+def test_with_the_package_the_application_dies(package: MakePackage, caller: Caller) -> None:
+    with caller.start(package(), "endure") as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "ready"
+        process.kill()
+        readable, _, _ = select.select([process.stdout], [], [], SECONDS)
+        assert readable
+        assert process.stdout.read() == ""  # which only comes when nobody has the other end
+
+
+class Terminal:
+    """A pseudo-terminal with a process in its foreground that runs a function."""
+
+    def __init__(self, caller: Caller, run: Callable[..., None], *arguments: str | Path) -> None:
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            with contextlib.suppress(BaseException):
+                caller.become()
+                run(*arguments)
+                os._exit(0)
+            os._exit(127)
+        self.text = ""
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.descriptor, keys)
+
+    def expect(self, line: str) -> None:
+        """Read until the next line is complete; it must be this one."""
+        while "\n" not in self.text:
+            readable, _, _ = select.select([self.descriptor], [], [], SECONDS)
+            assert readable, f"{line!r} did not come, only {self.text!r}"
+            self.text += os.read(self.descriptor, 4096).decode()
+        first, self.text = self.text.split("\n", 1)
+        assert first.rstrip().removeprefix("^C").removeprefix("^Z").removeprefix("^\\") == line
+
+    def end(self) -> int:
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.descriptor)
+        return os.waitstatus_to_exitcode(status)
+
+
+def execute(*command: str | Path) -> None:
+    os.execv(command[0], [str(word) for word in command])
+
+
+def test_keys_of_the_terminal_reach_the_application_once(package: MakePackage, caller: Caller) -> None:
+    terminal = Terminal(caller, execute, package(), "signals")
+    terminal.expect("ready")
+    for key, number in ((b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT)):
+        terminal.type(key)
+        terminal.expect(str(int(number)))
+        os.kill(terminal.pid, signal.SIGUSR2)  # behind whatever else was on its way
+        terminal.expect(str(int(signal.SIGUSR2)))
+    os.kill(terminal.pid, signal.SIGTERM)
+    terminal.expect(str(int(signal.SIGTERM)))
+    assert terminal.end() == 0
+
+
+def act_as_shell(*command: str | Path) -> None:
+    """Start a job in the foreground; continue it when it stops, then end it."""
+
+    def tell(text: str) -> None:
+        os.write(1, f"{text}\n".encode())
+
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    job = os.fork()
+    if job == 0:
+        os.setpgid(0, 0)
+        os.tcsetpgrp(0, os.getpid())
+        signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        execute(*command)
+    _, status = os.waitpid(job, os.WUNTRACED)
+    tell(f"stopped {os.WIFSTOPPED(status)}")
+    os.killpg(job, signal.SIGCONT)
+    _, status = os.waitpid(job, os.WCONTINUED)
+    tell(f"continued {os.WIFCONTINUED(status)}")
+    os.kill(job, signal.SIGTERM)
+    _, status = os.waitpid(job, 0)
+    tell(f"ended {os.waitstatus_to_exitcode(status)}")
+
+
+def test_a_job_stops_and_continues_as_any_other(package: MakePackage, caller: Caller) -> None:
+    terminal = Terminal(caller, act_as_shell, package(), "endure")
+    terminal.expect("ready")
+    terminal.type(b"\x1a")
+    terminal.expect("stopped True")
+    terminal.expect("continued True")
+    terminal.expect(f"ended {128 + signal.SIGTERM}")
+    assert terminal.end() == 0
+
+
+# What does not start
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("ThreadStackSize", "1m"),
+        ("ExecStack", True),
+        ("ForkMode", "pseudo"),
+        ("ForkMode", "pseudo_wait_for_exit_exec"),
+        ("Mount", [{"Target": "/bin", "Type": "hostfs"}]),
+        ("UnhandledSyscallEnosys", 1),
+        ("Secret", [{"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d"}]),
+    ],
+)
+def test_a_key_that_is_not_honoured_is_refused_by_name(
+    package: MakePackage, anyone: Caller, key: str, value: object
+) -> None:
+    assert refusal(anyone.run(package(**{key: value}), "leave", "0")).startswith(f"configuration: {key}")
+
+
+def test_values_that_ask_for_nothing_start(package: MakePackage, anyone: Caller) -> None:
+    nothing = {
+        "ThreadStackSize": 0,
+        "ExecStack": False,
+        "NoBrk": 0,
+        "ForkMode": "none",
+        "Mount": [],
+        "Secret": [],
+    }
+    measured_only = {"HostUDS": True, "SyslogLevel": "debug", "CreateZeroBaseEnclave": False}
+    assert anyone.run(package(**nothing, **measured_only), "leave", "7").returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"),
+    [
+        (b"#!/bin/missing -x\n", "its interpreter /bin/missing: No such file or directory"),
+        (b"text", "it is neither an x86-64 ELF program nor a script that begins with #!"),
+    ],
+)
+def test_a_program_that_cannot_be_executed_is_named(
+    package: MakePackage, anyone: Caller, program: bytes, problem: str
+) -> None:
+    done = anyone.run(package({"bin/program": program}, ApplicationPath="/bin/program"))
+    assert refusal(done) == f"cannot start /bin/program: {problem}"
+
+
+def test_a_missing_dynamic_linker_is_named(package: MakePackage, anyone: Caller) -> None:
+    shell = Path("/bin/sh").resolve()
+    if b"/lib64/ld-linux-x86-64.so.2\0" not in shell.read_bytes()[:4096]:
+        pytest.skip("needs a dynamically linked /bin/sh")
+    done = anyone.run(package({"bin/program": shell}, ApplicationPath="/bin/program"))
+    assert refusal(done) == (
+        "cannot start /bin/program: its interpreter /lib64/ld-linux-x86-64.so.2: No such file or directory"
+    )
+
+
+def test_a_machine_without_user_namespaces_is_told_what_is_missing(
+    package: MakePackage, anyone: Caller
+) -> None:
+    unshare = shutil.which("unshare")
+    if not unshare:
+        pytest.skip("needs unshare(1)")
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'
+    done = anyone.run([unshare, "--map-root-user", "sh", "-c", script, package()], "leave", "0")
+    assert "this machine allows no user namespaces" in refusal(done)
+    assert "sysctl -w user.max_user_namespaces=" in done.stderr
