@@ -1,0 +1,196 @@
+"""Small SCons projects, built by the real command in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SITE_TOOLS = CHECKOUT / "site_scons" / "site_tools"
+DATA = CHECKOUT / "tests" / "data"
+
+ROOTFS, MEASURE, SIGN, PACKAGE = "rootfs", "measure", "sign", "package"
+ALL = {ROOTFS, MEASURE, SIGN, PACKAGE}
+TARGETS = {
+    ROOTFS: "hello.cpio",
+    MEASURE: "hello.measurement.json",
+    SIGN: "hello.mystenc.so",
+    PACKAGE: "hello",
+}
+_VERBS = {"packed": ROOTFS, "measured": MEASURE, "signed": SIGN, "packaged": PACKAGE}
+_STAGE_LINE = re.compile(rf"^({'|'.join(_VERBS)}) .*→ (\S+)$", re.MULTILINE)
+
+SIGNING_DAY = "1767312000"  # 2026-01-02
+
+CONFIG = '{"version": "0.1", "Debug": true, "MemorySize": "1m", "ApplicationPath": "/bin/hello"}\n'
+
+SCONSTRUCT = """\
+env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}], MYST_RUNTIME="rt")
+env.Replace(MYST_CONFIG="config.json", MYST_KEY="key.pem")
+"""
+PACKAGE_HELLO = 'env.MystPackage("hello", "appdir")\n'
+
+NOBODY = 65534
+# The capability lets the other user reach the interpreter and the checkout, wherever they lie.
+AS_NOBODY = (
+    "setpriv",
+    f"--reuid={NOBODY}",
+    f"--regid={NOBODY}",
+    "--clear-groups",
+    "--inh-caps=+dac_read_search",
+    "--ambient-caps=+dac_read_search",
+)
+needs_setpriv_as_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv to become another user"
+)
+
+
+@dataclass(frozen=True)
+class Build:
+    """What one run of scons said."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+    @property
+    def stages(self) -> set[str]:
+        """The stages that ran."""
+        return {_VERBS[verb] for verb, _ in _STAGE_LINE.findall(self.out)}
+
+    @property
+    def made(self) -> list[str]:
+        """The targets that stages made, in order."""
+        return [target for _, target in _STAGE_LINE.findall(self.out)]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A directory with an SConstruct."""
+
+    directory: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def path(self, name: str) -> Path:
+        return self.directory / name
+
+    def write(self, name: str, content: str | bytes, mode: int | None = None) -> Path:
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        if mode is not None:
+            path.chmod(mode)
+        return path
+
+    def sconstruct(self, body: str, head: str = SCONSTRUCT) -> None:
+        self.write("SConstruct", head.format(site_tools=str(SITE_TOOLS)) + body)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "SCons", "-Q", *arguments]
+
+    def variables(self, environment: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if name != "SCONSFLAGS"}
+        given = {"SOURCE_DATE_EPOCH": SIGNING_DAY, "PYTHONIOENCODING": "utf-8", **self.environment}
+        merged = {**inherited, **given, **(environment or {})}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def run(
+        self,
+        *arguments: str,
+        folder: str = ".",
+        environment: Mapping[str, str | None] | None = None,
+        umask: int = -1,
+        under: Sequence[str] = (),
+        stdin: str = "",
+    ) -> Build:
+        """Run scons, whatever becomes of it."""
+        done = subprocess.run(
+            [*under, *self.command(*arguments)],
+            cwd=self.path(folder),
+            env=self.variables(environment),
+            umask=umask,
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        return Build(done.returncode, done.stdout, done.stderr)
+
+    def build(
+        self,
+        *arguments: str,
+        folder: str = ".",
+        environment: Mapping[str, str | None] | None = None,
+        umask: int = -1,
+        under: Sequence[str] = (),
+    ) -> Build:
+        """Run scons, which has to succeed."""
+        build = self.run(*arguments, folder=folder, environment=environment, umask=umask, under=under)
+        assert build.status == 0, build.text
+        assert "Traceback" not in build.text, build.text
+        return build
+
+    def fails(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str | None] | None = None,
+        under: Sequence[str] = (),
+    ) -> Build:
+        """Run scons, which has to fail without a traceback."""
+        build = self.run(*arguments, environment=environment, under=under)
+        assert build.status == 2, build.text
+        assert "Traceback" not in build.text, build.text
+        return build
+
+    def copy(self, directory: Path) -> Project:
+        """Copy everything, times included, as moving a checkout does."""
+        shutil.copytree(self.directory, directory, symlinks=True)
+        return Project(directory, self.environment)
+
+    def snapshot(self) -> dict[str, tuple[int, int, int, bytes]]:
+        """Everything below the directory: mode, inode, modification time and content."""
+        return {
+            str(path.relative_to(self.directory)): _state(path) for path in sorted(self.directory.rglob("*"))
+        }
+
+    def names(self) -> set[str]:
+        return {str(path.relative_to(self.directory)) for path in self.directory.rglob("*")}
+
+
+def _state(path: Path) -> tuple[int, int, int, bytes]:
+    status = path.lstat()
+    content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    return status.st_mode, status.st_ino, status.st_mtime_ns, content
+
+
+def make_runtime(directory: Path) -> Path:
+    """Make an installed runtime of the recorded images; what it packages is never started."""
+    shutil.copytree(DATA / "rt-a" / "lib", directory / "lib")
+    (directory / "bin").mkdir()
+    shutil.copy(DATA / "program", directory / "bin" / "myst")
+    return directory
+
+
+def make_project(directory: Path) -> Project:
+    """Make a project whose SConstruct packages ``appdir`` as ``hello``."""
+    project = Project(directory)
+    project.write("appdir/bin/hello", "#!/bin/hello\n", 0o755)
+    project.write("appdir/etc/motd", "good day\n", 0o644)
+    project.path("appdir/etc/issue").symlink_to("motd")
+    project.write("config.json", CONFIG)
+    shutil.copy(DATA / "keys" / "key-a.pem", project.path("key.pem"))
+    make_runtime(project.path("rt"))
+    project.sconstruct(PACKAGE_HELLO)
+    return project

@@ -1,0 +1,308 @@
+"""The table of what a change makes run again, every row against every stage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scons_project import (
+    ALL,
+    AS_NOBODY,
+    CONFIG,
+    DATA,
+    MEASURE,
+    NOBODY,
+    PACKAGE,
+    ROOTFS,
+    SIGN,
+    SIGNING_DAY,
+    TARGETS,
+    Project,
+    needs_setpriv_as_root,
+)
+
+Change = Callable[[Project], object]
+
+KEYS = DATA / "keys"
+LONG_AGO = 1_000_000_000 * 10**9
+LATER = 4_000_000_000 * 10**9
+
+# The project of these tests has one of everything that a stage reads.
+TRUSTING = """\
+env.MystPackage("hello", "appdir", MYST_PUBKEYS=["a.pub.pem", "b.pub.pem"], MYST_ROOTHASHES=["disk.roothash"])
+"""
+
+
+@pytest.fixture(scope="session")
+def _trusting(_built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = _built.copy(tmp_path_factory.mktemp("rebuilds") / "built")
+    shutil.copy(KEYS / "key-a.pub.pem", project.path("a.pub.pem"))
+    shutil.copy(KEYS / "key-b.pub.pem", project.path("b.pub.pem"))
+    shutil.copy(KEYS / "disk1.roothash", project.path("disk.roothash"))
+    project.sconstruct(TRUSTING)
+    project.build()
+    return project
+
+
+@pytest.fixture
+def project(_trusting: Project, tmp_path: Path) -> Project:
+    """A copy, at another path, of a project that has been built."""
+    return _trusting.copy(tmp_path / "copy")
+
+
+def stages_run(
+    project: Project, *arguments: str, environment: dict[str, str | None] | None = None
+) -> set[str]:
+    """Build, and return what ran; the targets on disk have to tell the same as the output."""
+    before = _targets(project)
+    build = project.build(*arguments, environment=environment)
+    after = _targets(project)
+    assert {stage for stage in TARGETS if before[stage] != after[stage]} == build.stages, build.text
+    return build.stages
+
+
+def _targets(project: Project) -> dict[str, tuple[int, int] | None]:
+    return {stage: _state(project.path(name)) for stage, name in TARGETS.items()}
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    status = path.stat() if path.exists() else None
+    return (status.st_ino, status.st_mtime_ns) if status else None
+
+
+def flip(name: str, offset: int = -1) -> Change:
+    """Change one byte of a file, keeping its size."""
+
+    def change(project: Project) -> None:
+        path = project.path(name)
+        data = bytearray(path.read_bytes())
+        data[offset] ^= 1
+        path.write_bytes(data)
+
+    return change
+
+
+def content(name: str, text: str) -> Change:
+    return lambda project: project.write(name, text)
+
+
+def mode(name: str, bits: int) -> Change:
+    return lambda project: project.path(name).chmod(bits)
+
+
+def time(name: str, moment: int) -> Change:
+    return lambda project: os.utime(project.path(name), ns=(moment, moment), follow_symlinks=False)
+
+
+def sconstruct(old: str, new: str) -> Change:
+    def change(project: Project) -> None:
+        path = project.path("SConstruct")
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    return change
+
+
+def copied(source: str, target: str) -> Change:
+    return lambda project: shutil.copy(DATA / source, project.path(target))
+
+
+def relink(project: Project) -> None:
+    project.path("appdir/etc/issue").unlink()
+    project.path("appdir/etc/issue").symlink_to("/bin/hello")
+
+
+def link_becomes_file(project: Project) -> None:
+    project.path("appdir/etc/issue").unlink()
+    project.write("appdir/etc/issue", "motd")
+
+
+def swap_keys(project: Project) -> None:
+    first, second = project.path("a.pub.pem"), project.path("b.pub.pem")
+    a, b = first.read_bytes(), second.read_bytes()
+    first.write_bytes(b)
+    second.write_bytes(a)
+
+
+IN_APPDIR: dict[str, Change] = {
+    "a file's content": content("appdir/etc/motd", "good bye\n"),
+    "a file's content, of the same length and time": lambda project: (
+        flip("appdir/etc/motd")(project),
+        time("appdir/etc/motd", LONG_AGO)(project),
+    ),
+    "a file that becomes executable": mode("appdir/etc/motd", 0o755),
+    "a file that becomes set-user-id": mode("appdir/bin/hello", 0o4755),
+    "a file added": content("appdir/etc/new", ""),
+    "a directory added": lambda project: project.path("appdir/tmp").mkdir(),
+    "a file removed": lambda project: project.path("appdir/etc/motd").unlink(),
+    "a file renamed": lambda project: project.path("appdir/etc/motd").rename(project.path("appdir/etc/mote")),
+    "a link's target": relink,
+    "a link that becomes a file": link_becomes_file,
+}
+
+MEASURED: dict[str, Change] = {
+    "the configuration": content("config.json", CONFIG.replace("1m", "2m")),
+    "the configuration's white space": content("config.json", CONFIG + "\n"),
+    "another configuration": lambda project: (
+        content("other.json", CONFIG.replace("1m", "2m"))(project),
+        sconstruct("config.json", "other.json")(project),
+    ),
+    "a trusted public key": copied("keys/key-b.pub.pem", "a.pub.pem"),
+    "trusted public keys in another order": sconstruct(
+        '["a.pub.pem", "b.pub.pem"]', '["b.pub.pem", "a.pub.pem"]'
+    ),
+    "trusted public keys whose files change places": swap_keys,
+    "one trusted public key less": sconstruct('"a.pub.pem", "b.pub.pem"', '"a.pub.pem"'),
+    "a root hash": copied("keys/disk2.roothash", "disk.roothash"),
+    "a root hash more": sconstruct('["disk.roothash"]', '["disk.roothash", "disk.roothash"]'),
+    "the runtime's kernel": flip("rt/lib/libmystkernel.so", 0x1000),
+    "the runtime's C runtime": flip("rt/lib/libmystcrt.so", 0x1000),
+    "the runtime's enclave image": flip("rt/lib/openenclave/mystenc.so", 0x1000),
+}
+
+NOTHING: dict[str, Change] = {
+    "nothing at all": lambda project: None,
+    "the time of a file": time("appdir/etc/motd", LATER),
+    "the time of a directory": time("appdir/etc", LONG_AGO),
+    "the time of a link": time("appdir/etc/issue", LATER),
+    "the time of the configuration": time("config.json", LATER),
+    "the time of the key": time("key.pem", LATER),
+    "the time of the runtime": time("rt/lib/libmystkernel.so", LATER),
+    "the time of a target": time("hello.cpio", LATER),
+    "permissions that depend on the umask": lambda project: (
+        mode("appdir/etc/motd", 0o600)(project),
+        mode("appdir/bin/hello", 0o700)(project),
+        mode("appdir/etc", 0o700)(project),
+    ),
+    "a file that is written again": content("appdir/etc/motd", "good day\n"),
+    "a file changed and changed back": lambda project: (
+        flip("appdir/etc/motd")(project),
+        flip("appdir/etc/motd")(project),
+    ),
+    "the same key under another name": lambda project: (
+        project.path("key.pem").rename(project.path("mine.pem")),
+        sconstruct("key.pem", "mine.pem")(project),
+    ),
+    "the printed lines": sconstruct(
+        "env.MystPackage",
+        "for stage in 'ROOTFS', 'MEASURE', 'SIGN', 'PACKAGE':\n    env[f'MYST{stage}COMSTR'] = stage\nenv.MystPackage",
+    ),
+    "a store of digests that is lost": lambda project: project.path(".sconsign.mystikos").unlink(),
+    "a store of digests that is damaged": flip(".sconsign.mystikos"),
+}
+
+OTHERS: dict[str, tuple[Change, set[str]]] = {
+    "the key": (copied("keys/key-b.pem", "key.pem"), {SIGN, PACKAGE}),
+    "another key": (
+        lambda project: (
+            shutil.copy(KEYS / "key-b.pem", project.path("other.pem")),
+            sconstruct("key.pem", "other.pem")(project),
+        ),
+        {SIGN, PACKAGE},
+    ),
+    "the loader": (flip("rt/bin/myst", 0x1000), {PACKAGE}),
+    "the package removed": (lambda project: project.path("hello").unlink(), {PACKAGE}),
+    "the root file system removed": (lambda project: project.path("hello.cpio").unlink(), {ROOTFS}),
+    "preserved modes that are the canonical ones": (
+        sconstruct("env.Replace(", 'env.Replace(MYST_ROOTFS_MODES="preserve", '),
+        {ROOTFS},
+    ),
+    "preserved modes that are others": (
+        lambda project: (
+            mode("appdir/etc/motd", 0o600)(project),
+            sconstruct("env.Replace(", 'env.Replace(MYST_ROOTFS_MODES="preserve", ')(project),
+        ),
+        ALL,
+    ),
+}
+
+TABLE: dict[str, tuple[Change, set[str]]] = {
+    **{name: (change, ALL) for name, change in IN_APPDIR.items()},
+    **{name: (change, {MEASURE, SIGN, PACKAGE}) for name, change in MEASURED.items()},
+    **OTHERS,
+    **{name: (change, set()) for name, change in NOTHING.items()},
+}
+
+
+@pytest.mark.parametrize("row", TABLE)
+def test_a_change_runs_the_stages_of_its_row_and_no_other(project: Project, row: str) -> None:
+    change, expected = TABLE[row]
+    change(project)
+    assert stages_run(project) == expected
+
+
+def test_a_file_that_moves_from_the_keys_to_the_hashes_is_read_as_a_hash(project: Project) -> None:
+    sconstruct(
+        '["a.pub.pem", "b.pub.pem"], MYST_ROOTHASHES=["disk.roothash"]',
+        '["a.pub.pem"], MYST_ROOTHASHES=["b.pub.pem", "disk.roothash"]',
+    )(project)
+    build = project.fails()
+    assert "b.pub.pem: is not a root hash" in build.err
+
+
+@pytest.mark.parametrize("variable", ["MYST_CONFIG", "MYST_KEY", "MYST_RUNTIME"])
+def test_nothing_runs_when_a_variable_names_the_same_file_by_its_node(
+    project: Project, variable: str
+) -> None:
+    node = 'Dir("rt")' if variable == "MYST_RUNTIME" else f'File(env["{variable}"])'
+    sconstruct("env.MystPackage", f"env.Replace({variable}={node})\nenv.MystPackage")(project)
+    assert stages_run(project) == set()
+
+
+def test_the_day_of_signing_belongs_to_the_signature_alone(project: Project) -> None:
+    next_day = str(int(SIGNING_DAY) + 24 * 60 * 60)
+    assert stages_run(project, environment={"SOURCE_DATE_EPOCH": next_day}) == {SIGN, PACKAGE}
+    assert stages_run(project, environment={"SOURCE_DATE_EPOCH": next_day}) == set()
+
+
+def test_without_a_fixed_day_nothing_runs_when_a_day_has_passed(project: Project) -> None:
+    project.build(environment={"SOURCE_DATE_EPOCH": None})
+    for path in project.directory.rglob("*"):
+        os.utime(path, ns=(LONG_AGO, LONG_AGO), follow_symlinks=False)
+    assert stages_run(project, environment={"SOURCE_DATE_EPOCH": None}) == set()
+
+
+@pytest.mark.parametrize("moment", [LONG_AGO, LATER])
+def test_nothing_runs_whatever_the_clock_says(project: Project, moment: int) -> None:
+    for path in project.directory.rglob("*"):
+        os.utime(path, ns=(moment, moment), follow_symlinks=False)
+    assert stages_run(project) == set()
+
+
+def test_nothing_runs_in_a_copy_that_has_neither_times_nor_order_nor_modes_of_the_original(
+    project: Project, tmp_path: Path
+) -> None:
+    other = Project(tmp_path / "elsewhere" / "deeper")
+    other.directory.mkdir(parents=True)
+    for path in sorted(project.directory.rglob("*"), reverse=True):
+        target = other.path(str(path.relative_to(project.directory)))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():
+            target.symlink_to(path.readlink())
+        elif path.is_file():
+            shutil.copyfile(path, target)
+            target.chmod(0o700 if path.stat().st_mode & 0o100 else 0o600)
+    assert stages_run(other) == set()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+@pytest.mark.parametrize("jobs", ["-j1", "-j8"])
+def test_nothing_runs_under_another_umask_or_number_of_jobs(project: Project, umask: int, jobs: str) -> None:
+    assert project.build(jobs, umask=umask).stages == set()
+
+
+@needs_setpriv_as_root
+def test_nothing_runs_for_another_user(project: Project) -> None:
+    for path in [project.directory, *project.directory.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    assert project.build(under=AS_NOBODY).stages == set()
+
+
+def test_a_change_is_seen_however_soon_after_a_build(project: Project) -> None:
+    for number in range(3):
+        project.write("appdir/etc/motd", f"number {number}")
+        assert stages_run(project) == ALL
