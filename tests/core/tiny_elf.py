@@ -1,0 +1,242 @@
+"""Small x86-64 ELF files made byte by byte, for what no linker would make on demand."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+PHDR = struct.Struct("<IIQQQQQQ")
+SHDR = struct.Struct("<IIQQQQIIQQ")
+SYM = struct.Struct("<IBBHQQ")
+RELA = struct.Struct("<QQq")
+
+ET_DYN = 3
+PT_LOAD, PT_DYNAMIC, PT_TLS = 1, 2, 7
+SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_DYNAMIC, SHT_NOBITS, SHT_DYNSYM = 1, 2, 3, 4, 6, 8, 11
+X, W, R = 1, 2, 4
+
+
+@dataclass(frozen=True)
+class Load:
+    """A PT_LOAD behind the first one, which holds the headers and the dynamic tables."""
+
+    address: int
+    data: bytes = b""
+    memory_size: int = 0
+    flags: int = R | W
+
+    @property
+    def size(self) -> int:
+        return max(self.memory_size, len(self.data))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A section within a Load, or without content when it is NOBITS."""
+
+    name: str
+    address: int
+    size: int
+    align: int = 1
+    nobits: bool = False
+
+
+@dataclass(frozen=True)
+class Tls:
+    address: int
+    file_size: int
+    memory_size: int
+    align: int = 1
+
+
+Relocations = tuple[tuple[int, int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class _Header:
+    """A section header but for its name's offset."""
+
+    name: str
+    type: int
+    address: int
+    offset: int
+    size: int
+    link: int = 0
+    align: int = 1
+    entry_size: int = 0
+
+
+class _File:
+    """A file that grows: its bytes and section headers so far."""
+
+    def __init__(self, segment_count: int) -> None:
+        self.data = bytearray(EHDR.size + segment_count * PHDR.size)
+        self.headers = [_Header("", 0, 0, 0, 0, align=0)]
+
+    def pad(self, multiple: int, remainder: int = 0) -> None:
+        self.data += bytes((remainder - len(self.data)) % multiple)
+
+    def table(self, name: str, kind: int, body: bytes, *, link: int = 0, entry_size: int = 0) -> _Header:
+        """Add a section; those before the first load's end lie in memory where they lie in the file."""
+        self.pad(8)
+        header = _Header(name, kind, len(self.data), len(self.data), len(body), link, 8, entry_size)
+        self.headers.append(header)
+        self.data += body
+        return header
+
+    def symbols(self, symbols: tuple[tuple[str, int], ...]) -> None:
+        names = b"\0"
+        entries = SYM.pack(0, 0, 0, 0, 0, 0)
+        for name, value in symbols:
+            entries += SYM.pack(len(names), 0x11, 0, 1, value, 8)
+            names += name.encode() + b"\0"
+        self.table(".dynsym", SHT_DYNSYM, entries, link=2, entry_size=24)
+        self.table(".dynstr", SHT_STRTAB, names)
+
+    def relocations(self, name: str, rows: Relocations | None) -> None:
+        if rows is not None:
+            body = b"".join(
+                RELA.pack(offset, symbol << 32 | kind, addend) for offset, kind, symbol, addend in rows
+            )
+            self.table(name, SHT_RELA, body, link=1, entry_size=24)
+
+    def load(self, load: Load) -> int:
+        """Add a segment's bytes; return their offset."""
+        self.pad(4096, load.address % 4096)
+        offset = len(self.data)
+        self.data += load.data
+        return offset
+
+    def place(self, section: Placed, loads: tuple[Load, ...], offsets: list[int]) -> None:
+        offset = 0
+        for load, start in zip(loads, offsets, strict=True):
+            if load.address <= section.address <= load.address + load.size:
+                offset = start + section.address - load.address
+        kind = SHT_NOBITS if section.nobits else SHT_PROGBITS
+        self.headers.append(
+            _Header(section.name, kind, section.address, offset, section.size, 0, section.align)
+        )
+
+    def section_table(self) -> int:
+        """Add ``.shstrtab`` and the section headers; return their offset."""
+        names = b"\0" + b"".join(header.name.encode() + b"\0" for header in self.headers[1:]) + b".shstrtab\0"
+        self.headers.append(_Header(".shstrtab", SHT_STRTAB, 0, len(self.data), len(names)))
+        self.data += names
+        self.pad(8)
+        table = len(self.data)
+        for header in self.headers:
+            name_offset = names.index(b"\0" + header.name.encode() + b"\0") + 1 if header.name else 0
+            self.data += SHDR.pack(
+                name_offset,
+                header.type,
+                0,
+                header.address,
+                header.offset,
+                header.size,
+                header.link,
+                0,
+                header.align,
+                header.entry_size,
+            )
+        return table
+
+
+def build(
+    loads: tuple[Load, ...] = (),
+    placed: tuple[Placed, ...] = (),
+    *,
+    entry: int = 0x40,
+    symbols: tuple[tuple[str, int], ...] = (),
+    rela_dyn: Relocations | None = None,
+    rela_plt: Relocations | None = None,
+    dynamic: tuple[tuple[int, int], ...] = (),
+    tls: Tls | None = None,
+    symtab_size: int = 24,
+    strtab: bytes = b"\0",
+    behind_strtab: bytes = b"",
+    first_flags: int = R,
+    kind: int = ET_DYN,
+) -> bytes:
+    """Return a shared object.
+
+    Relocations are (offset, type, symbol, addend), dynamic entries (tag, value). ``.symtab``
+    holds ``symtab_size`` bytes; ``behind_strtab`` lies between ``.strtab`` and ``.shstrtab``.
+    """
+    file = _File(1 + len(loads) + bool(tls) + bool(dynamic))
+    segments = []
+    file.symbols(symbols)
+    file.relocations(".rela.dyn", rela_dyn)
+    file.relocations(".rela.plt", rela_plt)
+    if dynamic:
+        body = b"".join(struct.pack("<QQ", *row) for row in (*dynamic, (0, 0)))
+        header = file.table(".dynamic", SHT_DYNAMIC, body, link=2, entry_size=16)
+        segments.append((PT_DYNAMIC, R, header.offset, header.address, header.size, header.size, 8))
+    if tls:
+        segments.append((PT_TLS, R, 0, tls.address, tls.file_size, tls.memory_size, tls.align))
+    segments.append((PT_LOAD, first_flags, 0, 0, len(file.data), len(file.data), 4096))
+
+    offsets = [file.load(load) for load in loads]
+    segments += [
+        (PT_LOAD, load.flags, offset, load.address, len(load.data), load.size, 4096)
+        for load, offset in zip(loads, offsets, strict=True)
+    ]
+    for section in placed:
+        file.place(section, loads, offsets)
+    file.table(".symtab", SHT_SYMTAB, bytes(symtab_size), link=len(file.headers) + 1, entry_size=24)
+    file.table(".strtab", SHT_STRTAB, strtab)
+    file.data += behind_strtab
+    table = file.section_table()
+
+    for index, (type_, flags, offset, address, *rest) in enumerate(segments):
+        PHDR.pack_into(
+            file.data, EHDR.size + index * PHDR.size, type_, flags, offset, address, address, *rest
+        )
+    identity = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    counts = (EHDR.size, PHDR.size, len(segments), SHDR.size, len(file.headers), len(file.headers) - 1)
+    EHDR.pack_into(file.data, 0, identity, kind, 62, 1, entry, EHDR.size, table, 0, *counts)
+    return bytes(file.data)
+
+
+def oeinfo(
+    *,
+    heap_pages: int = 2,
+    stack_pages: int = 2,
+    tcs_count: int = 1,
+    flags: int = 1,
+    attributes: int = 6,
+    start_address: int = 0,
+    size: int = 1960,
+    end_marker: int = 0xECECECECECECECEC,
+) -> bytes:
+    """Return an ``.oeinfo`` record as a runtime has it, not yet signed."""
+    head = struct.pack("<IIQQQHHI", size, 2, heap_pages, stack_pages, tcs_count, 1, 1, flags)
+    attributes_ = struct.pack("<QQQ", attributes, 0, start_address)
+    return (head + bytes(32) + attributes_).ljust(1952, b"\0") + struct.pack("<Q", end_marker)
+
+
+ENCLAVE_SYMBOLS = (
+    "_enclave_rva",
+    "_reloc_rva",
+    "_reloc_size",
+    "_td_from_tcs_offset",
+    "_tdata_rva",
+    "_tdata_size",
+    "_tdata_align",
+    "_tbss_size",
+    "_tbss_align",
+)
+
+
+def enclave(
+    record: bytes, loads: tuple[Load, ...] = (), placed: tuple[Placed, ...] = (), **more: object
+) -> bytes:
+    """Return an enclave image: at 0x2000 the words that the symbols name, at 0x2100 the record."""
+    words = Load(0x2000, bytes(0x100) + record)
+    symbols = tuple((name, 0x2000 + 8 * index) for index, name in enumerate(ENCLAVE_SYMBOLS))
+    arguments: dict[str, object] = {"symbols": symbols, "entry": 0x1000, **more}
+    return build(
+        (words, *loads),
+        (Placed(".oeinfo", 0x2100, len(record), 8), *placed),
+        **arguments,  # type: ignore[arg-type]
+    )
