@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from mystikos_tool.errors import UserError
+
+_CHUNK = 1 << 20
 
 
 class Content(Protocol):
@@ -23,6 +27,9 @@ class Content(Protocol):
 
     def read(self) -> bytes:
         """Return the content whole."""
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write the content to a file, at its position."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,10 @@ class Bytes:
     def read(self) -> bytes:
         """Return the content whole."""
         return bytes(self.data)
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write the content to a file, at its position."""
+        file.write(self.data)
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,26 @@ class FileContent:
     def read(self) -> bytes:
         """Return the content whole."""
         return b"".join(self.chunks(max(self.size, 1)))
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write the content to a file, at its position, without a copy in memory where the kernel can."""
+        file.flush()
+        copied = self._copy_in_kernel(file.fileno())
+        file.seek(0, os.SEEK_CUR)
+        rest = FileContent(self.path, self.size - copied, self.offset + copied)
+        for chunk in rest.chunks(_CHUNK):
+            file.write(chunk)
+
+    def _copy_in_kernel(self, target: int) -> int:
+        """Copy what the kernel can copy from file to file; return its size in bytes."""
+        copied = 0
+        with suppress(OSError), self.path.open("rb", buffering=0) as file:
+            while copied < self.size:
+                size = os.copy_file_range(file.fileno(), target, self.size - copied, self.offset + copied)
+                if size == 0:
+                    break
+                copied += size
+        return copied
 
 
 def _read_up_to(file: RawIOBase, size: int) -> bytes:

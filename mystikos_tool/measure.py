@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
-from itertools import chain
 
 from mystikos_tool.layout import Layout, Run
 from mystikos_tool.pages import PAGE
@@ -16,7 +15,7 @@ from mystikos_tool.pages import PAGE
 SSA_FRAME_SIZE = 1
 
 _ECREATE = struct.Struct("<8sIQ44x")
-_EADD = struct.Struct("<8sQQ40x")
+_HEADER_START = struct.Struct("<8sQQ")
 _BLOCK = 256
 _HEADER = 64
 _BLOCKS = PAGE // _BLOCK
@@ -57,17 +56,16 @@ def _batches(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def _measured(run: Run) -> Iterator[bytes]:
     """Yield what a run of pages adds to the measurement."""
-    if not run.measured:
-        for start in range(0, run.pages, _CHUNK_PAGES * _BLOCKS):
-            count = min(run.pages - start, _CHUNK_PAGES * _BLOCKS)
-            yield b"".join(_eadds(run, run.offset + start * PAGE, count))
-        return
     offset, end = run.offset, run.offset + run.pages * PAGE
+    if not run.measured:
+        for start in range(offset, end, _CHUNK_PAGES * _BLOCKS * PAGE):
+            yield _eadds(run, start, min((end - start) // PAGE, _CHUNK_PAGES * _BLOCKS))
+        return
     for chunk in run.content.chunks(_CHUNK_PAGES * PAGE):
         pages = -(-len(chunk) // PAGE)
         if len(chunk) % PAGE:
             chunk = bytes(chunk).ljust(pages * PAGE, bytes([run.fill]))
-        yield _extended(run, offset, pages, struct.unpack(_blocks(pages), chunk))
+        yield _extended(run, offset, pages, struct.unpack(_pieces(_BLOCK, pages * _BLOCKS), chunk))
         offset += pages * PAGE
     while offset < end:
         pages = min((end - offset) // PAGE, _CHUNK_PAGES)
@@ -77,27 +75,29 @@ def _measured(run: Run) -> Iterator[bytes]:
 
 def _extended(run: Run, offset: int, pages: int, blocks: tuple[bytes, ...]) -> bytes:
     """Return the EADD and the sixteen EEXTENDs of each of ``pages`` pages."""
-    headers = bytearray(b"EEXTEND\0".ljust(_HEADER, b"\0") * len(blocks))
-    offsets = array("Q", range(offset, offset + pages * PAGE, _BLOCK))
-    memoryview(headers).cast("Q")[1 :: _HEADER // 8] = memoryview(offsets)
-    extends = list(chain.from_iterable(zip(struct.unpack(_headers(len(blocks)), headers), blocks, strict=True)))
-    pieces = [
-        piece
-        for page, eadd in enumerate(_eadds(run, offset, pages))
-        for piece in (eadd, *extends[page * 2 * _BLOCKS : (page + 1) * 2 * _BLOCKS])
-    ]
+    eextends = _headers(b"EEXTEND\0", range(offset, offset + pages * PAGE, _BLOCK))
+    headers = struct.unpack(_pieces(_HEADER, len(blocks)), eextends)
+    stride = 1 + 2 * _BLOCKS
+    pieces: list[bytes] = [b""] * (pages * stride)
+    pieces[::stride] = struct.unpack(_pieces(_HEADER, pages), _eadds(run, offset, pages))
+    for block in range(_BLOCKS):
+        pieces[1 + 2 * block :: stride] = headers[block::_BLOCKS]
+        pieces[2 + 2 * block :: stride] = blocks[block::_BLOCKS]
     return b"".join(pieces)
 
 
-def _eadds(run: Run, offset: int, pages: int) -> Iterator[bytes]:
-    return (_EADD.pack(b"EADD\0\0\0\0", offset + page * PAGE, run.flags) for page in range(pages))
+def _eadds(run: Run, offset: int, pages: int) -> bytes:
+    return _headers(b"EADD\0\0\0\0", range(offset, offset + pages * PAGE, PAGE), run.flags)
+
+
+def _headers(tag: bytes, offsets: range, flags: int = 0) -> bytes:
+    """Return a header of 64 bytes for every offset."""
+    headers = bytearray(_HEADER_START.pack(tag, 0, flags).ljust(_HEADER, b"\0") * len(offsets))
+    memoryview(headers).cast("Q")[1 :: _HEADER // 8] = memoryview(array("Q", offsets))
+    return bytes(headers)
 
 
 @lru_cache
-def _blocks(pages: int) -> str:
-    return f"{_BLOCK}s" * (pages * _BLOCKS)
-
-
-@lru_cache
-def _headers(count: int) -> str:
-    return f"{_HEADER}s" * count
+def _pieces(size: int, count: int) -> str:
+    """Return the format of ``count`` strings of ``size`` bytes."""
+    return f"{size}s" * count

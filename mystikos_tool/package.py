@@ -21,7 +21,6 @@ CONFIG = ".mystconfig"
 SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
 
 MODE = 0o755
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ def write(loader: Path, parts: Parts, target: Path) -> int:
     with writing(target, MODE) as file:
         for piece in plan:
             body = bodies[piece] if isinstance(piece, int) else Bytes(piece)
-            for chunk in body.chunks(_CHUNK):
-                file.write(chunk)
+            body.write_to(file)
         return file.tell()
 
 
