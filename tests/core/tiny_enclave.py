@@ -44,25 +44,26 @@ class TinyEnclave:
     def laid_out(self) -> layout.Layout:
         return layout.lay_out(self.parts())
 
-    def modelled(self) -> model.Laid:
+    def modelled_input(self) -> model.Enclave:
         config = self.config
-        return model.lay_out(
-            model.Enclave(
-                self.image,
-                self.kernel,
-                self.crt,
-                self.rootfs,
-                self.pubkeys,
-                self.roothashes,
-                config.data,
-                config.memory_size,
-                config.debug,
-                config.product_id,
-                config.security_version,
-                config.create_zero_base_enclave,
-                config.enclave_start_address,
-            )
+        return model.Enclave(
+            self.image,
+            self.kernel,
+            self.crt,
+            self.rootfs,
+            self.pubkeys,
+            self.roothashes,
+            config.data,
+            config.memory_size,
+            config.debug,
+            config.product_id,
+            config.security_version,
+            config.create_zero_base_enclave,
+            config.enclave_start_address,
         )
+
+    def modelled(self) -> model.Laid:
+        return model.lay_out(self.modelled_input())
 
 
 def pages(laid_out: layout.Layout) -> list[model.Page]:
