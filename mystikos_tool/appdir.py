@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -66,8 +66,10 @@ def canonical_mode(mode: int) -> int:
     return stat.S_IFMT(mode) | mode & _SPECIAL_BITS | (0o755 if executable else 0o644)
 
 
-def scan(directory: Path, *, preserve_modes: bool = False) -> Tree:
+def scan(directory: Path, *, preserve_modes: bool = False, may_be_missing: bool = False) -> Tree:
     """Read an application directory's tree; modes are made canonical unless ``preserve_modes``.
+
+    With ``may_be_missing``, a directory that is missing or empty gives an empty tree.
 
     Character devices and FIFOs are left out, as the reference does, and named in ``left_out``.
     Raises UserError for a directory that is missing or empty, a path longer than 255 bytes, a
@@ -77,6 +79,8 @@ def scan(directory: Path, *, preserve_modes: bool = False) -> Tree:
         if not stat.S_ISDIR(directory.stat().st_mode):
             raise UserError(str(directory), "is no directory", "give the application directory")
     except OSError as error:
+        if may_be_missing and isinstance(error, FileNotFoundError):
+            return Tree(())
         raise UserError(
             str(directory), error.strerror or "can't be read", "create the application directory first"
         ) from error
@@ -84,10 +88,43 @@ def scan(directory: Path, *, preserve_modes: bool = False) -> Tree:
     entries = _walk(
         os.fsencode(directory), (lambda mode: mode) if preserve_modes else canonical_mode, left_out
     )
-    if not entries:
+    if not (entries or may_be_missing):
         raise UserError(str(directory), "is empty", "put the application and its files into it")
     entries.sort()
     return Tree(tuple(entries), tuple(sorted(left_out)))
+
+
+def select(tree: Tree, paths: Collection[bytes]) -> Tree:
+    """Return what a tree has at these paths: with all that is below them, and the directories above."""
+    below = tuple(path + b"/" for path in paths)
+    named = {path.rsplit(b"/", count)[0] for path in paths for count in range(path.count(b"/") + 1)}
+    return Tree(
+        tuple(entry for entry in tree.entries if entry.path in named or entry.path.startswith(below)),
+        tuple(
+            path
+            for path in tree.left_out
+            if os.fsencode(path) in named or os.fsencode(path).startswith(below)
+        ),
+    )
+
+
+def overlay(lower: Tree, upper: Tree) -> Tree:
+    """Lay a tree over another: files and links of the upper one win, directories are joined.
+
+    Raises UserError where one has a directory and the other something else.
+    """
+    merged = {entry.path: entry for entry in lower.entries}
+    for entry in upper.entries:
+        below = merged.setdefault(entry.path, entry)
+        if stat.S_ISDIR(below.mode) != stat.S_ISDIR(entry.mode):
+            raise UserError(
+                os.fsdecode(entry.origin),
+                f"cannot be joined with {os.fsdecode(below.origin)}, for only one of them is a directory",
+                "rename one of the two",
+            )
+        if not stat.S_ISDIR(entry.mode):
+            merged[entry.path] = entry
+    return Tree(tuple(sorted(merged.values())), lower.left_out + upper.left_out)
 
 
 def _walk(root: bytes, mode_of: Callable[[int], int], left_out: list[str]) -> list[Entry]:

@@ -69,6 +69,10 @@ def _pack(target: list[Any], source: list[Any], env: Any) -> str:
     cpio.write(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{source[0]}/{path}: is a device or FIFO and was left out of the root file system")
+    for path in source[0].stray:
+        _warn(
+            f"{source[0]}/{path}: has no source and no builder and was left out; remove it or tell scons of it"
+        )
     return f"packed {tree.files:,} files, {shown_size(tree.size)} → {target[0]}"
 
 

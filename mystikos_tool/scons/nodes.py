@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
         self.directory = directory
         self.preserve_modes = preserve_modes
         self.name = directory.name
+        self.stray: list[str] = []
         # SCons' numbers for: compare get_csig() with the database; store nothing of its own.
         self.changed_since_last_build = 6
         self.store_info = 0
@@ -86,14 +88,34 @@ class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
     def scan(self) -> None:
         """Find the files that are built into the directory, in any SConscript."""
         if self.implicit is None:
-            derived = sorted(_derived(self.directory), key=str)
+            derived = sorted((node for layer in _layers(self.directory) for node in _derived(layer)), key=str)
             self.implicit = derived
             self.implicit_set = set(derived)
             self._children_reset()
 
     def tree(self) -> appdir.Tree:
-        """Read the tree; raise UserError as :func:`appdir.scan` does."""
-        return appdir.scan(Path(self.get_abspath()), preserve_modes=self.preserve_modes)
+        """Read the tree; raise UserError as :func:`appdir.scan` does.
+
+        In a variant directory it has the files of the source directory and what builders make
+        in the variant. What else lies there is a copy of a source that may be gone or was built
+        once, and would not be there in a new checkout: it stays out, and is named in ``stray``.
+        """
+        *variants, source = _layers(self.directory)
+        tree = self._scan(source, bool(variants))
+        stray: set[str] = set()
+        for variant in reversed(variants):
+            found = self._scan(variant, True)
+            built = {os.fsencode(node.get_path(variant)) for node in _derived(variant)}
+            tree = appdir.overlay(tree, found if b"." in built else appdir.select(found, built))
+            there = {entry.path for entry in tree.entries}
+            stray.update(os.fsdecode(entry.path) for entry in found.entries if entry.path not in there)
+        self.stray = sorted(stray)
+        return tree if tree.entries else self._scan(source, False)
+
+    def _scan(self, directory: Any, may_be_missing: bool) -> appdir.Tree:
+        return appdir.scan(
+            Path(directory.get_abspath()), preserve_modes=self.preserve_modes, may_be_missing=may_be_missing
+        )
 
     def get_csig(self) -> str:
         """Return the tree's digest in hexadecimal.
@@ -127,6 +149,14 @@ def appdir_node(directory: Any, preserve_modes: bool) -> AppdirNode:
     if key not in _appdirs:
         _appdirs[key] = AppdirNode(directory, preserve_modes)
     return _appdirs[key]
+
+
+def _layers(directory: Any) -> list[Any]:
+    """Return a directory and, where it lies in a variant directory, those that it is a variant of."""
+    layers = [directory]
+    while (source := layers[-1].srcnode()) not in layers:
+        layers.append(source)
+    return layers
 
 
 def _derived(directory: Any) -> Iterator[Any]:
