@@ -70,9 +70,7 @@ def _pack(target: list[Any], source: list[Any], env: Any) -> str:
     for path in tree.left_out:
         _warn(f"{source[0]}/{path}: is a device or FIFO and was left out of the root file system")
     for path in source[0].stray:
-        _warn(
-            f"{source[0]}/{path}: has no source and no builder and was left out; remove it or tell scons of it"
-        )
+        _warn(f"{source[0]}/{path}: has no source and no builder and was left out; describe it or remove it")
     return f"packed {tree.files:,} files, {shown_size(tree.size)} → {target[0]}"
 
 

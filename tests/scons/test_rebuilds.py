@@ -189,7 +189,8 @@ NOTHING: dict[str, Change] = {
     ),
     "the printed lines": sconstruct(
         "env.MystPackage",
-        "for stage in 'ROOTFS', 'MEASURE', 'SIGN', 'PACKAGE':\n    env[f'MYST{stage}COMSTR'] = stage\nenv.MystPackage",
+        "for stage in 'ROOTFS', 'MEASURE', 'SIGN', 'PACKAGE':\n    env[f'MYST{stage}COMSTR'] = stage\n"
+        "env.MystPackage",
     ),
     "a store of digests that is lost": lambda project: project.path(".sconsign.mystikos").unlink(),
     "a store of digests that is damaged": flip(".sconsign.mystikos"),
