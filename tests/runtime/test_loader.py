@@ -5,6 +5,7 @@ MYST_TAMPER_CASES=20000 takes so many random damages for the sanitized loader in
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -19,7 +20,7 @@ import pytest
 from compiling import compile_sanitized, compile_static, needs_compiler
 from packaging import DATA, KEY, OTHER_KEY, SIGNING_DAY, make_package, write_appdir
 
-from mystikos_tool import elf, signing
+from mystikos_tool import config, elf, signing, stages
 from mystikos_tool.oeinfo import OEINFO
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime.build import IMAGES, SOURCE_DIRECTORY, units
@@ -29,7 +30,7 @@ pytestmark = needs_compiler
 
 SECTIONS = (".mystenc", ".libmystcrt", ".libmystkernel", ".mystrootfs",
             ".mystpubkeys", ".mystroothashes", ".mystconfig")
-SETTINGS = {"Debug": True, "ProductID": 7, "SecurityVersion": 3, "MemorySize": "1m",
+SETTINGS = {"Debug": True, "ProductID": 7, "SecurityVersion": 3, "MemorySize": "0001m",
             "ApplicationPath": "/bin/app", "HostApplicationParameters": True}
 IMAGE_FIELDS_IN_OEINFO = OEINFO.fields["oeinfo_rva"].offset
 SIGSTRUCT_IN_OEINFO = OEINFO.fields["sigstruct"].offset
@@ -158,6 +159,32 @@ def test_verify_prints_one_line_and_runs_nothing(working: Path) -> None:
     assert done.stdout.count("\n") == 1
 
 
+RECORDED = [row for row in json.loads((DATA / "cases.json").read_text())
+            if "mrenclave" in json.loads((DATA / "expected" / f"{row['name']}.json").read_text())]
+
+
+@pytest.mark.parametrize("case", RECORDED, ids=lambda case: case["name"])
+def test_a_recorded_enclave_has_the_mrenclave_that_the_reference_computed(
+    runtime: Runtime, tmp_path: Path, case: dict[str, Any]
+) -> None:
+    """Thread-local data, a zero base, many threads: more than the embedded runtime's own image has."""
+    recorded = Runtime.at(DATA / case["runtime"])
+    archive = DATA / "expected" / "rootfs" / f"{Path(case['appdir']).name}.cpio" if case["appdir"] else None
+    inputs = stages.Inputs(
+        Runtime(runtime.loader, recorded.enclave, recorded.kernel, recorded.crt),
+        config.load(DATA / case["config"]),
+        archive,
+        [DATA / path for path in case.get("pubkeys", [])],
+        [DATA / path for path in case.get("roothashes", [])],
+    )
+    key = signing.load_key(DATA / case["key"])
+    image, package = tmp_path / "mystenc.so", tmp_path / "package"
+    image.write_bytes(stages.sign(stages.measure(inputs), inputs.runtime, inputs.config, key, SIGNING_DAY))
+    stages.assemble(inputs, image, package)
+    expected = json.loads((DATA / "expected" / f"{case['name']}.json").read_text())
+    assert f"mrenclave: {expected['mrenclave']}\n" in run(package, "--myst-info").stdout
+
+
 # Damage is refused.
 
 
@@ -219,10 +246,10 @@ def test_a_flipped_bit_anywhere_in_sigstruct_is_refused(damaged: Damaged) -> Non
 
 
 def test_a_flipped_bit_anywhere_in_the_configuration_is_refused(damaged: Damaged) -> None:
-    config = damaged.sections[".mystconfig"]
-    own_config = damaged.sections[".mystenc"].offset + damaged.enclave.section(".mystconfig").offset
-    for start in (config.offset, own_config):
-        assert refused(damaged, range(start, start + config.size)) == config.size
+    section = damaged.sections[".mystconfig"]
+    own = damaged.sections[".mystenc"].offset + damaged.enclave.section(".mystconfig").offset
+    for start in (section.offset, own):
+        assert refused(damaged, range(start, start + section.size)) == section.size
 
 
 def test_a_flipped_bit_in_the_record_is_refused_but_for_fields_that_are_set_later(damaged: Damaged) -> None:
@@ -451,6 +478,13 @@ def test_an_enclave_that_no_cpu_could_hold_is_refused(damaged: Damaged) -> None:
     record = damaged.original[damaged.record :][: OEINFO.size]
     damaged.write({damaged.record: OEINFO.patch(record, {"heap_pages": 1 << 24})})
     assert refusal(damaged.path) == "package: the enclave is larger than 64 GiB"
+
+
+def test_more_memory_than_an_enclave_can_have_is_refused(damaged: Damaged) -> None:
+    own = damaged.sections[".mystenc"].offset + damaged.enclave.section(".mystconfig").offset
+    at = damaged.content(".mystconfig").index(b"0001m")
+    damaged.write({damaged.sections[".mystconfig"].offset + at: b"0065g", own + at: b"0065g"})
+    assert refusal(damaged.path) == "configuration: MemorySize is more than an enclave of 64 GiB can have"
 
 
 # The loader's options.
