@@ -81,6 +81,24 @@ def write(target: Path, data: bytes, mode: int = 0o644) -> None:
         file.write(data)
 
 
+@contextmanager
+def scratch(beside: Path) -> Iterator[Path]:
+    """Yield an empty directory for large intermediate files, on the disk where ``beside`` will be.
+
+    It lies in the nearest directory above ``beside`` that exists, and is removed at the end.
+    Raises UserError when none can be made there.
+    """
+    parent = next(path for path in (Path.cwd() / beside).parents if path.is_dir())
+    try:
+        directory = tempfile.TemporaryDirectory(prefix=".mystikos-", dir=parent)
+    except OSError as error:
+        raise UserError(
+            str(beside), f"cannot be written: {_reason(error)}", "choose another place for the output"
+        ) from None
+    with directory as name:
+        yield Path(name)
+
+
 def make_directory(path: Path) -> None:
     """Make a directory and its parents where they are missing; UserError when that cannot be."""
     try:

@@ -9,6 +9,7 @@ exponent 3. Private halves stay inside of the cryptography library's objects and
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -56,6 +57,11 @@ class SigningKey:
     def modulus(self) -> int:
         """The public modulus, 3072 bits."""
         return self._key.public_key().public_numbers().n
+
+    @property
+    def mrsigner(self) -> bytes:
+        """MRSIGNER of what this key signs: SHA-256 of the little-endian modulus, 32 bytes."""
+        return hashlib.sha256(self.modulus.to_bytes(KEY_BITS // 8, "little")).digest()
 
     def sign(self, message: bytes) -> bytes:
         """Return the PKCS#1 v1.5 SHA-256 signature of ``message``: 384 bytes, big-endian."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.files import make_directory, read_input, write, writing
+from mystikos_tool.files import make_directory, read_input, scratch, write, writing
 
 
 def names(directory: Path) -> set[str]:
@@ -104,6 +104,20 @@ def test_a_device_is_not_replaced() -> None:
     with pytest.raises(UserError, match="not a regular file"), writing(Path("/dev/null")):
         pass
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_scratch_directory_lies_where_the_target_s_first_missing_directory_will(tmp_path: Path) -> None:
+    with scratch(tmp_path / "a" / "b") as directory:
+        (directory / "large").write_bytes(b"")
+        assert directory.parent == tmp_path
+    assert names(tmp_path) == set()
+
+
+def test_a_scratch_directory_is_removed_when_its_body_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), scratch(tmp_path / "target") as directory:
+        (directory / "large").write_bytes(b"")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == set()
 
 
 def test_missing_directories_are_made(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_support import DATA, EPOCH_OF_VECTORS, Result, Run, configure
+
+from mystikos_tool import cli
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command line in this process, on the day of the vectors."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH_OF_VECTORS)
+
+    def run(*arguments: str | Path) -> Result:
+        capsys.readouterr()
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            assert isinstance(error.code, int)
+            status = error.code
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def runtimes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The synthetic runtimes of the vectors, with the program that stands in for their loader."""
+    directory = tmp_path_factory.mktemp("runtimes")
+    for name in ("rt-a", "rt-b"):
+        shutil.copytree(DATA / name, directory / name)
+        (directory / name / "bin").mkdir()
+        shutil.copy(DATA / "program", directory / name / "bin" / "myst")
+    return directory
+
+
+@pytest.fixture
+def project(tmp_path: Path, runtimes: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory to work in: an appdir, a key, a configuration and a runtime."""
+    directory = tmp_path / "project"
+    (directory / "appdir" / "bin").mkdir(parents=True)
+    (directory / "appdir" / "bin" / "hello").write_bytes(b"#!/bin/sh\n")
+    (directory / "appdir" / "bin" / "hello").chmod(0o755)
+    (directory / "appdir" / "motd").write_bytes(b"hello\n")
+    shutil.copy(DATA / "keys" / "key-a.pem", directory / "key.pem")
+    configure(directory)
+    shutil.copytree(runtimes / "rt-a", directory / "runtime")
+    monkeypatch.chdir(directory)
+    return directory

@@ -1,0 +1,83 @@
+"""The command line as a process: started as a module, ended by signals, its output cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_support import EPOCH_OF_VECTORS
+
+import mystikos_tool
+
+ROOT = Path(mystikos_tool.__file__).parent.parent
+COMMAND = [sys.executable, "-m", "mystikos_tool"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "SOURCE_DATE_EPOCH": EPOCH_OF_VECTORS}
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+
+
+def writer_once_read(path: str, process: subprocess.Popen[bytes]) -> int:
+    """Open a FIFO for writing as soon as ``process`` has opened it for reading."""
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.01)
+            raise AssertionError(process.communicate())
+
+
+def test_it_runs_as_a_module_and_tells_mistakes_with_status_2(project: Path) -> None:
+    process = start("verify", "key.pem")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (2, b"")
+    assert err.decode().startswith("mystikos-tool: error: key.pem: ")
+
+
+def test_output_that_nobody_reads_is_no_traceback(project: Path) -> None:
+    process = start("mkcpio", "appdir", "archive")
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == b""
+    assert process.wait() == 128 + signal.SIGPIPE
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_it_without_a_trace(project: Path, number: signal.Signals) -> None:
+    os.mkfifo("roothash")
+    before = {*project.rglob("*")}
+    process = start(
+        *("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=hello"),
+        "--roothash=roothash",
+    )
+    writer = writer_once_read("roothash", process)  # now it waits for the root hash, the archive made
+    during = {*project.rglob("*")}
+    process.send_signal(number)
+    os.close(writer)  # so that a read that began after the signal ends too
+    out, err = process.communicate()
+    assert (process.returncode, out, err) == (128 + number, b"", b"")
+    assert {path.name for path in during - before} >= {"rootfs"}
+    assert {*project.rglob("*")} == before
+
+
+def test_help_comes_without_loading_the_crypto_library() -> None:
+    code = (
+        "import sys; from mystikos_tool import cli\n"
+        "try: cli.main(['package-sgx', '--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('cryptography' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, check=True)

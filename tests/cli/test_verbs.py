@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from cli_support import DATA, Run, configure
+
+from mystikos_tool import package
+from mystikos_tool.cli import VERBS
+
+CASES = json.loads((DATA / "cases.json").read_text())
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# package-sgx
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_a_recorded_package_is_made_to_the_byte(
+    run: Run, runtimes: Path, tmp_path: Path, case: dict[str, object]
+) -> None:
+    expected = json.loads((DATA / "expected" / f"{case['name']}.json").read_text())
+    rootfs = (
+        [f"--rootfs={DATA}/expected/rootfs/{Path(str(case['appdir'])).name}.cpio"] if case["appdir"] else []
+    )
+    lists = {"--pubkey": case.get("pubkeys", []), "--roothash": case.get("roothashes", [])}
+    trusted = [part for option, paths in lists.items() for path in paths for part in (option, DATA / path)]  # type: ignore[attr-defined]
+    target = tmp_path / "package"
+    result = run(
+        "package-sgx",
+        *rootfs,
+        *trusted,
+        DATA / str(case["key"]),
+        DATA / str(case["config"]),
+        "--runtime",
+        runtimes / str(case["runtime"]),
+        "-o",
+        target,
+    )
+    if expected.get("rejected"):
+        assert result.status == 2
+        assert not target.exists()
+        return
+    assert result.status == 0, result.err
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == expected["package_on_program_sha256"]
+    assert expected["mrenclave"] in result.out
+
+
+def test_a_package_goes_to_the_reference_s_place_by_default(run: Run, project: Path) -> None:
+    result = run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime")
+    assert result.status == 0, result.err
+    assert result.out.startswith("created myst/bin/hello: ")
+    assert result.err == ""
+    assert mode(project / "myst" / "bin" / "hello") == 0o755
+    assert {path.name for path in project.iterdir()} == {
+        "appdir",
+        "key.pem",
+        "config.json",
+        "runtime",
+        "myst",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--outfile", "x", "appdir", "key.pem", "config.json", "--runtime", "runtime"],
+        ["--outfile=x", "--runtime=runtime", "appdir", "key.pem", "config.json"],
+        ["-o", "x", "--runtime=runtime", "appdir", "key.pem", "config.json"],
+        ["-o=x", "--runtime=runtime", "appdir", "key.pem", "config.json"],
+        ["appdir", "-o=x", "key.pem", "--runtime=runtime", "config.json"],
+    ],
+)
+def test_options_stand_anywhere_and_take_a_blank_or_an_equals_sign(
+    run: Run, project: Path, arguments: list[str]
+) -> None:
+    result = run("package-sgx", *arguments)
+    assert result.status == 0, result.err
+    assert (project / "x").exists()
+
+
+def test_an_appdir_gives_the_package_of_its_archive(run: Run, project: Path) -> None:
+    common = ["key.pem", "config.json", "--runtime=runtime"]
+    assert run("package-sgx", "appdir", *common, "-o=from-appdir").status == 0
+    assert run("mkcpio", "appdir", "archive", "--modes=canonical").status == 0
+    assert run("package-sgx", "--rootfs=archive", *common, "-o=from-archive").status == 0
+    assert (project / "from-appdir").read_bytes() == (project / "from-archive").read_bytes()
+
+
+def test_place_umask_and_order_of_creation_do_not_change_a_package(run: Run, project: Path) -> None:
+    packages = []
+    for number, umask in enumerate((0o022, 0o077)):
+        before = os.umask(umask)
+        try:
+            copy = project / f"copy-{number}"
+            (copy / "bin").mkdir(parents=True)
+            for name in sorted(["motd", "bin/hello"], reverse=bool(number)):
+                (copy / name).write_bytes((project / "appdir" / name).read_bytes())
+            (copy / "bin" / "hello").chmod(0o777 & ~umask)
+            result = run("package-sgx", copy, "key.pem", "config.json", "--runtime=runtime", f"-o=p{number}")
+            assert result.status == 0, result.err
+        finally:
+            os.umask(before)
+        packages.append((project / f"p{number}").read_bytes())
+        assert mode(project / f"p{number}") == 0o755
+    assert packages[0] == packages[1]
+
+
+def test_warnings_go_to_standard_error_and_the_package_is_made(run: Run, project: Path) -> None:
+    configure(project, version=None, EnvironmentVariables="A=1")
+    os.mkfifo(project / "appdir" / "fifo")
+    result = run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime")
+    assert result.status == 0
+    lines = result.err.splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("mystikos-tool: warning: config.json:1:1: there is no version")
+    assert "EnvironmentVariables: an installed Mystikos crashes on a string" in lines[1]
+    assert lines[2].startswith("mystikos-tool: warning: appdir/fifo: is left out")
+
+
+def test_a_canonical_configuration_is_the_one_in_the_package(run: Run, project: Path) -> None:
+    configure(project, ApplicationParameters="one")
+    assert run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=x").status == 0
+    stored = package.read(project / "x").content(package.CONFIG).read()
+    assert json.loads(stored)["ApplicationParameters"] == ["one"]
+    assert run("verify", "x").status == 0
+
+
+def test_the_date_is_that_of_source_date_epoch(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86399")
+    assert run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=x").status == 0
+    assert json.loads(run("dump-sgx", "x", "--json").out)["date"] == "19700101"
+
+
+# sign-sgx
+
+
+def test_a_signed_directory_has_the_parts_of_the_package(run: Run, project: Path) -> None:
+    common = ["key.pem", "config.json", "--runtime=runtime", f"--pubkey={DATA}/keys/key-b.pub.pem"]
+    assert run("mkcpio", "appdir", "archive").status == 0
+    result = run("sign-sgx", "archive", *common)
+    assert result.status == 0, result.err
+    assert result.out.startswith("created hello.signed: MRENCLAVE ")
+    assert run("package-sgx", "--rootfs=archive", *common, "-o=package").status == 0
+    parts = package.read(project / "package")
+    signed = project / "hello.signed"
+    places = {
+        "lib/openenclave/mystenc.so": package.ENCLAVE,
+        "lib/libmystkernel.so": package.KERNEL,
+        "lib/libmystcrt.so": package.CRT,
+        "rootfs": package.ROOTFS,
+        "pubkeys": package.PUBKEYS,
+        "roothashes": package.ROOTHASHES,
+        "config.json": package.CONFIG,
+    }
+    for name, section in places.items():
+        assert (signed / name).read_bytes() == parts.content(section).read(), name
+    assert (signed / "bin" / "myst").read_bytes() == (project / "runtime" / "bin" / "myst").read_bytes()
+    assert mode(signed / "bin" / "myst") == 0o755
+    assert sum(path.is_file() for path in signed.rglob("*")) == len(places) + 1
+
+
+@pytest.mark.parametrize("option", ["--outdir=out", "-d=out"])
+def test_a_signed_directory_is_made_again_beside_what_else_is_there(
+    run: Run, project: Path, option: str
+) -> None:
+    assert run("mkcpio", "appdir", "archive").status == 0
+    (project / "out").mkdir()
+    (project / "out" / "mine").write_bytes(b"mine")
+    for _ in range(2):
+        assert run("sign-sgx", "archive", "key.pem", "config.json", "--runtime=runtime", option).status == 0
+    assert (project / "out" / "mine").read_bytes() == b"mine"
+
+
+def test_an_ext2_disk_is_signed_as_a_root_that_is_no_archive(run: Run, project: Path) -> None:
+    disk = bytearray(4096)
+    disk[1080:1082] = b"\x53\xef"
+    (project / "disk").write_bytes(disk)
+    signed = run("sign-sgx", "disk", "key.pem", "config.json", "--runtime=runtime")
+    packaged = run("package-sgx", "key.pem", "config.json", "--runtime=runtime")
+    assert signed.status == packaged.status == 0
+    assert signed.out.split()[-1] == packaged.out.split()[-1]
+    assert (project / "hello.signed" / "rootfs").read_bytes() == disk
+
+
+# mkcpio and excpio
+
+
+def test_what_is_packed_is_unpacked_again(run: Run, project: Path) -> None:
+    (project / "appdir" / "link").symlink_to("bin/hello")
+    (project / "appdir" / "motd").chmod(0o640)
+    result = run("mkcpio", "appdir", "archive")
+    assert (result.status, result.out) == (0, "created archive: 2 files, 16 bytes\n")
+    result = run("excpio", "archive", "out")
+    assert (result.status, result.out) == (0, "created out: 4 members of archive\n")
+    assert (project / "out" / "motd").read_bytes() == b"hello\n"
+    assert mode(project / "out" / "motd") == 0o640
+    assert (project / "out" / "link").readlink() == Path("bin/hello")
+
+
+# dump-sgx and verify
+
+
+@pytest.fixture
+def hello(run: Run, project: Path) -> Path:
+    configure(project, ProductID=7, SecurityVersion=9)
+    assert run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=hello").status == 0
+    return project / "hello"
+
+
+def test_a_dump_for_programs_is_one_json_object(run: Run, hello: Path) -> None:
+    dump = json.loads(run("dump-sgx", "--json", hello).out)
+    assert (dump["product_id"], dump["security_version"], dump["debug"]) == (7, 9, True)
+    assert dump["date"] == "20260102"
+    assert dump["config"] == Path("config.json").read_text()
+    modulus = bytes.fromhex(dump["modulus"])
+    assert dump["mrsigner"] == hashlib.sha256(modulus).hexdigest()
+    assert list(dump["sections"]) == list(package.SECTIONS)
+    digest = hashlib.sha256(Path("runtime/lib/libmystcrt.so").read_bytes()).hexdigest()
+    assert dump["sections"][".libmystcrt"]["sha256"] == digest
+
+
+def test_a_dump_for_people_has_the_reference_s_lines(run: Run, hello: Path) -> None:
+    out = run("dump-sgx", hello).out
+    dump = json.loads(run("dump-sgx", "--json", hello).out)
+    lines = out.splitlines()
+    assert lines[:3] == ["product_id=7", "security_version=9", "debug=1"]
+    for name in ("mrenclave", "mrsigner", "signature"):
+        assert f"{name}={dump[name]}" in lines
+    assert out.endswith("Package configuration:\n" + Path("config.json").read_text())
+
+
+def test_a_sound_package_is_verified(run: Run, hello: Path) -> None:
+    dump = json.loads(run("dump-sgx", "--json", hello).out)
+    result = run("verify", hello)
+    assert (result.status, result.err) == (0, "")
+    assert result.out == (
+        f"{hello} is sound: MRENCLAVE {dump['mrenclave']}, MRSIGNER {dump['mrsigner']},"
+        " product 7, security version 9, debug on\n"
+    )
+
+
+@pytest.mark.parametrize("section", package.SECTIONS)
+def test_a_package_with_a_changed_section_is_not_sound(run: Run, project: Path, section: str) -> None:
+    trusted = [f"--pubkey={DATA}/keys/key-b.pub.pem", f"--roothash={DATA}/keys/disk1.roothash"]
+    common = ["appdir", "key.pem", "config.json", "--runtime=runtime"]
+    assert run("package-sgx", *common, *trusted, "-o=hello").status == 0
+    data = bytearray((project / "hello").read_bytes())
+    data[package.read(project / "hello").sections[section].offset + 24] ^= 1  # of an image, its entry point
+    (project / "hello").write_bytes(data)
+    result = run("verify", "hello")
+    assert result.status == 2
+    assert result.err.startswith("mystikos-tool: error: hello")
+
+
+def test_a_package_with_a_changed_signature_is_not_sound(run: Run, hello: Path) -> None:
+    signature = bytes.fromhex(json.loads(run("dump-sgx", "--json", hello).out)["signature"])
+    data = bytearray(hello.read_bytes())
+    data[data.index(signature)] ^= 1
+    hello.write_bytes(data)
+    result = run("verify", hello)
+    assert result.status == 2
+    assert "SIGSTRUCT: " in result.err
+
+
+# keygen
+
+
+def test_a_made_key_signs_a_package(run: Run, project: Path) -> None:
+    made = run("keygen", "new.pem")
+    assert made.status == 0
+    assert mode(project / "new.pem") == 0o600
+    assert run("package-sgx", "appdir", "new.pem", "config.json", "--runtime=runtime", "-o=x").status == 0
+    mrsigner = json.loads(run("dump-sgx", "--json", "x").out)["mrsigner"]
+    assert made.out == f"created new.pem: RSA-3072, exponent 3, MRSIGNER {mrsigner}\n"
+
+
+# Help
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(run: Run, verb: str) -> None:
+    result = run(verb, "--help")
+    assert result.status == 0
+    assert f"example:\n  mystikos-tool {verb} " in result.out
+
+
+def test_the_overview_names_every_verb(run: Run) -> None:
+    result = run("--help")
+    assert result.status == 0
+    assert all(f"  {verb} " in result.out for verb in VERBS)
+
+
+def test_the_version_is_shown(run: Run) -> None:
+    assert run("--version").out.startswith("mystikos-tool ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: VERB"),
+        (["pakage-sgx"], "invalid choice: 'pakage-sgx'"),
+        (["package-sgx", "key"], "required: config"),
+        (["verify"], "required: package"),
+        (["mkcpio", "a", "b", "c"], "unrecognized arguments: c"),
+        (["verify", "--jsn", "x"], "unrecognized arguments: --jsn"),
+    ],
+)
+def test_a_wrong_command_line_is_told_with_the_usage(run: Run, arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.status == 2
+    assert message in result.err
+    assert result.err.startswith("usage: mystikos-tool ")
