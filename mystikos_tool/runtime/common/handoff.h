@@ -17,7 +17,7 @@ struct myst_span
 struct myst_handoff
 {
     /* Measured. */
-    struct myst_span enclave; /* the whole enclave range */
+    struct myst_span enclave; /* all of it that is in use: nothing is mapped behind */
     struct myst_span kernel, crt; /* ELF images in place, as loaded */
     struct myst_span rootfs, pubkeys, roothashes, config;
     uint64_t debug; /* 1 when SIGSTRUCT's attributes have DEBUG */

@@ -148,7 +148,7 @@ void _start(const struct myst_host *host)
         refuse(host, "the measured regions are not where they should be");
 
     handoff.enclave.data = base;
-    handoff.enclave.size = oeinfo.enclave_size;
+    handoff.enclave.size = loaded_size();
     handoff.kernel = regions[MYST_REGION_KERNEL];
     handoff.crt = regions[MYST_REGION_CRT];
     handoff.rootfs = regions[MYST_REGION_ROOTFS];
