@@ -17,7 +17,11 @@ import mystikos_tool
 
 ROOT = Path(mystikos_tool.__file__).parent.parent
 COMMAND = [sys.executable, "-m", "mystikos_tool"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "SOURCE_DATE_EPOCH": EPOCH_OF_VECTORS}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    "SOURCE_DATE_EPOCH": EPOCH_OF_VECTORS,
+}
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
