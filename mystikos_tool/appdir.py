@@ -82,7 +82,9 @@ def scan(directory: Path, *, preserve_modes: bool = False, may_be_missing: bool 
         if may_be_missing and isinstance(error, FileNotFoundError):
             return Tree(())
         raise UserError(
-            str(directory), error.strerror or "can't be read", "create the application directory first"
+            str(directory),
+            (error.strerror or "cannot be read").lower(),
+            "create the application directory first",
         ) from error
     left_out: list[str] = []
     entries = _walk(
@@ -183,4 +185,6 @@ def _check_kind(kind: int, size: int, origin: bytes) -> None:
 
 
 def _unreadable(path: bytes, error: OSError) -> UserError:
-    return UserError(os.fsdecode(path), error.strerror or "can't be read", "make it readable for the build")
+    return UserError(
+        os.fsdecode(path), (error.strerror or "cannot be read").lower(), "make it readable for the build"
+    )

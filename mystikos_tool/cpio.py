@@ -86,22 +86,24 @@ def _copy(entry: Entry, archive: BinaryIO) -> None:
         raise UserError(where, "may not be read", "make it readable for the build") from error
     except OSError as error:
         raise changed from error
-    with open(descriptor, "rb", buffering=0) as file:
-        before = os.fstat(descriptor)
-        if _content_version(before) != _content_version(entry.status):
+    try:
+        before = _content_version(os.fstat(descriptor))
+        if before != _content_version(entry.status):
             raise changed
         copied = 0
-        while copied <= entry.size and (data := file.read(_CHUNK)):
+        while copied <= entry.size and (data := os.read(descriptor, _CHUNK)):
             archive.write(data)
             copied += len(data)
-        after = os.fstat(descriptor)
-    if copied != entry.size or _content_version(before) != _content_version(after):
-        raise changed
+        if copied != entry.size or _content_version(os.fstat(descriptor)) != before:
+            raise changed
+    finally:
+        os.close(descriptor)
 
 
 def _content_version(status: os.stat_result) -> tuple[int, ...]:
     """What of a status changes with a file's content; a new link to it changes its ctime only."""
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    kind = stat.S_IFMT(status.st_mode)
+    return (kind, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -276,8 +278,8 @@ def extract(archive: Archive, directory: Path) -> None:
                 os.chmod(os.path.join(os.fsencode(directory), member.path), stat.S_IMODE(member.mode))
     except OSError as error:
         raise UserError(
-            str(error.filename or directory),
-            error.strerror or "can't be written",
+            os.fsdecode(error.filename or directory),
+            (error.strerror or "cannot be written").lower(),
             "give a directory you may write to",
         ) from error
 
