@@ -133,6 +133,14 @@ static int find_regions(const unsigned char *base, struct myst_span spans[MYST_R
     return end == first ? 0 : -1;
 }
 
+/* Bytes from the start of the enclave to the end of its last thread (docs/formats.md, section 5). */
+static uint64_t loaded_size(void)
+{
+    const uint64_t thread_size = (oeinfo.stack_pages + 3) * MYST_PAGE + _td_from_tcs_offset;
+    return oeinfo.heap_rva + oeinfo.heap_pages * MYST_PAGE + oeinfo.tcs_count * thread_size;
+}
+
+/* The entry point. */
 __attribute__((noreturn)) EXPORTED void _start(const struct myst_host *host);
 
 void _start(const struct myst_host *host)
