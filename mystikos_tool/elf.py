@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -153,6 +153,7 @@ class Image:
         return self.tls.align if self.tls and self.tls.address == section.address else section.align
 
 
+@lru_cache(maxsize=16)
 def parse(data: bytes, where: str) -> Image:
     """Read an x86-64 ELF image from its bytes.
 
