@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Protocol
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.records import Field, Record
 
 SIGSTRUCT_SIZE = 1808
@@ -98,11 +99,14 @@ def unsigned(
 def sign(structure: bytes, signer: Signer, day: date) -> bytes:
     """Return the unsigned ``structure`` dated and signed.
 
-    q1 and q2 let EINIT check the signature without dividing (SDM volume 3D, EINIT).
+    q1 and q2 let EINIT check the signature without dividing (SDM volume 3D, EINIT). Raises
+    UserError when the signer's numbers are not those of RSA-3072; :func:`check` tells the rest.
     """
     modulus = signer.modulus
     dated = SIGSTRUCT.patch(structure, {"date": int(f"{day:%Y%m%d}", 16)})
     signature = int.from_bytes(signer.sign(signed_bytes(dated)), "big")
+    if modulus.bit_length() != KEY_SIZE * 8 or signature >= modulus:
+        raise UserError("the signer", "gave no RSA-3072 signature by its key", "sign with the key it names")
     q1, remainder = divmod(signature * signature, modulus)
     q2 = signature * remainder // modulus
     numbers = {"modulus": modulus, "signature": signature, "q1": q1, "q2": q2}
