@@ -132,13 +132,13 @@ _KEY = _builder("make key", _generate_key, "MYSTKEYCOMSTR")
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack an application directory: ``MystRootfs(target, appdir)``."""
     env = _environment(env, overrides)
-    return _rootfs(env, _named(target, "MystRootfs"), _directory(env, _one(env, source, "MystRootfs")))
+    return _rootfs(env, _named(env, target, "MystRootfs"), _directory(env, _one(env, source, "MystRootfs")))
 
 
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Measure an enclave: ``MystMeasure(target, rootfs)``; without a source the root is an ext2 disk."""
     env = _environment(env, overrides)
-    name = _named(target, "MystMeasure")
+    name = _named(env, target, "MystMeasure")
     return _measurement(env, name, _archive(env, name, source, "MystMeasure"))
 
 
@@ -148,7 +148,7 @@ def myst_sign(env: Any, target: Any = None, source: Any = None, **overrides: Any
     measurement = _one(env, source, "MystSign")
     if _stage(measurement) != "measurement":
         raise SCons.Errors.UserError(f"MystSign signs what MystMeasure made; {measurement} is something else")
-    return _image(env, _named(target, "MystSign"), measurement)
+    return _image(env, _named(env, target, "MystSign"), measurement)
 
 
 def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -158,7 +158,7 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     the stages before it are added. Without a source the root is an ext2 disk.
     """
     env = _environment(env, overrides)
-    name = _named(target, "MystPackage")
+    name = _named(env, target, "MystPackage")
     nodes = env.arg2nodes(source or [], env.fs.Entry)
     stage = _stage(nodes[0]) if len(nodes) == 1 else None
     if stage == "image":
@@ -179,7 +179,7 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
     if source:
         raise SCons.Errors.UserError("MystKey takes no source")
     env = _environment(env, overrides)
-    nodes = _KEY(env, env.File(_named(target, "MystKey")), [])
+    nodes = _KEY(env, env.File(_named(env, target, "MystKey")), [])
     env.Precious(nodes)
     env.NoClean(nodes)
     env.NoCache(nodes)
@@ -255,11 +255,12 @@ def _environment(env: Any, overrides: Mapping[str, Any]) -> Any:
     return env
 
 
-def _named(target: Any, builder: str) -> Any:
+def _named(env: Any, target: Any, builder: str) -> str:
+    """Return the name that the targets of all stages begin with; suffixes can be added to it."""
     names = target if is_List(target) else [target]
     if len(names) != 1 or not names[0]:
         raise SCons.Errors.UserError(f"{builder} makes one file: name its target")
-    return names[0]
+    return str(env.subst(names[0]) if is_String(names[0]) else names[0].get_abspath())
 
 
 def _one(env: Any, source: Any, builder: str) -> Any:
@@ -299,17 +300,20 @@ def _required_file(env: Any, name: str) -> Any:
     value = env.get(name)
     if not value:
         raise SCons.Errors.UserError(f'{name} is not set; give it as in MystPackage(..., {name}="FILE")')
-    return _file(env, value)
+    return _file(env, name, value)
 
 
 def _file_list(env: Any, name: str) -> tuple[Any, ...]:
     value = env.get(name) or []
-    return tuple(_file(env, item) for item in (value if is_List(value) else [value]))
+    return tuple(_file(env, name, item) for item in (value if is_List(value) else [value]))
 
 
-def _file(env: Any, value: Any) -> Any:
+def _file(env: Any, name: str, value: Any) -> Any:
     node = value[0] if is_List(value) else value
-    return env.File(env.subst(node)) if is_String(node) else node
+    try:
+        return env.File(env.subst(node) if is_String(node) else node)
+    except TypeError:
+        raise SCons.Errors.UserError(f"{name}: {node} is a directory; give a file") from None
 
 
 BUILDERS: Mapping[str, Callable[..., Any]] = {
