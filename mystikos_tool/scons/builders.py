@@ -125,7 +125,7 @@ def _builder(
 _ROOTFS = _builder("pack", _pack, "MYSTROOTFSCOMSTR", "MYST_ROOTFS_MODES", suffix=_ROOTFS_SUFFIX)
 _MEASURE = _builder("measure", _measure, "MYSTMEASURECOMSTR", _TRUST, suffix=_MEASUREMENT_SUFFIX)
 _SIGN = _builder("sign", _sign, "MYSTSIGNCOMSTR", _EPOCH, suffix=_IMAGE_SUFFIX)
-_PACKAGE = _builder("package", _assemble, "MYSTPACKAGECOMSTR", _TRUST)
+_PACKAGE = _builder("package", _assemble, "MYSTPACKAGECOMSTR")
 _KEY = _builder("make key", _generate_key, "MYSTKEYCOMSTR")
 
 
@@ -216,15 +216,15 @@ def _measurement(env: Any, name: Any, rootfs: Any) -> Any:
 def _image(env: Any, name: Any, measurement: Any) -> Any:
     enclave = measurement.attributes.myst
     key = _required_file(env, "MYST_KEY")
-    nodes = _SIGN(env, name, [measurement, key, enclave.config, enclave.runtime[1]])
+    # The measurement holds the digest of the image and, in it, of the configuration.
+    nodes = _SIGN(env, name, [measurement, key])
     return _made(env, nodes, "image", enclave)
 
 
 def _packaged(env: Any, name: Any, image: Any) -> Any:
     enclave = image.attributes.myst
-    loader, _, kernel, crt = enclave.runtime
-    env = env.Override({_TRUST: _trust(enclave)})
-    nodes = _PACKAGE(env, name, [image, loader, crt, kernel, *enclave.nodes()])
+    # The image holds MRENCLAVE, which is another one when any other part is.
+    nodes = _PACKAGE(env, name, [image, enclave.runtime[0]])
     return _made(env, nodes, "package", enclave)
 
 
@@ -238,6 +238,7 @@ def _made(env: Any, nodes: Any, stage: str, enclave: _Enclave | None) -> Any:
     env.Precious(nodes)
     for node in nodes:
         digested(node)
+        node.implicit, node.implicit_set = [], set()  # no scanner has anything to find here
         node.attributes.myst_stage = stage
         node.attributes.myst = enclave
     return nodes
@@ -250,8 +251,10 @@ def _stage(node: Any) -> str | None:
 def _environment(env: Any, overrides: Mapping[str, Any]) -> Any:
     """Return the environment of one call, its variables checked."""
     epoch = env.get(_EPOCH, os.environ.get(_EPOCH, ""))
+    variables.check_names(env.Dictionary())
+    variables.check_names(overrides)
     env = env.Override({_EPOCH: epoch, **overrides})
-    variables.check(env, overrides)
+    variables.check_values(env)
     return env
 
 

@@ -81,15 +81,16 @@ def defaults() -> dict[str, Any]:
     return {variable.name: variable.default for variable in VARIABLES}
 
 
-def check(env: Any, given: Iterable[str] = ()) -> None:
-    """Raise SCons' UserError for a value that is not accepted or a name that does not exist.
-
-    ``given`` are the names of a builder call's overrides.
-    """
-    for name in {*given, *(name for name in env.Dictionary() if name.startswith(PREFIX))}:
+def check_names(names: Iterable[str]) -> None:
+    """Raise SCons' UserError for a variable of the tool's that does not exist."""
+    for name in names:
         if name.startswith(PREFIX) and name not in _NAMES:
             near = difflib.get_close_matches(name, _NAMES, 1, 0.0)[0]
             raise SCons.Errors.UserError(f"there is no construction variable {name}; did you mean {near}?")
+
+
+def check_values(env: Any) -> None:
+    """Raise SCons' UserError for a value that is not accepted."""
     for variable in VARIABLES:
         value = env.get(variable.name, variable.default)
         accepted = variable.check(value)
