@@ -45,7 +45,7 @@ class StageAction(SCons.Action.FunctionAction):  # type: ignore[misc]
             return str(env.subst(comstr, SCons.Action.SUBST_RAW, target, source))
         if SCons.Action.execute_actions:
             return None
-        return f"{self.name} {' '.join(map(str, source[:1]))} → {' '.join(map(str, target))}"
+        return " ".join([self.name, *map(str, source[:1]), "→", *map(str, target)])
 
     def execute(self, target: Any, source: Any, env: Any, executor: Any = None) -> Any:
         """Run the stage; the user's mistakes become SCons' build errors, bugs keep their traceback."""
