@@ -10,18 +10,28 @@ From an installed wheel: ``from mystikos_tool.scons import mystikos`` and
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from mystikos_tool.scons.builders import BUILDERS
 from mystikos_tool.scons.variables import defaults
 
+_GC_THRESHOLD = 100_000
+
 
 def generate(env: Any, **_: Any) -> None:
     """Add the builders and the defaults of their construction variables to an environment."""
+    _spare_collections()
     for name, value in defaults().items():
         env.SetDefault(**{name: value})
     for name, builder in BUILDERS.items():
         env.AddMethod(builder, name)
+
+
+def _spare_collections() -> None:
+    """Let the garbage collector walk a large build graph, which lives to the end, less often."""
+    if gc.get_threshold()[0] < _GC_THRESHOLD:
+        gc.set_threshold(_GC_THRESHOLD, 50, 50)
 
 
 def exists(_: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,16 @@ def runtime_nodes(env: Any) -> tuple[Any, Any, Any, Any]:
     """Return the nodes of loader, enclave image, kernel and C runtime."""
     runtime = env.subst("$MYST_RUNTIME")
     if runtime != variables.EMBEDDED:
-        return _installed(env, env.Dir(runtime))
+        return _installed(env.Dir(runtime))
     if PREBUILT.is_dir() and not env["MYST_RUNTIME_CC"]:
-        return _installed(env, env.Dir(str(PREBUILT)))
+        return _installed(env.Dir(str(PREBUILT)))
     directory = env.Dir(env["MYST_RUNTIME_DIR"])
     loader, enclave, kernel, crt = (_compiled(env, directory, output) for output in _FILES)
     return loader, enclave, kernel, crt
 
 
-def _installed(env: Any, directory: Any) -> tuple[Any, Any, Any, Any]:
+@lru_cache
+def _installed(directory: Any) -> tuple[Any, Any, Any, Any]:
     nodes = [directory.File(path) for path in _FILES]
     if not any(node.is_derived() for node in nodes):
         try:
