@@ -1,0 +1,289 @@
+"""What SCons users expect of every tool: options, environments, functions on what a builder returns."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+
+from scons_project import ALL, CONFIG, DATA, PACKAGE, PACKAGE_HELLO, TARGETS, Build, Project
+
+FILES = {*TARGETS.values()}
+# SCons itself makes it, empty, even where it is to change nothing.
+SCONS_DATABASE = {".sconsign.dblite"}
+
+
+def many(project: Project, count: int) -> set[str]:
+    """Make the SConstruct build packages, each from its own application directory."""
+    for number in range(count):
+        project.write(f"apps/{number}/bin/hello", f"{number}", 0o755)
+    project.sconstruct(
+        f"for number in range({count}):\n    env.MystPackage(f'out/{{number}}', f'apps/{{number}}')\n"
+    )
+    return {f"out/{number}" for number in range(count)}
+
+
+def test_parallel_builds_of_several_packages_give_what_one_at_a_time_gives(
+    project: Project, tmp_path: Path
+) -> None:
+    packages = many(project, 6)
+    other = project.copy(tmp_path / "other")
+    parallel = project.build("-j8")
+    assert len(parallel.made) == 24
+    assert sorted(parallel.made) == sorted(other.build("-j1").made)
+    for package in packages:
+        assert project.path(package).read_bytes() == other.path(package).read_bytes()
+    assert project.build("-j8").stages == set()
+
+
+def test_a_dry_run_tells_what_it_would_do_and_changes_nothing(project: Project) -> None:
+    before = project.names()
+    build = project.build("-n")
+    assert project.names() - SCONS_DATABASE == before
+    assert build.out.splitlines() == [
+        "pack appdir → hello.cpio",
+        "measure hello.cpio → hello.measurement.json",
+        "sign hello.measurement.json → hello.mystenc.so",
+        "package hello.mystenc.so → hello",
+    ]
+
+
+def test_a_dry_run_after_a_change_tells_what_it_would_do_and_changes_nothing(built: Project) -> None:
+    built.write("appdir/etc/motd", "good bye\n")
+    before = built.snapshot()
+    assert built.build("-n").out.startswith("pack appdir → hello.cpio\n")
+    assert built.snapshot() == before
+    assert built.run("-q").status == 1
+    assert built.build().stages == ALL
+    assert built.run("-q").status == 0
+
+
+def test_a_dry_run_of_a_key_makes_none(project: Project) -> None:
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_KEY=env.MystKey("new.pem"))\n')
+    before = project.names()
+    assert "make key → new.pem\n" in project.build("-n").out
+    assert project.names() - SCONS_DATABASE == before
+
+
+def test_a_clean_removes_every_target_and_nothing_else(built: Project) -> None:
+    before = built.names()
+    build = built.build("-c")
+    assert built.names() == before - FILES
+    assert {f"Removed {name}" for name in FILES} == set(build.out.splitlines())
+
+
+def test_a_made_key_is_private_and_outlives_cleans_and_a_lost_database(project: Project) -> None:
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_KEY=env.MystKey("keys/new.pem"))\n')
+    assert "made a development key → keys/new.pem" in project.build().out
+    key = project.path("keys/new.pem")
+    made = key.read_bytes()
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert project.build().out == "scons: `.' is up to date.\n"
+    project.build("-c")
+    assert key.read_bytes() == made
+    project.path(".sconsign.dblite").unlink()
+    assert "kept the key → keys/new.pem" in project.build().out
+    project.path("hello").unlink()
+    project.sconstruct(
+        'env.MystPackage("hello", "appdir", MYST_KEY=env.MystKey("keys/new.pem", MYSTKEYCOMSTR="key"))\n'
+    )
+    project.build()
+    assert key.read_bytes() == made
+
+
+def test_a_key_that_sgx_does_not_take_is_told_and_kept(project: Project) -> None:
+    project.write("keys/old.pem", "mine")
+    project.sconstruct('env.MystKey("keys/old.pem")\n')
+    assert "keys/old.pem: is not PEM" in project.fails().err
+    assert project.path("keys/old.pem").read_text() == "mine"
+
+
+def test_it_builds_from_a_subdirectory(project: Project) -> None:
+    project.path("sub").mkdir()
+    project.write("sub/SConscript", 'Import("env")\nenv.MystPackage("inner", "#appdir")\n')
+    project.sconstruct(
+        'env.Replace(MYST_CONFIG="#config.json", MYST_KEY="#key.pem", MYST_RUNTIME="#rt")\n'
+        'SConscript("sub/SConscript", exports="env")\n' + PACKAGE_HELLO
+    )
+    assert "→ sub/inner\n" in project.build("-u", folder="sub").out
+    assert not project.path("hello").exists()
+    assert project.build("-D", folder="sub").stages == ALL
+    assert project.build("-u", "inner", folder="sub").stages == set()
+    project.write("appdir/etc/motd", "good bye\n")
+    assert project.build("-u", "inner", folder="sub").stages == ALL
+
+
+def test_the_builders_work_one_by_one_as_the_whole_does(built: Project) -> None:
+    built.sconstruct(
+        """
+rootfs = env.MystRootfs("steps/root", "appdir")
+measurement = env.MystMeasure("steps/hello", rootfs)
+image = env.MystSign("steps/hello", measurement)
+env.MystPackage("steps/hello", image)
+env.MystPackage("from/measurement", measurement)
+env.MystPackage("from/rootfs", rootfs)
+env.MystPackage("from/archive", "hello.cpio")
+"""
+    )
+    built.build()
+    whole = built.path("hello").read_bytes()
+    for name in ("steps/hello", "from/measurement", "from/rootfs", "from/archive"):
+        assert built.path(name).read_bytes() == whole
+    assert built.path("steps/root.cpio").exists()
+    assert not built.path("from/archive.cpio").exists()
+
+
+def test_a_package_without_a_source_has_its_root_on_a_disk(project: Project) -> None:
+    project.sconstruct('env.MystPackage("hello")\n')
+    assert project.build().made == ["hello.measurement.json", "hello.mystenc.so", "hello"]
+
+
+def test_environments_clones_and_overrides_do_not_touch_each_other(project: Project) -> None:
+    project.write("other.json", CONFIG.replace("1m", "2m"))
+    shutil.copy(DATA / "keys" / "key-b.pem", project.path("other.pem"))
+    project.sconstruct(
+        """
+other = env.Clone(MYST_KEY="other.pem")
+override = dict(MYST_CONFIG="other.json")
+rootfs = env.MystRootfs("root", "appdir")
+env.MystPackage("plain", rootfs)
+other.MystPackage("cloned", rootfs)
+env.MystPackage("overridden", rootfs, **override)
+Environment(tools=["mystikos"], toolpath=[{site_tools!r}]).MystPackage(
+    "own", rootfs, MYST_RUNTIME="rt", MYST_CONFIG="config.json", MYST_KEY="key.pem")
+env.MystPackage("plain again", rootfs)
+""".replace("{site_tools!r}", repr(str(DATA.parents[1] / "site_scons" / "site_tools")))
+    )
+    project.build()
+    plain = project.path("plain").read_bytes()
+    assert project.path("own").read_bytes() == plain == project.path("plain again").read_bytes()
+    assert len({project.path(name).read_bytes() for name in ("plain", "cloned", "overridden")}) == 3
+    project.write("other.json", CONFIG)
+    assert project.build().made == ["overridden.measurement.json", "overridden.mystenc.so", "overridden"]
+    assert project.path("overridden").read_bytes() == plain
+
+
+def test_one_package_described_in_two_ways_is_told(project: Project) -> None:
+    project.write("other.json", CONFIG)
+    project.sconstruct(PACKAGE_HELLO + 'env.MystPackage("hello", "appdir", MYST_CONFIG="other.json")\n')
+    assert "hello" in project.fails().err
+
+
+def test_construction_variables_are_expanded(project: Project) -> None:
+    project.path("appdir").rename(project.path("one"))
+    project.sconstruct(
+        """
+env.Replace(NAME="one", MYST_CONFIG="${STEM}.json", STEM="config", MYST_KEY="$KEYS/key.pem", KEYS=".")
+env.MystPackage("out/$NAME", "$NAME")
+"""
+    )
+    project.build()
+    assert project.path("out/one").exists()
+
+
+def test_alias_install_depends_and_default_work_on_a_package(project: Project) -> None:
+    project.write("version", "1")
+    project.sconstruct(
+        """
+package = env.MystPackage("hello", "appdir")
+env.Alias("everything", package)
+env.Alias("install", env.Install("installed", package))
+env.Depends(package, "version")
+Default(env.MystRootfs("other", "appdir"))
+"""
+    )
+    assert project.build().made == ["other.cpio"]
+    assert project.build("everything").stages == ALL
+    project.build("install")
+    installed = project.path("installed/hello")
+    assert installed.read_bytes() == project.path("hello").read_bytes()
+    assert stat.S_IMODE(installed.stat().st_mode) == 0o755
+    project.write("version", "2")
+    assert project.build("everything").stages == {PACKAGE}
+
+
+def test_the_result_of_a_builder_is_a_list_of_one_file_node(project: Project) -> None:
+    project.sconstruct(
+        """
+for nodes in env.MystPackage("hello", Dir("appdir")), env.MystKey("new.pem"):
+    print(len(nodes), nodes[0], type(nodes[0]).__mro__[-3:-1])
+"""
+    )
+    assert "1 hello " in project.build("-n").out
+
+
+def test_a_file_target_may_be_a_node(project: Project) -> None:
+    project.sconstruct('env.MystPackage(File("out/hello"), Dir("appdir"))\n')
+    assert project.build().made[-1] == "out/hello"
+
+
+def test_the_tree_of_dependencies_shows_every_input(built: Project) -> None:
+    tree = built.build("--tree=all", "hello").out
+    for name in ("appdir", "config.json", "key.pem", "rt/bin/myst", "rt/lib/libmystkernel.so", "hello.cpio"):
+        assert f"+-{name}\n" in tree
+    assert built.build("--tree=prune,status", "hello").out.count("+-appdir\n") == 1
+
+
+def test_an_explanation_names_what_changed(built: Project) -> None:
+    built.write("appdir/etc/motd", "good bye\n")
+    shutil.copy(DATA / "keys" / "key-b.pem", built.path("key.pem"))
+    explained = built.build("--debug=explain").out
+    assert "scons: rebuilding `hello.cpio' because `appdir' changed\n" in explained
+    assert "`key.pem' changed" in explained
+
+
+def test_an_explanation_names_an_added_key(built: Project) -> None:
+    shutil.copy(DATA / "keys" / "key-a.pub.pem", built.path("a.pub.pem"))
+    built.sconstruct('env.MystPackage("hello", "appdir", MYST_PUBKEYS="a.pub.pem")\n')
+    explained = built.build("--debug=explain").out
+    assert "`a.pub.pem' is a new dependency" in explained
+    assert "hello.cpio' because" not in explained
+
+
+def test_interactive_builds_follow_changes(project: Project) -> None:
+    session = (
+        "build hello\nbuild hello\nshell sh -c 'echo new > appdir/etc/new'\nbuild hello\nclean hello\nexit\n"
+    )
+    build = project.run("--interactive", stdin=session)
+    assert build.status == 0, build.text
+    assert "Traceback" not in build.text
+    assert Build(0, build.out.replace("scons>>> ", ""), "").made == [*TARGETS.values()] * 2
+    assert "packed 2 files" in build.out
+    assert "packed 3 files" in build.out
+    assert not project.path("hello").exists()
+    assert project.path("key.pem").exists()
+
+
+def test_lines_can_be_replaced_or_silenced(project: Project) -> None:
+    project.sconstruct(
+        """
+env.Replace(MYSTROOTFSCOMSTR="Packing $TARGET from $SOURCE", MYSTMEASURECOMSTR="")
+env.MystPackage("hello", "appdir", MYSTSIGNCOMSTR="Signing")
+"""
+    )
+    lines = project.build().out.splitlines()
+    assert lines[:2] == ["Packing hello.cpio from appdir", "Signing"]
+    assert len(lines) == 3
+    assert lines[2].startswith("packaged ")
+    project.write("appdir/etc/motd", "good bye\n")
+    assert project.build("-s").out == ""
+
+
+def test_a_link_of_the_tool_into_site_scons_is_all_that_a_project_needs(project: Project) -> None:
+    tools = project.path("site_scons/site_tools")
+    tools.mkdir(parents=True)
+    (tools / "mystikos.py").symlink_to(DATA.parents[1] / "site_scons" / "site_tools" / "mystikos.py")
+    project.sconstruct(
+        PACKAGE_HELLO,
+        head=SCONSTRUCT.replace("toolpath=[{site_tools!r}], ", ""),
+    )
+    assert project.build().stages == ALL
+
+
+def test_a_failed_stage_stops_only_what_needs_it(project: Project) -> None:
+    project.write("appdir2/bin/other", "")
+    project.sconstruct('env.MystPackage("bad", "appdir2")\n' + PACKAGE_HELLO)
+    build = project.fails("-k")
+    assert build.made[0] == "bad.cpio"
+    assert build.made[1:] == [*TARGETS.values()]
+    assert "config.json:1:74: ApplicationPath" in build.err
