@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+from mystikos_tool.scons.blame import at_the_caller
 from mystikos_tool.scons.builders import BUILDERS
 from mystikos_tool.scons.variables import defaults
 
@@ -25,7 +26,7 @@ def generate(env: Any, **_: Any) -> None:
     for name, value in defaults().items():
         env.SetDefault(**{name: value})
     for name, builder in BUILDERS.items():
-        env.AddMethod(builder, name)
+        env.AddMethod(at_the_caller(builder), name)
 
 
 def _spare_collections() -> None:
