@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -66,10 +68,17 @@ def canonical_mode(mode: int) -> int:
     return stat.S_IFMT(mode) | mode & _SPECIAL_BITS | (0o755 if executable else 0o644)
 
 
-def scan(directory: Path, *, preserve_modes: bool = False, may_be_missing: bool = False) -> Tree:
+def scan(
+    directory: Path,
+    *,
+    exclude: tuple[str, ...] = (),
+    preserve_modes: bool = False,
+    may_be_missing: bool = False,
+) -> Tree:
     """Read an application directory's tree; modes are made canonical unless ``preserve_modes``.
 
-    With ``may_be_missing``, a directory that is missing or empty gives an empty tree.
+    What matches a pattern of ``exclude`` stays out, a directory with all that is in it: a
+    pattern without a slash is held against every name, one with a slash against the path. With ``may_be_missing``, a directory that is missing or empty gives an empty tree.
 
     Character devices and FIFOs are left out, as the reference does, and named in ``left_out``.
     Raises UserError for a directory that is missing or empty, a path longer than 255 bytes, a
@@ -87,13 +96,75 @@ def scan(directory: Path, *, preserve_modes: bool = False, may_be_missing: bool 
             "create the application directory first",
         ) from error
     left_out: list[str] = []
-    entries = _walk(
-        os.fsencode(directory), (lambda mode: mode) if preserve_modes else canonical_mode, left_out
-    )
+    mode_of = _taken_mode if preserve_modes else canonical_mode
+    entries = _walk(os.fsencode(directory), mode_of, _excluding(exclude), left_out)
     if not (entries or may_be_missing):
         raise UserError(str(directory), "is empty", "put the application and its files into it")
     entries.sort()
     return Tree(tuple(entries), tuple(sorted(left_out)))
+
+
+def scan_file(file: Path, *, preserve_modes: bool = False) -> Tree:
+    """Return the tree of one file, or of what a symbolic link leads to, under the file's name.
+
+    Raises UserError as :func:`scan` does.
+    """
+    origin = os.fsencode(file)
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise _unreadable(origin, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(str(file), "is no regular file", "give a file or a directory")
+    _check_size(status.st_size, origin)
+    mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
+    return Tree((Entry(os.fsencode(file.name), mode, status.st_size, os.path.realpath(origin), status),))
+
+
+def placed(tree: Tree, directory: str, rename: str | None = None) -> Tree:
+    """Return a tree as it is below a directory of the root, which is made with mode 0755.
+
+    ``rename`` is another name for the first of the tree's entries, where that is a single file.
+    Raises UserError for a place with ``.`` or ``..`` in it and for a path that becomes too long.
+    """
+    parts = [os.fsencode(part) for part in directory.split("/") if part]
+    first = tree.entries[0]
+    if b"." in parts or b".." in parts:
+        where = os.fsdecode(first.origin)
+        raise UserError(where, f"cannot be placed at /{directory}", "give a place without . and ..")
+    mode = stat.S_IFDIR | 0o755
+    above = [
+        Entry(b"/".join(parts[: count + 1]), mode, 0, first.origin, first.status)
+        for count in range(len(parts))
+    ]
+    prefix = b"".join(part + b"/" for part in parts)
+    entries = [
+        entry._replace(path=prefix + (os.fsencode(rename) if rename else entry.path))
+        for entry in tree.entries
+    ]
+    for entry in entries:
+        _check_length(entry.path, entry.origin)
+    return Tree((*above, *entries), tuple(os.fsdecode(prefix) + path for path in tree.left_out))
+
+
+def join(trees: Sequence[Tree]) -> Tree:
+    """Make one tree of several, whose directories may be the same.
+
+    Raises UserError, naming both, where two have something else at the same path.
+    """
+    if len(trees) == 1:
+        return trees[0]
+    joined: dict[bytes, Entry] = {}
+    for entry in (entry for tree in trees for entry in tree.entries):
+        other = joined.setdefault(entry.path, entry)
+        if other is not entry and not (stat.S_ISDIR(other.mode) and stat.S_ISDIR(entry.mode)):
+            raise UserError(
+                os.fsdecode(entry.origin),
+                f"clashes with {os.fsdecode(other.origin)} at /{os.fsdecode(entry.path)} in the root",
+                "exclude or rename one of the two",
+            )
+    left_out = (path for tree in trees for path in tree.left_out)
+    return Tree(tuple(sorted(joined.values())), tuple(sorted(left_out)))
 
 
 def select(tree: Tree, paths: Collection[bytes]) -> Tree:
@@ -129,7 +200,27 @@ def overlay(lower: Tree, upper: Tree) -> Tree:
     return Tree(tuple(sorted(merged.values())), lower.left_out + upper.left_out)
 
 
-def _walk(root: bytes, mode_of: Callable[[int], int], left_out: list[str]) -> list[Entry]:
+def _taken_mode(mode: int) -> int:
+    return mode
+
+
+def _excluding(patterns: tuple[str, ...]) -> Callable[[bytes], object] | None:
+    """Return what tells whether a path is excluded; None where nothing is."""
+    if not patterns:
+        return None
+    names = [fnmatch.translate(pattern) for pattern in patterns if "/" not in pattern]
+    paths = [fnmatch.translate(pattern.strip("/")) for pattern in patterns if "/" in pattern]
+    of_name = re.compile("|".join(names).encode() or rb"(?!)")
+    of_path = re.compile("|".join(paths).encode() or rb"(?!)")
+    return lambda path: of_name.match(path.rpartition(b"/")[2]) or of_path.match(path)
+
+
+def _walk(
+    root: bytes,
+    mode_of: Callable[[int], int],
+    excluded: Callable[[bytes], object] | None,
+    left_out: list[str],
+) -> list[Entry]:
     entries: list[Entry] = []
     pending = [(root, b"")]
     while pending:
@@ -138,6 +229,8 @@ def _walk(root: bytes, mode_of: Callable[[int], int], left_out: list[str]) -> li
             with os.scandir(directory) as found:
                 for child in found:
                     path = prefix + child.name
+                    if excluded and excluded(path):
+                        continue
                     entry = _entry(path, child, mode_of)
                     if entry is None:
                         left_out.append(os.fsdecode(path))
@@ -153,11 +246,7 @@ def _walk(root: bytes, mode_of: Callable[[int], int], left_out: list[str]) -> li
 def _entry(path: bytes, found: os.DirEntry[bytes], mode_of: Callable[[int], int]) -> Entry | None:
     """Describe one directory entry; None for a type that is left out."""
     if len(path) > MAX_PATH:
-        raise UserError(
-            os.fsdecode(found.path),
-            f"its path in the root has {len(path)} bytes and the kernel reads no more than {MAX_PATH}",
-            "shorten the names",
-        )
+        _check_length(path, found.path)
     try:
         status = found.stat(follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
@@ -175,13 +264,29 @@ def _entry(path: bytes, found: os.DirEntry[bytes], mode_of: Callable[[int], int]
 def _check_kind(kind: int, size: int, origin: bytes) -> None:
     if kind in (stat.S_IFDIR, stat.S_IFLNK):
         return
-    where = os.fsdecode(origin)
     if kind == stat.S_IFREG:
-        raise UserError(
-            where, f"has {size} bytes and the archive holds files below 4 GiB", "split it or mount it instead"
-        )
+        _check_size(size, origin)
+    where = os.fsdecode(origin)
     name = "a socket" if kind == stat.S_IFSOCK else "a block device"
     raise UserError(where, f"is {name}, which a root file system cannot hold", "remove it from the directory")
+
+
+def _check_length(path: bytes, origin: bytes) -> None:
+    if len(path) > MAX_PATH:
+        raise UserError(
+            os.fsdecode(origin),
+            f"its path in the root has {len(path)} bytes and the kernel reads no more than {MAX_PATH}",
+            "shorten the names",
+        )
+
+
+def _check_size(size: int, origin: bytes) -> None:
+    if size > MAX_FILE_SIZE:
+        raise UserError(
+            os.fsdecode(origin),
+            f"has {size} bytes and the archive holds files below 4 GiB",
+            "split it or mount it instead",
+        )
 
 
 def _unreadable(path: bytes, error: OSError) -> UserError:
