@@ -12,7 +12,7 @@ import tiny_elf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference_cases import DATA
-from tiny_elf import Load, Placed, R, Tls, W, X, build
+from tiny_elf import Load, Placed, R, Tls, W, X, build, patched, with_sections
 
 from mystikos_tool import elf
 from mystikos_tool.errors import UserError
@@ -24,17 +24,6 @@ FILES = {
     "libmystkernel.so": (DATA / "rt-a/lib/libmystkernel.so").read_bytes(),
     "tiny": build(),
 }
-
-
-def with_sections(data: bytes, *added: tuple[str, bytes]) -> bytes:
-    plan = elf.with_sections(elf.parse(data, "file"), [(name, len(body)) for name, body in added])
-    return b"".join(added[piece][1] if isinstance(piece, int) else piece for piece in plan)
-
-
-def patched(data: bytes, offset: int, form: str, *values: int | bytes) -> bytes:
-    result = bytearray(data)
-    struct.pack_into("<" + form, result, offset, *values)
-    return bytes(result)
 
 
 def told(call: Callable[[], object]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from mystikos_tool import elf
+
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
 SHDR = struct.Struct("<IIQQQQIIQQ")
@@ -240,3 +242,16 @@ def enclave(
         (Placed(".oeinfo", 0x2100, len(record), 8), *placed),
         **arguments,  # type: ignore[arg-type]
     )
+
+
+def patched(data: bytes, offset: int, form: str, *values: int | bytes) -> bytes:
+    """Return ``data`` with little-endian values at ``offset``."""
+    result = bytearray(data)
+    struct.pack_into("<" + form, result, offset, *values)
+    return bytes(result)
+
+
+def with_sections(data: bytes, *added: tuple[str, bytes]) -> bytes:
+    """Return an ELF file with sections appended as packages have them."""
+    plan = elf.with_sections(elf.parse(data, "file"), [(name, len(body)) for name, body in added])
+    return b"".join(added[piece][1] if isinstance(piece, int) else piece for piece in plan)

@@ -1,0 +1,67 @@
+"""A runtime as small as can be, and packages made with it."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+
+import tiny_elf
+from reference_cases import DATA
+
+from mystikos_tool import config, signing, stages
+from mystikos_tool.runtime import Runtime
+
+DAY = date(2026, 11, 23)
+
+
+@lru_cache
+def key() -> signing.SigningKey:
+    return signing.load_key(DATA / "keys" / "key-a.pem")
+
+
+def runtime(directory: Path) -> Runtime:
+    """Write the files of a runtime with one thread; recorded ``program`` is its loader."""
+    files = Runtime.at(directory)
+    for path in (files.loader, files.enclave):
+        path.parent.mkdir(parents=True)
+    files.loader.write_bytes((DATA / "program").read_bytes())
+    files.enclave.write_bytes(tiny_elf.enclave(tiny_elf.oeinfo(), rela_dyn=((0x2000, 8, 0, 1),)))
+    files.kernel.write_bytes(tiny_elf.build((tiny_elf.Load(0x2000, b"kernel" * 1000),), strtab=b"\0kernel\0"))
+    files.crt.write_bytes(tiny_elf.build((tiny_elf.Load(0x2000, b"crt" * 1000),)))
+    return Runtime.installed(directory)
+
+
+def archive(directory: Path) -> Path:
+    """Pack an appdir with a program, a link to it and a place for a mount."""
+    appdir = directory / "appdir"
+    (appdir / "bin").mkdir(parents=True)
+    (appdir / "bin" / "app").write_bytes(b"#!/bin/true\n" + bytes(5000))
+    (appdir / "bin" / "app").chmod(0o755)
+    (appdir / "mnt").mkdir()
+    target = directory / "root.cpio"
+    stages.pack(appdir, target)
+    return target
+
+
+def inputs(directory: Path, **keys: object) -> stages.Inputs:
+    """Write everything below ``directory``; ``keys`` are those of the configuration."""
+    members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/bin/app", **keys}
+    (directory / "config.json").write_text(json.dumps(members))
+    return stages.Inputs(
+        runtime(directory / "runtime"),
+        config.load(directory / "config.json"),
+        archive(directory),
+        (DATA / "keys" / "key-b.pub.pem",),
+        (DATA / "keys" / "disk1.roothash",),
+    )
+
+
+def build(given: stages.Inputs, target: Path) -> Path:
+    """Build a package through all the stages."""
+    measured = stages.measure(given)
+    image = target.with_suffix(".image")
+    image.write_bytes(stages.sign(measured, given.runtime, given.config, key(), DAY))
+    stages.assemble(given, image, target)
+    return target
