@@ -75,9 +75,15 @@ class Caller:
             os.setgid(self.user)
             os.setuid(self.user)
 
-    def start(self, package: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    @contextlib.contextmanager
+    def start(self, package: Path, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+        """A package that runs on; it is killed at the end if it has not ended."""
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, **options}
-        return subprocess.Popen([package, *arguments], **self.credentials, **options)
+        with subprocess.Popen([package, *arguments], **self.credentials, **options) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def run(
         self, package: Path | Sequence[str | Path], *arguments: str, **options: Any

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define PAGE 4096ull
-#define RELEASE_STEP (4ull << 20) /* bytes between two calls of madvise; also the largest write */
+#define RELEASE_STEP (4ull << 20) /* bytes given back at once: whole large pages; also the largest write */
 #define MAX_DEPTH (MYST_ENTRY_NAME_MAX / 2)
 
 /* The directory that the last entry went into, with an open descriptor for every level: archives list a
@@ -31,11 +31,11 @@ struct released
     uintptr_t end;
 };
 
-/* Gives back what lies before `up_to`, when it is at least `step` bytes. */
+/* Gives back what lies before the last multiple of `step` at or below `up_to`. */
 static void release(struct released *released, const unsigned char *up_to, size_t step)
 {
-    uintptr_t end = (uintptr_t)up_to & ~(PAGE - 1);
-    if (end <= released->end || end - released->end < step)
+    uintptr_t end = (uintptr_t)up_to & ~(uintptr_t)(step - 1);
+    if (end <= released->end)
         return;
     /* Refused at worst, and then only memory is lost. */
     madvise((void *)released->end, end - released->end, MADV_DONTNEED);
@@ -203,6 +203,6 @@ void myst_unpack(struct myst_archive archive, int root)
     }
     if (result < 0)
         myst_refuse("root file system: %s", archive.problem);
-    release(&released, archive.data + archive.size, 0);
+    release(&released, archive.data + archive.size, PAGE);
     keep_common(&cursor, "", 0);
 }
