@@ -223,8 +223,10 @@ def _image(env: Any, name: Any, measurement: Any) -> Any:
 
 def _packaged(env: Any, name: Any, image: Any) -> Any:
     enclave = image.attributes.myst
-    # The image holds MRENCLAVE, which is another one when any other part is.
-    nodes = _PACKAGE(env, name, [image, enclave.runtime[0]])
+    loader, _, kernel, crt = enclave.runtime
+    # The image holds MRENCLAVE, which is another one when any other part is, but for what no
+    # segment of kernel and C runtime loads: that goes into the package and is not measured.
+    nodes = _PACKAGE(env, name, [image, loader, crt, kernel])
     return _made(env, nodes, "package", enclave)
 
 
