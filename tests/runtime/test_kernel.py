@@ -47,11 +47,13 @@ def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackag
     """Packages of the probe, by what the configuration says beside the path."""
     made: dict[str, Path] = {}
 
-    def package(files: Files | None = None, **settings: Any) -> Path:
-        key = repr((files, settings))
+    def package(files: Files | None = None, modes: Mapping[str, int] | None = None, **settings: Any) -> Path:
+        key = repr((files, modes, settings))
         if key not in made:
             directory = public_directory / str(len(made))
             appdir = write_appdir(directory / "appdir", {"bin/probe": probe, **(files or {})})
+            for name, mode in (modes or {}).items():
+                (appdir / name).chmod(mode)
             settings = {"ApplicationPath": PROBE, "HostApplicationParameters": True, **settings}
             made[key] = make_package(directory, runtime, appdir, settings)
         return made[key]
@@ -302,6 +304,15 @@ def test_what_the_root_lacks_of_etc_and_tmp_is_added(package: MakePackage, calle
     resolver = Path("/etc/resolv.conf")
     if resolver.is_file():
         assert caller.output(made, "show", "/etc/resolv.conf") == resolver.read_text()
+
+
+def test_modes_are_the_archives(package: MakePackage, caller: Caller) -> None:
+    made = package({"set-id": b"x", "plain": b""}, {"set-id": 0o6755, "plain": 0o644, "bin": 0o3755})
+    assert caller.output(made, "status", "/set-id", "/plain", "/bin").splitlines() == [
+        "106755 0 /set-id",
+        "100644 0 /plain",
+        "43755 0 /bin",
+    ]
 
 
 def test_only_the_sandboxs_processes_are_seen(package: MakePackage, caller: Caller) -> None:

@@ -142,6 +142,9 @@ static void make_file(int parent, const char *name, const struct myst_entry *ent
     if (file < 0)
         refuse_entry(path);
     write_content(file, entry, released, path);
+    /* Writing takes the set-id bits away, unless by root of the whole machine. */
+    if ((entry->mode & 06000) && fchmod(file, entry->mode & 07777) != 0)
+        refuse_entry(path);
     close(file);
 }
 
