@@ -6,7 +6,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from scons_project import ALL, CONFIG, DATA, PACKAGE, PACKAGE_HELLO, TARGETS, Build, Project
+from scons_project import ALL, CONFIG, DATA, PACKAGE, PACKAGE_HELLO, SCONSTRUCT, TARGETS, Build, Project
 
 FILES = {*TARGETS.values()}
 # SCons itself makes it, empty, even where it is to change nothing.
