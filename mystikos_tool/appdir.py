@@ -78,7 +78,8 @@ def scan(
     """Read an application directory's tree; modes are made canonical unless ``preserve_modes``.
 
     What matches a pattern of ``exclude`` stays out, a directory with all that is in it: a
-    pattern without a slash is held against every name, one with a slash against the path. With ``may_be_missing``, a directory that is missing or empty gives an empty tree.
+    pattern without a slash is held against every name, one with a slash against the path.
+    With ``may_be_missing``, a directory that is missing or empty gives an empty tree.
 
     Character devices and FIFOs are left out, as the reference does, and named in ``left_out``.
     Raises UserError for a directory that is missing or empty, a path longer than 255 bytes, a
@@ -104,8 +105,8 @@ def scan(
     return Tree(tuple(entries), tuple(sorted(left_out)))
 
 
-def scan_file(file: Path, *, preserve_modes: bool = False) -> Tree:
-    """Return the tree of one file, or of what a symbolic link leads to, under the file's name.
+def scan_file(file: Path, name: str, *, preserve_modes: bool = False) -> Tree:
+    """Return the tree of one file, or of what a symbolic link leads to, under a name.
 
     Raises UserError as :func:`scan` does.
     """
@@ -118,13 +119,12 @@ def scan_file(file: Path, *, preserve_modes: bool = False) -> Tree:
         raise UserError(str(file), "is no regular file", "give a file or a directory")
     _check_size(status.st_size, origin)
     mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
-    return Tree((Entry(os.fsencode(file.name), mode, status.st_size, os.path.realpath(origin), status),))
+    return Tree((Entry(os.fsencode(name), mode, status.st_size, os.path.realpath(origin), status),))
 
 
-def placed(tree: Tree, directory: str, rename: str | None = None) -> Tree:
+def placed(tree: Tree, directory: str) -> Tree:
     """Return a tree as it is below a directory of the root, which is made with mode 0755.
 
-    ``rename`` is another name for the first of the tree's entries, where that is a single file.
     Raises UserError for a place with ``.`` or ``..`` in it and for a path that becomes too long.
     """
     parts = [os.fsencode(part) for part in directory.split("/") if part]
@@ -138,10 +138,7 @@ def placed(tree: Tree, directory: str, rename: str | None = None) -> Tree:
         for count in range(len(parts))
     ]
     prefix = b"".join(part + b"/" for part in parts)
-    entries = [
-        entry._replace(path=prefix + (os.fsencode(rename) if rename else entry.path))
-        for entry in tree.entries
-    ]
+    entries = [entry._replace(path=prefix + entry.path) for entry in tree.entries]
     for entry in entries:
         _check_length(entry.path, entry.origin)
     return Tree((*above, *entries), tuple(os.fsdecode(prefix) + path for path in tree.left_out))

@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import SCons.Action
 import SCons.Errors
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.scons.nodes import DigestedFile, digests
+from mystikos_tool.scons.nodes import DigestedFile
 
 # Part of every stage's signature: raised when the same inputs come to give other bytes.
 REVISION = 1
 
-Stage = Callable[[list[Any], list[Any], Any], str]
-
 
 class StageAction(SCons.Action.FunctionAction):  # type: ignore[misc]
-    """An action that runs ``stage`` and prints the line that it returns.
+    """An action that runs the function of :mod:`work` called ``stage`` and prints the line that it returns.
 
     Its signature is its name and the variables in ``varlist``, not the code: the same stage is
     the same stage under every version of Python.
     """
 
-    def __init__(self, name: str, stage: Stage, comstr: str, varlist: tuple[str, ...] = ()) -> None:
-        super().__init__(stage, {"varlist": varlist})
-        self.name = name
+    def __init__(self, stage: str, comstr: str, varlist: tuple[str, ...] = ()) -> None:
+        super().__init__(self.execute, {"varlist": varlist})
+        self.name = stage.replace("_", " ")
+        self.stage = stage
         self.comstr = comstr
 
     def __str__(self) -> str:
-        return f"{self.name}(target, source, env)"
+        return f"{self.stage}(target, source, env)"
 
     def get_presig(self, target: Any, source: Any, env: Any, executor: Any = None) -> str:
         """Return what stands for the action in signatures."""
@@ -52,7 +50,9 @@ class StageAction(SCons.Action.FunctionAction):  # type: ignore[misc]
         if executor:
             target, source = executor.get_all_targets(), executor.get_all_sources()
         try:
-            line = self.execfunction(target, source, env)
+            from mystikos_tool.scons import work
+
+            line = getattr(work, self.stage)(target, source, env)
             for node in target:
                 _remember(node)
         except UserError as error:
@@ -74,14 +74,3 @@ def _remember(node: Any) -> None:
     if isinstance(node, DigestedFile):
         node.clear_memoized_values()
         node.get_content_hash()
-
-
-def shown_size(size: int) -> str:
-    """Return a number of bytes for people: ``200.1 MB``."""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"
-
-
-__all__ = ["REVISION", "StageAction", "digests", "shown_size"]

@@ -7,24 +7,23 @@ be given nothing but that node.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import SCons.Builder
 import SCons.Errors
+import SCons.Node
 import SCons.Node.FS
+import SCons.Util
 from SCons.Util import is_List, is_String
 
-from mystikos_tool import config, cpio, files, signing, stages
-from mystikos_tool.measurement import Measurement
-from mystikos_tool.runtime import Runtime
 from mystikos_tool.scons import variables
-from mystikos_tool.scons.actions import StageAction, shown_size
+from mystikos_tool.scons.actions import StageAction
+from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.loader import runtime_nodes
-from mystikos_tool.scons.nodes import appdir_node, digested
+from mystikos_tool.scons.nodes import SourceOptions, digested, root_source
 from mystikos_tool.scons.running import start_action
 
 _EPOCH = "SOURCE_DATE_EPOCH"
@@ -34,105 +33,29 @@ _MEASUREMENT_SUFFIX = ".measurement.json"
 _IMAGE_SUFFIX = ".mystenc.so"
 
 
-@dataclass(frozen=True)
-class _Enclave:
-    """The nodes that an enclave is made of; ``rootfs`` is None where the root is an ext2 disk."""
-
-    rootfs: Any
-    config: Any
-    runtime: tuple[Any, Any, Any, Any]
-    pubkeys: tuple[Any, ...]
-    roothashes: tuple[Any, ...]
-
-    def nodes(self) -> list[Any]:
-        """All of them but the runtime's."""
-        return [*([self.rootfs] if self.rootfs else []), self.config, *self.pubkeys, *self.roothashes]
-
-    def inputs(self) -> stages.Inputs:
-        """Return the inputs that the core's stages take."""
-        return stages.Inputs(
-            runtime=Runtime(*map(_path, self.runtime)),
-            config=config.load(_path(self.config)),
-            rootfs=_path(self.rootfs) if self.rootfs else None,
-            pubkeys=[_path(node) for node in self.pubkeys],
-            roothashes=[_path(node) for node in self.roothashes],
-        )
-
-
-def _path(node: Any) -> Path:
-    """Return a node's path, relative to the top of the build where it lies below it."""
-    return Path(str(node))
-
-
-def _pack(target: list[Any], source: list[Any], env: Any) -> str:
-    tree = source[0].tree()
-    cpio.write(tree, _path(target[0]))
-    for path in tree.left_out:
-        _warn(f"{source[0]}/{path}: is a device or FIFO and was left out of the root file system")
-    for path in source[0].stray:
-        _warn(f"{source[0]}/{path}: has no source and no builder and was left out; describe it or remove it")
-    return f"packed {tree.files:,} files, {shown_size(tree.size)} → {target[0]}"
-
-
-def _measure(target: list[Any], source: list[Any], env: Any) -> str:
-    inputs = target[0].attributes.myst.inputs()
-    for warning in inputs.config.warnings:
-        _warn(warning)
-    measured = stages.measure(inputs)
-    files.write(_path(target[0]), measured.to_json())
-    return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target[0]}"
-
-
-def _sign(target: list[Any], source: list[Any], env: Any) -> str:
-    measurement, key = source[0], source[1]
-    measured = Measurement.from_json(files.read_input(_path(measurement), "measurement"), str(measurement))
-    inputs = target[0].attributes.myst.inputs()
-    signer = signing.load_key(_path(key))
-    day = stages.signing_day(env.subst(f"${_EPOCH}"))
-    files.write(_path(target[0]), stages.sign(measured, inputs.runtime, inputs.config, signer, day))
-    return f"signed with {key} → {target[0]}"
-
-
-def _assemble(target: list[Any], source: list[Any], env: Any) -> str:
-    size = stages.assemble(target[0].attributes.myst.inputs(), _path(source[0]), _path(target[0]))
-    return f"packaged {shown_size(size)} → {target[0]}"
-
-
-def _generate_key(target: list[Any], source: list[Any], env: Any) -> str:
-    path = _path(target[0])
-    if path.exists():
-        signing.load_key(path)
-        return f"kept the key → {path}"
-    signing.generate_key(path)
-    return f"made a development key → {path}"
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"mystikos: warning: {text}\n")
-
-
-def _builder(
-    name: str, stage: Callable[..., str], comstr: str, *varlist: str, suffix: str = ""
-) -> SCons.Builder.BuilderBase:
+def _builder(stage: str, comstr: str, *varlist: str, suffix: str = "") -> SCons.Builder.BuilderBase:
     return SCons.Builder.Builder(
-        action=StageAction(name, stage, comstr, varlist),
+        action=StageAction(stage, comstr, varlist),
         suffix=suffix,
         target_factory=SCons.Node.FS.get_default_fs().File,
         source_factory=SCons.Node.FS.get_default_fs().Entry,
     )
 
 
-_ROOTFS = _builder("pack", _pack, "MYSTROOTFSCOMSTR", "MYST_ROOTFS_MODES", suffix=_ROOTFS_SUFFIX)
-_MEASURE = _builder("measure", _measure, "MYSTMEASURECOMSTR", _TRUST, suffix=_MEASUREMENT_SUFFIX)
-_SIGN = _builder("sign", _sign, "MYSTSIGNCOMSTR", _EPOCH, suffix=_IMAGE_SUFFIX)
-_PACKAGE = _builder("package", _assemble, "MYSTPACKAGECOMSTR")
-_KEY = _builder("make key", _generate_key, "MYSTKEYCOMSTR")
+_ROOTFS = _builder("pack", "MYSTROOTFSCOMSTR", suffix=_ROOTFS_SUFFIX)
+_MEASURE = _builder("measure", "MYSTMEASURECOMSTR", _TRUST, suffix=_MEASUREMENT_SUFFIX)
+_SIGN = _builder("sign", "MYSTSIGNCOMSTR", _EPOCH, suffix=_IMAGE_SUFFIX)
+_PACKAGE = _builder("package", "MYSTPACKAGECOMSTR")
+_KEY = _builder("make_key", "MYSTKEYCOMSTR")
 
 
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
-    """Pack an application directory: ``MystRootfs(target, appdir)``."""
+    """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = _environment(env, overrides)
-    return _rootfs(env, _named(env, target, "MystRootfs"), _directory(env, _one(env, source, "MystRootfs")))
+    sources = _root_sources(env, source)
+    if not sources:
+        raise SCons.Errors.UserError("MystRootfs needs a source: an application directory")
+    return _rootfs(env, _named(env, target, "MystRootfs"), sources)
 
 
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -154,17 +77,16 @@ def myst_sign(env: Any, target: Any = None, source: Any = None, **overrides: Any
 def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Make a package: ``MystPackage(target, source)``.
 
-    The source is an application directory, a root file system, a measurement or a signed image;
-    the stages before it are added. Without a source the root is an ext2 disk.
+    The source is what MystRootfs takes, a root file system, a measurement or a signed image; the
+    stages before it are added. Without a source the root is an ext2 disk.
     """
     env = _environment(env, overrides)
     name = _named(env, target, "MystPackage")
-    nodes = env.arg2nodes(source or [], env.fs.Entry)
-    stage = _stage(nodes[0]) if len(nodes) == 1 else None
-    if stage == "image":
-        return _packaged(env, name, nodes[0])
-    if stage == "measurement":
-        return _packaged(env, name, _image(env, name, nodes[0])[0])
+    node = _only_node(source)
+    if _stage(node) == "image":
+        return _packaged(env, name, node)
+    if _stage(node) == "measurement":
+        return _packaged(env, name, _image(env, name, node)[0])
     measurement = _measurement(env, name, _archive(env, name, source, "MystPackage"))
     return _packaged(env, name, _image(env, name, measurement[0])[0])
 
@@ -195,13 +117,51 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     return nodes
 
 
-def _rootfs(env: Any, name: Any, directory: Any) -> Any:
+def _rootfs(env: Any, name: Any, sources: list[Any]) -> Any:
+    return _made(env, _ROOTFS(env, name, sources), "rootfs", None)
+
+
+def _root_sources(env: Any, source: Any) -> list[Any]:
+    """Return the nodes of everything that a root is made of: directories, files and mappings."""
     preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
-    return _made(env, _ROOTFS(env, name, [appdir_node(directory, preserve)]), "rootfs", None)
+    patterns = env["MYST_ROOTFS_EXCLUDE"]
+    exclude = tuple(env.subst(pattern) for pattern in (patterns if is_List(patterns) else [patterns]))
+    return [
+        root_source(node, SourceOptions(place, name, exclude, preserve))
+        for place, name, node in _placed(env, source)
+    ]
+
+
+def _placed(env: Any, source: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield the place in the root, the name there and the node of every source.
+
+    A mapping gives a directory the path that it becomes, a file the path that it gets.
+    """
+    for item in SCons.Util.flatten(source if source is not None else []):
+        if isinstance(item, Mapping):
+            for path, value in item.items():
+                for node in map(partial(_resolved, env), env.arg2nodes(value, env.fs.Entry)):
+                    place, _, name = path.strip("/").rpartition("/")
+                    is_directory = isinstance(node, SCons.Node.FS.Dir)
+                    yield (path.strip("/"), "", node) if is_directory else (place, name, node)
+        else:
+            for node in env.arg2nodes(item, env.fs.Entry):
+                yield "", "", _resolved(env, node)
+
+
+def _resolved(env: Any, node: Any) -> Any:
+    """Return the directory or file that a name stands for; what is not there yet is a directory."""
+    return env.Dir(node) if _is_directory(node) else node.disambiguate()
+
+
+def _only_node(source: Any) -> Any:
+    """Return the node where the source is just one."""
+    sources = SCons.Util.flatten(source if source is not None else [])
+    return sources[0] if len(sources) == 1 and isinstance(sources[0], SCons.Node.Node) else None
 
 
 def _measurement(env: Any, name: Any, rootfs: Any) -> Any:
-    enclave = _Enclave(
+    enclave = Enclave(
         rootfs=rootfs,
         config=_required_file(env, "MYST_CONFIG"),
         runtime=runtime_nodes(env),
@@ -230,12 +190,12 @@ def _packaged(env: Any, name: Any, image: Any) -> Any:
     return _made(env, nodes, "package", enclave)
 
 
-def _trust(enclave: _Enclave) -> str:
+def _trust(enclave: Enclave) -> str:
     """Tell keys from hashes in the signature, where all are sources alike."""
     return f"{bool(enclave.rootfs)} {len(enclave.pubkeys)} {len(enclave.roothashes)}"
 
 
-def _made(env: Any, nodes: Any, stage: str, enclave: _Enclave | None) -> Any:
+def _made(env: Any, nodes: Any, stage: str, enclave: Enclave | None) -> Any:
     """Mark what a stage makes. A failed build keeps the earlier target, which was made whole."""
     env.Precious(nodes)
     for node in nodes:
@@ -247,7 +207,7 @@ def _made(env: Any, nodes: Any, stage: str, enclave: _Enclave | None) -> Any:
 
 
 def _stage(node: Any) -> str | None:
-    return getattr(node.attributes, "myst_stage", None)
+    return getattr(node.attributes, "myst_stage", None) if node else None
 
 
 def _environment(env: Any, overrides: Mapping[str, Any]) -> Any:
@@ -276,15 +236,17 @@ def _one(env: Any, source: Any, builder: str) -> Any:
 
 
 def _archive(env: Any, name: Any, source: Any, builder: str) -> Any:
-    """Return the root file system's node: given, packed from an appdir, or None without a source."""
+    """Return the root file system's node: given, packed from its sources, or None without any."""
     if not source:
         return None
-    node = _one(env, source, builder)
-    if _stage(node) not in (None, "rootfs"):
-        raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
-    if _is_directory(node):
-        return _rootfs(env, name, _directory(env, node))[0]
-    return digested(node)
+    sources = SCons.Util.flatten(source)
+    if len(sources) == 1 and not isinstance(sources[0], Mapping):
+        node = _one(env, source, builder)
+        if _stage(node) not in (None, "rootfs"):
+            raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
+        if not _is_directory(node):
+            return digested(node)
+    return _rootfs(env, name, _root_sources(env, source))[0]
 
 
 def _is_directory(node: Any) -> bool:
@@ -293,12 +255,6 @@ def _is_directory(node: Any) -> bool:
         return isinstance(node, SCons.Node.FS.Dir)
     paths = (Path(node.get_abspath()), Path(node.srcnode().get_abspath()))
     return not (any(path.is_file() for path in paths) or node.name.endswith(_ROOTFS_SUFFIX))
-
-
-def _directory(env: Any, node: Any) -> Any:
-    if isinstance(node, SCons.Node.FS.File):
-        raise SCons.Errors.UserError(f"{node} is a file; give the application directory")
-    return env.Dir(node)
 
 
 def _required_file(env: Any, name: str) -> Any:

@@ -13,7 +13,7 @@ import SCons.Node.FS
 from mystikos_tool.errors import UserError
 from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, PREBUILT, Runtime, build
 from mystikos_tool.scons import variables
-from mystikos_tool.scons.actions import StageAction, shown_size
+from mystikos_tool.scons.actions import StageAction
 from mystikos_tool.scons.nodes import digested
 
 _FILES = (LOADER, ENCLAVE, KERNEL, CRT)
@@ -44,15 +44,8 @@ def _installed(directory: Any) -> tuple[Any, Any, Any, Any]:
     return loader, enclave, kernel, crt
 
 
-def _compile(target: list[Any], source: list[Any], env: Any) -> str:
-    node = target[0]
-    path = Path(node.get_abspath())
-    build.compile_image(_IMAGES[node.attributes.myst_image], path, env["MYST_RUNTIME_CC"] or None)
-    return f"compiled {shown_size(path.stat().st_size)} → {node}"
-
-
 _COMPILE = SCons.Builder.Builder(
-    action=StageAction("compile", _compile, "MYSTRUNTIMECOMSTR", ("MYST_RUNTIME_CC", "_MYST_TOOLCHAIN")),
+    action=StageAction("compile", "MYSTRUNTIMECOMSTR", ("MYST_RUNTIME_CC", "_MYST_TOOLCHAIN")),
     target_factory=SCons.Node.FS.get_default_fs().File,
     source_factory=SCons.Node.FS.get_default_fs().File,
 )

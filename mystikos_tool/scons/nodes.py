@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from mystikos_tool.errors import UserError
 _UNREADABLE = "unreadable"
 
 _digests: Digests | None = None
-_appdirs: dict[tuple[str, bool], AppdirNode] = {}
+_sources: dict[tuple[str, SourceOptions], RootSource] = {}
 
 
 def digests() -> Digests:
@@ -39,8 +40,18 @@ def _save() -> None:
         _digests.save()
 
 
-class AppdirNodeInfo(SCons.Node.NodeInfoBase):  # type: ignore[misc]
-    """What SCons' signature database keeps of an application directory."""
+@dataclass(frozen=True)
+class SourceOptions:
+    """How a directory or file goes into a root: its place there, the name of a file, and what stays out."""
+
+    place: str = ""
+    name: str = ""
+    exclude: tuple[str, ...] = ()
+    preserve_modes: bool = False
+
+
+class RootSourceInfo(SCons.Node.NodeInfoBase):  # type: ignore[misc]
+    """What SCons' signature database keeps of a root's source."""
 
     __slots__ = ("csig",)
     current_version_id = 1
@@ -48,32 +59,32 @@ class AppdirNodeInfo(SCons.Node.NodeInfoBase):  # type: ignore[misc]
 
     def str_to_node(self, name: str) -> Any:
         """Return the node that the database calls ``name``."""
-        known = [node for node in _appdirs.values() if str(node) == name]
+        known = [node for node in _sources.values() if str(node) == name]
         return known[0] if known else SCons.Node.Python.Value(name)
 
 
-class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
-    """An application directory, whose signature is the digest of its tree.
+class RootSource(SCons.Node.Node):  # type: ignore[misc]
+    """A directory or file of which a root file system is made; its signature is its tree's digest.
 
     Files that builders put into it are its children: they are built before it is read.
     """
 
-    NodeInfo = AppdirNodeInfo
+    NodeInfo = RootSourceInfo
     BuildInfo = SCons.Node.Python.ValueBuildInfo
 
-    def __init__(self, directory: Any, preserve_modes: bool) -> None:
+    def __init__(self, origin: Any, options: SourceOptions) -> None:
         super().__init__()
         self.implicit: list[Any] | None = None
-        self.directory = directory
-        self.preserve_modes = preserve_modes
-        self.name = directory.name
+        self.origin = origin
+        self.options = options
+        self.name = origin.name
         self.stray: list[str] = []
         # SCons' numbers for: compare get_csig() with the database; store nothing of its own.
         self.changed_since_last_build = 6
         self.store_info = 0
 
     def __str__(self) -> str:
-        return str(self.directory)
+        return str(self.origin)
 
     is_up_to_date = SCons.Node.Node.children_are_up_to_date
 
@@ -82,25 +93,35 @@ class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
         return True
 
     def get_abspath(self) -> str:
-        """Return the directory's path."""
-        return str(self.directory.get_abspath())
+        """Return the path of the directory or file."""
+        return str(self.origin.get_abspath())
 
     def scan(self) -> None:
-        """Find the files that are built into the directory, in any SConscript."""
+        """Find what is built, in any SConscript, into the directory."""
         if self.implicit is None:
-            derived = sorted((node for layer in _layers(self.directory) for node in _derived(layer)), key=str)
+            derived = sorted((node for layer in _layers(self.origin) for node in _derived(layer)), key=str)
             self.implicit = derived
             self.implicit_set = set(derived)
             self._children_reset()
 
     def tree(self) -> appdir.Tree:
-        """Read the tree; raise UserError as :func:`appdir.scan` does.
+        """Read the tree, at its place in the root; raise UserError as the core's scan does."""
+        tree = self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()
+        return appdir.placed(tree, self.options.place) if self.options.place else tree
+
+    def _file(self) -> appdir.Tree:
+        node = self.origin if self.origin.is_derived() else self.origin.srcnode()
+        name = self.options.name or self.origin.name
+        return appdir.scan_file(Path(node.get_abspath()), name, preserve_modes=self.options.preserve_modes)
+
+    def _directory(self) -> appdir.Tree:
+        """Read a directory's tree.
 
         In a variant directory it has the files of the source directory and what builders make
         in the variant. What else lies there is a copy of a source that may be gone or was built
         once, and would not be there in a new checkout: it stays out, and is named in ``stray``.
         """
-        *variants, source = _layers(self.directory)
+        *variants, source = _layers(self.origin)
         tree = self._scan(source, bool(variants))
         stray: set[str] = set()
         for variant in reversed(variants):
@@ -114,7 +135,10 @@ class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
 
     def _scan(self, directory: Any, may_be_missing: bool) -> appdir.Tree:
         return appdir.scan(
-            Path(directory.get_abspath()), preserve_modes=self.preserve_modes, may_be_missing=may_be_missing
+            Path(directory.get_abspath()),
+            exclude=self.options.exclude,
+            preserve_modes=self.options.preserve_modes,
+            may_be_missing=may_be_missing,
         )
 
     def get_csig(self) -> str:
@@ -128,8 +152,7 @@ class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
         except AttributeError:
             pass
         try:
-            name = f"{self.get_abspath()}:{self.preserve_modes}"
-            info.csig = digests().tree(self.tree(), name).hex()
+            info.csig = digests().tree(self.tree(), f"{self.get_abspath()} {self.options}").hex()
         except UserError:
             return _UNREADABLE
         return str(info.csig)
@@ -143,16 +166,16 @@ class AppdirNode(SCons.Node.Node):  # type: ignore[misc]
         return self.get_csig().encode()
 
 
-def appdir_node(directory: Any, preserve_modes: bool) -> AppdirNode:
-    """Return the one node of a directory's tree."""
-    key = (directory.get_abspath(), preserve_modes)
-    if key not in _appdirs:
-        _appdirs[key] = AppdirNode(directory, preserve_modes)
-    return _appdirs[key]
+def root_source(origin: Any, options: SourceOptions) -> RootSource:
+    """Return the one node of a directory or file with these options."""
+    key = (origin.get_abspath(), options)
+    if key not in _sources:
+        _sources[key] = RootSource(origin, options)
+    return _sources[key]
 
 
 def _layers(directory: Any) -> list[Any]:
-    """Return a directory and, where it lies in a variant directory, those that it is a variant of."""
+    """Return a node and, where it lies in a variant directory, those that it is a variant of."""
     layers = [directory]
     while (source := layers[-1].srcnode()) not in layers:
         layers.append(source)
@@ -160,9 +183,11 @@ def _layers(directory: Any) -> list[Any]:
 
 
 def _derived(directory: Any) -> Iterator[Any]:
-    """Yield the nodes that builders make in or below a directory, or the directory itself."""
+    """Yield the nodes that builders make in or below a directory, or the directory or file itself."""
     if directory.has_explicit_builder():
         yield directory
+    if not isinstance(directory, SCons.Node.FS.Dir):
+        return
     for name, node in list(directory.entries.items()):
         if name in (".", ".."):
             continue

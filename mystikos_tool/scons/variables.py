@@ -40,6 +40,11 @@ def _text(value: Any) -> str | None:
     return None if is_String(value) else "a string"
 
 
+def _texts(value: Any) -> str | None:
+    wrong = [item for item in (value if is_List(value) else [value]) if _text(item)]
+    return "a list of patterns" if wrong else None
+
+
 def _modes(value: Any) -> str | None:
     return None if value in (CANONICAL, PRESERVE) else f'"{CANONICAL}" or "{PRESERVE}"'
 
@@ -59,6 +64,7 @@ VARIABLES = (
     Variable(
         "MYST_ROOTFS_MODES", CANONICAL, _modes, "whether file modes are made canonical or taken as they are"
     ),
+    Variable("MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root"),
     *(
         Variable(f"MYST{stage}COMSTR", None, _comstr, f"what is printed instead of the {action}'s own line")
         for stage, action in (

@@ -1,0 +1,101 @@
+"""What the actions do: each function runs one stage of the core and returns the line that tells of it.
+
+Loaded when the first stage runs, so that a build with nothing to do does not pay for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from mystikos_tool import appdir, config, cpio, files, signing, stages
+from mystikos_tool.measurement import Measurement
+from mystikos_tool.runtime import Runtime, build
+from mystikos_tool.scons.enclave import Enclave
+
+_IMAGES = {image.output: image for image in build.IMAGES}
+
+
+def pack(target: list[Any], source: list[Any], env: Any) -> str:
+    """Pack the sources of a root file system."""
+    tree = appdir.join([node.tree() for node in source])
+    cpio.write(tree, _path(target[0]))
+    for path in tree.left_out:
+        _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
+    for node in source:
+        for path in node.stray:
+            _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
+    return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target[0]}"
+
+
+def measure(target: list[Any], source: list[Any], env: Any) -> str:
+    """Measure an enclave."""
+    inputs = _inputs(target[0].attributes.myst)
+    for warning in inputs.config.warnings:
+        _warn(warning)
+    measured = stages.measure(inputs)
+    files.write(_path(target[0]), measured.to_json())
+    return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target[0]}"
+
+
+def sign(target: list[Any], source: list[Any], env: Any) -> str:
+    """Sign an enclave image that was measured."""
+    measurement, key = source
+    measured = Measurement.from_json(files.read_input(_path(measurement), "measurement"), str(measurement))
+    inputs = _inputs(target[0].attributes.myst)
+    signer = signing.load_key(_path(key))
+    day = stages.signing_day(env.subst("$SOURCE_DATE_EPOCH"))
+    files.write(_path(target[0]), stages.sign(measured, inputs.runtime, inputs.config, signer, day))
+    return f"signed with {key} → {target[0]}"
+
+
+def package(target: list[Any], source: list[Any], env: Any) -> str:
+    """Append everything to the loader."""
+    size = stages.assemble(_inputs(target[0].attributes.myst), _path(source[0]), _path(target[0]))
+    return f"packaged {_shown_size(size)} → {target[0]}"
+
+
+def make_key(target: list[Any], source: list[Any], env: Any) -> str:
+    """Make a key, unless there is one."""
+    path = _path(target[0])
+    if path.exists():
+        signing.load_key(path)
+        return f"kept the key → {path}"
+    signing.generate_key(path)
+    return f"made a development key → {path}"
+
+
+def compile(target: list[Any], source: list[Any], env: Any) -> str:
+    """Compile one image of the embedded runtime."""
+    node = target[0]
+    path = Path(node.get_abspath())
+    build.compile_image(_IMAGES[node.attributes.myst_image], path, env["MYST_RUNTIME_CC"] or None)
+    return f"compiled {_shown_size(path.stat().st_size)} → {node}"
+
+
+def _inputs(enclave: Enclave) -> stages.Inputs:
+    return stages.Inputs(
+        runtime=Runtime(*map(_path, enclave.runtime)),
+        config=config.load(_path(enclave.config)),
+        rootfs=_path(enclave.rootfs) if enclave.rootfs else None,
+        pubkeys=[_path(node) for node in enclave.pubkeys],
+        roothashes=[_path(node) for node in enclave.roothashes],
+    )
+
+
+def _path(node: Any) -> Path:
+    """Return a node's path, relative to the top of the build where it lies below it."""
+    return Path(str(node))
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"mystikos: warning: {text}\n")
+
+
+def _shown_size(size: int) -> str:
+    """Return a number of bytes for people: ``200.1 MB``."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} bytes"
