@@ -47,11 +47,27 @@ void myst_refuse_no_privilege(const char *step)
                 step, why);
 }
 
+void myst_refuse_masked_proc(const char *step)
+{
+    myst_refuse("%s: %s: parts of this machine's /proc are hidden or read-only, as in a container; unmask "
+                "them (Docker: --security-opt systempaths=unconfined, Podman: --security-opt unmask=ALL) or start the "
+                "package outside of it",
+                step, strerror(errno));
+}
+
 static void write_proc_file(const char *path, const char *text)
 {
     int file = open(path, O_WRONLY | O_CLOEXEC);
     if (file < 0 || write(file, text, strlen(text)) != (ssize_t)strlen(text))
-        myst_refuse_errno("cannot write %s", path);
+    {
+        char step[64];
+        int error = errno;
+        snprintf(step, sizeof step, "cannot write %s", path);
+        errno = error;
+        if (error == EROFS)
+            myst_refuse_masked_proc(step);
+        myst_refuse_no_privilege(step);
+    }
     close(file);
 }
 

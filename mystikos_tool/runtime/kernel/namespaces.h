@@ -10,4 +10,7 @@ void myst_enter_namespaces(void);
  * be missing and what helps. Uses errno. */
 __attribute__((noreturn)) void myst_refuse_no_privilege(const char *step);
 
+/* The same for a step that needs all of the machine's /proc. */
+__attribute__((noreturn)) void myst_refuse_masked_proc(const char *step);
+
 #endif

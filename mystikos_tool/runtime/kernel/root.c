@@ -203,9 +203,7 @@ static void mount_proc(void)
     if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0)
     {
         if (errno == EPERM)
-            myst_refuse("cannot mount /proc: Operation not permitted: parts of this machine's /proc are hidden, as "
-                        "in a container; unmask them (Docker and Podman: --security-opt unmask=ALL or "
-                        "systempaths=unconfined) or start the package outside of it");
+            myst_refuse_masked_proc("cannot mount /proc");
         myst_refuse_errno("cannot mount /proc");
     }
     for (size_t i = 0; i < COUNT(protected_in_proc); i++)

@@ -73,7 +73,7 @@ __attribute__((noreturn)) static void enter(
                      "call *%[entry]\n\t"
                      "ud2"
                      :
-                     : [entry] "r"(entry), [stack] "r"(stack_top), "b"(tcs), "D"(host)
+                     : [entry] "a"(entry), [stack] "c"(stack_top), "b"(tcs), "D"(host)
                      : "memory");
     __builtin_unreachable();
 }
