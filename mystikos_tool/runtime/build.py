@@ -66,6 +66,8 @@ IMAGES = (
     Image("lib/libmystcrt.so", "crt", ("refuse.c",)),
 )
 
+IMAGE_BY_OUTPUT = {image.output: image for image in IMAGES}
+
 
 def units(image: Image) -> list[str]:
     """Return the C files that are compiled, relative to the source directory, in a fixed order."""

@@ -11,13 +11,12 @@ import SCons.Errors
 import SCons.Node.FS
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, PREBUILT, Runtime, build
+from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, PREBUILT, Runtime
 from mystikos_tool.scons import variables
 from mystikos_tool.scons.actions import StageAction
 from mystikos_tool.scons.nodes import digested
 
 _FILES = (LOADER, ENCLAVE, KERNEL, CRT)
-_IMAGES = {image.output: image for image in build.IMAGES}
 
 
 def runtime_nodes(env: Any) -> tuple[Any, Any, Any, Any]:
@@ -53,6 +52,8 @@ _COMPILE = SCons.Builder.Builder(
 
 def _compiled(env: Any, directory: Any, output: str) -> Any:
     """Return the node of one compiled image, the same for every call with the same compiler."""
+    from mystikos_tool.runtime import build
+
     node = directory.File(output)
     compiler = env["MYST_RUNTIME_CC"]
     if node.has_explicit_builder():
@@ -61,7 +62,7 @@ def _compiled(env: Any, directory: Any, output: str) -> Any:
                 f"MYST_RUNTIME_CC differs for one runtime in {directory}; give each its own MYST_RUNTIME_DIR"
             )
         return node
-    sources = [str(path) for path in build.sources(_IMAGES[output])]
+    sources = [str(path) for path in build.sources(build.IMAGE_BY_OUTPUT[output])]
     env = env.Override({"_MYST_TOOLCHAIN": "" if compiler else f"ziglang {build.ZIG_VERSION}"})
     _COMPILE(env, node, sources)
     node.attributes.myst_image = output

@@ -14,8 +14,6 @@ from mystikos_tool.measurement import Measurement
 from mystikos_tool.runtime import Runtime, build
 from mystikos_tool.scons.enclave import Enclave
 
-_IMAGES = {image.output: image for image in build.IMAGES}
-
 
 def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
@@ -70,7 +68,9 @@ def compile(target: list[Any], source: list[Any], env: Any) -> str:
     """Compile one image of the embedded runtime."""
     node = target[0]
     path = Path(node.get_abspath())
-    build.compile_image(_IMAGES[node.attributes.myst_image], path, env["MYST_RUNTIME_CC"] or None)
+    build.compile_image(
+        build.IMAGE_BY_OUTPUT[node.attributes.myst_image], path, env["MYST_RUNTIME_CC"] or None
+    )
     return f"compiled {_shown_size(path.stat().st_size)} → {node}"
 
 
