@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import tempfile
@@ -13,6 +14,8 @@ from typing import BinaryIO
 
 from mystikos_tool.errors import UserError
 
+_TEMPORARY_SUFFIX = ".mystikos-part"
+_MAX_STEM = 200  # leaves room, within the 255 bytes of a name, for what is added to it
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -46,7 +49,8 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Yield a binary file, readable and writable, that takes the place of ``target`` at the end.
 
     It is written beside ``target`` and renamed; when the body raises, it is removed and an
-    earlier target stays as it was. The result has exactly the permissions ``mode``, whatever the
+    earlier target stays as it was. What a process leaves that is killed meanwhile, the next one
+    to write ``target`` takes over. The result has exactly the permissions ``mode``, whatever the
     umask. A symbolic link keeps its place: the file that it points to is replaced.
 
     Raises UserError when the directory is missing or may not be written, when ``target`` is
@@ -55,10 +59,9 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     final = Path(os.path.realpath(target))
     _check_replaceable(final, target)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=".mystikos-", dir=final.parent)
+        descriptor, temporary = _open_temporary(final)
     except OSError as error:
         raise UserError(str(target), f"cannot be written: {_reason(error)}", _remedy(error, final)) from None
-    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file
@@ -73,6 +76,43 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _open_temporary(final: Path) -> tuple[int, Path]:
+    """Open an empty file beside ``final`` that this process alone writes.
+
+    Its name follows from the target's, so that nothing lies there for ever. While it is locked by
+    another process, or when it cannot be ours, the name is a new one.
+    """
+    name = os.fsdecode(os.fsencode(final.name)[:_MAX_STEM])
+    temporary = final.with_name(f".{name}{_TEMPORARY_SUFFIX}")
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(temporary, flags, 0o600)
+    except OSError:
+        pass  # it is a link or another user's; or nothing can be made here, which the next attempt tells
+    else:
+        if _is_ours(descriptor, temporary):
+            os.ftruncate(descriptor, 0)
+            return descriptor, temporary
+        os.close(descriptor)
+    descriptor, path = tempfile.mkstemp(prefix=f".{name}.", suffix=_TEMPORARY_SUFFIX, dir=final.parent)
+    return descriptor, Path(path)
+
+
+def _is_ours(descriptor: int, path: Path) -> bool:
+    """Lock an open file; tell whether it is a plain one of this user, still to be found at ``path``."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        opened, found = os.fstat(descriptor), path.lstat()
+    except OSError:
+        return False
+    return (
+        os.path.samestat(opened, found)
+        and stat.S_ISREG(opened.st_mode)
+        and opened.st_nlink == 1
+        and opened.st_uid == os.geteuid()
+    )
 
 
 def write(target: Path, data: bytes, mode: int = 0o644) -> None:

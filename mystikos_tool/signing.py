@@ -9,6 +9,7 @@ exponent 3. Private halves stay inside of the cryptography library's objects and
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -28,6 +29,7 @@ EXPONENT = 3
 
 _KEYGEN = "make a key with: mystikos-tool keygen FILE"
 _ROOT_HASH_DIGITS = 64
+_NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT}
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _PRIVATE = {b"PRIVATE KEY", b"RSA PRIVATE KEY"}
@@ -134,18 +136,41 @@ def generate_key(path: Path) -> SigningKey:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        _write_new(path, pem)
     except FileExistsError:
         raise taken from None
     except OSError as error:
         raise _not_written(path, error) from None
+    return SigningKey(key)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Make a file of mode 0600 that was not there, whole or not at all.
+
+    It has no name until it is whole: a killed process leaves no part of a key anywhere.
+    """
+    try:
+        descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            # Only with src_dir_fd does Python follow the link, as open(2) asks for with O_TMPFILE.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+        _write_new_by_name(path, data)
+
+
+def _write_new_by_name(path: Path, data: bytes) -> None:
+    """Do the same where there are no files without a name or no /proc to give them one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-    except OSError as error:
+            file.write(data)
+    except OSError:
         path.unlink()
-        raise _not_written(path, error) from None
-    return SigningKey(key)
+        raise
 
 
 def _not_written(path: Path, error: OSError) -> UserError:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 from pathlib import Path
 
@@ -73,6 +74,56 @@ def test_a_link_keeps_its_place_and_the_file_behind_it_is_replaced(tmp_path: Pat
     write(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "behind").read_bytes() == b"new"
+
+
+def test_what_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with writing(tmp_path / "target") as file:
+            file.write(b"half" * 1000)
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(names(tmp_path)) == 1
+    write(tmp_path / "target", b"new")
+    assert names(tmp_path) == {"target"}
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
+def test_two_writers_at_once_do_not_mix_what_they_write(tmp_path: Path) -> None:
+    with writing(tmp_path / "target") as first:
+        first.write(b"first")
+        with writing(tmp_path / "target") as second:
+            second.write(b"the second")
+        assert (tmp_path / "target").read_bytes() == b"the second"
+    assert (tmp_path / "target").read_bytes() == b"first"
+    assert names(tmp_path) == {"target"}
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    with writing(tmp_path / "target"):
+        (temporary,) = names(tmp_path)
+    (tmp_path / "victim").write_bytes(b"untouched")
+    (tmp_path / temporary).symlink_to("victim")
+    write(tmp_path / "target", b"new")
+    assert (tmp_path / "victim").read_bytes() == b"untouched"
+    assert (tmp_path / "target").read_bytes() == b"new"
+    assert names(tmp_path) == {"target", "victim", temporary}
+
+
+def test_a_hard_link_in_the_place_of_the_temporary_file_is_not_written(tmp_path: Path) -> None:
+    with writing(tmp_path / "target"):
+        (temporary,) = names(tmp_path)
+    (tmp_path / "victim").write_bytes(b"untouched")
+    (tmp_path / temporary).hardlink_to(tmp_path / "victim")
+    write(tmp_path / "target", b"new")
+    assert (tmp_path / "victim").read_bytes() == b"untouched"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ä" * 127])
+def test_a_name_as_long_as_they_come_can_be_written(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, b"new")
+    assert names(tmp_path) == {name}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
