@@ -328,12 +328,12 @@ def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int])
     symbols in the enclave. Nothing where the first section is absent. Raises UserError for a
     relocation type that is not in ``accepted``.
     """
-    if not image.find_section(sections[0]):
-        return b""
     entries = bytearray()
     for name in sections:
         if image.find_section(name):
             entries += _relocation_entries(image, name, accepted)
+    if not image.find_section(sections[0]):
+        return b""
     return bytes(entries).ljust(page_up(len(entries)), b"\0")
 
 

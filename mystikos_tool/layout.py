@@ -117,8 +117,7 @@ def lay_out(parts: Parts) -> Layout:
     """
     record = parts.enclave.record
     image = parts.enclave.image
-    zero_base = bool(OEINFO.get_int(record, "flags") & FLAG_ZERO_BASE)
-    base = OEINFO.get_int(record, "start_address") if zero_base else 0
+    base = _base(record, image.where)
     relocations = parts.enclave.relocations
 
     regions_offset = image.size + len(relocations)
@@ -127,7 +126,7 @@ def lay_out(parts: Parts) -> Layout:
     heap_size = OEINFO.get_int(record, "heap_pages") * PAGE
     threads = _Threads(parts.enclave, heap_rva + heap_size, base)
     loaded_size = heap_rva + heap_size + threads.size
-    _check_addresses(image.where, base, loaded_size, zero_base=zero_base)
+    _check_addresses(image.where, base, loaded_size)
     enclave_size = power_of_two_up(loaded_size)
     in_memory = patch_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
 
@@ -139,7 +138,7 @@ def lay_out(parts: Parts) -> Layout:
         *threads.runs(),
     ]
     return Layout(
-        size=power_of_two_up(loaded_size + base) if zero_base else enclave_size,
+        size=power_of_two_up(loaded_size + base),
         loaded_size=loaded_size,
         enclave_size=enclave_size,
         base=base,
@@ -150,13 +149,20 @@ def lay_out(parts: Parts) -> Layout:
     )
 
 
-def _check_addresses(where: str, base: int, loaded_size: int, *, zero_base: bool) -> None:
-    if zero_base and (base == 0 or base % PAGE):
+def _base(record: bytes, where: str) -> int:
+    """Return where in the enclave range the image starts: anywhere but at 0 with a zero base, else at 0."""
+    zero_base = bool(OEINFO.get_int(record, "flags") & FLAG_ZERO_BASE)
+    start_address = OEINFO.get_int(record, "start_address")
+    if start_address % PAGE or (zero_base and not start_address):
         raise UserError(
             where,
-            f"start address {base:#x} is 0 or not a multiple of 4096",
+            f"start address {start_address:#x} is 0 or not a multiple of 4096",
             "give another EnclaveStartAddress",
         )
+    return start_address if zero_base else 0
+
+
+def _check_addresses(where: str, base: int, loaded_size: int) -> None:
     if loaded_size > _ADDRESS_SPACE // 2:
         raise UserError(
             where, f"its enclave of {loaded_size} bytes fits no address space", "give a smaller MemorySize"

@@ -153,7 +153,9 @@ def test_a_section_longer_than_its_record_keeps_what_follows() -> None:
             tiny_elf.enclave(oeinfo(), symbols=tuple((name, 0x2FF9) for name in ENCLAVE_SYMBOLS)),
             "its symbol _enclave_rva lies outside of its segments",
         ),
+        (tiny_elf.enclave(oeinfo(start_address=0x1001)), "start address 0x1001 is 0 or not a multiple"),
         (tiny_elf.enclave(oeinfo(), rela_dyn=((0, 5, 1, 0),)), "relocation 0 has type 5"),
+        (tiny_elf.enclave(oeinfo(), rela_plt=((0, 5, 1, 0),)), "relocation 0 has type 5"),
         (
             tiny_elf.enclave(oeinfo(), rela_dyn=(), rela_plt=((0, 16, 1, 0),)),
             ".rela.plt: relocation 0 has type 16",

@@ -168,6 +168,7 @@ def build(
     file = _File(1 + len(loads) + bool(tls) + bool(dynamic))
     segments = []
     file.symbols(symbols)
+    file.headers.append(_Header(".text", SHT_PROGBITS, EHDR.size, EHDR.size, 1))
     file.relocations(".rela.dyn", rela_dyn)
     file.relocations(".rela.plt", rela_plt)
     if dynamic:
