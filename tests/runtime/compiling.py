@@ -30,6 +30,12 @@ def compile_static(target: Path, *sources: Path) -> Path:
     return target
 
 
+def compile_image(target: Path, *sources: Path) -> Path:
+    """Compile with the pinned toolchain to a static PIE, as the runtime's kernel is one."""
+    _run([*_ZIG, *_OPTIONS, "-static", "-fPIE", "-pie", *map(str, sources), "-o", str(target)])
+    return target
+
+
 def compile_sanitized(target: Path, *sources: Path) -> Path:
     """Compile so that a bad access or undefined behaviour ends the program with a message.
 
