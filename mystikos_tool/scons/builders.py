@@ -23,7 +23,7 @@ from mystikos_tool.scons import variables
 from mystikos_tool.scons.actions import StageAction
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.loader import runtime_nodes
-from mystikos_tool.scons.nodes import SourceOptions, digested, root_source
+from mystikos_tool.scons.nodes import SourceOptions, digested, named_by, root_source
 from mystikos_tool.scons.running import start_action
 
 _EPOCH = "SOURCE_DATE_EPOCH"
@@ -52,17 +52,15 @@ _KEY = _builder("make_key", "MYSTKEYCOMSTR")
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = _environment(env, overrides)
-    sources = _root_sources(env, source)
-    if not sources:
-        raise SCons.Errors.UserError("MystRootfs needs a source: an application directory")
-    return _rootfs(env, _named(env, target, "MystRootfs"), sources)
+    return _rootfs(env, _named(env, target, "MystRootfs"), source, "MystRootfs")
 
 
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Measure an enclave: ``MystMeasure(target, rootfs)``; without a source the root is an ext2 disk."""
     env = _environment(env, overrides)
     name = _named(env, target, "MystMeasure")
-    return _measurement(env, name, _archive(env, name, source, "MystMeasure"))
+    rootfs = _archive(env, name.removesuffix(_MEASUREMENT_SUFFIX), source, "MystMeasure")
+    return _measurement(env, name, rootfs)
 
 
 def myst_sign(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -81,14 +79,14 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     stages before it are added. Without a source the root is an ext2 disk.
     """
     env = _environment(env, overrides)
-    name = _named(env, target, "MystPackage")
-    node = _only_node(source)
+    name = _file_name(env, target, "MystPackage")
+    node = _only_node(env, source)
     if _stage(node) == "image":
         return _packaged(env, name, node)
-    if _stage(node) == "measurement":
-        return _packaged(env, name, _image(env, name, node)[0])
-    measurement = _measurement(env, name, _archive(env, name, source, "MystPackage"))
-    return _packaged(env, name, _image(env, name, measurement[0])[0])
+    if _stage(node) != "measurement":
+        rootfs = _archive(env, name, source, "MystPackage")
+        node = _measurement(env, name + _MEASUREMENT_SUFFIX, rootfs)[0]
+    return _packaged(env, name, _image(env, name + _IMAGE_SUFFIX, node)[0])
 
 
 def myst_loader(env: Any, **overrides: Any) -> Any:
@@ -101,7 +99,7 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
     if source:
         raise SCons.Errors.UserError("MystKey takes no source")
     env = _environment(env, overrides)
-    nodes = _KEY(env, env.File(_named(env, target, "MystKey")), [])
+    nodes = _KEY(env, _file_name(env, target, "MystKey"), [])
     env.Precious(nodes)
     env.NoClean(nodes)
     env.NoCache(nodes)
@@ -112,12 +110,19 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     """Add an alias that starts a package with arguments: ``MystRun("run", package, ["red"])``."""
     env = _environment(env, overrides)
     node = _one(env, package, "MystRun")
+    if is_String(args):
+        raise SCons.Errors.UserError(
+            f'MystRun takes a list of arguments, as in ["red", "blue"], not {args!r}'
+        )
     nodes = env.Alias(alias, node, start_action(node, [str(argument) for argument in args]))
     env.AlwaysBuild(nodes)
     return nodes
 
 
-def _rootfs(env: Any, name: Any, sources: list[Any]) -> Any:
+def _rootfs(env: Any, name: Any, source: Any, builder: str) -> Any:
+    sources = _root_sources(env, source)
+    if not sources:
+        raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory")
     return _made(env, _ROOTFS(env, name, sources), "rootfs", None)
 
 
@@ -154,10 +159,12 @@ def _resolved(env: Any, node: Any) -> Any:
     return env.Dir(node) if _is_directory(node) else node.disambiguate()
 
 
-def _only_node(source: Any) -> Any:
+def _only_node(env: Any, source: Any) -> Any:
     """Return the node where the source is just one."""
     sources = SCons.Util.flatten(source if source is not None else [])
-    return sources[0] if len(sources) == 1 and isinstance(sources[0], SCons.Node.Node) else None
+    if len(sources) != 1 or isinstance(sources[0], Mapping):
+        return None
+    return _one(env, sources, "MystPackage")
 
 
 def _measurement(env: Any, name: Any, rootfs: Any) -> Any:
@@ -228,6 +235,18 @@ def _named(env: Any, target: Any, builder: str) -> str:
     return str(env.subst(names[0]) if is_String(names[0]) else names[0].get_abspath())
 
 
+def _file_name(env: Any, target: Any, builder: str) -> str:
+    """Return the name of a target that gets no suffix, and so may be that of a directory by mistake."""
+    name = _named(env, target, builder)
+    try:
+        env.File(name)
+    except TypeError:
+        raise SCons.Errors.UserError(
+            f"{builder}: the target {name} is a directory; name it otherwise"
+        ) from None
+    return name
+
+
 def _one(env: Any, source: Any, builder: str) -> Any:
     nodes = env.arg2nodes(source or [], env.fs.Entry)
     if len(nodes) != 1:
@@ -237,7 +256,7 @@ def _one(env: Any, source: Any, builder: str) -> Any:
 
 def _archive(env: Any, name: Any, source: Any, builder: str) -> Any:
     """Return the root file system's node: given, packed from its sources, or None without any."""
-    if not source:
+    if source is None:
         return None
     sources = SCons.Util.flatten(source)
     if len(sources) == 1 and not isinstance(sources[0], Mapping):
@@ -246,7 +265,7 @@ def _archive(env: Any, name: Any, source: Any, builder: str) -> Any:
             raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
         if not _is_directory(node):
             return digested(node)
-    return _rootfs(env, name, _root_sources(env, source))[0]
+    return _rootfs(env, name + _ROOTFS_SUFFIX, source, builder)[0]
 
 
 def _is_directory(node: Any) -> bool:
@@ -272,7 +291,7 @@ def _file_list(env: Any, name: str) -> tuple[Any, ...]:
 def _file(env: Any, name: str, value: Any) -> Any:
     node = value[0] if is_List(value) else value
     try:
-        return env.File(env.subst(node) if is_String(node) else node)
+        return named_by(name, env.File(env.subst(node) if is_String(node) else node))
     except TypeError:
         raise SCons.Errors.UserError(f"{name}: {node} is a directory; give a file") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import difflib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import SCons.Action
+import SCons.Errors
 import SCons.Node
 import SCons.Node.FS
 import SCons.Node.Python
@@ -219,6 +221,33 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
         except OSError:
             return str(super().get_content_hash())
 
+    def srcnode(self) -> Any:
+        """Return the file in the source directory, if this one lies in a variant directory."""
+        folders = self.dir.srcdir_list()
+        return digested(folders[0].File(self.name)) if folders else self
+
+    def missing(self) -> bool:
+        """Tell whether the file is neither there nor made.
+
+        Raises StopError, with what to do about it, where a variable names the file.
+        """
+        if not super().missing():
+            return False
+        variable = getattr(self.attributes, "myst_variable", None)
+        if variable:
+            source = self.srcnode()
+            remedy = _nearest(source) or f"create it, or correct {variable}"
+            raise SCons.Errors.StopError(f"{source}: is named by {variable} and is not there; {remedy}")
+        return True
+
+
+def _nearest(node: Any) -> str | None:
+    """Point to a file whose name is nearly that of a missing one."""
+    directory = Path(node.get_abspath()).parent
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    near = difflib.get_close_matches(node.name, names, 1)
+    return f"did you mean {Path(str(node)).with_name(near[0])}?" if near else None
+
 
 def digested(node: Any) -> Any:
     """Make a file node remember its digest."""
@@ -226,4 +255,10 @@ def digested(node: Any) -> Any:
         node.must_be_same(SCons.Node.FS.File)
     if type(node) is SCons.Node.FS.File:
         node.__class__ = DigestedFile
+    return node
+
+
+def named_by(variable: str, node: Any) -> Any:
+    """Make a file node remember its digest, and which construction variable names it."""
+    digested(node).attributes.myst_variable = variable
     return node
