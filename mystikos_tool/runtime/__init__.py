@@ -34,12 +34,15 @@ class Runtime:
     def installed(cls, directory: Path) -> Runtime:
         """Return the runtime in ``directory``; raise UserError unless it is complete."""
         runtime = cls.at(directory)
+        remedy = "give the directory of an installed Mystikos, or use the embedded runtime"
+        if not directory.is_dir():
+            raise UserError(str(directory), "there is no such runtime directory", remedy)
         for path in (runtime.loader, runtime.enclave, runtime.kernel, runtime.crt):
             if not path.is_file():
                 raise UserError(
                     str(directory),
                     f"is no complete runtime: it lacks {path.relative_to(directory)}",
-                    "give the directory of an installed Mystikos, or use the embedded runtime",
+                    remedy,
                 )
         return runtime
 
