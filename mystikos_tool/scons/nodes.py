@@ -22,6 +22,7 @@ from mystikos_tool.digests import Digests
 from mystikos_tool.errors import UserError
 
 _UNREADABLE = "unreadable"
+_ALIKE = 0.75  # from where on a file's name is taken for a slip in another's
 
 _digests: Digests | None = None
 _sources: dict[tuple[str, SourceOptions], RootSource] = {}
@@ -245,7 +246,7 @@ def _nearest(node: Any) -> str | None:
     """Point to a file whose name is nearly that of a missing one."""
     directory = Path(node.get_abspath()).parent
     names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
-    near = difflib.get_close_matches(node.name, names, 1)
+    near = difflib.get_close_matches(node.name, names, 1, _ALIKE)
     return f"did you mean {Path(str(node)).with_name(near[0])}?" if near else None
 
 
