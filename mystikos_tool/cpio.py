@@ -6,13 +6,15 @@ import os
 import posixpath
 import re
 import stat
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from mystikos_tool.appdir import MAX_PATH, Entry, Tree
+from mystikos_tool.content import FileContent
 from mystikos_tool.errors import UserError
 from mystikos_tool.files import writing
 from mystikos_tool.pages import align_up
@@ -45,34 +47,75 @@ _CHUNK = 1 << 20
 _MAX_LINKS = 40
 _MAX_TARGET = 4095
 _NO_NEWC = "make it with 'mystikos-tool mkcpio'"
+_HEADER = b"%08X" * len(_FIELDS)
+_FIELD_FORMAT = f">{len(_FIELDS)}I"
+_MODE, _FILESIZE, _NAMESIZE = (_FIELDS.index(name) for name in ("mode", "filesize", "namesize"))
+_NO_COMPONENTS = {b"", b".", b".."}
 _UPPER_HEX = re.compile(rb"[0-9A-F]*")
 
 
-def write(tree: Tree, target: Path) -> int:
-    """Write a tree as an archive, beside its place first; return its size in bytes.
+@dataclass(frozen=True)
+class Earlier:
+    """An archive of an earlier build, and where in it the members are whose files have not changed since."""
+
+    path: Path
+    offsets: Mapping[bytes, int]
+
+
+def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> dict[bytes, int]:
+    """Write a tree as an archive, beside its place first; return each member's offset in bytes.
+
+    What has not changed since an ``earlier`` archive is copied from there, in long runs and
+    within the kernel, instead of from its file.
 
     Raises UserError for a file that changed since it was scanned or can't be read, and for one
     whose path is the archive's end mark; the target is then as it was.
     """
+    offsets: dict[bytes, int] = {}
+    known = earlier.offsets if earlier else {}
     with writing(target) as archive:
         archive.write(_header(b".", _ROOT))
+        offset = archive.tell()
+        run_start = run_end = 0
         for entry in tree.entries:
-            if entry.path == _TRAILER_NAME:
-                raise UserError(os.fsdecode(entry.origin), "has the name that ends an archive", "rename it")
-            archive.write(_header(entry.path, {**_OTHER, "mode": entry.mode, "filesize": entry.size}))
-            if stat.S_ISREG(entry.mode):
-                _copy(entry, archive)
+            size = align_up(_HEADER_SIZE + len(entry.path) + 1, _ALIGN) + align_up(entry.size, _ALIGN)
+            offsets[entry.path] = offset
+            offset += size
+            start = known.get(entry.path)
+            if start is not None and start == run_end:
+                run_end += size
+                continue
+            _copy_run(earlier, run_start, run_end, archive)
+            run_start = run_end = start or 0
+            if start is None:
+                _write_member(entry, archive)
             else:
-                archive.write(entry.target)
-            archive.write(bytes(-entry.size % _ALIGN))
+                run_end += size
+        _copy_run(earlier, run_start, run_end, archive)
         archive.write(_header(_TRAILER_NAME, _TRAILER))
         archive.write(bytes(-archive.tell() % _BLOCK))
-        return archive.tell()
+    return offsets
+
+
+def _copy_run(earlier: Earlier | None, start: int, end: int, archive: BinaryIO) -> None:
+    if earlier and end > start:
+        FileContent(earlier.path, end - start, start).write_to(archive)
+
+
+def _write_member(entry: Entry, archive: BinaryIO) -> None:
+    if entry.path == _TRAILER_NAME:
+        raise UserError(os.fsdecode(entry.origin), "has the name that ends an archive", "rename it")
+    archive.write(_header(entry.path, {**_OTHER, "mode": entry.mode, "filesize": entry.size}))
+    if stat.S_ISREG(entry.mode):
+        _copy(entry, archive)
+    else:
+        archive.write(entry.target)
+    archive.write(bytes(-entry.size % _ALIGN))
 
 
 def _header(name: bytes, values: Mapping[str, int]) -> bytes:
     fields = {**values, "namesize": len(name) + 1}
-    header = _MAGIC + b"".join(b"%08X" % fields.get(field, 0) for field in _FIELDS) + name + b"\0"
+    header = _MAGIC + _HEADER % tuple([fields.get(field, 0) for field in _FIELDS]) + name + b"\0"
     return header.ljust(align_up(len(header), _ALIGN), b"\0")
 
 
@@ -106,8 +149,7 @@ def _content_version(status: os.stat_result) -> tuple[int, ...]:
     return (kind, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A member of an archive; its data are the ``size`` bytes at ``offset`` of the file."""
 
     path: bytes
@@ -186,54 +228,64 @@ def read(path: Path) -> Archive:
 
 
 def _members(file: BinaryIO, where: str) -> Iterator[Member]:
-    end = file.seek(0, os.SEEK_END)
+    descriptor = file.fileno()
+    end = os.fstat(descriptor).st_size
     offset = 0
     while True:
-        file.seek(offset)
-        place = f"{where}, offset {offset}"
-        start = file.read(_HEADER_SIZE + MAX_PATH + 1)
-        fields = _parse(start, place)
-        name = _name(start, fields["namesize"], place)
-        data = align_up(offset + _HEADER_SIZE + fields["namesize"], _ALIGN)
-        following = align_up(data + fields["filesize"], _ALIGN)
-        if following > end:
-            raise UserError(place, "is truncated", "pack it again")
-        if name == _TRAILER_NAME:
-            return
-        path = _relative(name, place)
+        start = os.pread(descriptor, _HEADER_SIZE + MAX_PATH + 1, offset)
+        try:
+            mode, size, name_size = _parse(start)
+            name = _name(start, name_size)
+            data = align_up(offset + _HEADER_SIZE + name_size, _ALIGN)
+            following = align_up(data + size, _ALIGN)
+            if following > end:
+                raise _Malformed("is truncated", "pack it again")
+            if name == _TRAILER_NAME:
+                return
+            path = _relative(name)
+        except _Malformed as error:
+            raise UserError(f"{where}, offset {offset}", *error.args) from None
         if path:
-            yield Member(path, fields["mode"], data, fields["filesize"])
+            yield Member(path, mode, data, size)
         offset = following
 
 
-def _parse(header: bytes, where: str) -> dict[str, int]:
+class _Malformed(Exception):  # noqa: N818 becomes a UserError, which knows the place
+    """What is wrong with an entry, and the remedy."""
+
+
+def _parse(header: bytes) -> tuple[int, int, int]:
+    """Return the mode, the data's size and the name's size that a header states."""
     if header[: len(_MAGIC)] != _MAGIC[: len(header)]:
-        raise UserError(where, "is no CPIO archive of the newc form", _NO_NEWC)
+        raise _Malformed("is no CPIO archive of the newc form", _NO_NEWC)
     if len(header) < _HEADER_SIZE:
-        raise UserError(where, "is truncated", _NO_NEWC)
+        raise _Malformed("is truncated", _NO_NEWC)
     digits = header[len(_MAGIC) : _HEADER_SIZE]
     if not _UPPER_HEX.fullmatch(digits):
-        raise UserError(where, "has a header that is not in upper-case hexadecimal digits", _NO_NEWC)
-    return {field: int(digits[8 * i : 8 * i + 8], 16) for i, field in enumerate(_FIELDS)}
+        raise _Malformed("has a header that is not in upper-case hexadecimal digits", _NO_NEWC)
+    fields = struct.unpack(_FIELD_FORMAT, bytes.fromhex(digits.decode()))
+    return fields[_MODE], fields[_FILESIZE], fields[_NAMESIZE]
 
 
-def _name(start: bytes, size: int, where: str) -> bytes:
+def _name(start: bytes, size: int) -> bytes:
     """Return an entry's name, which with its NUL has ``size`` bytes."""
     if not 2 <= size <= MAX_PATH + 1:
-        raise UserError(where, f"has a name that is empty or has more than {MAX_PATH} bytes", "pack it again")
+        raise _Malformed(f"has a name that is empty or has more than {MAX_PATH} bytes", "pack it again")
     field = start[_HEADER_SIZE : _HEADER_SIZE + size]
     if len(field) < size:
-        raise UserError(where, "is truncated", "pack it again")
+        raise _Malformed("is truncated", "pack it again")
     if field.find(b"\0") != size - 1:
-        raise UserError(where, "has a name that does not end where it should", "pack it again")
+        raise _Malformed("has a name that does not end where it should", "pack it again")
     return field[:-1]
 
 
-def _relative(name: bytes, where: str) -> bytes:
+def _relative(name: bytes) -> bytes:
     """Return a name without empty and ``.`` components: nothing for the root itself."""
     parts = name.split(b"/")
+    if _NO_COMPONENTS.isdisjoint(parts):
+        return name
     if name.startswith(b"/") or b".." in parts:
-        raise UserError(where, f"{os.fsdecode(name)} leads out of the root", "do not trust this archive")
+        raise _Malformed(f"{os.fsdecode(name)} leads out of the root", "do not trust this archive")
     return b"/".join(part for part in parts if part not in (b"", b"."))
 
 
@@ -241,21 +293,25 @@ def _check_members(archive: Archive) -> None:
     directories = {b""}
     seen = set()
     for member in archive.members:
-        where = f"{archive.path}, {os.fsdecode(member.path)}"
-        if posixpath.dirname(member.path) not in directories:
-            raise UserError(where, "does not lie in a directory of the archive", "do not trust this archive")
-        if member.path in seen:
-            raise UserError(where, "is in the archive twice", "pack it again")
+        try:
+            if member.path.rpartition(b"/")[0] not in directories:
+                raise _Malformed("does not lie in a directory of the archive", "do not trust this archive")
+            if member.path in seen:
+                raise _Malformed("is in the archive twice", "pack it again")
+            _check_type(member)
+        except _Malformed as error:
+            raise UserError(f"{archive.path}, {os.fsdecode(member.path)}", *error.args) from None
         seen.add(member.path)
         if stat.S_ISDIR(member.mode):
             directories.add(member.path)
-        elif stat.S_ISLNK(member.mode):
-            if not 0 < member.size <= _MAX_TARGET:
-                raise UserError(
-                    where, f"is a symbolic link with a target of {member.size} bytes", "pack it again"
-                )
-        elif not stat.S_ISREG(member.mode):
-            raise UserError(where, f"has the type {stat.S_IFMT(member.mode):o}", "pack it again")
+
+
+def _check_type(member: Member) -> None:
+    kind = stat.S_IFMT(member.mode)
+    if kind == stat.S_IFLNK and not 0 < member.size <= _MAX_TARGET:
+        raise _Malformed(f"is a symbolic link with a target of {member.size} bytes", "pack it again")
+    if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+        raise _Malformed(f"has the type {kind:o}", "pack it again")
 
 
 def extract(archive: Archive, directory: Path) -> None:

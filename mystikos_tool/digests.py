@@ -19,16 +19,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from mystikos_tool import cpio
 from mystikos_tool.appdir import Entry, Tree
 from mystikos_tool.errors import UserError
 from mystikos_tool.files import write
 
-_MAGIC = b"mystikos-tool digests 1\n"
+_MAGIC = b"mystikos-tool digests 2\n"
 _CHUNK = 1 << 20
 _SECOND = 1_000_000_000
 # The kernel stamps with its tick, up to 10 ms; some file systems keep whole (even) seconds.
 _FINE_TICK = _SECOND // 10
 _COARSE_TICK = 2 * _SECOND
+# Small archives are packed anew sooner than they are looked up.
+_WORTH_REMEMBERING = 256
 _STAMP = struct.Struct("<QQQqqL")
 _ROW = struct.Struct("<LLQ")
 
@@ -61,14 +64,25 @@ class _TreeRecord(NamedTuple):
     files: bytes
 
 
+class _ArchiveRecord(NamedTuple):
+    """An archive that was written: its stamp, and by path each settled member's stamp, mode and offset."""
+
+    stamp: _Stamp
+    members: bytes
+
+
 class Digests:
-    """SHA-256 digests of files and trees, kept in ``store`` between builds (None: not kept)."""
+    """SHA-256 digests of files and trees, kept in ``store`` between builds (None: not kept).
+
+    The store also says what is in large archives, so that a later one can be made of them.
+    """
 
     def __init__(self, store: Path | None) -> None:
         self._store = store
         self._changed = False
         self._files: dict[bytes, tuple[_Stamp, bytes]] = {}
         self._trees: dict[str, _TreeRecord] = {}
+        self._archives: dict[bytes, _ArchiveRecord] = {}
         if store:
             self._load(store)
 
@@ -86,11 +100,6 @@ class Digests:
             self._changed = True
         return digest
 
-    def remember(self, path: Path, digest: bytes) -> None:
-        """Take the digest of a file that was just written as known."""
-        self._files[os.fsencode(path)] = (_stamp(path.stat()), digest)
-        self._changed = True
-
     def tree(self, tree: Tree, name: str) -> bytes:
         """Return the digest of a tree: names, types, modes, link targets and content, 32 bytes.
 
@@ -105,12 +114,23 @@ class Digests:
         self._changed = True
         return record.digest
 
+    def pack(self, tree: Tree, target: Path) -> None:
+        """Write a tree's archive as :func:`cpio.write` does, out of an earlier one where there is one."""
+        name = os.fsencode(target.absolute())
+        record = self._archives.pop(name, None)
+        started = time.time_ns()
+        offsets = cpio.write(tree, target, _earlier(tree, target, record))
+        self._changed = True
+        if len(tree.entries) >= _WORTH_REMEMBERING:
+            self._archives[name] = _archive_record(tree, target, offsets, started)
+
     def save(self) -> None:
         """Write the store beside its place and rename it; one that can't be written costs only time."""
         if not (self._store and self._changed):
             return
         trees = {name: tuple(record) for name, record in self._trees.items()}
-        body = marshal.dumps((self._files, trees))
+        archives = {name: tuple(record) for name, record in self._archives.items()}
+        body = marshal.dumps((self._files, trees, archives))
         with suppress(OSError, UserError):
             write(self._store, _MAGIC + hashlib.sha256(body).digest() + body)
         self._changed = False
@@ -123,8 +143,34 @@ class Digests:
             # marshal trusts its input: only what was written whole by this version is given to it.
             if data[:start] != _MAGIC + hashlib.sha256(body).digest():
                 return
-            self._files, trees = marshal.loads(body)
+            self._files, trees, archives = marshal.loads(body)
+            self._archives = {name: _ArchiveRecord(*record) for name, record in archives.items()}
             self._trees = {name: _TreeRecord(*record) for name, record in trees.items()}
+
+
+def _earlier(tree: Tree, target: Path, record: _ArchiveRecord | None) -> cpio.Earlier | None:
+    """Return what of an archive can be used again; nothing when it is not the one that was written."""
+    try:
+        if record is None or _stamp(target.stat()) != record.stamp:
+            return None
+    except OSError:
+        return None
+    members = marshal.loads(record.members)
+    usable = {
+        entry.path: known[2]
+        for entry in tree.entries
+        if (known := members.get(entry.path)) and known[:2] == (_stamp(entry.status), entry.mode)
+    }
+    return cpio.Earlier(target, usable)
+
+
+def _archive_record(tree: Tree, target: Path, offsets: dict[bytes, int], started: int) -> _ArchiveRecord:
+    members = {
+        entry.path: (_stamp(entry.status), entry.mode, offsets[entry.path])
+        for entry in tree.entries
+        if _is_settled(entry.status, started)
+    }
+    return _ArchiveRecord(_stamp(target.stat()), marshal.dumps(members))
 
 
 def _walk_digest(tree: Tree) -> bytes:

@@ -71,6 +71,6 @@ class StageAction(SCons.Action.FunctionAction):  # type: ignore[misc]
 
 def _remember(node: Any) -> None:
     """Read a new file's digest here, where other stages can run meanwhile, not when SCons asks for it."""
-    if isinstance(node, DigestedFile):
+    if isinstance(node, DigestedFile) and not hasattr(node.attributes, "myst_made_of"):
         node.clear_memoized_values()
         node.get_content_hash()

@@ -20,7 +20,7 @@ import SCons.Util
 from SCons.Util import is_List, is_String
 
 from mystikos_tool.scons import variables
-from mystikos_tool.scons.actions import StageAction
+from mystikos_tool.scons.actions import REVISION, StageAction
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.loader import runtime_nodes
 from mystikos_tool.scons.nodes import SourceOptions, digested, named_by, root_source
@@ -123,7 +123,9 @@ def _rootfs(env: Any, name: Any, source: Any, builder: str) -> Any:
     sources = _root_sources(env, source)
     if not sources:
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory")
-    return _made(env, _ROOTFS(env, name, sources), "rootfs", None)
+    nodes = _made(env, _ROOTFS(env, name, sources), "rootfs", None)
+    nodes[0].attributes.myst_made_of = (f"rootfs {REVISION}", *sources)
+    return nodes
 
 
 def _root_sources(env: Any, source: Any) -> list[Any]:
@@ -194,7 +196,9 @@ def _packaged(env: Any, name: Any, image: Any) -> Any:
     # The image holds MRENCLAVE, which is another one when any other part is, but for what no
     # segment of kernel and C runtime loads: that goes into the package and is not measured.
     nodes = _PACKAGE(env, name, [image, loader, crt, kernel])
-    return _made(env, nodes, "package", enclave)
+    nodes = _made(env, nodes, "package", enclave)
+    nodes[0].attributes.myst_made_of = (f"package {REVISION}", image, loader, crt, kernel)
+    return nodes
 
 
 def _trust(enclave: Enclave) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import difflib
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
         self.options = options
         self.name = origin.name
         self.stray: list[str] = []
+        self._scanned: appdir.Tree | None = None
         # SCons' numbers for: compare get_csig() with the database; store nothing of its own.
         self.changed_since_last_build = 6
         self.store_info = 0
@@ -107,8 +109,13 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
             self.implicit_set = set(derived)
             self._children_reset()
 
-    def tree(self) -> appdir.Tree:
-        """Read the tree, at its place in the root; raise UserError as the core's scan does."""
+    def take_tree(self) -> appdir.Tree:
+        """Return the tree whose digest is the signature; raise UserError as the core's scan does."""
+        tree, self._scanned = self._scanned or self._tree(), None
+        return tree
+
+    def _tree(self) -> appdir.Tree:
+        """Read the tree, at its place in the root."""
         tree = self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()
         return appdir.placed(tree, self.options.place) if self.options.place else tree
 
@@ -155,7 +162,8 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
         except AttributeError:
             pass
         try:
-            info.csig = digests().tree(self.tree(), f"{self.get_abspath()} {self.options}").hex()
+            self._scanned = self._tree()
+            info.csig = digests().tree(self._scanned, f"{self.get_abspath()} {self.options}").hex()
         except UserError:
             return _UNREADABLE
         return str(info.csig)
@@ -201,19 +209,28 @@ def _derived(directory: Any) -> Iterator[Any]:
 
 
 class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
-    """A file whose digest is remembered with its status, so that it is not read again to compare it."""
+    """A file whose digest is remembered with its status, so that it is not read again to compare it.
+
+    What ``attributes.myst_made_of`` names, if it is set, decides the content: then the digest is
+    that of the names and of the nodes' signatures, and the file, however large, is never read.
+    """
 
     __slots__ = ()
 
     def get_csig(self) -> str:
-        """Return the SHA-256 of the content in hexadecimal; of nothing where there is no file."""
+        """Return the digest in hexadecimal; of nothing where there is no file."""
         info = self.get_ninfo()
         try:
             return str(info.csig)
         except AttributeError:
             pass
-        info.csig = self.get_content_hash()
+        info.csig = self._made_of() or self.get_content_hash()
         return str(info.csig)
+
+    def _made_of(self) -> str | None:
+        parts = getattr(self.attributes, "myst_made_of", ())
+        words = [part if isinstance(part, str) else part.get_csig() for part in parts]
+        return hashlib.sha256("\n".join(words).encode()).hexdigest() if words else None
 
     def get_content_hash(self) -> str:
         """Return the SHA-256 of the content in hexadecimal; of nothing where there is no file."""
@@ -240,6 +257,16 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
             remedy = _nearest(source) or f"create it, or correct {variable}"
             raise SCons.Errors.StopError(f"{source}: is named by {variable} and is not there; {remedy}")
         return True
+
+    def get_cachedir_csig(self) -> str:
+        """Return the digest that a file in the cache would have."""
+        made_of = self._made_of()
+        if made_of or self.exists():
+            return made_of or self.get_csig()
+        _, cached = self.get_build_env().get_CacheDir().cachepath(self)
+        if cached and Path(cached).is_file():
+            return hashlib.sha256(Path(cached).read_bytes()).hexdigest()
+        return self.get_csig()
 
 
 def _nearest(node: Any) -> str | None:

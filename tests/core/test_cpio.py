@@ -95,11 +95,45 @@ def test_an_archive_does_not_depend_on_times_order_and_umask(tmp_path: Path) -> 
     assert archives[0] == archives[1]
 
 
-def test_the_size_that_is_told_is_the_file_s(tmp_path: Path) -> None:
+def test_the_offsets_that_are_told_are_those_of_the_members(tmp_path: Path) -> None:
+    tree(tmp_path / "root")
+    offsets = cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "archive")
+    data = (tmp_path / "archive").read_bytes()
+    for member in cpio.read(tmp_path / "archive").members:
+        header = data[offsets[member.path] :]
+        assert header.startswith(b"070701")
+        assert header[110:].startswith(member.path + b"\0")
+    assert len(offsets) == len(list((tmp_path / "root").rglob("*")))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
+def test_what_is_copied_from_an_earlier_archive_makes_no_difference(
+    tmp_path: Path, known: set[int], removed: set[int]
+) -> None:
+    """Whichever members are known to be unchanged, and whichever have gone since."""
+    shutil.rmtree(tmp_path / "root", ignore_errors=True)
     (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "f").write_bytes(b"x" * 5000)
-    size = cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "archive")
-    assert size == (tmp_path / "archive").stat().st_size
+    for number in range(10):
+        (tmp_path / "root" / f"{number}").write_bytes(b"%d" % number * number * 700)
+    before = cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "earlier")
+    for number in removed:
+        (tmp_path / "root" / f"{number}").unlink()
+    (tmp_path / "root" / "new").write_bytes(b"new" * 1000)
+    offsets = {b"%d" % number: before[b"%d" % number] for number in known}
+    scanned = appdir.scan(tmp_path / "root")
+    cpio.write(scanned, tmp_path / "anew")
+    cpio.write(scanned, tmp_path / "copied", cpio.Earlier(tmp_path / "earlier", offsets))
+    assert (tmp_path / "copied").read_bytes() == (tmp_path / "anew").read_bytes()
+
+
+def test_an_earlier_archive_may_be_the_target(tmp_path: Path) -> None:
+    tree(tmp_path / "root")
+    offsets = cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "archive")
+    before = (tmp_path / "archive").read_bytes()
+    earlier = cpio.Earlier(tmp_path / "archive", offsets)
+    assert cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "archive", earlier) == offsets
+    assert (tmp_path / "archive").read_bytes() == before
 
 
 def tree(root: Path) -> None:
@@ -298,7 +332,7 @@ def test_an_unreadable_file_is_told(tmp_path: Path) -> None:
     (root / "f").chmod(0)
     out.mkdir()
     out.chmod(0o777)
-    for directory in (tmp_path, *tmp_path.parents[:2]):
+    for directory in (tmp_path, *tmp_path.parents[:3]):
         if directory.stat().st_uid == os.geteuid():
             directory.chmod(directory.stat().st_mode | 0o011)
     command = [sys.executable, "-c", UNREADABLE, str(root), str(out / "archive")]
