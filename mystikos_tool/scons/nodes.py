@@ -233,11 +233,16 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
         return hashlib.sha256("\n".join(words).encode()).hexdigest() if words else None
 
     def get_content_hash(self) -> str:
-        """Return the SHA-256 of the content in hexadecimal; of nothing where there is no file."""
+        """Return the SHA-256 of the content in hexadecimal; of nothing where there is no file.
+
+        A file that can't be read counts as changed, so that the action gets to say why.
+        """
         try:
             return digests().file(Path(self.rfile().get_abspath())).hex()
-        except OSError:
+        except FileNotFoundError:
             return str(super().get_content_hash())
+        except OSError:
+            return _UNREADABLE
 
     def srcnode(self) -> Any:
         """Return the file in the source directory, if this one lies in a variant directory."""
