@@ -1,0 +1,463 @@
+"""What bad input gets from scons: a message with place and remedy, and no target touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from scons_project import (
+    CONFIG,
+    DATA,
+    MEASURE,
+    PACKAGE,
+    ROOTFS,
+    SIGN,
+    TARGETS,
+    WITHOUT_OVERRIDE,
+    Build,
+    Project,
+    make_project,
+)
+
+Break = Callable[[Project], object]
+
+MACHINE_OFFSET, AARCH64 = 18, 183
+RELA_DYN = 0x578  # of the recorded enclave image
+R_X86_64_COPY, R_X86_64_RELATIVE = 5, 8
+ENCLAVE, KERNEL, CRT, LOADER = (
+    "rt/lib/openenclave/mystenc.so",
+    "rt/lib/libmystkernel.so",
+    "rt/lib/libmystcrt.so",
+    "rt/bin/myst",
+)
+
+
+def content(name: str, data: str | bytes) -> Break:
+    return lambda part: part.write(name, data)
+
+
+def copied(source: str, target: str) -> Break:
+    return lambda part: shutil.copy(DATA / source, part.path(target))
+
+
+def removed(name: str) -> Break:
+    return lambda part: part.path(name).unlink()
+
+
+def mode(name: str, bits: int) -> Break:
+    return lambda part: part.path(name).chmod(bits)
+
+
+def replaced(name: str, old: bytes, new: bytes) -> Break:
+    def change(part: Project) -> None:
+        data = part.path(name).read_bytes()
+        assert old in data
+        part.path(name).write_bytes(data.replace(old, new))
+
+    return change
+
+
+def other_machine(name: str) -> Break:
+    def change(part: Project) -> None:
+        data = bytearray(part.path(name).read_bytes())
+        struct.pack_into("<H", data, MACHINE_OFFSET, AARCH64)
+        part.path(name).write_bytes(data)
+
+    return change
+
+
+def unsupported_relocation(part: Project) -> None:
+    """Change the type of the enclave image's first relocation to R_X86_64_COPY."""
+    data = bytearray(part.path(ENCLAVE).read_bytes())
+    info = RELA_DYN + 8
+    assert data[info] == R_X86_64_RELATIVE
+    data[info] = R_X86_64_COPY
+    part.path(ENCLAVE).write_bytes(data)
+
+
+def key(bits: int, exponent: int) -> Break:
+    return lambda part: part.write(
+        "key.pem", _pem(rsa.generate_private_key(exponent, bits), serialization.NoEncryption())
+    )
+
+
+def encrypt_key(part: Project) -> None:
+    private = serialization.load_pem_private_key(part.path("key.pem").read_bytes(), None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    part.write("key.pem", _pem(private, serialization.BestAvailableEncryption(b"secret")))
+
+
+def _pem(private: rsa.RSAPrivateKey, encryption: serialization.KeySerializationEncryption) -> bytes:
+    return private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+
+
+def no_appdir(part: Project) -> None:
+    shutil.rmtree(part.path("appdir"))
+
+
+def empty_appdir(part: Project) -> None:
+    no_appdir(part)
+    part.path("appdir").mkdir()
+
+
+def long_name(part: Project) -> None:
+    part.write(f"appdir/{'a' * 150}/{'b' * 105}", "")
+
+
+def add_socket(part: Project) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = Path.cwd()
+        os.chdir(part.path("appdir"))  # the whole path may be too long for a socket's name
+        try:
+            listener.bind("socket")
+        finally:
+            os.chdir(here)
+
+
+def huge_file(part: Project) -> None:
+    with part.path("appdir/huge").open("wb") as file:
+        file.truncate(1 << 32)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Something broken in a project, the stage that finds it, and what the message has in it."""
+
+    make: Break
+    stage: str
+    message: tuple[str, ...]
+
+
+# In the messages, what comes before the first ":" is the place: a path within the project.
+MISTAKES = {
+    "the configuration is no JSON": Mistake(
+        content("config.json", '{"version": "0.1",\n  "Debug" true}'),
+        MEASURE,
+        ("config.json:2:11: expected a colon", "; write members as"),
+    ),
+    "the configuration is empty": Mistake(
+        content("config.json", ""), MEASURE, ("config.json:1:1: the file is empty; write an object",)
+    ),
+    "ApplicationPath is missing": Mistake(
+        content("config.json", '{"version": "0.1"}'),
+        MEASURE,
+        ("config.json:1:1: ApplicationPath is missing; add",),
+    ),
+    "ApplicationPath is not in the root": Mistake(
+        content("config.json", CONFIG.replace("/bin/hello", "/usr/bin/hello")),
+        MEASURE,
+        ("config.json:1:74: ApplicationPath: /usr/bin/hello is not in ", "; did you mean /bin/hello?"),
+    ),
+    "ApplicationPath is not executable": Mistake(
+        mode("appdir/bin/hello", 0o644),
+        MEASURE,
+        ("config.json:1:74: ApplicationPath: /bin/hello is not executable in ", "; chmod +x it"),
+    ),
+    "a key of the configuration is misspelt": Mistake(
+        content("config.json", CONFIG.replace("MemorySize", "MemorySise")),
+        MEASURE,
+        ('config.json:1:35: unknown key "MemorySise"; write "MemorySize"',),
+    ),
+    "the configuration may not be read": Mistake(
+        mode("config.json", 0), MEASURE, ("config.json: may not be read as configuration", "chmod u+r")
+    ),
+    "the configuration is missing": Mistake(
+        removed("config.json"),
+        MEASURE,
+        ("config.json: is named by MYST_CONFIG and is not there; create it, or correct MYST_CONFIG",),
+    ),
+    "the configuration has another name": Mistake(
+        lambda part: part.path("config.json").rename(part.path("confg.json")),
+        MEASURE,
+        ("config.json: is named by MYST_CONFIG and is not there; did you mean ", "/confg.json?"),
+    ),
+    "the key is missing": Mistake(
+        removed("key.pem"),
+        SIGN,
+        ("key.pem: is named by MYST_KEY and is not there; create it, or correct MYST_KEY",),
+    ),
+    "the key has 2048 bits": Mistake(
+        key(2048, 3), SIGN, ("key.pem: is an RSA key of 2048 bits", "; make a key with")
+    ),
+    "the key has exponent 65537": Mistake(
+        key(3072, 65537), SIGN, ("key.pem: is an RSA key with exponent 65537", "; make a key with")
+    ),
+    "the key is encrypted": Mistake(encrypt_key, SIGN, ("key.pem: is encrypted; give a decrypted copy",)),
+    "the key is a public one": Mistake(
+        copied("keys/key-a.pub.pem", "key.pem"),
+        SIGN,
+        ("key.pem: holds only a public key; give the private key",),
+    ),
+    "the key may not be read": Mistake(
+        mode("key.pem", 0), SIGN, ("key.pem: may not be read as key file", "chmod u+r")
+    ),
+    "the application directory is missing": Mistake(
+        no_appdir, ROOTFS, ("appdir: no such file or directory; create the application directory first",)
+    ),
+    "the application directory is empty": Mistake(
+        empty_appdir, ROOTFS, ("appdir: is empty; put the application and its files into it",)
+    ),
+    "a file may not be read": Mistake(
+        mode("appdir/etc/motd", 0), ROOTFS, ("appdir/etc/motd: ", "; make it readable for the build")
+    ),
+    "a directory may not be read": Mistake(
+        mode("appdir/etc", 0), ROOTFS, ("appdir/etc: ", "; make it readable for the build")
+    ),
+    "a path is too long": Mistake(long_name, ROOTFS, ("has 256 bytes", "; shorten the names")),
+    "a socket": Mistake(add_socket, ROOTFS, ("appdir/socket: is a socket", "; remove it")),
+    "a file of 4 GiB": Mistake(huge_file, ROOTFS, ("appdir/huge: has 4294967296 bytes", "; split it")),
+    "the enclave image is for another machine": Mistake(
+        other_machine(ENCLAVE), MEASURE, (f"{ENCLAVE}: is an ELF file for AArch64", "; give one built for")
+    ),
+    "the kernel is for another machine": Mistake(
+        other_machine(KERNEL), MEASURE, (f"{KERNEL}: is an ELF file for AArch64", "; give one built for")
+    ),
+    "the C runtime is for another machine": Mistake(
+        other_machine(CRT), MEASURE, (f"{CRT}: is an ELF file for AArch64", "; give one built for")
+    ),
+    "the loader is for another machine": Mistake(
+        other_machine(LOADER), PACKAGE, (f"{LOADER}: is an ELF file for AArch64", "; give one built for")
+    ),
+    "the loader is a script": Mistake(
+        content(LOADER, "#!/bin/sh\n"), PACKAGE, (f"{LOADER}: is not an ELF file; give",)
+    ),
+    "the enclave image has no .oeinfo": Mistake(
+        replaced(ENCLAVE, b".oeinfo\0", b".nothing"[:7] + b"\0"),
+        MEASURE,
+        (f"{ENCLAVE}: has no section .oeinfo; take the file from a Mystikos runtime",),
+    ),
+    "an unsupported relocation": Mistake(
+        unsupported_relocation, MEASURE, (ENCLAVE, "has type 5, which an enclave cannot apply; compile")
+    ),
+}
+
+SCONSTRUCT = """\
+for name in ARGUMENTS["parts"].split(","):
+    env.MystPackage(
+        f"{name}/hello", f"{name}/appdir",
+        MYST_CONFIG=f"{name}/config.json", MYST_KEY=f"{name}/key.pem", MYST_RUNTIME=f"{name}/rt")
+"""
+
+
+def part_of(project: Project, name: str) -> Project:
+    return Project(project.path(name.replace(" ", "_")))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What scons said of all mistakes in one run, and the targets before and after it."""
+
+    build: Build
+    before: dict[str, dict[str, bytes]]
+    after: dict[str, dict[str, bytes]]
+
+    def message(self, name: str) -> str:
+        start = f"scons: *** [{name.replace(' ', '_')}/"
+        return "".join(line for line in self.build.err.splitlines() if line.startswith(start))
+
+
+def _targets(project: Project) -> dict[str, dict[str, bytes]]:
+    """The files of every part that are no input: targets, and what must not be there."""
+    return {
+        name: {
+            path.name: path.read_bytes()
+            for path in part_of(project, name).directory.iterdir()
+            if path.is_file() and path.name not in ("config.json", "confg.json", "key.pem")
+        }
+        for name in MISTAKES
+    }
+
+
+@pytest.fixture(scope="module")
+def projects(tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, Told]:
+    """Every mistake made after a good build, and in a project that has never been built."""
+    project = Project(tmp_path_factory.mktemp("mistakes"))
+    for name in MISTAKES:
+        part = make_project(part_of(project, name).directory)
+        part.path("SConstruct").unlink()
+    project.sconstruct(SCONSTRUCT)
+    parts = "parts=" + ",".join(name.replace(" ", "_") for name in MISTAKES)
+    project.build(parts)
+    for name, mistake in MISTAKES.items():
+        mistake.make(part_of(project, name))
+    before = _targets(project)
+    told = Told(project.run("-k", parts, under=WITHOUT_OVERRIDE), before, _targets(project))
+    for path in project.directory.glob("*/hello*"):
+        path.unlink()
+    project.path(".sconsign.dblite").unlink()
+    project.path(".sconsign.mystikos").unlink()
+    before = _targets(project)
+    return told, Told(project.run("-k", parts, under=WITHOUT_OVERRIDE), before, _targets(project))
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["built before", "never built"])
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_with_place_and_remedy(projects: tuple[Told, Told], name: str, first: bool) -> None:
+    told = projects[first]
+    message = told.message(name)
+    assert message, told.build.err
+    assert f"/{TARGETS[MISTAKES[name].stage]}] " in message
+    for part in MISTAKES[name].message:
+        assert part in message
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_leaves_the_earlier_targets_as_they_were(projects: tuple[Told, Told], name: str) -> None:
+    told = projects[False]
+    failed = list(TARGETS).index(MISTAKES[name].stage)
+    for target in list(TARGETS.values())[failed:]:
+        assert told.after[name][target] == told.before[name][target]
+    assert told.after[name].keys() == set(TARGETS.values())
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_leaves_no_target_of_its_stage_or_a_later_one(
+    projects: tuple[Told, Told], name: str
+) -> None:
+    done = list(TARGETS)[: list(TARGETS).index(MISTAKES[name].stage)]
+    assert projects[True].after[name].keys() == {TARGETS[stage] for stage in done}
+
+
+def test_mistakes_end_scons_with_status_2_and_no_traceback(projects: tuple[Told, Told]) -> None:
+    for told in projects:
+        assert told.build.status == 2
+        assert "Traceback" not in told.build.text
+        assert not told.build.stages & {PACKAGE}
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A mistake in the SConstruct, which ends scons before anything is built."""
+
+    call: str
+    message: str
+
+
+SLIPS = {
+    "a misspelt variable of the environment": Slip(
+        'env.Replace(MYST_CONIFG="config.json")\nenv.MystPackage("hello", "appdir")',
+        "there is no construction variable MYST_CONIFG; did you mean MYST_CONFIG?",
+    ),
+    "a misspelt variable of the call": Slip(
+        'env.MystPackage("hello", "appdir", MYST_KEYS="key.pem")',
+        "there is no construction variable MYST_KEYS; did you mean MYST_KEY?",
+    ),
+    "a value that is none": Slip(
+        'env.MystPackage("hello", "appdir", MYST_ROOTFS_MODES="foo")',
+        'MYST_ROOTFS_MODES cannot be \'foo\'; give "canonical" or "preserve"',
+    ),
+    "a value of the wrong type": Slip(
+        'env.MystPackage("hello", "appdir", MYST_PUBKEYS=3)',
+        "MYST_PUBKEYS cannot be 3; give a list of file names or file nodes",
+    ),
+    "no target": Slip("env.MystPackage()", "MystPackage makes one file: name its target"),
+    "two targets": Slip(
+        'env.MystPackage(["hello", "other"], "appdir")', "MystPackage makes one file: name its target"
+    ),
+    "an empty source": Slip(
+        'env.MystPackage("hello", Glob("*.nothing"))',
+        "MystPackage needs a source; give the application directory",
+    ),
+    "no key": Slip(
+        'env.MystPackage("hello", "appdir", MYST_KEY=None)',
+        'MYST_KEY is not set; give it as in MystPackage(..., MYST_KEY="FILE")',
+    ),
+    "no configuration": Slip(
+        'env.MystPackage("hello", "appdir", MYST_CONFIG=None)',
+        'MYST_CONFIG is not set; give it as in MystPackage(..., MYST_CONFIG="FILE")',
+    ),
+    "a directory as configuration": Slip(
+        'env.MystPackage("hello", "appdir", MYST_CONFIG="rt")',
+        "MYST_CONFIG: rt is a directory; give a file",
+    ),
+    "a target that is the application directory": Slip(
+        'env.MystPackage("appdir", "appdir")',
+        "MystPackage: the target appdir is a directory; name it otherwise",
+    ),
+    "a signature of what is not measured": Slip(
+        'env.MystSign("hello", "hello.cpio")',
+        "MystSign signs what MystMeasure made; hello.cpio is something else",
+    ),
+    "a source of a key": Slip('env.MystKey("new.pem", "key.pem")', "MystKey takes no source"),
+    "arguments in one string": Slip(
+        'env.MystRun("run", env.MystPackage("hello", "appdir"), "red blue")',
+        'MystRun takes a list of arguments, as in ["red", "blue"], not \'red blue\'',
+    ),
+    "a runtime that is not there": Slip(
+        'env.MystPackage("hello", "appdir", MYST_RUNTIME="rtt")',
+        "rtt: there is no such runtime directory; give the directory of an installed Mystikos",
+    ),
+    "a runtime that lacks a file": Slip(
+        'env.MystPackage("hello", "appdir", MYST_RUNTIME="half")',
+        "half: is no complete runtime: it lacks lib/libmystcrt.so; give",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def slips(_built: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each slip's call raises, all of them in one SConstruct."""
+    project = _built.copy(tmp_path_factory.mktemp("slips") / "project")
+    shutil.copytree(project.path("rt"), project.path("half"))
+    project.path("half/lib/libmystcrt.so").unlink()
+    project.sconstruct(
+        f"""
+import SCons.Errors
+for name, call in {[(name, slip.call) for name, slip in SLIPS.items()]!r}:
+    try:
+        exec(call, dict(globals(), env=env.Clone()))
+    except SCons.Errors.UserError as error:
+        print(f"{{name}}: {{error}}")
+Exit(0)
+"""
+    )
+    lines = project.build().out.splitlines()
+    return {name: text for name, _, text in (line.partition(": ") for line in lines)}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_in_the_sconstruct_is_told_with_its_remedy(slips: dict[str, str], name: str) -> None:
+    assert SLIPS[name].message in slips[name]
+
+
+def test_a_slip_is_shown_at_its_line_and_nothing_is_built(built: Project) -> None:
+    built.sconstruct('env.MystPackage("hello", "appdir", MYST_CONIFG="config.json")\n')
+    before = built.snapshot()
+    build = built.fails()
+    assert "\nscons: *** there is no construction variable MYST_CONIFG;" in build.err
+    assert f'File "{built.path("SConstruct")}", line 3, in <module>' in build.err
+    assert "mystikos_tool" not in build.err
+    assert built.snapshot() == before
+
+
+def test_a_signing_day_that_is_none_is_told(built: Project) -> None:
+    build = built.fails(environment={"SOURCE_DATE_EPOCH": "yesterday"})
+    assert "SOURCE_DATE_EPOCH: 'yesterday' is no time in seconds since 1970; set it to a number" in build.err
+
+
+def test_an_output_that_may_not_be_written_is_told(built: Project) -> None:
+    built.path("out").mkdir(mode=0o555)
+    built.sconstruct('env.MystPackage("out/hello", "appdir")\n')
+    build = built.fails(under=WITHOUT_OVERRIDE)
+    assert "out/hello.cpio: cannot be written: permission denied; choose another place" in build.err
+
+
+def test_a_private_key_is_not_packaged_as_a_trusted_one(built: Project) -> None:
+    built.sconstruct('env.MystPackage("hello", "appdir", MYST_PUBKEYS="key.pem")\n')
+    build = built.fails()
+    assert "key.pem: is a private key, which must not go into a package; give its public half" in build.err
+
+
+def test_all_mistakes_of_a_configuration_are_told_at_once(built: Project) -> None:
+    built.write("config.json", '{"version": "0.1", "Debug": "yes",\n "ApplicationPath": "bin/hello"}')
+    build = built.fails()
+    assert "config.json:1:29: Debug" in build.err
+    assert "config.json:2:21: ApplicationPath" in build.err
