@@ -1,0 +1,127 @@
+"""SCons' cache gives packages back; the key is in nothing but its own file."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from scons_project import ALL, PACKAGE_HELLO, TARGETS, Project
+
+CACHED = "CacheDir('../cache')\n"
+
+
+def secrets(key: Path) -> Iterator[bytes]:
+    """Everything by which a private key could be told: its PEM lines, its DER, its numbers."""
+    pem = key.read_bytes()
+    private = serialization.load_pem_private_key(pem, None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    for line in pem.splitlines():
+        if not line.startswith(b"-----") and len(line) == 64:
+            yield line
+    for form in serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL:
+        yield private.private_bytes(serialization.Encoding.DER, form, serialization.NoEncryption())
+    numbers = private.private_numbers()
+    for number in (numbers.d, numbers.p, numbers.q, numbers.dmp1, numbers.dmq1, numbers.iqmp):
+        size = (number.bit_length() + 7) // 8
+        for data in (number.to_bytes(size, "big"), number.to_bytes(size, "little")):
+            yield data
+            yield data.hex().encode()
+            yield data.hex().upper().encode()
+            yield base64.b64encode(data)
+        yield str(number).encode()
+        yield hex(number)[2:].encode()
+
+
+def holding_a_secret(key: Path, *places: Path) -> list[str]:
+    """The files that hold a part of the key, other than the key itself."""
+    known = list(secrets(key))
+    return [
+        str(path)
+        for place in places
+        for path in place.rglob("*")
+        if path.is_file() and not path.samefile(key)
+        if any(secret in path.read_bytes() for secret in known)
+    ]
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["a given key", "a made key"])
+def test_nothing_but_the_key_s_own_file_holds_a_part_of_it(project: Project, made: bool) -> None:
+    key = project.path("private.pem" if made else "key.pem")
+    given = "env.MystKey('private.pem')" if made else "'key.pem'"
+    project.sconstruct(CACHED + f'env.MystPackage("hello", "appdir", MYST_KEY={given})\n')
+    said = [project.build("--debug=explain", "--cache-debug=-", "--tree=all").text]
+    shutil.copy(project.path("config.json"), project.path("other.json"))
+    project.write("config.json", "{")
+    said.append(project.fails("--debug=stacktrace").text)
+    cache = project.path("../cache")
+    assert any(path.is_file() for path in cache.rglob("??/*"))
+    assert holding_a_secret(key, project.directory, cache) == []
+    for text in said:
+        assert not any(secret in text.encode() for secret in secrets(key))
+
+
+def test_the_search_for_a_key_finds_one(project: Project) -> None:
+    key = project.path("key.pem")
+    shutil.copy(key, project.path("copy"))
+    project.write("first", b"x" + next(secrets(key)))
+    assert {Path(name).name for name in holding_a_secret(key, project.directory)} == {"copy", "first"}
+
+
+def test_the_cache_gives_a_package_back_without_building_it(project: Project, tmp_path: Path) -> None:
+    project.sconstruct(CACHED + PACKAGE_HELLO)
+    elsewhere = project.copy(tmp_path / "elsewhere")
+    assert project.build().stages == ALL
+    build = elsewhere.build()
+    assert build.stages == set()
+    assert build.out == "".join(f"Retrieved `{name}' from cache\n" for name in TARGETS.values())
+    for name in TARGETS.values():
+        ours, theirs = project.path(name), elsewhere.path(name)
+        assert ours.read_bytes() == theirs.read_bytes()
+        assert ours.stat().st_mode == theirs.stat().st_mode
+    assert elsewhere.build().out == "scons: `.' is up to date.\n"
+
+
+def test_the_cache_gives_back_what_is_missing_after_a_clean(project: Project) -> None:
+    project.sconstruct(CACHED + PACKAGE_HELLO)
+    project.build()
+    package = project.path("hello").read_bytes()
+    project.build("-c")
+    assert project.build("hello").stages == set()
+    assert project.path("hello").read_bytes() == package
+
+
+@pytest.mark.parametrize("name", ["appdir/etc/motd", "config.json", "rt/lib/libmystcrt.so", "rt/bin/myst"])
+def test_the_cache_gives_back_nothing_that_was_made_of_something_else(
+    project: Project, tmp_path: Path, name: str
+) -> None:
+    project.sconstruct(CACHED + PACKAGE_HELLO)
+    project.build()
+    project.build("-c")
+    # The last byte of an ELF file lies in its section headers, which nothing measures.
+    project.write(name, project.path(name).read_bytes()[:-1] + b"\t")
+    fresh = project.copy(tmp_path / "fresh")
+    fresh.sconstruct(PACKAGE_HELLO)
+    assert project.build().stages
+    fresh.build()
+    assert project.path("hello").read_bytes() == fresh.path("hello").read_bytes()
+
+
+def test_a_made_key_is_never_in_the_cache(project: Project) -> None:
+    project.sconstruct(CACHED + "env.MystKey('private.pem')\n")
+    project.build()
+    made = project.path("private.pem").read_bytes()
+    project.path("private.pem").unlink()
+    assert "made a development key" in project.build().out
+    assert project.path("private.pem").read_bytes() != made
+
+
+def test_a_store_of_digests_holds_no_more_than_digests_and_stamps(built: Project) -> None:
+    store = built.path(".sconsign.mystikos").read_bytes()
+    for content in (b"good day", b"#!/bin/hello", b"ApplicationPath", b"PRIVATE KEY"):
+        assert not re.search(content, store)
