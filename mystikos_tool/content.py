@@ -10,9 +10,11 @@ from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from mystikos_tool import progress
 from mystikos_tool.errors import UserError
 
 _CHUNK = 1 << 20
+_KERNEL_CHUNK = 1 << 26
 
 
 class Content(Protocol):
@@ -90,6 +92,7 @@ class FileContent:
                     if not data:
                         raise UserError(str(self.path), "became shorter while it was read", "build again")
                     left -= len(data)
+                    progress.advance(len(data))
                     yield data
         except PermissionError as error:
             raise UserError(
@@ -114,9 +117,11 @@ class FileContent:
         copied = 0
         with suppress(OSError), self.path.open("rb", buffering=0) as file:
             while copied < self.size:
-                size = os.copy_file_range(file.fileno(), target, self.size - copied, self.offset + copied)
+                wanted = min(self.size - copied, _KERNEL_CHUNK)
+                size = os.copy_file_range(file.fileno(), target, wanted, self.offset + copied)
                 if size == 0:
                     break
+                progress.advance(size)
                 copied += size
         return copied
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from mystikos_tool import progress
 from mystikos_tool.appdir import MAX_PATH, Entry, Tree
 from mystikos_tool.content import FileContent
 from mystikos_tool.errors import UserError
@@ -136,6 +137,7 @@ def _copy(entry: Entry, archive: BinaryIO) -> None:
         copied = 0
         while copied <= entry.size and (data := os.read(descriptor, _CHUNK)):
             archive.write(data)
+            progress.advance(len(data))
             copied += len(data)
         if copied != entry.size or _content_version(os.fstat(descriptor)) != before:
             raise changed

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
 
-from mystikos_tool import appdir, cpio, elf, enclave, files, layout, measurement, package, signing, sigstruct
+from mystikos_tool import (
+    appdir,
+    cpio,
+    elf,
+    enclave,
+    files,
+    layout,
+    measurement,
+    package,
+    progress,
+    signing,
+    sigstruct,
+)
 from mystikos_tool import config as config_reader
 from mystikos_tool.appdir import Tree
 from mystikos_tool.config import Config
@@ -61,7 +73,8 @@ def pack(directory: Path, target: Path, *, preserve_modes: bool = False) -> Tree
     Raises UserError as :func:`appdir.scan` and :func:`cpio.write` do.
     """
     tree = appdir.scan(directory, preserve_modes=preserve_modes)
-    cpio.write(tree, target)
+    with progress.bar("packing", tree.size):
+        cpio.write(tree, target)
     return tree
 
 
@@ -82,7 +95,8 @@ def measure(inputs: Inputs) -> Measurement:
         config=inputs.config.data,
         memory_size=inputs.config.memory_size,
     )
-    return measurement.of(prepared, layout.lay_out(parts))
+    with progress.bar("measuring", parts.rootfs.size):
+        return measurement.of(prepared, layout.lay_out(parts))
 
 
 def prepare(runtime: Runtime, config: Config) -> enclave.EnclaveImage:
@@ -139,7 +153,8 @@ def assemble(inputs: Inputs, image: Path, target: Path) -> int:
         roothashes=Bytes(inputs.roothashes_content()),
         config=Bytes(inputs.config.data),
     )
-    return package.write(inputs.runtime.loader, parts, target)
+    with progress.bar("packaging", parts.rootfs.size):
+        return package.write(inputs.runtime.loader, parts, target)
 
 
 def _image(path: Path) -> elf.Image:

@@ -6,6 +6,7 @@ be given nothing but that node.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -19,7 +20,7 @@ import SCons.Node.FS
 import SCons.Util
 from SCons.Util import is_List, is_String
 
-from mystikos_tool.scons import variables
+from mystikos_tool.scons import testing, variables
 from mystikos_tool.scons.actions import REVISION, StageAction
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.loader import runtime_nodes
@@ -300,6 +301,29 @@ def _file(env: Any, name: str, value: Any) -> Any:
         raise SCons.Errors.UserError(f"{name}: {node} is a directory; give a file") from None
 
 
+def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: Any) -> Any:
+    """Run a package as a test: ``MystTest("hello-red", package, args=["red"], stdout="red\\n")``.
+
+    Takes ``args``, ``environment``, ``stdin``, ``status``, ``stdout``, ``stdout_pattern``,
+    ``stderr``, ``stderr_pattern`` and ``timeout``, and overrides of construction variables.
+    The alias ``check`` runs all tests and ends with a summary.
+    """
+    fields = {field.name for field in dataclasses.fields(testing.Expectation)}
+    overrides = {key: value for key, value in expected.items() if key not in fields}
+    unknown = sorted(key for key in overrides if not key.startswith(("MYST", "ENV")))
+    if unknown:
+        raise SCons.Errors.UserError(
+            f"MystTest does not know {unknown[0]}; it takes {', '.join(sorted(fields))}"
+        )
+    env = _environment(env, overrides)
+    arguments = tuple(
+        str(argument) for argument in (args if is_List(args) else [args] if is_String(args) else args)
+    )
+    given = {key: value for key, value in expected.items() if key in fields}
+    expectation = testing.Expectation(args=arguments, **given)
+    return testing.described(env, name, _one(env, package, "MystTest"), expectation)
+
+
 BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystRootfs": myst_rootfs,
     "MystMeasure": myst_measure,
@@ -308,4 +332,5 @@ BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystLoader": myst_loader,
     "MystKey": myst_key,
     "MystRun": myst_run,
+    "MystTest": myst_test,
 }

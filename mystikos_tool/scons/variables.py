@@ -75,6 +75,7 @@ VARIABLES = (
             ("RUNTIME", "runtime's compilation"),
             ("KEY", "key generation"),
             ("RUN", "package's start"),
+            ("TEST", "test"),
         )
     ),
 )

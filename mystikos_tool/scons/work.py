@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mystikos_tool import appdir, config, files, signing, stages
+from mystikos_tool import appdir, config, files, progress, signing, stages
 from mystikos_tool.measurement import Measurement
 from mystikos_tool.runtime import Runtime, build
 from mystikos_tool.scons.enclave import Enclave
@@ -19,7 +19,8 @@ from mystikos_tool.scons.nodes import digests
 def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
     tree = appdir.join([node.take_tree() for node in source])
-    digests().pack(tree, _path(target[0]))
+    with progress.bar("packing", tree.size):
+        digests().pack(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
     for node in source:

@@ -1,0 +1,154 @@
+"""Packages run as tests: with arguments, environment and input, an expected status and output.
+
+A test that passed runs again only when its package or its expectation changes. A test that
+failed leaves no target, so that it runs in every build until it passes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import SCons.Action
+import SCons.Builder
+import SCons.Errors
+import SCons.Node.FS
+import SCons.Script
+
+ALIAS = "check"
+COMSTR = "MYSTTESTCOMSTR"
+SUFFIX = ".passed"
+
+_EXPECTATION = "_MYST_EXPECTATION"
+_SHOWN_LINES = 20
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """How a package is run and what it shall do; ``timeout`` is in seconds.
+
+    An output that is None is not looked at; ``*_pattern`` is a regular expression that is
+    searched in it.
+    """
+
+    args: tuple[str, ...] = ()
+    environment: Mapping[str, str] | None = None
+    stdin: str = ""
+    status: int = 0
+    stdout: str | None = None
+    stdout_pattern: str | None = None
+    stderr: str | None = None
+    stderr_pattern: str | None = None
+    timeout: float = 60
+
+    def signature(self) -> str:
+        """Return what stands for the expectation in signatures."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+@dataclass
+class _Summary:
+    """The tests of this build; ``failed`` are their names."""
+
+    tests: int = 0
+    ran: int = 0
+    failed: tuple[str, ...] = ()
+
+
+_summary = _Summary()
+
+
+def described(env: Any, name: str, package: Any, expectation: Expectation) -> Any:
+    """Describe a test; return its node: a file that is written when the test passes."""
+    _summary.tests += 1
+    env = env.Override({_EXPECTATION: expectation.signature().replace("$", "$$")})
+    nodes = _TEST(env, name + SUFFIX, [package])
+    nodes[0].attributes.myst_expectation = expectation
+    env.NoCache(nodes)
+    alias = env.Alias(ALIAS, nodes)
+    if _summary.tests == 1:
+        env.Alias(ALIAS, [], SCons.Action.Action(_summarise, None))
+        env.AlwaysBuild(alias)
+    return nodes
+
+
+def _run(target: list[Any], source: list[Any], env: Any) -> Any:
+    name = str(target[0]).removesuffix(SUFFIX)
+    _summary.ran += 1
+    wrong = _differences(source[0], target[0].attributes.myst_expectation, env)
+    if not wrong:
+        Path(str(target[0])).write_text("passed\n")
+        return None
+    _summary.failed = (*_summary.failed, name)
+    sys.stderr.write("".join(f"{name}: {line}\n" for line in wrong))
+    if ALIAS in map(str, SCons.Script.BUILD_TARGETS):
+        return None  # the other tests run too; the summary fails the build
+    return SCons.Errors.BuildError(target, f"the test {name} failed", status=1, exitstatus=2)
+
+
+def _shown(target: list[Any], source: list[Any], env: Any) -> str:
+    if env.get(COMSTR) is not None:
+        return str(env.subst(env[COMSTR], SCons.Action.SUBST_RAW, target, source))
+    return f"test {str(target[0]).removesuffix(SUFFIX)}"
+
+
+_TEST = SCons.Builder.Builder(
+    action=SCons.Action.Action(_run, _shown, varlist=[_EXPECTATION]),
+    target_factory=SCons.Node.FS.get_default_fs().File,
+    source_factory=SCons.Node.FS.get_default_fs().File,
+)
+
+
+def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
+    """Run a package; return what is not as expected, a line each."""
+    command = [package.get_abspath(), *expectation.args]
+    environment = {name: str(value) for name, value in env["ENV"].items()} | dict(
+        expectation.environment or {}
+    )
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            input=expectation.stdin.encode(),
+            capture_output=True,
+            timeout=expectation.timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return [f"did not end within {expectation.timeout:g} s"]
+    wrong = []
+    if done.returncode != expectation.status:
+        wrong.append(f"ended with status {done.returncode}, not {expectation.status}")
+    stdout, stderr = (output.decode(errors="backslashreplace") for output in (done.stdout, done.stderr))
+    wrong += _output_differences("stdout", stdout, expectation.stdout, expectation.stdout_pattern)
+    wrong += _output_differences("stderr", stderr, expectation.stderr, expectation.stderr_pattern)
+    if wrong and expectation.stderr is None and expectation.stderr_pattern is None:
+        wrong += [f"stderr: {line}" for line in stderr.splitlines()[:_SHOWN_LINES]]
+    return wrong
+
+
+def _output_differences(name: str, output: str, expected: str | None, pattern: str | None) -> Sequence[str]:
+    if expected is not None and output != expected:
+        lines = difflib.unified_diff(
+            expected.splitlines(), output.splitlines(), "expected", name, lineterm=""
+        )
+        return list(lines)[: 2 * _SHOWN_LINES] or [f"{name} differs in line ends only"]
+    if pattern is not None and not re.search(pattern, output, re.MULTILINE):
+        return [f"{name} has nothing like {pattern!r}:", *output.splitlines()[:_SHOWN_LINES]]
+    return []
+
+
+def _summarise(target: list[Any], source: list[Any], env: Any) -> Any:
+    failed = len(_summary.failed)
+    unchanged = _summary.tests - _summary.ran
+    line = f"check: {_summary.tests - failed} passed ({unchanged} of them unchanged), {failed} failed"
+    print(line + "".join(f"\n  failed: {name}" for name in _summary.failed), flush=True)  # noqa: T201
+    _summary.ran, _summary.failed = 0, ()
+    return SCons.Errors.BuildError(target, f"{failed} failed", status=1, exitstatus=2) if failed else None
