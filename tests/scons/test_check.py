@@ -1,0 +1,89 @@
+"""MystTest: packages as tests, and the alias that runs all of them."""
+
+from __future__ import annotations
+
+import pytest
+from scons_project import Project
+
+SCRIPT = """#!/bin/sh
+echo "arguments: $*"
+echo "GREETING=$GREETING"
+cat
+echo "to stderr" >&2
+exit "${STATUS:-0}"
+"""
+
+
+@pytest.fixture
+def tested(project: Project) -> Project:
+    """A project with something to test that is as quick as a script."""
+    project.write("program", SCRIPT, 0o755)
+    return project
+
+
+def expect(tested: Project, *tests: str) -> None:
+    tested.sconstruct("".join(f"env.MystTest({test})\n" for test in tests))
+
+
+def test_arguments_environment_input_status_and_output_are_held_to_what_is_expected(tested: Project) -> None:
+    expect(
+        tested,
+        '"all", "program", args=["red", "$x"], environment={"GREETING": "hi", "STATUS": "7"}, stdin="in\\n",'
+        ' status=7, stdout="arguments: red $x\\nGREETING=hi\\nin\\n", stderr="to stderr\\n"',
+    )
+    assert "check: 1 passed (0 of them unchanged), 0 failed" in tested.build("check").out
+
+
+def test_a_test_runs_again_only_when_package_or_expectation_changed(tested: Project) -> None:
+    expect(tested, '"one", "program"', '"two", "program", args=["a"]')
+    assert "(0 of them unchanged)" in tested.build("check").out
+    assert "(2 of them unchanged)" in tested.build("check").out
+    expect(tested, '"one", "program"', '"two", "program", args=["b"]')
+    assert "(1 of them unchanged)" in tested.build("check").out
+    tested.write("program", SCRIPT + "\n", 0o755)
+    assert "(0 of them unchanged)" in tested.build("check").out
+
+
+@pytest.mark.parametrize(
+    ("expectation", "told"),
+    [
+        ("status=3", "one: ended with status 0, not 3"),
+        ('stdout="something else"', "one: -something else"),
+        ('stdout_pattern="^nothing"', "one: stdout has nothing like '^nothing'"),
+        ('stderr=""', "one: +to stderr"),
+    ],
+)
+def test_what_is_not_as_expected_is_shown(tested: Project, expectation: str, told: str) -> None:
+    expect(tested, f'"one", "program", {expectation}')
+    build = tested.run("check")
+    assert build.status != 0
+    assert told in build.err
+    assert not tested.path("one.passed").exists()
+
+
+def test_check_runs_all_tests_and_names_those_that_failed(tested: Project) -> None:
+    expect(tested, '"bad", "program", status=1', '"good", "program"', '"worse", "program", status=2')
+    build = tested.run("check")
+    assert build.status != 0
+    assert "check: 1 passed (0 of them unchanged), 2 failed\n  failed: bad\n  failed: worse\n" in build.out
+    assert "check: 1 passed (1 of them unchanged), 2 failed" in tested.run("check").out
+
+
+def test_a_test_that_fails_by_itself_fails_the_build(tested: Project) -> None:
+    expect(tested, '"bad", "program", status=1')
+    build = tested.run("bad.passed")
+    assert build.status != 0
+    assert "the test bad failed" in build.err
+
+
+def test_a_program_that_does_not_end_is_stopped(tested: Project) -> None:
+    tested.write("program", "#!/bin/sh\nexec sleep 100\n", 0o755)
+    expect(tested, '"slow", "program", timeout=0.2')
+    assert "slow: did not end within 0.2 s" in tested.run("check").err
+
+
+def test_a_misspelt_expectation_is_told(tested: Project) -> None:
+    expect(tested, '"one", "program", stdot="x"')
+    build = tested.run("check")
+    assert build.status != 0
+    assert "MystTest does not know stdot; it takes args, environment" in build.err

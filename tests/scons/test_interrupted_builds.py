@@ -1,0 +1,136 @@
+"""A build that is killed at any moment, followed by a build, gives the bytes of a clean one."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+from scons_project import MEASURE, PACKAGE, PACKAGE_HELLO, ROOTFS, SIGN, TARGETS, Build, Project
+
+from mystikos_tool.signing import load_key
+
+# Python calls it at every start: it kills the process at a given touch of a file in the project.
+SITECUSTOMIZE = """\
+import os, signal, sys
+
+left = int(os.environ["KILL_AT"])
+project = os.getcwd() + os.sep
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+CHANGES = {"os.rename", "os.remove", "os.link", "os.truncate", "os.chmod", "os.mkdir"}
+
+def touches(event, arguments):
+    if event in CHANGES:
+        return True
+    if event != "open" or isinstance(arguments[0], int):
+        return False
+    path = os.path.abspath(os.fsdecode(arguments[0]))
+    return path.startswith(project + "appdir") or path.startswith(project) and arguments[2] & WRITING
+
+def hook(event, arguments):
+    global left
+    if touches(event, arguments):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(hook)
+"""
+
+# A build of two files touches files more often than this, and less than 40 times.
+LAST = 25
+STEP = 4
+
+
+@pytest.fixture
+def hooks(tmp_path: Path) -> Path:
+    directory = tmp_path / "hooks"
+    directory.mkdir()
+    (directory / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    return directory
+
+
+def kill(project: Project, hooks: Path, moment: int) -> Build:
+    """Build, and kill the process just before it touches a file the ``moment``-th time."""
+    return project.run(environment={"PYTHONPATH": str(hooks), "KILL_AT": str(moment)})
+
+
+def state(project: Project) -> dict[str, bytes]:
+    """Every file of a project but the databases."""
+    return {
+        name: content for name, (_, _, _, content) in project.snapshot().items() if "sconsign" not in name
+    }
+
+
+@pytest.mark.parametrize("moment", range(1, LAST, STEP))
+def test_a_first_build_that_was_killed_is_as_if_it_had_never_been(
+    project: Project, built: Project, hooks: Path, moment: int
+) -> None:
+    assert kill(project, hooks, moment).status == -signal.SIGKILL
+    project.build()
+    assert state(project) == state(built)
+    assert project.names() == built.names()
+    assert project.build().stages == set()
+
+
+@pytest.fixture(scope="module")
+def changed(_built: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What a project holds that was changed and built anew."""
+    project = _built.copy(tmp_path_factory.mktemp("changed") / "project")
+    project.write("appdir/etc/motd", "good bye\n")
+    project.build()
+    return state(project)
+
+
+@pytest.mark.parametrize("moment", range(1 + STEP // 2, LAST, STEP))
+def test_a_rebuild_that_was_killed_leaves_whole_targets_and_is_made_up_for(
+    built: Project, changed: dict[str, bytes], hooks: Path, moment: int
+) -> None:
+    before = state(built)
+    built.write("appdir/etc/motd", "good bye\n")
+    assert kill(built, hooks, moment).status == -signal.SIGKILL
+    after = state(built)
+    for name in TARGETS.values():
+        assert after[name] in (before[name], changed[name])
+    built.build()
+    assert state(built) == changed
+
+
+def test_a_build_that_is_killed_again_and_again_leaves_nothing_behind(
+    project: Project, built: Project, hooks: Path
+) -> None:
+    for moment in (8, 13, 18, 23, 28):
+        kill(project, hooks, moment)
+    project.build()
+    assert project.names() == built.names()
+
+
+def test_a_made_key_is_whole_or_not_there(project: Project, hooks: Path) -> None:
+    project.sconstruct("env.MystKey('private.pem')\n")
+    for moment in range(1, 6):
+        before = project.names()
+        kill(project, hooks, moment)
+        if "private.pem" in project.names() - before:
+            load_key(project.path("private.pem"))
+            project.path("private.pem").unlink()
+        assert not {name for name in project.names() if "private" in name}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_is_asked_to_end_goes_on_where_it_was(
+    project: Project, built: Project, number: signal.Signals
+) -> None:
+    project.sconstruct(
+        PACKAGE_HELLO
+        + f"""
+import os
+env.AddPreAction("hello.mystenc.so", lambda target, source, env: os.kill(os.getpid(), {int(number)}))
+"""
+    )
+    build = project.run()
+    assert build.status == 2, build.text
+    assert "Traceback" not in build.text
+    assert build.stages <= {ROOTFS, MEASURE, SIGN}
+    project.sconstruct(PACKAGE_HELLO)
+    assert project.build().stages <= {SIGN, PACKAGE}
+    assert project.names() == built.names()

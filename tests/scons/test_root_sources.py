@@ -1,0 +1,128 @@
+"""A root of several directories, files and mappings, without what is excluded."""
+
+from __future__ import annotations
+
+import pytest
+from scons_project import ALL, Project
+
+from mystikos_tool import cpio
+
+MAIN = {"bin/hello": b"#!/bin/sh\n"}
+
+
+def members(project: Project, archive: str = "hello.cpio") -> dict[str, bytes]:
+    """The files of an archive and their content."""
+    found = cpio.read(project.path(archive))
+    return {m.path.decode(): found.data(m) for m in found.members if m.mode & 0o170000 == 0o100000}
+
+
+@pytest.fixture
+def layered(project: Project) -> Project:
+    project.write("base/etc/base.conf", "base")
+    project.write("base/lib/module.py", "code")
+    project.write("base/lib/module.pyc", "compiled")
+    project.write("base/lib/tests/test.py", "tests")
+    project.write("LICENSE", "licence")
+    project.write("conf/production.conf", "production")
+    return project
+
+
+def test_directories_files_and_mappings_make_one_root(layered: Project) -> None:
+    layered.sconstruct(
+        'env.MystPackage("hello", ["base", "appdir", "LICENSE", {"/etc/app.conf": "conf/production.conf",'
+        ' "opt/lib": "base/lib"}])\n'
+    )
+    layered.build()
+    found = members(layered)
+    assert found["etc/base.conf"] == b"base"
+    assert found["LICENSE"] == b"licence"
+    assert found["etc/app.conf"] == b"production"
+    assert found["opt/lib/module.py"] == b"code"
+    assert "bin/hello" in found
+    for name, content in (("conf/production.conf", "x"), ("base/lib/module.py", "y"), ("LICENSE", "z")):
+        layered.write(name, content)
+        assert layered.build().stages == ALL, name
+    assert layered.build().stages == set()
+    layered.path("LICENSE").chmod(0o755)
+    assert layered.build().stages == ALL
+
+
+def test_a_mapping_alone_makes_a_root(layered: Project) -> None:
+    layered.sconstruct('env.MystPackage("hello", {"bin": "appdir/bin"})\n')
+    layered.build()
+    assert set(members(layered)) == {"bin/hello"}
+
+
+def test_a_file_that_is_built_can_be_mapped(layered: Project) -> None:
+    layered.sconstruct(
+        'made = env.Command("made", "LICENSE", Copy("$TARGET", "$SOURCE"))\n'
+        'env.MystPackage("hello", ["appdir", {"share/licence": made}])\n'
+    )
+    layered.build()
+    assert members(layered)["share/licence"] == b"licence"
+    layered.write("LICENSE", "another")
+    assert layered.build().stages == ALL
+    assert members(layered)["share/licence"] == b"another"
+
+
+def test_what_is_excluded_stays_out_and_a_change_of_it_packs_nothing(layered: Project) -> None:
+    layered.sconstruct(
+        'env.MystPackage("hello", ["appdir", "base"], MYST_ROOTFS_EXCLUDE=["*.pyc", "lib/tests"])\n'
+    )
+    layered.build()
+    assert not [name for name in members(layered) if name.endswith(".pyc") or "tests" in name]
+    assert "lib/module.py" in members(layered)
+    layered.write("base/lib/tests/another.py", "tests")
+    layered.write("base/lib/module.pyc", "compiled again")
+    assert layered.build().stages == set()
+    layered.sconstruct('env.MystPackage("hello", ["appdir", "base"], MYST_ROOTFS_EXCLUDE=["*.pyc"])\n')
+    assert layered.build().stages == ALL
+    assert "lib/tests/another.py" in members(layered)
+
+
+def test_a_clash_names_both(layered: Project) -> None:
+    layered.write("appdir/etc/base.conf", "mine")
+    layered.sconstruct('env.MystPackage("hello", ["base", "appdir"])\n')
+    build = layered.run()
+    assert build.status != 0
+    assert "appdir/etc/base.conf" in build.err and "base/etc/base.conf" in build.err
+    assert "/etc/base.conf in the root" in build.err
+    assert "Traceback" not in build.err
+    assert not layered.path("hello.cpio").exists()
+
+
+def test_a_place_outside_of_the_root_is_told(layered: Project) -> None:
+    layered.sconstruct('env.MystPackage("hello", ["appdir", {"../etc/x": "LICENSE"}])\n')
+    build = layered.run()
+    assert build.status != 0
+    assert "give a place without . and .." in build.err
+
+
+def test_a_large_root_is_packed_out_of_the_earlier_archive_to_the_same_bytes(layered: Project) -> None:
+    for number in range(300):
+        layered.write(f"base/data/{number:03}", f"{number}\n" * number)
+    layered.sconstruct('env.MystPackage("hello", ["base", "appdir"])\n')
+    layered.build()
+    layered.build()
+    layered.write("base/data/100", "changed")
+    layered.write("base/data/1000", "added")
+    layered.path("base/data/200").unlink()
+    layered.path("base/data/250").chmod(0o755)
+    assert layered.build().stages == ALL
+    spliced = layered.path("hello").read_bytes()
+    layered.build("-c")
+    layered.path(".sconsign.mystikos").unlink()
+    layered.build()
+    assert layered.path("hello").read_bytes() == spliced
+
+
+def test_an_archive_that_was_damaged_between_builds_is_not_used_again(layered: Project) -> None:
+    for number in range(300):
+        layered.write(f"base/data/{number:03}", f"{number}\n" * number)
+    layered.sconstruct('env.MystPackage("hello", ["base", "appdir"])\n')
+    layered.build()
+    archive = layered.path("hello.cpio").read_bytes()
+    layered.write("hello.cpio", archive.replace(b"299\n299\n", b"damaged\n", 1))
+    layered.write("base/data/100", "100\n" * 99 + "199\n")
+    layered.build()
+    assert b"damaged" not in layered.path("hello").read_bytes()
