@@ -278,7 +278,8 @@ def _is_directory(node: Any) -> bool:
     if isinstance(node, SCons.Node.FS.Dir | SCons.Node.FS.File):
         return isinstance(node, SCons.Node.FS.Dir)
     paths = (Path(node.get_abspath()), Path(node.srcnode().get_abspath()))
-    return not (any(path.is_file() for path in paths) or node.name.endswith(_ROOTFS_SUFFIX))
+    is_file = node.is_derived() or any(path.is_file() for path in paths)
+    return not (is_file or node.name.endswith(_ROOTFS_SUFFIX))
 
 
 def _required_file(env: Any, name: str) -> Any:
