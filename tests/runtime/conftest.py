@@ -1,8 +1,16 @@
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import pytest
+from compiling import HERE, compile_static
+from packaging import make_package, write_appdir
+from starting import ORDINARY_USER, PROBE, Caller, MakePackage
 
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime.build import build
@@ -16,3 +24,53 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
     directory = tmp_path_factory.mktemp("runtime")
     build(directory)
     return Runtime.installed(directory)
+
+
+Files = Mapping[str, "bytes | Path"]
+
+
+@pytest.fixture(scope="session")
+def public_directory() -> Iterator[Path]:
+    """A directory that an ordinary user may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="mystikos-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory, runtime: Runtime) -> Path:
+    return compile_static(tmp_path_factory.mktemp("probe") / "probe", HERE / "probe.c")
+
+
+@pytest.fixture(scope="session")
+def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackage:
+    """Packages of the probe, by what the configuration says beside the path."""
+    made: dict[str, Path] = {}
+
+    def package(files: Files | None = None, modes: Mapping[str, int] | None = None, **settings: Any) -> Path:
+        key = repr((files, modes, settings))
+        if key not in made:
+            directory = public_directory / str(len(made))
+            appdir = write_appdir(directory / "appdir", {"bin/probe": probe, **(files or {})})
+            for name, mode in (modes or {}).items():
+                (appdir / name).chmod(mode)
+            settings = {"ApplicationPath": PROBE, "HostApplicationParameters": True, **settings}
+            made[key] = make_package(directory, runtime, appdir, settings)
+        return made[key]
+
+    return package
+
+
+@pytest.fixture(params=["root", "ordinary user"])
+def caller(request: pytest.FixtureRequest) -> Caller:
+    if os.geteuid() == 0:
+        return Caller(None if request.param == "root" else ORDINARY_USER)
+    if request.param == "root":
+        pytest.skip("needs root")
+    return Caller(None)
+
+
+@pytest.fixture
+def anyone() -> Caller:
+    """Where it makes no difference who."""
+    return Caller(None if os.geteuid() else ORDINARY_USER)

@@ -1,135 +1,13 @@
 from __future__ import annotations
 
-import contextlib
 import os
-import pty
 import select
 import shutil
 import signal
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import pytest
-from compiling import HERE, compile_static
-from packaging import make_package, write_appdir
-
-from mystikos_tool.runtime import Runtime
-
-ORDINARY_USER = 54321  # no account is needed
-PROBE = "/bin/probe"
-SECONDS = 20.0
-
-Files = Mapping[str, "bytes | Path"]
-
-
-@pytest.fixture(scope="session")
-def public_directory() -> Iterator[Path]:
-    """A directory that an ordinary user may enter, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix="mystikos-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
-@pytest.fixture(scope="session")
-def probe(tmp_path_factory: pytest.TempPathFactory, runtime: Runtime) -> Path:
-    return compile_static(tmp_path_factory.mktemp("probe") / "probe", HERE / "probe.c")
-
-
-MakePackage = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackage:
-    """Packages of the probe, by what the configuration says beside the path."""
-    made: dict[str, Path] = {}
-
-    def package(files: Files | None = None, modes: Mapping[str, int] | None = None, **settings: Any) -> Path:
-        key = repr((files, modes, settings))
-        if key not in made:
-            directory = public_directory / str(len(made))
-            appdir = write_appdir(directory / "appdir", {"bin/probe": probe, **(files or {})})
-            for name, mode in (modes or {}).items():
-                (appdir / name).chmod(mode)
-            settings = {"ApplicationPath": PROBE, "HostApplicationParameters": True, **settings}
-            made[key] = make_package(directory, runtime, appdir, settings)
-        return made[key]
-
-    return package
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who starts a package."""
-
-    user: int | None
-
-    @property
-    def credentials(self) -> dict[str, Any]:
-        return {} if self.user is None else {"user": self.user, "group": self.user, "extra_groups": ()}
-
-    def become(self) -> None:
-        if self.user is not None:
-            os.setgroups([])
-            os.setgid(self.user)
-            os.setuid(self.user)
-
-    @contextlib.contextmanager
-    def start(self, package: Path, *arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
-        """A package that runs on; it is killed at the end if it has not ended."""
-        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, **options}
-        with subprocess.Popen([package, *arguments], **self.credentials, **options) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-    def run(
-        self, package: Path | Sequence[str | Path], *arguments: str, **options: Any
-    ) -> subprocess.CompletedProcess[Any]:
-        options = {
-            "stdin": subprocess.DEVNULL,
-            "capture_output": True,
-            "text": True,
-            "timeout": SECONDS,
-            **options,
-        }
-        command = [package] if isinstance(package, Path) else package
-        return subprocess.run([*command, *arguments], **self.credentials, **options)
-
-    def output(self, package: Path, *arguments: str, **options: Any) -> str:
-        """What it prints when all goes well."""
-        done = self.run(package, *arguments, **options)
-        assert (done.returncode, done.stderr) == (0, "")
-        return str(done.stdout)
-
-
-@pytest.fixture(params=["root", "ordinary user"])
-def caller(request: pytest.FixtureRequest) -> Caller:
-    if os.geteuid() == 0:
-        return Caller(None if request.param == "root" else ORDINARY_USER)
-    if request.param == "root":
-        pytest.skip("needs root")
-    return Caller(None)
-
-
-@pytest.fixture
-def anyone() -> Caller:
-    """Where it makes no difference who."""
-    return Caller(None if os.geteuid() else ORDINARY_USER)
-
-
-def refusal(done: subprocess.CompletedProcess[Any]) -> str:
-    """The one line of a package that did not start."""
-    assert (done.returncode, done.stdout) == (125, "")
-    assert done.stderr.startswith("package: mystikos: ")
-    assert done.stderr.endswith("\n")
-    assert done.stderr.count("\n") == 1
-    return str(done.stderr).removeprefix("package: mystikos: ").rstrip()
-
+from starting import PROBE, SECONDS, Caller, MakePackage, Terminal, execute, read_line, refusal
 
 # What the application is given
 
@@ -324,7 +202,7 @@ def test_the_hosts_command_line_is_not_seen(package: MakePackage, caller: Caller
 
 
 def test_orphans_are_reaped(package: MakePackage, anyone: Caller) -> None:
-    assert anyone.output(package(), "orphan") == "reaped\n"
+    assert anyone.output(package(ForkMode="pseudo"), "orphan") == "reaped\n"
 
 
 # Privileges
@@ -337,18 +215,12 @@ def test_no_capability_is_left_and_none_can_come_back(package: MakePackage, call
 
 
 def test_a_hostile_application_finds_no_way_out(package: MakePackage, caller: Caller) -> None:
-    tried = caller.output(package(), "attack").splitlines()
+    tried = caller.output(package(UnhandledSyscallEnosys=True), "attack").splitlines()
     assert len(tried) > 20
     assert [line for line in tried if not line.endswith(": refused")] == []
 
 
 # Signals and terminals
-
-
-def read_line(stream: IO[str]) -> str:
-    readable, _, _ = select.select([stream], [], [], SECONDS)
-    assert readable, "nothing came"
-    return stream.readline().strip()
 
 
 def test_a_signal_to_the_package_reaches_the_application_once(package: MakePackage, caller: Caller) -> None:
@@ -387,41 +259,6 @@ def test_with_the_package_the_application_dies(package: MakePackage, caller: Cal
         readable, _, _ = select.select([process.stdout], [], [], SECONDS)
         assert readable
         assert process.stdout.read() == ""  # which only comes when nobody has the other end
-
-
-class Terminal:
-    """A pseudo-terminal with a process in its foreground that runs a function."""
-
-    def __init__(self, caller: Caller, run: Callable[..., None], *arguments: str | Path) -> None:
-        self.pid, self.descriptor = pty.fork()
-        if self.pid == 0:
-            with contextlib.suppress(BaseException):
-                caller.become()
-                run(*arguments)
-                os._exit(0)
-            os._exit(127)
-        self.text = ""
-
-    def type(self, keys: bytes) -> None:
-        os.write(self.descriptor, keys)
-
-    def expect(self, line: str) -> None:
-        """Read until the next line is complete; it must be this one."""
-        while "\n" not in self.text:
-            readable, _, _ = select.select([self.descriptor], [], [], SECONDS)
-            assert readable, f"{line!r} did not come, only {self.text!r}"
-            self.text += os.read(self.descriptor, 4096).decode()
-        first, self.text = self.text.split("\n", 1)
-        assert first.rstrip().removeprefix("^C").removeprefix("^Z").removeprefix("^\\") == line
-
-    def end(self) -> int:
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.descriptor)
-        return os.waitstatus_to_exitcode(status)
-
-
-def execute(*command: str | Path) -> None:
-    os.execv(command[0], [str(word) for word in command])
 
 
 def test_keys_of_the_terminal_reach_the_application_once(package: MakePackage, caller: Caller) -> None:
@@ -478,10 +315,7 @@ def test_a_job_stops_and_continues_as_any_other(package: MakePackage, caller: Ca
     [
         ("ThreadStackSize", "1m"),
         ("ExecStack", True),
-        ("ForkMode", "pseudo"),
-        ("ForkMode", "pseudo_wait_for_exit_exec"),
         ("Mount", [{"Target": "/bin", "Type": "hostfs"}]),
-        ("UnhandledSyscallEnosys", 1),
         ("Secret", [{"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d"}]),
     ],
 )

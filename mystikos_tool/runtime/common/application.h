@@ -15,7 +15,10 @@ struct myst_application
     const char *path;
     char **arguments, **environment; /* up to a NULL */
     uint64_t address_space, main_stack; /* limits in bytes */
-    bool no_brk;
+    uint64_t thread_stack; /* bytes; 0: as the program's C library has it */
+    bool exec_stack, no_brk, limits_processors, fork_allowed;
+    bool unhandled_enosys; /* a call that Mystikos does not handle fails, instead of stopping the program */
+    bool trace;            /* tell of refused system calls */
     sigset_t signal_mask;      /* that the package was started with */
     bool stdio_was_closed[3];  /* true: the application gets this descriptor closed */
     int control;               /* gives a byte for each signal to pass on; ends with the outer process */

@@ -43,6 +43,16 @@ __attribute__((format(printf, 2, 0))) static void print_line(const char *label, 
     (void)written;
 }
 
+void myst_note(const char *subject, const char *format, ...)
+{
+    char label[32];
+    va_list arguments;
+    snprintf(label, sizeof label, "%s: ", subject);
+    va_start(arguments, format);
+    print_line(label, format, arguments, NULL);
+    va_end(arguments);
+}
+
 void myst_warn(const char *format, ...)
 {
     va_list arguments;

@@ -5,6 +5,9 @@
 /* What lines begin with: "<name>: mystikos: ". Not copied. */
 void myst_set_package_name(const char *name);
 
+/* A line that begins with the package's name and the subject, of at most 29 characters. */
+__attribute__((format(printf, 2, 3))) void myst_note(const char *subject, const char *format, ...);
+
 __attribute__((format(printf, 1, 2))) void myst_warn(const char *format, ...);
 
 /* Ends the process with MYST_EXIT_REFUSED. */

@@ -4,12 +4,15 @@
 #include "../common/application.h"
 #include "../common/refuse.h"
 #include "execute.h"
+#include "watch.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,15 +80,59 @@ static void take_requests(int control, int signals, pid_t application)
     pass_on(signal, application);
 }
 
-static void let_go_of_stdio(void)
+/* The descriptor that the application's process sends before it becomes the application, or -1: there is none, or
+ * the process has ended. */
+static int receive_listener(int socket)
 {
-    for (int i = 0; i < 3; i++)
-        close(i);
+    union
+    {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    char nothing;
+    struct iovec content = {&nothing, 1};
+    struct msghdr message = {.msg_iov = &content, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    int listener = -1;
+    ssize_t size;
+
+    while ((size = recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
+        continue;
+    if (size == 1 && CMSG_FIRSTHDR(&message))
+        memcpy(&listener, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof listener);
+    close(socket);
+    return listener;
+}
+
+/* This process holds nothing that somebody might wait for, such as the end of a pipe, but what it needs to tell why it
+ * stops the application. */
+static void let_go_of_stdio(bool keeps_stderr)
+{
+    close(0);
+    close(1);
+    if (!keeps_stderr)
+        close(2);
+}
+
+static pid_t start(const struct myst_application *application, int *listener)
+{
+    int sockets[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
+        myst_refuse_errno("cannot make a pair of sockets");
+    pid_t pid = fork();
+    if (pid < 0)
+        myst_refuse_errno("cannot start a process");
+    if (pid == 0)
+        myst_execute(application, sockets[1]);
+    close(sockets[1]);
+    *listener = receive_listener(sockets[0]);
+    return pid;
 }
 
 int main(void)
 {
     const struct myst_application *given = (const struct myst_application *)getauxval(AT_MYST_APPLICATION);
+    int listener;
     sigset_t all;
 
     myst_set_package_name(given->package_name);
@@ -93,21 +140,24 @@ int main(void)
     int signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)
         myst_refuse_errno("cannot watch signals");
-    pid_t application = fork();
-    if (application < 0)
-        myst_refuse_errno("cannot start a process");
-    if (application == 0)
-        myst_execute(given);
+    pid_t application = start(given, &listener);
+    let_go_of_stdio(listener >= 0);
 
-    let_go_of_stdio();
-    struct pollfd sources[] = {{.fd = signals, .events = POLLIN}, {.fd = given->control, .events = POLLIN}};
+    /* poll leaves negative descriptors out. */
+    struct pollfd sources[] = {{.fd = signals, .events = POLLIN},
+                               {.fd = given->control, .events = POLLIN},
+                               {.fd = listener, .events = POLLIN}};
     for (;;)
     {
-        if (poll(sources, 2, -1) < 0)
+        if (poll(sources, 3, -1) < 0)
             continue;
         if (sources[0].revents)
             take_signals(signals, application);
         if (sources[1].revents)
             take_requests(given->control, signals, application);
+        if ((sources[2].revents & POLLIN) && myst_answer_call(given, listener))
+            _exit(MYST_EXIT_STOPPED);
+        if (sources[2].revents & POLLHUP)
+            sources[2].fd = -1; /* nobody is left under the filter */
     }
 }

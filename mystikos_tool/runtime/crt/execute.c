@@ -1,19 +1,16 @@
 #include "execute.h"
 
 #include "../common/refuse.h"
+#include "filter.h"
 
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <stddef.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 static void set_limit(int resource, uint64_t bytes, const char *key)
@@ -23,22 +20,31 @@ static void set_limit(int resource, uint64_t bytes, const char *key)
         myst_refuse_errno("configuration: %s: cannot set the limit", key);
 }
 
-/* brk fails with ENOTSUP, as in Mystikos. System calls of the 32-bit kind have other numbers; a program that makes
- * them gets ENOSYS. */
-static void forbid_brk(void)
+/* Gives the descriptor to process 1, which waits for it. */
+static void hand_over(int socket, int descriptor)
 {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xc000003e /* AUDIT_ARCH_X86_64 */, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_brk, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOTSUP),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
-        myst_refuse_errno("configuration: NoBrk: cannot set the system call filter");
+    union
+    {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof descriptor)];
+    } control = {0};
+    char nothing = 0;
+    struct iovec content = {&nothing, 1};
+    struct msghdr message = {.msg_iov = &content, .msg_iovlen = 1};
+
+    if (descriptor >= 0)
+    {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+        control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_level = SOL_SOCKET,
+                                          .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
+    }
+    if (sendmsg(socket, &message, 0) != 1)
+        myst_refuse_errno("cannot hand the system call filter over");
+    if (descriptor >= 0)
+        close(descriptor);
+    close(socket);
 }
 
 static void close_what_was_closed(const struct myst_application *application)
@@ -124,14 +130,13 @@ __attribute__((noreturn)) static void explain(const char *path, int error)
     myst_refuse_errno("cannot start %s", path);
 }
 
-void myst_execute(const struct myst_application *application)
+void myst_execute(const struct myst_application *application, int socket)
 {
     set_limit(RLIMIT_STACK, application->main_stack, "MainStackSize");
     set_limit(RLIMIT_AS, application->address_space, "MemorySize");
-    if (application->no_brk)
-        forbid_brk();
     close_what_was_closed(application);
     sigprocmask(SIG_SETMASK, &application->signal_mask, NULL);
+    hand_over(socket, myst_set_filter(application));
     execve(application->path, application->arguments, application->environment);
     explain(application->path, errno);
 }

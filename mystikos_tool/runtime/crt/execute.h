@@ -4,7 +4,8 @@
 
 #include "../common/application.h"
 
-/* Sets the limits and executes the application in place of this process. Says why it can't. */
-__attribute__((noreturn)) void myst_execute(const struct myst_application *application);
+/* Sets the limits and the system call filter, whose descriptor goes through `socket` if there is one, and executes the
+ * application in place of this process. Says why it can't. */
+__attribute__((noreturn)) void myst_execute(const struct myst_application *application, int socket);
 
 #endif

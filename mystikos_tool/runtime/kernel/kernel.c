@@ -67,12 +67,8 @@ static void refuse_unsupported(const struct myst_config *config)
         myst_refuse(message, "ThreadStackSize");
     if (config->exec_stack)
         myst_refuse(message, "ExecStack");
-    if (config->fork_mode != MYST_FORK_NONE)
-        myst_refuse(message, "ForkMode");
     if (config->mount_count > 0)
         myst_refuse(message, "Mount");
-    if (config->unhandled_syscall_enosys)
-        myst_refuse(message, "UnhandledSyscallEnosys");
     if (config->secret_count > 0)
         myst_refuse("configuration: Secret: secrets are released after attestation, and there is none here");
 }
@@ -197,6 +193,9 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .address_space = config->memory_size,
         .main_stack = config->main_stack_size,
         .no_brk = config->no_brk,
+        .limits_processors = config->max_affinity_cpus > 0,
+        .fork_allowed = config->fork_mode != MYST_FORK_NONE,
+        .unhandled_enosys = config->unhandled_syscall_enosys,
     };
 }
 

@@ -1,0 +1,133 @@
+#include "filter.h"
+
+#include "../common/refuse.h"
+#include "calls.h"
+#include "policy.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ARCHITECTURE_X86_64 0xc000003eu /* AUDIT_ARCH_X86_64 */
+#define MAX_INSTRUCTIONS 2048
+
+/* Numbers from `first` up to the next range's are treated alike. */
+struct range
+{
+    unsigned first;
+    int action;
+};
+
+struct filter
+{
+    const struct myst_application *application;
+    struct range ranges[MYST_CALL_COUNT + 8];
+    size_t range_count;
+    struct sock_filter program[MAX_INSTRUCTIONS];
+    size_t size;
+    bool asks; /* some call is not decided by the filter alone */
+};
+
+static struct sock_filter *emit(struct filter *filter, struct sock_filter instruction)
+{
+    if (filter->size == MAX_INSTRUCTIONS)
+        myst_refuse("the system call filter is too long");
+    filter->program[filter->size] = instruction;
+    return &filter->program[filter->size++];
+}
+
+#define EMIT(...) emit(filter, (struct sock_filter)__VA_ARGS__)
+
+/* Refused calls are told by the watching process where the user wants to know of them. */
+static void emit_action(struct filter *filter, int action)
+{
+    unsigned result = SECCOMP_RET_USER_NOTIF;
+    if (action == MYST_ALLOW)
+        result = SECCOMP_RET_ALLOW;
+    else if (action > 0 && !filter->application->trace)
+        result = SECCOMP_RET_ERRNO | (unsigned)action;
+    filter->asks |= result == SECCOMP_RET_USER_NOTIF;
+    EMIT(BPF_STMT(BPF_RET | BPF_K, result));
+}
+
+/* As myst_clone_action. */
+static void emit_clone(struct filter *filter)
+{
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])));
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_NAMESPACES, 0, 1));
+    emit_action(filter, EPERM);
+    if (!filter->application->fork_allowed)
+    {
+        EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_THREAD, 0, 1));
+        emit_action(filter, MYST_ALLOW);
+        EMIT(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MYST_CLONE_SPAWN));
+        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_CLONE_SPAWN, 1, 0));
+        emit_action(filter, ENOTSUP);
+    }
+    emit_action(filter, MYST_ALLOW);
+}
+
+/* A binary search: as deep as the logarithm of the number of ranges. */
+static void emit_search(struct filter *filter, size_t begin, size_t end)
+{
+    if (end - begin == 1)
+    {
+        if (filter->ranges[begin].action == MYST_CLONE)
+            emit_clone(filter);
+        else
+            emit_action(filter, filter->ranges[begin].action);
+        return;
+    }
+    size_t middle = begin + (end - begin) / 2;
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, filter->ranges[middle].first, 0, 1));
+    size_t jump = filter->size;
+    EMIT(BPF_STMT(BPF_JMP | BPF_JA, 0));
+    emit_search(filter, begin, middle);
+    filter->program[jump].k = (unsigned)(filter->size - jump - 1);
+    emit_search(filter, middle, end);
+}
+
+static void add_range(struct filter *filter, unsigned first, int action)
+{
+    if (filter->range_count > 0 && filter->ranges[filter->range_count - 1].action == action)
+        return;
+    filter->ranges[filter->range_count++] = (struct range){first, action};
+}
+
+static void add_ranges(struct filter *filter)
+{
+    static const unsigned beyond[] = {MYST_CALL_COUNT, MYST_OWN_CALLS_FIRST, MYST_OWN_CALLS_END};
+    for (unsigned number = 0; number < MYST_CALL_COUNT; number++)
+        add_range(filter, number, myst_call_action(filter->application, number));
+    for (size_t i = 0; i < sizeof beyond / sizeof *beyond; i++)
+        add_range(filter, beyond[i], myst_call_action(filter->application, beyond[i]));
+    add_range(filter, 0x40000000u, ENOSYS); /* the x32 kind */
+}
+
+int myst_set_filter(const struct myst_application *application)
+{
+    static struct filter storage;
+    struct filter *filter = &storage;
+
+    filter->application = application;
+    add_ranges(filter);
+    /* Calls of the 32-bit kind have other numbers. */
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)));
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE_X86_64, 1, 0));
+    EMIT(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS));
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
+    emit_search(filter, 0, filter->range_count);
+
+    struct sock_fprog program = {(unsigned short)filter->size, filter->program};
+    unsigned flags = filter->asks ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0;
+    long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+    if (result < 0 && filter->asks && (errno == EINVAL || errno == EBUSY))
+        myst_refuse_errno("cannot watch the system calls, which needs Linux 5.0 and that nobody else does");
+    if (result < 0)
+        myst_refuse_errno("cannot set the system call filter");
+    return filter->asks ? (int)result : -1;
+}

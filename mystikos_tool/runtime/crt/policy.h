@@ -1,0 +1,28 @@
+/* What becomes of each system call of the application, by the configuration. */
+#ifndef MYST_POLICY_H
+#define MYST_POLICY_H
+
+#include "../common/application.h"
+
+/* What the filter does; a positive value is the errno that the call fails with. */
+enum
+{
+    MYST_ALLOW = 0,
+    MYST_STOP = -1,     /* the program is stopped with a message that names the call */
+    MYST_CLONE = -2,    /* by its flags: see myst_clone_action */
+    MYST_AFFINITY = -3, /* done for the application, within what MaxAffinityCPUs leaves */
+    MYST_PROGRAM = -4,  /* a new program: its stacks are prepared before it runs */
+};
+
+/* For a call of the 64-bit kind. */
+int myst_call_action(const struct myst_application *application, unsigned number);
+
+/* Flags of clone by which a thread is made, or a process that shares the memory until it executes a program, as
+ * posix_spawn makes it: Mystikos does these in every ForkMode, others only with fork. */
+#define MYST_CLONE_THREAD 0x00010000u      /* CLONE_THREAD */
+#define MYST_CLONE_SPAWN 0x00004100u       /* CLONE_VM | CLONE_VFORK */
+#define MYST_CLONE_NAMESPACES 0x7e020000u  /* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET */
+
+int myst_clone_action(const struct myst_application *application, unsigned flags);
+
+#endif

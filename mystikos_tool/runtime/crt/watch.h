@@ -1,0 +1,17 @@
+/* Decides the system calls that the filter leaves open. */
+#ifndef MYST_WATCH_H
+#define MYST_WATCH_H
+
+#include "../common/application.h"
+
+#include <sys/types.h>
+
+/* The exit status of a package that was stopped for a call that Mystikos does not handle: as of a program that
+ * SIGSYS kills. */
+#define MYST_EXIT_STOPPED (128 + 31)
+
+/* Takes one call from `listener`, of myst_set_filter, and answers it. True when the application must be stopped; the
+ * reason was told then. */
+bool myst_answer_call(const struct myst_application *application, int listener);
+
+#endif
