@@ -15,9 +15,11 @@ from typing import Any
 
 from mystikos_tool.scons.blame import at_the_caller
 from mystikos_tool.scons.builders import BUILDERS
-from mystikos_tool.scons.variables import defaults
+from mystikos_tool.scons.variables import VARIABLES, Variable, defaults
 
 _GC_THRESHOLD = 100_000
+
+_helped = False
 
 
 def generate(env: Any, **_: Any) -> None:
@@ -27,6 +29,39 @@ def generate(env: Any, **_: Any) -> None:
         env.SetDefault(**{name: value})
     for name, builder in BUILDERS.items():
         env.AddMethod(at_the_caller(builder), name)
+    _help(env)
+
+
+def options(variables: Any) -> None:
+    """Add the tool's construction variables to SCons' ``Variables``, to be set on the command line.
+
+    variables = Variables(None, ARGUMENTS)
+    mystikos_tool.scons.options(variables)
+    env = Environment(tools=["default", "mystikos"], variables=variables)
+    """
+    for variable in VARIABLES:
+        variables.Add((variable.name, variable.help, variable.default))
+
+
+def _help(env: Any) -> None:
+    """Append builders and variables to what ``scons -h`` prints, once."""
+    global _helped
+    if _helped or not env.GetOption("help"):
+        return
+    _helped = True
+    lines = ["", "Builders for Mystikos enclave packages:"]
+    lines += [f"  {name:13} {_first_line(builder)}" for name, builder in BUILDERS.items()]
+    lines += ["", "Their construction variables:"]
+    lines += [f"  {variable.name:20} {variable.help}{_default(variable)}" for variable in VARIABLES]
+    env.Help("\n".join(lines) + "\n", append=True)
+
+
+def _first_line(builder: Any) -> str:
+    return str(builder.__doc__).splitlines()[0].replace("``", "")
+
+
+def _default(variable: Variable) -> str:
+    return f" [{variable.default}]" if variable.default else ""
 
 
 def _spare_collections() -> None:

@@ -66,16 +66,16 @@ VARIABLES = (
     ),
     Variable("MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root"),
     *(
-        Variable(f"MYST{stage}COMSTR", None, _comstr, f"what is printed instead of the {action}'s own line")
+        Variable(f"MYST{stage}COMSTR", None, _comstr, f"printed instead of the line that tells of {action}")
         for stage, action in (
-            ("ROOTFS", "packing"),
-            ("MEASURE", "measurement"),
+            ("ROOTFS", "packing a root"),
+            ("MEASURE", "measuring"),
             ("SIGN", "signing"),
-            ("PACKAGE", "package"),
-            ("RUNTIME", "runtime's compilation"),
-            ("KEY", "key generation"),
-            ("RUN", "package's start"),
-            ("TEST", "test"),
+            ("PACKAGE", "packaging"),
+            ("RUNTIME", "compiling the runtime"),
+            ("KEY", "making a key"),
+            ("RUN", "starting a package"),
+            ("TEST", "running a test"),
         )
     ),
 )
