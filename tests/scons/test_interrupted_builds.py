@@ -107,7 +107,7 @@ def test_a_build_that_is_killed_again_and_again_leaves_nothing_behind(
 
 def test_a_made_key_is_whole_or_not_there(project: Project, hooks: Path) -> None:
     project.sconstruct("env.MystKey('private.pem')\n")
-    for moment in range(1, 6):
+    for moment in (1, 2, 3):
         before = project.names()
         kill(project, hooks, moment)
         if "private.pem" in project.names() - before:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from scons_project import (
     SIGNING_DAY,
     TARGETS,
     Project,
+    make_project,
     needs_setpriv_as_root,
 )
 
@@ -33,19 +35,28 @@ LATER = 4_000_000_000 * 10**9
 # Where the recorded images have their .comment sections, which no segment loads.
 KERNEL_COMMENT, CRT_COMMENT, ENCLAVE_COMMENT = 0x4900, 0x3960, 0x4DA8
 
-# The project of these tests has one of everything that a stage reads.
-TRUSTING = """\
+# The projects of these tests have one of everything that a stage reads.
+SCRIPT = """\
+Import("env")
+env = env.Clone(MYST_CONFIG="config.json", MYST_KEY="key.pem", MYST_RUNTIME="rt")
 env.MystPackage("hello", "appdir", MYST_PUBKEYS=["a.pub.pem", "b.pub.pem"], MYST_ROOTHASHES=["disk.roothash"])
 """
 
 
-@pytest.fixture(scope="session")
-def _trusting(_built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = _built.copy(tmp_path_factory.mktemp("rebuilds") / "built")
+def make_trusting_project(directory: Path) -> Project:
+    """Make a project whose package trusts keys and hashes."""
+    project = make_project(directory)
     shutil.copy(KEYS / "key-a.pub.pem", project.path("a.pub.pem"))
     shutil.copy(KEYS / "key-b.pub.pem", project.path("b.pub.pem"))
     shutil.copy(KEYS / "disk1.roothash", project.path("disk.roothash"))
-    project.sconstruct(TRUSTING)
+    project.write("SConscript", SCRIPT)
+    project.sconstruct('SConscript("SConscript", exports="env")\n')
+    return project
+
+
+@pytest.fixture(scope="session")
+def _trusting(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = make_trusting_project(tmp_path_factory.mktemp("rebuilds") / "built")
     project.build()
     return project
 
@@ -62,18 +73,24 @@ def stages_run(
     """Build, and return what ran; the targets on disk have to tell the same as the output."""
     before = _targets(project)
     build = project.build(*arguments, environment=environment)
-    after = _targets(project)
-    assert {stage for stage in TARGETS if before[stage] != after[stage]} == build.stages, build.text
+    assert _written(before, _targets(project)) == build.stages, build.text
     return build.stages
 
 
-def _targets(project: Project) -> dict[str, tuple[int, int] | None]:
+Targets = dict[str, tuple[int, int] | None]
+
+
+def _targets(project: Project) -> Targets:
     return {stage: _state(project.path(name)) for stage, name in TARGETS.items()}
 
 
 def _state(path: Path) -> tuple[int, int] | None:
     status = path.stat() if path.exists() else None
     return (status.st_ino, status.st_mtime_ns) if status else None
+
+
+def _written(before: Targets, after: Targets) -> set[str]:
+    return {stage for stage in TARGETS if before[stage] != after[stage]}
 
 
 def flip(name: str, offset: int = -1) -> Change:
@@ -100,9 +117,9 @@ def time(name: str, moment: int) -> Change:
     return lambda project: os.utime(project.path(name), ns=(moment, moment), follow_symlinks=False)
 
 
-def sconstruct(old: str, new: str) -> Change:
+def script(old: str, new: str) -> Change:
     def change(project: Project) -> None:
-        path = project.path("SConstruct")
+        path = project.path("SConscript")
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new))
@@ -122,6 +139,10 @@ def relink(project: Project) -> None:
 def link_becomes_file(project: Project) -> None:
     project.path("appdir/etc/issue").unlink()
     project.write("appdir/etc/issue", "motd")
+
+
+def remove_store(project: Project) -> None:
+    project.path(".sconsign.mystikos").unlink()
 
 
 def swap_keys(project: Project) -> None:
@@ -152,16 +173,16 @@ MEASURED: dict[str, Change] = {
     "the configuration's white space": content("config.json", CONFIG + "\n"),
     "another configuration": lambda project: (
         content("other.json", CONFIG.replace("1m", "2m"))(project),
-        sconstruct("config.json", "other.json")(project),
+        script("config.json", "other.json")(project),
     ),
     "a trusted public key": copied("keys/key-b.pub.pem", "a.pub.pem"),
-    "trusted public keys in another order": sconstruct(
+    "trusted public keys in another order": script(
         '["a.pub.pem", "b.pub.pem"]', '["b.pub.pem", "a.pub.pem"]'
     ),
     "trusted public keys whose files change places": swap_keys,
-    "one trusted public key less": sconstruct('"a.pub.pem", "b.pub.pem"', '"a.pub.pem"'),
+    "one trusted public key less": script('"a.pub.pem", "b.pub.pem"', '"a.pub.pem"'),
     "a root hash": copied("keys/disk2.roothash", "disk.roothash"),
-    "a root hash more": sconstruct('["disk.roothash"]', '["disk.roothash", "disk.roothash"]'),
+    "a root hash more": script('["disk.roothash"]', '["disk.roothash", "disk.roothash"]'),
     "the runtime's kernel": flip("rt/lib/libmystkernel.so", 0x1000),
     "the runtime's C runtime": flip("rt/lib/libmystcrt.so", 0x1000),
     "the runtime's enclave image": flip("rt/lib/openenclave/mystenc.so", 0x1000),
@@ -188,15 +209,13 @@ NOTHING: dict[str, Change] = {
     ),
     "the same key under another name": lambda project: (
         project.path("key.pem").rename(project.path("mine.pem")),
-        sconstruct("key.pem", "mine.pem")(project),
+        script("key.pem", "mine.pem")(project),
     ),
-    "the printed lines": sconstruct(
+    "the printed lines": script(
         "env.MystPackage",
         "for stage in 'ROOTFS', 'MEASURE', 'SIGN', 'PACKAGE':\n    env[f'MYST{stage}COMSTR'] = stage\n"
         "env.MystPackage",
     ),
-    "a store of digests that is lost": lambda project: project.path(".sconsign.mystikos").unlink(),
-    "a store of digests that is damaged": flip(".sconsign.mystikos"),
 }
 
 OTHERS: dict[str, tuple[Change, set[str]]] = {
@@ -204,7 +223,7 @@ OTHERS: dict[str, tuple[Change, set[str]]] = {
     "another key": (
         lambda project: (
             shutil.copy(KEYS / "key-b.pem", project.path("other.pem")),
-            sconstruct("key.pem", "other.pem")(project),
+            script("key.pem", "other.pem")(project),
         ),
         {SIGN, PACKAGE},
     ),
@@ -224,13 +243,13 @@ OTHERS: dict[str, tuple[Change, set[str]]] = {
     "the package removed": (lambda project: project.path("hello").unlink(), {PACKAGE}),
     "the root file system removed": (lambda project: project.path("hello.cpio").unlink(), {ROOTFS}),
     "preserved modes that are the canonical ones": (
-        sconstruct("env.Replace(", 'env.Replace(MYST_ROOTFS_MODES="preserve", '),
+        script("env.Clone(", 'env.Clone(MYST_ROOTFS_MODES="preserve", '),
         set(),
     ),
     "preserved modes that are others": (
         lambda project: (
             mode("appdir/etc/motd", 0o600)(project),
-            sconstruct("env.Replace(", 'env.Replace(MYST_ROOTFS_MODES="preserve", ')(project),
+            script("env.Clone(", 'env.Clone(MYST_ROOTFS_MODES="preserve", ')(project),
         ),
         ALL,
     ),
@@ -244,15 +263,51 @@ TABLE: dict[str, tuple[Change, set[str]]] = {
 }
 
 
-@pytest.mark.parametrize("row", TABLE)
-def test_a_change_runs_the_stages_of_its_row_and_no_other(project: Project, row: str) -> None:
-    change, expected = TABLE[row]
+@dataclass(frozen=True)
+class Row:
+    """What became of one row's project."""
+
+    stages: set[str]
+    written: set[str]
+    output: str
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
+    """Every row of the table: a project each, built together, moved, changed, and built together again."""
+    whole = Project(tmp_path_factory.mktemp("rows") / "built")
+    folders = {name: f"row{number}" for number, name in enumerate(TABLE)}
+    for folder in folders.values():
+        make_trusting_project(whole.path(folder))
+    scripts = [f"{folder}/SConscript" for folder in folders.values()]
+    whole.sconstruct(f'SConscript({scripts!r}, exports="env")\n')
+    whole.build()
+    whole = whole.copy(tmp_path_factory.mktemp("rows") / "moved")
+    parts = {name: Project(whole.path(folder)) for name, folder in folders.items()}
+    for name, part in parts.items():
+        TABLE[name][0](part)
+    before = {name: _targets(part) for name, part in parts.items()}
+    build = whole.build()
+    return {
+        name: Row(build.stages_in(folders[name]), _written(before[name], _targets(part)), build.text)
+        for name, part in parts.items()
+    }
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_change_runs_the_stages_of_its_row_and_no_other(rows: dict[str, Row], name: str) -> None:
+    row = rows[name]
+    assert row.stages == row.written == TABLE[name][1], row.output
+
+
+@pytest.mark.parametrize("change", [flip(".sconsign.mystikos"), remove_store])
+def test_nothing_runs_when_the_store_of_digests_is_damaged_or_lost(project: Project, change: Change) -> None:
     change(project)
-    assert stages_run(project) == expected
+    assert stages_run(project) == set()
 
 
 def test_a_file_that_moves_from_the_keys_to_the_hashes_is_read_as_a_hash(project: Project) -> None:
-    sconstruct(
+    script(
         '["a.pub.pem", "b.pub.pem"], MYST_ROOTHASHES=["disk.roothash"]',
         '["a.pub.pem"], MYST_ROOTHASHES=["b.pub.pem", "disk.roothash"]',
     )(project)
@@ -265,7 +320,7 @@ def test_nothing_runs_when_a_variable_names_the_same_file_by_its_node(
     project: Project, variable: str
 ) -> None:
     node = 'Dir("rt")' if variable == "MYST_RUNTIME" else f'File(env["{variable}"])'
-    sconstruct("env.MystPackage", f"env.Replace({variable}={node})\nenv.MystPackage")(project)
+    script("env.MystPackage", f"env.Replace({variable}={node})\nenv.MystPackage")(project)
     assert stages_run(project) == set()
 
 
