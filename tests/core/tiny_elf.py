@@ -103,9 +103,9 @@ class _File:
             )
             self.table(name, SHT_RELA, body, link=1, entry_size=24)
 
-    def load(self, load: Load) -> int:
+    def load(self, load: Load, page: int) -> int:
         """Add a segment's bytes; return their offset."""
-        self.pad(4096, load.address % 4096)
+        self.pad(page, load.address % page)
         offset = len(self.data)
         self.data += load.data
         return offset
@@ -159,8 +159,9 @@ def build(
     behind_strtab: bytes = b"",
     first_flags: int = R,
     kind: int = ET_DYN,
+    page: int = 4096,
 ) -> bytes:
-    """Return a shared object.
+    """Return a shared object; ``page`` is what file offsets and addresses agree by.
 
     Relocations are (offset, type, symbol, addend), dynamic entries (tag, value). ``.symtab``
     holds ``symtab_size`` bytes; ``behind_strtab`` lies between ``.strtab`` and ``.shstrtab``.
@@ -179,7 +180,7 @@ def build(
         segments.append((PT_TLS, R, 0, tls.address, tls.file_size, tls.memory_size, tls.align))
     segments.append((PT_LOAD, first_flags, 0, 0, len(file.data), len(file.data), 4096))
 
-    offsets = [file.load(load) for load in loads]
+    offsets = [file.load(load, page) for load in loads]
     segments += [
         (PT_LOAD, load.flags, offset, load.address, len(load.data), load.size, 4096)
         for load, offset in zip(loads, offsets, strict=True)
