@@ -1,0 +1,72 @@
+"""Run the benchmarks and write what they measured.
+
+python -m bench [--quick] [--only PART] [--output DIRECTORY]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from bench import builds, inputs, plot, report, stages, starts
+from bench.figures import Figures
+from bench.plan import Plan
+from bench.projects import CHECKOUT
+
+
+def main() -> int:
+    """Measure, print the tables, write results.json, results.md and results.svg."""
+    arguments = _parser().parse_args()
+    plan = Plan(arguments.runtime.resolve(), arguments.examples.resolve(), arguments.quick, arguments.only)
+    figures = Figures()
+    load = os.getloadavg()
+    for scenario in inputs.SCENARIOS:
+        builds.measure(scenario, plan, figures)
+    stages.measure(plan, figures)
+    starts.measure(plan, figures)
+    if not figures.values:
+        sys.stderr.write(f"bench: nothing has {' or '.join(arguments.only)} in its name\n")
+        return 2
+    machine = report.machine(load)
+    sys.stdout.write(f"{report.describe(machine)}\n\n{report.as_text(figures)}")
+    _write(arguments.output, figures, machine)
+    return 0
+
+
+def _write(directory: Path, figures: Figures, machine: dict[str, object]) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "results.json").write_text(report.as_json(figures, machine), encoding="utf-8")
+    (directory / "results.md").write_text(report.as_markdown(figures, machine), encoding="utf-8")
+    drawn = plot.draw(figures)
+    if drawn:
+        (directory / "results.svg").write_text(drawn, encoding="utf-8")
+    sys.stdout.write(f"\nwritten to {directory}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Run the benchmarks.")
+    parser.add_argument("--quick", action="store_true", help="fewer runs, without the slowest: under 90 s")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PART",
+        help="measure what has this in its name, as in: 20,000 files / nothing to do / mystikos (repeatable)",
+    )
+    build = CHECKOUT / "build"
+    parser.add_argument(
+        "--output", type=Path, default=build / "bench", metavar="DIR", help="where results go (%(default)s)"
+    )
+    parser.add_argument(
+        "--runtime", type=Path, default=build / "mystikos-runtime", metavar="DIR", help="what is packaged"
+    )
+    parser.add_argument(
+        "--examples", type=Path, default=build / "examples", metavar="DIR", help="the examples, built"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

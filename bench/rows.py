@@ -1,0 +1,28 @@
+"""The names of what is measured, which tables, plot and options share."""
+
+from __future__ import annotations
+
+FULL, NOTHING = "full build", "nothing to do"
+FIRST = "nothing to do, right after a build"
+FILE, KEY, CONFIG = "one file changed", "key changed", "config changed"
+ROWS = (NOTHING, FIRST, FILE, KEY, CONFIG, FULL)
+
+# The one row of Command, which packs everything whatever changed.
+EACH = "each build"
+
+EMPTY, WALK, HASH, WRITE = "empty SConstruct", "stat walk", "hash 1.27 x", "write once"
+FLOOR = "floor"
+
+STAGES = "stages without SCons"
+TOGETHER, SIGN_ANEW = "rootfs, measure, sign and package", "sign and package anew"
+ROOTFS, MEASURE, SIGN, PACKAGE = "rootfs", "measure", "sign", "package"
+
+STARTS = "starts"
+HELLO, LARGE, HUGE = "hello", "5,000 files, 200 MB", "1,000 files, 1 GB"
+PLAIN_PROCESS, AS_PACKAGE = "plain process", "package"
+UNPACK, CPIO = "unpack 5,000 files, 200 MB", "cpio -i"
+
+
+def memory(row: str) -> str:
+    """Return the name of a row's peak memory."""
+    return f"{row}: peak memory"

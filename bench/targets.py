@@ -1,0 +1,171 @@
+"""What is to be reached, as limits on figures measured in the same run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from bench.figures import BYTES, SECONDS, Figures
+from bench.inputs import HUNDRED_APPS, MANY_FILES, THOUSAND_APPS
+from bench.projects import OURS
+from bench.rows import (
+    AS_PACKAGE,
+    CPIO,
+    EMPTY,
+    FILE,
+    FLOOR,
+    FULL,
+    HASH,
+    HELLO,
+    HUGE,
+    LARGE,
+    NOTHING,
+    PLAIN_PROCESS,
+    SIGN_ANEW,
+    STAGES,
+    STARTS,
+    TOGETHER,
+    UNPACK,
+    WALK,
+    WRITE,
+    memory,
+)
+
+_MB = 1_000_000
+_MANY, _HUNDRED, _THOUSAND = MANY_FILES.name, HUNDRED_APPS.name, THOUSAND_APPS.name
+
+_Parts = tuple[tuple[float, tuple[str, str, str]], ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """``value`` (a sum of figures) may be no more than ``limit`` (another sum) plus ``constant``."""
+
+    name: str
+    limit_text: str
+    unit: str
+    value: _Parts
+    limit: _Parts = ()
+    constant: float = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target with what was measured of it."""
+
+    target: Target
+    value: float
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        """Tell whether the target was reached."""
+        return self.value <= self.limit
+
+
+def _one(scenario: str, row: str, column: str, factor: float = 1) -> _Parts:
+    return ((factor, (scenario, row, column)),)
+
+
+def _floor(scenario: str, row: str, factor: float) -> _Parts:
+    return _one(scenario, row, FLOOR, factor)
+
+
+def _start(row: str) -> _Parts:
+    """The package's time less the application's own, where that was measured."""
+    return _one(STARTS, row, AS_PACKAGE) + _one(STARTS, row, PLAIN_PROCESS, -1)
+
+
+TARGETS = (
+    Target(
+        "20,000 files, nothing to do",
+        "1.5 x (empty SConstruct + stat walk)",
+        SECONDS,
+        _one(_MANY, NOTHING, OURS),
+        _floor(_MANY, EMPTY, 1.5) + _floor(_MANY, WALK, 1.5),
+    ),
+    Target(
+        "20,000 files, one changed",
+        "1.5 x (hash 1.27 x + write twice) + nothing to do",
+        SECONDS,
+        _one(_MANY, FILE, OURS),
+        _floor(_MANY, HASH, 1.5) + _floor(_MANY, WRITE, 3) + _one(_MANY, NOTHING, OURS),
+    ),
+    Target(
+        "1,000 apps, nothing to do, an app",
+        "2 ms",
+        SECONDS,
+        _one(_THOUSAND, NOTHING, OURS, 1 / THOUSAND_APPS.apps),
+        constant=0.002,
+    ),
+    Target(
+        "100 apps from nothing, an app and core",
+        "40 ms",
+        SECONDS,
+        _one(_HUNDRED, FULL, OURS, (os.cpu_count() or 1) / HUNDRED_APPS.apps),
+        constant=0.040,
+    ),
+    *(
+        Target(
+            f"20,000 files, {row}, memory above an empty SConstruct",
+            "60 MB",
+            BYTES,
+            _one(_MANY, memory(row), OURS),
+            constant=60 * _MB,
+        )
+        for row in (NOTHING, FULL)
+    ),
+    Target(
+        "stages on 5,000 files and 200 MB",
+        "3 x (hash 1.27 x + write twice)",
+        SECONDS,
+        _one(STAGES, TOGETHER, OURS),
+        _floor(STAGES, HASH, 3) + _floor(STAGES, WRITE, 6),
+    ),
+    Target("stages, peak memory", "150 MB", BYTES, _one(STAGES, memory(TOGETHER), OURS), constant=150 * _MB),
+    Target(
+        "signing anew after a key change",
+        "0.3 s + write once",
+        SECONDS,
+        _one(STAGES, SIGN_ANEW, OURS),
+        _floor(STAGES, WRITE, 1),
+        0.3,
+    ),
+    Target("hello, what the loader adds", "20 ms", SECONDS, _start(HELLO), constant=0.020),
+    *(
+        Target(
+            f"start of {row}",
+            "2 x hash 1.27 x + 10 ms",
+            SECONDS,
+            _start(row),
+            _floor(STARTS, f"{row}: {HASH}", 2),
+            0.010,
+        )
+        for row in (HELLO, LARGE, HUGE)
+    ),
+    Target(
+        "unpacking 5,000 files, 200 MB into tmpfs",
+        "2 x cpio -i",
+        SECONDS,
+        _one(STARTS, UNPACK, OURS),
+        _one(STARTS, UNPACK, CPIO, 2),
+    ),
+    Target(
+        "start of 1 GB, peak memory",
+        "root file system + 20 MB",
+        BYTES,
+        _one(STARTS, memory(HUGE), AS_PACKAGE),
+        _floor(STARTS, f"{HUGE}: root file system", 1),
+        20 * _MB,
+    ),
+)
+
+
+def verdicts(figures: Figures) -> list[Verdict]:
+    """Hold what was measured against the targets; those that were not measured are left out."""
+    found = []
+    for target in TARGETS:
+        value, limit = figures.total(target.value), figures.total(target.limit)
+        if value is not None and limit is not None:
+            found.append(Verdict(target, value, limit + target.constant))
+    return found
