@@ -36,7 +36,7 @@ def compile_image(target: Path, *sources: Path) -> Path:
     return target
 
 
-def compile_sanitized(target: Path, *sources: Path) -> Path:
+def compile_sanitized(target: Path, *sources: Path | str) -> Path:
     """Compile so that a bad access or undefined behaviour ends the program with a message.
 
     With AddressSanitizer where the machine's own compiler has it.

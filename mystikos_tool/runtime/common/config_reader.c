@@ -93,6 +93,14 @@ static const struct key mount_keys[] = {
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
+/* A name or value that is quoted in a message must not break its line or drive a terminal. */
+static void replace_controls(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 /* Writes "line N: Key: what is wrong" and returns -1. */
 __attribute__((format(printf, 2, 3))) static int fail(struct reader *r, const char *format, ...)
 {
@@ -108,6 +116,7 @@ __attribute__((format(printf, 2, 3))) static int fail(struct reader *r, const ch
     va_start(arguments, format);
     vsnprintf(r->error + used, r->error_size - (size_t)used, format, arguments);
     va_end(arguments);
+    replace_controls(r->error);
     return -1;
 }
 

@@ -1,0 +1,127 @@
+"""Fuzz the parsers of the runtime that read a package before anything of it is trusted.
+
+python -m fuzz [--seconds N] [--jobs N] [TARGET...]
+
+Needs clang with libFuzzer and its sanitizers; without them nothing is run, and that is said. Inputs
+that reach new code are kept in build/fuzz, where the next run goes on from them. Ends with status 1
+when a target was made to fail, after naming the input and how to give it to the target again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzz.targets import CORPUS, HERE, TARGETS, Target
+
+BUILD = HERE.parent / "build" / "fuzz"
+COMPILER = shlex.split(os.environ.get("FUZZ_CC", "clang"))
+SANITIZERS = ("-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
+NEEDS = (
+    "needs clang with libFuzzer (Debian and Ubuntu: apt-get install clang libclang-rt-dev; or set FUZZ_CC)"
+)
+_STATISTIC = re.compile(r"^stat::(\w+):\s+(\d+)", re.MULTILINE)
+_COVERAGE = re.compile(r"\bcov: (\d+)")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run: its executions, the edges that it covered, and the end of the log where it failed."""
+
+    target: Target
+    executions: int
+    coverage: int
+    finding: str
+
+
+def main() -> int:
+    """Compile the targets, run each for its seconds, print a line for each."""
+    parser = _parser()
+    arguments = parser.parse_args()
+    unknown = set(arguments.target) - {target.name for target in TARGETS}
+    if unknown:
+        parser.error(f"there is no target {min(unknown)}")
+    chosen = [target for target in TARGETS if not arguments.target or target.name in arguments.target]
+    if not _has_fuzzer():
+        sys.stdout.write(f"fuzz: skipped: {NEEDS}\n")
+        return 0
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        outcomes = list(pool.map(lambda target: _fuzz(target, arguments.seconds), chosen))
+    for outcome in outcomes:
+        sys.stdout.write(
+            f"fuzz: {outcome.target.name}: {arguments.seconds} s, {outcome.executions} executions, "
+            f"{outcome.coverage} edges: {'FAILED' if outcome.finding else 'nothing found'}\n{outcome.finding}"
+        )
+    total = sum(outcome.executions for outcome in outcomes)
+    sys.stdout.write(f"fuzz: {total} executions in {arguments.seconds * len(chosen)} s in all\n")
+    return int(any(outcome.finding for outcome in outcomes))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=20, help="for each target; 20 when not given")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="targets at once")
+    parser.add_argument(
+        "target",
+        nargs="*",
+        metavar="TARGET",
+        help="all when none is named: " + " ".join(target.name for target in TARGETS),
+    )
+    return parser
+
+
+def _has_fuzzer() -> bool:
+    if not shutil.which(COMPILER[0]):
+        return False
+    program = b"#include <stdint.h>\n#include <stddef.h>\n" + (
+        b"int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) { return data && size > 1u << 30; }\n"
+    )
+    command = [*COMPILER, *SANITIZERS, "-x", "c", "-", "-o", "/dev/null"]
+    return subprocess.run(command, input=program, capture_output=True, check=False).returncode == 0
+
+
+def _compile(target: Target) -> Path:
+    program = BUILD / target.name / "fuzzer"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([*COMPILER, *SANITIZERS, *target.arguments, "-o", str(program)], check=True)
+    return program
+
+
+def _fuzz(target: Target, seconds: int) -> Outcome:
+    program = _compile(target)
+    grown = program.with_name("corpus")
+    grown.mkdir(exist_ok=True)
+    command = [
+        *("nice", "-n", "19"),
+        str(program),
+        f"-max_total_time={seconds}",
+        f"-max_len={target.max_size}",
+        f"-artifact_prefix={program.parent}/",
+        "-timeout=10",
+        "-rss_limit_mb=1024",
+        "-print_final_stats=1",
+        *([f"-dict={HERE / target.dictionary}"] if target.dictionary else []),
+        *(str(directory) for directory in (grown, CORPUS / target.name)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    log = done.stderr
+    program.with_name("log").write_text(log)
+    statistics = dict(_STATISTIC.findall(log))
+    coverage = [int(number) for number in _COVERAGE.findall(log)]
+    finding = ""
+    if done.returncode != 0:
+        finding = f"{log[-4000:]}\nTo see it again: {program} INPUT, with the INPUT that is named above.\n"
+    executions = int(statistics.get("number_of_executed_units", 0))
+    return Outcome(target, executions, coverage[-1] if coverage else 0, finding)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

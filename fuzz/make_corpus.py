@@ -1,0 +1,185 @@
+"""Write the seeds of the corpus anew: small inputs that reach as much as can be.
+
+PYTHONPATH=.:tests/core python fuzz/make_corpus.py
+
+What a fuzzer has found lies beside them in files that begin with ``found-``, and stays.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import tempfile
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+
+import tiny_elf
+from tiny_elf import Load, Placed, Tls
+
+from mystikos_tool import config, signing, stages
+from mystikos_tool.elf import R_X86_64_RELATIVE, R_X86_64_TPOFF64
+from mystikos_tool.oeinfo import OEINFO
+from mystikos_tool.runtime import Runtime
+
+CORPUS = Path(__file__).parent / "corpus"
+DATA = Path(__file__).parent.parent / "tests" / "data"
+DIRECTORY, FILE, LINK = 0o40755, 0o100644, 0o120777
+DAY = date(2026, 1, 2)
+EVERY_KEY = r"""{ // a comment
+ "version": "0.1", "Debug": 1, "ProductID": 65534, "SecurityVersion": 2,
+ "CreateZeroBaseEnclave": true, "EnclaveStartAddress": 4294967296,
+ "MemorySize": "0064m", "MainStackSize": "1M", "ThreadStackSize": 1, "MaxAffinityCPUs": 3,
+ "NoBrk": false, "ExecStack": 0, "ApplicationPath": "/bin/a\u00e9\ud83d\ude00\n",
+ "HostApplicationParameters": true, "ApplicationParameters": ["a", "", "\"\\\/\b\f\r\t"],
+ "EnvironmentVariables": "A=B", "HostEnvironmentVariables": ["PATH"],
+ "CurrentWorkingDirectory": "/tmp", "Hostname": "h-1.x", "ForkMode": "pseudo_wait_for_exit_exec",
+ "Mount": [{"Target": "/m", "Type": "hostfs", "Flags": ["ro"], "PublicKey": null, "RootHash": "/r"}],
+ "UnhandledSyscallEnosys": true, "HostUDS": false, "SyslogLevel": "debug",
+ "Secret": [{"ID": "i", "SrsAddress": "s", "SrsApiVersion": "v", "LocalPath": "/l", "ClientLib": "c",
+             "Verbose": 1}],
+}
+"""
+
+
+def write(target: str, seeds: Mapping[str, bytes]) -> None:
+    directory = CORPUS / target
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in directory.iterdir():
+        if not path.name.startswith("found-"):
+            path.unlink()
+    for name, data in seeds.items():
+        (directory / name).write_bytes(data)
+
+
+def configurations() -> dict[str, bytes]:
+    seeds = {path.stem: path.read_bytes() for path in sorted((DATA / "configs").glob("*.json"))}
+    return {**seeds, "every-key": EVERY_KEY.encode()}
+
+
+def entry(name: str, mode: int, data: bytes = b"", links: int = 1) -> bytes:
+    encoded = name.encode()
+    fields = (0, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(encoded) + 1, 0)
+    header = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded + b"\0"
+    return header + bytes(-len(header) % 4) + data + bytes(-len(data) % 4)
+
+
+def archive(*entries: tuple[str, int, bytes]) -> bytes:
+    members: Iterable[tuple[str, int, bytes]] = ((".", DIRECTORY, b""), *entries)
+    return b"".join(entry(*member) for member in members) + entry("TRAILER!!!", 0)
+
+
+def archives() -> dict[str, bytes]:
+    return {
+        "empty": archive(),
+        "tree": archive(
+            ("a", DIRECTORY, b""),
+            ("a/b", DIRECTORY | 0o6000, b""),
+            ("a/b/file", FILE | 0o6000, b"content"),
+            ("a/link", LINK, b"../a"),
+            ("ab", DIRECTORY, b""),
+            ("ab/c", FILE, b""),
+        ),
+        "again": archive(
+            ("a", DIRECTORY, b""), ("a", 0o41777, b""), ("./a//b", FILE, b"1"), ("a/b", FILE, b"2")
+        ),
+        "through-a-link": archive(("l", LINK, b"/tmp"), ("l/file", FILE, b"x"), ("l", FILE, b"y")),
+        "out": archive(("d", DIRECTORY, b""), ("d/../../e", FILE, b"x")),
+        "absolute": archive(("/e", FILE, b"x")),
+        "device": archive(("d", 0o20666, b"")),
+        "hard-links": entry("f", FILE, b"", 2) + entry("TRAILER!!!", 0),
+    }
+
+
+def image(**more: object) -> bytes:
+    """A kernel or C runtime: three relocations of which two are of thread-local data."""
+    rows = ((0x1000, R_X86_64_RELATIVE, 0, 1), (0x1008, R_X86_64_TPOFF64, 1, 0))
+    return tiny_elf.build(
+        (Load(0x1000, bytes(64), 0x1800),),
+        symbols=(("x", 0x1010),),
+        rela_dyn=rows,
+        strtab=b"\0kernel\0",
+        page=8,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def enclave(**record: int) -> bytes:
+    """An enclave image with thread-local data and every symbol."""
+    return tiny_elf.enclave(
+        tiny_elf.oeinfo(**record),
+        (Load(0x4000, b"t" * 24, 0x40),),
+        (
+            Placed(".tdata", 0x4000, 24, 8),
+            Placed(".tbss", 0x4018, 16, 16, nobits=True),
+            Placed(".text", 0x2000, 8),
+        ),
+        tls=Tls(0x4000, 24, 48, 32),
+        rela_dyn=((0x2000, R_X86_64_RELATIVE, 0, 1), (0x2008, R_X86_64_TPOFF64, 1, 0)),
+        rela_plt=((0x2010, R_X86_64_RELATIVE, 0, 1),),
+        page=8,
+    )
+
+
+def package(directory: Path, name: str, settings: Mapping[str, object]) -> bytes:
+    work = directory / name
+    runtime = Runtime.at(work / "runtime")
+    for path in (runtime.loader, runtime.enclave, runtime.kernel, runtime.crt):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    runtime.loader.write_bytes(tiny_elf.build(symtab_size=0))
+    runtime.enclave.write_bytes(enclave())
+    runtime.kernel.write_bytes(image())
+    runtime.crt.write_bytes(image())
+    app = work / "appdir" / "a"
+    app.parent.mkdir()
+    app.write_bytes(b"x")
+    app.chmod(0o755)
+    members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/a", **settings}
+    (work / "config.json").write_text(json.dumps(members))
+    stages.pack(app.parent, work / "root.cpio")
+    inputs = stages.Inputs(
+        runtime,
+        config.load(work / "config.json"),
+        work / "root.cpio",
+        (),
+        (DATA / "keys" / "disk1.roothash",),
+    )
+    key = signing.load_key(DATA / "keys" / "key-a.pem")
+    signed = work / "signed"
+    signed.write_bytes(stages.sign(stages.measure(inputs), runtime, inputs.config, key, DAY))
+    stages.assemble(inputs, signed, work / "package")
+    return (work / "package").read_bytes()
+
+
+def packages() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        zero_base = {"CreateZeroBaseEnclave": True, "EnclaveStartAddress": 0x100000000}
+        return {
+            "debug": package(directory, "debug", {"Debug": True}),
+            "zero-base": package(directory, "zero-base", zero_base),
+        }
+
+
+def records(packages: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The records of the packages, with each choice of what is made right."""
+    seeds = {}
+    for name, data in packages.items():
+        at = data.index(struct.pack("<II", OEINFO.size, 2))
+        record = data[at : at + OEINFO.size]
+        seeds |= {f"{name}-{flags}": bytes([flags]) + record for flags in (0, 3)}
+    return seeds
+
+
+def main() -> None:
+    made = packages()
+    write("config", configurations())
+    write("archive", archives())
+    write("unpack", archives())
+    write("image", {"enclave": enclave(), "kernel": image(), "one-load": tiny_elf.build()})
+    write("package", made)
+    write("einit", records(made))
+
+
+if __name__ == "__main__":
+    main()

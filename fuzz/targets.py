@@ -1,0 +1,74 @@
+"""The fuzz targets: what each is compiled from, and the options that its fuzzer takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RUNTIME = HERE.parent / "mystikos_tool" / "runtime"
+CORPUS = HERE / "corpus"
+
+_LOADER = ("loader/image.c", "common/elf.c", "common/error.c")
+_EINIT = ("loader/einit.c", "common/rsa.c", "common/sha256.c")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file ``fuzz_<name>.c``, the runtime's sources that it is linked with, its largest input in bytes.
+
+    ``wrapped`` are the functions that the target puts its own in place of.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    max_size: int
+    dictionary: str | None = None
+    wrapped: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        """Return the compiler's arguments but for its sanitizers and output."""
+        return [
+            "-std=c11",
+            "-D_GNU_SOURCE",
+            "-g",
+            f"-I{RUNTIME}",
+            str(HERE / f"fuzz_{self.name}.c"),
+            *(str(RUNTIME / source) for source in self.sources),
+            *(f"-Wl,--wrap={name}" for name in self.wrapped),
+        ]
+
+    @property
+    def corpus(self) -> list[Path]:
+        """Return the inputs that are kept in the tree."""
+        return sorted((CORPUS / self.name).iterdir())
+
+
+TARGETS = (
+    Target("config", ("common/config_reader.c",), 4096, "config.dict"),
+    Target("archive", ("kernel/archive.c",), 4096, "archive.dict"),
+    Target(
+        "unpack",
+        ("kernel/archive.c", "kernel/unpack.c"),
+        4096,
+        "archive.dict",
+        ("open", "openat", "mkdirat", "symlinkat", "fchmodat"),
+    ),
+    Target("image", _LOADER, 8192, "elf.dict"),
+    Target(
+        "package",
+        (
+            "loader/layout.c",
+            "loader/measure.c",
+            "loader/memory.c",
+            "loader/package.c",
+            "common/config_reader.c",
+            *_LOADER,
+            *_EINIT,
+        ),
+        32768,
+        "elf.dict",
+    ),
+    Target("einit", ("common/error.c", *_EINIT), 1961, None, ("myst_rsa_check",)),
+)
