@@ -15,7 +15,6 @@ from scons_project import (
     CONFIG,
     DATA,
     MEASURE,
-    NOBODY,
     PACKAGE,
     ROOTFS,
     SIGN,
@@ -368,8 +367,7 @@ def test_nothing_runs_under_another_umask_or_number_of_jobs(project: Project, um
 
 @needs_setpriv_as_root
 def test_nothing_runs_for_another_user(project: Project) -> None:
-    for path in [project.directory, *project.directory.rglob("*")]:
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    project.give_to_nobody()
     assert project.build(under=AS_NOBODY).stages == set()
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from scons_project import AS_NOBODY, NOBODY, TARGETS, Project, make_project, needs_setpriv_as_root
+from scons_project import AS_NOBODY, TARGETS, Project, make_project, needs_setpriv_as_root
 
 from mystikos_tool import stages
 
@@ -48,8 +48,7 @@ def test_place_umask_order_of_files_time_and_jobs_change_no_byte(project: Projec
 @needs_setpriv_as_root
 def test_another_user_makes_the_same_bytes(project: Project, tmp_path: Path) -> None:
     other = make_project(tmp_path / "theirs")
-    for path in [other.directory, *other.directory.rglob("*")]:
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    other.give_to_nobody()
     project.build()
     other.build(under=AS_NOBODY)
     assert targets(project) == targets(other)
