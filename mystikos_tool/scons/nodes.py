@@ -146,7 +146,7 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
     def _scan(self, directory: Any, may_be_missing: bool) -> appdir.Tree:
         return appdir.scan(
             Path(directory.get_abspath()),
-            exclude=self.options.exclude,
+            exclude=(*self.options.exclude, *_databases()),
             preserve_modes=self.options.preserve_modes,
             may_be_missing=may_be_missing,
         )
@@ -183,6 +183,12 @@ def root_source(origin: Any, options: SourceOptions) -> RootSource:
     if key not in _sources:
         _sources[key] = RootSource(origin, options)
     return _sources[key]
+
+
+def _databases() -> tuple[str, ...]:
+    """Return the name of what SConsignFile(None) makes SCons keep in every directory that it builds in."""
+    in_directories = SCons.SConsign.ForDirectory is SCons.SConsign.DirFile
+    return (SCons.SConsign.current_sconsign_filename(),) if in_directories else ()
 
 
 def _layers(directory: Any) -> list[Any]:
