@@ -6,6 +6,7 @@ import shutil
 import stat
 from pathlib import Path
 
+import pytest
 from scons_project import ALL, CONFIG, DATA, PACKAGE, PACKAGE_HELLO, SCONSTRUCT, TARGETS, Build, Project
 
 FILES = {*TARGETS.values()}
@@ -287,3 +288,38 @@ def test_a_failed_stage_stops_only_what_needs_it(project: Project) -> None:
     assert build.made[0] == "bad.cpio"
     assert build.made[1:] == [*TARGETS.values()]
     assert "config.json:1:74: ApplicationPath" in build.err
+
+
+def test_a_name_with_a_dot_is_no_suffix(project: Project) -> None:
+    project.sconstruct('env.MystPackage("hello-1.2", "appdir")\n')
+    names = ["hello-1.2.cpio", "hello-1.2.measurement.json", "hello-1.2.mystenc.so", "hello-1.2"]
+    assert project.build().made == names
+
+
+def test_what_scons_keeps_in_every_directory_stays_out_of_the_root(project: Project) -> None:
+    project.write("source", "")
+    project.sconstruct(
+        "SConsignFile(None)\n"
+        "env.Command('appdir/built', 'source', Copy('$TARGET', '$SOURCE'))\n" + PACKAGE_HELLO
+    )
+    assert project.build().stages == ALL
+    assert project.path("appdir/.sconsign").exists()
+    assert project.build().stages == set()
+
+
+@pytest.mark.parametrize("decider", ["content", "content-timestamp", "timestamp-match", "timestamp-newer"])
+def test_an_application_directory_is_followed_whatever_the_decider(project: Project, decider: str) -> None:
+    project.sconstruct(f"env.Decider({decider!r})\n" + PACKAGE_HELLO)
+    assert project.build().stages == ALL
+    assert project.build().stages == set()
+    project.write("appdir/etc/motd", "good bye\n")
+    assert project.build().stages == ALL
+
+
+def test_what_is_installed_follows_what_no_one_measures(project: Project) -> None:
+    project.sconstruct('env.Install("installed", env.MystPackage("hello", "appdir"))\n')
+    project.build()
+    for name in ("rt/lib/libmystkernel.so", "rt/lib/libmystcrt.so", "rt/bin/myst"):
+        project.write(name, project.path(name).read_bytes()[:-1] + b"\t")
+        project.build()
+        assert project.path("installed/hello").read_bytes() == project.path("hello").read_bytes()
