@@ -191,7 +191,7 @@ MISTAKES: dict[str, tuple[Damage, str, str]] = {
         "appdir/large: ",
         "has 4294967296 bytes and the archive holds files below 4 GiB;",
     ),
-    "runtime missing": (remove("runtime"), "runtime: ", "is no complete runtime: it lacks bin/myst; give"),
+    "runtime missing": (remove("runtime"), "runtime: ", "there is no such runtime directory; give"),
     "runtime incomplete": (
         remove("runtime/lib/libmystcrt.so"),
         "runtime: ",
