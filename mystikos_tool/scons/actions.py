@@ -8,6 +8,7 @@ from typing import Any
 
 import SCons.Action
 import SCons.Errors
+import SCons.Subst
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.scons.nodes import DigestedFile
@@ -40,7 +41,7 @@ class StageAction(SCons.Action.FunctionAction):  # type: ignore[misc]
         """Return the line to print before: the user's, or what would be done under ``-n``."""
         comstr = env.get(self.comstr)
         if comstr is not None:
-            return str(env.subst(comstr, SCons.Action.SUBST_RAW, target, source))
+            return str(env.subst(comstr, SCons.Subst.SUBST_RAW, target, source))
         if SCons.Action.execute_actions:
             return None
         return " ".join([self.name, *map(str, source[:1]), "→", *map(str, target)])

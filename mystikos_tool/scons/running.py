@@ -9,6 +9,7 @@ from typing import Any
 
 import SCons.Action
 import SCons.Errors
+import SCons.Subst
 
 COMSTR = "MYSTRUNCOMSTR"
 
@@ -27,7 +28,7 @@ def start_action(package: Any, arguments: Sequence[str]) -> Any:
 
     def shown(target: list[Any], source: list[Any], env: Any) -> str:
         if env.get(COMSTR) is not None:
-            return str(env.subst(env[COMSTR], SCons.Action.SUBST_RAW, target, source))
+            return str(env.subst(env[COMSTR], SCons.Subst.SUBST_RAW, target, source))
         return shlex.join([str(package), *arguments])
 
     return SCons.Action.Action(start, shown)

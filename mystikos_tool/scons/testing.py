@@ -21,6 +21,7 @@ import SCons.Builder
 import SCons.Errors
 import SCons.Node.FS
 import SCons.Script
+import SCons.Subst
 
 ALIAS = "check"
 COMSTR = "MYSTTESTCOMSTR"
@@ -95,7 +96,7 @@ def _run(target: list[Any], source: list[Any], env: Any) -> Any:
 
 def _shown(target: list[Any], source: list[Any], env: Any) -> str:
     if env.get(COMSTR) is not None:
-        return str(env.subst(env[COMSTR], SCons.Action.SUBST_RAW, target, source))
+        return str(env.subst(env[COMSTR], SCons.Subst.SUBST_RAW, target, source))
     return f"test {str(target[0]).removesuffix(SUFFIX)}"
 
 
