@@ -120,6 +120,29 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     return nodes
 
 
+def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: Any) -> Any:
+    """Run a package as a test: ``MystTest("hello-red", package, args=["red"], stdout="red\\n")``.
+
+    Takes ``args``, ``environment``, ``stdin``, ``status``, ``stdout``, ``stdout_pattern``,
+    ``stderr``, ``stderr_pattern`` and ``timeout``, and overrides of construction variables.
+    The alias ``check`` runs all tests and ends with a summary.
+    """
+    fields = {field.name for field in dataclasses.fields(testing.Expectation)}
+    overrides = {key: value for key, value in expected.items() if key not in fields}
+    unknown = sorted(key for key in overrides if not key.startswith(("MYST", "ENV")))
+    if unknown:
+        raise SCons.Errors.UserError(
+            f"MystTest does not know {unknown[0]}; it takes {', '.join(sorted(fields))}"
+        )
+    env = _environment(env, overrides)
+    arguments = tuple(
+        str(argument) for argument in (args if is_List(args) else [args] if is_String(args) else args)
+    )
+    given = {key: value for key, value in expected.items() if key in fields}
+    expectation = testing.Expectation(args=arguments, **given)
+    return testing.described(env, name, _one(env, package, "MystTest"), expectation)
+
+
 def _rootfs(env: Any, name: Any, source: Any, builder: str) -> Any:
     sources = _root_sources(env, source)
     if not sources:
@@ -300,29 +323,6 @@ def _file(env: Any, name: str, value: Any) -> Any:
         return named_by(name, env.File(env.subst(node) if is_String(node) else node))
     except TypeError:
         raise SCons.Errors.UserError(f"{name}: {node} is a directory; give a file") from None
-
-
-def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: Any) -> Any:
-    """Run a package as a test: ``MystTest("hello-red", package, args=["red"], stdout="red\\n")``.
-
-    Takes ``args``, ``environment``, ``stdin``, ``status``, ``stdout``, ``stdout_pattern``,
-    ``stderr``, ``stderr_pattern`` and ``timeout``, and overrides of construction variables.
-    The alias ``check`` runs all tests and ends with a summary.
-    """
-    fields = {field.name for field in dataclasses.fields(testing.Expectation)}
-    overrides = {key: value for key, value in expected.items() if key not in fields}
-    unknown = sorted(key for key in overrides if not key.startswith(("MYST", "ENV")))
-    if unknown:
-        raise SCons.Errors.UserError(
-            f"MystTest does not know {unknown[0]}; it takes {', '.join(sorted(fields))}"
-        )
-    env = _environment(env, overrides)
-    arguments = tuple(
-        str(argument) for argument in (args if is_List(args) else [args] if is_String(args) else args)
-    )
-    given = {key: value for key, value in expected.items() if key in fields}
-    expectation = testing.Expectation(args=arguments, **given)
-    return testing.described(env, name, _one(env, package, "MystTest"), expectation)
 
 
 BUILDERS: Mapping[str, Callable[..., Any]] = {
