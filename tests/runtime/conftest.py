@@ -47,13 +47,20 @@ def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackag
     """Packages of the probe, by what the configuration says beside the path."""
     made: dict[str, Path] = {}
 
-    def package(files: Files | None = None, modes: Mapping[str, int] | None = None, **settings: Any) -> Path:
-        key = repr((files, modes, settings))
+    def package(
+        files: Files | None = None,
+        modes: Mapping[str, int] | None = None,
+        links: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> Path:
+        key = repr((files, modes, links, settings))
         if key not in made:
             directory = public_directory / str(len(made))
             appdir = write_appdir(directory / "appdir", {"bin/probe": probe, **(files or {})})
             for name, mode in (modes or {}).items():
                 (appdir / name).chmod(mode)
+            for name, destination in (links or {}).items():
+                (appdir / name).symlink_to(destination)
             settings = {"ApplicationPath": PROBE, "HostApplicationParameters": True, **settings}
             made[key] = make_package(directory, runtime, appdir, settings)
         return made[key]

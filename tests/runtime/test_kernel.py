@@ -315,7 +315,6 @@ def test_a_job_stops_and_continues_as_any_other(package: MakePackage, caller: Ca
     [
         ("ThreadStackSize", "1m"),
         ("ExecStack", True),
-        ("Mount", [{"Target": "/bin", "Type": "hostfs"}]),
         ("Secret", [{"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d"}]),
     ],
 )

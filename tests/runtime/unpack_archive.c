@@ -33,7 +33,7 @@ static struct myst_archive read_archive(const char *path)
     close(file);
     if (mprotect(memory, pages + PAGE, PROT_READ) != 0 || mprotect(memory + pages, PAGE, PROT_NONE) != 0)
         exit(2);
-    return (struct myst_archive){.data = data, .size = size};
+    return (struct myst_archive){.data = data, .size = size, .name = "root file system"};
 }
 
 int main(int argc, char **argv)

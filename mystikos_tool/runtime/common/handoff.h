@@ -28,6 +28,10 @@ struct myst_handoff
     char **host_argv;
     char **host_envp;
     uint64_t host_flags; /* MYST_HOST_... */
+    const char *const *host_mounts; /* as in struct myst_host */
+    uint64_t host_mount_count;
+    const char *host_root;
+    const char *host_arguments_end;
 };
 
 #endif

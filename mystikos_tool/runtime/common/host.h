@@ -5,6 +5,13 @@
 
 #include <stdint.h>
 
+/* What the loader's options ask for. */
+#define MYST_HOST_NO_ISOLATION 1ull
+#define MYST_HOST_TRACE 2ull
+#define MYST_HOST_SHELL 4ull
+
+#define MYST_HOST_MOUNTS 32
+
 struct myst_host
 {
     const char *name; /* of the package, as messages begin: "<name>: mystikos: " */
@@ -13,6 +20,10 @@ struct myst_host
     char **envp;
     const void *auxv; /* that the process was started with */
     uint64_t flags;   /* MYST_HOST_... */
+    const char *const *mounts; /* "SOURCE=TARGET" each, TARGET from the first "=/" on */
+    uint64_t mount_count;
+    const char *root;          /* where to keep the root, or NULL */
+    const char *arguments_end; /* behind the last byte of all arguments; NULL without any */
 };
 
 /* The exit status of whatever fails before the application runs. */

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -22,11 +23,36 @@
 /* When this process was last sent each signal from outside of the sandbox, in nanoseconds. */
 static int64_t received[_NSIG];
 
+static bool isolated;
+static int children;
+
 static int64_t now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+
+/* Kills the children of this process, as far as it knows them; false when there are none. */
+static bool kill_children(void)
+{
+    char text[4096], *at = text;
+    bool any = false;
+    ssize_t size = children < 0 ? 0 : pread(children, text, sizeof text - 1, 0);
+    text[size > 0 ? size : 0] = 0;
+    for (pid_t pid; (pid = (pid_t)strtol(at, &at, 10)) > 0;)
+        any = kill(pid, SIGKILL) == 0 || any;
+    return any;
+}
+
+/* The system ends a PID namespace with its first process. Without one, whatever lost its parent has become a child
+ * of this process. */
+__attribute__((noreturn)) static void end(int status)
+{
+    while (!isolated && kill_children())
+        while (waitpid(-1, NULL, 0) > 0)
+            kill_children();
+    _exit(status);
 }
 
 static void end_if_over(pid_t application)
@@ -35,7 +61,7 @@ static void end_if_over(pid_t application)
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
         if (pid == application)
-            _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+            end(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
 /* A signal to the whole process group, from kill(1) or timeout(1), has reached the application as well as the outer
@@ -73,7 +99,7 @@ static void take_requests(int control, int signals, pid_t application)
     unsigned char signal;
     ssize_t size = read(control, &signal, 1);
     if (size == 0)
-        _exit(128 + SIGKILL); /* it is dead */
+        end(128 + SIGKILL); /* it is dead */
     if (size < 0 || signal == 0 || signal >= _NSIG)
         return;
     take_signals(signals, application);
@@ -136,6 +162,10 @@ int main(void)
     sigset_t all;
 
     myst_set_package_name(given->package_name);
+    isolated = given->isolated;
+    children = given->children;
+    if (!isolated && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
+        myst_refuse_errno("cannot take care of orphans");
     sigfillset(&all);
     int signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)
@@ -156,7 +186,7 @@ int main(void)
         if (sources[1].revents)
             take_requests(given->control, signals, application);
         if ((sources[2].revents & POLLIN) && myst_answer_call(given, listener))
-            _exit(MYST_EXIT_STOPPED);
+            end(MYST_EXIT_STOPPED);
         if (sources[2].revents & POLLHUP)
             sources[2].fd = -1; /* nobody is left under the filter */
     }

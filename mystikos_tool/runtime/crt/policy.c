@@ -28,6 +28,8 @@ int myst_call_action(const struct myst_application *application, unsigned number
     case MYST_CALL_ABSENT:
         return ENOSYS;
     default:
+        if (application->allow_unhandled)
+            return MYST_ALLOW;
         return application->unhandled_enosys ? ENOSYS : MYST_STOP;
     }
 }

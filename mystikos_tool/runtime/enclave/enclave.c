@@ -169,6 +169,10 @@ void _start(const struct myst_host *host)
     handoff.host_argv = host->argv;
     handoff.host_envp = host->envp;
     handoff.host_flags = host->flags;
+    handoff.host_mounts = host->mounts;
+    handoff.host_mount_count = host->mount_count;
+    handoff.host_root = host->root;
+    handoff.host_arguments_end = host->arguments_end;
 
     const struct myst_span *stack = &regions[MYST_REGION_ENTER_STACK];
     myst_start_image(handoff.kernel.data, (unsigned char *)stack->data + stack->size, 1, arguments,

@@ -31,12 +31,12 @@ static int fail(struct myst_archive *archive, const char *problem)
     return -1;
 }
 
+/* Upper-case digits only, as the packager takes them. */
 static int hex_value(unsigned char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 static int parse_header(const unsigned char *header, uint32_t fields[FIELD_COUNT])

@@ -13,6 +13,7 @@ struct myst_archive
     const unsigned char *data;
     size_t size, at;
     const char *problem; /* set when reading failed */
+    const char *name;    /* what messages of unpacking it begin with */
 };
 
 /* Points into the archive. */

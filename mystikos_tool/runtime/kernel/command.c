@@ -24,21 +24,31 @@ static char *copy(const char *string)
     return duplicate;
 }
 
+/* argv[0], and then what the host gave. */
+static char **from_command_line(const char *program, const struct myst_handoff *handoff)
+{
+    size_t count = handoff->host_argc > 1 ? (size_t)handoff->host_argc - 1 : 0;
+    char **list = make_list(1 + count);
+    list[0] = (char *)program;
+    for (size_t i = 1; i <= count; i++)
+        list[i] = copy(handoff->host_argv[i]);
+    return list;
+}
+
+char **myst_shell_arguments(const struct myst_handoff *handoff)
+{
+    return from_command_line("sh", handoff);
+}
+
 char **myst_arguments(const struct myst_config *config, const struct myst_handoff *handoff)
 {
-    size_t from_host = handoff->host_argc > 1 ? (size_t)handoff->host_argc - 1 : 0;
     const struct myst_strings *own = &config->application_parameters;
-    char **list = make_list(1 + from_host + own->count);
-
-    list[0] = (char *)config->application_path;
     if (config->host_application_parameters)
-    {
-        for (size_t i = 1; i <= from_host; i++)
-            list[i] = copy(handoff->host_argv[i]);
-        return list;
-    }
-    if (from_host > 0)
+        return from_command_line(config->application_path, handoff);
+    if (handoff->host_argc > 1)
         myst_warn("the arguments are ignored: HostApplicationParameters is not set in the configuration");
+    char **list = make_list(1 + own->count);
+    list[0] = (char *)config->application_path;
     if (own->count > 0)
         memcpy(list + 1, own->items, own->count * sizeof *list);
     return list;
@@ -49,7 +59,7 @@ static bool has_name(const char *variable, const char *name, size_t length)
     return strncmp(variable, name, length) == 0 && variable[length] == '=';
 }
 
-static char *find_variable(char *const *list, const char *name)
+char *myst_find_variable(char *const *list, const char *name)
 {
     for (; *list; list++)
         if (has_name(*list, name, strlen(name)))
@@ -68,8 +78,8 @@ char **myst_environment(const struct myst_config *config, const struct myst_hand
             *end++ = (char *)own->items[i];
     for (size_t i = 0; i < wanted->count; i++)
     {
-        char *variable = find_variable(handoff->host_envp, wanted->items[i]);
-        if (variable && !find_variable(list, wanted->items[i]) && !has_name(variable, "MYST_TARGET", 11))
+        char *variable = myst_find_variable(handoff->host_envp, wanted->items[i]);
+        if (variable && !myst_find_variable(list, wanted->items[i]) && !has_name(variable, "MYST_TARGET", 11))
             *end++ = copy(variable);
     }
     *end = (char *)"MYST_TARGET=linux";
@@ -78,12 +88,8 @@ char **myst_environment(const struct myst_config *config, const struct myst_hand
 
 void myst_hide_host_arguments(const struct myst_handoff *handoff)
 {
-    if (handoff->host_argc < 1)
+    if (!handoff->host_arguments_end)
         return;
-    char *start = handoff->host_argv[0], *last = handoff->host_argv[handoff->host_argc - 1];
-    char *end = last + strlen(last);
-    /* The environment follows, behind options that the loader kept for itself. */
-    if (handoff->host_envp[0] > end)
-        end = handoff->host_envp[0];
-    memset(start, 0, (size_t)(end - start));
+    char *start = handoff->host_argv[0];
+    memset(start, 0, (size_t)(handoff->host_arguments_end - start));
 }

@@ -9,9 +9,15 @@
 /* argv[0] is ApplicationPath. Warns when the host's arguments are not wanted. */
 char **myst_arguments(const struct myst_config *config, const struct myst_handoff *handoff);
 
+/* Of a shell in place of the application: all of the host's. */
+char **myst_shell_arguments(const struct myst_handoff *handoff);
+
 /* EnvironmentVariables, then the HostEnvironmentVariables that the host has and the configuration does not set
  * itself, then MYST_TARGET. */
 char **myst_environment(const struct myst_config *config, const struct myst_handoff *handoff);
+
+/* The "NAME=VALUE" of a list that ends with NULL, or NULL. */
+char *myst_find_variable(char *const *list, const char *name);
 
 /* Wipes the arguments that the package was started with from where /proc shows them. The results of the functions
  * above stay valid; handoff->host_argv does not. */

@@ -9,7 +9,9 @@
 #include "archive.h"
 #include "command.h"
 #include "monitor.h"
+#include "mounts.h"
 #include "namespaces.h"
+#include "plain.h"
 #include "privileges.h"
 #include "root.h"
 #include "unpack.h"
@@ -67,33 +69,61 @@ static void refuse_unsupported(const struct myst_config *config)
         myst_refuse(message, "ThreadStackSize");
     if (config->exec_stack)
         myst_refuse(message, "ExecStack");
-    if (config->mount_count > 0)
-        myst_refuse(message, "Mount");
     if (config->secret_count > 0)
         myst_refuse("configuration: Secret: secrets are released after attestation, and there is none here");
 }
 
-/* Content that the application adds counts against MemorySize; what the archive brings does not, as in
- * Mystikos, where it stays in the measured pages. */
-static void unpack_root(const struct myst_handoff *handoff, const struct myst_config *config)
+/* What looks into an enclave, or changes what runs in it, only a debug one allows, as SGX hardware does. */
+static void refuse_outside_of_debug(const struct myst_handoff *handoff)
 {
-    struct myst_archive archive = {.data = handoff->rootfs.data, .size = handoff->rootfs.size};
-    struct myst_archive_totals totals;
-    const char *problem;
-    const uint64_t page = MYST_PAGE_SIZE;
+    static const char message[] = "options: %s is for debug enclaves, and Debug is not set in the configuration";
+    if (handoff->debug)
+        return;
+    if (handoff->host_flags & MYST_HOST_TRACE)
+        myst_refuse(message, "--myst-strace");
+    if (handoff->host_flags & MYST_HOST_SHELL)
+        myst_refuse(message, "--myst-shell");
+    if (handoff->host_root)
+        myst_refuse(message, "--myst-root");
+}
 
-    if (archive.size == page && archive.data[0] == 0)
+static struct myst_archive find_archive(const struct myst_handoff *handoff)
+{
+    struct myst_archive archive = {
+        .data = handoff->rootfs.data, .size = handoff->rootfs.size, .name = "root file system"};
+    if (archive.size == MYST_PAGE_SIZE && archive.data[0] == 0)
         myst_refuse("the root file system is on an ext2 disk, which the embedded runtime does not mount");
-    if (myst_archive_measure(archive, &totals, &problem) != 0)
-        myst_refuse("root file system: %s", problem);
-    myst_make_root(totals.pages * page + config->memory_size,
-                   totals.entries + 1024 + config->memory_size / page);
+    return archive;
+}
 
+/* Into the working directory. */
+static void unpack(struct myst_archive archive)
+{
     int root = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (root < 0)
         myst_refuse_errno("cannot open the new root");
     myst_unpack(archive, root);
     close(root);
+}
+
+/* Content that the application adds counts against MemorySize; what the archive brings does not, as in
+ * Mystikos, where it stays in the measured pages. */
+static void make_root(const struct myst_handoff *handoff, const struct myst_config *config)
+{
+    struct myst_archive archive = find_archive(handoff);
+    struct myst_archive_totals totals;
+    const char *problem;
+    const uint64_t page = MYST_PAGE_SIZE;
+
+    if (myst_archive_measure(archive, &totals, &problem) != 0)
+        myst_refuse("root file system: %s", problem);
+    if (handoff->host_root)
+        myst_keep_root(handoff->host_root);
+    else
+        myst_make_root(totals.pages * page + config->memory_size,
+                       totals.entries + 1024 + config->memory_size / page);
+    unpack(archive);
+    myst_complete_root(config->memory_size);
 }
 
 static void set_hostname(const struct myst_config *config)
@@ -161,9 +191,9 @@ __attribute__((noreturn)) static void start_crt(const struct myst_handoff *hando
 }
 
 /* Process 1 of the sandbox. */
-__attribute__((noreturn)) static void run_sandbox(const struct myst_handoff *handoff,
-                                                  const struct myst_config *config,
-                                                  const struct myst_application *application)
+__attribute__((noreturn)) static void run_isolated(const struct myst_handoff *handoff,
+                                                   const struct myst_config *config,
+                                                   const struct myst_application *application)
 {
     myst_change_root();
     set_hostname(config);
@@ -171,6 +201,24 @@ __attribute__((noreturn)) static void run_sandbox(const struct myst_handoff *han
     umask(022);
     enter_working_directory(config);
     myst_drop_privileges();
+    forbid_inspection(handoff);
+    die_with_parent(application->control);
+    start_crt(handoff, application);
+}
+
+/* In the directory that is to be the root. What goes wrong here still has the directory removed by the outer process. */
+__attribute__((noreturn)) static void run_plain(const struct myst_handoff *handoff, const struct myst_config *config,
+                                                struct myst_application *application, const char *directory)
+{
+    die_with_parent(application->control);
+    /* The root will have no /proc. */
+    application->children = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+    unpack(find_archive(handoff));
+    myst_complete_plain_root();
+    myst_enter_plain_root(directory, config, application);
+    limit_processors(config);
+    umask(022);
+    myst_drop_own_privileges();
     forbid_inspection(handoff);
     die_with_parent(application->control);
     start_crt(handoff, application);
@@ -186,16 +234,21 @@ static void let_go_of_stdio(void)
 static struct myst_application describe_application(const struct myst_handoff *handoff,
                                                     const struct myst_config *config)
 {
+    /* A shell is of no use without programs that it starts. */
+    const bool shell = handoff->host_flags & MYST_HOST_SHELL;
     return (struct myst_application){
-        .path = config->application_path,
-        .arguments = myst_arguments(config, handoff),
+        .path = shell ? "/bin/sh" : config->application_path,
+        .arguments = shell ? myst_shell_arguments(handoff) : myst_arguments(config, handoff),
         .environment = myst_environment(config, handoff),
         .address_space = config->memory_size,
         .main_stack = config->main_stack_size,
         .no_brk = config->no_brk,
         .limits_processors = config->max_affinity_cpus > 0,
-        .fork_allowed = config->fork_mode != MYST_FORK_NONE,
+        .fork_allowed = shell || config->fork_mode != MYST_FORK_NONE,
         .unhandled_enosys = config->unhandled_syscall_enosys,
+        .allow_unhandled = shell,
+        .isolated = !(handoff->host_flags & MYST_HOST_NO_ISOLATION),
+        .trace = handoff->host_flags & MYST_HOST_TRACE,
     };
 }
 
@@ -214,14 +267,26 @@ int main(void)
     close_other_descriptors();
     read_configuration(handoff, &config);
     refuse_unsupported(&config);
+    refuse_outside_of_debug(handoff);
+    myst_check_mounts(&config, handoff);
     struct myst_application application = describe_application(handoff, &config);
     application.package_name = package_name;
     memcpy(application.stdio_was_closed, stdio_was_closed, sizeof stdio_was_closed);
 
+    const char *plain_root = NULL;
     umask(0);
-    myst_enter_namespaces();
-    unpack_root(handoff, &config);
-    myst_complete_root(config.memory_size);
+    if (application.isolated)
+    {
+        myst_enter_namespaces();
+        myst_open_mount_sources(&config, handoff);
+        make_root(handoff, &config);
+        myst_mount_all(&config, handoff);
+    }
+    else
+    {
+        myst_check_plain(&config);
+        plain_root = myst_make_plain_root(handoff);
+    }
 
     sigset_t all;
     sigfillset(&all);
@@ -235,12 +300,20 @@ int main(void)
     if (init == 0)
     {
         close(control[1]);
-        run_sandbox(handoff, &config, &application);
+        if (application.isolated)
+            run_isolated(handoff, &config, &application);
+        run_plain(handoff, &config, &application, plain_root);
     }
     close(control[0]);
     if (chdir("/") != 0)
         myst_refuse_errno("cannot leave the new root");
-    myst_drop_privileges();
+    if (application.isolated)
+        myst_drop_privileges();
+    else
+        myst_drop_own_privileges();
     let_go_of_stdio();
-    myst_monitor(init, control[1]);
+    int status = myst_monitor(init, control[1]);
+    if (plain_root && !handoff->host_root)
+        myst_remove_plain_root(plain_root);
+    return status;
 }

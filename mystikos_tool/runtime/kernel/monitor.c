@@ -33,15 +33,16 @@ static void stop(int signal)
     sigprocmask(SIG_BLOCK, &only, NULL);
 }
 
-static void end_if_over(pid_t init)
+/* The exit status to end with, or -1 as long as the sandbox runs. */
+static int status_of(pid_t init)
 {
     int status;
     if (waitpid(init, &status, WNOHANG) != init)
-        return;
-    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+        return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-void myst_monitor(pid_t init, int control)
+int myst_monitor(pid_t init, int control)
 {
     sigset_t watched;
     siginfo_t info;
@@ -54,7 +55,9 @@ void myst_monitor(pid_t init, int control)
             continue; /* EINTR, after a stop */
         if (signal == SIGCHLD)
         {
-            end_if_over(init);
+            int status = status_of(init);
+            if (status >= 0)
+                return status;
             continue;
         }
         if (!is_from_terminal(&info))

@@ -4,9 +4,9 @@
 
 #include <sys/types.h>
 
-/* Waits for the sandbox's first process and ends with its exit status, or 128 + n when signal n killed it.
+/* Waits for the sandbox's first process and returns its exit status, or 128 + n when signal n killed it.
  * Signals that were sent to this process go on to the application, by their number as a byte through `control`. All
  * signals must be blocked. */
-__attribute__((noreturn)) void myst_monitor(pid_t init, int control);
+int myst_monitor(pid_t init, int control);
 
 #endif

@@ -42,11 +42,16 @@ static void drop_capabilities(void)
         myst_refuse_errno("cannot drop the capabilities");
 }
 
+void myst_drop_own_privileges(void)
+{
+    drop_capabilities();
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        myst_refuse_errno("cannot forbid new privileges");
+}
+
 void myst_drop_privileges(void)
 {
     empty_bounding_set();
     lock_secure_bits();
-    drop_capabilities();
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        myst_refuse_errno("cannot forbid new privileges");
+    myst_drop_own_privileges();
 }

@@ -3,12 +3,15 @@
 #include "../common/refuse.h"
 #include "namespaces.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -50,6 +53,52 @@ void myst_make_root(uint64_t bytes, uint64_t files)
              (unsigned long long)files);
     if (mount("tmpfs", mount_point, "tmpfs", MS_NOSUID | MS_NODEV, options) != 0)
         myst_refuse_no_privilege("cannot make a file system in memory");
+    if (chdir(mount_point) != 0)
+        myst_refuse_errno("cannot enter %s", mount_point);
+}
+
+static bool is_empty(const char *directory)
+{
+    bool empty = true;
+    struct dirent *entry;
+    DIR *stream = opendir(directory);
+    if (!stream)
+        myst_refuse_errno("options: --myst-root: cannot read %s", directory);
+    while ((entry = readdir(stream)))
+        empty &= strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    closedir(stream);
+    return empty;
+}
+
+void myst_need_empty_directory(const char *directory)
+{
+    if (mkdir(directory, 0755) != 0 && errno != EEXIST)
+        myst_refuse_errno("options: --myst-root: cannot make %s", directory);
+    if (!is_empty(directory))
+        myst_refuse("options: --myst-root: %s is not empty", directory);
+}
+
+/* Flags that the mount came with cannot be taken off it in a namespace of ours. */
+static unsigned long flags_of_mount(const char *path)
+{
+    struct statvfs status;
+    if (statvfs(path, &status) != 0)
+        myst_refuse_errno("cannot examine %s", path);
+    return status.f_flag & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
+}
+
+void myst_keep_root(const char *directory)
+{
+    const char *mount_point = find_mount_point();
+
+    myst_need_empty_directory(directory);
+    if (flags_of_mount(directory) & MS_NOEXEC)
+        myst_refuse("options: --myst-root: no program can be started in %s, which is mounted noexec", directory);
+    if (mount(directory, mount_point, NULL, MS_BIND, NULL) != 0)
+        myst_refuse_no_privilege("cannot mount the directory of --myst-root");
+    unsigned long flags = flags_of_mount(mount_point) | MS_NOSUID | MS_NODEV;
+    if (mount(NULL, mount_point, NULL, MS_REMOUNT | MS_BIND | flags, NULL) != 0)
+        myst_refuse_errno("options: --myst-root: cannot restrict %s", directory);
     if (chdir(mount_point) != 0)
         myst_refuse_errno("cannot enter %s", mount_point);
 }
@@ -182,6 +231,30 @@ static void complete_etc(void)
 void myst_complete_root(uint64_t bytes)
 {
     make_dev(bytes);
+    complete_etc();
+    mkdir("tmp", 01777);
+}
+
+/* Where the caller may make devices, as root in most containers. */
+static void make_plain_dev(void)
+{
+    if (mkdir("dev", 0755) != 0)
+        return;
+    for (size_t i = 0; i < COUNT(devices); i++)
+    {
+        struct stat status;
+        char source[32], target[32];
+        snprintf(source, sizeof source, "/dev/%s", devices[i]);
+        snprintf(target, sizeof target, "dev/%s", devices[i]);
+        if (stat(source, &status) == 0)
+            mknod(target, S_IFCHR | 0666, status.st_rdev);
+    }
+    mkdir("dev/shm", 01777);
+}
+
+void myst_complete_plain_root(void)
+{
+    make_plain_dev();
     complete_etc();
     mkdir("tmp", 01777);
 }

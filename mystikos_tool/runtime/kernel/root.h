@@ -8,9 +8,19 @@
  * myst_change_root. It holds `bytes` and `files` at most. */
 void myst_make_root(uint64_t bytes, uint64_t files);
 
+/* The same with a directory of the host, which is made unless it is there, and empty, and which stays. It may grow as
+ * long as the host has room. */
+void myst_keep_root(const char *directory);
+
 /* Adds what a program expects beside the archive's content: /dev, /tmp, and in /etc what it lacks.
  * /dev/shm holds `bytes` at most. */
 void myst_complete_root(uint64_t bytes);
+
+/* The same without mounts, as far as that goes. */
+void myst_complete_plain_root(void);
+
+/* Makes the directory that --myst-root names unless it is there; refuses one with something in it. */
+void myst_need_empty_directory(const char *directory);
 
 /* To be called by the first process of the PID namespace: mounts /proc, then makes the working
  * directory the root and lets go of the host's. */

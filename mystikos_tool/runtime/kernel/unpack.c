@@ -25,6 +25,9 @@ struct cursor
     size_t depth;
 };
 
+/* What messages begin with. */
+static const char *subject;
+
 /* The archive's pages before `end` were given back to the system. */
 struct released
 {
@@ -44,7 +47,7 @@ static void release(struct released *released, const unsigned char *up_to, size_
 
 __attribute__((noreturn)) static void refuse_entry(const char *path)
 {
-    myst_refuse_errno("root file system: cannot unpack %s", path);
+    myst_refuse_errno("%s: cannot unpack %s", subject, path);
 }
 
 /* Keeps the first components of the cursor that are also the first ones of `directory`; returns where
@@ -81,9 +84,9 @@ static int enter(struct cursor *cursor, const char *path, size_t length)
         if (descriptor < 0)
         {
             if (errno == ENOTDIR || errno == ELOOP)
-                myst_refuse("root file system: %s lies below something that is not a directory", path);
+                myst_refuse("%s: %s lies below something that is not a directory", subject, path);
             if (errno == ENOENT)
-                myst_refuse("root file system: %s comes before its directory", path);
+                myst_refuse("%s: %s comes before its directory", subject, path);
             refuse_entry(path);
         }
         at += size;
@@ -136,7 +139,7 @@ static void make_file(int parent, const char *name, const struct myst_entry *ent
 {
     /* newc keeps the content of hard links with the last of them only. */
     if (entry->links > 1 && entry->size == 0)
-        myst_refuse("root file system: %s is one of several hard links, which are not supported", path);
+        myst_refuse("%s: %s is one of several hard links, which are not supported", subject, path);
     int file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
                       entry->mode & 07777);
     if (file < 0)
@@ -152,7 +155,7 @@ static void make_link(int parent, const char *name, const struct myst_entry *ent
 {
     char target[PATH_MAX];
     if (entry->size == 0 || entry->size >= sizeof target || memchr(entry->data, 0, entry->size))
-        myst_refuse("root file system: %s is a symbolic link with a malformed target", path);
+        myst_refuse("%s: %s is a symbolic link with a malformed target", subject, path);
     memcpy(target, entry->data, entry->size);
     target[entry->size] = 0;
     if (symlinkat(target, parent, name) != 0)
@@ -162,7 +165,7 @@ static void make_link(int parent, const char *name, const struct myst_entry *ent
 static void make_root(const struct myst_entry *entry, int root)
 {
     if (!S_ISDIR(entry->mode))
-        myst_refuse("root file system: its root is not a directory");
+        myst_refuse("%s: its root is not a directory", subject);
     /* The descriptor is an O_PATH one, which fchmod does not take. */
     if (fchmodat(root, ".", entry->mode & 07777, 0) != 0)
         refuse_entry("/");
@@ -172,7 +175,7 @@ static void make_entry(struct cursor *cursor, const struct myst_entry *entry, st
 {
     char path[MYST_ENTRY_NAME_MAX];
     if (myst_entry_path(entry, path) != 0)
-        myst_refuse("root file system: the archive's entry %s leads out of the root", entry->name);
+        myst_refuse("%s: the archive's entry %s leads out of the root", subject, entry->name);
     if (!*path)
     {
         make_root(entry, cursor->descriptors[0]);
@@ -189,11 +192,12 @@ static void make_entry(struct cursor *cursor, const struct myst_entry *entry, st
     else if (S_ISLNK(entry->mode))
         make_link(parent, name, entry, path);
     else
-        myst_refuse("root file system: %s is neither a file nor a directory nor a symbolic link", path);
+        myst_refuse("%s: %s is neither a file nor a directory nor a symbolic link", subject, path);
 }
 
 void myst_unpack(struct myst_archive archive, int root)
 {
+    subject = archive.name;
     struct released released = {((uintptr_t)archive.data + PAGE - 1) & ~(uintptr_t)(PAGE - 1)};
     struct cursor cursor = {.descriptors = {root}};
     struct myst_entry entry;
@@ -205,7 +209,7 @@ void myst_unpack(struct myst_archive archive, int root)
         release(&released, archive.data + archive.at, RELEASE_STEP);
     }
     if (result < 0)
-        myst_refuse("root file system: %s", archive.problem);
+        myst_refuse("%s: %s", subject, archive.problem);
     release(&released, archive.data + archive.size, PAGE);
     keep_common(&cursor, "", 0);
 }

@@ -10,8 +10,8 @@ static int check_load(
     const char *where = image->elf.where;
     if (load->p_filesz > load->p_memsz || !myst_within(load->p_offset, load->p_filesz, image->elf.size))
         return myst_fail(error, "%s: a PT_LOAD lies beyond the end of the file", where);
-    if (!myst_within(load->p_vaddr, load->p_memsz, MYST_MAX_ENCLAVE_SIZE))
-        return myst_fail(error, "%s: a PT_LOAD lies beyond 64 GiB", where);
+    if (!myst_within(load->p_vaddr, load->p_memsz, MYST_MAX_IMAGE_SIZE))
+        return myst_fail(error, "%s: a PT_LOAD lies beyond 1 GiB", where);
     if (image->load_count == 0 && load->p_vaddr != 0)
         return myst_fail(error, "%s: the first PT_LOAD does not start at address 0", where);
     if (previous_end > (load->p_vaddr & ~(MYST_PAGE - 1)))
@@ -114,19 +114,21 @@ int myst_image_relocations(
     static const char *const names[] = {".rela.dyn", ".rela.plt"};
     const uint8_t *data[2] = {NULL, NULL};
     uint64_t sizes[2] = {0, 0};
+    int present[2] = {MYST_ABSENT, MYST_ABSENT};
     memset(table, 0, sizeof *table);
     for (int i = 0; i < 1 + !!with_plt; i++)
     {
         Elf64_Shdr header;
-        const int found = myst_elf_section(&image->elf, names[i], &header, &data[i], &sizes[i], error);
-        if (found < 0)
+        present[i] = myst_elf_section(&image->elf, names[i], &header, &data[i], &sizes[i], error);
+        if (present[i] < 0)
             return -1;
-        if (found && (header.sh_entsize != sizeof(Elf64_Rela) || sizes[i] % sizeof(Elf64_Rela) != 0))
+        if (present[i] && (header.sh_entsize != sizeof(Elf64_Rela) || sizes[i] % sizeof(Elf64_Rela) != 0))
             return myst_fail(error, "%s: %s is not a table of RELA entries", image->elf.where, names[i]);
     }
-    if (sizes[0] == 0)
-        return 0;
     const uint64_t size = sizes[0] + sizes[1]; /* each is at most the file's size */
+    /* Without a .rela.dyn, though not with an empty one, .rela.plt does not count. */
+    if (!present[0] || size == 0)
+        return 0;
     uint8_t *entries = malloc(size);
     if (!entries)
         return myst_fail(error, "%s: no memory for its relocations", image->elf.where);

@@ -8,8 +8,10 @@
 #include "../common/elf.h"
 #include "../common/formats.h"
 
-/* Nothing in an enclave lies beyond 64 GiB. */
-#define MYST_MAX_ENCLAVE_SIZE (1ull << 36)
+/* What fits the address space of a process, and an image's share of it: the packager's limits. */
+#define MYST_ADDRESS_SPACE (1ull << 47)
+#define MYST_MAX_ENCLAVE_SIZE (MYST_ADDRESS_SPACE / 2)
+#define MYST_MAX_IMAGE_SIZE (1ull << 30)
 #define MYST_MAX_LOADS 64
 
 static inline uint64_t myst_page_up(uint64_t size)

@@ -7,9 +7,8 @@
 
 #define MAX_IMAGE_FILE_SIZE (1ull << 30)
 #define MAX_CONFIG_SIZE (16ull << 20)
-#define MAX_TCS_COUNT (1u << 16)
+#define MAX_TCS_COUNT 1024
 #define MAX_STACK_PAGES (1u << 20)
-#define MAX_BASE (1ull << 46)
 
 #define FDMAPPING_SIZE 32
 #define PID_SIZE 4
@@ -68,9 +67,10 @@ static int read_record(struct myst_layout *layout, struct myst_error *error)
         return myst_fail(error, "%s: .oeinfo asks for no thread, or too many, or too large a stack", where);
     if (record->heap_pages > MYST_MAX_ENCLAVE_SIZE / MYST_PAGE)
         return myst_fail(error, "%s: .oeinfo asks for too large a heap", where);
-    if (record->flags & OEINFO_FLAG_ZERO_BASE)
+    const int zero_base = (record->flags & OEINFO_FLAG_ZERO_BASE) != 0;
+    if (zero_base)
         layout->base = record->start_address;
-    if (layout->base > MAX_BASE || layout->base % MYST_PAGE != 0)
+    if (layout->base > MYST_ADDRESS_SPACE || layout->base % MYST_PAGE != 0 || (zero_base && layout->base == 0))
         return myst_fail(error, "%s: .oeinfo has a start address that no enclave can have", where);
     return 0;
 }
@@ -93,7 +93,7 @@ static int read_config(struct myst_layout *layout, struct myst_error *error)
             (const char *)config->data, config->size, &layout->memory_size, problem, sizeof problem) != 0)
         return myst_fail(error, "configuration: %s", problem);
     if (layout->memory_size > MYST_MAX_ENCLAVE_SIZE)
-        return myst_fail(error, "configuration: MemorySize is more than an enclave of 64 GiB can have");
+        return myst_fail(error, "configuration: MemorySize is more than an enclave of 64 TiB can have");
     return 0;
 }
 
@@ -146,7 +146,8 @@ static void size_regions(struct myst_layout *layout)
     memcpy(layout->regions, places, sizeof places);
 }
 
-/* Gives everything its place. No term is above 2^46, and there are few: the sums can't overflow. */
+/* Gives everything its place. No term is above 2^46, there are few, and at most 2^10 threads: the sums
+ * can't overflow. */
 static int place_parts(struct myst_layout *layout, struct myst_error *error)
 {
     const struct myst_oeinfo *record = &layout->record;
@@ -163,7 +164,9 @@ static int place_parts(struct myst_layout *layout, struct myst_error *error)
     layout->thread_size = (record->stack_pages + 2 + 5) * MYST_PAGE + layout->tls.pages_size;
     layout->loaded_size = layout->threads_rva + record->tcs_count * layout->thread_size;
     if (layout->thread_size > MYST_MAX_ENCLAVE_SIZE || layout->loaded_size > MYST_MAX_ENCLAVE_SIZE)
-        return myst_fail(error, "package: the enclave is larger than 64 GiB");
+        return myst_fail(error, "package: the enclave is larger than 64 TiB");
+    if (layout->base + layout->loaded_size > MYST_ADDRESS_SPACE)
+        return myst_fail(error, "package: the start address leaves no room for the enclave below 2^47");
     layout->enclave_size = power_of_two_up(layout->loaded_size);
     layout->ecreate_size = power_of_two_up(layout->loaded_size + layout->base);
     return 0;

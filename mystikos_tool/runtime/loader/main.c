@@ -157,6 +157,7 @@ int main(int argc, char **argv, char **envp)
         .name = program_name(argv[0]),
         .envp = envp,
         .auxv = myst_auxv_after(envp),
+        .arguments_end = argv == no_arguments ? NULL : argv[argc - 1] + strlen(argv[argc - 1]) + 1,
     };
     int result = myst_options_read(&options, argc, argv, &error);
     if (result == 0)
@@ -165,6 +166,10 @@ int main(int argc, char **argv, char **envp)
         argv[options.count] = argv[0];
         host.argv = argv + options.count;
         host.argc = argc - options.count;
+        host.flags = options.flags;
+        host.mounts = options.mounts;
+        host.mount_count = options.mount_count;
+        host.root = options.root;
         result = perform(&options, &host, &error);
     }
     if (result != 0)

@@ -11,6 +11,15 @@ const char myst_options_help[] =
     "  --myst-signer=HEX  refuse a package whose MRSIGNER is not HEX (64 digits)\n"
     "  --myst-help        print this\n"
     "  --myst-version     print the loader's version\n"
+    "  --myst-mount=SOURCE=TARGET\n"
+    "                     mount SOURCE at TARGET, which the configuration declares: a directory\n"
+    "                     of the host (hostfs) or an archive in the root (ramfs)\n"
+    "  --myst-no-isolation\n"
+    "                     run without namespaces where the machine allows none\n"
+    "For debug enclaves only:\n"
+    "  --myst-strace      tell which system calls are refused\n"
+    "  --myst-shell       start /bin/sh instead of the application\n"
+    "  --myst-root=DIR    unpack the root into DIR, which is empty or not there, and keep it\n"
     "All other arguments go to the application.\n";
 
 static int hex_digit(char c)
@@ -43,6 +52,47 @@ static int read_signer(struct myst_options *options, const char *hex, struct mys
     return 0;
 }
 
+/* Only the form is checked here; what it names, by the kernel. */
+static int read_mount(struct myst_options *options, const char *mount, struct myst_error *error)
+{
+    const char *equals = strchr(mount, '=');
+    /* A target is an absolute path, and a source may have a = in it. */
+    while (equals && equals[1] != '/')
+        equals = strchr(equals + 1, '=');
+    if (!equals || equals == mount)
+        return myst_fail(error, "options: --myst-mount takes SOURCE=TARGET, TARGET beginning with /");
+    if (options->mount_count == MYST_HOST_MOUNTS)
+        return myst_fail(error, "options: --myst-mount is given more than %d times", MYST_HOST_MOUNTS);
+    options->mounts[options->mount_count++] = mount;
+    return 0;
+}
+
+static int read_root(struct myst_options *options, const char *directory, struct myst_error *error)
+{
+    if (!*directory)
+        return myst_fail(error, "options: --myst-root takes the name of a directory");
+    if (options->root)
+        return myst_fail(error, "options: --myst-root is given twice");
+    options->root = directory;
+    return 0;
+}
+
+/* The value of an option that has one, or NULL when `option` is another. */
+static const char *value_of(const char *option, const char *name)
+{
+    const size_t length = strlen(name);
+    return strncmp(option, name, length) == 0 && option[length] == '=' ? option + length + 1 : NULL;
+}
+
+static int read_action(
+    struct myst_options *options, const char *option, enum myst_action action, struct myst_error *error)
+{
+    if (options->action != MYST_ACTION_RUN && options->action != action)
+        return myst_fail(error, "options: %s and an option before it exclude each other", option);
+    options->action = action;
+    return 0;
+}
+
 static int read_option(struct myst_options *options, const char *option, struct myst_error *error)
 {
     static const struct
@@ -55,20 +105,51 @@ static int read_option(struct myst_options *options, const char *option, struct 
         {"--myst-help", MYST_ACTION_HELP},
         {"--myst-version", MYST_ACTION_VERSION},
     };
-    static const char signer[] = "--myst-signer=";
-    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
+    static const struct
     {
-        if (strcmp(option, actions[i].name) != 0)
+        const char *name;
+        uint64_t flag;
+    } flags[] = {
+        {"--myst-no-isolation", MYST_HOST_NO_ISOLATION},
+        {"--myst-strace", MYST_HOST_TRACE},
+        {"--myst-shell", MYST_HOST_SHELL},
+    };
+    static const struct
+    {
+        const char *name;
+        int (*read)(struct myst_options *options, const char *value, struct myst_error *error);
+    } values[] = {
+        {"--myst-signer", read_signer},
+        {"--myst-mount", read_mount},
+        {"--myst-root", read_root},
+    };
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
+        if (strcmp(option, actions[i].name) == 0)
+            return read_action(options, option, actions[i].action, error);
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+    {
+        if (strcmp(option, flags[i].name) != 0)
             continue;
-        if (options->action != MYST_ACTION_RUN && options->action != actions[i].action)
-            return myst_fail(error, "options: %s and an option before it exclude each other", option);
-        options->action = actions[i].action;
+        options->flags |= flags[i].flag;
         return 0;
     }
-    if (strncmp(option, signer, sizeof signer - 1) == 0)
-        return read_signer(options, option + sizeof signer - 1, error);
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+    {
+        const char *value = value_of(option, values[i].name);
+        if (value)
+            return values[i].read(options, value, error);
+    }
     return myst_fail(error, "options: %.64s is unknown; there are --myst-info, --myst-verify, --myst-signer=HEX, "
-                            "--myst-help and --myst-version", option);
+                            "--myst-help, --myst-version, --myst-mount=SOURCE=TARGET, --myst-no-isolation, "
+                            "--myst-strace, --myst-shell and --myst-root=DIR", option);
+}
+
+static int check_for_contradiction(const struct myst_options *options, struct myst_error *error)
+{
+    const int runs = options->flags || options->mount_count || options->root;
+    if (options->action != MYST_ACTION_RUN && runs)
+        return myst_fail(error, "options: those that change how the application runs exclude those that do not run it");
+    return 0;
 }
 
 int myst_options_read(struct myst_options *options, int argc, char *const *argv, struct myst_error *error)
@@ -80,5 +161,5 @@ int myst_options_read(struct myst_options *options, int argc, char *const *argv,
             return -1;
         options->count++;
     }
-    return 0;
+    return check_for_contradiction(options, error);
 }

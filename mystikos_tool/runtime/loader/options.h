@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../common/error.h"
+#include "../common/host.h"
 
 enum myst_action
 {
@@ -22,6 +23,11 @@ struct myst_options
     int has_signer;
     uint8_t signer[32]; /* the MRSIGNER that is accepted */
     int count;          /* of arguments that were options */
+
+    uint64_t flags; /* MYST_HOST_... */
+    const char *mounts[MYST_HOST_MOUNTS];
+    uint64_t mount_count;
+    const char *root; /* NULL when not given */
 };
 
 int myst_options_read(struct myst_options *options, int argc, char *const *argv, struct myst_error *error);
