@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -79,7 +80,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Image:
-    """An x86-64 ELF file in memory; ``where`` names it in messages."""
+    """An x86-64 ELF file in memory; ``where`` names it in messages.
+
+    ``loads`` are in order of their addresses, and ``in_order`` says whether they are in the file too.
+    """
 
     where: str
     data: bytes
@@ -88,6 +92,7 @@ class Image:
     section_headers_offset: int
     section_names_index: int
     loads: tuple[Segment, ...]
+    in_order: bool
     tls: Segment | None
     section_list: tuple[Section, ...]
     dynamic_tags: tuple[str, ...]
@@ -222,6 +227,7 @@ def _malformed(where: str) -> Iterator[None]:
 
 def _describe(file: ELFFile, data: bytes, where: str) -> Image:
     segments = [(header["p_type"], _segment(header)) for header in (s.header for s in file.iter_segments())]
+    loads = [segment for kind, segment in segments if kind == "PT_LOAD"]
     dynamic = file.get_section_by_name(".dynamic")
     tags = (
         tuple(str(tag.entry.d_tag) for tag in dynamic.iter_tags())
@@ -235,7 +241,8 @@ def _describe(file: ELFFile, data: bytes, where: str) -> Image:
         entry=file["e_entry"],
         section_headers_offset=file["e_shoff"],
         section_names_index=file["e_shstrndx"],
-        loads=tuple(sorted((s for kind, s in segments if kind == "PT_LOAD"), key=lambda s: s.address)),
+        loads=tuple(sorted(loads, key=lambda load: load.address)),
+        in_order=all(one.address < other.address for one, other in pairwise(loads)),
         tls=next((s for kind, s in segments if kind == "PT_TLS"), None),
         section_list=_sections(file),
         dynamic_tags=tags,

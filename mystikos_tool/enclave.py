@@ -126,6 +126,12 @@ def _relocations(image: elf.Image) -> bytes:
 
 def _check(image: elf.Image) -> None:
     elf.check_loadable(image)
+    if not image.in_order:
+        raise UserError(
+            image.where,
+            "its PT_LOADs are not in order of their addresses",
+            "take the file as the linker made it",
+        )
     if image.type != "ET_DYN":
         raise UserError(image.where, "is no shared object or PIE", _REMEDY)
     for tag in ("DT_RPATH", "DT_RUNPATH"):

@@ -36,6 +36,7 @@ _TLS_EXTRA_PAGES = 1
 _TD_OFFSET_PAGES = 4
 _NSSA = 2
 _TCS = struct.Struct("<QQQIIQQQQII")
+_MODULE_SECTIONS = (".text", ".symtab", ".dynsym", ".strtab", ".dynstr")
 _MAX_TCS = 1024
 _MAX_STACK_PAGES = 1 << 20
 _ADDRESS_SPACE = 1 << 47  # of a process on x86-64
@@ -244,8 +245,22 @@ def _region_plans(parts: Parts) -> Iterator[_RegionPlan]:
 
 
 def _image_plan(name: str, image: elf.Image) -> _RegionPlan:
-    elf.check_loadable(image)
+    _check_module(image)
     return _RegionPlan(name, image.size, image.size, list(_segments(image, elf.loaded(image), 0)))
+
+
+def _check_module(image: elf.Image) -> None:
+    """Raise UserError for a kernel or C runtime that the reference's loader would not take."""
+    elf.check_loadable(image)
+    for name in _MODULE_SECTIONS:
+        if not image.find_section(name):
+            raise UserError(
+                image.where, f"has no section {name}", "take it from a Mystikos runtime, or don't strip it"
+            )
+    if image.section(".text").address == 0:
+        raise UserError(
+            f"{image.where}, section .text", "has no address", "link it as a shared object or PIE"
+        )
 
 
 def _data_plan(name: str, data: bytes) -> _RegionPlan:
@@ -298,9 +313,12 @@ class _Threads:
         self._count = OEINFO.get_int(enclave.record, "tcs_count")
         self._stack_pages = OEINFO.get_int(enclave.record, "stack_pages")
         self._tls_pages = enclave.image.tls_size // PAGE
-        if self._count > _MAX_TCS or self._stack_pages > _MAX_STACK_PAGES:
+        if not (1 <= self._count <= _MAX_TCS and 1 <= self._stack_pages <= _MAX_STACK_PAGES):
             raise UserError(
-                enclave.image.where, ".oeinfo asks for too many threads or stack pages", "replace the file"
+                enclave.image.where,
+                f".oeinfo asks for {self._count} threads with {self._stack_pages} stack pages each, "
+                f"not for 1 to {_MAX_TCS} with 1 to {_MAX_STACK_PAGES}",
+                "take mystenc.so from a Mystikos runtime",
             )
 
     @property

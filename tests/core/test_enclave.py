@@ -139,6 +139,10 @@ def test_a_section_longer_than_its_record_keeps_what_follows() -> None:
         (tiny_elf.enclave(oeinfo(), entry=0), "has no entry point"),
         (tiny_elf.enclave(oeinfo(), entry=0x3000), "has no entry point"),
         (tiny_elf.enclave(oeinfo(), (Load(0x5000, b"x", flags=0),)), "has a PT_LOAD without permissions"),
+        (
+            tiny_elf.enclave(oeinfo(), (Load(0x6000, b"x"), Load(0x5000, b"y"))),
+            "its PT_LOADs are not in order of their addresses",
+        ),
         (tiny_elf.enclave(oeinfo()[:1959]), ".oeinfo: has 1959 bytes, not 1960"),
         (tiny_elf.enclave(oeinfo(size=1961)), ".oeinfo: holds no record of an SGX enclave"),
         (tiny_elf.enclave(oeinfo(end_marker=0)), ".oeinfo: holds no record of an SGX enclave"),

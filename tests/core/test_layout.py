@@ -319,10 +319,30 @@ def test_strtab_is_padded_with_zeros() -> None:
     assert content == b"\0abc\0".ljust(P, b"\0")
 
 
-@pytest.mark.parametrize("name", [".symtab", ".dynsym", ".strtab", ".dynstr"])
-def test_a_kernel_without_its_tables_is_told(name: str) -> None:
-    kernel = build().replace(name.encode() + b"\0", name.encode()[:-1] + b"x\0")
-    assert told(replace(SMALL, kernel=kernel)).startswith(f"kernel: has no section {name}")
+@pytest.mark.parametrize("name", [".text", ".symtab", ".dynsym", ".strtab", ".dynstr"])
+@pytest.mark.parametrize("part", ["kernel", "crt"])
+def test_a_kernel_or_c_runtime_without_its_sections_is_told(part: str, name: str) -> None:
+    file = build().replace(name.encode() + b"\0", name.encode()[:-1] + b"x\0")
+    enclave = replace(SMALL, **{part: file})  # type: ignore[arg-type]
+    assert told(enclave).startswith(f"{part}: has no section {name}; ")
+
+
+def test_a_kernel_whose_text_has_no_address_is_told() -> None:
+    kernel = build()
+    header = (
+        elf.parse(kernel, "kernel").section_headers_offset
+        + 64 * elf.parse(kernel, "kernel").section(".text").index
+    )
+    damaged = tiny_elf.patched(kernel, header + 16, "Q", 0)
+    assert told(replace(SMALL, kernel=damaged)).startswith("kernel, section .text: has no address; ")
+
+
+def test_segments_of_a_kernel_are_taken_in_the_order_of_their_addresses() -> None:
+    first, second = Load(0x3000, b"a"), Load(0x5000, b"b")
+    _, sorted_content = region(replace(SMALL, kernel=build((first, second))), "kernel")
+    _, content = region(replace(SMALL, kernel=build((second, first))), "kernel")
+    # But for the first page, which has the headers.
+    assert content[P:] == sorted_content[P:]
 
 
 def test_the_kernel_s_relocations_are_those_of_rela_dyn_only() -> None:
@@ -407,7 +427,7 @@ def test_thread_local_data_rounds_each_part_to_its_alignment(zeros: int, count: 
     assert tls_pages(enclave) == count
 
 
-@pytest.mark.parametrize("count", [0, 1, 3, 1024])
+@pytest.mark.parametrize("count", [1, 3, 1024])
 def test_there_are_as_many_threads_as_the_record_says(count: int) -> None:
     enclave = TinyEnclave(image=tiny_elf.enclave(oeinfo(tcs_count=count, stack_pages=3)))
     laid_out = enclave.laid_out()
@@ -466,6 +486,8 @@ def test_an_enclave_that_fits_no_address_space_is_told(change: dict[str, int | b
 @pytest.mark.parametrize(
     "record",
     [
+        oeinfo(tcs_count=0),
+        oeinfo(stack_pages=0),
         oeinfo(tcs_count=1025),
         oeinfo(tcs_count=(1 << 64) - 1),
         oeinfo(stack_pages=(1 << 20) + 1),
@@ -473,7 +495,7 @@ def test_an_enclave_that_fits_no_address_space_is_told(change: dict[str, int | b
         oeinfo(heap_pages=(1 << 64) - 1),
     ],
 )
-def test_a_record_that_asks_for_too_much_is_told(record: bytes) -> None:
+def test_a_record_that_asks_for_too_little_or_too_much_is_told(record: bytes) -> None:
     assert told(TinyEnclave(image=tiny_elf.enclave(record))).startswith("mystenc.so: ")
 
 

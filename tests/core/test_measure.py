@@ -154,8 +154,8 @@ def modules(draw: st.DrawFn) -> bytes:
 def enclave_images(draw: st.DrawFn) -> bytes:
     record = tiny_elf.oeinfo(
         heap_pages=draw(st.integers(0, 3)),
-        stack_pages=draw(st.integers(0, 3)),
-        tcs_count=draw(st.integers(0, 3)),
+        stack_pages=draw(st.integers(1, 3)),
+        tcs_count=draw(st.integers(1, 3)),
         flags=draw(st.integers(0, 3)),
         start_address=draw(st.sampled_from([0, P, 1 << 32])),
     )

@@ -30,7 +30,7 @@ pytestmark = needs_compiler
 
 SECTIONS = (".mystenc", ".libmystcrt", ".libmystkernel", ".mystrootfs",
             ".mystpubkeys", ".mystroothashes", ".mystconfig")
-SETTINGS = {"Debug": True, "ProductID": 7, "SecurityVersion": 3, "MemorySize": "0001m",
+SETTINGS = {"Debug": True, "ProductID": 7, "SecurityVersion": 3, "MemorySize": "00001m",
             "ApplicationPath": "/bin/app", "HostApplicationParameters": True}
 IMAGE_FIELDS_IN_OEINFO = OEINFO.fields["oeinfo_rva"].offset
 SIGSTRUCT_IN_OEINFO = OEINFO.fields["sigstruct"].offset
@@ -438,8 +438,8 @@ def first_load(image: elf.Image, data: bytes) -> int:
         (lambda load: {load + PHDR_OFFSET: b"\xff" * 8}, "a PT_LOAD lies beyond the end of the file"),
         (lambda load: {load + PHDR_FILESZ: b"\xff" * 16}, "a PT_LOAD lies beyond the end of the file"),
         (lambda load: {load + PHDR_MEMSZ: b"\0" * 8}, "a PT_LOAD lies beyond the end of the file"),
-        (lambda load: {load + PHDR_MEMSZ: b"\xff" * 8}, "a PT_LOAD lies beyond 64 GiB"),
-        (lambda load: {load + PHDR_VADDR: b"\xff" * 8}, "a PT_LOAD lies beyond 64 GiB"),
+        (lambda load: {load + PHDR_MEMSZ: b"\xff" * 8}, "a PT_LOAD lies beyond 1 GiB"),
+        (lambda load: {load + PHDR_VADDR: b"\xff" * 8}, "a PT_LOAD lies beyond 1 GiB"),
         (lambda load: {load + PHDR_VADDR: b"\0\x10"}, "the first PT_LOAD does not start at address 0"),
         (lambda load: {load + PHDR_MEMSZ: b"\0\0\0\1"}, "PT_LOADs share a page or are out of order"),
     ],
@@ -460,11 +460,13 @@ def test_a_hostile_header_is_refused(
         ({"enclave_type": 3}, "holds no record of an SGX enclave"),
         ({"end_marker": 0}, "holds no record of an SGX enclave"),
         ({"tcs_count": 0}, "asks for no thread"),
+        ({"tcs_count": 1025}, "asks for no thread"),
         ({"tcs_count": 1 << 63}, "asks for no thread"),
         ({"stack_pages": 1 << 63}, "asks for no thread"),
         ({"stack_pages": 0}, "asks for no thread"),
         ({"heap_pages": 1 << 60}, "asks for too large a heap"),
         ({"flags": 3, "start_address": 1 << 60}, "has a start address that no enclave can have"),
+        ({"flags": 3, "start_address": 0}, "has a start address that no enclave can have"),
         ({"flags": 3, "start_address": 4097}, "has a start address that no enclave can have"),
     ],
 )
@@ -476,15 +478,21 @@ def test_a_hostile_record_is_refused(damaged: Damaged, values: dict[str, int | b
 
 def test_an_enclave_that_no_cpu_could_hold_is_refused(damaged: Damaged) -> None:
     record = damaged.original[damaged.record :][: OEINFO.size]
-    damaged.write({damaged.record: OEINFO.patch(record, {"heap_pages": 1 << 24})})
-    assert refusal(damaged.path) == "package: the enclave is larger than 64 GiB"
+    damaged.write({damaged.record: OEINFO.patch(record, {"heap_pages": 1 << 34})})
+    assert refusal(damaged.path) == "package: the enclave is larger than 64 TiB"
+
+
+def test_a_start_address_that_leaves_no_room_is_refused(damaged: Damaged) -> None:
+    record = damaged.original[damaged.record :][: OEINFO.size]
+    damaged.write({damaged.record: OEINFO.patch(record, {"flags": 3, "start_address": (1 << 47) - 4096})})
+    assert refusal(damaged.path) == "package: the start address leaves no room for the enclave below 2^47"
 
 
 def test_more_memory_than_an_enclave_can_have_is_refused(damaged: Damaged) -> None:
     own = damaged.sections[".mystenc"].offset + damaged.enclave.section(".mystconfig").offset
-    at = damaged.content(".mystconfig").index(b"0001m")
-    damaged.write({damaged.sections[".mystconfig"].offset + at: b"0065g", own + at: b"0065g"})
-    assert refusal(damaged.path) == "configuration: MemorySize is more than an enclave of 64 GiB can have"
+    at = damaged.content(".mystconfig").index(b"00001m")
+    damaged.write({damaged.sections[".mystconfig"].offset + at: b"65537g", own + at: b"65537g"})
+    assert refusal(damaged.path) == "configuration: MemorySize is more than an enclave of 64 TiB can have"
 
 
 # The loader's options.
