@@ -226,6 +226,22 @@ static void note_signal(int number)
         _exit(1);
 }
 
+/* Leaves processes behind that hold the output open and would run for ever. */
+static int abandon(char **argv)
+{
+    (void)argv;
+    for (int i = 0; i < 2; i++)
+        if (fork() == 0)
+        {
+            if (i == 0 || fork() == 0)
+                for (;;)
+                    pause();
+            _exit(0);
+        }
+    puts("abandoned");
+    return 0;
+}
+
 /* Says ready, then tells each signal's number; ends with SIGTERM. */
 static int signals(char **argv)
 {
@@ -340,6 +356,7 @@ static const struct
     {"fill", fill},
     {"program-break", program_break},
     {"orphan", orphan},
+    {"abandon", abandon},
     {"signals", signals},
     {"endure", endure},
     {"attack", attack},

@@ -18,6 +18,7 @@ SECONDS = 20.0
 
 MakePackage = Callable[..., Path]
 
+
 @dataclass(frozen=True)
 class Caller:
     """Who starts a package."""

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 from pathlib import Path
 
@@ -359,29 +358,3 @@ def test_a_missing_dynamic_linker_is_named(package: MakePackage, anyone: Caller)
     assert refusal(done) == (
         "cannot start /bin/program: its interpreter /lib64/ld-linux-x86-64.so.2: No such file or directory"
     )
-
-
-def test_a_machine_without_user_namespaces_is_told_what_is_missing(
-    package: MakePackage, anyone: Caller
-) -> None:
-    unshare = shutil.which("unshare")
-    if not unshare:
-        pytest.skip("needs unshare(1)")
-    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'
-    done = anyone.run([unshare, "--map-root-user", "sh", "-c", script, package()], "leave", "0")
-    assert "this machine allows no user namespaces" in refusal(done)
-    assert "sysctl -w user.max_user_namespaces=" in done.stderr
-
-
-def test_a_container_that_hides_parts_of_proc_is_told_how_to_show_them(
-    package: MakePackage, anyone: Caller
-) -> None:
-    unshare = shutil.which("unshare")
-    if not unshare:
-        pytest.skip("needs unshare(1)")
-    script = 'mount -t tmpfs tmpfs /proc/fs && exec "$0" "$@"'
-    done = anyone.run([unshare, "--map-root-user", "--mount", "sh", "-c", script, package()], "leave", "0")
-    assert refusal(done).startswith(
-        "cannot mount /proc: Operation not permitted: parts of this machine's /proc"
-    )
-    assert "--security-opt" in done.stderr

@@ -43,7 +43,7 @@ void myst_refuse_no_privilege(const char *step)
                     step, why);
     myst_refuse("%s: %s: user namespaces are not available, as in a container whose seccomp profile "
                 "forbids them; allow them there (Docker and Podman: --security-opt seccomp=unconfined) or start "
-                "the package outside of it",
+                "the package outside of it; --myst-no-isolation runs without them",
                 step, why);
 }
 

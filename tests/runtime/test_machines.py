@@ -1,0 +1,302 @@
+"""Packages start on every machine and in every way; what a machine lacks they name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from compiling import HERE, compile_static
+from starting import SECONDS, Caller, MakePackage, read_line, refusal
+
+WARNING = "package: mystikos: warning: no isolation: "
+REACH = "the application sees and reaches what the user who starts it does: files, processes and devices"
+
+
+@pytest.fixture
+def unshare() -> str:
+    found = shutil.which("unshare")
+    if not found:
+        pytest.skip("needs unshare(1)")
+    return found
+
+
+# How it is started
+
+
+def test_a_package_starts_by_its_name_through_the_path(package: MakePackage, caller: Caller) -> None:
+    made = package()
+    done = caller.run(["sh", "-c", "package identity"], env={"PATH": f"{made.parent}:/usr/bin:/bin"})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link, shutil.copy], ids=["link", "hard link", "renamed"])
+def test_a_package_starts_under_another_name_which_its_messages_have(
+    package: MakePackage, caller: Caller, public_directory: Path, make: object
+) -> None:
+    other = public_directory / "other name"
+    assert callable(make)
+    make(package(), other)
+    try:
+        assert caller.run(other, "leave", "7").returncode == 7
+        assert caller.run(other, "--myst-nonsense").stderr.startswith("other name: mystikos: options: ")
+    finally:
+        other.unlink()
+
+
+def test_a_package_starts_with_an_empty_name(package: MakePackage, caller: Caller) -> None:
+    done = caller.run([""], "leave", "7", executable=package())
+    assert (done.returncode, done.stderr) == (7, "")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_package_starts_with_closed_descriptors(package: MakePackage, caller: Caller, closed: str) -> None:
+    assert caller.run(["sh", "-c", f'exec "$0" leave 7 {closed}', package()]).returncode == 7
+
+
+def test_a_package_starts_without_an_environment(package: MakePackage, caller: Caller) -> None:
+    assert caller.output(package(), "environment", env={}) == "MYST_TARGET=linux\n"
+
+
+def test_options_of_the_loader_are_not_seen_without_an_environment_either(
+    package: MakePackage, anyone: Caller
+) -> None:
+    made = package(HostApplicationParameters=False, ApplicationParameters=["show", "/proc/1/cmdline"])
+    signer = "--myst-signer=" + "0" * 64
+    info = anyone.output(made, "--myst-info")
+    [mrsigner] = [line.split()[1] for line in info.splitlines() if line.startswith("mrsigner")]
+    output = anyone.output(made, signer.replace("0" * 64, mrsigner), env={})
+    assert output.strip("\0") == ""
+
+
+def test_a_package_whose_file_is_replaced_while_it_runs_goes_on(
+    package: MakePackage, anyone: Caller, public_directory: Path
+) -> None:
+    running = public_directory / "running"
+    shutil.copy(package(), running)
+    with anyone.start(running, "copy-input") as process:
+        other = public_directory / "next"
+        other.write_text("#!/bin/false\n")
+        other.rename(running)
+        output, _ = process.communicate("text\n", timeout=SECONDS)
+    assert (process.returncode, output) == (0, "text\n")
+    running.unlink()
+
+
+# What the machine is like
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "mount -t tmpfs -o noexec,nosuid,nodev none /dev/shm",
+        "mount -o remount,bind,ro /",
+    ],
+    ids=["nothing may be executed in memory", "read-only"],
+)
+def test_a_package_needs_no_place_to_write_or_execute_in(
+    package: MakePackage, anyone: Caller, unshare: str, state: str
+) -> None:
+    script = f'{state} && exec "$0" "$@"'
+    command: list[str | Path] = [unshare, "--map-root-user", "--mount", "sh", "-c", script, package()]
+    done = anyone.run(command, "fill", "/tmp/file", "5")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "written\n", "")
+
+
+def test_a_package_starts_where_tmp_is_mounted_noexec(
+    package: MakePackage, anyone: Caller, unshare: str
+) -> None:
+    made = package()
+    # The package itself lies in /tmp, and is put elsewhere before it is covered.
+    script = (
+        'mount -t tmpfs none /mnt && cp "$0" /mnt/package && '
+        'mount -t tmpfs -o noexec none /tmp && exec /mnt/package "$@"'
+    )
+    done = anyone.run([unshare, "--map-root-user", "--mount", "sh", "-c", script, made], "leave", "7")
+    assert (done.returncode, done.stderr) == (7, "")
+
+
+@pytest.fixture(scope="module")
+def deny(public_directory: Path) -> Path:
+    """A program that starts others without a way to make namespaces."""
+    program = compile_static(public_directory / "deny", HERE / "deny_namespaces.c")
+    program.chmod(0o755)
+    return program
+
+
+def test_a_container_that_forbids_namespaces_is_told_how_to_allow_them(
+    package: MakePackage, caller: Caller, deny: Path
+) -> None:
+    problem = refusal(caller.run([deny, package()], "leave", "0"))
+    assert problem.startswith("cannot make namespaces: Operation not permitted: user namespaces are not")
+    assert "--security-opt seccomp=unconfined" in problem
+    assert problem.endswith("--myst-no-isolation runs without them")
+
+
+def test_a_machine_without_user_namespaces_is_told_what_is_missing(
+    package: MakePackage, anyone: Caller, unshare: str
+) -> None:
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"'
+    done = anyone.run([unshare, "--map-root-user", "sh", "-c", script, package()], "leave", "0")
+    assert "this machine allows no user namespaces" in refusal(done)
+    assert "sysctl -w user.max_user_namespaces=" in done.stderr
+
+
+def test_a_container_that_hides_parts_of_proc_is_told_how_to_show_them(
+    package: MakePackage, anyone: Caller, unshare: str
+) -> None:
+    script = 'mount -t tmpfs tmpfs /proc/fs && exec "$0" "$@"'
+    done = anyone.run([unshare, "--map-root-user", "--mount", "sh", "-c", script, package()], "leave", "0")
+    assert refusal(done).startswith(
+        "cannot mount /proc: Operation not permitted: parts of this machine's /proc"
+    )
+    assert "--security-opt" in done.stderr
+
+
+# Without isolation
+
+
+@pytest.fixture
+def temporary(public_directory: Path) -> Iterator[Path]:
+    """Where packages without isolation put their roots."""
+    directory = public_directory / "temporary"
+    directory.mkdir()
+    directory.chmod(0o1777)
+    yield directory
+    assert list(directory.iterdir()) == []  # none is left behind
+    directory.rmdir()
+
+
+@pytest.fixture
+def plainly(deny: Path, temporary: Path) -> list[str | Path]:
+    """What stands before a package that runs without isolation, behind the caller."""
+    return ["env", f"TMPDIR={temporary}", deny]
+
+
+def test_without_isolation_an_application_runs_after_a_warning(
+    package: MakePackage, caller: Caller, plainly: list[str | Path]
+) -> None:
+    done = caller.run([*plainly, package(), "--myst-no-isolation"], "leave", "7")
+    assert done.returncode == 7
+    assert done.stderr.startswith(f"{WARNING}{REACH}")
+    in_place = "absolute paths are this machine's" in done.stderr
+    assert in_place == bool(caller.user or os.geteuid())
+
+
+def test_without_isolation_the_root_is_there_and_goes_at_the_end(
+    package: MakePackage, caller: Caller, plainly: list[str | Path]
+) -> None:
+    made = package({"data/x": b"content\n", "shut/y": b""}, {"shut": 0o555}, CurrentWorkingDirectory="/data")
+    done = caller.run([*plainly, made, "--myst-no-isolation"], "show", "x")
+    assert (done.returncode, done.stdout) == (0, "content\n")
+
+
+def test_without_isolation_the_configuration_limits_as_ever(
+    package: MakePackage, caller: Caller, plainly: list[str | Path]
+) -> None:
+    made = package(MemorySize="40m", MainStackSize="3m", MaxAffinityCPUs=1, NoBrk=True)
+    start = [*plainly, made, "--myst-no-isolation"]
+    assert caller.run(start, "limits").stdout.splitlines() == [
+        f"address space {40 << 20} {40 << 20}",
+        f"stack {3 << 20} {3 << 20}",
+        "processors 1",
+    ]
+    assert caller.run(start, "program-break").stdout == "ENOTSUP\n"
+    assert caller.run(start, "attack").returncode == 128 + signal.SIGSYS
+    assert caller.run(start, "descriptors").stdout.split() == ["0", "1", "2"]
+
+
+def test_without_isolation_there_are_no_privileges_either(
+    package: MakePackage, anyone: Caller, plainly: list[str | Path]
+) -> None:
+    done = anyone.run([*plainly, package(), "--myst-no-isolation"], "privileges")
+    lines = dict(line.split() for line in done.stdout.splitlines())
+    assert lines["NoNewPrivs:"] == "1"
+    assert {lines[f"Cap{name}:"] for name in ("Prm", "Eff", "Inh", "Amb")} == {"0" * 16}
+
+
+def test_without_isolation_signals_reach_the_application(
+    package: MakePackage, caller: Caller, temporary: Path
+) -> None:
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with caller.start(package(), "--myst-no-isolation", "signals", env=environment) as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "ready"
+        process.send_signal(signal.SIGUSR1)
+        assert read_line(process.stdout) == str(int(signal.SIGUSR1))
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+def test_without_isolation_nothing_of_the_application_outlives_it(
+    package: MakePackage, anyone: Caller, plainly: list[str | Path]
+) -> None:
+    command = [*map(str, plainly), str(package(ForkMode="pseudo")), "--myst-no-isolation", "abandon"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **anyone.credentials) as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "abandoned"
+        assert process.stdout.read() == ""  # which only comes when nobody has the other end
+        assert process.wait(SECONDS) == 0
+
+
+def test_without_isolation_a_root_that_cannot_be_started_goes_too(
+    package: MakePackage, anyone: Caller, plainly: list[str | Path]
+) -> None:
+    made = package({"bin/program": b"text"}, ApplicationPath="/bin/program")
+    done = anyone.run([*plainly, made, "--myst-no-isolation"])
+    assert done.returncode == 125
+    assert "it is neither an x86-64 ELF program nor a script" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"Hostname": "name"}, "Hostname"),
+        ({"Mount": [{"Target": "/bin", "Type": "hostfs"}]}, "Mount"),
+    ],
+)
+def test_what_isolation_alone_can_honour_is_refused_without_it(
+    package: MakePackage, anyone: Caller, settings: dict[str, object], key: str
+) -> None:
+    options = ["--myst-mount=/etc=/bin"] if key == "Mount" else []
+    done = anyone.run(package(**settings), *options, "--myst-no-isolation", "leave", "0")
+    assert refusal(done) == f"options: --myst-no-isolation: {key} of the configuration needs isolation"
+
+
+def test_without_isolation_the_root_may_be_kept(
+    package: MakePackage, anyone: Caller, temporary: Path
+) -> None:
+    kept = temporary / "kept"
+    done = anyone.run(
+        package(Debug=True), "--myst-no-isolation", "--myst-root=kept", "leave", "7", cwd=temporary
+    )
+    assert done.returncode == 7
+    assert (kept / "bin" / "probe").exists()
+    shutil.rmtree(kept)
+
+
+def test_without_isolation_and_a_place_to_execute_in_a_package_says_so(
+    package: MakePackage, anyone: Caller, unshare: str
+) -> None:
+    made = package()
+    script = (
+        'mount -t tmpfs none /mnt && cp "$0" /mnt/package && for d in /tmp /var/tmp /dev/shm; '
+        'do mount -t tmpfs -o noexec none $d; done; exec /mnt/package "$@"'
+    )
+    command: list[str | Path] = [
+        unshare,
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        script,
+        made,
+        "--myst-no-isolation",
+    ]
+    done = anyone.run(command, "leave", "0", env={"PATH": os.environ["PATH"]})
+    assert done.returncode == 125
+    assert "neither TMPDIR nor /tmp, /var/tmp and /dev/shm can be written to" in done.stderr
