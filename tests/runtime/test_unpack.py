@@ -182,6 +182,14 @@ def test_hard_links_are_refused_for_their_content_is_elsewhere(unpack: Unpack, t
     assert "a is one of several hard links" in done.stderr
 
 
+def test_a_header_in_lower_case_is_refused_as_by_the_packager(unpack: Unpack, tmp_path: Path) -> None:
+    archive = archive_of(("a", FILE, b"content of ten"))
+    assert b"0000000E" in archive
+    done = unpack(archive.replace(b"0000000E", b"0000000e"), tmp_path / "root")
+    assert done.returncode == 125
+    assert "an archive entry has a malformed header" in done.stderr
+
+
 def test_a_truncated_archive_is_refused_wherever_it_ends(unpack: Unpack, tmp_path: Path) -> None:
     archive = archive_of(("a", DIRECTORY, b""), ("a/b", FILE, b"content"))
     whole = len(archive) - 3  # the padding behind the trailer's name
