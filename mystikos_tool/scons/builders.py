@@ -10,7 +10,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import SCons.Builder
@@ -25,7 +24,7 @@ from mystikos_tool.scons.actions import REVISION, StageAction
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.loader import runtime_nodes
 from mystikos_tool.scons.nodes import SourceOptions, digested, named_by, root_source
-from mystikos_tool.scons.running import start_action
+from mystikos_tool.scons.running import StartAction
 
 _EPOCH = "SOURCE_DATE_EPOCH"
 _TRUST = "_MYST_TRUST"
@@ -115,7 +114,7 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
         raise SCons.Errors.UserError(
             f'MystRun takes a list of arguments, as in ["red", "blue"], not {args!r}'
         )
-    nodes = env.Alias(alias, node, start_action(node, [str(argument) for argument in args]))
+    nodes = env.Alias(alias, node, StartAction(node, [str(argument) for argument in args]))
     env.AlwaysBuild(nodes)
     return nodes
 
@@ -147,7 +146,7 @@ def _rootfs(env: Any, name: Any, source: Any, builder: str) -> Any:
     sources = _root_sources(env, source)
     if not sources:
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory")
-    nodes = _made(env, _ROOTFS(env, name, sources), "rootfs", None)
+    nodes = _made(_ROOTFS(env, name, sources), "rootfs", None)
     nodes[0].attributes.myst_made_of = (f"rootfs {REVISION}", *sources)
     return nodes
 
@@ -203,7 +202,7 @@ def _measurement(env: Any, name: Any, rootfs: Any) -> Any:
     )
     env = env.Override({_TRUST: _trust(enclave)})
     nodes = _MEASURE(env, name, [*enclave.nodes(), *enclave.runtime[1:]])
-    return _made(env, nodes, "measurement", enclave)
+    return _made(nodes, "measurement", enclave)
 
 
 def _image(env: Any, name: Any, measurement: Any) -> Any:
@@ -211,7 +210,7 @@ def _image(env: Any, name: Any, measurement: Any) -> Any:
     key = _required_file(env, "MYST_KEY")
     # The measurement holds the digest of the image and, in it, of the configuration.
     nodes = _SIGN(env, name, [measurement, key])
-    return _made(env, nodes, "image", enclave)
+    return _made(nodes, "image", enclave)
 
 
 def _packaged(env: Any, name: Any, image: Any) -> Any:
@@ -220,7 +219,7 @@ def _packaged(env: Any, name: Any, image: Any) -> Any:
     # The image holds MRENCLAVE, which is another one when any other part is, but for what no
     # segment of kernel and C runtime loads: that goes into the package and is not measured.
     nodes = _PACKAGE(env, name, [image, loader, crt, kernel])
-    nodes = _made(env, nodes, "package", enclave)
+    nodes = _made(nodes, "package", enclave)
     nodes[0].attributes.myst_made_of = (f"package {REVISION}", image, loader, crt, kernel)
     return nodes
 
@@ -230,10 +229,10 @@ def _trust(enclave: Enclave) -> str:
     return f"{bool(enclave.rootfs)} {len(enclave.pubkeys)} {len(enclave.roothashes)}"
 
 
-def _made(env: Any, nodes: Any, stage: str, enclave: Enclave | None) -> Any:
+def _made(nodes: Any, stage: str, enclave: Enclave | None) -> Any:
     """Mark what a stage makes. A failed build keeps the earlier target, which was made whole."""
-    env.Precious(nodes)
     for node in nodes:
+        node.set_precious()
         digested(node)
         node.implicit, node.implicit_set = [], set()  # no scanner has anything to find here
         node.attributes.myst_stage = stage
@@ -300,8 +299,8 @@ def _is_directory(node: Any) -> bool:
     """Tell an appdir from an archive; neither needs to be there before the build."""
     if isinstance(node, SCons.Node.FS.Dir | SCons.Node.FS.File):
         return isinstance(node, SCons.Node.FS.Dir)
-    paths = (Path(node.get_abspath()), Path(node.srcnode().get_abspath()))
-    is_file = node.is_derived() or any(path.is_file() for path in paths)
+    paths = {node.get_abspath(), node.srcnode().get_abspath()}
+    is_file = node.is_derived() or any(map(os.path.isfile, paths))
     return not (is_file or node.name.endswith(_ROOTFS_SUFFIX))
 
 
