@@ -23,6 +23,10 @@ from mystikos_tool.digests import Digests
 from mystikos_tool.errors import UserError
 
 _UNREADABLE = "unreadable"
+
+# SCons' numbers for: compare get_csig() with the database; store nothing of its own.
+_BY_SIGNATURE = 6
+_STORE_NOTHING = 0
 _ALIKE = 0.75  # from where on a file's name is taken for a slip in another's
 
 _digests: Digests | None = None
@@ -84,9 +88,8 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
         self.name = origin.name
         self.stray: list[str] = []
         self._scanned: appdir.Tree | None = None
-        # SCons' numbers for: compare get_csig() with the database; store nothing of its own.
-        self.changed_since_last_build = 6
-        self.store_info = 0
+        self.changed_since_last_build = _BY_SIGNATURE
+        self.store_info = _STORE_NOTHING
 
     def __str__(self) -> str:
         return str(self.origin)
@@ -289,11 +292,15 @@ def _nearest(node: Any) -> str | None:
 
 
 def digested(node: Any) -> Any:
-    """Make a file node remember its digest."""
+    """Make a file node remember its digest, by which it is compared whatever the environment's Decider.
+
+    SCons' timestamps count seconds, in which a stage may run twice.
+    """
     if type(node) is SCons.Node.FS.Entry:
         node.must_be_same(SCons.Node.FS.File)
     if type(node) is SCons.Node.FS.File:
         node.__class__ = DigestedFile
+        node.changed_since_last_build = _BY_SIGNATURE
     return node
 
 
