@@ -24,9 +24,9 @@ def _run(command: Sequence[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def compile_static(target: Path, *sources: Path) -> Path:
+def compile_static(target: Path, *sources: Path, options: Sequence[str] = ()) -> Path:
     """Compile with the pinned toolchain to a static program that runs in an empty root."""
-    _run([*_ZIG, *_OPTIONS, "-static", *map(str, sources), "-o", str(target)])
+    _run([*_ZIG, *_OPTIONS, *options, "-static", *map(str, sources), "-o", str(target)])
     return target
 
 

@@ -312,8 +312,6 @@ def test_a_job_stops_and_continues_as_any_other(package: MakePackage, caller: Ca
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("ThreadStackSize", "1m"),
-        ("ExecStack", True),
         ("Secret", [{"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d"}]),
     ],
 )

@@ -4,6 +4,7 @@
 #include "../common/application.h"
 #include "../common/refuse.h"
 #include "execute.h"
+#include "stacks.h"
 #include "watch.h"
 
 #include <errno.h>
@@ -23,8 +24,7 @@
 /* When this process was last sent each signal from outside of the sandbox, in nanoseconds. */
 static int64_t received[_NSIG];
 
-static bool isolated;
-static int children;
+static const struct myst_application *given;
 
 static int64_t now(void)
 {
@@ -38,7 +38,7 @@ static bool kill_children(void)
 {
     char text[4096], *at = text;
     bool any = false;
-    ssize_t size = children < 0 ? 0 : pread(children, text, sizeof text - 1, 0);
+    ssize_t size = given->isolated ? 0 : pread(given->children, text, sizeof text - 1, 0);
     text[size > 0 ? size : 0] = 0;
     for (pid_t pid; (pid = (pid_t)strtol(at, &at, 10)) > 0;)
         any = kill(pid, SIGKILL) == 0 || any;
@@ -49,7 +49,7 @@ static bool kill_children(void)
  * of this process. */
 __attribute__((noreturn)) static void end(int status)
 {
-    while (!isolated && kill_children())
+    while (!given->isolated && kill_children())
         while (waitpid(-1, NULL, 0) > 0)
             kill_children();
     _exit(status);
@@ -59,9 +59,14 @@ static void end_if_over(pid_t application)
 {
     int status;
     pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+    while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0)
+    {
+        if (WIFSTOPPED(status) && !myst_take_stop(given, pid, &status))
+            continue;
+        myst_forget_thread(pid);
         if (pid == application)
             end(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    }
 }
 
 /* A signal to the whole process group, from kill(1) or timeout(1), has reached the application as well as the outer
@@ -140,7 +145,7 @@ static void let_go_of_stdio(bool keeps_stderr)
         close(2);
 }
 
-static pid_t start(const struct myst_application *application, int *listener)
+static pid_t start(int *listener)
 {
     int sockets[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
@@ -149,7 +154,9 @@ static pid_t start(const struct myst_application *application, int *listener)
     if (pid < 0)
         myst_refuse_errno("cannot start a process");
     if (pid == 0)
-        myst_execute(application, sockets[1]);
+        myst_execute(given, sockets[1]);
+    if (given->thread_stack || given->exec_stack)
+        myst_note_first_program(pid);
     close(sockets[1]);
     *listener = receive_listener(sockets[0]);
     return pid;
@@ -157,20 +164,18 @@ static pid_t start(const struct myst_application *application, int *listener)
 
 int main(void)
 {
-    const struct myst_application *given = (const struct myst_application *)getauxval(AT_MYST_APPLICATION);
     int listener;
     sigset_t all;
 
+    given = (const struct myst_application *)getauxval(AT_MYST_APPLICATION);
     myst_set_package_name(given->package_name);
-    isolated = given->isolated;
-    children = given->children;
-    if (!isolated && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
+    if (!given->isolated && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
         myst_refuse_errno("cannot take care of orphans");
     sigfillset(&all);
     int signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)
         myst_refuse_errno("cannot watch signals");
-    pid_t application = start(given, &listener);
+    pid_t application = start(&listener);
     let_go_of_stdio(listener >= 0);
 
     /* poll leaves negative descriptors out. */

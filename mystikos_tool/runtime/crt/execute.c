@@ -2,6 +2,7 @@
 
 #include "../common/refuse.h"
 #include "filter.h"
+#include "stacks.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -13,9 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void set_limit(int resource, uint64_t bytes, const char *key)
+static void set_limit(int resource, uint64_t bytes, uint64_t maximum, const char *key)
 {
-    const struct rlimit limit = {bytes, bytes};
+    const struct rlimit limit = {bytes, maximum};
     if (setrlimit(resource, &limit) != 0)
         myst_refuse_errno("configuration: %s: cannot set the limit", key);
 }
@@ -132,10 +133,13 @@ __attribute__((noreturn)) static void explain(const char *path, int error)
 
 void myst_execute(const struct myst_application *application, int socket)
 {
-    set_limit(RLIMIT_STACK, application->main_stack, "MainStackSize");
-    set_limit(RLIMIT_AS, application->address_space, "MemorySize");
+    const uint64_t main = application->main_stack, thread = application->thread_stack;
+    set_limit(RLIMIT_STACK, main, thread > main ? thread : main, "MainStackSize");
+    set_limit(RLIMIT_AS, application->address_space, application->address_space, "MemorySize");
     close_what_was_closed(application);
     sigprocmask(SIG_SETMASK, &application->signal_mask, NULL);
+    if (application->thread_stack || application->exec_stack)
+        myst_expect_first_program();
     hand_over(socket, myst_set_filter(application));
     execve(application->path, application->arguments, application->environment);
     explain(application->path, errno);

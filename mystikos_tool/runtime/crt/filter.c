@@ -9,6 +9,7 @@
 #include <linux/seccomp.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/personality.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -71,6 +72,14 @@ static void emit_clone(struct filter *filter)
     emit_action(filter, MYST_ALLOW);
 }
 
+static void emit_persona(struct filter *filter)
+{
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])));
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, READ_IMPLIES_EXEC, 0, 1));
+    emit_action(filter, MYST_ALLOW);
+    emit_action(filter, myst_unhandled_action(filter->application));
+}
+
 /* A binary search: as deep as the logarithm of the number of ranges. */
 static void emit_search(struct filter *filter, size_t begin, size_t end)
 {
@@ -78,6 +87,8 @@ static void emit_search(struct filter *filter, size_t begin, size_t end)
     {
         if (filter->ranges[begin].action == MYST_CLONE)
             emit_clone(filter);
+        else if (filter->ranges[begin].action == MYST_PERSONA)
+            emit_persona(filter);
         else
             emit_action(filter, filter->ranges[begin].action);
         return;

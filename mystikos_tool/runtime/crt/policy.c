@@ -5,6 +5,13 @@
 #include <errno.h>
 #include <sys/syscall.h>
 
+int myst_unhandled_action(const struct myst_application *application)
+{
+    if (application->allow_unhandled)
+        return MYST_ALLOW;
+    return application->unhandled_enosys ? ENOSYS : MYST_STOP;
+}
+
 int myst_call_action(const struct myst_application *application, unsigned number)
 {
     switch (number)
@@ -20,6 +27,8 @@ int myst_call_action(const struct myst_application *application, unsigned number
     case SYS_execve:
     case SYS_execveat:
         return application->thread_stack || application->exec_stack ? MYST_PROGRAM : MYST_ALLOW;
+    case SYS_personality:
+        return application->exec_stack ? MYST_PERSONA : myst_unhandled_action(application);
     }
     switch (myst_call_treatment(number))
     {
@@ -28,9 +37,7 @@ int myst_call_action(const struct myst_application *application, unsigned number
     case MYST_CALL_ABSENT:
         return ENOSYS;
     default:
-        if (application->allow_unhandled)
-            return MYST_ALLOW;
-        return application->unhandled_enosys ? ENOSYS : MYST_STOP;
+        return myst_unhandled_action(application);
     }
 }
 

@@ -12,6 +12,7 @@ enum
     MYST_CLONE = -2,    /* by its flags: see myst_clone_action */
     MYST_AFFINITY = -3, /* done for the application, within what MaxAffinityCPUs leaves */
     MYST_PROGRAM = -4,  /* a new program: its stacks are prepared before it runs */
+    MYST_PERSONA = -5,  /* allowed to make stacks executable, on which see stacks.c, and else as unhandled */
 };
 
 /* For a call of the 64-bit kind. */
@@ -22,6 +23,9 @@ int myst_call_action(const struct myst_application *application, unsigned number
 #define MYST_CLONE_THREAD 0x00010000u      /* CLONE_THREAD */
 #define MYST_CLONE_SPAWN 0x00004100u       /* CLONE_VM | CLONE_VFORK */
 #define MYST_CLONE_NAMESPACES 0x7e020000u  /* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET */
+
+/* Of a call that Mystikos does not handle. */
+int myst_unhandled_action(const struct myst_application *application);
 
 int myst_clone_action(const struct myst_application *application, unsigned flags);
 

@@ -3,6 +3,7 @@
 #include "../common/refuse.h"
 #include "calls.h"
 #include "policy.h"
+#include "stacks.h"
 
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -77,6 +78,19 @@ static int set_affinity(const struct call *call)
                : errno;
 }
 
+static void let_execute(int listener, const struct call *call)
+{
+    struct seccomp_notif_resp response = {.id = call->notification.id,
+                                          .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+    if (!myst_expect_program((pid_t)call->notification.pid))
+    {
+        /* As under a debugger, which must not be left without a program to debug. */
+        myst_warn("ThreadStackSize and ExecStack have no effect on the program that thread %d starts: %s",
+                  (int)call->notification.pid, strerror(errno));
+    }
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
+}
+
 bool myst_answer_call(const struct myst_application *application, int listener)
 {
     struct call call = {.application = application};
@@ -86,6 +100,8 @@ bool myst_answer_call(const struct myst_application *application, int listener)
 
     unsigned number = (unsigned)call.notification.data.nr;
     int action = myst_call_action(application, number);
+    if (action == MYST_PERSONA)
+        action = myst_unhandled_action(application);
     if (action == MYST_CLONE)
         action = myst_clone_action(application, (unsigned)call.notification.data.args[0]);
     switch (action)
@@ -93,6 +109,9 @@ bool myst_answer_call(const struct myst_application *application, int listener)
     case MYST_STOP:
         tell_stopped(&call);
         return true;
+    case MYST_PROGRAM:
+        let_execute(listener, &call);
+        return false;
     case MYST_AFFINITY:
         action = set_affinity(&call);
         break;

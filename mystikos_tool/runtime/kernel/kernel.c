@@ -64,11 +64,6 @@ static void read_configuration(const struct myst_handoff *handoff, struct myst_c
 /* What would otherwise silently be something else than the configuration says. */
 static void refuse_unsupported(const struct myst_config *config)
 {
-    static const char message[] = "configuration: %s is not supported by the embedded runtime";
-    if (config->thread_stack_size > 0)
-        myst_refuse(message, "ThreadStackSize");
-    if (config->exec_stack)
-        myst_refuse(message, "ExecStack");
     if (config->secret_count > 0)
         myst_refuse("configuration: Secret: secrets are released after attestation, and there is none here");
 }
@@ -242,6 +237,8 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .environment = myst_environment(config, handoff),
         .address_space = config->memory_size,
         .main_stack = config->main_stack_size,
+        .thread_stack = config->thread_stack_size,
+        .exec_stack = config->exec_stack,
         .no_brk = config->no_brk,
         .limits_processors = config->max_affinity_cpus > 0,
         .fork_allowed = shell || config->fork_mode != MYST_FORK_NONE,
