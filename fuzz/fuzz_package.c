@@ -81,7 +81,7 @@ static void load(const struct myst_layout *layout)
     struct myst_secs secs = myst_secs_of(&layout->record);
     if (myst_memory_place(&memory, layout, &error) == 0)
     {
-        myst_measure(layout, &memory, secs.mrenclave);
+        PROMISE(myst_measure(layout, &memory, secs.mrenclave, &error) == 0);
         (void)myst_einit(&layout->record.sigstruct, &secs, &layout->record, &error);
         PROMISE(myst_memory_protect(&memory, layout, &error) == 0);
     }

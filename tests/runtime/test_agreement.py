@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +20,7 @@ from mystikos_tool.runtime.build import IMAGES, SOURCE_DIRECTORY, units
 
 pytestmark = needs_compiler
 
-LoaderMeasures = Callable[[TinyEnclave], str]
+LoaderMeasures = Callable[..., str]
 RELATIVE = 8
 
 
@@ -31,10 +32,11 @@ def loader_measures(tmp_path_factory: pytest.TempPathFactory) -> LoaderMeasures:
     sources = [SOURCE_DIRECTORY / unit for unit in units(loader) if unit != "loader/main.c"]
     program = compile_sanitized(directory / "measure", HERE / "measure_package.c", *sources)
 
-    def loader_measures(enclave: TinyEnclave) -> str:
+    def loader_measures(enclave: TinyEnclave, *, cut_to: int | None = None) -> str:
         package = directory / "package"
         package.write_bytes(packaged(enclave))
-        done = subprocess.run([program, package], capture_output=True, text=True, check=False)
+        cut = [] if cut_to is None else [str(cut_to)]
+        done = subprocess.run([program, package, *cut], capture_output=True, text=True, check=False)
         assert done.returncode in (0, 1), done.stderr
         return (done.stdout or done.stderr).strip()
 
@@ -98,3 +100,19 @@ def test_an_enclave_of_more_than_64_gib_is_measured(loader_measures: LoaderMeasu
     enclave = configured(TinyEnclave(tiny_elf.enclave(tiny_elf.oeinfo(heap_pages=1 << 25))))
     assert enclave.laid_out().loaded_size > 64 << 30
     assert loader_measures(enclave) == mrenclave(enclave)
+
+
+@pytest.mark.parametrize("size", [4 << 20, (9 << 20) + 1])
+def test_a_large_root_that_is_read_while_it_is_hashed_is_measured(
+    loader_measures: LoaderMeasures, size: int
+) -> None:
+    enclave = configured(TinyEnclave(rootfs=random.Random(size).randbytes(size), pubkeys=b"key\0"))
+    assert loader_measures(enclave) == mrenclave(enclave)
+
+
+@pytest.mark.parametrize("size", [5000, 9 << 20])
+def test_a_package_that_is_cut_while_it_is_read_is_refused(
+    loader_measures: LoaderMeasures, size: int
+) -> None:
+    enclave = configured(TinyEnclave(rootfs=bytes(size)))
+    assert loader_measures(enclave, cut_to=size // 2) == "package: became shorter while it was read"

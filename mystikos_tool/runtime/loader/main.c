@@ -49,7 +49,8 @@ static int load(
     if (myst_layout_read(layout, package, error) != 0 || myst_memory_place(memory, layout, error) != 0)
         return -1;
     struct myst_secs secs = myst_secs_of(&layout->record);
-    myst_measure(layout, memory, secs.mrenclave);
+    if (myst_measure(layout, memory, secs.mrenclave, error) != 0)
+        return -1;
     return myst_einit(&layout->record.sigstruct, &secs, &layout->record, error);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "../common/sha256.h"
+#include "reading.h"
 
 #define EEXTEND_SIZE 256
 
@@ -11,6 +12,8 @@ struct measuring
     struct myst_sha256 hash;
     const struct myst_memory *memory;
     uint64_t base;
+    struct myst_reading reading;
+    uint64_t complete; /* sections are, up to this offset */
 };
 
 /* What each instruction adds to the hash: 64 bytes, of which the last are zero. */
@@ -64,6 +67,13 @@ static void eextend_page(struct myst_sha256 *hash, uint64_t offset, const uint8_
     }
 }
 
+static int wait_for(struct measuring *measuring, uint64_t offset)
+{
+    if (offset > measuring->complete)
+        measuring->complete = myst_reading_wait(&measuring->reading, offset);
+    return offset <= measuring->complete ? 0 : -1;
+}
+
 static int measure_run(void *context, const struct myst_run *run)
 {
     static const uint8_t zeros[MYST_PAGE];
@@ -71,6 +81,8 @@ static int measure_run(void *context, const struct myst_run *run)
     for (uint64_t i = 0; i < run->pages; i++)
     {
         const uint64_t offset = run->offset + i * MYST_PAGE;
+        if (run->content == MYST_CONTENT_SECTION && wait_for(measuring, offset + MYST_PAGE) != 0)
+            return -1;
         const uint8_t *page = run->content == MYST_CONTENT_ZERO ? zeros : measuring->memory->base + offset;
         eadd(&measuring->hash, measuring->base + offset, run->flags);
         if (run->measured)
@@ -79,12 +91,17 @@ static int measure_run(void *context, const struct myst_run *run)
     return 0;
 }
 
-void myst_measure(
-    const struct myst_layout *layout, const struct myst_memory *memory, uint8_t mrenclave[32])
+int myst_measure(
+    const struct myst_layout *layout,
+    const struct myst_memory *memory,
+    uint8_t mrenclave[32],
+    struct myst_error *error)
 {
     struct measuring measuring = {.memory = memory, .base = layout->base};
     myst_sha256_init(&measuring.hash);
     ecreate(&measuring.hash, layout->ecreate_size);
+    myst_reading_start(&measuring.reading, layout, memory);
     (void)myst_layout_walk(layout, measure_run, &measuring);
     myst_sha256_final(&measuring.hash, mrenclave);
+    return myst_reading_finish(&measuring.reading, error);
 }

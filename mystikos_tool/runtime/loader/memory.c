@@ -43,11 +43,10 @@ static int place_run(void *context, const struct myst_run *run)
         case MYST_CONTENT_BYTES:
             memcpy(to + run->lead, run->data, run->size);
             return 0;
-        case MYST_CONTENT_SECTION:
-            return myst_package_read(placing->layout->package, run->section, 0, to, run->size, placing->error);
         case MYST_CONTENT_FILL:
             memset(to, run->fill, run->pages * MYST_PAGE);
             return 0;
+        case MYST_CONTENT_SECTION:
         case MYST_CONTENT_ZERO:
             break;
     }

@@ -10,8 +10,9 @@ struct myst_memory
     uint64_t size;
 };
 
-/* Reserves the enclave's range, without access, and puts in place what its pages hold: the pages
- * with content become writable, all others stay untouched and cost nothing. */
+/* Reserves the enclave's range, without access, and puts in place what its pages hold, but for the
+ * package's sections: those are read while they are measured. The pages with content become writable, all
+ * others stay untouched and cost nothing. */
 int myst_memory_place(struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error);
 
 /* Gives each page the permissions of its SECINFO. The application's memory (region mman) and what no
