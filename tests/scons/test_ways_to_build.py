@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from pathlib import Path
 
 import pytest
-from scons_project import ALL, CONFIG, DATA, PACKAGE, PACKAGE_HELLO, SCONSTRUCT, TARGETS, Build, Project
+from scons_project import (
+    ALL,
+    CONFIG,
+    DATA,
+    MEASURE,
+    PACKAGE,
+    PACKAGE_HELLO,
+    ROOTFS,
+    SCONSTRUCT,
+    SIGN,
+    TARGETS,
+    Build,
+    Project,
+)
 
 FILES = {*TARGETS.values()}
 # SCons itself makes it, empty, even where it is to change nothing.
@@ -308,12 +322,16 @@ def test_what_scons_keeps_in_every_directory_stays_out_of_the_root(project: Proj
 
 
 @pytest.mark.parametrize("decider", ["content", "content-timestamp", "timestamp-match", "timestamp-newer"])
-def test_an_application_directory_is_followed_whatever_the_decider(project: Project, decider: str) -> None:
+def test_changes_within_a_second_are_followed_whatever_the_decider(project: Project, decider: str) -> None:
     project.sconstruct(f"env.Decider({decider!r})\n" + PACKAGE_HELLO)
     assert project.build().stages == ALL
     assert project.build().stages == set()
+    archive = project.path("hello.cpio")
+    packed = archive.stat().st_mtime_ns
     project.write("appdir/etc/motd", "good bye\n")
-    assert project.build().stages == ALL
+    assert project.build("hello.cpio").stages == {ROOTFS}
+    os.utime(archive, ns=(packed, packed))
+    assert project.build().stages == {MEASURE, SIGN, PACKAGE}
 
 
 def test_what_is_installed_follows_what_no_one_measures(project: Project) -> None:
