@@ -5,10 +5,12 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -17,8 +19,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -287,11 +291,41 @@ static int can_open(const char *path, int flags)
     return 1;
 }
 
+static sigjmp_buf no_such_call;
+
+static void return_from_fault(int number)
+{
+    siglongjmp(no_such_call, number);
+}
+
+/* getpid by the other entry to the system, which some have not. */
+static long call_32_bit(void)
+{
+    long result = 20;
+    signal(SIGSEGV, return_from_fault);
+    if (sigsetjmp(no_such_call, 1) != 0)
+        return -1;
+    __asm__ volatile("int $0x80" : "+a"(result) : : "memory");
+    return (int)result;
+}
+
+static int can_list(const char *path)
+{
+    DIR *directory = opendir(path);
+    int count = 0;
+    while (directory && readdir(directory))
+        count++;
+    if (directory)
+        closedir(directory);
+    return count > 2; /* . and .. */
+}
+
 /* What would lift the sandbox's limits or reach out of it. */
 static int attack(char **argv)
 {
     const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
-    char link[4096];
+    char link[4096] = "";
+    const struct iovec vector = {link, sizeof link};
     (void)argv;
     tried("mount", mount("tmpfs", "/tmp", "tmpfs", 0, NULL) == 0);
     tried("remount", mount(NULL, "/proc/sys", NULL, MS_REMOUNT | MS_BIND, NULL) == 0);
@@ -316,6 +350,31 @@ static int attack(char **argv)
     tried("own device", mknod("/tmp/device", S_IFCHR | 0666, makedev(1, 3)) == 0);
     tried("address space", setrlimit(RLIMIT_AS, &unlimited) == 0);
     tried("stack", setrlimit(RLIMIT_STACK, &unlimited) == 0);
+    tried("address space of another process", prlimit(1, RLIMIT_AS, &unlimited, NULL) == 0);
+    tried("address space of the own process", prlimit(getpid(), RLIMIT_AS, &unlimited, NULL) == 0);
+    tried("writing to the own program", can_open("/proc/self/exe", O_WRONLY));
+    tried("writing to the package", can_open("/proc/1/exe", O_WRONLY) || can_open("/proc/1/exe", O_RDONLY));
+    tried("directory of process 1", can_open("/proc/1/cwd/", O_RDONLY));
+    tried("mapped files of process 1", can_list("/proc/1/map_files"));
+    tried("memory of process 1 by a call", syscall(SYS_process_vm_readv, 1, &vector, 1, &vector, 1, 0) >= 0);
+    tried("tracing by the parent", ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
+    tried("keyring", syscall(SYS_keyctl, 0 /* KEYCTL_GET_KEYRING_ID */, -3, 0) >= 0);
+    tried("key", syscall(SYS_add_key, "user", "name", "x", 1, -3) >= 0);
+    tried("requested key", syscall(SYS_request_key, "user", "name", NULL, -3) >= 0);
+    tried("kernel program", syscall(SYS_bpf, 0, NULL, 0) == 0 || errno == EFAULT || errno == E2BIG);
+    tried("page faults", syscall(SYS_userfaultfd, 0) >= 0 || syscall(SYS_userfaultfd, 1) >= 0);
+    tried("performance counters", syscall(SYS_perf_event_open, link, 0, -1, -1, 0) >= 0 || errno == EINVAL);
+    tried("unwatched calls", syscall(425 /* io_uring_setup */, 1, link) >= 0 || errno == EFAULT || errno == EINVAL);
+    tried("another namespace", syscall(SYS_setns, 0, 0) == 0 || errno == EINVAL);
+    tried("new mount", syscall(430 /* fsopen */, "tmpfs", 0) >= 0);
+    tried("copied mount", syscall(428 /* open_tree */, -100, "/", 1) >= 0);
+    tried("handle of a process", syscall(434 /* pidfd_open */, 1, 0) >= 0);
+    tried("kernel module", syscall(SYS_init_module, link, 0, "") == 0 || errno == EFAULT || errno == ENOEXEC);
+    tried("clock", clock_settime(CLOCK_REALTIME, &(struct timespec){0}) == 0);
+    tried("ports", syscall(SYS_iopl, 3) == 0);
+    tried("calls of the 32-bit kind", call_32_bit() > 0);
+    tried("calls of the x32 kind", syscall(0x40000000 + SYS_getpid) > 0);
+    tried("typing at the terminal", ioctl(0, TIOCSTI, "x") == 0 || errno != EPERM);
     tried("capability", prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 21, 0, 0) == 0);
     tried("secure bits", prctl(PR_SET_SECUREBITS, 0, 0, 0, 0) == 0);
     kill(1, SIGKILL);

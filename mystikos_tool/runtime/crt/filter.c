@@ -80,17 +80,51 @@ static void emit_persona(struct filter *filter)
     emit_action(filter, myst_unhandled_action(filter->application));
 }
 
+/* As myst_ioctl_action. The system looks at the lower half of the request only, too. */
+static void emit_ioctl(struct filter *filter)
+{
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])));
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_TIOCSTI, 1, 0));
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_TIOCLINUX, 0, 1));
+    emit_action(filter, EPERM);
+    emit_action(filter, MYST_ALLOW);
+}
+
+static void emit_limits(struct filter *filter)
+{
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])));
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 1));
+    emit_action(filter, EPERM);
+    emit_action(filter, MYST_ALLOW);
+}
+
+static void emit_rule(struct filter *filter, int action)
+{
+    switch (action)
+    {
+    case MYST_CLONE:
+        emit_clone(filter);
+        return;
+    case MYST_IOCTL:
+        emit_ioctl(filter);
+        return;
+    case MYST_LIMITS:
+        emit_limits(filter);
+        return;
+    case MYST_PERSONA:
+        emit_persona(filter);
+        return;
+    default:
+        emit_action(filter, action);
+    }
+}
+
 /* A binary search: as deep as the logarithm of the number of ranges. */
 static void emit_search(struct filter *filter, size_t begin, size_t end)
 {
     if (end - begin == 1)
     {
-        if (filter->ranges[begin].action == MYST_CLONE)
-            emit_clone(filter);
-        else if (filter->ranges[begin].action == MYST_PERSONA)
-            emit_persona(filter);
-        else
-            emit_action(filter, filter->ranges[begin].action);
+        emit_rule(filter, filter->ranges[begin].action);
         return;
     }
     size_t middle = begin + (end - begin) / 2;

@@ -22,6 +22,10 @@ int myst_call_action(const struct myst_application *application, unsigned number
         return application->fork_allowed ? MYST_ALLOW : ENOTSUP;
     case SYS_clone:
         return MYST_CLONE;
+    case SYS_prlimit64:
+        return MYST_LIMITS;
+    case SYS_ioctl:
+        return MYST_IOCTL;
     case SYS_sched_setaffinity:
         return application->limits_processors ? MYST_AFFINITY : MYST_ALLOW;
     case SYS_execve:
@@ -48,4 +52,9 @@ int myst_clone_action(const struct myst_application *application, unsigned flags
     if (application->fork_allowed || (flags & MYST_CLONE_THREAD))
         return MYST_ALLOW;
     return (flags & MYST_CLONE_SPAWN) == MYST_CLONE_SPAWN ? MYST_ALLOW : ENOTSUP;
+}
+
+int myst_ioctl_action(unsigned request)
+{
+    return request == MYST_TIOCSTI || request == MYST_TIOCLINUX ? EPERM : MYST_ALLOW;
 }

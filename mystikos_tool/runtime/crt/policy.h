@@ -12,6 +12,8 @@ enum
     MYST_CLONE = -2,    /* by its flags: see myst_clone_action */
     MYST_AFFINITY = -3, /* done for the application, within what MaxAffinityCPUs leaves */
     MYST_PROGRAM = -4,  /* a new program: its stacks are prepared before it runs */
+    MYST_LIMITS = -7,   /* not those of process 1 */
+    MYST_IOCTL = -6,    /* by its request: see myst_ioctl_action */
     MYST_PERSONA = -5,  /* allowed to make stacks executable, on which see stacks.c, and else as unhandled */
 };
 
@@ -28,5 +30,11 @@ int myst_call_action(const struct myst_application *application, unsigned number
 int myst_unhandled_action(const struct myst_application *application);
 
 int myst_clone_action(const struct myst_application *application, unsigned flags);
+
+/* Requests by which a terminal takes what a program writes for what the user types, after its end as well. */
+#define MYST_TIOCSTI 0x5412u
+#define MYST_TIOCLINUX 0x541cu
+
+int myst_ioctl_action(unsigned request);
 
 #endif

@@ -91,6 +91,26 @@ static void let_execute(int listener, const struct call *call)
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
 }
 
+/* Without what depends on the arguments. */
+static int action_of(const struct call *call)
+{
+    const struct seccomp_data *data = &call->notification.data;
+    int action = myst_call_action(call->application, (unsigned)data->nr);
+    switch (action)
+    {
+    case MYST_PERSONA:
+        return myst_unhandled_action(call->application);
+    case MYST_CLONE:
+        return myst_clone_action(call->application, (unsigned)data->args[0]);
+    case MYST_LIMITS:
+        return (unsigned)data->args[0] == 1 ? EPERM : MYST_ALLOW;
+    case MYST_IOCTL:
+        return myst_ioctl_action((unsigned)data->args[1]);
+    default:
+        return action;
+    }
+}
+
 bool myst_answer_call(const struct myst_application *application, int listener)
 {
     struct call call = {.application = application};
@@ -98,12 +118,7 @@ bool myst_answer_call(const struct myst_application *application, int listener)
         return false; /* the caller was killed meanwhile */
     name_call(&call);
 
-    unsigned number = (unsigned)call.notification.data.nr;
-    int action = myst_call_action(application, number);
-    if (action == MYST_PERSONA)
-        action = myst_unhandled_action(application);
-    if (action == MYST_CLONE)
-        action = myst_clone_action(application, (unsigned)call.notification.data.args[0]);
+    int action = action_of(&call);
     switch (action)
     {
     case MYST_STOP:
