@@ -98,12 +98,20 @@ class Terminal:
 
     def expect(self, line: str) -> None:
         """Read until the next line is complete; it must be this one."""
+        first = self._next(line).rstrip()
+        assert first.removeprefix("^C").removeprefix("^Z").removeprefix("^\\") == line, first
+
+    def skip(self) -> None:
+        """Read a line whatever it is."""
+        self._next("a line")
+
+    def _next(self, line: str) -> str:
         while "\n" not in self.text:
             readable, _, _ = select.select([self.descriptor], [], [], SECONDS)
             assert readable, f"{line!r} did not come, only {self.text!r}"
             self.text += os.read(self.descriptor, 4096).decode()
         first, self.text = self.text.split("\n", 1)
-        assert first.rstrip().removeprefix("^C").removeprefix("^Z").removeprefix("^\\") == line
+        return first
 
     def end(self) -> int:
         _, status = os.waitpid(self.pid, 0)
