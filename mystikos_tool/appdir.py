@@ -201,6 +201,7 @@ def _taken_mode(mode: int) -> int:
     return mode
 
 
+@lru_cache
 def _excluding(patterns: tuple[str, ...]) -> Callable[[bytes], object] | None:
     """Return what tells whether a path is excluded; None where nothing is."""
     if not patterns:

@@ -88,6 +88,7 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
         self.name = origin.name
         self.stray: list[str] = []
         self._scanned: appdir.Tree | None = None
+        self.roots = 0  # that take the tree
         self.changed_since_last_build = _BY_SIGNATURE
         self.store_info = _STORE_NOTHING
 
@@ -114,7 +115,9 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
 
     def take_tree(self) -> appdir.Tree:
         """Return the tree whose digest is the signature; raise UserError as the core's scan does."""
-        tree, self._scanned = self._scanned or self._tree(), None
+        tree = self._scanned or self._tree()
+        self.roots -= 1
+        self._scanned = tree if self.roots > 0 else None
         return tree
 
     def _tree(self) -> appdir.Tree:
@@ -185,6 +188,7 @@ def root_source(origin: Any, options: SourceOptions) -> RootSource:
     key = (origin.get_abspath(), options)
     if key not in _sources:
         _sources[key] = RootSource(origin, options)
+    _sources[key].roots += 1
     return _sources[key]
 
 
