@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import operator
 import os
 import re
 import stat
@@ -35,6 +36,9 @@ class Entry(NamedTuple):
     origin: bytes
     status: os.stat_result
     target: bytes = b""
+
+
+_path_of = operator.itemgetter(0)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def scan(
     entries = _walk(os.fsencode(directory), mode_of, _excluding(exclude), left_out)
     if not (entries or may_be_missing):
         raise UserError(str(directory), "is empty", "put the application and its files into it")
-    entries.sort()
+    entries.sort(key=_path_of)
     return Tree(tuple(entries), tuple(sorted(left_out)))
 
 
@@ -161,7 +165,7 @@ def join(trees: Sequence[Tree]) -> Tree:
                 "exclude or rename one of the two",
             )
     left_out = (path for tree in trees for path in tree.left_out)
-    return Tree(tuple(sorted(joined.values())), tuple(sorted(left_out)))
+    return Tree(tuple(sorted(joined.values(), key=_path_of)), tuple(sorted(left_out)))
 
 
 def select(tree: Tree, paths: Collection[bytes]) -> Tree:
@@ -194,7 +198,7 @@ def overlay(lower: Tree, upper: Tree) -> Tree:
             )
         if not stat.S_ISDIR(entry.mode):
             merged[entry.path] = entry
-    return Tree(tuple(sorted(merged.values())), lower.left_out + upper.left_out)
+    return Tree(tuple(sorted(merged.values(), key=_path_of)), lower.left_out + upper.left_out)
 
 
 def _taken_mode(mode: int) -> int:
