@@ -150,7 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(archive, data, size);
     const int was_refused = setjmp(refused);
     if (!was_refused)
-        myst_unpack((struct myst_archive){.data = archive, .size = size}, root);
+        myst_unpack((struct myst_archive){.data = archive, .size = size, .name = "archive"}, root);
     /* What was refused ends the process, and leaves its descriptors to that. */
     const int next = dup(root);
     close(next);
