@@ -31,20 +31,26 @@ def write_appdir(directory: Path, files: Mapping[str, bytes | Path]) -> Path:
 def make_package(
     directory: Path,
     runtime: Runtime,
-    appdir: Path,
+    appdir: Path | None,
     settings: Mapping[str, Any],
     *,
     key: Path = KEY,
     pubkeys: Sequence[Path] = (),
     roothashes: Sequence[Path] = (),
 ) -> Path:
-    """Pack, measure, sign and assemble in ``directory``; return the package's path."""
+    """Pack, measure, sign and assemble in ``directory``; return the package's path.
+
+    Without an ``appdir`` the root is an ext2 disk.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     config_file = directory / "config.json"
     config_file.write_text(json.dumps({"version": "0.1", **settings}))
     archive, image, target = directory / "rootfs.cpio", directory / "mystenc.so", directory / "package"
-    stages.pack(appdir, archive)
-    inputs = stages.Inputs(runtime, config_reader.load(config_file), archive, pubkeys, roothashes)
+    if appdir:
+        stages.pack(appdir, archive)
+    inputs = stages.Inputs(
+        runtime, config_reader.load(config_file), archive if appdir else None, pubkeys, roothashes
+    )
     measured = stages.measure(inputs)
     image.write_bytes(stages.sign(measured, runtime, inputs.config, signing.load_key(key), SIGNING_DAY))
     stages.assemble(inputs, image, target)

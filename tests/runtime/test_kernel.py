@@ -6,7 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
+from packaging import make_package
 from starting import PROBE, SECONDS, Caller, MakePackage, Terminal, execute, read_line, refusal
+
+from mystikos_tool.runtime import Runtime
 
 # What the application is given
 
@@ -115,6 +118,7 @@ def test_memory_beyond_memory_size_is_not_to_be_had(package: MakePackage, caller
     assert caller.output(package(), "allocate", str(32 << 20)) == "allocated\n"
     assert caller.output(package(), "allocate", str(64 << 20)) == "ENOMEM\n"
     assert caller.output(package(MemorySize="128m"), "allocate", str(64 << 20)) == "allocated\n"
+    assert caller.output(package(UserMemSize="128m"), "allocate", str(64 << 20)) == "allocated\n"
 
 
 def test_files_beyond_memory_size_are_not_to_be_had_however_large_the_archive(
@@ -309,16 +313,21 @@ def test_a_job_stops_and_continues_as_any_other(package: MakePackage, caller: Ca
 # What does not start
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("Secret", [{"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d"}]),
-    ],
-)
-def test_a_key_that_is_not_honoured_is_refused_by_name(
-    package: MakePackage, anyone: Caller, key: str, value: object
+def test_a_package_with_secrets_does_not_start_without_attestation(
+    package: MakePackage, anyone: Caller
 ) -> None:
-    assert refusal(anyone.run(package(**{key: value}), "leave", "0")).startswith(f"configuration: {key}")
+    secret = {"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d"}
+    assert refusal(anyone.run(package(Secret=[secret]), "leave", "0")) == (
+        "configuration: Secret: secrets are released after attestation, and there is none here"
+    )
+
+
+def test_a_root_on_a_disk_is_refused(public_directory: Path, runtime: Runtime, anyone: Caller) -> None:
+    settings = {"Debug": True, "ApplicationPath": PROBE}
+    made = make_package(public_directory / "disk", runtime, None, settings)
+    assert refusal(anyone.run(made)) == (
+        "the root file system is on an ext2 disk, which the embedded runtime does not mount"
+    )
 
 
 def test_values_that_ask_for_nothing_start(package: MakePackage, anyone: Caller) -> None:
