@@ -168,6 +168,8 @@ def _placed(env: Any, source: Any) -> Iterator[tuple[str, str, Any]]:
     A mapping gives a directory the path that it becomes, a file the path that it gets.
     """
     for item in SCons.Util.flatten(source if source is not None else []):
+        if item is None or (isinstance(item, Mapping) and None in item.values()):
+            raise SCons.Errors.UserError("a source of the root is None; give directories, files and mappings")
         if isinstance(item, Mapping):
             for path, value in item.items():
                 for node in map(partial(_resolved, env), env.arg2nodes(value, env.fs.Entry)):
@@ -286,7 +288,7 @@ def _archive(env: Any, name: Any, source: Any, builder: str) -> Any:
     if source is None:
         return None
     sources = SCons.Util.flatten(source)
-    if len(sources) == 1 and not isinstance(sources[0], Mapping):
+    if len(sources) == 1 and not (sources[0] is None or isinstance(sources[0], Mapping)):
         node = _one(env, source, builder)
         if _stage(node) not in (None, "rootfs"):
             raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")

@@ -382,6 +382,18 @@ SLIPS = {
         'env.MystPackage("appdir", "appdir")',
         "MystPackage: the target appdir is a directory; name it otherwise",
     ),
+    "a source that a look-up did not find": Slip(
+        'env.MystPackage("hello", ["appdir", {"share": "appdir/etc"}, {}.get("library")])',
+        "a source of the root is None; give directories, files and mappings",
+    ),
+    "nothing but a source that a look-up did not find": Slip(
+        'env.MystPackage("hello", [None])',
+        "a source of the root is None; give directories, files and mappings",
+    ),
+    "a mapping to nothing": Slip(
+        'env.MystRootfs("hello", {"share": None})',
+        "a source of the root is None; give directories, files and mappings",
+    ),
     "a signature of what is not measured": Slip(
         'env.MystSign("hello", "hello.cpio")',
         "MystSign signs what MystMeasure made; hello.cpio is something else",
