@@ -30,6 +30,19 @@ def compile_static(target: Path, *sources: Path, options: Sequence[str] = ()) ->
     return target
 
 
+def compile_dynamic(target: Path, *sources: Path) -> dict[str, Path]:
+    """Compile with the machine's own compiler and C library, glibc.
+
+    Return what the program needs to run, the dynamic linker and the libraries, by their paths in a root.
+    """
+    if not shutil.which("gcc") or not Path("/lib64/ld-linux-x86-64.so.2").exists():
+        pytest.skip("needs gcc and glibc")
+    _run(["gcc", *_OPTIONS, "-pthread", *map(str, sources), "-o", str(target)])
+    listed = subprocess.run(["ldd", target], capture_output=True, text=True, check=True).stdout
+    paths = [Path(word) for line in listed.splitlines() for word in line.split() if word.startswith("/")]
+    return {str(path).lstrip("/"): path.resolve() for path in paths}
+
+
 def compile_image(target: Path, *sources: Path) -> Path:
     """Compile with the pinned toolchain to a static PIE, as the runtime's kernel is one."""
     _run([*_ZIG, *_OPTIONS, "-static", "-fPIE", "-pie", *map(str, sources), "-o", str(target)])

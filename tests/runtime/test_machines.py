@@ -243,6 +243,19 @@ def test_without_isolation_nothing_of_the_application_outlives_it(
         assert process.wait(SECONDS) == 0
 
 
+def test_without_isolation_the_application_dies_with_the_package(
+    package: MakePackage, anyone: Caller, temporary: Path
+) -> None:
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    with anyone.start(package(), "--myst-no-isolation", "endure", env=environment) as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "ready"
+        process.kill()
+        assert process.stdout.read() == ""  # which only comes when nobody has the other end
+    [left] = temporary.iterdir()  # nobody was there to remove it
+    shutil.rmtree(left)
+
+
 def test_without_isolation_a_root_that_cannot_be_started_goes_too(
     package: MakePackage, anyone: Caller, plainly: list[str | Path]
 ) -> None:

@@ -79,7 +79,7 @@ def test_host_limits_below_the_configurations_are_told(package: MakePackage, any
     def lower() -> None:
         resource.setrlimit(resource.RLIMIT_STACK, (1 << 20, 1 << 20))
 
-    command = [package(MainStackSize="4m"), "leave", "0"]
+    command: list[str | Path] = [package(MainStackSize="4m"), "leave", "0"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, preexec_fn=lower, **anyone.credentials
     )

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from compiling import HERE, compile_static
+from compiling import HERE, compile_dynamic, compile_static
 from starting import SECONDS, Caller, MakePackage, read_line
 
 FAULT = 128 + signal.SIGSEGV
 MUSL_DEFAULT = 128  # KiB
 MakeStacks = Callable[..., Path]
-
-
-def libraries_of(program: Path) -> dict[str, Path]:
-    """The dynamic linker and the libraries that a program of this machine needs, by their paths in a root."""
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    paths = [Path(word) for line in listed.splitlines() for word in line.split() if word.startswith("/")]
-    return {str(path).lstrip("/"): path.resolve() for path in paths}
 
 
 @pytest.fixture(scope="module", params=["musl", "glibc"])
@@ -35,11 +26,7 @@ def stacks(
     if request.param == "musl":
         compile_static(program, HERE / "stacks.c", options=["-Wl,-z,stack-size=65536"])
     else:
-        if not shutil.which("gcc") or not Path("/lib64/ld-linux-x86-64.so.2").exists():
-            pytest.skip("needs gcc and glibc")
-        command = ["gcc", "-D_GNU_SOURCE", "-O1", str(HERE / "stacks.c"), "-o", str(program), "-pthread"]
-        subprocess.run(command, check=True)
-        files.update(libraries_of(program))
+        files.update(compile_dynamic(program, HERE / "stacks.c"))
 
     def stacks(**settings: Any) -> Path:
         return package(files, ApplicationPath="/bin/stacks", **{"MemorySize": "512m", **settings})

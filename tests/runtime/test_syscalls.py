@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compiling import HERE, compile_static
+from compiling import HERE, compile_dynamic, compile_static
 from starting import Caller, MakePackage
 
 CLONE3, KEYCTL, STATX, MYST_OWN, MEMBARRIER, UNKNOWN = 435, 250, 332, 2014, 324, 4095
@@ -43,6 +43,19 @@ def test_without_a_fork_mode_processes_come_from_posix_spawn_and_vfork_only(
         "thread: done",
         "namespace: Operation not permitted",
     ]
+
+
+def test_programs_of_glibc_work_alike(
+    package: MakePackage, anyone: Caller, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    program = tmp_path_factory.mktemp("glibc") / "calls"
+    files = {"bin/calls": program, **compile_dynamic(program, HERE / "calls.c")}
+    made = package(files, ApplicationPath="/bin/calls")
+    lines = dict(line.split(": ") for line in anyone.output(made, "processes").splitlines())
+    refused = {"fork", "clone", "clone3", "namespace"}
+    assert {name for name, result in lines.items() if result != "done"} == refused
+    assert lines["fork"] == "Operation not supported"
+    assert anyone.run(made, "call", str(KEYCTL)).returncode == STOPPED
 
 
 @pytest.mark.parametrize("mode", ["pseudo", "pseudo_wait_for_exit_exec"])

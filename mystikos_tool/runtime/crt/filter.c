@@ -170,8 +170,12 @@ int myst_set_filter(const struct myst_application *application)
     struct sock_fprog program = {(unsigned short)filter->size, filter->program};
     unsigned flags = filter->asks ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0;
     long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-    if (result < 0 && filter->asks && (errno == EINVAL || errno == EBUSY))
-        myst_refuse_errno("cannot watch the system calls, which needs Linux 5.0 and that nobody else does");
+    if (result < 0 && filter->asks && errno == EINVAL)
+        myst_refuse("cannot watch the system calls, which needs Linux 5.0; UnhandledSyscallEnosys in the configuration "
+                    "needs no watching");
+    if (result < 0 && filter->asks && errno == EBUSY)
+        myst_refuse("cannot watch the system calls: another program does; UnhandledSyscallEnosys in the configuration "
+                    "needs no watching");
     if (result < 0)
         myst_refuse_errno("cannot set the system call filter");
     return filter->asks ? (int)result : -1;

@@ -215,7 +215,9 @@ __attribute__((noreturn)) static void run_plain(const struct myst_handoff *hando
     umask(022);
     myst_drop_own_privileges();
     forbid_inspection(handoff);
-    die_with_parent(application->control);
+    /* With this process nothing else would end: it has to see the outer one's end itself. */
+    if (prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) != 0)
+        myst_refuse_errno("cannot untie the application from its starter");
     start_crt(handoff, application);
 }
 
