@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from compiling import HERE, compile_static
 from starting import SECONDS, Caller, MakePackage, read_line, refusal
 
+MOUNT, UNSHARE, SECCOMP = 165, 272, 317
+Deny = Callable[[int, int], list[str | Path]]
 WARNING = "package: mystikos: warning: no isolation: "
 REACH = "the application sees and reaches what the user who starts it does: files, processes and devices"
 
@@ -121,20 +124,67 @@ def test_a_package_starts_where_tmp_is_mounted_noexec(
 
 
 @pytest.fixture(scope="module")
-def deny(public_directory: Path) -> Path:
-    """A program that starts others without a way to make namespaces."""
-    program = compile_static(public_directory / "deny", HERE / "deny_namespaces.c")
+def deny(public_directory: Path) -> Deny:
+    """What stands before a program for which a system call must fail."""
+    program = compile_static(public_directory / "deny", HERE / "deny_call.c")
     program.chmod(0o755)
-    return program
+    return lambda number, error: [program, str(number), str(error)]
 
 
-def test_a_container_that_forbids_namespaces_is_told_how_to_allow_them(
-    package: MakePackage, caller: Caller, deny: Path
+@pytest.mark.parametrize(
+    ("number", "error", "step", "obstacle"),
+    [
+        (
+            UNSHARE,
+            errno.EPERM,
+            "cannot make namespaces: Operation not permitted",
+            "user namespaces are not available, as in a container whose seccomp profile forbids them; "
+            "allow them there (Docker and Podman: --security-opt seccomp=unconfined)",
+        ),
+        (
+            UNSHARE,
+            errno.ENOSPC,
+            "cannot make namespaces: No space left on device",
+            "too many user namespaces are in use, or one in another too deep",
+        ),
+        (
+            MOUNT,
+            errno.EACCES,
+            "cannot make the mounts private: Permission denied",
+            "an AppArmor or SELinux profile forbids it, as in a container; "
+            "lift it (Docker: --security-opt apparmor=unconfined",
+        ),
+        (
+            SECCOMP,
+            errno.EBUSY,
+            "cannot watch the system calls",
+            "another program does; UnhandledSyscallEnosys in the configuration needs no watching",
+        ),
+    ],
+)
+def test_a_container_is_told_what_is_missing_and_what_to_do(
+    package: MakePackage,
+    caller: Caller,
+    deny: Deny,
+    number: int,
+    error: int,
+    step: str,
+    obstacle: str,
 ) -> None:
-    problem = refusal(caller.run([deny, package()], "leave", "0"))
-    assert problem.startswith("cannot make namespaces: Operation not permitted: user namespaces are not")
-    assert "--security-opt seccomp=unconfined" in problem
-    assert problem.endswith("--myst-no-isolation runs without them")
+    problem = refusal(caller.run([*deny(number, error), package()], "leave", "0"))
+    assert problem.startswith(f"{step}: {obstacle}")
+    assert problem.endswith("--myst-no-isolation") == (number != SECCOMP)
+
+
+def test_where_calls_cannot_be_watched_a_package_runs_that_needs_no_watching(
+    package: MakePackage, anyone: Caller, deny: Deny
+) -> None:
+    ioctl = 16  # by which calls are taken from the filter
+    made = package(UnhandledSyscallEnosys=True)
+    assert anyone.run([*deny(ioctl, errno.ENOTTY), made], "leave", "7").returncode == 7
+    done = anyone.run([*deny(ioctl, errno.ENOTTY), package()], "attack")
+    assert done.returncode == 128 + signal.SIGSYS
+    assert "stopped: system calls cannot be watched: Not a tty" in done.stderr
 
 
 def test_a_machine_without_user_namespaces_is_told_what_is_missing(
@@ -172,9 +222,9 @@ def temporary(public_directory: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def plainly(deny: Path, temporary: Path) -> list[str | Path]:
+def plainly(deny: Deny, temporary: Path) -> list[str | Path]:
     """What stands before a package that runs without isolation, behind the caller."""
-    return ["env", f"TMPDIR={temporary}", deny]
+    return ["env", f"TMPDIR={temporary}", *deny(UNSHARE, errno.EPERM)]
 
 
 def test_without_isolation_an_application_runs_after_a_warning(

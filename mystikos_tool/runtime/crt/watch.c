@@ -115,7 +115,12 @@ bool myst_answer_call(const struct myst_application *application, int listener)
 {
     struct call call = {.application = application};
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call.notification) != 0)
-        return false; /* the caller was killed meanwhile */
+    {
+        if (errno == ENOENT || errno == EINTR)
+            return false; /* the caller was killed meanwhile */
+        myst_note("stopped", "system calls cannot be watched: %s", strerror(errno));
+        return true;
+    }
     name_call(&call);
 
     int action = action_of(&call);

@@ -26,32 +26,47 @@ static long read_sysctl(const char *path)
     return sscanf(text, "%ld", &value) == 1 ? value : -1;
 }
 
+struct obstacle
+{
+    const char *what, *remedy;
+};
+
+static struct obstacle find_obstacle(int error)
+{
+    if (error == EACCES)
+        return (struct obstacle){"an AppArmor or SELinux profile forbids it, as in a container",
+                                 "lift it (Docker: --security-opt apparmor=unconfined, Podman: --security-opt "
+                                 "label=disable) or start the package outside of it"};
+    if (read_sysctl("/proc/sys/user/max_user_namespaces") == 0)
+        return (struct obstacle){"this machine allows no user namespaces",
+                                 "as root, run: sysctl -w user.max_user_namespaces=10000"};
+    if (error == ENOSPC)
+        return (struct obstacle){"too many user namespaces are in use, or one in another too deep",
+                                 "as root, raise user.max_user_namespaces"};
+    if (read_sysctl("/proc/sys/kernel/unprivileged_userns_clone") == 0)
+        return (struct obstacle){"this machine allows user namespaces to root only",
+                                 "as root, run: sysctl -w kernel.unprivileged_userns_clone=1"};
+    if (read_sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1)
+        return (struct obstacle){"AppArmor restricts user namespaces on this machine",
+                                 "as root, run: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"};
+    return (struct obstacle){"user namespaces are not available, as in a container whose seccomp profile forbids them",
+                             "allow them there (Docker and Podman: --security-opt seccomp=unconfined) or start the "
+                             "package outside of it"};
+}
+
 void myst_refuse_no_privilege(const char *step)
 {
-    const char *why = strerror(errno);
-    if (read_sysctl("/proc/sys/user/max_user_namespaces") == 0)
-        myst_refuse("%s: %s: this machine allows no user namespaces; as root, run: "
-                    "sysctl -w user.max_user_namespaces=10000",
-                    step, why);
-    if (read_sysctl("/proc/sys/kernel/unprivileged_userns_clone") == 0)
-        myst_refuse("%s: %s: this machine allows user namespaces to root only; as root, run: "
-                    "sysctl -w kernel.unprivileged_userns_clone=1",
-                    step, why);
-    if (read_sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1)
-        myst_refuse("%s: %s: AppArmor restricts user namespaces on this machine; as root, run: "
-                    "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-                    step, why);
-    myst_refuse("%s: %s: user namespaces are not available, as in a container whose seccomp profile "
-                "forbids them; allow them there (Docker and Podman: --security-opt seccomp=unconfined) or start "
-                "the package outside of it; --myst-no-isolation runs without them",
-                step, why);
+    const char *reason = strerror(errno);
+    const struct obstacle obstacle = find_obstacle(errno);
+    myst_refuse("%s: %s: %s; %s, or run without isolation: --myst-no-isolation", step, reason, obstacle.what,
+                obstacle.remedy);
 }
 
 void myst_refuse_masked_proc(const char *step)
 {
     myst_refuse("%s: %s: parts of this machine's /proc are hidden or read-only, as in a container; unmask "
-                "them (Docker: --security-opt systempaths=unconfined, Podman: --security-opt unmask=ALL) or start the "
-                "package outside of it",
+                "them (Docker: --security-opt systempaths=unconfined, Podman: --security-opt unmask=ALL), start the "
+                "package outside of it, or run without isolation: --myst-no-isolation",
                 step, strerror(errno));
 }
 
