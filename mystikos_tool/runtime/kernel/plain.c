@@ -60,7 +60,7 @@ static char *make_below(const char *parent)
     if (!parent || *parent != '/' || statvfs(parent, &status) != 0 || (status.f_flag & ST_NOEXEC))
         return NULL;
     char *directory = make_string("%s/mystikos-XXXXXX", parent);
-    if (mkdtemp(directory) && chmod(directory, 0755) == 0)
+    if (mkdtemp(directory))
         return directory;
     free(directory);
     return NULL;
