@@ -282,6 +282,22 @@ def test_without_isolation_signals_reach_the_application(
         assert process.wait(SECONDS) == 0
 
 
+def test_without_isolation_a_signal_to_the_process_group_reaches_the_application_once(
+    package: MakePackage, anyone: Caller, temporary: Path
+) -> None:
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    command = ["--myst-no-isolation", "signals"]
+    with anyone.start(package(), *command, env=environment, start_new_session=True) as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "ready"
+        os.killpg(process.pid, signal.SIGINT)
+        assert read_line(process.stdout) == str(int(signal.SIGINT))
+        process.send_signal(signal.SIGUSR2)  # behind whatever else was on its way
+        assert read_line(process.stdout) == str(int(signal.SIGUSR2))
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
 def test_without_isolation_nothing_of_the_application_outlives_it(
     package: MakePackage, anyone: Caller, plainly: list[str | Path]
 ) -> None:

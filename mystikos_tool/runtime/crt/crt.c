@@ -21,7 +21,8 @@
 
 #define GROUP_SIGNAL_NS 1000000000ll
 
-/* When this process was last sent each signal from outside of the sandbox, in nanoseconds. */
+/* When this process was last sent each signal from outside of the sandbox (pid 0, as seen from its namespace), in
+ * nanoseconds. */
 static int64_t received[_NSIG];
 
 static const struct myst_application *given;
@@ -78,7 +79,7 @@ static void take_signals(int signals, pid_t application)
     {
         if (info.ssi_signo == SIGCHLD)
             end_if_over(application);
-        else if (info.ssi_code <= 0 && info.ssi_pid == 0)
+        else if (info.ssi_code <= 0 && (info.ssi_pid == 0 || !given->isolated))
             received[info.ssi_signo] = now();
     }
 }
