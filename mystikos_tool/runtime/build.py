@@ -26,17 +26,34 @@ SOURCE_DIRECTORY = Path(__file__).resolve().parent
 
 _LINKER_SCRIPT = "common/no_debug.ld"
 _LANGUAGE = (
-    "-std=c11", "-D_GNU_SOURCE", "-O2", "-g0", "-fno-strict-aliasing", "-fno-asynchronous-unwind-tables",
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-O2",
+    "-g0",
+    "-fno-strict-aliasing",
+    "-fno-asynchronous-unwind-tables",
 )
 _WARNINGS = ("-Wall", "-Wextra", "-Wformat=2", "-Wvla", "-Wstrict-prototypes", "-Wmissing-prototypes")
 _HOSTED = ("-fPIE", "-fstack-protector-strong", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections")
 _FREESTANDING = (
-    "-fPIE", "-ffreestanding", "-fno-stack-protector", "-fvisibility=hidden", "-nostdlib",
-    "-Wl,--export-dynamic", "-Wl,-e,_start",
+    "-fPIE",
+    "-ffreestanding",
+    "-fno-stack-protector",
+    "-fvisibility=hidden",
+    "-nostdlib",
+    "-Wl,--export-dynamic",
+    "-Wl,-e,_start",
 )
 _ZIG_ONLY = (
-    "-target", "x86_64-linux-musl", "-mcpu=x86_64", "-Werror", "-fno-sanitize=all",
-    "-ftrivial-auto-var-init=zero", "-static", "-pie", f"-Wl,-T,{_LINKER_SCRIPT}",
+    "-target",
+    "x86_64-linux-musl",
+    "-mcpu=x86_64",
+    "-Werror",
+    "-fno-sanitize=all",
+    "-ftrivial-auto-var-init=zero",
+    "-static",
+    "-pie",
+    f"-Wl,-T,{_LINKER_SCRIPT}",
 )
 _OTHER_ONLY = ("-static-pie", "-Wl,--strip-debug", "-Wl,--build-id=none", "-Wl,-z,separate-code")
 
@@ -140,8 +157,14 @@ def _run(image: Image, arguments: Sequence[str]) -> None:
     where = f"runtime, {image.output}"
     try:
         done = subprocess.run(
-            arguments, cwd=SOURCE_DIRECTORY, env=environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, errors="replace", check=False,
+            arguments,
+            cwd=SOURCE_DIRECTORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     except OSError as error:
         problem = f"the compiler {arguments[0]} can't be started: {error.strerror}"
