@@ -51,7 +51,7 @@ def measure(scenario: Scenario, plan: Plan, figures: Figures) -> None:
             project = projects.make(
                 column, directory / column.replace(" ", "-"), appdirs, scenario, plan.runtime
             )
-            series = _Series(scenario, column, project, plan, figures, directory)
+            series = _Series(scenario, column, project, plan, figures, directory, column == columns[0])
             plan.repeat(column, series.once)
 
 
@@ -59,7 +59,14 @@ class _Series:
     """One column's builds of one scenario."""
 
     def __init__(
-        self, scenario: Scenario, column: str, project: Project, plan: Plan, figures: Figures, directory: Path
+        self,
+        scenario: Scenario,
+        column: str,
+        project: Project,
+        plan: Plan,
+        figures: Figures,
+        directory: Path,
+        with_floors: bool,
     ) -> None:
         self.scenario = scenario
         self.column = column
@@ -67,6 +74,7 @@ class _Series:
         self.plan = plan
         self.figures = figures
         self.directory = directory
+        self.with_floors = with_floors
         self.empty_peak = 0
 
     def once(self) -> None:
@@ -79,7 +87,7 @@ class _Series:
         self._build(FULL)
         time.sleep(_SETTLED)
         self._build(FIRST) if self.column == OURS else self.project.build()
-        for _ in range(1 if self.plan.quick else _NOTHING_RUNS):
+        for _ in range(_NOTHING_RUNS if self.column == OURS and not self.plan.quick else 1):
             self._build(NOTHING)
         for row in _ROWS_OF[self.column]:
             if self.plan.wants(self._name(row)) and not self.plan.skips(self.scenario, row):
@@ -102,7 +110,7 @@ class _Series:
     def _floors(self) -> None:
         empty = floors.empty_sconstruct(self.directory)
         self.empty_peak = empty.peak
-        if self.column != OURS:
+        if not self.with_floors:
             return
         size = self.scenario.size
         for row, value in (

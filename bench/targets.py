@@ -113,7 +113,7 @@ TARGETS = (
             _one(_MANY, memory(row), OURS),
             constant=60 * _MB,
         )
-        for row in (NOTHING, FULL)
+        for row in (NOTHING, FILE, FULL)
     ),
     Target(
         "stages on 5,000 files and 200 MB",
