@@ -269,7 +269,8 @@ static bool prepare(const struct myst_application *application, pid_t pid, int *
         }
         int error = errno;
         kill(pid, SIGKILL);
-        myst_note("stopped", "process %d: ThreadStackSize or ExecStack cannot be honoured: %s", (int)pid, strerror(error));
+        myst_note("stopped", "process %d: ThreadStackSize or ExecStack cannot be honoured: %s", (int)pid,
+                  strerror(error));
     }
     let_go(&program);
     return false;
@@ -290,7 +291,8 @@ bool myst_take_stop(const struct myst_application *application, pid_t pid, int *
         myst_forget_thread((pid_t)former);
         return prepare(application, pid, status);
     }
-    if (event == PTRACE_EVENT_STOP && (signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU))
+    if (event == PTRACE_EVENT_STOP &&
+        (signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU))
         ptrace(PTRACE_LISTEN, pid, 0, 0);
     else
         ptrace(PTRACE_CONT, pid, 0, event ? 0 : signal);

@@ -201,7 +201,8 @@ __attribute__((noreturn)) static void run_isolated(const struct myst_handoff *ha
     start_crt(handoff, application);
 }
 
-/* In the directory that is to be the root. What goes wrong here still has the directory removed by the outer process. */
+/* In the directory that is to be the root. What goes wrong here still has the directory removed by the outer
+ * process. */
 __attribute__((noreturn)) static void run_plain(const struct myst_handoff *handoff, const struct myst_config *config,
                                                 struct myst_application *application, const char *directory)
 {

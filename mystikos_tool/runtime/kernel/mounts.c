@@ -268,7 +268,8 @@ static void mount_archive(const struct myst_mount *declared, const char *source,
     myst_unpack(archive, target);
     munmap((void *)(uintptr_t)archive.data, archive.size);
     if (has_flag(declared, "ro") &&
-        mount(NULL, descriptor_path(target, to), NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0)
+        mount(NULL, descriptor_path(target, to), NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV,
+              NULL) != 0)
         myst_refuse_errno("configuration: Mount: cannot protect %s", declared->target);
     close(target);
 }

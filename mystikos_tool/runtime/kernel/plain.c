@@ -76,8 +76,8 @@ static char *make_directory(const struct myst_handoff *handoff)
         if (directory)
             return directory;
     }
-    myst_refuse("cannot make a directory for the root: neither TMPDIR nor /tmp, /var/tmp and /dev/shm can be written to "
-                "and have programs started in them");
+    myst_refuse("cannot make a directory for the root: neither TMPDIR nor /tmp, /var/tmp and /dev/shm can be written "
+                "to and have programs started in them");
 }
 
 const char *myst_make_plain_root(const struct myst_handoff *handoff)
@@ -230,7 +230,8 @@ static void enter_directory(const char *path)
     free(directory);
 }
 
-void myst_enter_plain_root(const char *directory, const struct myst_config *config, struct myst_application *application)
+void myst_enter_plain_root(const char *directory, const struct myst_config *config,
+                           struct myst_application *application)
 {
     if (chroot(".") == 0)
     {

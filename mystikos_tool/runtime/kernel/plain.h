@@ -9,8 +9,8 @@
 /* Warns, and refuses what the configuration demands and isolation alone can give. */
 void myst_check_plain(const struct myst_config *config);
 
-/* Makes a directory for the root, the one of --myst-root if it is given, and enters it. Returns its absolute path, which
- * stays allocated. */
+/* Makes a directory for the root, the one of --myst-root if it is given, and enters it. Returns its absolute path,
+ * which stays allocated. */
 const char *myst_make_plain_root(const struct myst_handoff *handoff);
 
 /* Removes what is at `directory`, with everything below it. */
