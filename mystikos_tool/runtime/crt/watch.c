@@ -78,7 +78,8 @@ static int set_affinity(const struct call *call)
                : errno;
 }
 
-static void let_execute(int listener, const struct call *call)
+/* True when the system knows no way to, before Linux 5.5. */
+static bool let_execute(int listener, const struct call *call)
 {
     struct seccomp_notif_resp response = {.id = call->notification.id,
                                           .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
@@ -88,7 +89,10 @@ static void let_execute(int listener, const struct call *call)
         myst_warn("ThreadStackSize and ExecStack have no effect on the program that thread %d starts: %s",
                   (int)call->notification.pid, strerror(errno));
     }
-    ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
+    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response) == 0 || errno != EINVAL)
+        return false;
+    myst_note("stopped", "ThreadStackSize and ExecStack in the configuration need Linux 5.5");
+    return true;
 }
 
 /* Without what depends on the arguments. */
@@ -130,8 +134,7 @@ bool myst_answer_call(const struct myst_application *application, int listener)
         tell_stopped(&call);
         return true;
     case MYST_PROGRAM:
-        let_execute(listener, &call);
-        return false;
+        return let_execute(listener, &call);
     case MYST_AFFINITY:
         action = set_affinity(&call);
         break;
