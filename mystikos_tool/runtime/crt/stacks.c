@@ -39,7 +39,8 @@ static pid_t first_program;
 void myst_expect_first_program(void)
 {
     if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0)
-        myst_refuse_errno("configuration: ThreadStackSize and ExecStack need ptrace, which this machine forbids");
+        myst_refuse_errno("configuration: ThreadStackSize and ExecStack need ptrace, which this machine forbids or a "
+                          "debugger uses");
 }
 
 void myst_note_first_program(pid_t application)
