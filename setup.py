@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mystikos_tool.runtime import build  # noqa: E402
+from mystikos_tool.runtime import build
 
 
 class BuildWithRuntime(build_py):

@@ -10,7 +10,16 @@ import sys
 import sysconfig
 from pathlib import Path
 
-LEFT_OUT = ("__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "ensurepip", "config-*")
+LEFT_OUT = (
+    "__pycache__",
+    "site-packages",
+    "dist-packages",
+    "test",
+    "tests",
+    "idlelib",
+    "ensurepip",
+    "config-*",
+)
 
 
 def needed(files: list[Path]) -> set[Path]:
@@ -25,7 +34,9 @@ def main(appdir: Path, program: Path) -> None:
     libraries = appdir / "usr/lib"
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     library = libraries / version
-    shutil.copytree(sysconfig.get_path("stdlib"), library, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True)
+    shutil.copytree(
+        sysconfig.get_path("stdlib"), library, ignore=shutil.ignore_patterns(*LEFT_OUT), symlinks=True
+    )
     extensions = library / "lib-dynload"
     if not extensions.is_dir():
         shutil.copytree(Path(sysconfig.get_path("platstdlib")) / "lib-dynload", extensions)

@@ -35,8 +35,12 @@ OUTPUTS = [image.output for image in IMAGES]
 
 
 def read(runtime: Runtime, output: str) -> elf.Image:
-    files = {"myst": runtime.loader, "mystenc.so": runtime.enclave,
-             "libmystkernel.so": runtime.kernel, "libmystcrt.so": runtime.crt}
+    files = {
+        "myst": runtime.loader,
+        "mystenc.so": runtime.enclave,
+        "libmystkernel.so": runtime.kernel,
+        "libmystcrt.so": runtime.crt,
+    }
     path = files[Path(output).name]
     return elf.parse(path.read_bytes(), str(path))
 
@@ -56,9 +60,16 @@ def build_elsewhere(place: Path, umask: int, variables: Mapping[str, str]) -> di
         "from mystikos_tool.runtime.build import build; build(Path('runtime'))"
     )
     subprocess.run(
-        [sys.executable, "-c", script], cwd=place, check=True,
-        env={**os.environ, "PYTHONPATH": str(place), "TMPDIR": str(scratch),
-             "ZIG_LOCAL_CACHE_DIR": str(place / "cache"), **variables},
+        [sys.executable, "-c", script],
+        cwd=place,
+        check=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(place),
+            "TMPDIR": str(scratch),
+            "ZIG_LOCAL_CACHE_DIR": str(place / "cache"),
+            **variables,
+        },
     )
     return digests(place / "runtime")
 

@@ -28,10 +28,23 @@ from mystikos_tool.sigstruct import SIGSTRUCT, SIGSTRUCT_SIZE, sign
 
 pytestmark = needs_compiler
 
-SECTIONS = (".mystenc", ".libmystcrt", ".libmystkernel", ".mystrootfs",
-            ".mystpubkeys", ".mystroothashes", ".mystconfig")
-SETTINGS = {"Debug": True, "ProductID": 7, "SecurityVersion": 3, "MemorySize": "00001m",
-            "ApplicationPath": "/bin/app", "HostApplicationParameters": True}
+SECTIONS = (
+    ".mystenc",
+    ".libmystcrt",
+    ".libmystkernel",
+    ".mystrootfs",
+    ".mystpubkeys",
+    ".mystroothashes",
+    ".mystconfig",
+)
+SETTINGS = {
+    "Debug": True,
+    "ProductID": 7,
+    "SecurityVersion": 3,
+    "MemorySize": "00001m",
+    "ApplicationPath": "/bin/app",
+    "HostApplicationParameters": True,
+}
 IMAGE_FIELDS_IN_OEINFO = OEINFO.fields["oeinfo_rva"].offset
 SIGSTRUCT_IN_OEINFO = OEINFO.fields["sigstruct"].offset
 CASES = int(os.environ.get("MYST_TAMPER_CASES", "100"))
@@ -69,8 +82,12 @@ def small(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_small(directory: Path, runtime: Runtime) -> Path:
     appdir = write_appdir(directory / "appdir", {"bin/app": b"#!/bin/sh\n", "data": bytes(range(256)) * 33})
     return make_package(
-        directory, runtime, appdir, SETTINGS,
-        pubkeys=[DATA / "keys" / "key-a.pub.pem"], roothashes=[DATA / "keys" / "disk1.roothash"],
+        directory,
+        runtime,
+        appdir,
+        SETTINGS,
+        pubkeys=[DATA / "keys" / "key-a.pub.pem"],
+        roothashes=[DATA / "keys" / "disk1.roothash"],
     )
 
 
@@ -159,8 +176,11 @@ def test_verify_prints_one_line_and_runs_nothing(working: Path) -> None:
     assert done.stdout.count("\n") == 1
 
 
-RECORDED = [row for row in json.loads((DATA / "cases.json").read_text())
-            if "mrenclave" in json.loads((DATA / "expected" / f"{row['name']}.json").read_text())]
+RECORDED = [
+    row
+    for row in json.loads((DATA / "cases.json").read_text())
+    if "mrenclave" in json.loads((DATA / "expected" / f"{row['name']}.json").read_text())
+]
 
 
 @pytest.mark.parametrize("case", RECORDED, ids=lambda case: case["name"])
@@ -570,8 +590,12 @@ def test_it_runs_through_a_symbolic_link_and_under_another_name(working: Path, t
 def test_it_runs_through_path(working: Path, tmp_path: Path) -> None:
     shutil.copy(working, tmp_path / "on-the-path")
     done = subprocess.run(
-        ["env", "on-the-path", "x"], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, cwd="/",
-        capture_output=True, text=True, check=False,
+        ["env", "on-the-path", "x"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (42, "[/bin/app][x]\n")
 
