@@ -176,6 +176,17 @@ def test_a_container_is_told_what_is_missing_and_what_to_do(
     assert problem.endswith("--myst-no-isolation") == (number != SECCOMP)
 
 
+def test_a_container_whose_root_lacks_a_capability_is_told_which(package: MakePackage) -> None:
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0 or not setpriv:
+        pytest.skip("needs root and setpriv(1)")
+    command: list[str | Path] = [setpriv, "--bounding-set=-setfcap", "--inh-caps=-setfcap", package()]
+    problem = refusal(Caller(None).run(command, "leave", "0"))
+    assert problem.startswith("cannot map user 0: root lacks CAP_SETFCAP")
+    done = Caller(None).run(command, "--myst-no-isolation", "leave", "7")
+    assert done.returncode == 7
+
+
 def test_where_calls_cannot_be_watched_a_package_runs_that_needs_no_watching(
     package: MakePackage, anyone: Caller, deny: Deny
 ) -> None:

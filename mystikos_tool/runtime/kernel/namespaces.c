@@ -70,10 +70,21 @@ void myst_refuse_masked_proc(const char *step)
                 step, strerror(errno));
 }
 
-static void write_proc_file(const char *path, const char *text)
+static int try_to_write(const char *path, const char *text)
 {
     int file = open(path, O_WRONLY | O_CLOEXEC);
-    if (file < 0 || write(file, text, strlen(text)) != (ssize_t)strlen(text))
+    if (file < 0)
+        return -1;
+    int result = write(file, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : -1;
+    int error = errno;
+    close(file);
+    errno = error;
+    return result;
+}
+
+static void write_proc_file(const char *path, const char *text)
+{
+    if (try_to_write(path, text) != 0)
     {
         char step[64];
         int error = errno;
@@ -83,7 +94,6 @@ static void write_proc_file(const char *path, const char *text)
             myst_refuse_masked_proc(step);
         myst_refuse_no_privilege(step);
     }
-    close(file);
 }
 
 /* One user and one group: the caller's, who are 0 inside. The system demands that a process without
@@ -93,7 +103,14 @@ static void map_caller_to_root(uid_t user, gid_t group)
     char map[64];
     write_proc_file("/proc/self/setgroups", "deny");
     snprintf(map, sizeof map, "0 %lu 1\n", (unsigned long)user);
-    write_proc_file("/proc/self/uid_map", map);
+    if (try_to_write("/proc/self/uid_map", map) != 0)
+    {
+        if (user == 0 && errno == EPERM)
+            myst_refuse("cannot map user 0: root lacks CAP_SETFCAP, as in a container with dropped capabilities; "
+                        "allow it (Docker and Podman: --cap-add SETFCAP), start the package as an ordinary user, or run "
+                        "without isolation: --myst-no-isolation");
+        myst_refuse_no_privilege("cannot write /proc/self/uid_map");
+    }
     snprintf(map, sizeof map, "0 %lu 1\n", (unsigned long)group);
     write_proc_file("/proc/self/gid_map", map);
 }
