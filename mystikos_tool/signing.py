@@ -23,9 +23,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.files import read_input
+from mystikos_tool.sigstruct import EXPONENT, KEY_SIZE
 
-KEY_BITS = 3072
-EXPONENT = 3
+KEY_BITS = KEY_SIZE * 8
 
 _KEYGEN = "make a key with: mystikos-tool keygen FILE"
 _ROOT_HASH_DIGITS = 64

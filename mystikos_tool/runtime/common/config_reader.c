@@ -1,4 +1,5 @@
 #include "config_reader.h"
+#include "hex.h"
 
 #include <limits.h>
 #include <stdarg.h>
@@ -159,17 +160,6 @@ static int expect(struct reader *r, char token, const char *what)
     return accept(r, token) ? 0 : fail(r, "expected %s", what);
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* The four digits after \u. */
 static int read_code_unit(struct reader *r, uint32_t *unit)
 {
@@ -178,7 +168,7 @@ static int read_code_unit(struct reader *r, uint32_t *unit)
     *unit = 0;
     for (int i = 0; i < 4; i++, r->at++)
     {
-        int digit = hex_digit(*r->at);
+        int digit = myst_hex_digit(*r->at);
         if (digit < 0)
             return fail(r, "\\u needs four hexadecimal digits");
         *unit = *unit << 4 | (uint32_t)digit;

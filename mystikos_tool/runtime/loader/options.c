@@ -1,4 +1,5 @@
 #include "options.h"
+#include "../common/hex.h"
 
 #include <string.h>
 
@@ -22,17 +23,6 @@ const char myst_options_help[] =
     "  --myst-root=DIR    unpack the root into DIR, which is empty or not there, and keep it\n"
     "All other arguments go to the application.\n";
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 static int read_signer(struct myst_options *options, const char *hex, struct myst_error *error)
 {
     uint8_t signer[sizeof options->signer];
@@ -40,7 +30,7 @@ static int read_signer(struct myst_options *options, const char *hex, struct mys
         return myst_fail(error, "options: --myst-signer takes 64 hexadecimal digits");
     for (size_t i = 0; i < sizeof signer; i++)
     {
-        const int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
+        const int high = myst_hex_digit(hex[2 * i]), low = myst_hex_digit(hex[2 * i + 1]);
         if (high < 0 || low < 0)
             return myst_fail(error, "options: --myst-signer takes 64 hexadecimal digits");
         signer[i] = (uint8_t)(high << 4 | low);
