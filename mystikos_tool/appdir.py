@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from mystikos_tool import stamps
 from mystikos_tool.errors import UserError
 
 MAX_PATH = 255
@@ -27,14 +28,14 @@ class Entry(NamedTuple):
 
     ``path`` is relative to the root, without a leading ``./``; ``mode`` is ``st_mode``; ``size``
     counts the bytes of a file or of a link's target and is 0 for a directory; ``origin`` is
-    where it lies on this machine and ``status`` what lstat says of it there.
+    where it lies on this machine and ``stamp`` that of its status there.
     """
 
     path: bytes
     mode: int
     size: int
     origin: bytes
-    status: os.stat_result
+    stamp: bytes
     target: bytes = b""
 
 
@@ -123,7 +124,9 @@ def scan_file(file: Path, name: str, *, preserve_modes: bool = False) -> Tree:
         raise UserError(str(file), "is no regular file", "give a file or a directory")
     _check_size(status.st_size, origin)
     mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
-    return Tree((Entry(os.fsencode(name), mode, status.st_size, os.path.realpath(origin), status),))
+    return Tree(
+        (Entry(os.fsencode(name), mode, status.st_size, os.path.realpath(origin), stamps.of(status)),)
+    )
 
 
 def placed(tree: Tree, directory: str) -> Tree:
@@ -138,7 +141,7 @@ def placed(tree: Tree, directory: str) -> Tree:
         raise UserError(where, f"cannot be placed at /{directory}", "give a place without . and ..")
     mode = stat.S_IFDIR | 0o755
     above = [
-        Entry(b"/".join(parts[: count + 1]), mode, 0, first.origin, first.status)
+        Entry(b"/".join(parts[: count + 1]), mode, 0, first.origin, first.stamp)
         for count in range(len(parts))
     ]
     prefix = b"".join(part + b"/" for part in parts)
@@ -253,14 +256,14 @@ def _entry(path: bytes, found: os.DirEntry[bytes], mode_of: Callable[[int], int]
         status = found.stat(follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFREG and status.st_size <= MAX_FILE_SIZE:
-            return Entry(path, mode_of(status.st_mode), status.st_size, found.path, status)
+            return Entry(path, mode_of(status.st_mode), status.st_size, found.path, stamps.of(status))
         target = os.readlink(found.path) if kind == stat.S_IFLNK else b""
     except OSError as error:
         raise _unreadable(found.path, error) from error
     if kind in _LEFT_OUT:
         return None
     _check_kind(kind, status.st_size, found.path)
-    return Entry(path, mode_of(status.st_mode), len(target), found.path, status, target)
+    return Entry(path, mode_of(status.st_mode), len(target), found.path, stamps.of(status), target)
 
 
 def _check_kind(kind: int, size: int, origin: bytes) -> None:

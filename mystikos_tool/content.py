@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from io import RawIOBase
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -15,6 +15,14 @@ from mystikos_tool.errors import UserError
 
 _CHUNK = 1 << 20
 _KERNEL_CHUNK = 1 << 26
+_IOV_MAX = os.sysconf("SC_IOV_MAX")
+
+
+class Reader(Protocol):
+    """Content that is read from its start to its end."""
+
+    def read_into(self, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers of one size with what comes next; return the number of bytes, fewer at the end."""
 
 
 class Content(Protocol):
@@ -26,6 +34,9 @@ class Content(Protocol):
 
     def chunks(self, size: int) -> Iterator[bytes | memoryview]:
         """Yield the content in pieces of ``size`` bytes, the last one shorter."""
+
+    def opened(self) -> AbstractContextManager[Reader]:
+        """Begin to read the content into buffers."""
 
     def read(self) -> bytes:
         """Return the content whole."""
@@ -50,6 +61,11 @@ class Bytes:
         view = memoryview(self.data)
         for start in range(0, len(view), size):
             yield view[start : start + size]
+
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """Begin to read the content into buffers."""
+        yield _BytesReader(memoryview(self.data))
 
     def read(self) -> bytes:
         """Return the content whole."""
@@ -83,21 +99,15 @@ class FileContent:
 
     def chunks(self, size: int) -> Iterator[bytes | memoryview]:
         """Yield the content in pieces; raise UserError when the file has become shorter."""
-        left = self.size
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(self.offset)
-                while left > 0:
-                    data = _read_up_to(file, min(size, left))
-                    if not data:
-                        raise UserError(str(self.path), "became shorter while it was read", "build again")
-                    left -= len(data)
-                    progress.advance(len(data))
-                    yield data
-        except PermissionError as error:
-            raise UserError(
-                str(self.path), "may not be read", f"allow it, as in: chmod u+r {self.path}"
-            ) from error
+        with self._open() as file:
+            for start in range(0, self.size, size):
+                yield self._piece(file.fileno(), start, min(size, self.size - start))
+
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """Begin to read the content into buffers; raise UserError when the file has become shorter."""
+        with self._open() as file:
+            yield _FileReader(self, file.fileno())
 
     def read(self) -> bytes:
         """Return the content whole."""
@@ -111,6 +121,25 @@ class FileContent:
         rest = FileContent(self.path, self.size - copied, self.offset + copied)
         for chunk in rest.chunks(_CHUNK):
             file.write(chunk)
+
+    def _open(self) -> FileIO:
+        try:
+            return self.path.open("rb", buffering=0)
+        except PermissionError as error:
+            raise UserError(
+                str(self.path), "may not be read", f"allow it, as in: chmod u+r {self.path}"
+            ) from error
+
+    def _piece(self, descriptor: int, start: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``start`` of the content."""
+        data = b""
+        while len(data) < size:
+            more = os.pread(descriptor, size - len(data), self.offset + start + len(data))
+            if not more:
+                raise UserError(str(self.path), "became shorter while it was read", "build again")
+            progress.advance(len(more))
+            data += more
+        return data
 
     def _copy_in_kernel(self, target: int) -> int:
         """Copy what the kernel can copy from file to file; return its size in bytes."""
@@ -126,9 +155,47 @@ class FileContent:
         return copied
 
 
-def _read_up_to(file: RawIOBase, size: int) -> bytes:
-    """Read ``size`` bytes, fewer only at the end of the file."""
-    data = file.read(size) or b""
-    while len(data) < size and (more := file.read(size - len(data))):
-        data += more
-    return data
+class _BytesReader:
+    def __init__(self, data: memoryview) -> None:
+        self._left = data
+
+    def read_into(self, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers with what comes next."""
+        size = min(_capacity(buffers), len(self._left))
+        _scatter(self._left[:size], buffers)
+        self._left = self._left[size:]
+        return size
+
+
+class _FileReader:
+    def __init__(self, content: FileContent, descriptor: int) -> None:
+        self._content = content
+        self._descriptor = descriptor
+        self._done = 0
+
+    def read_into(self, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers with what comes next, as many with one call as the kernel takes."""
+        return sum(self._read(buffers[at : at + _IOV_MAX]) for at in range(0, len(buffers), _IOV_MAX))
+
+    def _read(self, buffers: Sequence[memoryview]) -> int:
+        capacity = _capacity(buffers)
+        size = min(capacity, self._content.size - self._done)
+        place = self._content.offset + self._done
+        if size < capacity or os.preadv(self._descriptor, buffers, place) < size:
+            _scatter(memoryview(self._content._piece(self._descriptor, self._done, size)), buffers)
+        else:
+            progress.advance(size)
+        self._done += size
+        return size
+
+
+def _capacity(buffers: Sequence[memoryview]) -> int:
+    return len(buffers) * len(buffers[0]) if buffers else 0
+
+
+def _scatter(data: memoryview, buffers: Sequence[memoryview]) -> None:
+    start = 0
+    for buffer in buffers:
+        piece = data[start : start + len(buffer)]
+        buffer[: len(piece)] = piece
+        start += len(piece)

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from mystikos_tool import progress
+from mystikos_tool import progress, stamps
 from mystikos_tool.appdir import MAX_PATH, Entry, Tree
 from mystikos_tool.content import FileContent
 from mystikos_tool.errors import UserError
@@ -57,14 +57,14 @@ _UPPER_HEX = re.compile(rb"[0-9A-F]*")
 
 @dataclass(frozen=True)
 class Earlier:
-    """An archive of an earlier build, and where in it the members are whose files have not changed since."""
+    """An archive of an earlier build, and where in it the data are of members that have not changed since."""
 
     path: Path
     offsets: Mapping[bytes, int]
 
 
-def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> dict[bytes, int]:
-    """Write a tree as an archive, beside its place first; return each member's offset in bytes.
+def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
+    """Write a tree as an archive, beside its place first; return what is in it.
 
     What has not changed since an ``earlier`` archive is copied from there, in long runs and
     within the kernel, instead of from its file.
@@ -72,30 +72,32 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> dict[byte
     Raises UserError for a file that changed since it was scanned or can't be read, and for one
     whose path is the archive's end mark; the target is then as it was.
     """
-    offsets: dict[bytes, int] = {}
+    members = []
     known = earlier.offsets if earlier else {}
     with writing(target) as archive:
         archive.write(_header(b".", _ROOT))
         offset = archive.tell()
         run_start = run_end = 0
         for entry in tree.entries:
-            size = align_up(_HEADER_SIZE + len(entry.path) + 1, _ALIGN) + align_up(entry.size, _ALIGN)
-            offsets[entry.path] = offset
+            header = align_up(_HEADER_SIZE + len(entry.path) + 1, _ALIGN)
+            size = header + align_up(entry.size, _ALIGN)
+            members.append(Member(entry.path, entry.mode, offset + header, entry.size))
             offset += size
-            start = known.get(entry.path)
-            if start is not None and start == run_end:
+            data = known.get(entry.path)
+            if data is not None and data - header == run_end:
                 run_end += size
                 continue
             _copy_run(earlier, run_start, run_end, archive)
-            run_start = run_end = start or 0
-            if start is None:
+            if data is None:
+                run_start = run_end = 0
                 _write_member(entry, archive)
             else:
-                run_end += size
+                run_start = data - header
+                run_end = run_start + size
         _copy_run(earlier, run_start, run_end, archive)
         archive.write(_header(_TRAILER_NAME, _TRAILER))
         archive.write(bytes(-archive.tell() % _BLOCK))
-    return offsets
+    return Archive(target, tuple(members))
 
 
 def _copy_run(earlier: Earlier | None, start: int, end: int, archive: BinaryIO) -> None:
@@ -131,24 +133,19 @@ def _copy(entry: Entry, archive: BinaryIO) -> None:
     except OSError as error:
         raise changed from error
     try:
-        before = _content_version(os.fstat(descriptor))
-        if before != _content_version(entry.status):
+        before = stamps.of(os.fstat(descriptor))
+        if stamps.content_version(before) != stamps.content_version(entry.stamp):
             raise changed
         copied = 0
         while copied <= entry.size and (data := os.read(descriptor, _CHUNK)):
             archive.write(data)
             progress.advance(len(data))
             copied += len(data)
-        if copied != entry.size or _content_version(os.fstat(descriptor)) != before:
+        after = stamps.of(os.fstat(descriptor))
+        if copied != entry.size or stamps.content_version(after) != stamps.content_version(before):
             raise changed
     finally:
         os.close(descriptor)
-
-
-def _content_version(status: os.stat_result) -> tuple[int, ...]:
-    """What of a status changes with a file's content; a new link to it changes its ctime only."""
-    kind = stat.S_IFMT(status.st_mode)
-    return (kind, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class Member(NamedTuple):

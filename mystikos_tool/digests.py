@@ -1,10 +1,8 @@
 """Content digests that cost a stat where nothing changed.
 
-A digest is remembered together with the file's stamp: device, inode, size, times and mode. It is
-used again only for the same stamp, and only when the stamp was old enough at the time of reading
-that a later change must have altered it: a clock ticks in steps, and a file that is written twice
-within one keeps its times. What is remembered may be lost, stale or damaged: then files are read
-again, never believed.
+A digest is remembered together with the file's stamp. It is used again only for the same stamp,
+and only when the stamp was old enough at the time of reading that a later change must have altered
+it. What is remembered may be lost, stale or damaged: then files are read again, never believed.
 """
 
 from __future__ import annotations
@@ -15,47 +13,30 @@ import os
 import stat
 import struct
 import time
+from array import array
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from mystikos_tool import cpio
+from mystikos_tool import cpio, stamps
 from mystikos_tool.appdir import Entry, Tree
 from mystikos_tool.errors import UserError
 from mystikos_tool.files import write
 
-_MAGIC = b"mystikos-tool digests 2\n"
+_MAGIC = b"mystikos-tool digests 3\n"
 _CHUNK = 1 << 20
-_SECOND = 1_000_000_000
-# The kernel stamps with its tick, up to 10 ms; some file systems keep whole (even) seconds.
-_FINE_TICK = _SECOND // 10
-_COARSE_TICK = 2 * _SECOND
+# Without references between equal values, which take longer to find than to write again.
+_MARSHAL_VERSION = 2
 # Small archives are packed anew sooner than they are looked up.
 _WORTH_REMEMBERING = 256
-_STAMP = struct.Struct("<QQQqqL")
 _ROW = struct.Struct("<LLQ")
-
-
-_Stamp = tuple[int, int, int, int, int, int]
-
-
-def _stamp(status: os.stat_result) -> _Stamp:
-    """Return what changes in a file's status when the file does."""
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_mode,
-    )
 
 
 class _TreeRecord(NamedTuple):
     """A tree as it was last digested.
 
     ``walk`` is the digest of all stamps; ``settled`` says that every stamp was old enough;
-    ``files`` holds the settled files' stamps and digests by path, packed by marshal.
+    ``files`` holds the settled files' digests by path and stamp, packed by marshal.
     """
 
     walk: bytes
@@ -65,10 +46,24 @@ class _TreeRecord(NamedTuple):
 
 
 class _ArchiveRecord(NamedTuple):
-    """An archive that was written: its stamp, and by path each settled member's stamp, mode and offset."""
+    """An archive that was written: its stamp, and its members' `_Columns`, packed by marshal."""
 
-    stamp: _Stamp
+    stamp: bytes
     members: bytes
+
+
+class _Columns(NamedTuple):
+    """What is known of an archive's members, a column for each.
+
+    ``stamps`` are those of the files that they were made of, empty where not settled; the others
+    are arrays of numbers: modes, and sizes and offsets of the data in bytes.
+    """
+
+    paths: list[bytes]
+    stamps: list[bytes]
+    modes: bytes
+    sizes: bytes
+    offsets: bytes
 
 
 class Digests:
@@ -80,7 +75,7 @@ class Digests:
     def __init__(self, store: Path | None) -> None:
         self._store = store
         self._changed = False
-        self._files: dict[bytes, tuple[_Stamp, bytes]] = {}
+        self._files: dict[bytes, tuple[bytes, bytes]] = {}
         self._trees: dict[str, _TreeRecord] = {}
         self._archives: dict[bytes, _ArchiveRecord] = {}
         if store:
@@ -90,11 +85,11 @@ class Digests:
         """Return the digest of a file's content, 32 bytes; OSError where it can't be read."""
         name = os.fsencode(path)
         status = path.stat()
-        stamp = _stamp(status)
+        stamp = stamps.of(status)
         known = self._files.get(name)
         if known and known[0] == stamp:
             return known[1]
-        digest, settled = _read(name, status)
+        digest, settled = _read(name, stamp)
         if settled:
             self._files[name] = (stamp, digest)
             self._changed = True
@@ -119,10 +114,20 @@ class Digests:
         name = os.fsencode(target.absolute())
         record = self._archives.pop(name, None)
         started = time.time_ns()
-        offsets = cpio.write(tree, target, _earlier(tree, target, record))
+        archive = cpio.write(tree, target, _earlier(tree, target, record))
         self._changed = True
         if len(tree.entries) >= _WORTH_REMEMBERING:
-            self._archives[name] = _archive_record(tree, target, offsets, started)
+            self._archives[name] = _archive_record(tree, archive, started)
+
+    def archive(self, path: Path) -> cpio.Archive | None:
+        """Return what is in an archive that :meth:`pack` wrote, or None where that is not known."""
+        record = self._archives.get(os.fsencode(path.absolute()))
+        if record is None or not _is_unchanged(path, record):
+            return None
+        columns = _Columns(*marshal.loads(record.members))
+        numbers = (array(kind, data) for kind, data in zip("IQQ", columns[2:], strict=True))
+        modes, sizes, offsets = numbers
+        return cpio.Archive(path, tuple(map(cpio.Member, columns.paths, modes, offsets, sizes)))
 
     def save(self) -> None:
         """Write the store beside its place and rename it; one that can't be written costs only time."""
@@ -130,7 +135,7 @@ class Digests:
             return
         trees = {name: tuple(record) for name, record in self._trees.items()}
         archives = {name: tuple(record) for name, record in self._archives.items()}
-        body = marshal.dumps((self._files, trees, archives))
+        body = marshal.dumps((self._files, trees, archives), _MARSHAL_VERSION)
         with suppress(OSError, UserError):
             write(self._store, _MAGIC + hashlib.sha256(body).digest() + body)
         self._changed = False
@@ -148,79 +153,92 @@ class Digests:
             self._trees = {name: _TreeRecord(*record) for name, record in trees.items()}
 
 
+def _is_unchanged(path: Path, record: _ArchiveRecord) -> bool:
+    try:
+        return stamps.of(path.stat()) == record.stamp
+    except OSError:
+        return False
+
+
 def _earlier(tree: Tree, target: Path, record: _ArchiveRecord | None) -> cpio.Earlier | None:
     """Return what of an archive can be used again; nothing when it is not the one that was written."""
-    try:
-        if record is None or _stamp(target.stat()) != record.stamp:
-            return None
-    except OSError:
+    if record is None or not _is_unchanged(target, record):
         return None
-    members = marshal.loads(record.members)
-    usable = {
-        entry.path: known[2]
-        for entry in tree.entries
-        if (known := members.get(entry.path)) and known[:2] == (_stamp(entry.status), entry.mode)
+    columns = _Columns(*marshal.loads(record.members))
+    known = {
+        path + stamp: (mode, offset)
+        for path, stamp, mode, offset in zip(
+            columns.paths,
+            columns.stamps,
+            array("I", columns.modes),
+            array("Q", columns.offsets),
+            strict=True,
+        )
+        if stamp
     }
-    return cpio.Earlier(target, usable)
+    found = ((entry, known.get(entry.path + entry.stamp)) for entry in tree.entries)
+    return cpio.Earlier(
+        target, {entry.path: place[1] for entry, place in found if place and place[0] == entry.mode}
+    )
 
 
-def _archive_record(tree: Tree, target: Path, offsets: dict[bytes, int], started: int) -> _ArchiveRecord:
-    members = {
-        entry.path: (_stamp(entry.status), entry.mode, offsets[entry.path])
-        for entry in tree.entries
-        if _is_settled(entry.status, started)
-    }
-    return _ArchiveRecord(_stamp(target.stat()), marshal.dumps(members))
+def _archive_record(tree: Tree, archive: cpio.Archive, started: int) -> _ArchiveRecord:
+    taken = [entry.stamp for entry in tree.entries]
+    columns = _Columns(
+        [member.path for member in archive.members],
+        [stamp if old else b"" for stamp, old in zip(taken, stamps.settled(taken, started), strict=True)],
+        array("I", [member.mode for member in archive.members]).tobytes(),
+        array("Q", [member.size for member in archive.members]).tobytes(),
+        array("Q", [member.offset for member in archive.members]).tobytes(),
+    )
+    return _ArchiveRecord(stamps.of(archive.path.stat()), marshal.dumps(tuple(columns), _MARSHAL_VERSION))
 
 
 def _walk_digest(tree: Tree) -> bytes:
-    digest = hashlib.sha256()
-    for entry in tree.entries:
-        digest.update(
-            b"%b\0%b\0" % (entry.path, entry.target) + _STAMP.pack(*_stamp(entry.status)) + b"%o" % entry.mode
-        )
+    """Return the digest of all that a walk tells; paths and targets have no NUL in them, stamps one size."""
+    entries = tree.entries
+    digest = hashlib.sha256(b"%d\0" % len(entries))
+    digest.update(array("I", [entry.mode for entry in entries]))
+    digest.update(b"\0".join([part for entry in entries for part in (entry.path, entry.target, entry.stamp)]))
     return digest.digest()
 
 
-def _digest_tree(tree: Tree, known: dict[bytes, tuple[_Stamp, bytes]], walk: bytes) -> _TreeRecord:
+def _digest_tree(tree: Tree, known: dict[bytes, bytes], walk: bytes) -> _TreeRecord:
     digest = hashlib.sha256()
-    files: dict[bytes, tuple[_Stamp, bytes]] = {}
+    files: dict[bytes, bytes] = {}
     now = time.time_ns()
     settled = True
     for entry in tree.entries:
         content = entry.target
         if stat.S_ISREG(entry.mode):
-            content, safe = _entry_digest(entry, known.get(entry.path))
+            version = entry.path + entry.stamp
+            content = known.get(version, b"")
+            safe = True
+            if not content:
+                content, safe = _read_entry(entry)
             if safe:
-                files[entry.path] = (_stamp(entry.status), content)
+                files[version] = content
             settled = settled and safe
         else:
-            settled = settled and _is_settled(entry.status, now)
+            settled = settled and stamps.is_settled(entry.stamp, now)
         digest.update(_ROW.pack(entry.mode, len(entry.path), len(content)) + entry.path + content)
-    return _TreeRecord(walk, digest.digest(), settled, marshal.dumps(files))
+    return _TreeRecord(walk, digest.digest(), settled, marshal.dumps(files, _MARSHAL_VERSION))
 
 
-def _entry_digest(entry: Entry, known: tuple[_Stamp, bytes] | None) -> tuple[bytes, bool]:
-    if known and known[0] == _stamp(entry.status):
-        return known[1], True
+def _read_entry(entry: Entry) -> tuple[bytes, bool]:
     try:
-        return _read(entry.origin, entry.status)
+        return _read(entry.origin, entry.stamp)
     except OSError as error:
         where = os.fsdecode(entry.origin)
         raise UserError(where, error.strerror or "can't be read", "make it readable for the build") from error
 
 
-def _read(path: bytes, status: os.stat_result) -> tuple[bytes, bool]:
-    """Return a file's digest and whether ``status`` may stand for it from now on."""
+def _read(path: bytes, stamp: bytes) -> tuple[bytes, bool]:
+    """Return a file's digest and whether ``stamp`` may stand for it from now on."""
     started = time.time_ns()
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         while data := file.read(_CHUNK):
             digest.update(data)
-        unchanged = _stamp(os.fstat(file.fileno())) == _stamp(status)
-    return digest.digest(), unchanged and _is_settled(status, started)
-
-
-def _is_settled(status: os.stat_result, now: int) -> bool:
-    tick = _FINE_TICK if status.st_ctime_ns % _SECOND else _COARSE_TICK
-    return max(status.st_mtime_ns, status.st_ctime_ns) + tick < now
+        unchanged = stamps.of(os.fstat(file.fileno())) == stamp
+    return digest.digest(), unchanged and stamps.is_settled(stamp, started)

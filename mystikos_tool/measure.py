@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from itertools import cycle
 
 from mystikos_tool.layout import Layout, Run
 from mystikos_tool.pages import PAGE
@@ -16,88 +16,113 @@ SSA_FRAME_SIZE = 1
 
 _ECREATE = struct.Struct("<8sIQ44x")
 _HEADER_START = struct.Struct("<8sQQ")
-_BLOCK = 256
 _HEADER = 64
+_BLOCK = 256
 _BLOCKS = PAGE // _BLOCK
-_CHUNK_PAGES = 64
-_BATCH = 1 << 18
+_EXTENDED_BLOCK = _HEADER + _BLOCK
+_EXTENDED_PAGE = _HEADER + _BLOCKS * _EXTENDED_BLOCK
+_WORD = 8
+_OFFSET = 1  # the header's word that says where a page or block lies
+_FLAGS = 2
+_PAGES = 128
+_ADDED_PAGES = 1024
+_WORTH_A_THREAD = 1 << 16
 
 
 def mrenclave(layout: Layout) -> bytes:
     """Return a layout's MRENCLAVE, 32 bytes.
 
-    What is hashed is assembled while another thread hashes what was assembled before, a few
-    hundred KiB at a time, whatever the size of the enclave.
+    What is hashed is assembled in one buffer while another thread hashes what is in a second one,
+    some hundred KiB each, whatever the size of the enclave.
     """
     digest = hashlib.sha256(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, layout.size))
     hashing: Future[None] | None = None
     with ThreadPoolExecutor(1) as thread:
-        for batch in _batches(piece for run in layout.runs for piece in _measured(run)):
+        for piece in _pieces(layout):
             if hashing:
                 hashing.result()
-            hashing = thread.submit(digest.update, batch)
+            if len(piece) < _WORTH_A_THREAD:
+                digest.update(piece)
+                hashing = None
+            else:
+                hashing = thread.submit(digest.update, piece)
         if hashing:
             hashing.result()
     return digest.digest()
 
 
-def _batches(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Join small pieces, so that handing one to the other thread costs little beside hashing it."""
-    batch: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        batch.append(piece)
-        size += len(piece)
-        if size >= _BATCH:
-            yield b"".join(batch)
-            batch, size = [], 0
-    yield b"".join(batch)
+def _pieces(layout: Layout) -> Iterator[bytes | memoryview]:
+    """Yield what is hashed of all pages; a piece is overwritten when the next but one is asked for."""
+    buffers = cycle([_ExtendedPages(), _ExtendedPages()])
+    for run in layout.runs:
+        yield from _extended(run, buffers) if run.measured else _added(run)
 
 
-def _measured(run: Run) -> Iterator[bytes]:
-    """Yield what a run of pages adds to the measurement."""
-    offset, end = run.offset, run.offset + run.pages * PAGE
-    if not run.measured:
-        for start in range(offset, end, _CHUNK_PAGES * _BLOCKS * PAGE):
-            yield _eadds(run, start, min((end - start) // PAGE, _CHUNK_PAGES * _BLOCKS))
-        return
-    for chunk in run.content.chunks(_CHUNK_PAGES * PAGE):
-        pages = -(-len(chunk) // PAGE)
-        if len(chunk) % PAGE:
-            chunk = bytes(chunk).ljust(pages * PAGE, bytes([run.fill]))
-        yield _extended(run, offset, pages, struct.unpack(_pieces(_BLOCK, pages * _BLOCKS), chunk))
-        offset += pages * PAGE
-    while offset < end:
-        pages = min((end - offset) // PAGE, _CHUNK_PAGES)
-        yield _extended(run, offset, pages, (bytes([run.fill]) * _BLOCK,) * (pages * _BLOCKS))
-        offset += pages * PAGE
+def _added(run: Run) -> Iterator[bytes]:
+    """Yield the EADDs of pages whose content is not measured."""
+    end = run.offset + run.pages * PAGE
+    for start in range(run.offset, end, _ADDED_PAGES * PAGE):
+        count = min((end - start) // PAGE, _ADDED_PAGES)
+        headers = bytearray(_header(b"EADD\0\0\0\0", run.flags) * count)
+        memoryview(headers).cast("Q")[_OFFSET :: _HEADER // _WORD] = _every(PAGE, start, count)
+        yield bytes(headers)
 
 
-def _extended(run: Run, offset: int, pages: int, blocks: tuple[bytes, ...]) -> bytes:
-    """Return the EADD and the sixteen EEXTENDs of each of ``pages`` pages."""
-    eextends = _headers(b"EEXTEND\0", range(offset, offset + pages * PAGE, _BLOCK))
-    headers = struct.unpack(_pieces(_HEADER, len(blocks)), eextends)
-    stride = 1 + 2 * _BLOCKS
-    pieces: list[bytes] = [b""] * (pages * stride)
-    pieces[::stride] = struct.unpack(_pieces(_HEADER, pages), _eadds(run, offset, pages))
-    for block in range(_BLOCKS):
-        pieces[1 + 2 * block :: stride] = headers[block::_BLOCKS]
-        pieces[2 + 2 * block :: stride] = blocks[block::_BLOCKS]
-    return b"".join(pieces)
+def _extended(run: Run, buffers: Iterator[_ExtendedPages]) -> Iterator[memoryview]:
+    """Yield the EADD and the sixteen EEXTENDs of each page of a run."""
+    left = run.pages
+    with run.content.opened() as content:
+        while left:
+            buffer = next(buffers)
+            count = min(left, _PAGES)
+            blocks = buffer.blocks[: count * _BLOCKS]
+            size = content.read_into(blocks)
+            if size < count * PAGE:
+                _fill(blocks, size, run.fill)
+            buffer.place(run.offset + (run.pages - left) * PAGE, run.flags)
+            left -= count
+            yield buffer.data[: count * _EXTENDED_PAGE]
 
 
-def _eadds(run: Run, offset: int, pages: int) -> bytes:
-    return _headers(b"EADD\0\0\0\0", range(offset, offset + pages * PAGE, PAGE), run.flags)
+def _fill(blocks: list[memoryview], start: int, value: int) -> None:
+    """Give the bytes of blocks from ``start`` one value."""
+    filler = bytes([value]) * _BLOCK
+    full, rest = divmod(start, _BLOCK)
+    if rest:
+        blocks[full][rest:] = filler[rest:]
+        full += 1
+    for block in blocks[full:]:
+        block[:] = filler
 
 
-def _headers(tag: bytes, offsets: range, flags: int = 0) -> bytes:
-    """Return a header of 64 bytes for every offset."""
-    headers = bytearray(_HEADER_START.pack(tag, 0, flags).ljust(_HEADER, b"\0") * len(offsets))
-    memoryview(headers).cast("Q")[1 :: _HEADER // 8] = memoryview(array("Q", offsets))
-    return bytes(headers)
+class _ExtendedPages:
+    """What is hashed for measured pages: of each its EADD, then sixteen EEXTENDs with 256 bytes of it.
+
+    ``blocks`` are the places of the content between the headers.
+    """
+
+    def __init__(self) -> None:
+        page = _header(b"EADD\0\0\0\0") + (_header(b"EEXTEND\0") + bytes(_BLOCK)) * _BLOCKS
+        self.data = memoryview(bytearray(page * _PAGES))
+        self.blocks = [
+            self.data[start + _HEADER : start + _EXTENDED_BLOCK]
+            for page_start in range(_HEADER, len(self.data), _EXTENDED_PAGE)
+            for start in range(page_start, page_start + _BLOCKS * _EXTENDED_BLOCK, _EXTENDED_BLOCK)
+        ]
+
+    def place(self, offset: int, flags: int) -> None:
+        """Write into the headers where the pages lie, one behind the other, and their flags."""
+        words, stride = self.data.cast("Q"), _EXTENDED_PAGE // _WORD
+        words[_OFFSET::stride] = _every(PAGE, offset, _PAGES)
+        words[_FLAGS::stride] = memoryview(array("Q", [flags]) * _PAGES)
+        for block in range(_BLOCKS):
+            header = (_HEADER + block * _EXTENDED_BLOCK) // _WORD
+            words[header + _OFFSET :: stride] = _every(PAGE, offset + block * _BLOCK, _PAGES)
 
 
-@lru_cache
-def _pieces(size: int, count: int) -> str:
-    """Return the format of ``count`` strings of ``size`` bytes."""
-    return f"{size}s" * count
+def _header(tag: bytes, flags: int = 0) -> bytes:
+    return _HEADER_START.pack(tag, 0, flags).ljust(_HEADER, b"\0")
+
+
+def _every(step: int, start: int, count: int) -> memoryview:
+    return memoryview(array("Q", range(start, start + count * step, step)))

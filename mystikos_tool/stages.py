@@ -45,7 +45,8 @@ class Inputs:
     """What an enclave is made of, beside the loader and the key.
 
     ``rootfs`` is None where the root is an ext2 disk, which ``pubkeys`` (PEM files) or
-    ``roothashes`` (files with 64 hexadecimal digits) then make trusted.
+    ``roothashes`` (files with 64 hexadecimal digits) then make trusted. ``archive`` says what is
+    in ``rootfs`` where that is known already.
     """
 
     runtime: Runtime
@@ -53,6 +54,7 @@ class Inputs:
     rootfs: Path | None
     pubkeys: Sequence[Path] = ()
     roothashes: Sequence[Path] = ()
+    archive: cpio.Archive | None = None
 
     def root_content(self) -> Content:
         """The root file system's bytes."""
@@ -176,7 +178,7 @@ def _check_root(inputs: Inputs) -> None:
                 "give a public key or a root hash that makes the disk trusted",
             )
         return
-    archive = cpio.read(inputs.rootfs)
+    archive = inputs.archive or cpio.read(inputs.rootfs)
     member = archive.find(config.application_path)
     where, path = config.where("ApplicationPath"), config.application_path
     if member is None:

@@ -6,12 +6,13 @@ Loaded when the first stage runs, so that a build with nothing to do does not pa
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mystikos_tool import appdir, config, files, progress, signing, stages
 from mystikos_tool.measurement import Measurement
-from mystikos_tool.runtime import Runtime, build
+from mystikos_tool.runtime import Runtime
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.nodes import digests
 
@@ -32,6 +33,8 @@ def pack(target: list[Any], source: list[Any], env: Any) -> str:
 def measure(target: list[Any], source: list[Any], env: Any) -> str:
     """Measure an enclave."""
     inputs = _inputs(target[0].attributes.myst)
+    if inputs.rootfs:
+        inputs = replace(inputs, archive=digests().archive(inputs.rootfs))
     for warning in inputs.config.warnings:
         _warn(warning)
     measured = stages.measure(inputs)
@@ -68,6 +71,8 @@ def make_key(target: list[Any], source: list[Any], env: Any) -> str:
 
 def compile(target: list[Any], source: list[Any], env: Any) -> str:
     """Compile one image of the embedded runtime."""
+    from mystikos_tool.runtime import build  # not needed, and slow to load, for any other stage
+
     node = target[0]
     path = Path(node.get_abspath())
     build.compile_image(

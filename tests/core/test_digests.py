@@ -225,3 +225,23 @@ def test_an_archive_is_made_out_of_the_earlier_one_to_the_same_bytes(
     assert {name for name in opened() if name.startswith("file")} == {"file7"}
     cpio.write(appdir.scan(root), tmp_path / "expected")
     assert archive.read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_what_is_in_an_archive_is_known_until_somebody_else_writes_it(
+    tmp_path: Path, opened: Callable[[], set[str]]
+) -> None:
+    root, path, store = tmp_path / "root", tmp_path / "archive", tmp_path / "store"
+    root.mkdir()
+    for number in range(300):
+        (root / f"file{number}").write_text(str(number))
+    digests = Digests(store)
+    digests.pack(appdir.scan(root), path)
+    digests.save()
+    opened()
+    found = Digests(store).archive(path)
+    assert "archive" not in opened()
+    assert found == cpio.read(path)
+    path.write_bytes(path.read_bytes())
+    assert Digests(store).archive(path) is None
+    path.unlink()
+    assert Digests(store).archive(path) is None
