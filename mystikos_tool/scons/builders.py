@@ -19,7 +19,7 @@ import SCons.Node.FS
 import SCons.Util
 from SCons.Util import is_List, is_String
 
-from mystikos_tool.scons import testing, variables
+from mystikos_tool.scons import variables
 from mystikos_tool.scons.actions import REVISION, StageAction
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.loader import runtime_nodes
@@ -126,6 +126,8 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     ``stderr``, ``stderr_pattern`` and ``timeout``, and overrides of construction variables.
     The alias ``check`` runs all tests and ends with a summary.
     """
+    from mystikos_tool.scons import testing  # not needed where there are no tests
+
     fields = {field.name for field in dataclasses.fields(testing.Expectation)}
     overrides = {key: value for key, value in expected.items() if key not in fields}
     unknown = sorted(key for key in overrides if not key.startswith(("MYST", "ENV")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import difflib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import SCons.SConsign
 from mystikos_tool import appdir
 from mystikos_tool.digests import Digests
 from mystikos_tool.errors import UserError
+from mystikos_tool.store import Store
 
 _UNREADABLE = "unreadable"
 
@@ -29,23 +29,23 @@ _BY_SIGNATURE = 6
 _STORE_NOTHING = 0
 _ALIKE = 0.75  # from where on a file's name is taken for a slip in another's
 
-_digests: Digests | None = None
+_store: Store | None = None
 _sources: dict[tuple[str, SourceOptions], RootSource] = {}
 
 
-def digests() -> Digests:
-    """Return the digests that this build shares, kept beside SCons' signature database."""
-    global _digests
-    if _digests is None:
+def store() -> Store:
+    """Return what this build remembers for the next, kept beside SCons' signature database."""
+    global _store
+    if _store is None:
         fs = SCons.Node.FS.get_default_fs()
-        _digests = Digests(Path(fs.Top.get_abspath()) / f"{SCons.SConsign.DB_Name or '.sconsign'}.mystikos")
+        _store = Store(Path(fs.Top.get_abspath()) / f"{SCons.SConsign.DB_Name or '.sconsign'}.mystikos")
         atexit.register(_save)
-    return _digests
+    return _store
 
 
 def _save() -> None:
-    if _digests and SCons.Action.execute_actions:
-        _digests.save()
+    if _store and SCons.Action.execute_actions:
+        _store.save()
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
             pass
         try:
             self._scanned = self._tree()
-            info.csig = digests().tree(self._scanned, f"{self.get_abspath()} {self.options}").hex()
+            info.csig = Digests(store()).tree(self._scanned, f"{self.get_abspath()} {self.options}").hex()
         except UserError:
             return _UNREADABLE
         return str(info.csig)
@@ -251,7 +251,7 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
         A file that can't be read counts as changed, so that the action gets to say why.
         """
         try:
-            return digests().file(Path(self.rfile().get_abspath())).hex()
+            return Digests(store()).file(Path(self.rfile().get_abspath())).hex()
         except FileNotFoundError:
             return str(super().get_content_hash())
         except OSError:
@@ -289,6 +289,8 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
 
 def _nearest(node: Any) -> str | None:
     """Point to a file whose name is nearly that of a missing one."""
+    import difflib  # needed for this message only
+
     directory = Path(node.get_abspath()).parent
     names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
     near = difflib.get_close_matches(node.name, names, 1, _ALIKE)

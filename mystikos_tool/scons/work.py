@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from mystikos_tool import appdir, config, files, progress, signing, stages
+from mystikos_tool.archives import Archives
 from mystikos_tool.measurement import Measurement
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.scons.enclave import Enclave
-from mystikos_tool.scons.nodes import digests
+from mystikos_tool.scons.nodes import store
 
 
 def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
     tree = appdir.join([node.take_tree() for node in source])
     with progress.bar("packing", tree.size):
-        digests().pack(tree, _path(target[0]))
+        Archives(store()).pack(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
     for node in source:
@@ -34,7 +35,7 @@ def measure(target: list[Any], source: list[Any], env: Any) -> str:
     """Measure an enclave."""
     inputs = _inputs(target[0].attributes.myst)
     if inputs.rootfs:
-        inputs = replace(inputs, archive=digests().archive(inputs.rootfs))
+        inputs = replace(inputs, archive=Archives(store()).read(inputs.rootfs))
     for warning in inputs.config.warnings:
         _warn(warning)
     measured = stages.measure(inputs)

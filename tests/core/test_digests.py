@@ -4,41 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mystikos_tool import appdir, cpio
-from mystikos_tool.digests import Digests
-
-_opened: list[str] | None = None
-
-
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if _opened is not None and event == "open" and isinstance(arguments[0], str | bytes):
-        _opened.append(os.fsdecode(arguments[0]))
-
-
-sys.addaudithook(_audit)
-
-
-@pytest.fixture
-def opened() -> Iterator[Callable[[], set[str]]]:
-    """What was opened since the last call, by the names of the files."""
-    global _opened
-    _opened = []
-
-    def names() -> set[str]:
-        global _opened
-        found, _opened = _opened or [], []
-        return {Path(path).name for path in found}
-
-    yield names
-    _opened = None
+from mystikos_tool import appdir
+from mystikos_tool.digests import Digests, _TreeRecord
+from mystikos_tool.store import Store
 
 
 @pytest.fixture
@@ -53,9 +27,9 @@ def root(tmp_path: Path) -> Path:
 
 def digest(root: Path, store: Path) -> bytes:
     """The digest as a build would get it: from a store that is loaded and saved."""
-    digests = Digests(store)
-    found = digests.tree(appdir.scan(root), "root")
-    digests.save()
+    kept = Store(store)
+    found = Digests(kept).tree(appdir.scan(root), "root")
+    kept.save()
     return found
 
 
@@ -63,16 +37,16 @@ def settle(root: Path, store: Path) -> bytes:
     """Digest until every file is older than the clock's tick."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        digests = Digests(store)
-        found = digests.tree(appdir.scan(root), "root")
-        digests.save()
-        if digests._trees["root"].settled:
+        kept = Store(store)
+        found = Digests(kept).tree(appdir.scan(root), "root")
+        kept.save()
+        if _TreeRecord(*kept.table("trees")["root"]).settled:
             return found
     raise AssertionError("the files did not settle")
 
 
 def fresh(root: Path) -> bytes:
-    return Digests(None).tree(appdir.scan(root), "root")
+    return Digests(Store(None)).tree(appdir.scan(root), "root")
 
 
 def test_nothing_is_read_where_nothing_changed(
@@ -188,12 +162,12 @@ def test_a_store_of_another_copy_of_the_tree_is_not_believed(root: Path, tmp_pat
 def test_two_builds_at_once_are_both_right(root: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     settle(root, store)
-    one, other = Digests(store), Digests(store)
+    one, other = Store(store), Store(store)
     (root / "a").write_text("between")
     expected = fresh(root)
-    assert one.tree(appdir.scan(root), "root") == expected
+    assert Digests(one).tree(appdir.scan(root), "root") == expected
     one.save()
-    assert other.tree(appdir.scan(root), "root") == expected
+    assert Digests(other).tree(appdir.scan(root), "root") == expected
     other.save()
     assert digest(root, store) == expected
 
@@ -205,43 +179,4 @@ def test_a_store_that_cannot_be_written_costs_only_time(root: Path, tmp_path: Pa
 
 def test_the_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
-    assert Digests(None).file(tmp_path / "file") == hashlib.sha256(b"content").digest()
-
-
-def test_an_archive_is_made_out_of_the_earlier_one_to_the_same_bytes(
-    tmp_path: Path, opened: Callable[[], set[str]]
-) -> None:
-    root, archive, store = tmp_path / "root", tmp_path / "archive", tmp_path / "store"
-    root.mkdir()
-    for number in range(300):
-        (root / f"file{number}").write_text(str(number))
-    settle(root, store)
-    digests = Digests(store)
-    digests.pack(appdir.scan(root), archive)
-    digests.save()
-    (root / "file7").write_text("changed")
-    opened()
-    Digests(store).pack(appdir.scan(root), archive)
-    assert {name for name in opened() if name.startswith("file")} == {"file7"}
-    cpio.write(appdir.scan(root), tmp_path / "expected")
-    assert archive.read_bytes() == (tmp_path / "expected").read_bytes()
-
-
-def test_what_is_in_an_archive_is_known_until_somebody_else_writes_it(
-    tmp_path: Path, opened: Callable[[], set[str]]
-) -> None:
-    root, path, store = tmp_path / "root", tmp_path / "archive", tmp_path / "store"
-    root.mkdir()
-    for number in range(300):
-        (root / f"file{number}").write_text(str(number))
-    digests = Digests(store)
-    digests.pack(appdir.scan(root), path)
-    digests.save()
-    opened()
-    found = Digests(store).archive(path)
-    assert "archive" not in opened()
-    assert found == cpio.read(path)
-    path.write_bytes(path.read_bytes())
-    assert Digests(store).archive(path) is None
-    path.unlink()
-    assert Digests(store).archive(path) is None
+    assert Digests(Store(None)).file(tmp_path / "file") == hashlib.sha256(b"content").digest()
