@@ -8,13 +8,15 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import BinaryIO
 
 from mystikos_tool.errors import UserError
 
 _TEMPORARY_SUFFIX = ".mystikos-part"
+_LARGE = 1 << 24
 _MAX_STEM = 200  # leaves room, within the 255 bytes of a name, for what is added to it
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -67,7 +69,7 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fchmod(file.fileno(), mode)
-        temporary.replace(final)
+        _replace(final, temporary)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if error.errno in _OUT_OF_SPACE:
@@ -76,6 +78,19 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _replace(final: Path, temporary: Path) -> None:
+    """Rename a file over ``final``; if that was large, another thread frees the space that it had."""
+    earlier = None
+    with suppress(OSError):
+        earlier = final.open("rb", buffering=0) if final.stat().st_size >= _LARGE else None
+    temporary.replace(final)
+    if earlier:
+        try:
+            Thread(target=earlier.close).start()
+        except RuntimeError:  # the interpreter is about to end
+            earlier.close()
 
 
 def _open_temporary(final: Path) -> tuple[int, Path]:

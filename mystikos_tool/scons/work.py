@@ -1,25 +1,31 @@
 """What the actions do: each function runs one stage of the core and returns the line that tells of it.
 
-Loaded when the first stage runs, so that a build with nothing to do does not pay for it.
+Loaded when the first stage runs, so that a build with nothing to do does not pay for it; and each
+stage loads what it needs itself, for packing needs nothing of what takes long to load.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
-from mystikos_tool import appdir, config, files, progress, signing, stages
+from mystikos_tool import appdir, files, progress
 from mystikos_tool.archives import Archives
-from mystikos_tool.measurement import Measurement
-from mystikos_tool.runtime import Runtime
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.nodes import store
+
+if TYPE_CHECKING:
+    from mystikos_tool import stages
 
 
 def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
+    # What the next stages need is loaded while the kernel copies.
+    Thread(target=importlib.import_module, args=("mystikos_tool.stages",)).start()
     tree = appdir.join([node.take_tree() for node in source])
     with progress.bar("packing", tree.size):
         Archives(store()).pack(tree, _path(target[0]))
@@ -33,6 +39,8 @@ def pack(target: list[Any], source: list[Any], env: Any) -> str:
 
 def measure(target: list[Any], source: list[Any], env: Any) -> str:
     """Measure an enclave."""
+    from mystikos_tool import stages
+
     inputs = _inputs(target[0].attributes.myst)
     if inputs.rootfs:
         inputs = replace(inputs, archive=Archives(store()).read(inputs.rootfs))
@@ -45,6 +53,9 @@ def measure(target: list[Any], source: list[Any], env: Any) -> str:
 
 def sign(target: list[Any], source: list[Any], env: Any) -> str:
     """Sign an enclave image that was measured."""
+    from mystikos_tool import signing, stages
+    from mystikos_tool.measurement import Measurement
+
     measurement, key = source
     measured = Measurement.from_json(files.read_input(_path(measurement), "measurement"), str(measurement))
     inputs = _inputs(target[0].attributes.myst)
@@ -56,12 +67,16 @@ def sign(target: list[Any], source: list[Any], env: Any) -> str:
 
 def package(target: list[Any], source: list[Any], env: Any) -> str:
     """Append everything to the loader."""
+    from mystikos_tool import stages
+
     size = stages.assemble(_inputs(target[0].attributes.myst), _path(source[0]), _path(target[0]))
     return f"packaged {_shown_size(size)} → {target[0]}"
 
 
 def make_key(target: list[Any], source: list[Any], env: Any) -> str:
     """Make a key, unless there is one."""
+    from mystikos_tool import signing
+
     path = _path(target[0])
     if path.exists():
         signing.load_key(path)
@@ -72,7 +87,7 @@ def make_key(target: list[Any], source: list[Any], env: Any) -> str:
 
 def compile(target: list[Any], source: list[Any], env: Any) -> str:
     """Compile one image of the embedded runtime."""
-    from mystikos_tool.runtime import build  # not needed, and slow to load, for any other stage
+    from mystikos_tool.runtime import build
 
     node = target[0]
     path = Path(node.get_abspath())
@@ -83,6 +98,9 @@ def compile(target: list[Any], source: list[Any], env: Any) -> str:
 
 
 def _inputs(enclave: Enclave) -> stages.Inputs:
+    from mystikos_tool import config, stages
+    from mystikos_tool.runtime import Runtime
+
     return stages.Inputs(
         runtime=Runtime(*map(_path, enclave.runtime)),
         config=config.load(_path(enclave.config)),
