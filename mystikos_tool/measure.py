@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import cycle
@@ -26,34 +27,31 @@ _OFFSET = 1  # the header's word that says where a page or block lies
 _FLAGS = 2
 _PAGES = 128
 _ADDED_PAGES = 1024
-_WORTH_A_THREAD = 1 << 16
+# One is filled, one hashed, and one waits, so that neither thread does.
+_BUFFERS = 3
 
 
 def mrenclave(layout: Layout) -> bytes:
     """Return a layout's MRENCLAVE, 32 bytes.
 
-    What is hashed is assembled in one buffer while another thread hashes what is in a second one,
+    What is hashed is assembled in one buffer while another thread hashes what is in the others,
     some hundred KiB each, whatever the size of the enclave.
     """
     digest = hashlib.sha256(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, layout.size))
-    hashing: Future[None] | None = None
+    hashing: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1) as thread:
         for piece in _pieces(layout):
-            if hashing:
-                hashing.result()
-            if len(piece) < _WORTH_A_THREAD:
-                digest.update(piece)
-                hashing = None
-            else:
-                hashing = thread.submit(digest.update, piece)
-        if hashing:
-            hashing.result()
+            hashing.append(thread.submit(digest.update, piece))
+            if len(hashing) == _BUFFERS:
+                hashing.popleft().result()
+        for last in hashing:
+            last.result()
     return digest.digest()
 
 
 def _pieces(layout: Layout) -> Iterator[bytes | memoryview]:
-    """Yield what is hashed of all pages; a piece is overwritten when the next but one is asked for."""
-    buffers = cycle([_ExtendedPages(), _ExtendedPages()])
+    """Yield what is hashed of all pages, in buffers that are used again in turn."""
+    buffers = cycle([_ExtendedPages() for _ in range(_BUFFERS)])
     for run in layout.runs:
         yield from _extended(run, buffers) if run.measured else _added(run)
 
