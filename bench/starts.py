@@ -36,7 +36,10 @@ _TMPFS = Path("/dev/shm")  # noqa: S108 the kernel's, where a root file system i
 _RUNTIME_SOURCES = projects.CHECKOUT / "mystikos_tool" / "runtime"
 _UNPACK_SOURCES = (
     projects.CHECKOUT / "tests" / "runtime" / "unpack_archive.c",
-    *(_RUNTIME_SOURCES / name for name in ("kernel/unpack.c", "kernel/archive.c", "common/refuse.c")),
+    *(
+        _RUNTIME_SOURCES / name
+        for name in ("kernel/unpack.c", "kernel/writer.c", "kernel/archive.c", "common/refuse.c")
+    ),
 )
 _COMPILER = (
     *(sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 from collections.abc import Callable
@@ -19,7 +20,7 @@ pytestmark = needs_compiler
 ARCHIVES = HERE.parent / "data" / "expected" / "rootfs"
 DIRECTORY, FILE, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o644, stat.S_IFLNK | 0o777
 
-Unpack = Callable[[bytes, Path], "subprocess.CompletedProcess[str]"]
+Unpack = Callable[..., "subprocess.CompletedProcess[str]"]
 Entry = tuple[str, int, bytes]
 
 
@@ -31,15 +32,19 @@ def unpack(tmp_path_factory: pytest.TempPathFactory) -> Unpack:
         scratch / "unpack_archive",
         HERE / "unpack_archive.c",
         kernel / "unpack.c",
+        kernel / "writer.c",
         kernel / "archive.c",
         common / "refuse.c",
     )
 
-    def unpack(archive: bytes, root: Path) -> subprocess.CompletedProcess[str]:
+    def unpack(archive: bytes, root: Path, *before: str) -> subprocess.CompletedProcess[str]:
         (scratch / "archive").write_bytes(archive)
         root.mkdir(exist_ok=True)
         return subprocess.run(
-            [program, scratch / "archive", root], capture_output=True, encoding="utf-8", errors="replace"
+            [*before, program, scratch / "archive", root],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
         )
 
     return unpack
@@ -126,6 +131,34 @@ def test_files_larger_than_a_write_and_directories_in_any_order_come_out_whole(
 
     content = {path: data for path, (_, data) in tree(tmp_path / "root").items() if data}
     assert content == {"a/b/c": large, "ab/c": b"2", "a/d": b"3", "a/b/e": b"4", "f": b"5"}
+
+
+def test_what_two_threads_write_comes_out_whole(unpack: Unpack, tmp_path: Path) -> None:
+    """Of an archive that is large enough for a second thread: files of every size beside each other."""
+    sizes = (0, 1, 4095, 4096, 4097, 20_000, 300_000, (4 << 20) - 1, 4 << 20, (4 << 20) + 1)
+    source = tmp_path / "source"
+    for number in range(400):
+        path = source / f"directory{number % 7}" / f"{number:03}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(sizes[number % 7 if number < 370 else number % 10]))
+        path.chmod(0o6755 if number % 5 == 0 else 0o640)
+    pack(source, tmp_path / "archive", preserve_modes=True)
+    assert (tmp_path / "archive").stat().st_size > 40 << 20
+
+    done = unpack((tmp_path / "archive").read_bytes(), tmp_path / "root")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree(tmp_path / "root") == tree(source)
+
+
+def test_what_either_thread_cannot_write_is_told_in_one_line(unpack: Unpack, tmp_path: Path) -> None:
+    limited = ("sh", "-c", 'trap "" XFSZ; ulimit -f 100; exec "$@"', "sh")  # files of 51,200 bytes
+    entries = [(f"file{number:03}", FILE, bytes(40_000)) for number in range(200)]
+    for number in (20, 60, 61, 62, 63):
+        entries[number] = (f"large{number}", FILE, bytes(60_000))
+    done = unpack(archive_of(*entries), tmp_path / "root", *limited)
+    assert done.returncode == 125
+    assert re.fullmatch(r".*: cannot unpack large\d+: File too large\n", done.stderr)
 
 
 HOSTILE = {

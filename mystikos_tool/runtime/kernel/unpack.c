@@ -1,6 +1,7 @@
 #include "unpack.h"
 
 #include "../common/refuse.h"
+#include "writer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,7 @@
 
 #define PAGE 4096ull
 #define RELEASE_STEP (4ull << 20) /* bytes given back at once: whole large pages; also the largest write */
+#define THREADED_SIZE (4ull << 20) /* archives of fewer bytes are not worth a thread */
 #define MAX_DEPTH (MYST_ENTRY_NAME_MAX / 2)
 
 /* The directory that the last entry went into, with an open descriptor for every level: archives list a
@@ -117,25 +119,26 @@ static void make_directory(int parent, const char *name, mode_t mode, const char
         refuse_entry(path);
 }
 
-static void write_content(int file, const struct myst_entry *entry, struct released *released,
-                          const char *path)
+/* Writes a file that the writer did not take. */
+static void write_content(int file, const struct myst_entry *entry, struct myst_writer *writer,
+                          struct released *released, const char *path)
 {
     const unsigned char *at = entry->data, *end = entry->data + entry->size;
+    if (entry->size > RELEASE_STEP)
+        myst_writer_wait(writer); /* what lies before it can then be given back meanwhile */
     while (at < end)
     {
-        size_t left = (size_t)(end - at);
-        ssize_t written = write(file, at, left < RELEASE_STEP ? left : RELEASE_STEP);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            refuse_entry(path);
-        at += written;
-        release(released, at, RELEASE_STEP);
+        const size_t left = (size_t)(end - at), size = left < RELEASE_STEP ? left : RELEASE_STEP;
+        myst_write_all(subject, path, file, at, size);
+        at += size;
+        if (entry->size > RELEASE_STEP)
+            release(released, at, RELEASE_STEP);
     }
+    myst_close_written(subject, path, file, entry->mode);
 }
 
 static void make_file(int parent, const char *name, const struct myst_entry *entry,
-                      struct released *released, const char *path)
+                      struct myst_writer *writer, struct released *released, const char *path)
 {
     /* newc keeps the content of hard links with the last of them only. */
     if (entry->links > 1 && entry->size == 0)
@@ -144,11 +147,8 @@ static void make_file(int parent, const char *name, const struct myst_entry *ent
                       entry->mode & 07777);
     if (file < 0)
         refuse_entry(path);
-    write_content(file, entry, released, path);
-    /* Writing takes the set-id bits away, unless by root of the whole machine. */
-    if ((entry->mode & 06000) && fchmod(file, entry->mode & 07777) != 0)
-        refuse_entry(path);
-    close(file);
+    if (!myst_writer_take(writer, file, entry))
+        write_content(file, entry, writer, released, path);
 }
 
 static void make_link(int parent, const char *name, const struct myst_entry *entry, const char *path)
@@ -171,7 +171,8 @@ static void make_root(const struct myst_entry *entry, int root)
         refuse_entry("/");
 }
 
-static void make_entry(struct cursor *cursor, const struct myst_entry *entry, struct released *released)
+static void make_entry(struct cursor *cursor, const struct myst_entry *entry, struct myst_writer *writer,
+                       struct released *released)
 {
     char path[MYST_ENTRY_NAME_MAX];
     if (myst_entry_path(entry, path) != 0)
@@ -188,7 +189,7 @@ static void make_entry(struct cursor *cursor, const struct myst_entry *entry, st
     if (S_ISDIR(entry->mode))
         make_directory(parent, name, entry->mode, path);
     else if (S_ISREG(entry->mode))
-        make_file(parent, name, entry, released, path);
+        make_file(parent, name, entry, writer, released, path);
     else if (S_ISLNK(entry->mode))
         make_link(parent, name, entry, path);
     else
@@ -201,15 +202,18 @@ void myst_unpack(struct myst_archive archive, int root)
     struct released released = {((uintptr_t)archive.data + PAGE - 1) & ~(uintptr_t)(PAGE - 1)};
     struct cursor cursor = {.descriptors = {root}};
     struct myst_entry entry;
+    struct myst_writer writer;
     int result;
 
+    myst_writer_start(&writer, subject, archive.size >= THREADED_SIZE);
     while ((result = myst_archive_next(&archive, &entry)) > 0)
     {
-        make_entry(&cursor, &entry, &released);
-        release(&released, archive.data + archive.at, RELEASE_STEP);
+        make_entry(&cursor, &entry, &writer, &released);
+        release(&released, myst_writer_written(&writer, archive.data + archive.at), RELEASE_STEP);
     }
     if (result < 0)
         myst_refuse("%s: %s", subject, archive.problem);
+    myst_writer_finish(&writer);
     release(&released, archive.data + archive.size, PAGE);
     keep_common(&cursor, "", 0);
 }

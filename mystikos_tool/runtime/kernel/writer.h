@@ -1,0 +1,52 @@
+/* Writes the contents of files in a second thread, while the caller makes the next ones. */
+#ifndef MYST_WRITER_H
+#define MYST_WRITER_H
+
+#include "archive.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define MYST_WRITER_FILES 32
+#define MYST_WRITER_BYTES (4ull << 20) /* not yet written at any time */
+
+struct myst_writer
+{
+    const char *subject; /* what messages begin with */
+    bool has_thread;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct
+    {
+        int file;
+        struct myst_entry entry;
+    } files[MYST_WRITER_FILES]; /* from `first` up to `next`, modulo their number */
+    size_t first, next, bytes;
+    bool sleeping, ending;
+    int error; /* errno of the thread, which then ends; of the file at `first` */
+};
+
+/* Without a thread, which may also be because there can be none, everything is left to the caller. */
+void myst_writer_start(struct myst_writer *writer, const char *subject, bool with_thread);
+
+/* Takes over a file that is open for writing: it gets the entry's content and is closed. Returns false
+ * when the caller has to do that: the file is small or too large, or there are enough of them. */
+bool myst_writer_take(struct myst_writer *writer, int file, const struct myst_entry *entry);
+
+/* Returns where in memory the first entry begins that is not written yet; `end` where there is none. */
+const unsigned char *myst_writer_written(struct myst_writer *writer, const unsigned char *end);
+
+/* Waits until everything is written. */
+void myst_writer_wait(struct myst_writer *writer);
+
+void myst_writer_finish(struct myst_writer *writer);
+
+/* Writes `size` bytes; refuses to go on where that fails. */
+void myst_write_all(const char *subject, const char *path, int file, const unsigned char *data, size_t size);
+
+/* Gives a file that was written its set-id bits, and closes it. */
+void myst_close_written(const char *subject, const char *path, int file, uint32_t mode);
+
+#endif
