@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,27 @@ def test_a_build_that_is_killed_again_and_again_leaves_nothing_behind(
         kill(project, hooks, moment)
     project.build()
     assert project.names() == built.names()
+
+
+def at_once(project: Project) -> None:
+    """Build twice at the same time."""
+    with ThreadPoolExecutor(2) as pool:
+        for build in [pool.submit(project.run) for _ in range(2)]:
+            assert build.result().status == 0, build.result().text
+
+
+def test_two_first_builds_at_once_give_the_bytes_of_one(project: Project, built: Project) -> None:
+    at_once(project)
+    project.build()
+    assert state(project) == state(built)
+    assert project.names() == built.names()
+
+
+def test_two_rebuilds_at_once_give_the_bytes_of_one(built: Project, changed: dict[str, bytes]) -> None:
+    built.write("appdir/etc/motd", "good bye\n")
+    at_once(built)
+    built.build()
+    assert state(built) == changed
 
 
 def test_a_made_key_is_whole_or_not_there(project: Project, hooks: Path) -> None:
