@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -21,13 +23,13 @@ from mystikos_tool.scons.nodes import store
 if TYPE_CHECKING:
     from mystikos_tool import stages
 
+_LARGE = 1 << 24
+
 
 def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
-    # What the next stages need is loaded while the kernel copies.
-    Thread(target=importlib.import_module, args=("mystikos_tool.stages",)).start()
     tree = appdir.join([node.take_tree() for node in source])
-    with progress.bar("packing", tree.size):
+    with progress.bar("packing", tree.size), _next_stages_loaded(tree.size >= _LARGE):
         Archives(store()).pack(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
@@ -35,6 +37,20 @@ def pack(target: list[Any], source: list[Any], env: Any) -> str:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
     return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target[0]}"
+
+
+@contextmanager
+def _next_stages_loaded(beside: bool) -> Iterator[None]:
+    """Load what the next stages need while the kernel copies, if that takes long enough."""
+    if not beside:
+        yield
+        return
+    loading = Thread(target=importlib.import_module, args=("mystikos_tool.stages",))
+    loading.start()
+    try:
+        yield
+    finally:
+        loading.join()
 
 
 def measure(target: list[Any], source: list[Any], env: Any) -> str:
