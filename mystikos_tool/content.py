@@ -194,8 +194,9 @@ def _capacity(buffers: Sequence[memoryview]) -> int:
 
 
 def _scatter(data: memoryview, buffers: Sequence[memoryview]) -> None:
-    start = 0
-    for buffer in buffers:
-        piece = data[start : start + len(buffer)]
-        buffer[: len(piece)] = piece
-        start += len(piece)
+    width = len(buffers[0]) if buffers else 1
+    full, rest = divmod(len(data), width)
+    for buffer, start in zip(buffers[:full], range(0, len(data), width), strict=False):
+        buffer[:] = data[start : start + width]
+    if rest:
+        buffers[full][:rest] = data[full * width :]

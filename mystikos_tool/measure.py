@@ -26,7 +26,9 @@ _WORD = 8
 _OFFSET = 1  # the header's word that says where a page or block lies
 _FLAGS = 2
 _PAGES = 128
+_FEW_PAGES = 12
 _ADDED_PAGES = 1024
+_WORTH_A_THREAD = (_FEW_PAGES + 1) * _EXTENDED_PAGE
 # One is filled, one hashed, and one waits, so that neither thread does.
 _BUFFERS = 3
 
@@ -41,19 +43,37 @@ def mrenclave(layout: Layout) -> bytes:
     hashing: deque[Future[None]] = deque()
     with ThreadPoolExecutor(1) as thread:
         for piece in _pieces(layout):
-            hashing.append(thread.submit(digest.update, piece))
-            if len(hashing) == _BUFFERS:
-                hashing.popleft().result()
-        for last in hashing:
-            last.result()
+            if len(piece) >= _WORTH_A_THREAD:
+                hashing.append(thread.submit(digest.update, piece))
+            else:
+                _finish(hashing, 0)
+                digest.update(piece)
+            _finish(hashing, _BUFFERS - 1)
+        _finish(hashing, 0)
     return digest.digest()
 
 
+def _finish(hashing: deque[Future[None]], left: int) -> None:
+    """Wait until no more than ``left`` pieces are still to be hashed."""
+    while len(hashing) > left:
+        hashing.popleft().result()
+
+
 def _pieces(layout: Layout) -> Iterator[bytes | memoryview]:
-    """Yield what is hashed of all pages, in buffers that are used again in turn."""
-    buffers = cycle([_ExtendedPages() for _ in range(_BUFFERS)])
+    """Yield what is hashed of all pages, in buffers that are used again in turn.
+
+    The small one's pieces are not worth a thread: they are hashed before the next one is asked for.
+    """
+    small = cycle([_ExtendedPages(_FEW_PAGES)])
+    large: Iterator[_ExtendedPages] | None = None
     for run in layout.runs:
-        yield from _extended(run, buffers) if run.measured else _added(run)
+        if not run.measured:
+            yield from _added(run)
+        elif run.pages <= _PAGES:
+            yield from _extended(run, small)
+        else:
+            large = large or cycle([_ExtendedPages(_PAGES) for _ in range(_BUFFERS)])
+            yield from _extended(run, large)
 
 
 def _added(run: Run) -> Iterator[bytes]:
@@ -72,12 +92,12 @@ def _extended(run: Run, buffers: Iterator[_ExtendedPages]) -> Iterator[memoryvie
     with run.content.opened() as content:
         while left:
             buffer = next(buffers)
-            count = min(left, _PAGES)
+            count = min(left, buffer.pages)
             blocks = buffer.blocks[: count * _BLOCKS]
             size = content.read_into(blocks)
             if size < count * PAGE:
                 _fill(blocks, size, run.fill)
-            buffer.place(run.offset + (run.pages - left) * PAGE, run.flags)
+            buffer.place(run.offset + (run.pages - left) * PAGE, run.flags, count)
             left -= count
             yield buffer.data[: count * _EXTENDED_PAGE]
 
@@ -99,23 +119,26 @@ class _ExtendedPages:
     ``blocks`` are the places of the content between the headers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pages: int) -> None:
         page = _header(b"EADD\0\0\0\0") + (_header(b"EEXTEND\0") + bytes(_BLOCK)) * _BLOCKS
-        self.data = memoryview(bytearray(page * _PAGES))
+        self.data = memoryview(bytearray(page * pages))
+        self.pages = pages
+        self._words = self.data.cast("Q")
         self.blocks = [
             self.data[start + _HEADER : start + _EXTENDED_BLOCK]
             for page_start in range(_HEADER, len(self.data), _EXTENDED_PAGE)
             for start in range(page_start, page_start + _BLOCKS * _EXTENDED_BLOCK, _EXTENDED_BLOCK)
         ]
 
-    def place(self, offset: int, flags: int) -> None:
-        """Write into the headers where the pages lie, one behind the other, and their flags."""
-        words, stride = self.data.cast("Q"), _EXTENDED_PAGE // _WORD
-        words[_OFFSET::stride] = _every(PAGE, offset, _PAGES)
-        words[_FLAGS::stride] = memoryview(array("Q", [flags]) * _PAGES)
+    def place(self, offset: int, flags: int, count: int) -> None:
+        """Write into the headers where ``count`` pages lie, one behind the other, and their flags."""
+        stride = _EXTENDED_PAGE // _WORD
+        words = self._words[: count * stride]
+        words[_OFFSET::stride] = _every(PAGE, offset, count)
+        words[_FLAGS::stride] = memoryview(array("Q", [flags]) * count)
         for block in range(_BLOCKS):
             header = (_HEADER + block * _EXTENDED_BLOCK) // _WORD
-            words[header + _OFFSET :: stride] = _every(PAGE, offset + block * _BLOCK, _PAGES)
+            words[header + _OFFSET :: stride] = _every(PAGE, offset + block * _BLOCK, count)
 
 
 def _header(tag: bytes, flags: int = 0) -> bytes:
