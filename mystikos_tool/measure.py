@@ -134,11 +134,12 @@ class _ExtendedPages:
         """Write into the headers where ``count`` pages lie, one behind the other, and their flags."""
         stride = _EXTENDED_PAGE // _WORD
         words = self._words[: count * stride]
-        words[_OFFSET::stride] = _every(PAGE, offset, count)
+        blocks = _every(_BLOCK, offset, count * _BLOCKS)
+        words[_OFFSET::stride] = blocks[::_BLOCKS]
         words[_FLAGS::stride] = memoryview(array("Q", [flags]) * count)
         for block in range(_BLOCKS):
             header = (_HEADER + block * _EXTENDED_BLOCK) // _WORD
-            words[header + _OFFSET :: stride] = _every(PAGE, offset + block * _BLOCK, count)
+            words[header + _OFFSET :: stride] = blocks[block::_BLOCKS]
 
 
 def _header(tag: bytes, flags: int = 0) -> bytes:
