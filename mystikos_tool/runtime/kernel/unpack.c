@@ -129,12 +129,14 @@ static void write_content(int file, const struct myst_entry *entry, struct myst_
     while (at < end)
     {
         const size_t left = (size_t)(end - at), size = left < RELEASE_STEP ? left : RELEASE_STEP;
-        myst_write_all(subject, path, file, at, size);
+        if (myst_write_all(file, at, size) != 0)
+            refuse_entry(path);
         at += size;
         if (entry->size > RELEASE_STEP)
             release(released, at, RELEASE_STEP);
     }
-    myst_close_written(subject, path, file, entry->mode);
+    if (myst_close_written(file, entry->mode) != 0)
+        refuse_entry(path);
 }
 
 static void make_file(int parent, const char *name, const struct myst_entry *entry,

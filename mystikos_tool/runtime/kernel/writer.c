@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #define WORTH_A_THREAD 4096 /* bytes: writing fewer takes no longer than handing them over */
-#define WORTH_WAKING 8      /* files: to be woken for each takes longer than to write it */
+#define WORTH_WAKING (256 << 10) /* bytes of the archive: to be woken for each file takes longer than writing it */
 
-static int write_all(int file, const unsigned char *data, size_t size)
+int myst_write_all(int file, const unsigned char *data, size_t size)
 {
     while (size > 0)
     {
@@ -25,24 +25,13 @@ static int write_all(int file, const unsigned char *data, size_t size)
     return 0;
 }
 
-static int close_written(int file, uint32_t mode)
+int myst_close_written(int file, uint32_t mode)
 {
     /* Writing takes the set-id bits away, unless by root of the whole machine. */
-    const int result = (mode & 06000) ? fchmod(file, mode & 07777) : 0;
+    if ((mode & 06000) && fchmod(file, mode & 07777) != 0)
+        return -1;
     close(file);
-    return result;
-}
-
-void myst_write_all(const char *subject, const char *path, int file, const unsigned char *data, size_t size)
-{
-    if (write_all(file, data, size) != 0)
-        myst_refuse_errno("%s: cannot unpack %s", subject, path);
-}
-
-void myst_close_written(const char *subject, const char *path, int file, uint32_t mode)
-{
-    if (close_written(file, mode) != 0)
-        myst_refuse_errno("%s: cannot unpack %s", subject, path);
+    return 0;
 }
 
 /* Refuses to go on after the thread failed: the caller tells it, so that one line is printed and no more. */
@@ -70,10 +59,11 @@ static void *write_files(void *context)
         const int file = writer->files[writer->first % MYST_WRITER_FILES].file;
         const struct myst_entry entry = writer->files[writer->first % MYST_WRITER_FILES].entry;
         pthread_mutex_unlock(&writer->lock);
-        const int result = write_all(file, entry.data, entry.size) | close_written(file, entry.mode);
+        const bool done =
+            myst_write_all(file, entry.data, entry.size) == 0 && myst_close_written(file, entry.mode) == 0;
         const int error = errno;
         pthread_mutex_lock(&writer->lock);
-        if (result != 0)
+        if (!done)
         {
             writer->error = error;
             pthread_cond_signal(&writer->changed);
@@ -115,8 +105,6 @@ bool myst_writer_take(struct myst_writer *writer, int file, const struct myst_en
         writer->files[writer->next % MYST_WRITER_FILES].entry = *entry;
         writer->next++;
         writer->bytes += entry->size;
-        if (writer->sleeping && writer->next - writer->first >= WORTH_WAKING)
-            pthread_cond_signal(&writer->changed);
     }
     pthread_mutex_unlock(&writer->lock);
     return has_room;
@@ -128,7 +116,12 @@ const unsigned char *myst_writer_written(struct myst_writer *writer, const unsig
         return end;
     pthread_mutex_lock(&writer->lock);
     if (writer->first != writer->next)
-        end = (const unsigned char *)writer->files[writer->first % MYST_WRITER_FILES].entry.name;
+    {
+        const char *begin = writer->files[writer->first % MYST_WRITER_FILES].entry.name;
+        if (writer->sleeping && end - (const unsigned char *)begin >= WORTH_WAKING)
+            pthread_cond_signal(&writer->changed);
+        end = (const unsigned char *)begin;
+    }
     pthread_mutex_unlock(&writer->lock);
     return end;
 }

@@ -35,7 +35,8 @@ void myst_writer_start(struct myst_writer *writer, const char *subject, bool wit
  * when the caller has to do that: the file is small or too large, or there are enough of them. */
 bool myst_writer_take(struct myst_writer *writer, int file, const struct myst_entry *entry);
 
-/* Returns where in memory the first entry begins that is not written yet; `end` where there is none. */
+/* Returns where in memory the first entry begins that is not written yet, `end` where there is none. To be
+ * called for each entry, with the end of what was read of the archive: the thread is woken when it is behind. */
 const unsigned char *myst_writer_written(struct myst_writer *writer, const unsigned char *end);
 
 /* Waits until everything is written. */
@@ -43,10 +44,10 @@ void myst_writer_wait(struct myst_writer *writer);
 
 void myst_writer_finish(struct myst_writer *writer);
 
-/* Writes `size` bytes; refuses to go on where that fails. */
-void myst_write_all(const char *subject, const char *path, int file, const unsigned char *data, size_t size);
+/* Writes `size` bytes; returns -1, with errno, where that fails. */
+int myst_write_all(int file, const unsigned char *data, size_t size);
 
-/* Gives a file that was written its set-id bits, and closes it. */
-void myst_close_written(const char *subject, const char *path, int file, uint32_t mode);
+/* Gives a file that was written its set-id bits, and closes it; returns -1, with errno, where that fails. */
+int myst_close_written(int file, uint32_t mode);
 
 #endif
