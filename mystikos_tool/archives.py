@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,18 +12,18 @@ from mystikos_tool import cpio, stamps
 from mystikos_tool.appdir import Tree
 from mystikos_tool.store import Store
 
-_ARCHIVES = "archives"
 # Small archives are packed anew sooner than they are looked up.
 _WORTH_REMEMBERING = 256
 
 
-class _Columns(NamedTuple):
-    """What is known of an archive's members, a column for each.
+class _Record(NamedTuple):
+    """An archive that was written: its own stamp, and what is known of its members, a column for each.
 
     ``stamps`` are those of the files that they were made of, empty where not settled; the others
     are arrays of numbers: modes, and sizes and offsets of the data in bytes.
     """
 
+    stamp: bytes
     paths: list[bytes]
     stamps: list[bytes]
     modes: bytes
@@ -38,57 +39,58 @@ class Archives:
 
     def pack(self, tree: Tree, target: Path) -> None:
         """Write a tree's archive as :func:`cpio.write` does, out of an earlier one where there is one."""
-        name = str(target.absolute())
-        columns = self._columns(target)
+        name = _name(target)
+        record = self._record(target)
         started = time.time_ns()
-        archive = cpio.write(tree, target, _earlier(tree, target, columns) if columns else None)
+        archive = cpio.write(tree, target, _earlier(tree, target, record) if record else None)
         if len(tree.entries) >= _WORTH_REMEMBERING:
-            self._store.keep(name, tuple(_columns(tree, archive, started)))
-            self._store.change(_ARCHIVES, name, stamps.of(target.stat()))
-        elif columns:
-            self._store.keep(name, None)
+            self._store.keep(name, tuple(_recorded(tree, archive, started)))
+        else:
+            self._store.forget(name)
 
     def read(self, path: Path) -> cpio.Archive:
         """Return what is in an archive; raise UserError as :func:`cpio.read` does.
 
         One that :meth:`pack` wrote and nobody changed since is not read again.
         """
-        columns = self._columns(path)
-        if columns is None:
+        record = self._record(path)
+        if record is None:
             return cpio.read(path)
         return cpio.Archive(
             path,
             tuple(
                 map(
                     cpio.Member,
-                    columns.paths,
-                    array("I", columns.modes),
-                    array("Q", columns.offsets),
-                    array("Q", columns.sizes),
+                    record.paths,
+                    array("I", record.modes),
+                    array("Q", record.offsets),
+                    array("Q", record.sizes),
                 )
             ),
         )
 
-    def _columns(self, path: Path) -> _Columns | None:
+    def _record(self, path: Path) -> _Record | None:
         """Return what is known of an archive; None where it is not the one that was written."""
-        name = str(path.absolute())
-        try:
-            unchanged = stamps.of(path.stat()) == self._store.table(_ARCHIVES).get(name)
-        except OSError:
-            return None
-        known = self._store.value(name) if unchanged else None
-        return _Columns(*known) if known else None
+        known = self._store.value(_name(path))
+        with suppress(OSError):
+            if known and _Record(*known).stamp == stamps.of(path.stat()):
+                return _Record(*known)
+        return None
 
 
-def _earlier(tree: Tree, target: Path, columns: _Columns) -> cpio.Earlier:
+def _name(path: Path) -> str:
+    return f"archive {path.absolute()}"
+
+
+def _earlier(tree: Tree, target: Path, record: _Record) -> cpio.Earlier:
     """Return what of an archive can be used again."""
     known = {
         path + stamp: (mode, offset)
         for path, stamp, mode, offset in zip(
-            columns.paths,
-            columns.stamps,
-            array("I", columns.modes),
-            array("Q", columns.offsets),
+            record.paths,
+            record.stamps,
+            array("I", record.modes),
+            array("Q", record.offsets),
             strict=True,
         )
         if stamp
@@ -99,9 +101,10 @@ def _earlier(tree: Tree, target: Path, columns: _Columns) -> cpio.Earlier:
     )
 
 
-def _columns(tree: Tree, archive: cpio.Archive, started: int) -> _Columns:
+def _recorded(tree: Tree, archive: cpio.Archive, started: int) -> _Record:
     taken = [entry.stamp for entry in tree.entries]
-    return _Columns(
+    return _Record(
+        stamps.of(archive.path.stat()),
         [member.path for member in archive.members],
         [stamp if old else b"" for stamp, old in zip(taken, stamps.settled(taken, started), strict=True)],
         array("I", [member.mode for member in archive.members]).tobytes(),

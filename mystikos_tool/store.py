@@ -52,9 +52,15 @@ class Store:
         return None if data is None else marshal.loads(data)
 
     def keep(self, name: str, value: Any) -> None:
-        """Set a large value; None removes it."""
-        self._values[name] = None if value is None else marshal.dumps(value, _MARSHAL_VERSION)
+        """Set a large value."""
+        self._values[name] = marshal.dumps(value, _MARSHAL_VERSION)
         self._changed = True
+
+    def forget(self, name: str) -> None:
+        """Remove a large value, if it is there."""
+        if name in self._places or name in self._values:
+            self._values[name] = None
+            self._changed = True
 
     def save(self) -> None:
         """Write the store beside its place and rename it; one that can't be written costs only time."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -225,3 +226,15 @@ def test_an_unreadable_input_is_told_with_the_command_that_allows_it(tmp_path: P
     (tmp_path / "in").chmod(0)
     with pytest.raises(UserError, match="chmod u\\+r"):
         read_input(tmp_path / "in", "key file")
+
+
+def test_a_large_file_that_is_replaced_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mystikos_tool.files._LARGE", 1)
+    write(tmp_path / "target", b"earlier")
+    threads = set(threading.enumerate())
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
+    write(tmp_path / "target", b"later")
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+    assert (tmp_path / "target").read_bytes() == b"later"
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == before

@@ -39,7 +39,8 @@ def test_what_did_not_change_is_kept_beside_what_did(path: Path) -> None:
 
 def test_what_was_removed_is_gone(path: Path) -> None:
     store = Store(path)
-    store.keep("large", None)
+    store.forget("large")
+    store.forget("never there")
     assert store.value("large") is None
     store.save()
     assert Store(path).value("large") is None
