@@ -74,6 +74,10 @@ def refusal(done: subprocess.CompletedProcess[Any]) -> str:
     return str(done.stderr).removeprefix("package: mystikos: ").rstrip()
 
 
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def read_line(stream: IO[str]) -> str:
     readable, _, _ = select.select([stream], [], [], SECONDS)
     assert readable, "nothing came"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from starting import SECONDS, Caller, MakePackage, read_line, refusal
+from starting import SECONDS, Caller, MakePackage, children, read_line, refusal
 
 
 @pytest.fixture
@@ -106,10 +106,6 @@ def test_options_that_cannot_be_honoured_are_refused(
     done = anyone.run(package(Debug=True), *options)
     assert done.returncode == 125
     assert problem in done.stderr
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_debugger_attaches_to_the_application(package: MakePackage, caller: Caller) -> None:

@@ -6,8 +6,19 @@ import signal
 from pathlib import Path
 
 import pytest
+from compiling import HERE, compile_static
 from packaging import make_package
-from starting import PROBE, SECONDS, Caller, MakePackage, Terminal, execute, read_line, refusal
+from starting import (
+    PROBE,
+    SECONDS,
+    Caller,
+    MakePackage,
+    Terminal,
+    children,
+    execute,
+    read_line,
+    refusal,
+)
 
 from mystikos_tool.runtime import Runtime
 
@@ -254,6 +265,25 @@ def test_a_signal_to_the_process_group_reaches_the_application_once(
         assert process.wait(SECONDS) == 0
 
 
+def test_a_signal_that_comes_when_the_application_has_just_ended_changes_nothing(
+    package: MakePackage, anyone: Caller
+) -> None:
+    with anyone.start(package(), "copy-input") as process:
+        process.stdin.write("running\n")
+        process.stdin.flush()
+        assert read_line(process.stdout) == "running"
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        [sandbox] = children(process.pid)
+        ended = os.pidfd_open(sandbox)
+        process.stdin.close()
+        assert select.select([ended], [], [], SECONDS)[0]
+        os.close(ended)
+        for number in (signal.SIGTERM, signal.SIGPIPE, signal.SIGCONT):
+            process.send_signal(number)
+        assert process.wait(SECONDS) == 0
+
+
 def test_with_the_package_the_application_dies(package: MakePackage, caller: Caller) -> None:
     with caller.start(package(), "endure") as process:
         assert process.stdout
@@ -365,3 +395,13 @@ def test_a_missing_dynamic_linker_is_named(package: MakePackage, anyone: Caller)
     assert refusal(done) == (
         "cannot start /bin/program: its interpreter /lib64/ld-linux-x86-64.so.2: No such file or directory"
     )
+
+
+def test_a_large_root_is_read_with_a_second_thread_and_unpacked_with_one(
+    package: MakePackage, public_directory: Path, caller: Caller
+) -> None:
+    count_threads = compile_static(public_directory / "count_threads", HERE / "count_threads.c")
+    small, large = package(), package({"large": bytes(8 << 20)})
+    for made, threads in ((small, 0), (large, 2)):
+        done = caller.run([count_threads, made], "leave", "7")
+        assert (done.returncode, done.stdout) == (7, f"threads: {threads}\n")

@@ -281,6 +281,7 @@ int main(void)
         myst_open_mount_sources(&config, handoff);
         make_root(handoff, &config);
         myst_mount_all(&config, handoff);
+        myst_enter_process_namespace();
     }
     else
     {

@@ -13,10 +13,16 @@ static bool is_from_terminal(const siginfo_t *info)
     return info->si_code > 0;
 }
 
+/* The answer to passing on a signal when the sandbox has just ended, which SIGCHLD tells next: to pass this one on
+ * would bring another. */
+static bool is_own_sigpipe(int signal, const siginfo_t *info)
+{
+    return signal == SIGPIPE && info->si_pid == getpid();
+}
+
 static void pass_on(int signal, int control)
 {
     unsigned char byte = (unsigned char)signal;
-    /* Fails when the sandbox has just ended, which SIGCHLD tells next. */
     while (write(control, &byte, 1) < 0 && errno == EINTR)
         continue;
 }
@@ -60,7 +66,7 @@ int myst_monitor(pid_t init, int control)
                 return status;
             continue;
         }
-        if (!is_from_terminal(&info))
+        if (!is_from_terminal(&info) && !is_own_sigpipe(signal, &info))
             pass_on(signal, control);
         if (signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU)
             stop(signal);

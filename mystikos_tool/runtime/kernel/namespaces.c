@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The number that a file of /proc/sys holds, or -1 without such a file. */
@@ -121,16 +123,38 @@ static void forbid_more_namespaces(void)
     write_proc_file("/proc/sys/user/max_user_namespaces", "0\n");
 }
 
+static bool has_other_threads(void)
+{
+    struct stat status;
+    return stat("/proc/self/task", &status) == 0 && status.st_nlink > 3; /* ".", its entry above, and each thread */
+}
+
+/* A user namespace is for a process of one thread. To the system, one that was waited for has a few last steps
+ * before it is gone. */
+static int unshare_without_threads(int namespaces)
+{
+    int result;
+    while ((result = unshare(namespaces)) != 0 && errno == EINVAL && has_other_threads())
+        sched_yield();
+    return result;
+}
+
 void myst_enter_namespaces(void)
 {
     uid_t user = geteuid();
     gid_t group = getegid();
 
-    if (unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC) != 0)
+    if (unshare_without_threads(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC) != 0)
         myst_refuse_no_privilege("cannot make namespaces");
     map_caller_to_root(user, group);
     /* Mounts made from here on stay here, and the host's do not come in. */
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
         myst_refuse_no_privilege("cannot make the mounts private");
     forbid_more_namespaces();
+}
+
+void myst_enter_process_namespace(void)
+{
+    if (unshare(CLONE_NEWPID) != 0)
+        myst_refuse_no_privilege("cannot make a process namespace");
 }

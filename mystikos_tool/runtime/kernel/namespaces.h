@@ -3,8 +3,12 @@
 #define MYST_NAMESPACES_H
 
 /* Moves the process into a user, mount, UTS and IPC namespace of its own, in which the caller's user and group
- * are 0 and there are no others, and the children that it will have into a PID namespace. */
+ * are 0 and there are no others. */
 void myst_enter_namespaces(void);
+
+/* Gives the process's children a PID namespace, in which the next one is process 1. From then on the process can
+ * have no more threads (pid_namespaces(7)). */
+void myst_enter_process_namespace(void);
 
 /* Refuses to go on after a step that needs the privileges of a user namespace failed: says why they can
  * be missing and what helps. Uses errno. */
