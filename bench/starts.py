@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -151,14 +152,18 @@ def _unpacking(plan: Plan, figures: Figures, archive: Path, directory: Path) -> 
 def _peak_of_start(package: Path) -> float:
     """Return the most memory, in bytes, that a package's processes and their root hold while it starts.
 
-    Sampled: pages of their own and shared ones (each once), and what lies in the root's tmpfs.
+    Sampled: pages of their own and shared ones (each once), and what lies in the root's tmpfs. The
+    package is stopped meanwhile, so that nothing is counted where it was and where it has come to.
     """
     peak = 0
     with _started(package) as child:
         while child.poll() is None:
+            child.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             processes_of_it = list(_descendants(child.pid))
             held = sum(map(_resident, processes_of_it))
             peak = max(peak, held + max(map(_in_root, processes_of_it), default=0))
+            child.send_signal(signal.SIGCONT)
             time.sleep(_SAMPLING_PAUSE)
     if child.returncode != 0:
         raise processes.FailedError(f"{package}: status {child.returncode}")

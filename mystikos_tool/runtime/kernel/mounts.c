@@ -1,6 +1,7 @@
 #include "mounts.h"
 
 #include "../common/refuse.h"
+#include "tmpfs.h"
 #include "unpack.h"
 
 #include <errno.h>
@@ -260,7 +261,7 @@ static void mount_archive(const struct myst_mount *declared, const char *source,
         myst_refuse("options: --myst-mount: %s: %s", source, problem);
     snprintf(options, sizeof options, "mode=0755,size=%llu",
              (unsigned long long)(totals.pages * MYST_PAGE_SIZE + memory_size));
-    if (mount("tmpfs", descriptor_path(target, to), "tmpfs", MS_NOSUID | MS_NODEV, options) != 0)
+    if (myst_mount_tmpfs(descriptor_path(target, to), options) != 0)
         myst_refuse_errno("configuration: Mount: cannot mount a file system in memory at %s", declared->target);
     close(target);
 

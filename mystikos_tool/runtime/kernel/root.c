@@ -2,6 +2,7 @@
 
 #include "../common/refuse.h"
 #include "namespaces.h"
+#include "tmpfs.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -51,7 +52,7 @@ void myst_make_root(uint64_t bytes, uint64_t files)
 
     snprintf(options, sizeof options, "mode=0755,size=%llu,nr_inodes=%llu", (unsigned long long)bytes,
              (unsigned long long)files);
-    if (mount("tmpfs", mount_point, "tmpfs", MS_NOSUID | MS_NODEV, options) != 0)
+    if (myst_mount_tmpfs(mount_point, options) != 0)
         myst_refuse_no_privilege("cannot make a file system in memory");
     if (chdir(mount_point) != 0)
         myst_refuse_errno("cannot enter %s", mount_point);

@@ -15,6 +15,7 @@
 #define PAGE 4096ull
 #define RELEASE_STEP (4ull << 20) /* bytes given back at once: whole large pages; also the largest write */
 #define THREADED_SIZE (4ull << 20) /* archives of fewer bytes are not worth a thread */
+#define MAX_BEHIND (6ull << 20) /* bytes of the archive that may lie from what is not written yet up to what is read */
 #define MAX_DEPTH (MYST_ENTRY_NAME_MAX / 2)
 
 /* The directory that the last entry went into, with an open descriptor for every level: archives list a
@@ -198,6 +199,17 @@ static void make_entry(struct cursor *cursor, const struct myst_entry *entry, st
         myst_refuse("%s: %s is neither a file nor a directory nor a symbolic link", subject, path);
 }
 
+/* Everything before what is returned is written; `end` is the end of what was read of the archive. What this thread
+ * writes itself meanwhile is in memory twice until the other one has caught up. */
+static const unsigned char *written_up_to(struct myst_writer *writer, const unsigned char *end)
+{
+    const unsigned char *written = myst_writer_written(writer, end);
+    if ((size_t)(end - written) <= MAX_BEHIND)
+        return written;
+    myst_writer_wait(writer);
+    return end;
+}
+
 void myst_unpack(struct myst_archive archive, int root)
 {
     subject = archive.name;
@@ -211,7 +223,7 @@ void myst_unpack(struct myst_archive archive, int root)
     while ((result = myst_archive_next(&archive, &entry)) > 0)
     {
         make_entry(&cursor, &entry, &writer, &released);
-        release(&released, myst_writer_written(&writer, archive.data + archive.at), RELEASE_STEP);
+        release(&released, written_up_to(&writer, archive.data + archive.at), RELEASE_STEP);
     }
     if (result < 0)
         myst_refuse("%s: %s", subject, archive.problem);
