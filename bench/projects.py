@@ -43,10 +43,13 @@ for name, appdir in {apps}:
 """,
 }
 
+# Of SCons; and one that has Python compile a checkout's modules anew in every process, as no installed tool's.
+_OPTIONS = ("SCONSFLAGS", "PYTHONDONTWRITEBYTECODE")
+
 
 def environment() -> dict[str, str]:
     """Return the environment of every build: this checkout's tool, no options of the user's."""
-    inherited = {name: value for name, value in os.environ.items() if name != "SCONSFLAGS"}
+    inherited = {name: value for name, value in os.environ.items() if name not in _OPTIONS}
     return {**inherited, "PYTHONPATH": str(CHECKOUT), "SOURCE_DATE_EPOCH": "1767312000"}
 
 

@@ -7,8 +7,9 @@ import operator
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,9 @@ from mystikos_tool.errors import UserError
 
 MAX_PATH = 255
 MAX_FILE_SIZE = (1 << 32) - 1
+
+# What os.fsencode looks up each time.
+_ENCODING, _ENCODING_ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 _LEFT_OUT = (stat.S_IFCHR, stat.S_IFIFO)
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
@@ -42,8 +46,7 @@ class Entry(NamedTuple):
 _path_of = operator.itemgetter(0)
 
 
-@dataclass(frozen=True)
-class Tree:
+class Tree(NamedTuple):
     """A root file system's entries in the byte order of their paths."""
 
     entries: tuple[Entry, ...]
@@ -226,44 +229,68 @@ def _walk(
     excluded: Callable[[bytes], object] | None,
     left_out: list[str],
 ) -> list[Entry]:
+    """Return what lies below a directory, in no order.
+
+    Every file is asked for by its directory's descriptor, which spares the system the rest of the
+    path. This is most of a build with nothing to do: ordinary files cost no call of ours.
+    """
     entries: list[Entry] = []
-    pending = [(root, b"")]
+    pending = [(root, b"", 0)]
     while pending:
-        directory, prefix = pending.pop()
-        try:
-            with os.scandir(directory) as found:
-                for child in found:
-                    path = prefix + child.name
-                    if excluded and excluded(path):
-                        continue
-                    entry = _entry(path, child, mode_of)
-                    if entry is None:
-                        left_out.append(os.fsdecode(path))
-                        continue
-                    entries.append(entry)
-                    if stat.S_ISDIR(entry.mode):
-                        pending.append((child.path, path + b"/"))
-        except OSError as error:
-            raise _unreadable(directory, error) from error
+        directory, prefix, flags = pending.pop()
+        above = directory + b"/"
+        with _opened(directory, flags) as descriptor, os.scandir(descriptor) as found:
+            for child in found:
+                name = child.name.encode(_ENCODING, _ENCODING_ERRORS)
+                path = prefix + name
+                if excluded and excluded(path):
+                    continue
+                try:
+                    status = child.stat(follow_symlinks=False)
+                except OSError as error:
+                    raise _unreadable(above + name, error) from error
+                mode = status.st_mode
+                if stat.S_ISREG(mode) and status.st_size <= MAX_FILE_SIZE and len(path) <= MAX_PATH:
+                    size = status.st_size
+                    entries.append(Entry(path, mode_of(mode), size, above + name, stamps.of(status)))
+                    continue
+                entry = _entry(path, above + name, status, mode_of)
+                if entry is None:
+                    left_out.append(os.fsdecode(path))
+                    continue
+                entries.append(entry)
+                if stat.S_ISDIR(mode):
+                    pending.append((entry.origin, path + b"/", os.O_NOFOLLOW))
     return entries
 
 
-def _entry(path: bytes, found: os.DirEntry[bytes], mode_of: Callable[[int], int]) -> Entry | None:
-    """Describe one directory entry; None for a type that is left out."""
-    if len(path) > MAX_PATH:
-        _check_length(path, found.path)
+@contextmanager
+def _opened(directory: bytes, flags: int) -> Iterator[int]:
+    """Open a directory to be listed; raise UserError where it can't be."""
     try:
-        status = found.stat(follow_symlinks=False)
-        kind = stat.S_IFMT(status.st_mode)
-        if kind == stat.S_IFREG and status.st_size <= MAX_FILE_SIZE:
-            return Entry(path, mode_of(status.st_mode), status.st_size, found.path, stamps.of(status))
-        target = os.readlink(found.path) if kind == stat.S_IFLNK else b""
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
     except OSError as error:
-        raise _unreadable(found.path, error) from error
+        raise _unreadable(directory, error) from error
+    try:
+        yield descriptor
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _entry(path: bytes, origin: bytes, status: os.stat_result, mode_of: Callable[[int], int]) -> Entry | None:
+    """Describe what is no ordinary file; None for a type that is left out."""
+    _check_length(path, origin)
+    kind = stat.S_IFMT(status.st_mode)
     if kind in _LEFT_OUT:
         return None
-    _check_kind(kind, status.st_size, found.path)
-    return Entry(path, mode_of(status.st_mode), len(target), found.path, stamps.of(status), target)
+    _check_kind(kind, status.st_size, origin)
+    try:
+        target = os.readlink(origin) if kind == stat.S_IFLNK else b""
+    except OSError as error:
+        raise _unreadable(origin, error) from error
+    return Entry(path, mode_of(status.st_mode), len(target), origin, stamps.of(status), target)
 
 
 def _check_kind(kind: int, size: int, origin: bytes) -> None:

@@ -13,6 +13,7 @@ import stat
 import struct
 import time
 from array import array
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ _FILES = "files"
 _TREES = "trees"
 _CHUNK = 1 << 20
 _ROW = struct.Struct("<LLQ")
+_PATH, _MODE, _STAMP, _TARGET = map(attrgetter, ("path", "mode", "stamp", "target"))
 
 
 class _TreeRecord(NamedTuple):
@@ -76,8 +78,9 @@ def _walk_digest(tree: Tree) -> bytes:
     """Return the digest of all that a walk tells; paths and targets have no NUL in them, stamps one size."""
     entries = tree.entries
     digest = hashlib.sha256(b"%d\0" % len(entries))
-    digest.update(array("I", [entry.mode for entry in entries]))
-    digest.update(b"\0".join([part for entry in entries for part in (entry.path, entry.target, entry.stamp)]))
+    digest.update(array("I", map(_MODE, entries)))
+    digest.update(b"".join(map(_STAMP, entries)))
+    digest.update(b"\0".join([*map(_PATH, entries), *map(_TARGET, entries)]))
     return digest.digest()
 
 

@@ -17,15 +17,15 @@ from mystikos_tool.scons.nodes import DigestedFile
 REVISION = 1
 
 
-class StageAction(SCons.Action.FunctionAction):  # type: ignore[misc]
+class StageAction(SCons.Action._ActionAction):  # type: ignore[misc]
     """An action that runs the function of :mod:`work` called ``stage`` and prints the line that it returns.
 
-    Its signature is its name and the variables in ``varlist``, not the code: the same stage is
-    the same stage under every version of Python.
+    Its signature is its name and the variables in ``varlist``, not the code, as that of SCons'
+    FunctionAction: the same stage is the same stage under every version of Python.
     """
 
     def __init__(self, stage: str, comstr: str, varlist: tuple[str, ...] = ()) -> None:
-        super().__init__(self.execute, {"varlist": varlist})
+        super().__init__(varlist=varlist)
         self.name = stage.replace("_", " ")
         self.stage = stage
         self.comstr = comstr
@@ -36,6 +36,10 @@ class StageAction(SCons.Action.FunctionAction):  # type: ignore[misc]
     def get_presig(self, target: Any, source: Any, env: Any, executor: Any = None) -> str:
         """Return what stands for the action in signatures."""
         return f"mystikos {self.name} {REVISION}"
+
+    def get_implicit_deps(self, target: Any, source: Any, env: Any, executor: Any = None) -> list[Any]:
+        """Return nothing: whatever a stage needs is a source."""
+        return []
 
     def strfunction(self, target: Any, source: Any, env: Any, executor: Any = None) -> str | None:
         """Return the line to print before: the user's, or what would be done under ``-n``."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import SCons.Builder
@@ -80,7 +79,8 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     """
     env = _environment(env, overrides)
     name = _file_name(env, target, "MystPackage")
-    node = _only_node(env, source)
+    source = _given(env, source)
+    node = _only_node(source)
     if _stage(node) == "image":
         return _packaged(env, name, node)
     if _stage(node) != "measurement":
@@ -169,31 +169,40 @@ def _placed(env: Any, source: Any) -> Iterator[tuple[str, str, Any]]:
 
     A mapping gives a directory the path that it becomes, a file the path that it gets.
     """
-    for item in SCons.Util.flatten(source if source is not None else []):
+    for item in _given(env, source) or []:
         if item is None or (isinstance(item, Mapping) and None in item.values()):
             raise SCons.Errors.UserError("a source of the root is None; give directories, files and mappings")
         if isinstance(item, Mapping):
             for path, value in item.items():
-                for node in map(partial(_resolved, env), env.arg2nodes(value, env.fs.Entry)):
+                for node in map(_resolved, env.arg2nodes(value, env.fs.Entry)):
                     place, _, name = path.strip("/").rpartition("/")
                     is_directory = isinstance(node, SCons.Node.FS.Dir)
                     yield (path.strip("/"), "", node) if is_directory else (place, name, node)
         else:
-            for node in env.arg2nodes(item, env.fs.Entry):
-                yield "", "", _resolved(env, node)
+            yield "", "", _resolved(item)
 
 
-def _resolved(env: Any, node: Any) -> Any:
+def _resolved(node: Any) -> Any:
     """Return the directory or file that a name stands for; what is not there yet is a directory."""
-    return env.Dir(node) if _is_directory(node) else node.disambiguate()
+    if not _is_directory(node):
+        return node.disambiguate()
+    node.must_be_same(SCons.Node.FS.Dir)
+    return node
 
 
-def _only_node(env: Any, source: Any) -> Any:
-    """Return the node where the source is just one."""
-    sources = SCons.Util.flatten(source if source is not None else [])
-    if len(sources) != 1 or isinstance(sources[0], Mapping):
+def _given(env: Any, source: Any) -> list[Any] | None:
+    """Return what a source consists of, names as nodes; None where there is no source."""
+    if source is None:
         return None
-    return _one(env, sources, "MystPackage")
+    items: list[Any] = []
+    for item in SCons.Util.flatten(source):
+        items += [item] if item is None or isinstance(item, Mapping) else env.arg2nodes(item, env.fs.Entry)
+    return items
+
+
+def _only_node(source: list[Any] | None) -> Any:
+    """Return the node where the source is just one."""
+    return source[0] if source and len(source) == 1 and not isinstance(source[0], Mapping) else None
 
 
 def _measurement(env: Any, name: Any, rootfs: Any) -> Any:
@@ -287,16 +296,15 @@ def _one(env: Any, source: Any, builder: str) -> Any:
 
 def _archive(env: Any, name: Any, source: Any, builder: str) -> Any:
     """Return the root file system's node: given, packed from its sources, or None without any."""
-    if source is None:
+    given = _given(env, source)
+    if given is None:
         return None
-    sources = SCons.Util.flatten(source)
-    if len(sources) == 1 and not (sources[0] is None or isinstance(sources[0], Mapping)):
-        node = _one(env, source, builder)
-        if _stage(node) not in (None, "rootfs"):
-            raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
-        if not _is_directory(node):
-            return digested(node)
-    return _rootfs(env, name + _ROOTFS_SUFFIX, source, builder)[0]
+    node = _only_node(given)
+    if node and _stage(node) not in (None, "rootfs"):
+        raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
+    if node and not _is_directory(node):
+        return digested(node)
+    return _rootfs(env, name + _ROOTFS_SUFFIX, given, builder)[0]
 
 
 def _is_directory(node: Any) -> bool:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Enclave:
+class Enclave(NamedTuple):
     """What a measurement is made of; ``rootfs`` is None where the root is an ext2 disk.
 
     ``runtime`` has the nodes of loader, enclave image, kernel and C runtime.

@@ -6,11 +6,11 @@ import atexit
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import SCons.Action
+import SCons.CacheDir
 import SCons.Errors
 import SCons.Node
 import SCons.Node.FS
@@ -48,8 +48,7 @@ def _save() -> None:
         _store.save()
 
 
-@dataclass(frozen=True)
-class SourceOptions:
+class SourceOptions(NamedTuple):
     """How a directory or file goes into a root: its place there, the name of a file, and what stays out."""
 
     place: str = ""
@@ -240,6 +239,38 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
         info.csig = self._made_of() or self.get_content_hash()
         return str(info.csig)
 
+    def get_max_drift_csig(self) -> str:
+        """Return nothing: what stat says decides whether a file is read again, however old it is."""
+        return ""
+
+    def make_ready(self) -> None:
+        """Prepare to be looked at. What a build would need to know is found out when there is one."""
+        self.has_src_builder()
+
+    def changed(self, node: Any = None, allowcache: bool = False) -> bool:
+        """Tell whether the file has to be made; its children are known from when SCons first asks."""
+        ready = node is None and self.get_state() == SCons.Node.pending
+        return bool(super().changed(node, allowcache or ready))
+
+    def visited(self) -> None:
+        """Store what is known of the file, unless the database says the same already.
+
+        Where nothing changes, SCons then need not write the database anew. It calls this again for
+        what it has found to be up to date.
+        """
+        state = self.get_state()
+        asked = state != SCons.Node.pending or SCons.CacheDir.cache_force
+        if state != SCons.Node.up_to_date and (asked or not self._is_stored()):
+            super().visited()
+
+    def _is_stored(self) -> bool:
+        known, stored = self.get_ninfo(), self.get_stored_info()
+        known.timestamp, known.size = self.get_timestamp(), self.get_size()
+        self.get_csig()
+        return _shown(known) == _shown(stored.ninfo) and (
+            not self.has_builder() or _children(self) == _stored_children(stored.binfo)
+        )
+
     def _made_of(self) -> str | None:
         parts = getattr(self.attributes, "myst_made_of", ())
         words = [part if isinstance(part, str) else part.get_csig() for part in parts]
@@ -285,6 +316,20 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
         if cached and Path(cached).is_file():
             return hashlib.sha256(Path(cached).read_bytes()).hexdigest()
         return self.get_csig()
+
+
+def _shown(info: Any) -> tuple[Any, ...]:
+    return tuple(getattr(info, name, None) for name in ("csig", "timestamp", "size"))
+
+
+def _children(node: Any) -> list[str]:
+    return [str(child) for children in (node.sources, node.depends, node.implicit) for child in children]
+
+
+def _stored_children(info: Any) -> list[str]:
+    """Return the names of what a file was made of, in the order of :func:`_children`."""
+    lists = (getattr(info, name, ()) for name in ("bsources", "bdepends", "bimplicit"))
+    return [str(child) for children in lists for child in children]
 
 
 def _nearest(node: Any) -> str | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import SCons.Errors
 from SCons.Util import is_List, is_String
@@ -15,8 +14,7 @@ EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(NamedTuple):
     """A construction variable; ``check`` returns what it accepts when a value is wrong."""
 
     name: str
