@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import operator
 import os
 import re
 import stat
@@ -11,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +43,8 @@ class Entry(NamedTuple):
     target: bytes = b""
 
 
-_path_of = operator.itemgetter(0)
+# What is got from thousands of entries at a time.
+PATH, MODE, STAMP, TARGET = map(attrgetter, ("path", "mode", "stamp", "target"))
 
 
 class Tree(NamedTuple):
@@ -109,7 +110,7 @@ def scan(
     entries = _walk(os.fsencode(directory), mode_of, _excluding(exclude), left_out)
     if not (entries or may_be_missing):
         raise UserError(str(directory), "is empty", "put the application and its files into it")
-    entries.sort(key=_path_of)
+    entries.sort(key=PATH)
     return Tree(tuple(entries), tuple(sorted(left_out)))
 
 
@@ -171,7 +172,7 @@ def join(trees: Sequence[Tree]) -> Tree:
                 "exclude or rename one of the two",
             )
     left_out = (path for tree in trees for path in tree.left_out)
-    return Tree(tuple(sorted(joined.values(), key=_path_of)), tuple(sorted(left_out)))
+    return Tree(tuple(sorted(joined.values(), key=PATH)), tuple(sorted(left_out)))
 
 
 def select(tree: Tree, paths: Collection[bytes]) -> Tree:
@@ -204,7 +205,7 @@ def overlay(lower: Tree, upper: Tree) -> Tree:
             )
         if not stat.S_ISDIR(entry.mode):
             merged[entry.path] = entry
-    return Tree(tuple(sorted(merged.values(), key=_path_of)), lower.left_out + upper.left_out)
+    return Tree(tuple(sorted(merged.values(), key=PATH)), lower.left_out + upper.left_out)
 
 
 def _taken_mode(mode: int) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from array import array
 from contextlib import suppress
+from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool import cpio, stamps
-from mystikos_tool.appdir import Tree
+from mystikos_tool.appdir import PATH, STAMP, Tree
 from mystikos_tool.store import Store
 
 # Small archives are packed anew sooner than they are looked up.
@@ -84,30 +85,28 @@ def _name(path: Path) -> str:
 
 def _earlier(tree: Tree, target: Path, record: _Record) -> cpio.Earlier:
     """Return what of an archive can be used again."""
-    known = {
-        path + stamp: (mode, offset)
-        for path, stamp, mode, offset in zip(
-            record.paths,
-            record.stamps,
-            array("I", record.modes),
-            array("Q", record.offsets),
-            strict=True,
-        )
-        if stamp
-    }
-    found = ((entry, known.get(entry.path + entry.stamp)) for entry in tree.entries)
+    places = zip(array("I", record.modes), array("Q", record.offsets), strict=True)
+    # Without a stamp there is only the path, which is no file's path and stamp.
+    known = dict(zip(map(add, record.paths, record.stamps), places, strict=True))
+    found = map(known.get, map(add, map(PATH, tree.entries), map(STAMP, tree.entries)))
     return cpio.Earlier(
-        target, {entry.path: place[1] for entry, place in found if place and place[0] == entry.mode}
+        target,
+        {
+            entry.path: place[1]
+            for entry, place in zip(tree.entries, found, strict=True)
+            if place and place[0] == entry.mode
+        },
     )
 
 
 def _recorded(tree: Tree, archive: cpio.Archive, started: int) -> _Record:
-    taken = [entry.stamp for entry in tree.entries]
+    taken = list(map(STAMP, tree.entries))
+    paths, modes, offsets, sizes = zip(*archive.members, strict=True)
     return _Record(
         stamps.of(archive.path.stat()),
-        [member.path for member in archive.members],
+        list(paths),
         [stamp if old else b"" for stamp, old in zip(taken, stamps.settled(taken, started), strict=True)],
-        array("I", [member.mode for member in archive.members]).tobytes(),
-        array("Q", [member.size for member in archive.members]).tobytes(),
-        array("Q", [member.offset for member in archive.members]).tobytes(),
+        array("I", modes).tobytes(),
+        array("Q", sizes).tobytes(),
+        array("Q", offsets).tobytes(),
     )

@@ -37,8 +37,9 @@ _FIELDS = (
     "namesize",
     "check",
 )
-_DEVICE = {"devmajor": 8, "devminor": 2}
-_ROOT = {"ino": 0x00B66448, "mode": 0o040755, "nlink": 2, "mtime": 0x5BE31EB3, **_DEVICE}
+_DEVICE: Mapping[str, int] = {"devmajor": 8, "devminor": 2}
+_ROOT = {"ino": 0x00B66448, "nlink": 2, "mtime": 0x5BE31EB3, **_DEVICE}
+_ROOT_MODE = 0o040755
 _OTHER = {"nlink": 1, "mtime": 0x56734BA4, **_DEVICE}
 _TRAILER = {"nlink": 2}
 _TRAILER_NAME = b"TRAILER!!!"
@@ -48,7 +49,8 @@ _CHUNK = 1 << 20
 _MAX_LINKS = 40
 _MAX_TARGET = 4095
 _NO_NEWC = "make it with 'mystikos-tool mkcpio'"
-_HEADER = b"%08X" * len(_FIELDS)
+_DIGITS = b"%08X"
+_VARYING = ("mode", "filesize", "namesize")
 _FIELD_FORMAT = f">{len(_FIELDS)}I"
 _MODE, _FILESIZE, _NAMESIZE = (_FIELDS.index(name) for name in ("mode", "filesize", "namesize"))
 _NO_COMPONENTS = {b"", b".", b".."}
@@ -75,12 +77,12 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
     members = []
     known = earlier.offsets if earlier else {}
     with writing(target) as archive:
-        archive.write(_header(b".", _ROOT))
+        archive.write(_header(_ROOT_HEADER, b".", _ROOT_MODE))
         offset = archive.tell()
         run_start = run_end = 0
         for entry in tree.entries:
-            header = align_up(_HEADER_SIZE + len(entry.path) + 1, _ALIGN)
-            size = header + align_up(entry.size, _ALIGN)
+            header = _HEADER_SIZE + len(entry.path) + _ALIGN & -_ALIGN  # with the name's NUL, aligned
+            size = header + (entry.size + _ALIGN - 1 & -_ALIGN)
             members.append(Member(entry.path, entry.mode, offset + header, entry.size))
             offset += size
             data = known.get(entry.path)
@@ -95,7 +97,7 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
                 run_start = data - header
                 run_end = run_start + size
         _copy_run(earlier, run_start, run_end, archive)
-        archive.write(_header(_TRAILER_NAME, _TRAILER))
+        archive.write(_header(_TRAILER_HEADER, _TRAILER_NAME))
         archive.write(bytes(-archive.tell() % _BLOCK))
     return Archive(target, tuple(members))
 
@@ -108,7 +110,7 @@ def _copy_run(earlier: Earlier | None, start: int, end: int, archive: BinaryIO) 
 def _write_member(entry: Entry, archive: BinaryIO) -> None:
     if entry.path == _TRAILER_NAME:
         raise UserError(os.fsdecode(entry.origin), "has the name that ends an archive", "rename it")
-    archive.write(_header(entry.path, {**_OTHER, "mode": entry.mode, "filesize": entry.size}))
+    archive.write(_header(_OTHER_HEADER, entry.path, entry.mode, entry.size))
     if stat.S_ISREG(entry.mode):
         _copy(entry, archive)
     else:
@@ -116,36 +118,48 @@ def _write_member(entry: Entry, archive: BinaryIO) -> None:
     archive.write(bytes(-entry.size % _ALIGN))
 
 
-def _header(name: bytes, values: Mapping[str, int]) -> bytes:
-    fields = {**values, "namesize": len(name) + 1}
-    header = _MAGIC + _HEADER % tuple([fields.get(field, 0) for field in _FIELDS]) + name + b"\0"
+def _template(values: Mapping[str, int]) -> bytes:
+    """Return a header in which only mode and sizes are still to be filled in."""
+    fields = (_DIGITS if field in _VARYING else _DIGITS % values.get(field, 0) for field in _FIELDS)
+    return _MAGIC + b"".join(fields)
+
+
+_ROOT_HEADER, _OTHER_HEADER, _TRAILER_HEADER = map(_template, (_ROOT, _OTHER, _TRAILER))
+
+
+def _header(template: bytes, name: bytes, mode: int = 0, size: int = 0) -> bytes:
+    header = template % (mode, size, len(name) + 1) + name + b"\0"
     return header.ljust(align_up(len(header), _ALIGN), b"\0")
 
 
 def _copy(entry: Entry, archive: BinaryIO) -> None:
-    where = os.fsdecode(entry.origin)
-    changed = UserError(where, "changed while it was read", "build again when nothing writes to it")
     try:
         # What has become a FIFO since the scan must not be waited for.
         descriptor = os.open(entry.origin, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
+        where = os.fsdecode(entry.origin)
         raise UserError(where, "may not be read", "make it readable for the build") from error
     except OSError as error:
-        raise changed from error
+        raise _changed(entry) from error
     try:
-        before = stamps.of(os.fstat(descriptor))
-        if stamps.content_version(before) != stamps.content_version(entry.stamp):
-            raise changed
+        version = stamps.content_version(entry.stamp)
+        if stamps.content_version(stamps.of(os.fstat(descriptor))) != version:
+            raise _changed(entry)
         copied = 0
-        while copied <= entry.size and (data := os.read(descriptor, _CHUNK)):
+        # One byte more than there should be, to see that there is none.
+        while data := os.read(descriptor, min(entry.size - copied + 1, _CHUNK)):
             archive.write(data)
             progress.advance(len(data))
             copied += len(data)
-        after = stamps.of(os.fstat(descriptor))
-        if copied != entry.size or stamps.content_version(after) != stamps.content_version(before):
-            raise changed
+        if copied != entry.size or stamps.content_version(stamps.of(os.fstat(descriptor))) != version:
+            raise _changed(entry)
     finally:
         os.close(descriptor)
+
+
+def _changed(entry: Entry) -> UserError:
+    where = os.fsdecode(entry.origin)
+    return UserError(where, "changed while it was read", "build again when nothing writes to it")
 
 
 class Member(NamedTuple):

@@ -10,23 +10,22 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import struct
 import time
 from array import array
-from operator import attrgetter
+from collections.abc import Sequence
+from itertools import compress, repeat
+from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool import stamps
-from mystikos_tool.appdir import Entry, Tree
+from mystikos_tool.appdir import MODE, PATH, STAMP, TARGET, Entry, Tree
 from mystikos_tool.errors import UserError
 from mystikos_tool.store import Store
 
 _FILES = "files"
 _TREES = "trees"
 _CHUNK = 1 << 20
-_ROW = struct.Struct("<LLQ")
-_PATH, _MODE, _STAMP, _TARGET = map(attrgetter, ("path", "mode", "stamp", "target"))
 
 
 class _TreeRecord(NamedTuple):
@@ -78,33 +77,42 @@ def _walk_digest(tree: Tree) -> bytes:
     """Return the digest of all that a walk tells; paths and targets have no NUL in them, stamps one size."""
     entries = tree.entries
     digest = hashlib.sha256(b"%d\0" % len(entries))
-    digest.update(array("I", map(_MODE, entries)))
-    digest.update(b"".join(map(_STAMP, entries)))
-    digest.update(b"\0".join([*map(_PATH, entries), *map(_TARGET, entries)]))
+    digest.update(array("I", map(MODE, entries)))
+    digest.update(b"".join(map(STAMP, entries)))
+    digest.update(b"\0".join([*map(PATH, entries), *map(TARGET, entries)]))
     return digest.digest()
 
 
 def _digest_tree(tree: Tree, known: dict[bytes, bytes]) -> tuple[bytes, bool, dict[bytes, bytes]]:
     """Return the digest, whether all stamps are settled, and settled files' digests by path and stamp."""
-    digest = hashlib.sha256()
-    files: dict[bytes, bytes] = {}
-    now = time.time_ns()
-    settled = True
-    for entry in tree.entries:
-        content = entry.target
-        if stat.S_ISREG(entry.mode):
-            version = entry.path + entry.stamp
-            content = known.get(version, b"")
-            safe = True
-            if not content:
-                content, safe = _read_entry(entry)
-            if safe:
-                files[version] = content
-            settled = settled and safe
-        else:
-            settled = settled and stamps.is_settled(entry.stamp, now)
-        digest.update(_ROW.pack(entry.mode, len(entry.path), len(content)) + entry.path + content)
-    return digest.digest(), settled, files
+    entries = tree.entries
+    is_file = list(map(stat.S_ISREG, map(MODE, entries)))
+    others = [stamp for stamp, file in zip(map(STAMP, entries), is_file, strict=True) if not file]
+    settled = all(stamps.settled(others, time.time_ns()))
+    versions = list(map(add, map(PATH, entries), map(STAMP, entries)))
+    remembered = map(known.get, versions, repeat(b""))
+    # A link's target is its content; a directory has none.
+    contents = [target or content for target, content in zip(map(TARGET, entries), remembered, strict=True)]
+    young = []
+    for at in [at for at, file in enumerate(is_file) if file and not contents[at]]:
+        contents[at], safe = _read_entry(entries[at])
+        if not safe:
+            young.append(versions[at])
+    files = dict(compress(zip(versions, contents, strict=True), is_file))
+    for version in young:
+        del files[version]
+    return _digest_of(entries, contents), settled and not young, files
+
+
+def _digest_of(entries: Sequence[Entry], contents: Sequence[bytes]) -> bytes:
+    """Return the digest of entries and of what is in them, all of which have their sizes with them."""
+    paths = list(map(PATH, entries))
+    digest = hashlib.sha256(b"%d\0" % len(entries))
+    for numbers in (map(MODE, entries), map(len, paths), map(len, contents)):
+        digest.update(array("I", numbers))
+    digest.update(b"".join(paths))
+    digest.update(b"".join(contents))
+    return digest.digest()
 
 
 def _read_entry(entry: Entry) -> tuple[bytes, bool]:

@@ -17,6 +17,7 @@ from mystikos_tool.errors import UserError
 
 _TEMPORARY_SUFFIX = ".mystikos-part"
 _LARGE = 1 << 24
+_BUFFER = 1 << 18
 _MAX_STEM = 200  # leaves room, within the 255 bytes of a name, for what is added to it
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -65,7 +66,7 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UserError(str(target), f"cannot be written: {_reason(error)}", _remedy(error, final)) from None
     try:
-        with os.fdopen(descriptor, "w+b") as file:
+        with os.fdopen(descriptor, "w+b", _BUFFER) as file:
             yield file
             file.flush()
             os.fchmod(file.fileno(), mode)

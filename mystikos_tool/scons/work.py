@@ -29,14 +29,15 @@ _LARGE = 1 << 24
 def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
     tree = appdir.join([node.take_tree() for node in source])
-    with progress.bar("packing", tree.size), _next_stages_loaded(tree.size >= _LARGE):
+    size = tree.size
+    with progress.bar("packing", size), _next_stages_loaded(size >= _LARGE):
         Archives(store()).pack(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
     for node in source:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
-    return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target[0]}"
+    return f"packed {tree.files:,} files, {_shown_size(size)} → {target[0]}"
 
 
 @contextmanager
