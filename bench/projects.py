@@ -43,7 +43,7 @@ for name, appdir in {apps}:
 """,
 }
 
-# Of SCons; and one that has Python compile a checkout's modules anew in every process, as no installed tool's.
+# SCons' own; and one by which Python compiles a checkout in every process, as it does no installed tool.
 _OPTIONS = ("SCONSFLAGS", "PYTHONDONTWRITEBYTECODE")
 
 

@@ -255,8 +255,8 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
     def visited(self) -> None:
         """Store what is known of the file, unless the database says the same already.
 
-        Where nothing changes, SCons then need not write the database anew. It calls this again for
-        what it has found to be up to date.
+        Where nothing changes, SCons then need not serialize its entries anew. It calls this again
+        for what it has found to be up to date.
         """
         state = self.get_state()
         asked = state != SCons.Node.pending or SCons.CacheDir.cache_force
@@ -323,7 +323,8 @@ def _shown(info: Any) -> tuple[Any, ...]:
 
 
 def _children(node: Any) -> list[str]:
-    return [str(child) for children in (node.sources, node.depends, node.implicit) for child in children]
+    lists = (node.sources, node.depends, node.implicit or ())
+    return [str(child) for children in lists for child in children]
 
 
 def _stored_children(info: Any) -> list[str]:

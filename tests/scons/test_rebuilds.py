@@ -343,6 +343,31 @@ def test_nothing_runs_whatever_the_clock_says(project: Project, moment: int) -> 
     assert stages_run(project) == set()
 
 
+def test_another_content_is_seen_in_a_file_that_was_old_and_is_as_old_again(project: Project) -> None:
+    """SCons itself believes such a file's time from the second day on."""
+    stages = {"config.json": {MEASURE, SIGN, PACKAGE}, "key.pem": {SIGN, PACKAGE}, "rt/bin/myst": {PACKAGE}}
+    for name in stages:
+        time(name, LONG_AGO)(project)
+    assert stages_run(project) == set()
+    for name, following in stages.items():
+        change = copied("keys/key-b.pem", name) if name == "key.pem" else flip(name, 0x1000)
+        if name == "config.json":
+            change = content(name, CONFIG.replace("1m", "2m"))
+        change(project)
+        time(name, LONG_AGO)(project)
+        assert stages_run(project) == following
+
+
+def test_the_reason_for_a_stage_names_what_changed_since_the_last_build(project: Project) -> None:
+    project.path("config.json").rename(project.path("same.json"))
+    script("config.json", "same.json")(project)
+    assert stages_run(project) == set()
+    project.write("same.json", CONFIG.replace("1m", "2m"))
+    said = project.build("--debug=explain").out
+    assert "rebuilding `hello.measurement.json' because `same.json' changed" in said
+    assert "config.json" not in said
+
+
 def test_nothing_runs_in_a_copy_that_has_neither_times_nor_order_nor_modes_of_the_original(
     project: Project, tmp_path: Path
 ) -> None:
