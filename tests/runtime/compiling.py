@@ -54,18 +54,29 @@ def compile_sanitized(target: Path, *sources: Path | str) -> Path:
 
     With AddressSanitizer where the machine's own compiler has it.
     """
-    sanitizers = "-fsanitize=address,undefined" if _has_address_sanitizer() else "-fsanitize=undefined"
-    compiler = ("gcc",) if _has_address_sanitizer() else _ZIG
-    options = ("-g", "-fno-sanitize-recover=all", sanitizers)
+    with_address = _gcc_has("address")
+    compiler = ("gcc",) if with_address else _ZIG
+    return _compile_with("address,undefined" if with_address else "undefined", compiler, target, *sources)
+
+
+def compile_watching_threads(target: Path, *sources: Path | str) -> Path:
+    """Compile so that threads which race for memory make the program end with status 66."""
+    if not _gcc_has("thread"):
+        pytest.skip("needs gcc with ThreadSanitizer")
+    return _compile_with("thread", ("gcc",), target, *sources)
+
+
+def _compile_with(sanitizers: str, compiler: Sequence[str], target: Path, *sources: Path | str) -> Path:
+    options = ("-g", "-fno-sanitize-recover=all", f"-fsanitize={sanitizers}")
     _run([*compiler, *_OPTIONS, *options, *map(str, sources), "-o", str(target)])
     return target
 
 
 @cache
-def _has_address_sanitizer() -> bool:
+def _gcc_has(sanitizer: str) -> bool:
     if not shutil.which("gcc"):
         return False
-    command = ["gcc", "-fsanitize=address,undefined", "-x", "c", "-", "-o", "/dev/null"]
+    command = ["gcc", f"-fsanitize={sanitizer}", "-x", "c", "-", "-o", "/dev/null"]
     done = subprocess.run(command, input=b"int main(void) { return 0; }", capture_output=True, check=False)
     return done.returncode == 0
 

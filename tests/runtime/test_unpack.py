@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compiling import HERE, compile_sanitized, needs_compiler
+from compiling import HERE, compile_sanitized, compile_watching_threads, needs_compiler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,18 +24,14 @@ Unpack = Callable[..., "subprocess.CompletedProcess[str]"]
 Entry = tuple[str, int, bytes]
 
 
+_PARTS = ("kernel/unpack.c", "kernel/writer.c", "kernel/archive.c", "common/refuse.c")
+SOURCES = (HERE / "unpack_archive.c", *(SOURCE_DIRECTORY / part for part in _PARTS))
+
+
 @pytest.fixture(scope="session")
 def unpack(tmp_path_factory: pytest.TempPathFactory) -> Unpack:
     scratch = tmp_path_factory.mktemp("unpack_archive")
-    kernel, common = SOURCE_DIRECTORY / "kernel", SOURCE_DIRECTORY / "common"
-    program = compile_sanitized(
-        scratch / "unpack_archive",
-        HERE / "unpack_archive.c",
-        kernel / "unpack.c",
-        kernel / "writer.c",
-        kernel / "archive.c",
-        common / "refuse.c",
-    )
+    program = compile_sanitized(scratch / "unpack_archive", *SOURCES)
 
     def unpack(archive: bytes, root: Path, *before: str) -> subprocess.CompletedProcess[str]:
         (scratch / "archive").write_bytes(archive)
@@ -133,8 +129,9 @@ def test_files_larger_than_a_write_and_directories_in_any_order_come_out_whole(
     assert content == {"a/b/c": large, "ab/c": b"2", "a/d": b"3", "a/b/e": b"4", "f": b"5"}
 
 
-def test_what_two_threads_write_comes_out_whole(unpack: Unpack, tmp_path: Path) -> None:
-    """Of an archive that is large enough for a second thread: files of every size beside each other."""
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A tree that is large enough for a second thread, with files of every size beside each other."""
     sizes = (0, 1, 4095, 4096, 4097, 20_000, 300_000, (4 << 20) - 1, 4 << 20, (4 << 20) + 1)
     source = tmp_path / "source"
     for number in range(400):
@@ -144,11 +141,22 @@ def test_what_two_threads_write_comes_out_whole(unpack: Unpack, tmp_path: Path) 
         path.chmod(0o6755 if number % 5 == 0 else 0o640)
     pack(source, tmp_path / "archive", preserve_modes=True)
     assert (tmp_path / "archive").stat().st_size > 40 << 20
+    return source
 
+
+def test_what_two_threads_write_comes_out_whole(unpack: Unpack, tmp_path: Path, large: Path) -> None:
     done = unpack((tmp_path / "archive").read_bytes(), tmp_path / "root")
-
     assert (done.returncode, done.stderr) == (0, "")
-    assert tree(tmp_path / "root") == tree(source)
+    assert tree(tmp_path / "root") == tree(large)
+
+
+def test_the_two_threads_never_race_for_memory(tmp_path: Path, large: Path) -> None:
+    program = compile_watching_threads(tmp_path / "unpack_archive", *SOURCES)
+    (tmp_path / "root").mkdir()
+    command = [program, tmp_path / "archive", tmp_path / "root"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree(tmp_path / "root") == tree(large)
 
 
 def test_what_either_thread_cannot_write_is_told_in_one_line(unpack: Unpack, tmp_path: Path) -> None:
