@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Any
 
 import SCons.Action
 import SCons.Errors
+import SCons.Node.FS
 import SCons.Subst
 
 from mystikos_tool.errors import UserError
@@ -71,6 +73,8 @@ class StageAction(SCons.Action._ActionAction):  # type: ignore[misc]
         return None
 
     def _failed(self, target: Any, message: str) -> Any:
+        top = SCons.Node.FS.get_default_fs().Top.get_abspath()
+        message = message.replace(top + os.sep, "")  # as SCons shows paths
         return SCons.Errors.BuildError(node=target, errstr=message, status=2, exitstatus=2, action=self)
 
 
