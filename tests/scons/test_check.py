@@ -61,6 +61,13 @@ def test_what_is_not_as_expected_is_shown(tested: Project, expectation: str, tol
     assert not tested.path("one.passed").exists()
 
 
+def test_a_build_of_everything_runs_no_test(tested: Project) -> None:
+    expect(tested, '"bad", "program", status=1', '"sub/bad", "program", status=1')
+    for arguments in ((), (".",), ("sub",)):
+        assert "test " not in tested.build(*arguments).text
+    assert "2 failed" in tested.run("check").out
+
+
 def test_check_runs_all_tests_and_names_those_that_failed(tested: Project) -> None:
     expect(tested, '"bad", "program", status=1', '"good", "program"', '"worse", "program", status=2')
     build = tested.run("check")
