@@ -23,6 +23,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.store import Store
 
 _UNREADABLE = "unreadable"
+_NOT_MADE = "not made"
 
 # SCons' numbers for: compare get_csig() with the database; store nothing of its own.
 _BY_SIGNATURE = 6
@@ -230,7 +231,12 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
     __slots__ = ()
 
     def get_csig(self) -> str:
-        """Return the digest in hexadecimal; of nothing where there is no file."""
+        """Return the digest in hexadecimal; of nothing where there is no file.
+
+        A file that ``-n`` only told of is another one to what would be made of it.
+        """
+        if not SCons.Action.execute_actions and self.get_state() == SCons.Node.executed:
+            return _NOT_MADE
         info = self.get_ninfo()
         try:
             return str(info.csig)

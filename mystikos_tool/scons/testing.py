@@ -73,7 +73,9 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     nodes = _TEST(env, name + SUFFIX, [package])
     nodes[0].attributes.myst_expectation = expectation
     env.NoCache(nodes)
-    env.Ignore(nodes[0].dir, nodes)  # what builds all that is in the directory builds the package alone
+    # Whoever builds all that is in the directory runs no test; whoever cleans the package cleans its tests.
+    env.Ignore(nodes[0].dir, nodes)
+    env.Clean(package, nodes)
     alias = env.Alias(ALIAS, nodes)
     if _summary.tests == 1:
         env.Alias(ALIAS, [], SCons.Action.Action(_summarise, None))

@@ -68,6 +68,14 @@ def test_a_build_of_everything_runs_no_test(tested: Project) -> None:
     assert "2 failed" in tested.run("check").out
 
 
+def test_a_clean_of_the_package_removes_what_its_tests_left(tested: Project) -> None:
+    expect(tested, '"one", env.Command("copy", "program", Copy("$TARGET", "$SOURCE"))')
+    tested.build("check")
+    assert {"copy", "one.passed"} <= tested.names()
+    tested.build("-c")
+    assert not {"copy", "one.passed"} & tested.names()
+
+
 def test_check_runs_all_tests_and_names_those_that_failed(tested: Project) -> None:
     expect(tested, '"bad", "program", status=1', '"good", "program"', '"worse", "program", status=2')
     build = tested.run("check")

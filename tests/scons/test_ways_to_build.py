@@ -51,23 +51,30 @@ def test_parallel_builds_of_several_packages_give_what_one_at_a_time_gives(
     assert project.build("-j8").stages == set()
 
 
+DRY_RUN = [
+    "pack appdir → hello.cpio",
+    "measure hello.cpio → hello.measurement.json",
+    "sign hello.measurement.json → hello.mystenc.so",
+    "package hello.mystenc.so → hello",
+]
+
+
 def test_a_dry_run_tells_what_it_would_do_and_changes_nothing(project: Project) -> None:
     before = project.names()
     build = project.build("-n")
     assert project.names() - SCONS_DATABASE == before
-    assert build.out.splitlines() == [
-        "pack appdir → hello.cpio",
-        "measure hello.cpio → hello.measurement.json",
-        "sign hello.measurement.json → hello.mystenc.so",
-        "package hello.mystenc.so → hello",
-    ]
+    assert build.out.splitlines() == DRY_RUN
 
 
 def test_a_dry_run_after_a_change_tells_what_it_would_do_and_changes_nothing(built: Project) -> None:
     built.write("appdir/etc/motd", "good bye\n")
     before = built.snapshot()
-    assert built.build("-n").out.startswith("pack appdir → hello.cpio\n")
+    assert built.build("-n").out.splitlines() == DRY_RUN
     assert built.snapshot() == before
+    built.write("appdir/etc/motd", "good day\n")
+    shutil.copy(DATA / "keys" / "key-b.pem", built.path("key.pem"))
+    assert built.build("-n").out.splitlines() == DRY_RUN[2:]
+    built.write("appdir/etc/motd", "good bye\n")
     assert built.run("-q").status == 1
     assert built.build().stages == ALL
     assert built.run("-q").status == 0
