@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import select
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,18 @@ def read_line(stream: IO[str]) -> str:
     readable, _, _ = select.select([stream], [], [], SECONDS)
     assert readable, "nothing came"
     return stream.readline().strip()
+
+
+def interrupt_the_group(process: subprocess.Popen[str]) -> None:
+    """Send a signal to the group of a package that tells its signals; it has to come once."""
+    assert process.stdout
+    assert read_line(process.stdout) == "ready"
+    os.killpg(process.pid, signal.SIGINT)
+    assert read_line(process.stdout) == str(int(signal.SIGINT))
+    process.send_signal(signal.SIGUSR2)  # behind whatever else was on its way
+    assert read_line(process.stdout) == str(int(signal.SIGUSR2))
+    process.terminate()
+    assert process.wait(SECONDS) == 0
 
 
 class Terminal:

@@ -16,6 +16,7 @@ from starting import (
     Terminal,
     children,
     execute,
+    interrupt_the_group,
     read_line,
     refusal,
 )
@@ -255,14 +256,7 @@ def test_a_signal_to_the_process_group_reaches_the_application_once(
     package: MakePackage, anyone: Caller
 ) -> None:
     with anyone.start(package(), "signals", start_new_session=True) as process:
-        assert process.stdout
-        assert read_line(process.stdout) == "ready"
-        os.killpg(process.pid, signal.SIGINT)
-        assert read_line(process.stdout) == str(int(signal.SIGINT))
-        process.send_signal(signal.SIGUSR2)  # behind whatever else was on its way
-        assert read_line(process.stdout) == str(int(signal.SIGUSR2))
-        process.terminate()
-        assert process.wait(SECONDS) == 0
+        interrupt_the_group(process)
 
 
 def test_a_signal_that_comes_when_the_application_has_just_ended_changes_nothing(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from compiling import HERE, compile_static
-from starting import SECONDS, Caller, MakePackage, read_line, refusal
+from starting import SECONDS, Caller, MakePackage, interrupt_the_group, read_line, refusal
 
 MOUNT, UNSHARE, SECCOMP = 165, 272, 317
 Deny = Callable[[int, int], list[str | Path]]
@@ -299,14 +299,7 @@ def test_without_isolation_a_signal_to_the_process_group_reaches_the_application
     environment = {**os.environ, "TMPDIR": str(temporary)}
     command = ["--myst-no-isolation", "signals"]
     with anyone.start(package(), *command, env=environment, start_new_session=True) as process:
-        assert process.stdout
-        assert read_line(process.stdout) == "ready"
-        os.killpg(process.pid, signal.SIGINT)
-        assert read_line(process.stdout) == str(int(signal.SIGINT))
-        process.send_signal(signal.SIGUSR2)  # behind whatever else was on its way
-        assert read_line(process.stdout) == str(int(signal.SIGUSR2))
-        process.terminate()
-        assert process.wait(SECONDS) == 0
+        interrupt_the_group(process)
 
 
 def test_without_isolation_nothing_of_the_application_outlives_it(
