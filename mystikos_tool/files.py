@@ -8,7 +8,8 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from threading import Thread
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from mystikos_tool.errors import UserError
 
 _TEMPORARY_SUFFIX = ".mystikos-part"
 _LARGE = 1 << 24
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _BUFFER = 1 << 18
 _MAX_STEM = 200  # leaves room, within the 255 bytes of a name, for what is added to it
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -82,16 +84,53 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 def _replace(final: Path, temporary: Path) -> None:
-    """Rename a file over ``final``; if that was large, another thread frees the space that it had."""
-    earlier = None
-    with suppress(OSError):
-        earlier = final.open("rb", buffering=0) if final.stat().st_size >= _LARGE else None
-    temporary.replace(final)
+    """Give a file the name of ``final``; if that was large, another thread frees the space that it had.
+
+    A large file changes places with the earlier one: ext4 writes to the disk what is renamed over
+    a file, which takes longer than to make it.
+    """
+    earlier = _large_earlier(final)
+    if earlier is None or not _exchange(temporary, final):
+        temporary.replace(final)
+    else:
+        temporary.unlink()
     if earlier:
         try:
             Thread(target=earlier.close).start()
         except RuntimeError:  # the interpreter is about to end
             earlier.close()
+
+
+def _large_earlier(final: Path) -> FileIO | None:
+    """Open and lock a large earlier file; None where there is none.
+
+    Locked, it is taken for nobody's temporary file while it has the name of one.
+    """
+    try:
+        if final.stat().st_size < _LARGE:
+            return None
+        earlier = FileIO(final)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(earlier, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        earlier.close()
+        return None
+    return earlier
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two files change their names (renameat2(2)); return False where the system cannot."""
+    try:
+        import ctypes  # takes its time, and small files do without it
+
+        renameat2 = ctypes.CDLL(None).renameat2
+    except (ImportError, AttributeError, OSError):
+        return False
+    return (
+        int(renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)) == 0
+    )
 
 
 def _open_temporary(final: Path) -> tuple[int, Path]:
@@ -109,7 +148,9 @@ def _open_temporary(final: Path) -> tuple[int, Path]:
         pass  # it is a link or another user's; or nothing can be made here, which the next attempt tells
     else:
         if _is_ours(descriptor, temporary):
-            os.ftruncate(descriptor, 0)
+            # What ext4 sees truncated, even from nothing, it writes to the disk when it is closed.
+            if os.fstat(descriptor).st_size > 0:
+                os.ftruncate(descriptor, 0)
             return descriptor, temporary
         os.close(descriptor)
     descriptor, path = tempfile.mkstemp(prefix=f".{name}.", suffix=_TEMPORARY_SUFFIX, dir=final.parent)

@@ -256,7 +256,13 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
     def changed(self, node: Any = None, allowcache: bool = False) -> bool:
         """Tell whether the file has to be made; its children are known from when SCons first asks."""
         ready = node is None and self.get_state() == SCons.Node.pending
-        return bool(super().changed(node, allowcache or ready))
+        return bool(super().changed(node, allowcache or ready)) or self._is_damaged()
+
+    def _is_damaged(self) -> bool:
+        """Tell whether a stage's target has another size than when it was made, as after a power failure."""
+        made = getattr(self.get_stored_info().ninfo, "size", None)
+        is_target = hasattr(self.attributes, "myst_stage")
+        return is_target and made is not None and self.exists() and bool(self.get_size() != made)
 
     def visited(self) -> None:
         """Store what is known of the file, unless the database says the same already.

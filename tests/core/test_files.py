@@ -12,6 +12,13 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.files import make_directory, read_input, scratch, write, writing
 
 
+@pytest.fixture(autouse=True, params=["small", "large"])
+def _as_large_files_are(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds as well for how large files take the place of earlier ones."""
+    if request.param == "large":
+        monkeypatch.setattr("mystikos_tool.files._LARGE", 0)
+
+
 def names(directory: Path) -> set[str]:
     return {path.name for path in directory.iterdir()}
 

@@ -241,6 +241,12 @@ OTHERS: dict[str, tuple[Change, set[str]]] = {
     ),
     "the package removed": (lambda project: project.path("hello").unlink(), {PACKAGE}),
     "the root file system removed": (lambda project: project.path("hello.cpio").unlink(), {ROOTFS}),
+    "the package cut short": (lambda project: os.truncate(project.path("hello"), 1000), {PACKAGE}),
+    "the package emptied": (lambda project: os.truncate(project.path("hello"), 0), {PACKAGE}),
+    "the root file system cut short": (
+        lambda project: os.truncate(project.path("hello.cpio"), 1000),
+        {ROOTFS},
+    ),
     "preserved modes that are the canonical ones": (
         script("env.Clone(", 'env.Clone(MYST_ROOTFS_MODES="preserve", '),
         set(),
