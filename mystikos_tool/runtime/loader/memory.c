@@ -19,15 +19,6 @@ static int protect(
     return 0;
 }
 
-/* Large content takes fewer page faults in large pages. Only advice: where the kernel has none, all
- * is the same. */
-static void advise_large_pages(const struct myst_memory *memory, const struct myst_run *run)
-{
-    const uint64_t large = 2ull << 20;
-    if (run->size >= large)
-        (void)madvise(memory->base + run->offset, run->pages * MYST_PAGE, MADV_HUGEPAGE);
-}
-
 static int place_run(void *context, const struct myst_run *run)
 {
     const struct placing *placing = context;
@@ -37,7 +28,6 @@ static int place_run(void *context, const struct myst_run *run)
         return 0;
     if (protect(memory, run->offset, run->pages * MYST_PAGE, PROT_READ | PROT_WRITE, placing->error) != 0)
         return -1;
-    advise_large_pages(memory, run);
     switch (run->content)
     {
         case MYST_CONTENT_BYTES:

@@ -1,47 +1,85 @@
 #include "reading.h"
 
-#define CHUNK (1ull << 20)         /* bytes read at once, and then told */
+#define CHUNK (1ull << 20)         /* bytes read at once */
 #define THREADED_SIZE (4ull << 20) /* sections of fewer bytes in all are not worth a thread */
 
-/* Of what was read, or of all when `result` says that no more will be. */
-static void tell(struct myst_reading *reading, uint64_t complete, int result)
+static const struct
 {
-    pthread_mutex_lock(&reading->lock);
-    reading->complete = complete;
-    reading->result = result;
-    pthread_cond_signal(&reading->progress);
-    pthread_mutex_unlock(&reading->lock);
+    enum myst_region region;
+    enum myst_package_section section;
+} parts[] = {
+    {MYST_REGION_ROOTFS, MYST_SECTION_ROOTFS},
+    {MYST_REGION_PUBKEYS, MYST_SECTION_PUBKEYS},
+    {MYST_REGION_ROOTHASHES, MYST_SECTION_ROOTHASHES},
+};
+
+#define PARTS (sizeof parts / sizeof *parts)
+
+static const struct myst_region_place *place_of(const struct myst_reading *reading)
+{
+    return &reading->layout->regions[parts[reading->part].region];
 }
 
-static int read_run(void *context, const struct myst_run *run)
+static void skip_ended_parts(struct myst_reading *reading)
 {
-    struct myst_reading *reading = context;
-    if (run->content != MYST_CONTENT_SECTION)
+    for (; reading->part < PARTS && reading->at == place_of(reading)->file_size; reading->part++)
+        reading->at = 0;
+}
+
+/* Everything before what is being read, or that nobody has begun to read. */
+static uint64_t complete(const struct myst_reading *reading)
+{
+    uint64_t offset = reading->part < PARTS ? place_of(reading)->offset + reading->at : MYST_NOWHERE;
+    for (int i = 0; i < MYST_READERS; i++)
+        if (reading->busy[i] < offset)
+            offset = reading->busy[i];
+    return offset;
+}
+
+/* Reads the next chunk, under the lock but for the reading itself. Returns 0 when there is none. */
+static int read_chunk(struct myst_reading *reading, enum myst_reader reader)
+{
+    if (reading->part == PARTS || reading->result != 0)
         return 0;
-    for (uint64_t at = 0; at < run->size;)
+    const enum myst_package_section section = parts[reading->part].section;
+    const uint64_t at = reading->at, left = place_of(reading)->file_size - at, size = left < CHUNK ? left : CHUNK;
+    const uint64_t offset = place_of(reading)->offset + at;
+    reading->busy[reader] = offset;
+    reading->at += size;
+    skip_ended_parts(reading);
+    pthread_mutex_unlock(&reading->lock);
+
+    struct myst_error error;
+    const int result =
+        myst_package_read(reading->layout->package, section, at, reading->memory->base + offset, size, &error);
+
+    pthread_mutex_lock(&reading->lock);
+    reading->busy[reader] = MYST_NOWHERE;
+    if (result != 0)
     {
-        const uint64_t left = run->size - at, size = left < CHUNK ? left : CHUNK;
-        uint8_t *to = reading->memory->base + run->offset + at;
-        if (myst_package_read(reading->layout->package, run->section, at, to, size, &reading->error) != 0)
-            return -1;
-        at += size;
-        tell(reading, run->offset + (at < run->size ? at : run->pages * MYST_PAGE), 0);
+        reading->result = result;
+        reading->error = error;
     }
-    return 0;
+    pthread_cond_signal(&reading->progress);
+    return 1;
 }
 
 static void *read_all(void *context)
 {
     struct myst_reading *reading = context;
-    const int result = myst_layout_walk(reading->layout, read_run, reading);
-    tell(reading, UINT64_MAX, result);
+    pthread_mutex_lock(&reading->lock);
+    while (read_chunk(reading, MYST_READER_THREAD))
+        continue;
+    pthread_mutex_unlock(&reading->lock);
     return NULL;
 }
 
-static uint64_t size_of_sections(const struct myst_layout *layout)
+static uint64_t size_of_parts(const struct myst_layout *layout)
 {
-    return layout->regions[MYST_REGION_ROOTFS].file_size + layout->regions[MYST_REGION_PUBKEYS].file_size +
-           layout->regions[MYST_REGION_ROOTHASHES].file_size;
+    uint64_t size = 0;
+    for (size_t i = 0; i < PARTS; i++)
+        size += layout->regions[parts[i].region].file_size;
+    return size;
 }
 
 void myst_reading_start(
@@ -52,21 +90,22 @@ void myst_reading_start(
         .memory = memory,
         .lock = PTHREAD_MUTEX_INITIALIZER,
         .progress = PTHREAD_COND_INITIALIZER,
+        .busy = {MYST_NOWHERE, MYST_NOWHERE},
     };
-    reading->has_thread = size_of_sections(layout) >= THREADED_SIZE &&
+    skip_ended_parts(reading);
+    reading->has_thread = size_of_parts(layout) >= THREADED_SIZE &&
                           pthread_create(&reading->thread, NULL, read_all, reading) == 0;
-    if (!reading->has_thread)
-        (void)read_all(reading);
 }
 
 uint64_t myst_reading_wait(struct myst_reading *reading, uint64_t offset)
 {
     pthread_mutex_lock(&reading->lock);
-    while (reading->complete < offset)
-        pthread_cond_wait(&reading->progress, &reading->lock);
-    const uint64_t complete = reading->result == 0 ? reading->complete : 0;
+    while (reading->result == 0 && complete(reading) < offset)
+        if (!read_chunk(reading, MYST_READER_CALLER))
+            pthread_cond_wait(&reading->progress, &reading->lock);
+    const uint64_t reached = reading->result == 0 ? complete(reading) : 0;
     pthread_mutex_unlock(&reading->lock);
-    return complete;
+    return reached;
 }
 
 int myst_reading_finish(struct myst_reading *reading, struct myst_error *error)
