@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import compress
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +45,7 @@ class Entry(NamedTuple):
 
 
 # What is got from thousands of entries at a time.
-PATH, MODE, STAMP, TARGET = map(attrgetter, ("path", "mode", "stamp", "target"))
+PATH, MODE, SIZE, STAMP, TARGET = map(attrgetter, ("path", "mode", "size", "stamp", "target"))
 
 
 class Tree(NamedTuple):
@@ -56,12 +57,12 @@ class Tree(NamedTuple):
     @property
     def files(self) -> int:
         """Number of regular files."""
-        return sum(stat.S_ISREG(entry.mode) for entry in self.entries)
+        return sum(map(stat.S_ISREG, map(MODE, self.entries)))
 
     @property
     def size(self) -> int:
         """Bytes in regular files."""
-        return sum(entry.size for entry in self.entries if stat.S_ISREG(entry.mode))
+        return sum(compress(map(SIZE, self.entries), map(stat.S_ISREG, map(MODE, self.entries))))
 
 
 @lru_cache
