@@ -256,7 +256,7 @@ def _walk(
                     size = status.st_size
                     entries.append(Entry(path, mode_of(mode), size, above + name, stamps.of(status)))
                     continue
-                entry = _entry(path, above + name, status, mode_of)
+                entry = _other_entry(path, above + name, status, mode_of)
                 if entry is None:
                     left_out.append(os.fsdecode(path))
                     continue
@@ -281,7 +281,9 @@ def _opened(directory: bytes, flags: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _entry(path: bytes, origin: bytes, status: os.stat_result, mode_of: Callable[[int], int]) -> Entry | None:
+def _other_entry(
+    path: bytes, origin: bytes, status: os.stat_result, mode_of: Callable[[int], int]
+) -> Entry | None:
     """Describe what is no ordinary file; None for a type that is left out."""
     _check_length(path, origin)
     kind = stat.S_IFMT(status.st_mode)

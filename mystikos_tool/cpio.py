@@ -81,7 +81,7 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
         offset = archive.tell()
         run_start = run_end = 0
         for entry in tree.entries:
-            header = _HEADER_SIZE + len(entry.path) + _ALIGN & -_ALIGN  # with the name's NUL, aligned
+            header = _HEADER_SIZE + len(entry.path) + _ALIGN & -_ALIGN  # align_up, with the name's NUL
             size = header + (entry.size + _ALIGN - 1 & -_ALIGN)
             members.append(Member(entry.path, entry.mode, offset + header, entry.size))
             offset += size

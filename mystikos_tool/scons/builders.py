@@ -51,14 +51,14 @@ _KEY = _builder("make_key", "MYSTKEYCOMSTR")
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = _environment(env, overrides)
-    return _rootfs(env, _named(env, target, "MystRootfs"), source, "MystRootfs")
+    return _rootfs(env, _named(env, target, "MystRootfs"), _given(env, source), "MystRootfs")
 
 
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Measure an enclave: ``MystMeasure(target, rootfs)``; without a source the root is an ext2 disk."""
     env = _environment(env, overrides)
     name = _named(env, target, "MystMeasure")
-    rootfs = _archive(env, name.removesuffix(_MEASUREMENT_SUFFIX), source, "MystMeasure")
+    rootfs = _archive(env, name.removesuffix(_MEASUREMENT_SUFFIX), _given(env, source), "MystMeasure")
     return _measurement(env, name, rootfs)
 
 
@@ -144,7 +144,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     return testing.described(env, name, _one(env, package, "MystTest"), expectation)
 
 
-def _rootfs(env: Any, name: Any, source: Any, builder: str) -> Any:
+def _rootfs(env: Any, name: Any, source: list[Any] | None, builder: str) -> Any:
     sources = _root_sources(env, source)
     if not sources:
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory")
@@ -153,7 +153,7 @@ def _rootfs(env: Any, name: Any, source: Any, builder: str) -> Any:
     return nodes
 
 
-def _root_sources(env: Any, source: Any) -> list[Any]:
+def _root_sources(env: Any, source: list[Any] | None) -> list[Any]:
     """Return the nodes of everything that a root is made of: directories, files and mappings."""
     preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
     patterns = env["MYST_ROOTFS_EXCLUDE"]
@@ -164,12 +164,12 @@ def _root_sources(env: Any, source: Any) -> list[Any]:
     ]
 
 
-def _placed(env: Any, source: Any) -> Iterator[tuple[str, str, Any]]:
+def _placed(env: Any, source: list[Any] | None) -> Iterator[tuple[str, str, Any]]:
     """Yield the place in the root, the name there and the node of every source.
 
     A mapping gives a directory the path that it becomes, a file the path that it gets.
     """
-    for item in _given(env, source) or []:
+    for item in source or []:
         if item is None or (isinstance(item, Mapping) and None in item.values()):
             raise SCons.Errors.UserError("a source of the root is None; give directories, files and mappings")
         if isinstance(item, Mapping):
@@ -294,17 +294,16 @@ def _one(env: Any, source: Any, builder: str) -> Any:
     return nodes[0]
 
 
-def _archive(env: Any, name: Any, source: Any, builder: str) -> Any:
+def _archive(env: Any, name: Any, source: list[Any] | None, builder: str) -> Any:
     """Return the root file system's node: given, packed from its sources, or None without any."""
-    given = _given(env, source)
-    if given is None:
+    if source is None:
         return None
-    node = _only_node(given)
+    node = _only_node(source)
     if node and _stage(node) not in (None, "rootfs"):
         raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
     if node and not _is_directory(node):
         return digested(node)
-    return _rootfs(env, name + _ROOTFS_SUFFIX, given, builder)[0]
+    return _rootfs(env, name + _ROOTFS_SUFFIX, source, builder)[0]
 
 
 def _is_directory(node: Any) -> bool:

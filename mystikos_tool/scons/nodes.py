@@ -254,7 +254,10 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
         self.has_src_builder()
 
     def changed(self, node: Any = None, allowcache: bool = False) -> bool:
-        """Tell whether the file has to be made; its children are known from when SCons first asks."""
+        """Tell whether the file has to be made.
+
+        SCons asks twice; from when all children are ready the answer stays the same.
+        """
         ready = node is None and self.get_state() == SCons.Node.pending
         return bool(super().changed(node, allowcache or ready)) or self._is_damaged()
 
@@ -279,7 +282,7 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
         known, stored = self.get_ninfo(), self.get_stored_info()
         known.timestamp, known.size = self.get_timestamp(), self.get_size()
         self.get_csig()
-        return _shown(known) == _shown(stored.ninfo) and (
+        return _version(known) == _version(stored.ninfo) and (
             not self.has_builder() or _children(self) == _stored_children(stored.binfo)
         )
 
@@ -330,7 +333,8 @@ class DigestedFile(SCons.Node.FS.File):  # type: ignore[misc]
         return self.get_csig()
 
 
-def _shown(info: Any) -> tuple[Any, ...]:
+def _version(info: Any) -> tuple[Any, ...]:
+    """Return what is stored of a file beside what it was made of."""
     return tuple(getattr(info, name, None) for name in ("csig", "timestamp", "size"))
 
 

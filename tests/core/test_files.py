@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.files import make_directory, read_input, scratch, write, writing
+from mystikos_tool.files import _exchange, make_directory, read_input, scratch, write, writing
 
 
 @pytest.fixture(autouse=True, params=["small", "large"])
@@ -235,8 +235,27 @@ def test_an_unreadable_input_is_told_with_the_command_that_allows_it(tmp_path: P
         read_input(tmp_path / "in", "key file")
 
 
-def test_a_large_file_that_is_replaced_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mystikos_tool.files._LARGE", 1)
+def test_two_files_change_their_names_or_stay_as_they_are(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"1")
+    assert not _exchange(first, second)
+    assert names(tmp_path) == {"first"}
+    second.write_bytes(b"2")
+    assert _exchange(first, second)
+    assert (first.read_bytes(), second.read_bytes()) == (b"2", b"1")
+
+
+def test_a_target_is_replaced_where_files_cannot_change_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mystikos_tool.files._exchange", lambda first, second: False)
+    write(tmp_path / "target", b"earlier")
+    write(tmp_path / "target", b"later")
+    assert (tmp_path / "target").read_bytes() == b"later"
+    assert names(tmp_path) == {"target"}
+
+
+def test_a_file_that_is_replaced_is_let_go(tmp_path: Path) -> None:
     write(tmp_path / "target", b"earlier")
     threads = set(threading.enumerate())
     before = {path.name for path in Path("/proc/self/fd").iterdir()}
