@@ -210,14 +210,18 @@ def _not_found(where: str, path: str, archive: cpio.Archive) -> UserError:
 
 
 def _nearest(archive: cpio.Archive, path: str) -> str:
-    """Point to a program of the same name, if the root has one."""
-    name = path.rsplit("/", 1)[-1].encode()
-    same = [
-        member.path.decode(errors="replace")
+    """Point to a program of the same name, or nearly of the same path, if the root has one."""
+    import difflib  # needed for this message only
+
+    programs = [
+        "/" + member.path.decode(errors="replace")
         for member in archive.members
-        if stat.S_ISREG(member.mode) and member.mode & 0o111 and member.path.rsplit(b"/", 1)[-1] == name
+        if stat.S_ISREG(member.mode) and member.mode & 0o111
     ]
-    return f"did you mean /{same[0]}?" if same else "put the program into the appdir or correct the path"
+    name = path.rsplit("/", 1)[-1]
+    near = [program for program in programs if program.rsplit("/", 1)[-1] == name]
+    near += difflib.get_close_matches(path, programs, 1)
+    return f"did you mean {near[0]}?" if near else "put the program into the appdir or correct the path"
 
 
 def verify(path: Path) -> Identity:

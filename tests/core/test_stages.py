@@ -57,8 +57,11 @@ def test_a_program_that_is_not_in_the_root_is_told_with_its_place(tmp_path: Path
     )
 
 
-def test_a_program_of_the_same_name_elsewhere_is_pointed_to(made: Inputs) -> None:
-    missing = with_root(made, lambda root: None, ApplicationPath="/usr/bin/app")
+@pytest.mark.parametrize("path", ["/usr/bin/app", "/bin/ap", "/bin/App"])
+def test_a_program_of_the_same_name_elsewhere_or_nearly_the_same_path_is_pointed_to(
+    made: Inputs, path: str
+) -> None:
+    missing = with_root(made, lambda root: None, ApplicationPath=path)
     assert told(lambda: stages.measure(missing)).endswith("; did you mean /bin/app?")
 
 
