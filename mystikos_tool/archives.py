@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from array import array
 from contextlib import suppress
-from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool import cpio, stamps
-from mystikos_tool.appdir import PATH, STAMP, Tree
+from mystikos_tool.appdir import MODE, PATH, STAMP, Tree
 from mystikos_tool.store import Store
 
 # Small archives are packed anew sooner than they are looked up.
@@ -30,6 +29,11 @@ class _Record(NamedTuple):
     modes: bytes
     sizes: bytes
     offsets: bytes
+
+    def columns(self) -> cpio.Columns:
+        """What is in the archive."""
+        modes, offsets, sizes = array("I", self.modes), array("Q", self.offsets), array("Q", self.sizes)
+        return cpio.Columns(self.paths, modes.tolist(), offsets.tolist(), sizes.tolist())
 
 
 class Archives:
@@ -57,18 +61,7 @@ class Archives:
         record = self._record(path)
         if record is None:
             return cpio.read(path)
-        return cpio.Archive(
-            path,
-            tuple(
-                map(
-                    cpio.Member,
-                    record.paths,
-                    array("I", record.modes),
-                    array("Q", record.offsets),
-                    array("Q", record.sizes),
-                )
-            ),
-        )
+        return cpio.Archive(path, record.columns())
 
     def _record(self, path: Path) -> _Record | None:
         """Return what is known of an archive; None where it is not the one that was written."""
@@ -85,26 +78,24 @@ def _name(path: Path) -> str:
 
 def _earlier(tree: Tree, target: Path, record: _Record) -> cpio.Earlier:
     """Return what of an archive can be used again."""
-    places = zip(array("I", record.modes), array("Q", record.offsets), strict=True)
-    # Without a stamp there is only the path, which is no file's path and stamp.
-    known = dict(zip(map(add, record.paths, record.stamps), places, strict=True))
-    found = map(known.get, map(add, map(PATH, tree.entries), map(STAMP, tree.entries)))
+    paths, taken = map(PATH, tree.entries), map(STAMP, tree.entries)
+    places = stamps.known(list(paths), list(taken), record.paths, record.stamps)
+    _, modes, offsets, _ = record.columns()
     return cpio.Earlier(
         target,
-        {
-            entry.path: place[1]
-            for entry, place in zip(tree.entries, found, strict=True)
-            if place and place[0] == entry.mode
-        },
+        [
+            offsets[at] if at >= 0 and modes[at] == mode else None
+            for at, mode in zip(places, map(MODE, tree.entries), strict=True)
+        ],
     )
 
 
 def _recorded(tree: Tree, archive: cpio.Archive, started: int) -> _Record:
     taken = list(map(STAMP, tree.entries))
-    paths, modes, offsets, sizes = zip(*archive.members, strict=True)
+    paths, modes, offsets, sizes = archive.columns
     return _Record(
         stamps.of(archive.path.stat()),
-        list(paths),
+        paths,
         [stamp if old else b"" for stamp, old in zip(taken, stamps.settled(taken, started), strict=True)],
         array("I", modes).tobytes(),
         array("Q", sizes).tobytes(),

@@ -7,14 +7,16 @@ import posixpath
 import re
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, groupby
+from operator import add
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from mystikos_tool import progress, stamps
-from mystikos_tool.appdir import MAX_PATH, Entry, Tree
+from mystikos_tool.appdir import MAX_PATH, MODE, PATH, SIZE, Entry, Tree
 from mystikos_tool.content import FileContent
 from mystikos_tool.errors import UserError
 from mystikos_tool.files import writing
@@ -59,10 +61,10 @@ _UPPER_HEX = re.compile(rb"[0-9A-F]*")
 
 @dataclass(frozen=True)
 class Earlier:
-    """An archive of an earlier build, and where in it the data are of members that have not changed since."""
+    """An archive of an earlier build, and where in it each entry's data are; None for what has changed."""
 
     path: Path
-    offsets: Mapping[bytes, int]
+    offsets: Sequence[int | None]
 
 
 def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
@@ -74,37 +76,32 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
     Raises UserError for a file that changed since it was scanned or can't be read, and for one
     whose path is the archive's end mark; the target is then as it was.
     """
-    members = []
-    known = earlier.offsets if earlier else {}
+    entries = tree.entries
+    paths, sizes = list(map(PATH, entries)), list(map(SIZE, entries))
+    root = _header(_ROOT_HEADER, b".", _ROOT_MODE)
+    # As align_up, of a header with the name's NUL and of the data.
+    headers = [_HEADER_SIZE + len(path) + _ALIGN & -_ALIGN for path in paths]
+    spans = [header + (size + _ALIGN - 1 & -_ALIGN) for header, size in zip(headers, sizes, strict=True)]
+    starts = list(accumulate(spans, initial=len(root)))
+    offsets = list(map(add, starts, headers))
+    known = earlier.offsets if earlier else [None] * len(entries)
+    shifts = [
+        None if before is None else before - offset for before, offset in zip(known, offsets, strict=True)
+    ]
     with writing(target) as archive:
-        archive.write(_header(_ROOT_HEADER, b".", _ROOT_MODE))
-        offset = archive.tell()
-        run_start = run_end = 0
-        for entry in tree.entries:
-            header = _HEADER_SIZE + len(entry.path) + _ALIGN & -_ALIGN  # align_up, with the name's NUL
-            size = header + (entry.size + _ALIGN - 1 & -_ALIGN)
-            members.append(Member(entry.path, entry.mode, offset + header, entry.size))
-            offset += size
-            data = known.get(entry.path)
-            if data is not None and data - header == run_end:
-                run_end += size
-                continue
-            _copy_run(earlier, run_start, run_end, archive)
-            if data is None:
-                run_start = run_end = 0
-                _write_member(entry, archive)
+        archive.write(root)
+        # What has moved by the same distance as its neighbour is next to it in the earlier archive too.
+        for shift, run in groupby(range(len(entries)), shifts.__getitem__):
+            places = list(run)
+            if earlier and shift is not None:
+                start, end = starts[places[0]], starts[places[-1] + 1]
+                FileContent(earlier.path, end - start, start + shift).write_to(archive)
             else:
-                run_start = data - header
-                run_end = run_start + size
-        _copy_run(earlier, run_start, run_end, archive)
+                for place in places:
+                    _write_member(entries[place], archive)
         archive.write(_header(_TRAILER_HEADER, _TRAILER_NAME))
         archive.write(bytes(-archive.tell() % _BLOCK))
-    return Archive(target, tuple(members))
-
-
-def _copy_run(earlier: Earlier | None, start: int, end: int, archive: BinaryIO) -> None:
-    if earlier and end > start:
-        FileContent(earlier.path, end - start, start).write_to(archive)
+    return Archive(target, Columns(paths, list(map(MODE, entries)), offsets, sizes))
 
 
 def _write_member(entry: Entry, archive: BinaryIO) -> None:
@@ -171,20 +168,41 @@ class Member(NamedTuple):
     size: int
 
 
+class Columns(NamedTuple):
+    """The members of an archive, a column for each of their values."""
+
+    paths: list[bytes]
+    modes: list[int]
+    offsets: list[int]
+    sizes: list[int]
+
+
 @dataclass(frozen=True)
 class Archive:
     """What is in an archive, without the files' content."""
 
     path: Path
-    members: tuple[Member, ...]
+    columns: Columns
 
     @cached_property
-    def _by_path(self) -> Mapping[bytes, Member]:
-        return {member.path: member for member in self.members}
+    def members(self) -> tuple[Member, ...]:
+        """Every member, in the archive's order."""
+        return tuple(map(Member, *self.columns))
+
+    @cached_property
+    def _places(self) -> Mapping[bytes, int]:
+        return dict(zip(self.columns.paths, range(len(self.columns.paths)), strict=True))
+
+    def _member(self, path: bytes) -> Member | None:
+        place = self._places.get(path)
+        if place is None:
+            return None
+        paths, modes, offsets, sizes = self.columns
+        return Member(paths[place], modes[place], offsets[place], sizes[place])
 
     def entry(self, path: str) -> Member | None:
         """Return the member with exactly this path, symbolic links not followed, or None."""
-        return self._by_path.get(os.fsencode(path).strip(b"/"))
+        return self._member(os.fsencode(path).strip(b"/"))
 
     def find(self, path: str) -> Member | None:
         """Return the member that an absolute path leads to inside of the root, or None.
@@ -201,7 +219,7 @@ class Archive:
             if part == b"..":
                 place = posixpath.dirname(place)
                 continue
-            member = self._by_path.get(place + b"/" + part if place else part)
+            member = self._member(place + b"/" + part if place else part)
             if member is None:
                 return None
             if not stat.S_ISLNK(member.mode):
@@ -213,7 +231,7 @@ class Archive:
             target = self.data(member)
             place = b"" if target.startswith(b"/") else place
             pending = [part for part in target.split(b"/") if part] + pending
-        return self._by_path.get(place) if place else Member(b"", stat.S_IFDIR | 0o755, 0, 0)
+        return self._member(place) if place else Member(b"", stat.S_IFDIR | 0o755, 0, 0)
 
     def data(self, member: Member) -> bytes:
         """Return a member's data."""
@@ -231,13 +249,14 @@ def read(path: Path) -> Archive:
     """
     try:
         with path.open("rb") as file:
-            archive = Archive(path, tuple(_members(file, str(path))))
+            members = list(_members(file, str(path)))
     except OSError as error:
         raise UserError(
             str(path), (error.strerror or "cannot be read").lower(), "give a CPIO archive"
         ) from error
-    _check_members(archive)
-    return archive
+    _check_members(members, str(path))
+    paths, modes, offsets, sizes = map(list, zip(*members, strict=True)) if members else ([], [], [], [])
+    return Archive(path, Columns(paths, modes, offsets, sizes))
 
 
 def _members(file: BinaryIO, where: str) -> Iterator[Member]:
@@ -302,10 +321,10 @@ def _relative(name: bytes) -> bytes:
     return b"/".join(part for part in parts if part not in (b"", b"."))
 
 
-def _check_members(archive: Archive) -> None:
+def _check_members(members: Sequence[Member], where: str) -> None:
     directories = {b""}
     seen = set()
-    for member in archive.members:
+    for member in members:
         try:
             if member.path.rpartition(b"/")[0] not in directories:
                 raise _Malformed("does not lie in a directory of the archive", "do not trust this archive")
@@ -313,7 +332,7 @@ def _check_members(archive: Archive) -> None:
                 raise _Malformed("is in the archive twice", "pack it again")
             _check_type(member)
         except _Malformed as error:
-            raise UserError(f"{archive.path}, {os.fsdecode(member.path)}", *error.args) from None
+            raise UserError(f"{where}, {os.fsdecode(member.path)}", *error.args) from None
         seen.add(member.path)
         if stat.S_ISDIR(member.mode):
             directories.add(member.path)

@@ -13,8 +13,6 @@ import stat
 import time
 from array import array
 from collections.abc import Sequence
-from itertools import compress, repeat
-from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +35,17 @@ class _TreeRecord(NamedTuple):
     walk: bytes
     digest: bytes
     settled: bool
+
+
+class _Contents(NamedTuple):
+    """The contents of a tree's entries, a column for each: digests of files, targets of links.
+
+    The stamp is empty where it was not settled.
+    """
+
+    paths: list[bytes]
+    stamps: list[bytes]
+    digests: list[bytes]
 
 
 class Digests:
@@ -63,12 +72,13 @@ class Digests:
         ``name`` tells trees apart in the store. Raises UserError for a file that can't be read.
         """
         walk = _walk_digest(tree)
-        known = self._store.table(_TREES).get(name)
-        if known and _TreeRecord(*known).settled and _TreeRecord(*known).walk == walk:
-            return _TreeRecord(*known).digest
+        record = self._store.table(_TREES).get(name)
+        if record and _TreeRecord(*record).settled and _TreeRecord(*record).walk == walk:
+            return _TreeRecord(*record).digest
         files = f"{_FILES} of {name}"
-        digest, settled, read = _digest_tree(tree, self._store.value(files) or {})
-        self._store.keep(files, read)
+        known = _Contents(*self._store.value(files) or ([], [], []))
+        digest, settled, contents = _digest_tree(tree, known)
+        self._store.keep(files, tuple(contents))
         self._store.change(_TREES, name, tuple(_TreeRecord(walk, digest, settled)))
         return digest
 
@@ -83,25 +93,20 @@ def _walk_digest(tree: Tree) -> bytes:
     return digest.digest()
 
 
-def _digest_tree(tree: Tree, known: dict[bytes, bytes]) -> tuple[bytes, bool, dict[bytes, bytes]]:
-    """Return the digest, whether all stamps are settled, and settled files' digests by path and stamp."""
+def _digest_tree(tree: Tree, known: _Contents) -> tuple[bytes, bool, _Contents]:
+    """Return the digest, whether all stamps are settled, and what is known of the contents from now on."""
     entries = tree.entries
-    is_file = list(map(stat.S_ISREG, map(MODE, entries)))
-    others = [stamp for stamp, file in zip(map(STAMP, entries), is_file, strict=True) if not file]
-    settled = all(stamps.settled(others, time.time_ns()))
-    versions = list(map(add, map(PATH, entries), map(STAMP, entries)))
-    remembered = map(known.get, versions, repeat(b""))
+    paths, taken = list(map(PATH, entries)), list(map(STAMP, entries))
+    settled = stamps.settled(taken, time.time_ns())
+    places = stamps.known(paths, taken, known.paths, known.stamps)
+    digests = [*known.digests, b""]  # none, for those that are not found
     # A link's target is its content; a directory has none.
-    contents = [target or content for target, content in zip(map(TARGET, entries), remembered, strict=True)]
-    young = []
-    for at in [at for at, file in enumerate(is_file) if file and not contents[at]]:
-        contents[at], safe = _read_entry(entries[at])
-        if not safe:
-            young.append(versions[at])
-    files = dict(compress(zip(versions, contents, strict=True), is_file))
-    for version in young:
-        del files[version]
-    return _digest_of(entries, contents), settled and not young, files
+    contents = [target or digests[at] for target, at in zip(map(TARGET, entries), places, strict=True)]
+    for at, entry in enumerate(entries):
+        if not contents[at] and stat.S_ISREG(entry.mode):
+            contents[at], settled[at] = _read_entry(entry)
+    believed = [stamp if old else b"" for stamp, old in zip(taken, settled, strict=True)]
+    return _digest_of(entries, contents), all(settled), _Contents(paths, believed, contents)
 
 
 def _digest_of(entries: Sequence[Entry], contents: Sequence[bytes]) -> bytes:

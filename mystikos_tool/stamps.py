@@ -1,4 +1,4 @@
-"""Stamps: what changes in a file's status when the file does, packed into 44 bytes."""
+"""Stamps: what changes in a file's status when the file does, packed into 48 bytes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import os
 import stat
 import struct
 from collections.abc import Sequence
+from itertools import repeat
 
 # Device, inode, size, mtime and ctime in nanoseconds, st_mode.
-_STAMP = struct.Struct("<QQQqqL")
-_TIMES = struct.Struct("<24xqq4x")
+_STAMP = struct.Struct("=QQQqqQ")
+_TIMES = struct.Struct("=24xqq8x")
+_WORDS, _MTIME, _CTIME = 6, 3, 4
 
 _SECOND = 1_000_000_000
 # The kernel stamps with its tick, up to 10 ms; some file systems keep whole (even) seconds.
@@ -18,7 +20,7 @@ _COARSE_TICK = 2 * _SECOND
 
 
 def of(status: os.stat_result) -> bytes:
-    """Return the stamp of a status, 44 bytes."""
+    """Return the stamp of a status, 48 bytes."""
     return _STAMP.pack(
         status.st_dev,
         status.st_ino,
@@ -35,10 +37,21 @@ def content_version(stamp: bytes) -> tuple[int, ...]:
     return (stat.S_IFMT(mode), device, inode, size, mtime)
 
 
+def known(
+    paths: Sequence[bytes], stamps: Sequence[bytes], old_paths: Sequence[bytes], old_stamps: Sequence[bytes]
+) -> list[int]:
+    """Return where each path with its stamp is among old ones; -1 where it is not."""
+    places = dict(zip(old_paths, range(len(old_paths)), strict=True))
+    found = list(map(places.get, paths, repeat(-1)))
+    old = [*old_stamps, b""]  # no stamp, for those that are not found
+    return [at if old[at] == stamp else -1 for at, stamp in zip(found, stamps, strict=True)]
+
+
 def settled(stamps: Sequence[bytes], now: int) -> list[bool]:
     """Tell of each stamp what :func:`is_settled` tells, quickly for those of old files."""
     surely = now - _COARSE_TICK
-    times = _TIMES.iter_unpack(b"".join(stamps))
+    words = memoryview(b"".join(stamps)).cast("q")
+    times = zip(words[_MTIME::_WORDS].tolist(), words[_CTIME::_WORDS].tolist(), strict=True)
     return [
         (mtime < surely and ctime < surely) or is_settled(stamp, now)
         for stamp, (mtime, ctime) in zip(stamps, times, strict=True)

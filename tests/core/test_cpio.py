@@ -116,8 +116,9 @@ def test_what_is_copied_from_an_earlier_archive_makes_no_difference(
     for number in removed:
         (tmp_path / "root" / f"{number}").unlink()
     (tmp_path / "root" / "new").write_bytes(b"new" * 1000)
-    offsets = {member.path: member.offset for member in before.members if int(member.path) in known}
     scanned = appdir.scan(tmp_path / "root")
+    places = {member.path: member.offset for member in before.members if int(member.path) in known}
+    offsets = [places.get(entry.path) for entry in scanned.entries]
     cpio.write(scanned, tmp_path / "anew")
     cpio.write(scanned, tmp_path / "copied", cpio.Earlier(tmp_path / "earlier", offsets))
     assert (tmp_path / "copied").read_bytes() == (tmp_path / "anew").read_bytes()
@@ -127,8 +128,7 @@ def test_an_earlier_archive_may_be_the_target(tmp_path: Path) -> None:
     tree(tmp_path / "root")
     archive = cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "archive")
     before = (tmp_path / "archive").read_bytes()
-    offsets = {member.path: member.offset for member in archive.members}
-    earlier = cpio.Earlier(tmp_path / "archive", offsets)
+    earlier = cpio.Earlier(tmp_path / "archive", archive.columns.offsets)
     assert cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "archive", earlier) == archive
     assert (tmp_path / "archive").read_bytes() == before
 

@@ -18,7 +18,7 @@ NOW = 1_700_000_000 * SECOND
 
 
 def stamp(mtime: int, ctime: int) -> bytes:
-    return struct.pack("<QQQqqL", 1, 2, 3, mtime, ctime, 0o100644)
+    return struct.pack("=QQQqqQ", 1, 2, 3, mtime, ctime, 0o100644)
 
 
 @pytest.mark.parametrize(
