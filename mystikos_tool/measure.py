@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import sys
 from array import array
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import cycle
+from queue import SimpleQueue
+from threading import Thread
 
 from mystikos_tool.layout import Layout, Run
 from mystikos_tool.pages import PAGE
@@ -40,23 +42,50 @@ def mrenclave(layout: Layout) -> bytes:
     some hundred KiB each, whatever the size of the enclave.
     """
     digest = hashlib.sha256(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, layout.size))
-    hashing: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1) as thread:
+    with _Hashing(digest.update) as hashing:
         for piece in _pieces(layout):
-            if len(piece) >= _WORTH_A_THREAD:
-                hashing.append(thread.submit(digest.update, piece))
-            else:
-                _finish(hashing, 0)
-                digest.update(piece)
-            _finish(hashing, _BUFFERS - 1)
-        _finish(hashing, 0)
+            hashing.update(piece)
     return digest.digest()
 
 
-def _finish(hashing: deque[Future[None]], left: int) -> None:
-    """Wait until no more than ``left`` pieces are still to be hashed."""
-    while len(hashing) > left:
-        hashing.popleft().result()
+class _Hashing:
+    """Hashes pieces in their order, large ones in a thread of its own, to the end of the context."""
+
+    def __init__(self, hash_piece: Callable[[bytes | memoryview], None]) -> None:
+        self._hash = hash_piece
+        self._pieces: SimpleQueue[bytes | memoryview | None] = SimpleQueue()
+        self._hashed: SimpleQueue[None] = SimpleQueue()
+        self._waiting = 0
+        self._thread = Thread(target=self._run)
+
+    def __enter__(self) -> _Hashing:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pieces.put(None)
+        self._thread.join()
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Hash a piece; a large one is to stay as it is until so many others were given."""
+        if len(piece) >= _WORTH_A_THREAD:
+            self._pieces.put(piece)
+            self._waiting += 1
+            self._wait(_BUFFERS - 1)
+        else:
+            self._wait(0)
+            self._hash(piece)
+
+    def _wait(self, left: int) -> None:
+        """Wait until no more than ``left`` pieces are still to be hashed."""
+        while self._waiting > left:
+            self._hashed.get()
+            self._waiting -= 1
+
+    def _run(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            self._hash(piece)
+            self._hashed.put(None)
 
 
 def _pieces(layout: Layout) -> Iterator[bytes | memoryview]:
@@ -147,4 +176,13 @@ def _header(tag: bytes, flags: int = 0) -> bytes:
 
 
 def _every(step: int, start: int, count: int) -> memoryview:
-    return memoryview(array("Q", range(start, start + count * step, step)))
+    """Return ``count`` words from ``start`` on: one addition to all, as one large number."""
+    words, ones = _words(step, count)
+    return memoryview((words + start * ones).to_bytes(count * _WORD, sys.byteorder)).cast("Q")
+
+
+@lru_cache
+def _words(step: int, count: int) -> tuple[int, int]:
+    """Return the words 0, ``step``, twice ``step`` and so on as one number, and as many ones."""
+    words = array("Q", range(0, count * step, step)), array("Q", [1]) * count
+    return int.from_bytes(words[0], sys.byteorder), int.from_bytes(words[1], sys.byteorder)

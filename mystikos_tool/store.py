@@ -68,7 +68,8 @@ class Store:
             return
         from mystikos_tool.files import writing  # a build with nothing to do writes nothing
 
-        values = {name: self._read(name) for name in self._places} | self._values
+        others = self._places.keys() - self._values.keys()
+        values = {name: self._read(name) for name in sorted(others)} | self._values
         kept = {name: data for name, data in values.items() if data is not None}
         places: dict[str, _Place] = {}
         offset = 0
