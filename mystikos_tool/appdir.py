@@ -9,7 +9,7 @@ import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import compress
 from operator import attrgetter
 from pathlib import Path
@@ -44,25 +44,58 @@ class Entry(NamedTuple):
     target: bytes = b""
 
 
-# What is got from thousands of entries at a time.
-PATH, MODE, SIZE, STAMP, TARGET = map(attrgetter, ("path", "mode", "size", "stamp", "target"))
+_PATH = attrgetter("path")
 
 
-class Tree(NamedTuple):
-    """A root file system's entries in the byte order of their paths."""
+class Tree:
+    """A root file system's entries in the byte order of their paths, and each of their values as a column.
 
-    entries: tuple[Entry, ...]
-    left_out: tuple[str, ...] = ()
+    ``left_out`` names what was there and cannot be in a root.
+    """
+
+    def __init__(self, entries: tuple[Entry, ...], left_out: tuple[str, ...] = ()) -> None:
+        self.entries = entries
+        self.left_out = left_out
+
+    @cached_property
+    def paths(self) -> list[bytes]:
+        """Every entry's path."""
+        return list(map(_PATH, self.entries))
+
+    @cached_property
+    def modes(self) -> list[int]:
+        """Every entry's mode."""
+        return list(map(attrgetter("mode"), self.entries))
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Every entry's size in bytes."""
+        return list(map(attrgetter("size"), self.entries))
+
+    @cached_property
+    def stamps(self) -> list[bytes]:
+        """Every entry's stamp."""
+        return list(map(attrgetter("stamp"), self.entries))
+
+    @cached_property
+    def targets(self) -> list[bytes]:
+        """Every link's target, empty for others."""
+        return list(map(attrgetter("target"), self.entries))
+
+    @cached_property
+    def are_files(self) -> list[bool]:
+        """Whether each entry is a regular file."""
+        return list(map(stat.S_ISREG, self.modes))
 
     @property
     def files(self) -> int:
         """Number of regular files."""
-        return sum(map(stat.S_ISREG, map(MODE, self.entries)))
+        return sum(self.are_files)
 
     @property
     def size(self) -> int:
         """Bytes in regular files."""
-        return sum(compress(map(SIZE, self.entries), map(stat.S_ISREG, map(MODE, self.entries))))
+        return sum(compress(self.sizes, self.are_files))
 
 
 @lru_cache
@@ -111,7 +144,7 @@ def scan(
     entries = _walk(os.fsencode(directory), mode_of, _excluding(exclude), left_out)
     if not (entries or may_be_missing):
         raise UserError(str(directory), "is empty", "put the application and its files into it")
-    entries.sort(key=PATH)
+    entries.sort(key=_PATH)
     return Tree(tuple(entries), tuple(sorted(left_out)))
 
 
@@ -173,7 +206,7 @@ def join(trees: Sequence[Tree]) -> Tree:
                 "exclude or rename one of the two",
             )
     left_out = (path for tree in trees for path in tree.left_out)
-    return Tree(tuple(sorted(joined.values(), key=PATH)), tuple(sorted(left_out)))
+    return Tree(tuple(sorted(joined.values(), key=_PATH)), tuple(sorted(left_out)))
 
 
 def select(tree: Tree, paths: Collection[bytes]) -> Tree:
@@ -206,7 +239,7 @@ def overlay(lower: Tree, upper: Tree) -> Tree:
             )
         if not stat.S_ISDIR(entry.mode):
             merged[entry.path] = entry
-    return Tree(tuple(sorted(merged.values(), key=PATH)), lower.left_out + upper.left_out)
+    return Tree(tuple(sorted(merged.values(), key=_PATH)), lower.left_out + upper.left_out)
 
 
 def _taken_mode(mode: int) -> int:

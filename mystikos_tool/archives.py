@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool import cpio, stamps
-from mystikos_tool.appdir import MODE, PATH, STAMP, Tree
+from mystikos_tool.appdir import Tree
 from mystikos_tool.store import Store
 
 # Small archives are packed anew sooner than they are looked up.
@@ -78,25 +78,24 @@ def _name(path: Path) -> str:
 
 def _earlier(tree: Tree, target: Path, record: _Record) -> cpio.Earlier:
     """Return what of an archive can be used again."""
-    paths, taken = map(PATH, tree.entries), map(STAMP, tree.entries)
-    places = stamps.known(list(paths), list(taken), record.paths, record.stamps)
+    places = stamps.known(tree.paths, tree.stamps, record.paths, record.stamps)
     _, modes, offsets, _ = record.columns()
     return cpio.Earlier(
         target,
         [
             offsets[at] if at >= 0 and modes[at] == mode else None
-            for at, mode in zip(places, map(MODE, tree.entries), strict=True)
+            for at, mode in zip(places, tree.modes, strict=True)
         ],
     )
 
 
 def _recorded(tree: Tree, archive: cpio.Archive, started: int) -> _Record:
-    taken = list(map(STAMP, tree.entries))
+    settled = stamps.settled(tree.stamps, started)
     paths, modes, offsets, sizes = archive.columns
     return _Record(
         stamps.of(archive.path.stat()),
         paths,
-        [stamp if old else b"" for stamp, old in zip(taken, stamps.settled(taken, started), strict=True)],
+        [stamp if old else b"" for stamp, old in zip(tree.stamps, settled, strict=True)],
         array("I", modes).tobytes(),
         array("Q", sizes).tobytes(),
         array("Q", offsets).tobytes(),

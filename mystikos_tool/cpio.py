@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from mystikos_tool import progress, stamps
-from mystikos_tool.appdir import MAX_PATH, MODE, PATH, SIZE, Entry, Tree
+from mystikos_tool.appdir import MAX_PATH, Entry, Tree
 from mystikos_tool.content import FileContent
 from mystikos_tool.errors import UserError
 from mystikos_tool.files import writing
@@ -76,32 +76,30 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
     Raises UserError for a file that changed since it was scanned or can't be read, and for one
     whose path is the archive's end mark; the target is then as it was.
     """
-    entries = tree.entries
-    paths, sizes = list(map(PATH, entries)), list(map(SIZE, entries))
     root = _header(_ROOT_HEADER, b".", _ROOT_MODE)
     # As align_up, of a header with the name's NUL and of the data.
-    headers = [_HEADER_SIZE + len(path) + _ALIGN & -_ALIGN for path in paths]
-    spans = [header + (size + _ALIGN - 1 & -_ALIGN) for header, size in zip(headers, sizes, strict=True)]
+    headers = [_HEADER_SIZE + len(path) + _ALIGN & -_ALIGN for path in tree.paths]
+    spans = [header + (size + _ALIGN - 1 & -_ALIGN) for header, size in zip(headers, tree.sizes, strict=True)]
     starts = list(accumulate(spans, initial=len(root)))
     offsets = list(map(add, starts, headers))
-    known = earlier.offsets if earlier else [None] * len(entries)
+    known = earlier.offsets if earlier else [None] * len(headers)
     shifts = [
         None if before is None else before - offset for before, offset in zip(known, offsets, strict=True)
     ]
     with writing(target) as archive:
         archive.write(root)
         # What has moved by the same distance as its neighbour is next to it in the earlier archive too.
-        for shift, run in groupby(range(len(entries)), shifts.__getitem__):
+        for shift, run in groupby(range(len(headers)), shifts.__getitem__):
             places = list(run)
             if earlier and shift is not None:
                 start, end = starts[places[0]], starts[places[-1] + 1]
                 FileContent(earlier.path, end - start, start + shift).write_to(archive)
             else:
                 for place in places:
-                    _write_member(entries[place], archive)
+                    _write_member(tree.entries[place], archive)
         archive.write(_header(_TRAILER_HEADER, _TRAILER_NAME))
         archive.write(bytes(-archive.tell() % _BLOCK))
-    return Archive(target, Columns(paths, list(map(MODE, entries)), offsets, sizes))
+    return Archive(target, Columns(tree.paths, tree.modes, offsets, tree.sizes))
 
 
 def _write_member(entry: Entry, archive: BinaryIO) -> None:

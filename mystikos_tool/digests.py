@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import time
 from array import array
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool import stamps
-from mystikos_tool.appdir import MODE, PATH, STAMP, TARGET, Entry, Tree
+from mystikos_tool.appdir import Entry, Tree
 from mystikos_tool.errors import UserError
 from mystikos_tool.store import Store
 
@@ -38,9 +36,9 @@ class _TreeRecord(NamedTuple):
 
 
 class _Contents(NamedTuple):
-    """The contents of a tree's entries, a column for each: digests of files, targets of links.
+    """The digests of a tree's files by path and stamp, a column for each.
 
-    The stamp is empty where it was not settled.
+    The stamp is empty where it was not settled, the digest where there is no file.
     """
 
     paths: list[bytes]
@@ -71,53 +69,37 @@ class Digests:
 
         ``name`` tells trees apart in the store. Raises UserError for a file that can't be read.
         """
-        walk = _walk_digest(tree)
+        described = _described(tree)
+        walk = hashlib.sha256(described + b"".join(tree.stamps)).digest()
         record = self._store.table(_TREES).get(name)
         if record and _TreeRecord(*record).settled and _TreeRecord(*record).walk == walk:
             return _TreeRecord(*record).digest
         files = f"{_FILES} of {name}"
         known = _Contents(*self._store.value(files) or ([], [], []))
-        digest, settled, contents = _digest_tree(tree, known)
+        contents = _contents(tree, known)
+        digest = hashlib.sha256(described + b"".join(contents.digests)).digest()
         self._store.keep(files, tuple(contents))
-        self._store.change(_TREES, name, tuple(_TreeRecord(walk, digest, settled)))
+        self._store.change(_TREES, name, tuple(_TreeRecord(walk, digest, all(contents.stamps))))
         return digest
 
 
-def _walk_digest(tree: Tree) -> bytes:
-    """Return the digest of all that a walk tells; paths and targets have no NUL in them, stamps one size."""
-    entries = tree.entries
-    digest = hashlib.sha256(b"%d\0" % len(entries))
-    digest.update(array("I", map(MODE, entries)))
-    digest.update(b"".join(map(STAMP, entries)))
-    digest.update(b"\0".join([*map(PATH, entries), *map(TARGET, entries)]))
-    return digest.digest()
+def _described(tree: Tree) -> bytes:
+    """Return what a tree is but for its files' contents; there is no NUL in paths and targets."""
+    modes = array("I", tree.modes).tobytes()
+    return b"%d\0" % len(tree.entries) + modes + b"\0".join([*tree.paths, *tree.targets])
 
 
-def _digest_tree(tree: Tree, known: _Contents) -> tuple[bytes, bool, _Contents]:
-    """Return the digest, whether all stamps are settled, and what is known of the contents from now on."""
-    entries = tree.entries
-    paths, taken = list(map(PATH, entries)), list(map(STAMP, entries))
-    settled = stamps.settled(taken, time.time_ns())
-    places = stamps.known(paths, taken, known.paths, known.stamps)
-    digests = [*known.digests, b""]  # none, for those that are not found
-    # A link's target is its content; a directory has none.
-    contents = [target or digests[at] for target, at in zip(map(TARGET, entries), places, strict=True)]
-    for at, entry in enumerate(entries):
-        if not contents[at] and stat.S_ISREG(entry.mode):
-            contents[at], settled[at] = _read_entry(entry)
-    believed = [stamp if old else b"" for stamp, old in zip(taken, settled, strict=True)]
-    return _digest_of(entries, contents), all(settled), _Contents(paths, believed, contents)
-
-
-def _digest_of(entries: Sequence[Entry], contents: Sequence[bytes]) -> bytes:
-    """Return the digest of entries and of what is in them, all of which have their sizes with them."""
-    paths = list(map(PATH, entries))
-    digest = hashlib.sha256(b"%d\0" % len(entries))
-    for numbers in (map(MODE, entries), map(len, paths), map(len, contents)):
-        digest.update(array("I", numbers))
-    digest.update(b"".join(paths))
-    digest.update(b"".join(contents))
-    return digest.digest()
+def _contents(tree: Tree, known: _Contents) -> _Contents:
+    """Return the digests of a tree's files; only what is not known is read."""
+    settled = stamps.settled(tree.stamps, time.time_ns())
+    places = stamps.known(tree.paths, tree.stamps, known.paths, known.stamps)
+    remembered = [*known.digests, b""]  # none, for those that are not found
+    digests = [remembered[at] for at in places]
+    for at, is_file in enumerate(tree.are_files):
+        if is_file and not digests[at]:
+            digests[at], settled[at] = _read_entry(tree.entries[at])
+    believed = [stamp if old else b"" for stamp, old in zip(tree.stamps, settled, strict=True)]
+    return _Contents(tree.paths, believed, digests)
 
 
 def _read_entry(entry: Entry) -> tuple[bytes, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 
 # Device, inode, size, mtime and ctime in nanoseconds, st_mode.
@@ -41,8 +41,10 @@ def known(
     paths: Sequence[bytes], stamps: Sequence[bytes], old_paths: Sequence[bytes], old_stamps: Sequence[bytes]
 ) -> list[int]:
     """Return where each path with its stamp is among old ones; -1 where it is not."""
-    places = dict(zip(old_paths, range(len(old_paths)), strict=True))
-    found = list(map(places.get, paths, repeat(-1)))
+    found: Iterable[int] = range(len(paths))
+    if paths != old_paths:
+        places = dict(zip(old_paths, range(len(old_paths)), strict=True))
+        found = map(places.get, paths, repeat(-1))
     old = [*old_stamps, b""]  # no stamp, for those that are not found
     return [at if old[at] == stamp else -1 for at, stamp in zip(found, stamps, strict=True)]
 
