@@ -16,7 +16,7 @@ from mystikos_tool.pages import PAGE
 
 _CHUNK = 1 << 20
 _KERNEL_CHUNK = 1 << 26
-_IOV_MAX = os.sysconf("SC_IOV_MAX")
+IOV_MAX = os.sysconf("SC_IOV_MAX")
 
 
 class Reader(Protocol):
@@ -26,18 +26,22 @@ class Reader(Protocol):
         """Fill buffers of one size with what comes next; return the number of bytes, fewer at the end."""
 
 
-class Content(Protocol):
-    """Bytes to be measured or written."""
+class Readable(Protocol):
+    """Bytes to be measured."""
 
     @property
     def size(self) -> int:
         """Number of bytes."""
 
-    def chunks(self, size: int) -> Iterator[bytes | memoryview]:
-        """Yield the content in pieces of ``size`` bytes, the last one shorter."""
-
     def opened(self) -> AbstractContextManager[Reader]:
         """Begin to read the content into buffers."""
+
+
+class Content(Readable, Protocol):
+    """Bytes to be measured or written."""
+
+    def chunks(self, size: int) -> Iterator[bytes | memoryview]:
+        """Yield the content in pieces of ``size`` bytes, the last one shorter."""
 
     def read(self) -> bytes:
         """Return the content whole."""
@@ -183,7 +187,7 @@ class _FileReader:
 
     def read_into(self, buffers: Sequence[memoryview]) -> int:
         """Fill buffers with what comes next, as many with one call as the kernel takes."""
-        return sum(self._read(buffers[at : at + _IOV_MAX]) for at in range(0, len(buffers), _IOV_MAX))
+        return sum(self._read(buffers[at : at + IOV_MAX]) for at in range(0, len(buffers), IOV_MAX))
 
     def _read(self, buffers: Sequence[memoryview]) -> int:
         capacity = _capacity(buffers)

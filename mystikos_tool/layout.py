@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mystikos_tool import elf
-from mystikos_tool.content import Bytes, Content
+from mystikos_tool.content import Bytes, Readable
 from mystikos_tool.enclave import EnclaveImage, patch_in_memory
 from mystikos_tool.errors import UserError
 from mystikos_tool.oeinfo import FLAG_ZERO_BASE, OEINFO
@@ -65,7 +65,7 @@ class Run:
     pages: int
     flags: int
     measured: bool
-    content: Content = field(default_factory=lambda: Bytes(b""))
+    content: Readable = field(default_factory=lambda: Bytes(b""))
     fill: int = 0
 
 
@@ -86,7 +86,7 @@ class Parts:
     enclave: EnclaveImage
     kernel: elf.Image
     crt: elf.Image
-    rootfs: Content
+    rootfs: Readable
     pubkeys: bytes
     roothashes: bytes
     config: bytes
@@ -267,7 +267,7 @@ def _data_plan(name: str, data: bytes) -> _RegionPlan:
     return _RegionPlan(name, page_up(len(data)), len(data), list(_data_run(0, data)))
 
 
-def _content_plan(name: str, content: Content) -> _RegionPlan:
+def _content_plan(name: str, content: Readable) -> _RegionPlan:
     size = page_up(content.size)
     runs = [Run(0, size // PAGE, _RO, True, content)] if size else []
     return _RegionPlan(name, size, content.size, runs)

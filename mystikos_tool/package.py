@@ -48,19 +48,26 @@ class Parts:
         )
 
 
-def write(loader: Path, parts: Parts, target: Path) -> int:
-    """Append the parts to the loader as an executable file; return its size in bytes.
+def pieces(loader: Path, parts: Parts) -> list[Content]:
+    """Return what a package consists of, in order: the parts themselves, and the loader around them.
 
-    Raises UserError for a loader that sections cannot be appended to. The target is written
-    beside its place and renamed.
+    Raises UserError for a loader that sections cannot be appended to.
     """
     image = elf.parse(FileContent.of(loader).read(), str(loader))
     bodies = parts.in_order()
     plan = elf.with_sections(image, list(zip(SECTIONS, (body.size for body in bodies), strict=True)))
+    return [bodies[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
+
+
+def write(loader: Path, parts: Parts, target: Path) -> int:
+    """Append the parts to the loader as an executable file; return its size in bytes.
+
+    Raises UserError as :func:`pieces` does. The target is written beside its place and renamed.
+    """
+    content = pieces(loader, parts)
     with writing(target, MODE) as file:
-        for piece in plan:
-            body = bodies[piece] if isinstance(piece, int) else Bytes(piece)
-            body.write_to(file)
+        for piece in content:
+            piece.write_to(file)
         return file.tell()
 
 

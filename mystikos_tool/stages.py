@@ -28,6 +28,7 @@ from mystikos_tool import config as config_reader
 from mystikos_tool.appdir import Tree
 from mystikos_tool.config import Config
 from mystikos_tool.content import Bytes, Content, FileContent
+from mystikos_tool.drafts import Draft
 from mystikos_tool.errors import UserError
 from mystikos_tool.measurement import Measurement
 from mystikos_tool.pages import PAGE
@@ -80,8 +81,17 @@ def pack(directory: Path, target: Path, *, preserve_modes: bool = False) -> Tree
     return tree
 
 
-def measure(inputs: Inputs) -> Measurement:
-    """Lay the enclave out and measure it.
+def draft(inputs: Inputs, target: Path) -> Draft:
+    """Begin a package whose enclave is still to be measured and signed.
+
+    Raises UserError as :func:`prepare` and :func:`package.write` do.
+    """
+    unsigned = Bytes(prepare(inputs.runtime, inputs.config).file())
+    return Draft(inputs.runtime.loader, _package_parts(inputs, unsigned), target)
+
+
+def measure(inputs: Inputs, begun: Draft | None = None) -> Measurement:
+    """Lay the enclave out and measure it; the package that was begun with the same inputs gets its root.
 
     Raises UserError where the configuration does not fit the root file system or the runtime.
     """
@@ -91,7 +101,7 @@ def measure(inputs: Inputs) -> Measurement:
         enclave=prepared,
         kernel=_image(inputs.runtime.kernel),
         crt=_image(inputs.runtime.crt),
-        rootfs=inputs.root_content(),
+        rootfs=begun.rootfs if begun else inputs.root_content(),
         pubkeys=inputs.pubkeys_content(),
         roothashes=inputs.roothashes_content(),
         config=inputs.config.data,
@@ -144,10 +154,18 @@ def signing_day(epoch: str | None) -> date:
         ) from error
 
 
-def assemble(inputs: Inputs, image: Path, target: Path) -> int:
-    """Write the package of a signed enclave image; return its size in bytes."""
-    parts = package.Parts(
-        enclave=FileContent.of(image),
+def assemble(inputs: Inputs, image: Path, target: Path, begun: Draft | None = None) -> int:
+    """Write the package of a signed enclave image, or finish what was begun; return its size in bytes."""
+    loader, parts = inputs.runtime.loader, _package_parts(inputs, FileContent.of(image))
+    if begun and begun.is_whole(loader, parts):
+        return begun.finish(parts.enclave)
+    with progress.bar("packaging", parts.rootfs.size):
+        return package.write(loader, parts, target)
+
+
+def _package_parts(inputs: Inputs, image: Content) -> package.Parts:
+    return package.Parts(
+        enclave=image,
         crt=FileContent.of(inputs.runtime.crt),
         kernel=FileContent.of(inputs.runtime.kernel),
         rootfs=inputs.root_content(),
@@ -155,8 +173,6 @@ def assemble(inputs: Inputs, image: Path, target: Path) -> int:
         roothashes=Bytes(inputs.roothashes_content()),
         config=Bytes(inputs.config.data),
     )
-    with progress.bar("packaging", parts.rootfs.size):
-        return package.write(inputs.runtime.loader, parts, target)
 
 
 def _image(path: Path) -> elf.Image:

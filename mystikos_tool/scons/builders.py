@@ -214,16 +214,18 @@ def _measurement(env: Any, name: Any, rootfs: Any) -> Any:
         roothashes=_file_list(env, "MYST_ROOTHASHES"),
     )
     env = env.Override({_TRUST: _trust(enclave)})
-    nodes = _MEASURE(env, name, [*enclave.nodes(), *enclave.runtime[1:]])
-    return _made(nodes, "measurement", enclave)
+    nodes = _made(_MEASURE(env, name, [*enclave.nodes(), *enclave.runtime[1:]]), "measurement", enclave)
+    nodes[0].attributes.myst_package = None
+    return nodes
 
 
 def _image(env: Any, name: Any, measurement: Any) -> Any:
     enclave = measurement.attributes.myst
     key = _required_file(env, "MYST_KEY")
     # The measurement holds the digest of the image and, in it, of the configuration.
-    nodes = _SIGN(env, name, [measurement, key])
-    return _made(nodes, "image", enclave)
+    nodes = _made(_SIGN(env, name, [measurement, key]), "image", enclave)
+    nodes[0].attributes.myst_measurement = measurement
+    return nodes
 
 
 def _packaged(env: Any, name: Any, image: Any) -> Any:
@@ -234,6 +236,8 @@ def _packaged(env: Any, name: Any, image: Any) -> Any:
     nodes = _PACKAGE(env, name, [image, loader, crt, kernel])
     nodes = _made(nodes, "package", enclave)
     nodes[0].attributes.myst_made_of = (f"package {REVISION}", image, loader, crt, kernel)
+    nodes[0].attributes.myst_draft = None
+    image.attributes.myst_measurement.attributes.myst_package = nodes[0]
     return nodes
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mystikos_tool import appdir, files, progress
 from mystikos_tool.archives import Archives
+from mystikos_tool.scons import drafts
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.nodes import store
 
@@ -63,8 +64,9 @@ def measure(target: list[Any], source: list[Any], env: Any) -> str:
         inputs = replace(inputs, archive=Archives(store()).read(inputs.rootfs))
     for warning in inputs.config.warnings:
         _warn(warning)
-    measured = stages.measure(inputs)
-    files.write(_path(target[0]), measured.to_json())
+    with drafts.kept(target[0]):
+        measured = stages.measure(inputs, drafts.begun(target[0], inputs))
+        files.write(_path(target[0]), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target[0]}"
 
 
@@ -74,11 +76,13 @@ def sign(target: list[Any], source: list[Any], env: Any) -> str:
     from mystikos_tool.measurement import Measurement
 
     measurement, key = source
-    measured = Measurement.from_json(files.read_input(_path(measurement), "measurement"), str(measurement))
-    inputs = _inputs(target[0].attributes.myst)
-    signer = signing.load_key(_path(key))
-    day = stages.signing_day(env.subst("$SOURCE_DATE_EPOCH"))
-    files.write(_path(target[0]), stages.sign(measured, inputs.runtime, inputs.config, signer, day))
+    with drafts.kept(measurement):
+        path = _path(measurement)
+        measured = Measurement.from_json(files.read_input(path, "measurement"), str(measurement))
+        inputs = _inputs(target[0].attributes.myst)
+        signer = signing.load_key(_path(key))
+        day = stages.signing_day(env.subst("$SOURCE_DATE_EPOCH"))
+        files.write(_path(target[0]), stages.sign(measured, inputs.runtime, inputs.config, signer, day))
     return f"signed with {key} → {target[0]}"
 
 
@@ -86,8 +90,13 @@ def package(target: list[Any], source: list[Any], env: Any) -> str:
     """Append everything to the loader."""
     from mystikos_tool import stages
 
-    size = stages.assemble(_inputs(target[0].attributes.myst), _path(source[0]), _path(target[0]))
-    return f"packaged {_shown_size(size)} → {target[0]}"
+    node = target[0]
+    draft = node.attributes.myst_draft
+    try:
+        size = stages.assemble(_inputs(node.attributes.myst), _path(source[0]), _path(node), draft)
+    finally:
+        drafts.drop(node)
+    return f"packaged {_shown_size(size)} → {node}"
 
 
 def make_key(target: list[Any], source: list[Any], env: Any) -> str:

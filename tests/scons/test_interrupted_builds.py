@@ -7,7 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from scons_project import MEASURE, PACKAGE, PACKAGE_HELLO, ROOTFS, SIGN, TARGETS, Build, Project
+from scons_project import (
+    EVERY_ROOT_IS_LARGE,
+    MEASURE,
+    PACKAGE,
+    PACKAGE_HELLO,
+    ROOTFS,
+    SIGN,
+    TARGETS,
+    Build,
+    Project,
+)
 
 from mystikos_tool.signing import load_key
 
@@ -43,6 +53,24 @@ LAST = 25
 STEP = 4
 
 
+@pytest.fixture(params=["", EVERY_ROOT_IS_LARGE], ids=["small", "large"])
+def package_hello(request: pytest.FixtureRequest) -> str:
+    """An SConstruct, and one that begins the package while it measures."""
+    return str(request.param) + PACKAGE_HELLO
+
+
+@pytest.fixture
+def project(project: Project, package_hello: str) -> Project:
+    project.sconstruct(package_hello)
+    return project
+
+
+@pytest.fixture
+def built(built: Project, package_hello: str) -> Project:
+    built.sconstruct(package_hello)
+    return built
+
+
 @pytest.fixture
 def hooks(tmp_path: Path) -> Path:
     directory = tmp_path / "hooks"
@@ -57,9 +85,12 @@ def kill(project: Project, hooks: Path, moment: int) -> Build:
 
 
 def state(project: Project) -> dict[str, bytes]:
-    """Every file of a project but the databases."""
+    """Every file of a project but the databases and what says how to build it."""
+    left_out = ("SConstruct", "sconsign")
     return {
-        name: content for name, (_, _, _, content) in project.snapshot().items() if "sconsign" not in name
+        name: content
+        for name, (_, _, _, content) in project.snapshot().items()
+        if not any(word in name for word in left_out)
     }
 
 
@@ -143,10 +174,10 @@ def test_a_made_key_is_whole_or_not_there(project: Project, hooks: Path) -> None
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_build_that_is_asked_to_end_goes_on_where_it_was(
-    project: Project, built: Project, number: signal.Signals
+    project: Project, built: Project, package_hello: str, number: signal.Signals
 ) -> None:
     project.sconstruct(
-        PACKAGE_HELLO
+        package_hello
         + f"""
 import os
 env.AddPreAction("hello.mystenc.so", lambda target, source, env: os.kill(os.getpid(), {int(number)}))
@@ -156,6 +187,6 @@ env.AddPreAction("hello.mystenc.so", lambda target, source, env: os.kill(os.getp
     assert build.status == 2, build.text
     assert "Traceback" not in build.text
     assert build.stages <= {ROOTFS, MEASURE, SIGN}
-    project.sconstruct(PACKAGE_HELLO)
+    project.sconstruct(package_hello)
     assert project.build().stages <= {SIGN, PACKAGE}
     assert project.names() == built.names()
