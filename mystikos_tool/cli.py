@@ -158,7 +158,7 @@ def _package(options: argparse.Namespace) -> None:
     _check_target(target, options)
     with files.scratch(target) as directory:
         if options.appdir:
-            inputs = _with_rootfs(inputs, directory / "rootfs")
+            inputs = inputs._replace(rootfs=directory / "rootfs")
             _pack(options, directory / "rootfs")
         measured = stages.measure(inputs)
         image = stages.sign(measured, inputs.runtime, inputs.config, key, day)
@@ -182,7 +182,7 @@ def _sign(options: argparse.Namespace) -> None:
 
     inputs = _inputs(options)
     if _is_ext2(options.rootfs):
-        inputs = _with_rootfs(inputs, None)
+        inputs = inputs._replace(rootfs=None)
     key, day = signing.load_key(options.key), stages.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     measured = stages.measure(inputs)
@@ -231,12 +231,6 @@ def _inputs(options: argparse.Namespace) -> Inputs:
         pubkeys=tuple(options.pubkey),
         roothashes=tuple(options.roothash),
     )
-
-
-def _with_rootfs(inputs: Inputs, rootfs: Path | None) -> Inputs:
-    from dataclasses import replace
-
-    return replace(inputs, rootfs=rootfs)
 
 
 def _warn(configuration: Config) -> None:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mystikos_tool import jsonc
 from mystikos_tool.errors import UserError
@@ -42,8 +42,7 @@ class ConfigError(UserError):
         return "\n".join(str(problem) for problem in self.problems)
 
 
-@dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """A file system that is mounted at the start; its source comes from the host."""
 
     target: str
@@ -53,8 +52,7 @@ class Mount:
     root_hash: str | None = None
 
 
-@dataclass(frozen=True)
-class Secret:
+class Secret(NamedTuple):
     """A secret that is released to the enclave after attestation."""
 
     id: str
@@ -241,8 +239,7 @@ class _Reading:
 Accept = Callable[[_Reading, Node, str], Any]
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """A row of the table: the key, the field of the dataclass, what is accepted.
 
     ``accept`` returns the field's value, or ``None`` where the default applies or a problem was

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from mystikos_tool import progress
 from mystikos_tool.errors import UserError
@@ -50,8 +49,7 @@ class Content(Readable, Protocol):
         """Write the content to a file, at its position."""
 
 
-@dataclass(frozen=True)
-class Bytes:
+class Bytes(NamedTuple):
     """Content in memory."""
 
     data: bytes | bytearray
@@ -81,8 +79,7 @@ class Bytes:
         file.write(self.data)
 
 
-@dataclass(frozen=True)
-class FileContent:
+class FileContent(NamedTuple):
     """``size`` bytes of a file, from ``offset``."""
 
     path: Path

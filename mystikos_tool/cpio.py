@@ -59,8 +59,7 @@ _NO_COMPONENTS = {b"", b".", b".."}
 _UPPER_HEX = re.compile(rb"[0-9A-F]*")
 
 
-@dataclass(frozen=True)
-class Earlier:
+class Earlier(NamedTuple):
     """An archive of an earlier build, and where in it each entry's data are; None for what has changed."""
 
     path: Path

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
@@ -47,8 +47,7 @@ _MAX_IMAGE_SIZE = 1 << 30
 _DAMAGED = ("is a damaged ELF file", "build or install it again")
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """A program header: addresses and sizes in bytes, ``flags`` of PF_R, PF_W, PF_X."""
 
     address: int
@@ -64,12 +63,11 @@ class Segment:
         return self.address + self.memory_size
 
 
-@dataclass(frozen=True)
-class Section:
-    """A section header: address, file offset, size and alignment in bytes."""
+class Section(NamedTuple):
+    """A section header and its number: address, file offset, size and alignment in bytes."""
 
     name: str
-    index: int
+    number: int
     address: int
     offset: int
     size: int
@@ -130,7 +128,7 @@ class Image:
         if section is None:
             return ()
         with _malformed(self.where):
-            table = ELFFile(io.BytesIO(self.data)).get_section(section.index)
+            table = ELFFile(io.BytesIO(self.data)).get_section(section.number)
             if not isinstance(table, SymbolTableSection):
                 raise UserError(self.where, ".dynsym is no symbol table", "replace the file")
             return tuple((symbol.name, symbol["st_value"]) for symbol in table.iter_symbols())
@@ -384,16 +382,16 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[bytes 
     name_offsets = []
     for name, size in added:
         field = name.encode() + b"\0"
-        body_offset = headers.offsets[names.index]
+        body_offset = headers.offsets[names.number]
         headers.insert(body_offset, size)
         name_offsets.append(names.size + len(inserted_names))
         inserted_names += field.ljust(align_up(len(field), _NAME_UNIT), b"\0")
         headers.insert(
-            headers.offsets[names.index] + name_offsets[-1],
+            headers.offsets[names.number] + name_offsets[-1],
             names.size + len(inserted_names) - name_offsets[-1],
         )
         headers.offsets.append(body_offset)
-    data = headers.patched(names.index, names.size + len(inserted_names))
+    data = headers.patched(names.number, names.size + len(inserted_names))
     new_headers = b"".join(
         _SHDR.pack(name_offset, _SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
         for name_offset, offset, (_, size) in zip(
@@ -451,8 +449,8 @@ class _SectionHeaders:
         data = bytearray(self._image.data)
         table = self._image.section_headers_offset
         for section in self._image.section_list:
-            offset_field = table + section.index * _SHDR.size + _SHDR_OFFSET
-            struct.pack_into("<Q", data, offset_field, self.offsets[section.index])
+            offset_field = table + section.number * _SHDR.size + _SHDR_OFFSET
+            struct.pack_into("<Q", data, offset_field, self.offsets[section.number])
         struct.pack_into("<Q", data, table + names_index * _SHDR.size + _SHDR_SIZE, names_size)
         struct.pack_into("<Q", data, _EHDR_SHOFF, self.table)
         struct.pack_into("<H", data, _EHDR_SHNUM, len(self.offsets))

@@ -5,8 +5,7 @@ The rules are those of docs/formats.md, section 4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mystikos_tool import elf
 from mystikos_tool.errors import UserError
@@ -71,8 +70,7 @@ class Settings(Protocol):
         """Where the image starts in a zero-base enclave; None for the default."""
 
 
-@dataclass(frozen=True)
-class EnclaveImage:
+class EnclaveImage(NamedTuple):
     """The image to be measured and signed: as a file, with its record and its relocation region."""
 
     image: elf.Image

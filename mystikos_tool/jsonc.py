@@ -13,7 +13,7 @@ import bisect
 import json
 import re
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from mystikos_tool.errors import UserError
 
@@ -34,8 +34,7 @@ _MAX_DIGITS = 20  # more than any 64-bit integer has
 _COMMENTS_SKIPPED = {"top": 1, "colon": 1, "value": 1, "after member": 0, "element": 2, "after element": 1}
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A key of an object and its value; ``start`` is the offset of the key's opening quote."""
 
     key: str
@@ -43,8 +42,7 @@ class Member:
     node: Node
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """A value and the offset of its first character.
 
     An array is a list of nodes, an object a tuple of members in the order of the file, with
@@ -55,8 +53,7 @@ class Node:
     value: bool | int | float | str | list[Node] | tuple[Member, ...] | None
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """Something at ``start`` that is accepted here but is better changed."""
 
     start: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mystikos_tool import elf
 from mystikos_tool.content import Bytes, Readable
@@ -53,8 +53,7 @@ _KERNEL_RELOCATIONS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Consecutive pages with the same SECINFO flags.
 
     ``offset`` counts bytes from the start of the enclave range; the content is followed by
@@ -65,12 +64,11 @@ class Run:
     pages: int
     flags: int
     measured: bool
-    content: Readable = field(default_factory=lambda: Bytes(b""))
+    content: Readable = Bytes(b"")
     fill: int = 0
 
 
-@dataclass(frozen=True)
-class Region:
+class Region(NamedTuple):
     """A region of Mystikos: its name, offset and sizes in bytes."""
 
     name: str
@@ -79,8 +77,7 @@ class Region:
     file_size: int
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """What an enclave is made of; ``memory_size`` is the application's memory in bytes, whole pages."""
 
     enclave: EnclaveImage
@@ -93,8 +90,7 @@ class Parts:
     memory_size: int
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """An enclave laid out.
 
     ``size`` is what ECREATE gets, ``loaded_size`` what is in use, ``enclave_size`` the range
@@ -200,8 +196,7 @@ def _data_run(offset: int, data: bytes) -> Iterator[Run]:
         yield Run(offset, page_up(len(data)) // PAGE, _RO, True, Bytes(data))
 
 
-@dataclass(frozen=True)
-class _RegionPlan:
+class _RegionPlan(NamedTuple):
     """A region before it has a place: its runs count from its own start."""
 
     name: str

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mystikos_tool import measure, sigstruct
 from mystikos_tool.enclave import EnclaveImage
@@ -21,8 +20,7 @@ from mystikos_tool.sigstruct import ATTRIBUTE_DEBUG, SIGSTRUCT_SIZE
 _FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Measurement:
+class Measurement(NamedTuple):
     """An enclave's measurement.
 
     ``mrenclave`` has 32 bytes, ``sigstruct`` 1808 with date, key and signature zero;

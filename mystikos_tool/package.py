@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mystikos_tool import elf
 from mystikos_tool.content import Bytes, Content, FileContent
@@ -23,8 +23,7 @@ SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
 MODE = 0o755
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """The contents of the seven sections."""
 
     enclave: Content
@@ -71,8 +70,7 @@ def write(loader: Path, parts: Parts, target: Path) -> int:
         return file.tell()
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """A package on disk; ``sections`` gives the place of each of its seven sections."""
 
     path: Path

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 from mystikos_tool import (
     appdir,
@@ -41,8 +41,7 @@ _NO_ARCHIVE = Bytes(bytes(PAGE))
 _MAX_IMAGE = 1 << 30
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
     """What an enclave is made of, beside the loader and the key.
 
     ``rootfs`` is None where the root is an ext2 disk, which ``pubkeys`` (PEM files) or
@@ -288,8 +287,7 @@ def _unsigned_fields(structure: bytes) -> bytes:
     )
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Who a package is to those who attest it."""
 
     mrenclave: bytes

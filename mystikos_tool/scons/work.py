@@ -10,7 +10,6 @@ import importlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -61,7 +60,7 @@ def measure(target: list[Any], source: list[Any], env: Any) -> str:
 
     inputs = _inputs(target[0].attributes.myst)
     if inputs.rootfs:
-        inputs = replace(inputs, archive=Archives(store()).read(inputs.rootfs))
+        inputs = inputs._replace(archive=Archives(store()).read(inputs.rootfs))
     for warning in inputs.config.warnings:
         _warn(warning)
     with drafts.kept(target[0]):

@@ -174,7 +174,7 @@ def test_a_file_cut_anywhere_is_told(name: str) -> None:
 def test_a_section_beyond_the_end_is_told_by_name() -> None:
     file = build()
     table = struct.unpack_from("<Q", file, 40)[0]
-    index = elf.parse(file, "file").section(".strtab").index
+    index = elf.parse(file, "file").section(".strtab").number
     damaged = patched(file, table + 64 * index + 32, "Q", 1 << 40)
     assert told_parsing(damaged) == (
         "file, section .strtab: lies beyond the end of the file;"
@@ -321,7 +321,7 @@ def test_a_tpoff64_of_a_symbol_that_is_not_there_is_told() -> None:
 def test_a_table_of_other_entries_is_told() -> None:
     file = build(rela_dyn=((0x10, 8, 0, 0),))
     table = struct.unpack_from("<Q", file, 40)[0]
-    index = elf.parse(file, "file").section(".rela.dyn").index
+    index = elf.parse(file, "file").section(".rela.dyn").number
     image = elf.parse(patched(file, table + 64 * index + 32, "Q", 23), "file")  # sh_size
     assert "is not a table of RELA entries" in told(
         lambda: elf.relocations(image, (".rela.dyn",), frozenset({8}))

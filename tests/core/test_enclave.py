@@ -173,7 +173,7 @@ def test_an_image_that_the_reference_would_not_sign_is_told(image: bytes, proble
 def test_a_record_that_is_in_no_segment_is_told() -> None:
     file = bytearray(tiny_elf.enclave(oeinfo()))
     table = struct.unpack_from("<Q", file, 40)[0]
-    index = elf.parse(bytes(file), "file").section(".oeinfo").index
+    index = elf.parse(bytes(file), "file").section(".oeinfo").number
     for address in (0, 0x2108, 0x20F8, 0x7000):
         struct.pack_into("<Q", file, table + 64 * index + 16, address)  # sh_addr
         assert ".oeinfo: lies in no PT_LOAD" in told(bytes(file))

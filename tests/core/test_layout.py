@@ -216,7 +216,7 @@ def test_the_regions_are_found_from_the_heap_backwards(name: str) -> None:
     laid_out = recorded(name)
     by_offset = {
         page.offset - laid_out.base: page.content
-        for page in pages(replace(laid_out, runs=tuple(laid_out.runs[: -1024 * 4])))
+        for page in pages(laid_out._replace(runs=tuple(laid_out.runs[: -1024 * 4])))
     }
     found: dict[str, bytes] = {}
     end = laid_out.heap_rva
@@ -269,7 +269,7 @@ def test_content_of_a_file_is_laid_out_like_bytes() -> None:
     path = CASES["a-debug"].inputs.rootfs
     assert path
     parts = replace(SMALL, rootfs=path.read_bytes()).parts()
-    from_file = layout.lay_out(replace(parts, rootfs=FileContent.of(path)))
+    from_file = layout.lay_out(parts._replace(rootfs=FileContent.of(path)))
     assert pages(from_file) == pages(layout.lay_out(parts))
 
 
@@ -331,7 +331,7 @@ def test_a_kernel_whose_text_has_no_address_is_told() -> None:
     kernel = build()
     header = (
         elf.parse(kernel, "kernel").section_headers_offset
-        + 64 * elf.parse(kernel, "kernel").section(".text").index
+        + 64 * elf.parse(kernel, "kernel").section(".text").number
     )
     damaged = tiny_elf.patched(kernel, header + 16, "Q", 0)
     assert told(replace(SMALL, kernel=damaged)).startswith("kernel, section .text: has no address; ")

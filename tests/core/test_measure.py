@@ -55,7 +55,7 @@ def contents(size: int, fill: int) -> list[Run]:
 def test_how_pages_are_grouped_makes_no_difference(tmp_path: Path, size: int, fill: int) -> None:
     whole, *singles = contents(size, fill)
     (tmp_path / "file").write_bytes(b"before" + whole.content.read() + b"after")
-    in_file = replace(whole, content=FileContent(tmp_path / "file", size, 6))
+    in_file = whole._replace(content=FileContent(tmp_path / "file", size, 6))
     expected = Laid(
         1 << 20,
         [Page(single.offset, RW, single.content.read().ljust(P, bytes([fill])), True) for single in singles],

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,7 @@ def test_the_contents_are_read_back(made: Path) -> None:
 
 def test_contents_may_come_from_files(tmp_path: Path, made: Path) -> None:
     (tmp_path / "root").write_bytes(BODIES[package.ROOTFS])
-    parts = replace(PARTS, rootfs=FileContent.of(tmp_path / "root"))
+    parts = PARTS._replace(rootfs=FileContent.of(tmp_path / "root"))
     size = package.write(PROGRAM, parts, tmp_path / "other")
     assert (tmp_path / "other").read_bytes() == made.read_bytes()
     assert size == made.stat().st_size
@@ -71,7 +70,7 @@ def test_a_package_may_be_executed_by_all_whatever_the_umask(tmp_path: Path, mas
 def test_a_write_that_fails_leaves_the_earlier_package_and_nothing_else(tmp_path: Path, made: Path) -> None:
     before = made.read_bytes()
     (tmp_path / "root").write_bytes(b"12345")
-    parts = replace(PARTS, rootfs=FileContent.of(tmp_path / "root"))
+    parts = PARTS._replace(rootfs=FileContent.of(tmp_path / "root"))
     (tmp_path / "root").write_bytes(b"123")
     assert "became shorter while it was read" in told(lambda: package.write(PROGRAM, parts, made))
     assert made.read_bytes() == before
@@ -80,7 +79,7 @@ def test_a_write_that_fails_leaves_the_earlier_package_and_nothing_else(tmp_path
 
 def test_a_write_that_fails_with_no_earlier_package_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "root").write_bytes(b"12345")
-    parts = replace(PARTS, rootfs=FileContent.of(tmp_path / "root"))
+    parts = PARTS._replace(rootfs=FileContent.of(tmp_path / "root"))
     (tmp_path / "root").write_bytes(b"")
     told(lambda: package.write(PROGRAM, parts, tmp_path / "app"))
     assert {path.name for path in tmp_path.iterdir()} == {"root"}
@@ -142,7 +141,7 @@ def test_a_package_cut_anywhere_is_told(tmp_path: Path, made: Path) -> None:
 def test_a_section_beyond_the_end_is_told(tmp_path: Path, made: Path) -> None:
     data = made.read_bytes()
     image = elf.parse(data, "app")
-    field = image.section_headers_offset + 64 * image.section(package.ROOTFS).index + 32
+    field = image.section_headers_offset + 64 * image.section(package.ROOTFS).number + 32
     (tmp_path / "app").write_bytes(patched(data, field, "Q", len(data)))
     assert told(lambda: package.read(tmp_path / "app")) == (
         f"{tmp_path}/app, section .mystrootfs: lies beyond the end of the file;"

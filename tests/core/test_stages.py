@@ -46,7 +46,7 @@ def with_root(given: Inputs, change: Callable[[Path], object], **keys: object) -
     stages.pack(directory / "appdir", given.rootfs)
     members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/bin/app", **keys}
     (directory / "config.json").write_text(json.dumps(members))
-    return replace(given, config=config.load(directory / "config.json"))
+    return given._replace(config=config.load(directory / "config.json"))
 
 
 def test_a_program_that_is_not_in_the_root_is_told_with_its_place(tmp_path: Path, made: Inputs) -> None:
@@ -125,22 +125,22 @@ def test_a_mount_on_anything_else_is_told_with_its_number(made: Inputs, target: 
 
 
 def test_an_ext2_root_needs_something_that_makes_it_trusted(made: Inputs) -> None:
-    ext2 = replace(made, rootfs=None)
-    untrusted = replace(ext2, pubkeys=(), roothashes=())
+    ext2 = made._replace(rootfs=None)
+    untrusted = ext2._replace(pubkeys=(), roothashes=())
     assert told(lambda: stages.measure(untrusted)) == (
         f"{made.config.name}: an ext2 root would be mounted unchecked in an enclave without Debug;"
         " give a public key or a root hash that makes the disk trusted"
     )
     for trusted in (
-        replace(ext2, pubkeys=()),
-        replace(ext2, roothashes=()),
-        replace(untrusted, config=replace(made.config, debug=True)),
+        ext2._replace(pubkeys=()),
+        ext2._replace(roothashes=()),
+        untrusted._replace(config=replace(made.config, debug=True)),
     ):
         assert stages.measure(trusted).mrenclave
 
 
 def test_an_ext2_root_is_measured_as_a_page_of_zeros(tmp_path: Path, made: Inputs) -> None:
-    measured = stages.measure(replace(made, rootfs=None))
+    measured = stages.measure(made._replace(rootfs=None))
     region = next(region for region in measured.layout["regions"] if region["name"] == "rootfs")
     assert (region["size"], region["file_size"]) == (4096, 4096)
 
@@ -374,7 +374,7 @@ def test_a_sigstruct_that_was_signed_for_other_attributes_is_told(tmp_path: Path
         changed = sigstruct.SIGSTRUCT.patch(measured.sigstruct, values)  # type: ignore[arg-type]
         image = tmp_path / "image"
         image.write_bytes(
-            stages.sign(replace(measured, sigstruct=changed), made.runtime, made.config, key(), DAY)
+            stages.sign(measured._replace(sigstruct=changed), made.runtime, made.config, key(), DAY)
         )
         stages.assemble(made, image, tmp_path / "app")
         assert told(lambda: stages.verify(tmp_path / "app")) == (
@@ -395,7 +395,7 @@ LAX = [
 def test_a_package_whose_configuration_the_reader_would_refuse_is_verified_nevertheless(
     tmp_path: Path, made: Inputs, data: bytes
 ) -> None:
-    lax = replace(made, config=Config("/bin/app", memory_size=12288, data=data))
+    lax = made._replace(config=Config("/bin/app", memory_size=12288, data=data))
     path = build(lax, tmp_path / "app")
     assert stages.verify(path).mrenclave == stages.measure(lax).mrenclave
 

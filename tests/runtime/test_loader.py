@@ -395,7 +395,7 @@ def test_a_signed_value_that_einit_leaves_open_is_accepted(
 def header_of(damaged: Damaged, name: str) -> int:
     """Offset of the package's section header for a section."""
     package = elf.parse(damaged.original, "package")
-    return package.section_headers_offset + package.section(name).index * 64
+    return package.section_headers_offset + package.section(name).number * 64
 
 
 def rename_section(damaged: Damaged, old: str, new: str) -> None:
