@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -23,17 +24,17 @@ class _Record(NamedTuple):
     are arrays of numbers: modes, and sizes and offsets of the data in bytes.
     """
 
-    stamp: bytes
-    paths: list[bytes]
-    stamps: list[bytes]
-    modes: bytes
-    sizes: bytes
-    offsets: bytes
+    stamp: bytes = b""
+    paths: Sequence[bytes] = ()
+    stamps: Sequence[bytes] = ()
+    modes: bytes = b""
+    sizes: bytes = b""
+    offsets: bytes = b""
 
     def columns(self) -> cpio.Columns:
         """What is in the archive."""
         modes, offsets, sizes = array("I", self.modes), array("Q", self.offsets), array("Q", self.sizes)
-        return cpio.Columns(self.paths, modes.tolist(), offsets.tolist(), sizes.tolist())
+        return cpio.Columns(list(self.paths), modes.tolist(), offsets.tolist(), sizes.tolist())
 
 
 class Archives:
@@ -44,12 +45,12 @@ class Archives:
 
     def pack(self, tree: Tree, target: Path) -> None:
         """Write a tree's archive as :func:`cpio.write` does, out of an earlier one where there is one."""
-        name = _name(target)
-        record = self._record(target)
-        started = time.time_ns()
-        archive = cpio.write(tree, target, _earlier(tree, target, record) if record else None)
+        name, record, started = _name(target), self._record(target), time.time_ns()
+        places = stamps.known(tree.paths, tree.stamps, record.paths, record.stamps)
+        archive = cpio.write(tree, target, cpio.Earlier(target, _offsets(tree, places, record)))
         if len(tree.entries) >= _WORTH_REMEMBERING:
-            self._store.keep(name, tuple(_recorded(tree, archive, started)))
+            believed = stamps.believed(tree.stamps, places, started)
+            self._store.keep(name, tuple(_recorded(archive, believed)))
         else:
             self._store.forget(name)
 
@@ -59,43 +60,36 @@ class Archives:
         One that :meth:`pack` wrote and nobody changed since is not read again.
         """
         record = self._record(path)
-        if record is None:
-            return cpio.read(path)
-        return cpio.Archive(path, record.columns())
+        return cpio.Archive(path, record.columns()) if record.stamp else cpio.read(path)
 
-    def _record(self, path: Path) -> _Record | None:
-        """Return what is known of an archive; None where it is not the one that was written."""
+    def _record(self, path: Path) -> _Record:
+        """Return what is known of an archive; nothing where it is not the one that was written."""
         known = self._store.value(_name(path))
         with suppress(OSError):
             if known and _Record(*known).stamp == stamps.of(path.stat()):
                 return _Record(*known)
-        return None
+        return _Record()
 
 
 def _name(path: Path) -> str:
     return f"archive {path.absolute()}"
 
 
-def _earlier(tree: Tree, target: Path, record: _Record) -> cpio.Earlier:
-    """Return what of an archive can be used again."""
-    places = stamps.known(tree.paths, tree.stamps, record.paths, record.stamps)
+def _offsets(tree: Tree, places: list[int], record: _Record) -> list[int | None]:
+    """Return where in an archive the data are of what has not changed since; None for the rest."""
     _, modes, offsets, _ = record.columns()
-    return cpio.Earlier(
-        target,
-        [
-            offsets[at] if at >= 0 and modes[at] == mode else None
-            for at, mode in zip(places, tree.modes, strict=True)
-        ],
-    )
+    return [
+        offsets[at] if at >= 0 and modes[at] == mode else None
+        for at, mode in zip(places, tree.modes, strict=True)
+    ]
 
 
-def _recorded(tree: Tree, archive: cpio.Archive, started: int) -> _Record:
-    settled = stamps.settled(tree.stamps, started)
+def _recorded(archive: cpio.Archive, believed: list[bytes]) -> _Record:
     paths, modes, offsets, sizes = archive.columns
     return _Record(
         stamps.of(archive.path.stat()),
         paths,
-        [stamp if old else b"" for stamp, old in zip(tree.stamps, settled, strict=True)],
+        believed,
         array("I", modes).tobytes(),
         array("Q", sizes).tobytes(),
         array("Q", offsets).tobytes(),

@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from array import array
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,14 +92,13 @@ def _described(tree: Tree) -> bytes:
 
 def _contents(tree: Tree, known: _Contents) -> _Contents:
     """Return the digests of a tree's files; only what is not known is read."""
-    settled = stamps.settled(tree.stamps, time.time_ns())
     places = stamps.known(tree.paths, tree.stamps, known.paths, known.stamps)
-    remembered = [*known.digests, b""]  # none, for those that are not found
-    digests = [remembered[at] for at in places]
-    for at, is_file in enumerate(tree.are_files):
-        if is_file and not digests[at]:
-            digests[at], settled[at] = _read_entry(tree.entries[at])
-    believed = [stamp if old else b"" for stamp, old in zip(tree.stamps, settled, strict=True)]
+    believed = stamps.believed(tree.stamps, places, time.time_ns())
+    digests = list(map([*known.digests, b""].__getitem__, places))  # none for those that are not found
+    for at in compress(range(len(places)), tree.are_files):
+        if not digests[at]:
+            digests[at], settled = _read_entry(tree.entries[at])
+            believed[at] = believed[at] if settled else b""
     return _Contents(tree.paths, believed, digests)
 
 

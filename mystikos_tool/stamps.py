@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterable, Sequence
-from itertools import repeat
+from collections.abc import Sequence
+from itertools import compress, repeat
+from operator import ne
 
 # Device, inode, size, mtime and ctime in nanoseconds, st_mode.
 _STAMP = struct.Struct("=QQQqqQ")
 _TIMES = struct.Struct("=24xqq8x")
-_WORDS, _MTIME, _CTIME = 6, 3, 4
 
 _SECOND = 1_000_000_000
 # The kernel stamps with its tick, up to 10 ms; some file systems keep whole (even) seconds.
@@ -41,23 +41,24 @@ def known(
     paths: Sequence[bytes], stamps: Sequence[bytes], old_paths: Sequence[bytes], old_stamps: Sequence[bytes]
 ) -> list[int]:
     """Return where each path with its stamp is among old ones; -1 where it is not."""
-    found: Iterable[int] = range(len(paths))
-    if paths != old_paths:
-        places = dict(zip(old_paths, range(len(old_paths)), strict=True))
-        found = map(places.get, paths, repeat(-1))
-    old = [*old_stamps, b""]  # no stamp, for those that are not found
-    return [at if old[at] == stamp else -1 for at, stamp in zip(found, stamps, strict=True)]
+    if paths == old_paths:
+        places = list(range(len(paths)))
+    else:
+        old_places = dict(zip(old_paths, range(len(old_paths)), strict=True))
+        places = list(map(old_places.get, paths, repeat(-1)))
+    before = map([*old_stamps, b""].__getitem__, places)  # no stamp for those that are not found
+    for at in list(compress(range(len(paths)), map(ne, before, stamps))):
+        places[at] = -1
+    return places
 
 
-def settled(stamps: Sequence[bytes], now: int) -> list[bool]:
-    """Tell of each stamp what :func:`is_settled` tells, quickly for those of old files."""
-    surely = now - _COARSE_TICK
-    words = memoryview(b"".join(stamps)).cast("q")
-    times = zip(words[_MTIME::_WORDS].tolist(), words[_CTIME::_WORDS].tolist(), strict=True)
-    return [
-        (mtime < surely and ctime < surely) or is_settled(stamp, now)
-        for stamp, (mtime, ctime) in zip(stamps, times, strict=True)
-    ]
+def believed(stamps: Sequence[bytes], places: Sequence[int], now: int) -> list[bytes]:
+    """Return stamps, empty where neither :func:`known` found a place nor :func:`is_settled` holds."""
+    found = list(stamps)
+    for at in compress(range(len(places)), map((-1).__eq__, places)):
+        if not is_settled(found[at], now):
+            found[at] = b""
+    return found
 
 
 def is_settled(stamp: bytes, now: int) -> bool:

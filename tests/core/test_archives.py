@@ -23,7 +23,7 @@ def root(tmp_path: Path) -> Path:
     root.mkdir()
     for number in range(MANY):
         (root / f"file{number}").write_text(str(number))
-    while not all(stamps.settled([entry.stamp for entry in appdir.scan(root).entries], time.time_ns())):
+    while not all(stamps.is_settled(stamp, time.time_ns()) for stamp in appdir.scan(root).stamps):
         time.sleep(0.05)
     return root
 

@@ -39,13 +39,29 @@ def test_a_stamp_is_settled_when_it_is_older_than_the_clocks_tick(
     assert stamps.is_settled(stamp(mtime, ctime), NOW) is settled
 
 
-times = st.integers(NOW - 4 * SECOND, NOW + SECOND) | st.sampled_from([NOW - 3 * SECOND, NOW - 2 * SECOND])
+names = st.lists(st.sampled_from([b"a", b"b", b"c", b"d"]), unique=True)
+old_stamps = st.lists(st.sampled_from([b"", stamp(1, 1), stamp(2, 2)]), min_size=4, max_size=4)
+new_stamps = st.lists(st.sampled_from([stamp(1, 1), stamp(2, 2)]), min_size=4, max_size=4)
 
 
-@given(st.lists(st.tuples(times, times)))
-def test_many_stamps_are_judged_like_one(drawn: list[tuple[int, int]]) -> None:
-    taken = [stamp(mtime, ctime) for mtime, ctime in drawn]
-    assert stamps.settled(taken, NOW) == [stamps.is_settled(one, NOW) for one in taken]
+@given(names, old_stamps, names, new_stamps)
+def test_a_file_is_known_by_its_path_and_its_stamp(
+    old: list[bytes], old_stamps: list[bytes], new: list[bytes], new_stamps: list[bytes]
+) -> None:
+    old_stamps, new_stamps = old_stamps[: len(old)], new_stamps[: len(new)]
+    before = list(zip(old, old_stamps, strict=True))
+    expected = [before.index(file) if file in before else -1 for file in zip(new, new_stamps, strict=True)]
+    assert stamps.known(new, new_stamps, old, old_stamps) == expected
+
+
+def test_where_no_path_changed_only_stamps_are_compared() -> None:
+    old, young = stamp(1, 1), stamp(2, 2)
+    assert stamps.known([b"a", b"b"], [old, young], [b"a", b"b"], [old, old]) == [0, -1]
+
+
+def test_a_stamp_is_believed_when_it_was_before_or_is_settled() -> None:
+    old, young = stamp(1, NOW - 3 * SECOND), stamp(1, NOW)
+    assert stamps.believed([old, young, young, old], [-1, -1, 3, 0], NOW) == [old, b"", young, old]
 
 
 def test_a_new_link_to_a_file_changes_its_stamp_and_not_its_contents_version(tmp_path: Path) -> None:
