@@ -93,7 +93,7 @@ def _version(content: Content) -> object:
 class _Copy:
     """Content that is written to an open file, from ``place``, as it is read.
 
-    One that could not be written is not whole, and is read nevertheless.
+    When it cannot be written, the file is emptied, and it is read nevertheless.
     """
 
     content: Content
@@ -120,13 +120,23 @@ class _CopyingReader:
     reader: Reader
     descriptor: int
     place: int
+    failed: bool = False
 
     def read_into(self, buffers: Sequence[memoryview]) -> int:
         """Fill buffers with what comes next, and write that."""
         size = self.reader.read_into(buffers)
-        with suppress(OSError):
-            self.place += _write(self.descriptor, _filled(buffers, size), self.place)
+        if not self.failed:
+            self._write(_filled(buffers, size), size)
         return size
+
+    def _write(self, buffers: Sequence[memoryview], size: int) -> None:
+        with suppress(OSError):
+            written = _write(self.descriptor, buffers, self.place)
+            self.place += written
+            if written == size:
+                return
+        self.failed = True
+        os.ftruncate(self.descriptor, 0)  # others may need the space
 
 
 def _filled(buffers: Sequence[memoryview], size: int) -> Sequence[memoryview]:

@@ -116,7 +116,7 @@ def test_a_draft_of_which_nothing_was_measured_is_written_anew(
 
 
 @pytest.mark.parametrize("way", ["refused", "in part"])
-def test_what_cannot_be_written_beside_is_measured_nevertheless(
+def test_what_cannot_be_written_beside_is_measured_nevertheless_and_takes_no_space(
     made: Inputs, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     write = os.pwritev
@@ -130,6 +130,7 @@ def test_what_cannot_be_written_beside_is_measured_nevertheless(
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwritev", full)
         image = measured(made, draft, tmp_path / "image")
+    assert sum(path.stat().st_size for path in target.parent.iterdir()) == 0
     stages.assemble(made, image, target, draft)
     draft.discard()
     assert beside(target) == {"app"}
