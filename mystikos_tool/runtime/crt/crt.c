@@ -46,10 +46,13 @@ static bool kill_children(void)
     return any;
 }
 
-/* The system ends a PID namespace with its first process. Without one, whatever lost its parent has become a child
- * of this process. */
+/* The system ends a PID namespace with its first process, but closes that one's files before: a call that waits for an
+ * answer would fail and its program go on. Without a namespace, whatever lost its parent has become a child of this
+ * process. */
 __attribute__((noreturn)) static void end(int status)
 {
+    if (given->isolated)
+        kill(-1, SIGKILL);
     while (!given->isolated && kill_children())
         while (waitpid(-1, NULL, 0) > 0)
             kill_children();
