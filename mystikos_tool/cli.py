@@ -288,11 +288,13 @@ def _mkcpio(options: argparse.Namespace) -> None:
 
 
 def _pack(options: argparse.Namespace, archive: Path, announce: str = "") -> None:
-    from mystikos_tool import stages
+    from mystikos_tool import appdir, stages
 
     tree = stages.pack(options.appdir, archive, preserve_modes=options.modes == "preserve")
     for path in tree.left_out:
         _tell(f"warning: {options.appdir / path}: is left out; a root file system holds no devices and FIFOs")
+    for path in tree.not_booted:
+        _tell(f"warning: {options.appdir / path}: {appdir.NOT_BOOTED}")
     if announce:
         _say(f"{announce}: {tree.files:,} files, {tree.size:,} bytes")
 

@@ -34,6 +34,8 @@ def pack(target: list[Any], source: list[Any], env: Any) -> str:
         Archives(store()).pack(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
+    for path in tree.not_booted:
+        _warn(f"{path}: {appdir.NOT_BOOTED}")
     for node in source:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")

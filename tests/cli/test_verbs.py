@@ -116,13 +116,15 @@ def test_place_umask_and_order_of_creation_do_not_change_a_package(run: Run, pro
 def test_warnings_go_to_standard_error_and_the_package_is_made(run: Run, project: Path) -> None:
     configure(project, version=None, EnvironmentVariables="A=1")
     os.mkfifo(project / "appdir" / "fifo")
+    (project / "appdir" / ("n" * 254)).touch()
     result = run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime")
     assert result.status == 0
     lines = result.err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert lines[0].startswith("mystikos-tool: warning: config.json:1:1: there is no version")
     assert "EnvironmentVariables: an installed Mystikos crashes on a string" in lines[1]
     assert lines[2].startswith("mystikos-tool: warning: appdir/fifo: is left out")
+    assert "nnn: its path in the root has more than 253 bytes" in lines[3]
 
 
 def test_a_canonical_configuration_is_the_one_in_the_package(run: Run, project: Path) -> None:

@@ -116,6 +116,13 @@ def test_modes_are_preserved_when_asked_for(tmp_path: Path) -> None:
     assert modes(scan(tmp_path)) == {b"d": 0o42755, b"f": 0o104644}
 
 
+def test_paths_that_only_the_embedded_runtime_boots_are_told(tmp_path: Path) -> None:
+    (tmp_path / ("d" * 200)).mkdir()
+    for length in (253, 254, 255):
+        (tmp_path / ("d" * 200) / ("f" * (length - 201))).touch()
+    assert [len(path) for path in scan(tmp_path).not_booted] == [254, 255]
+
+
 def test_fifos_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     os.mkfifo(tmp_path / "d" / "pipe")
