@@ -68,18 +68,19 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UserError(str(target), f"cannot be written: {_reason(error)}", _remedy(error, final)) from None
     try:
+        # Its lock, which goes when it is closed, keeps others from its name until that is gone.
         with os.fdopen(descriptor, "w+b", _BUFFER) as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-        _replace(final, temporary)
+            try:
+                yield file
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                _replace(final, temporary)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         if error.errno in _OUT_OF_SPACE:
             raise UserError(str(target), f"cannot be written: {_reason(error)}", "free some space") from None
-        raise
-    except BaseException:
-        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mystikos_tool import files
 from mystikos_tool.errors import UserError
 from mystikos_tool.files import _exchange, make_directory, read_input, scratch, write, writing
 
@@ -254,6 +255,35 @@ def test_a_target_is_replaced_where_files_cannot_change_their_names(
     write(tmp_path / "target", b"earlier")
     write(tmp_path / "target", b"later")
     assert (tmp_path / "target").read_bytes() == b"later"
+    assert names(tmp_path) == {"target"}
+
+
+def test_who_writes_the_same_target_meanwhile_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither just before a file takes its place nor just before it is removed."""
+    target = tmp_path / "target"
+    replace, unlink = files._replace, Path.unlink
+
+    def replaced(final: Path, temporary: Path) -> None:
+        monkeypatch.setattr(files, "_replace", replace)
+        write(target, b"meanwhile")
+        replace(final, temporary)
+
+    def unlinked(path: Path, missing_ok: bool = False) -> None:
+        monkeypatch.setattr(Path, "unlink", unlink)
+        with writing(target) as other:
+            other.write(b"meanwhile")
+            unlink(path, missing_ok)
+
+    monkeypatch.setattr(files, "_replace", replaced)
+    write(target, b"later")
+    assert target.read_bytes() == b"later"
+
+    with pytest.raises(RuntimeError), writing(target):
+        monkeypatch.setattr(Path, "unlink", unlinked)
+        raise RuntimeError
+    assert target.read_bytes() == b"meanwhile"
     assert names(tmp_path) == {"target"}
 
 
