@@ -19,9 +19,9 @@ from mystikos_tool import stamps
 from mystikos_tool.errors import UserError
 
 MAX_PATH = 255
-MAX_BOOTED_PATH = 253  # by an installed Mystikos (docs/formats.md, section 1)
-NOT_BOOTED = (
-    f"its path in the root has more than {MAX_BOOTED_PATH} bytes, and an installed Mystikos does not boot;"
+_MAX_BOOTED_PATH = 253  # by an installed Mystikos (docs/formats.md, section 1)
+TOO_LONG_TO_BOOT = (
+    f"its path in the root has more than {_MAX_BOOTED_PATH} bytes, and an installed Mystikos does not boot;"
     " shorten its names"
 )
 MAX_FILE_SIZE = (1 << 32) - 1
@@ -93,9 +93,9 @@ class Tree:
         return list(map(stat.S_ISREG, self.modes))
 
     @property
-    def not_booted(self) -> list[str]:
+    def too_long_to_boot(self) -> list[str]:
         """Paths that are packed but too long for the kernel of an installed Mystikos."""
-        return [os.fsdecode(path) for path in self.paths if len(path) > MAX_BOOTED_PATH]
+        return [os.fsdecode(path) for path in self.paths if len(path) > _MAX_BOOTED_PATH]
 
     @property
     def files(self) -> int:

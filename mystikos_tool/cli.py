@@ -293,8 +293,8 @@ def _pack(options: argparse.Namespace, archive: Path, announce: str = "") -> Non
     tree = stages.pack(options.appdir, archive, preserve_modes=options.modes == "preserve")
     for path in tree.left_out:
         _tell(f"warning: {options.appdir / path}: is left out; a root file system holds no devices and FIFOs")
-    for path in tree.not_booted:
-        _tell(f"warning: {options.appdir / path}: {appdir.NOT_BOOTED}")
+    for path in tree.too_long_to_boot:
+        _tell(f"warning: {options.appdir / path}: {appdir.TOO_LONG_TO_BOOT}")
     if announce:
         _say(f"{announce}: {tree.files:,} files, {tree.size:,} bytes")
 

@@ -98,7 +98,8 @@ def _contents(tree: Tree, known: _Contents) -> _Contents:
     for at in compress(range(len(places)), tree.are_files):
         if not digests[at]:
             digests[at], settled = _read_entry(tree.entries[at])
-            believed[at] = believed[at] if settled else b""
+            if not settled:
+                believed[at] = b""
     return _Contents(tree.paths, believed, digests)
 
 

@@ -54,7 +54,7 @@ class _Hashing:
     def __init__(self, hash_piece: Callable[[bytes | memoryview], None]) -> None:
         self._hash = hash_piece
         self._pieces: SimpleQueue[bytes | memoryview | None] = SimpleQueue()
-        self._hashed: SimpleQueue[None] = SimpleQueue()
+        self._hashed: SimpleQueue[BaseException | None] = SimpleQueue()
         self._waiting = 0
         self._thread = Thread(target=self._run)
 
@@ -62,9 +62,11 @@ class _Hashing:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         self._pieces.put(None)
         self._thread.join()
+        if kind is None:
+            self._wait(0)
 
     def update(self, piece: bytes | memoryview) -> None:
         """Hash a piece; a large one is to stay as it is until so many others were given."""
@@ -79,13 +81,18 @@ class _Hashing:
     def _wait(self, left: int) -> None:
         """Wait until no more than ``left`` pieces are still to be hashed."""
         while self._waiting > left:
-            self._hashed.get()
             self._waiting -= 1
+            if error := self._hashed.get():
+                raise error
 
     def _run(self) -> None:
         while (piece := self._pieces.get()) is not None:
-            self._hash(piece)
-            self._hashed.put(None)
+            try:
+                self._hash(piece)
+            except BaseException as error:  # is raised where the piece was given
+                self._hashed.put(error)
+            else:
+                self._hashed.put(None)
 
 
 def _pieces(layout: Layout) -> Iterator[bytes | memoryview]:

@@ -46,8 +46,8 @@ def known(
     else:
         old_places = dict(zip(old_paths, range(len(old_paths)), strict=True))
         places = list(map(old_places.get, paths, repeat(-1)))
-    before = map([*old_stamps, b""].__getitem__, places)  # no stamp for those that are not found
-    for at in list(compress(range(len(paths)), map(ne, before, stamps))):
+    before = list(map([*old_stamps, b""].__getitem__, places))  # no stamp for those that are not found
+    for at in compress(range(len(paths)), map(ne, before, stamps)):
         places[at] = -1
     return places
 

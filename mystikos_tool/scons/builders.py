@@ -223,9 +223,8 @@ def _image(env: Any, name: Any, measurement: Any) -> Any:
     enclave = measurement.attributes.myst
     key = _required_file(env, "MYST_KEY")
     # The measurement holds the digest of the image and, in it, of the configuration.
-    nodes = _made(_SIGN(env, name, [measurement, key]), "image", enclave)
-    nodes[0].attributes.myst_measurement = measurement
-    return nodes
+    nodes = _SIGN(env, name, [measurement, key])
+    return _made(nodes, "image", enclave)
 
 
 def _packaged(env: Any, name: Any, image: Any) -> Any:
@@ -237,7 +236,8 @@ def _packaged(env: Any, name: Any, image: Any) -> Any:
     nodes = _made(nodes, "package", enclave)
     nodes[0].attributes.myst_made_of = (f"package {REVISION}", image, loader, crt, kernel)
     nodes[0].attributes.myst_draft = None
-    image.attributes.myst_measurement.attributes.myst_package = nodes[0]
+    measurement = image.sources[0]
+    measurement.attributes.myst_package = nodes[0]
     return nodes
 
 

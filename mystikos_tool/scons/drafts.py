@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mystikos_tool.drafts import Draft
     from mystikos_tool.stages import Inputs
 
-# Of a small root the package is written in no time.
-_LARGE = 1 << 24
+# Bytes of a root from which on stages do at the same time what they can.
+LARGE_ROOT = 1 << 24
 
 
 def begun(measurement: Any, inputs: Inputs) -> Draft | None:
@@ -26,7 +26,7 @@ def begun(measurement: Any, inputs: Inputs) -> Draft | None:
 
     package = measurement.attributes.myst_package
     is_wanted = package is not None and package.get_state() == SCons.Node.pending
-    if not is_wanted or inputs.root_content().size < _LARGE:
+    if not is_wanted or inputs.root_content().size < LARGE_ROOT:
         return None
     drop(package)
     with suppress(UserError):  # what is wrong is told when the package is made

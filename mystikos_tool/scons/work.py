@@ -23,19 +23,17 @@ from mystikos_tool.scons.nodes import store
 if TYPE_CHECKING:
     from mystikos_tool import stages
 
-_LARGE = 1 << 24
-
 
 def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
     tree = appdir.join([node.take_tree() for node in source])
     size = tree.size
-    with progress.bar("packing", size), _next_stages_loaded(size >= _LARGE):
+    with progress.bar("packing", size), _next_stages_loaded(size >= drafts.LARGE_ROOT):
         Archives(store()).pack(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
-    for path in tree.not_booted:
-        _warn(f"{path}: {appdir.NOT_BOOTED}")
+    for path in tree.too_long_to_boot:
+        _warn(f"{path}: {appdir.TOO_LONG_TO_BOOT}")
     for node in source:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")

@@ -120,7 +120,7 @@ def test_paths_that_only_the_embedded_runtime_boots_are_told(tmp_path: Path) -> 
     (tmp_path / ("d" * 200)).mkdir()
     for length in (253, 254, 255):
         (tmp_path / ("d" * 200) / ("f" * (length - 201))).touch()
-    assert [len(path) for path in scan(tmp_path).not_booted] == [254, 255]
+    assert [len(path) for path in scan(tmp_path).too_long_to_boot] == [254, 255]
 
 
 def test_fifos_are_left_out_and_named(tmp_path: Path) -> None:

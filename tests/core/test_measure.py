@@ -90,6 +90,28 @@ def test_a_file_that_became_shorter_is_told(tmp_path: Path) -> None:
         measure.mrenclave(layout_of(run))
 
 
+class Failing:
+    """A digest that fails at its second piece."""
+
+    def __init__(self, _: bytes) -> None:
+        self.left = 2
+
+    def update(self, _: bytes | memoryview) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("cannot be hashed")
+
+
+@pytest.mark.parametrize("pages_", [256, 3 * 128, 10 * 128])
+def test_what_goes_wrong_in_the_hashing_thread_is_raised(
+    monkeypatch: pytest.MonkeyPatch, pages_: int
+) -> None:
+    """Whether it is the last piece or one of many."""
+    monkeypatch.setattr("hashlib.sha256", Failing)
+    with pytest.raises(RuntimeError, match="cannot be hashed"):
+        measure.mrenclave(layout_of(Run(0, pages_, RW, True)))
+
+
 # Against the model
 
 

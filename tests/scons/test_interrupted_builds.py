@@ -142,9 +142,10 @@ def at_once(project: Project) -> None:
 
     SCons gives what it writes of its own database one name in all builds: one of two may miss it.
     """
+    missed = "'.sconsign.tmp' -> '.sconsign.dblite'"
     with ThreadPoolExecutor(2) as pool:
-        for build in [pool.submit(project.run) for _ in range(2)]:
-            assert build.result().status == 0 or ".sconsign.tmp" in build.result().text, build.result().text
+        for build in [pool.submit(project.run).result for _ in range(2)]:
+            assert build().status == 0 or missed in build().text, build().text
 
 
 def test_two_first_builds_at_once_give_the_bytes_of_one(project: Project, built: Project) -> None:
