@@ -73,12 +73,14 @@ def _once(plan: Plan, figures: Figures, directory: Path) -> None:
 def main(appdir: Path, config: Path, key: Path, other_key: Path, runtime: Path, targets: Path) -> None:
     """Run every stage once and print what each took."""
     from mystikos_tool import config as config_reader
-    from mystikos_tool import files, signing, stages
+    from mystikos_tool import pipeline
+    from mystikos_tool.io import atomic
     from mystikos_tool.runtime import Runtime
+    from mystikos_tool.signing import keys
 
     archive, image, package = (targets / name for name in ("rootfs.cpio", "mystenc.so", "package"))
     day = date(2026, 1, 2)
-    enclave = stages.Inputs(Runtime.installed(runtime), config_reader.load(config), archive)
+    enclave = pipeline.Inputs(Runtime.installed(runtime), config_reader.load(config), archive)
     seconds: dict[str, float] = {}
 
     def timed(stage: str, work: Callable[[], object]) -> None:
@@ -87,19 +89,19 @@ def main(appdir: Path, config: Path, key: Path, other_key: Path, runtime: Path, 
         seconds[stage] = time.perf_counter() - started
 
     def sign(with_key: Path) -> None:
-        signer = signing.load_key(with_key)
-        files.write(image, stages.sign(measured, enclave.runtime, enclave.config, signer, day))
+        signer = keys.load_key(with_key)
+        atomic.write(image, pipeline.sign(measured, enclave.runtime, enclave.config, signer, day))
 
     def sign_anew() -> None:
         sign(other_key)
-        stages.assemble(enclave, image, package)
+        pipeline.assemble(enclave, image, package)
 
-    timed(ROOTFS, lambda: stages.pack(appdir, archive))
+    timed(ROOTFS, lambda: pipeline.pack(appdir, archive))
     started = time.perf_counter()
-    measured = stages.measure(enclave)
+    measured = pipeline.measure(enclave)
     seconds[MEASURE] = time.perf_counter() - started
     timed(SIGN, lambda: sign(key))
-    timed(PACKAGE, lambda: stages.assemble(enclave, image, package))
+    timed(PACKAGE, lambda: pipeline.assemble(enclave, image, package))
     seconds[TOGETHER] = sum(seconds.values())
     timed(SIGN_ANEW, sign_anew)
     sys.stdout.write(json.dumps(seconds))

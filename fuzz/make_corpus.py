@@ -17,10 +17,11 @@ from pathlib import Path
 import tiny_elf
 from tiny_elf import Load, Placed, Tls
 
-from mystikos_tool import config, signing, stages
-from mystikos_tool.elf import R_X86_64_RELATIVE, R_X86_64_TPOFF64
-from mystikos_tool.oeinfo import OEINFO
+from mystikos_tool import config, pipeline
+from mystikos_tool.formats.elf import R_X86_64_RELATIVE, R_X86_64_TPOFF64
+from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.runtime import Runtime
+from mystikos_tool.signing import keys
 
 CORPUS = Path(__file__).parent / "corpus"
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -136,18 +137,18 @@ def package(directory: Path, name: str, settings: Mapping[str, object]) -> bytes
     app.chmod(0o755)
     members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/a", **settings}
     (work / "config.json").write_text(json.dumps(members))
-    stages.pack(app.parent, work / "root.cpio")
-    inputs = stages.Inputs(
+    pipeline.pack(app.parent, work / "root.cpio")
+    inputs = pipeline.Inputs(
         runtime,
         config.load(work / "config.json"),
         work / "root.cpio",
         (),
         (DATA / "keys" / "disk1.roothash",),
     )
-    key = signing.load_key(DATA / "keys" / "key-a.pem")
+    key = keys.load_key(DATA / "keys" / "key-a.pem")
     signed = work / "signed"
-    signed.write_bytes(stages.sign(stages.measure(inputs), runtime, inputs.config, key, DAY))
-    stages.assemble(inputs, signed, work / "package")
+    signed.write_bytes(pipeline.sign(pipeline.measure(inputs), runtime, inputs.config, key, DAY))
+    pipeline.assemble(inputs, signed, work / "package")
     return (work / "package").read_bytes()
 
 

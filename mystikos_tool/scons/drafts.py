@@ -13,8 +13,8 @@ import SCons.Node
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
-    from mystikos_tool.drafts import Draft
-    from mystikos_tool.stages import Inputs
+    from mystikos_tool.package.partial import Draft
+    from mystikos_tool.pipeline import Inputs
 
 # Bytes of a root from which on stages do at the same time what they can.
 LARGE_ROOT = 1 << 24
@@ -22,7 +22,7 @@ LARGE_ROOT = 1 << 24
 
 def begun(measurement: Any, inputs: Inputs) -> Draft | None:
     """Begin the package of a measurement where SCons is about to make it; None where it is not worth it."""
-    from mystikos_tool import stages
+    from mystikos_tool import pipeline
 
     package = measurement.attributes.myst_package
     is_wanted = package is not None and package.get_state() == SCons.Node.pending
@@ -30,7 +30,7 @@ def begun(measurement: Any, inputs: Inputs) -> Draft | None:
         return None
     drop(package)
     with suppress(UserError):  # what is wrong is told when the package is made
-        package.attributes.myst_draft = stages.draft(inputs, Path(str(package)))
+        package.attributes.myst_draft = pipeline.draft(inputs, Path(str(package)))
         atexit.register(drop, package)
     return package.attributes.myst_draft  # type: ignore[no-any-return]
 

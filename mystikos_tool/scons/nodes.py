@@ -17,10 +17,10 @@ import SCons.Node.FS
 import SCons.Node.Python
 import SCons.SConsign
 
-from mystikos_tool import appdir
-from mystikos_tool.digests import Digests
+from mystikos_tool.cache.digests import Digests
+from mystikos_tool.cache.store import Store
 from mystikos_tool.errors import UserError
-from mystikos_tool.store import Store
+from mystikos_tool.root.tree import Tree, overlay, placed, scan, scan_file, select
 
 _UNREADABLE = "unreadable"
 _NOT_MADE = "not made"
@@ -87,7 +87,7 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
         self.options = options
         self.name = origin.name
         self.stray: list[str] = []
-        self._scanned: appdir.Tree | None = None
+        self._scanned: Tree | None = None
         self.roots = 0  # that take the tree
         self.changed_since_last_build = _BY_SIGNATURE
         self.store_info = _STORE_NOTHING
@@ -113,24 +113,24 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
             self.implicit_set = set(derived)
             self._children_reset()
 
-    def take_tree(self) -> appdir.Tree:
+    def take_tree(self) -> Tree:
         """Return the tree whose digest is the signature; raise UserError as the core's scan does."""
         tree = self._scanned or self._tree()
         self.roots -= 1
         self._scanned = tree if self.roots > 0 else None
         return tree
 
-    def _tree(self) -> appdir.Tree:
+    def _tree(self) -> Tree:
         """Read the tree, at its place in the root."""
         tree = self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()
-        return appdir.placed(tree, self.options.place) if self.options.place else tree
+        return placed(tree, self.options.place) if self.options.place else tree
 
-    def _file(self) -> appdir.Tree:
+    def _file(self) -> Tree:
         node = self.origin if self.origin.is_derived() else self.origin.srcnode()
         name = self.options.name or self.origin.name
-        return appdir.scan_file(Path(node.get_abspath()), name, preserve_modes=self.options.preserve_modes)
+        return scan_file(Path(node.get_abspath()), name, preserve_modes=self.options.preserve_modes)
 
-    def _directory(self) -> appdir.Tree:
+    def _directory(self) -> Tree:
         """Read a directory's tree.
 
         In a variant directory it has the files of the source directory and what builders make
@@ -143,14 +143,14 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
         for variant in reversed(variants):
             found = self._scan(variant, True)
             built = {os.fsencode(node.get_path(variant)) for node in _derived(variant)}
-            tree = appdir.overlay(tree, found if b"." in built else appdir.select(found, built))
+            tree = overlay(tree, found if b"." in built else select(found, built))
             there = {entry.path for entry in tree.entries}
             stray.update(os.fsdecode(entry.path) for entry in found.entries if entry.path not in there)
         self.stray = sorted(stray)
         return tree if tree.entries else self._scan(source, False)
 
-    def _scan(self, directory: Any, may_be_missing: bool) -> appdir.Tree:
-        return appdir.scan(
+    def _scan(self, directory: Any, may_be_missing: bool) -> Tree:
+        return scan(
             Path(directory.get_abspath()),
             exclude=(*self.options.exclude, *_databases()),
             preserve_modes=self.options.preserve_modes,

@@ -14,26 +14,27 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from mystikos_tool import appdir, files, progress
-from mystikos_tool.archives import Archives
+from mystikos_tool.cache.incremental import Archives
+from mystikos_tool.io import atomic, progress
+from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, join
 from mystikos_tool.scons import drafts
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.nodes import store
 
 if TYPE_CHECKING:
-    from mystikos_tool import stages
+    from mystikos_tool import pipeline
 
 
 def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
-    tree = appdir.join([node.take_tree() for node in source])
+    tree = join([node.take_tree() for node in source])
     size = tree.size
     with progress.bar("packing", size), _next_stages_loaded(size >= drafts.LARGE_ROOT):
         Archives(store()).pack(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
     for path in tree.too_long_to_boot:
-        _warn(f"{path}: {appdir.TOO_LONG_TO_BOOT}")
+        _warn(f"{path}: {TOO_LONG_TO_BOOT}")
     for node in source:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
@@ -46,7 +47,7 @@ def _next_stages_loaded(beside: bool) -> Iterator[None]:
     if not beside:
         yield
         return
-    loading = Thread(target=importlib.import_module, args=("mystikos_tool.stages",))
+    loading = Thread(target=importlib.import_module, args=("mystikos_tool.pipeline",))
     loading.start()
     try:
         yield
@@ -56,7 +57,7 @@ def _next_stages_loaded(beside: bool) -> Iterator[None]:
 
 def measure(target: list[Any], source: list[Any], env: Any) -> str:
     """Measure an enclave."""
-    from mystikos_tool import stages
+    from mystikos_tool import pipeline
 
     inputs = _inputs(target[0].attributes.myst)
     if inputs.rootfs:
@@ -64,35 +65,36 @@ def measure(target: list[Any], source: list[Any], env: Any) -> str:
     for warning in inputs.config.warnings:
         _warn(warning)
     with drafts.kept(target[0]):
-        measured = stages.measure(inputs, drafts.begun(target[0], inputs))
-        files.write(_path(target[0]), measured.to_json())
+        measured = pipeline.measure(inputs, drafts.begun(target[0], inputs))
+        atomic.write(_path(target[0]), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target[0]}"
 
 
 def sign(target: list[Any], source: list[Any], env: Any) -> str:
     """Sign an enclave image that was measured."""
-    from mystikos_tool import signing, stages
-    from mystikos_tool.measurement import Measurement
+    from mystikos_tool import pipeline
+    from mystikos_tool.enclave.measurement import Measurement
+    from mystikos_tool.signing import keys
 
     measurement, key = source
     with drafts.kept(measurement):
         path = _path(measurement)
-        measured = Measurement.from_json(files.read_input(path, "measurement"), str(measurement))
+        measured = Measurement.from_json(atomic.read_input(path, "measurement"), str(measurement))
         inputs = _inputs(target[0].attributes.myst)
-        signer = signing.load_key(_path(key))
-        day = stages.signing_day(env.subst("$SOURCE_DATE_EPOCH"))
-        files.write(_path(target[0]), stages.sign(measured, inputs.runtime, inputs.config, signer, day))
+        signer = keys.load_key(_path(key))
+        day = pipeline.signing_day(env.subst("$SOURCE_DATE_EPOCH"))
+        atomic.write(_path(target[0]), pipeline.sign(measured, inputs.runtime, inputs.config, signer, day))
     return f"signed with {key} → {target[0]}"
 
 
 def package(target: list[Any], source: list[Any], env: Any) -> str:
     """Append everything to the loader."""
-    from mystikos_tool import stages
+    from mystikos_tool import pipeline
 
     node = target[0]
     draft = node.attributes.myst_draft
     try:
-        size = stages.assemble(_inputs(node.attributes.myst), _path(source[0]), _path(node), draft)
+        size = pipeline.assemble(_inputs(node.attributes.myst), _path(source[0]), _path(node), draft)
     finally:
         drafts.drop(node)
     return f"packaged {_shown_size(size)} → {node}"
@@ -100,13 +102,13 @@ def package(target: list[Any], source: list[Any], env: Any) -> str:
 
 def make_key(target: list[Any], source: list[Any], env: Any) -> str:
     """Make a key, unless there is one."""
-    from mystikos_tool import signing
+    from mystikos_tool.signing import keys
 
     path = _path(target[0])
     if path.exists():
-        signing.load_key(path)
+        keys.load_key(path)
         return f"kept the key → {path}"
-    signing.generate_key(path)
+    keys.generate_key(path)
     return f"made a development key → {path}"
 
 
@@ -122,11 +124,11 @@ def compile(target: list[Any], source: list[Any], env: Any) -> str:
     return f"compiled {_shown_size(path.stat().st_size)} → {node}"
 
 
-def _inputs(enclave: Enclave) -> stages.Inputs:
-    from mystikos_tool import config, stages
+def _inputs(enclave: Enclave) -> pipeline.Inputs:
+    from mystikos_tool import config, pipeline
     from mystikos_tool.runtime import Runtime
 
-    return stages.Inputs(
+    return pipeline.Inputs(
         runtime=Runtime(*map(_path, enclave.runtime)),
         config=config.load(_path(enclave.config)),
         rootfs=_path(enclave.rootfs) if enclave.rootfs else None,

@@ -14,7 +14,7 @@ from cli_support import DATA, Run, configure
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from mystikos_tool import elf
+from mystikos_tool.formats import elf
 
 Damage = Callable[[Path], object]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cli_support import DATA, Run, configure
 
-from mystikos_tool import package
 from mystikos_tool.cli import VERBS
+from mystikos_tool.package import sections
 
 CASES = json.loads((DATA / "cases.json").read_text())
 
@@ -130,7 +130,7 @@ def test_warnings_go_to_standard_error_and_the_package_is_made(run: Run, project
 def test_a_canonical_configuration_is_the_one_in_the_package(run: Run, project: Path) -> None:
     configure(project, ApplicationParameters="one")
     assert run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=x").status == 0
-    stored = package.read(project / "x").content(package.CONFIG).read()
+    stored = sections.read(project / "x").content(sections.CONFIG).read()
     assert json.loads(stored)["ApplicationParameters"] == ["one"]
     assert run("verify", "x").status == 0
 
@@ -153,16 +153,16 @@ def test_a_signed_directory_has_the_parts_of_the_package(run: Run, project: Path
     assert result.status == 0, result.err
     assert result.out.startswith("created hello.signed: MRENCLAVE ")
     assert run("package-sgx", "--rootfs=archive", *common, "-o=package").status == 0
-    parts = package.read(project / "package")
+    parts = sections.read(project / "package")
     signed = project / "hello.signed"
     places = {
-        "lib/openenclave/mystenc.so": package.ENCLAVE,
-        "lib/libmystkernel.so": package.KERNEL,
-        "lib/libmystcrt.so": package.CRT,
-        "rootfs": package.ROOTFS,
-        "pubkeys": package.PUBKEYS,
-        "roothashes": package.ROOTHASHES,
-        "config.json": package.CONFIG,
+        "lib/openenclave/mystenc.so": sections.ENCLAVE,
+        "lib/libmystkernel.so": sections.KERNEL,
+        "lib/libmystcrt.so": sections.CRT,
+        "rootfs": sections.ROOTFS,
+        "pubkeys": sections.PUBKEYS,
+        "roothashes": sections.ROOTHASHES,
+        "config.json": sections.CONFIG,
     }
     for name, section in places.items():
         assert (signed / name).read_bytes() == parts.content(section).read(), name
@@ -226,7 +226,7 @@ def test_a_dump_for_programs_is_one_json_object(run: Run, hello: Path) -> None:
     assert dump["config"] == Path("config.json").read_text()
     modulus = bytes.fromhex(dump["modulus"])
     assert dump["mrsigner"] == hashlib.sha256(modulus).hexdigest()
-    assert list(dump["sections"]) == list(package.SECTIONS)
+    assert list(dump["sections"]) == list(sections.SECTIONS)
     digest = hashlib.sha256(Path("runtime/lib/libmystcrt.so").read_bytes()).hexdigest()
     assert dump["sections"][".libmystcrt"]["sha256"] == digest
 
@@ -251,13 +251,13 @@ def test_a_sound_package_is_verified(run: Run, hello: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("section", package.SECTIONS)
+@pytest.mark.parametrize("section", sections.SECTIONS)
 def test_a_package_with_a_changed_section_is_not_sound(run: Run, project: Path, section: str) -> None:
     trusted = [f"--pubkey={DATA}/keys/key-b.pub.pem", f"--roothash={DATA}/keys/disk1.roothash"]
     common = ["appdir", "key.pem", "config.json", "--runtime=runtime"]
     assert run("package-sgx", *common, *trusted, "-o=hello").status == 0
     data = bytearray((project / "hello").read_bytes())
-    data[package.read(project / "hello").sections[section].offset + 24] ^= 1  # of an image, its entry point
+    data[sections.read(project / "hello").sections[section].offset + 24] ^= 1  # of an image, its entry point
     (project / "hello").write_bytes(data)
     result = run("verify", "hello")
     assert result.status == 2

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mystikos_tool import config
+from mystikos_tool.pipeline import Inputs
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.stages import Inputs
 
 DATA = Path(__file__).parent.parent / "data"
 ARCHIVES = DATA / "expected" / "rootfs"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mystikos_tool.content import Bytes, FileContent
 from mystikos_tool.errors import UserError
-from mystikos_tool.pages import align_up, page_up, power_of_two_up
+from mystikos_tool.io.content import Bytes, FileContent
+from mystikos_tool.io.pages import align_up, page_up, power_of_two_up
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mystikos_tool import appdir, cpio, stamps
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import cpio
+from mystikos_tool.io import fingerprint
+from mystikos_tool.root.tree import Tree, canonical_mode, scan
 
 
 def pack(directory: Path, target: Path, *, preserve_modes: bool = False) -> bytes:
-    cpio.write(appdir.scan(directory, preserve_modes=preserve_modes), target)
+    cpio.write(scan(directory, preserve_modes=preserve_modes), target)
     return target.read_bytes()
 
 
@@ -97,7 +99,7 @@ def test_an_archive_does_not_depend_on_times_order_and_umask(tmp_path: Path) -> 
 
 def test_what_is_told_of_an_archive_that_was_written_is_what_is_read_from_it(tmp_path: Path) -> None:
     tree(tmp_path / "root")
-    written = cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "archive")
+    written = cpio.write(scan(tmp_path / "root"), tmp_path / "archive")
     assert written == cpio.read(tmp_path / "archive")
     assert len(written.members) == len(list((tmp_path / "root").rglob("*")))
 
@@ -112,11 +114,11 @@ def test_what_is_copied_from_an_earlier_archive_makes_no_difference(
     (tmp_path / "root").mkdir()
     for number in range(10):
         (tmp_path / "root" / f"{number}").write_bytes(b"%d" % number * number * 700)
-    before = cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "earlier")
+    before = cpio.write(scan(tmp_path / "root"), tmp_path / "earlier")
     for number in removed:
         (tmp_path / "root" / f"{number}").unlink()
     (tmp_path / "root" / "new").write_bytes(b"new" * 1000)
-    scanned = appdir.scan(tmp_path / "root")
+    scanned = scan(tmp_path / "root")
     places = {member.path: member.offset for member in before.members if int(member.path) in known}
     offsets = [places.get(entry.path) for entry in scanned.entries]
     cpio.write(scanned, tmp_path / "anew")
@@ -126,10 +128,10 @@ def test_what_is_copied_from_an_earlier_archive_makes_no_difference(
 
 def test_an_earlier_archive_may_be_the_target(tmp_path: Path) -> None:
     tree(tmp_path / "root")
-    archive = cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "archive")
+    archive = cpio.write(scan(tmp_path / "root"), tmp_path / "archive")
     before = (tmp_path / "archive").read_bytes()
     earlier = cpio.Earlier(tmp_path / "archive", archive.columns.offsets)
-    assert cpio.write(appdir.scan(tmp_path / "root"), tmp_path / "archive", earlier) == archive
+    assert cpio.write(scan(tmp_path / "root"), tmp_path / "archive", earlier) == archive
     assert (tmp_path / "archive").read_bytes() == before
 
 
@@ -188,7 +190,7 @@ def test_extracting_gives_back_the_tree(tmp_path: Path, preserve_modes: bool) ->
     cpio.extract(cpio.read(tmp_path / "archive"), tmp_path / "out")
     expected = unpacked(tmp_path / "root")
     if not preserve_modes:
-        expected = {path: (appdir.canonical_mode(mode), data) for path, (mode, data) in expected.items()}
+        expected = {path: (canonical_mode(mode), data) for path, (mode, data) in expected.items()}
     assert unpacked(tmp_path / "out") == expected
 
 
@@ -248,7 +250,7 @@ def write_after(tmp_path: Path, change: Callable[[Path], object]) -> str:
     root.mkdir()
     (root / "f").write_bytes(b"x" * 1000)
     (tmp_path / "archive").write_bytes(b"earlier")
-    scanned = appdir.scan(root)
+    scanned = scan(root)
     change(root / "f")
     problem = told(lambda: cpio.write(scanned, tmp_path / "archive"))
     assert (tmp_path / "archive").read_bytes() == b"earlier"
@@ -296,23 +298,23 @@ def test_a_file_that_grows_while_it_is_read_is_told(tmp_path: Path) -> None:
     """Files in /proc have content and a size of 0, as if they grew at the moment of reading."""
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "f").touch()
-    scanned = appdir.scan(tmp_path / "root").entries[0]
+    scanned = scan(tmp_path / "root").entries[0]
     status = Path("/proc/self/status").lstat()
-    growing = scanned._replace(origin=b"/proc/self/status", stamp=stamps.of(status))
-    assert "changed while it was read" in told(
-        lambda: cpio.write(appdir.Tree((growing,)), tmp_path / "archive")
-    )
+    growing = scanned._replace(origin=b"/proc/self/status", stamp=fingerprint.of(status))
+    assert "changed while it was read" in told(lambda: cpio.write(Tree((growing,)), tmp_path / "archive"))
     assert not (tmp_path / "archive").exists()
 
 
 UNREADABLE = """
 import os, sys
 from pathlib import Path
-from mystikos_tool import appdir, cpio, stamps
+from mystikos_tool.root.tree import Tree, canonical_mode, scan
+from mystikos_tool.formats import cpio
+from mystikos_tool.io import fingerprint
 from mystikos_tool.errors import UserError
 
 root, target = map(Path, sys.argv[1:])
-scanned = appdir.scan(root)
+scanned = scan(root)
 if os.geteuid() == 0:
     os.setegid(65534)
     os.seteuid(65534)

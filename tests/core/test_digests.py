@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mystikos_tool import appdir
-from mystikos_tool.digests import Digests, _TreeRecord
-from mystikos_tool.store import Store
+from mystikos_tool.cache.digests import Digests, _TreeRecord
+from mystikos_tool.cache.store import Store
+from mystikos_tool.root.tree import scan
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 def digest(root: Path, store: Path) -> bytes:
     """The digest as a build would get it: from a store that is loaded and saved."""
     kept = Store(store)
-    found = Digests(kept).tree(appdir.scan(root), "root")
+    found = Digests(kept).tree(scan(root), "root")
     kept.save()
     return found
 
@@ -38,7 +38,7 @@ def settle(root: Path, store: Path) -> bytes:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         kept = Store(store)
-        found = Digests(kept).tree(appdir.scan(root), "root")
+        found = Digests(kept).tree(scan(root), "root")
         kept.save()
         if _TreeRecord(*kept.table("trees")["root"]).settled:
             return found
@@ -46,7 +46,7 @@ def settle(root: Path, store: Path) -> bytes:
 
 
 def fresh(root: Path) -> bytes:
-    return Digests(Store(None)).tree(appdir.scan(root), "root")
+    return Digests(Store(None)).tree(scan(root), "root")
 
 
 def test_nothing_is_read_where_nothing_changed(
@@ -165,9 +165,9 @@ def test_two_builds_at_once_are_both_right(root: Path, tmp_path: Path) -> None:
     one, other = Store(store), Store(store)
     (root / "a").write_text("between")
     expected = fresh(root)
-    assert Digests(one).tree(appdir.scan(root), "root") == expected
+    assert Digests(one).tree(scan(root), "root") == expected
     one.save()
-    assert Digests(other).tree(appdir.scan(root), "root") == expected
+    assert Digests(other).tree(scan(root), "root") == expected
     other.save()
     assert digest(root, store) == expected
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from test_layout import REGIONS
 
-from mystikos_tool import config, package, sigstruct
-from mystikos_tool.oeinfo import OEINFO
-from mystikos_tool.records import Record
+from mystikos_tool import config
+from mystikos_tool.config import configuration
+from mystikos_tool.formats import sigstruct
+from mystikos_tool.formats.oeinfo import OEINFO
+from mystikos_tool.formats.record import Record
+from mystikos_tool.package import sections
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,7 +29,7 @@ def test_every_key_of_the_configuration_has_its_row_and_no_other_does() -> None:
     assert sorted(documented) == sorted(key.name for key in config.KEYS)
 
 
-@pytest.mark.parametrize(("name", "keys"), [("Mount", config._MOUNT), ("Secret", config._SECRET)])
+@pytest.mark.parametrize(("name", "keys"), [("Mount", configuration._MOUNT), ("Secret", configuration._SECRET)])
 def test_the_keys_of_mounts_and_secrets_have_their_rows(name: str, keys: tuple[config.Key, ...]) -> None:
     part = re.split(rf"^## {name}$", (DOCS / "configuration.md").read_text(), flags=re.MULTILINE)[1]
     table = part.split("\n## ")[0]
@@ -48,6 +51,6 @@ def test_the_tables_of_records_start_their_rows_where_fields_are(number: int, re
 
 
 def test_the_regions_and_sections_are_named_in_their_order() -> None:
-    for names, text in ((REGIONS, section(5)), (package.SECTIONS, section(7))):
+    for names, text in ((REGIONS, section(5)), (sections.SECTIONS, section(7))):
         places = [text.index(f"`{name}`") for name in names]
         assert places == sorted(places)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from reference_cases import DATA
 from tiny_elf import Load, Placed, R, Tls, W, X, build, patched, with_sections
 
-from mystikos_tool import elf
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import elf
 
 PROGRAM = (DATA / "program").read_bytes()
 FILES = {

@@ -9,10 +9,12 @@ from reference_cases import CASES
 from tiny_elf import Load, Placed, R, Tls, W, X, build, oeinfo
 from tiny_enclave import TinyEnclave, pages
 
-from mystikos_tool import elf, layout, stages
+from mystikos_tool import pipeline
 from mystikos_tool.config import Config
-from mystikos_tool.content import FileContent
+from mystikos_tool.enclave import layout
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import elf
+from mystikos_tool.io.content import FileContent
 
 P = 4096
 RO, RW, RWX, REG, TCS = 0x201, 0x203, 0x207, 0x200, 0x100
@@ -43,7 +45,7 @@ def recorded(name: str) -> layout.Layout:
     runtime, config = inputs.runtime, inputs.config
     return layout.lay_out(
         layout.Parts(
-            stages.prepare(runtime, config),
+            pipeline.prepare(runtime, config),
             elf.parse(runtime.kernel.read_bytes(), "kernel"),
             elf.parse(runtime.crt.read_bytes(), "crt"),
             inputs.root_content(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from mystikos_tool import progress
+from mystikos_tool.io import progress
 
 
 class Clock:

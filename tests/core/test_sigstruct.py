@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_cases import CASES, DATA
 
-from mystikos_tool import sigstruct
 from mystikos_tool.errors import UserError
-from mystikos_tool.records import Field, Record
-from mystikos_tool.signing import SigningKey, load_key
-from mystikos_tool.sigstruct import SIGSTRUCT
+from mystikos_tool.formats import sigstruct
+from mystikos_tool.formats.record import Field, Record
+from mystikos_tool.formats.sigstruct import SIGSTRUCT
+from mystikos_tool.signing.keys import SigningKey, load_key
 
 MRENCLAVE = bytes(range(32))
 DAY = date(2026, 11, 23)

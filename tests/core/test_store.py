@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mystikos_tool.store import Store
+from mystikos_tool.cache.store import Store
 
 LARGE = [b"a large value", list(range(1000))]
 

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from reference_cases import ARCHIVES, CASES, DATA, SIGNING_DAY, Case
 
-from mystikos_tool import cpio, elf, package, signing, sigstruct, stages
+from mystikos_tool import pipeline
+from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
-from mystikos_tool.measurement import Measurement
+from mystikos_tool.formats import cpio, elf, sigstruct
+from mystikos_tool.package import sections
+from mystikos_tool.signing import keys
 
 ACCEPTED = [name for name, case in CASES.items() if not case.rejected]
 REJECTED = [name for name, case in CASES.items() if case.rejected]
@@ -45,11 +48,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
         if name not in done:
             case, directory = CASES[name], tmp_path_factory.mktemp(name)
             inputs = case.inputs
-            measured = Measurement.from_json(stages.measure(inputs).to_json(), name)
-            signer = signing.load_key(case.key)
+            measured = Measurement.from_json(pipeline.measure(inputs).to_json(), name)
+            signer = keys.load_key(case.key)
             image, target = directory / "mystenc.so", directory / inputs.config.application_name
-            image.write_bytes(stages.sign(measured, inputs.runtime, inputs.config, signer, SIGNING_DAY))
-            stages.assemble(inputs, image, target)
+            image.write_bytes(pipeline.sign(measured, inputs.runtime, inputs.config, signer, SIGNING_DAY))
+            pipeline.assemble(inputs, image, target)
             done[name] = Built(case, measured, image, target)
         return done[name]
 
@@ -88,8 +91,8 @@ def test_the_signed_record_is_the_recorded_one(build: Callable[[str], Built], na
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_every_section_of_the_package_is_the_recorded_one(build: Callable[[str], Built], name: str) -> None:
     built = build(name)
-    opened = package.read(built.package)
-    contents = {section: opened.content(section).read() for section in package.SECTIONS}
+    opened = sections.read(built.package)
+    contents = {section: opened.content(section).read() for section in sections.SECTIONS}
     assert {
         section: {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for section, data in contents.items()
@@ -107,7 +110,7 @@ def test_the_package_is_the_recorded_one(build: Callable[[str], Built], name: st
 def test_the_package_verifies_and_states_its_identity(build: Callable[[str], Built], name: str) -> None:
     built = build(name)
     config = built.case.inputs.config
-    identity = stages.verify(built.package)
+    identity = pipeline.verify(built.package)
     assert (identity.mrenclave.hex(), identity.mrsigner.hex()) == (
         built.case.expected["mrenclave"],
         built.case.expected["mrsigner"],
@@ -122,7 +125,7 @@ def test_the_package_verifies_and_states_its_identity(build: Callable[[str], Bui
 @pytest.mark.parametrize("name", REJECTED)
 def test_what_the_reference_rejected_is_rejected(name: str) -> None:
     with pytest.raises(UserError, match="give a public key or a root hash"):
-        stages.measure(CASES[name].inputs)
+        pipeline.measure(CASES[name].inputs)
 
 
 # The archives: ours hold the same entries, in an order and with modes that do not depend on the machine.
@@ -151,7 +154,7 @@ def appdir(name: str, directory: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["hello", "pages"])
 def test_the_archive_of_a_recorded_appdir_has_the_recorded_entries(tmp_path: Path, name: str) -> None:
-    stages.pack(DATA / "appdirs" / name, tmp_path / "ours.cpio")
+    pipeline.pack(DATA / "appdirs" / name, tmp_path / "ours.cpio")
     ours, theirs = entries(tmp_path / "ours.cpio"), entries(ARCHIVES / f"{name}.cpio")
     assert list(ours) == sorted(theirs)
     for path, (mode, data) in theirs.items():
@@ -163,7 +166,7 @@ def test_the_archive_of_a_recorded_appdir_has_the_recorded_entries(tmp_path: Pat
 @pytest.mark.parametrize("name", ["hello", "pages"])
 def test_with_modes_kept_the_archive_is_the_recorded_one_but_for_the_order(tmp_path: Path, name: str) -> None:
     source = appdir(name, tmp_path / "appdir")
-    stages.pack(source, tmp_path / "ours.cpio", preserve_modes=True)
+    pipeline.pack(source, tmp_path / "ours.cpio", preserve_modes=True)
     ours, theirs = (sorted(pieces(path)) for path in (tmp_path / "ours.cpio", ARCHIVES / f"{name}.cpio"))
     assert ours == theirs
     assert (tmp_path / "ours.cpio").stat().st_size == (ARCHIVES / f"{name}.cpio").stat().st_size

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import model
 import tiny_elf
 
-from mystikos_tool import elf, enclave, layout
 from mystikos_tool.config import Config
-from mystikos_tool.content import Bytes
+from mystikos_tool.enclave import layout
+from mystikos_tool.enclave.image import EnclaveImage, prepare
+from mystikos_tool.formats import elf
+from mystikos_tool.io.content import Bytes
 
 CONFIG = Config("/bin/app", memory_size=2 * 4096, data=b"{}")
 
@@ -26,8 +28,8 @@ class TinyEnclave:
     roothashes: bytes = b""
     config: Config = CONFIG
 
-    def prepared(self) -> enclave.EnclaveImage:
-        return enclave.prepare(self.image, "mystenc.so", self.config)
+    def prepared(self) -> EnclaveImage:
+        return prepare(self.image, "mystenc.so", self.config)
 
     def parts(self) -> layout.Parts:
         return layout.Parts(

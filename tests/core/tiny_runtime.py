@@ -10,15 +10,16 @@ from pathlib import Path
 import tiny_elf
 from reference_cases import DATA
 
-from mystikos_tool import config, signing, stages
+from mystikos_tool import config, pipeline
 from mystikos_tool.runtime import Runtime
+from mystikos_tool.signing import keys
 
 DAY = date(2026, 11, 23)
 
 
 @lru_cache
-def key() -> signing.SigningKey:
-    return signing.load_key(DATA / "keys" / "key-a.pem")
+def key() -> keys.SigningKey:
+    return keys.load_key(DATA / "keys" / "key-a.pem")
 
 
 def runtime(directory: Path) -> Runtime:
@@ -41,15 +42,15 @@ def archive(directory: Path) -> Path:
     (appdir / "bin" / "app").chmod(0o755)
     (appdir / "mnt").mkdir()
     target = directory / "root.cpio"
-    stages.pack(appdir, target)
+    pipeline.pack(appdir, target)
     return target
 
 
-def inputs(directory: Path, **keys: object) -> stages.Inputs:
+def inputs(directory: Path, **keys: object) -> pipeline.Inputs:
     """Write everything below ``directory``; ``keys`` are those of the configuration."""
     members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/bin/app", **keys}
     (directory / "config.json").write_text(json.dumps(members))
-    return stages.Inputs(
+    return pipeline.Inputs(
         runtime(directory / "runtime"),
         config.load(directory / "config.json"),
         archive(directory),
@@ -58,10 +59,10 @@ def inputs(directory: Path, **keys: object) -> stages.Inputs:
     )
 
 
-def build(given: stages.Inputs, target: Path) -> Path:
+def build(given: pipeline.Inputs, target: Path) -> Path:
     """Build a package through all the stages."""
-    measured = stages.measure(given)
+    measured = pipeline.measure(given)
     image = target.with_suffix(".image")
-    image.write_bytes(stages.sign(measured, given.runtime, given.config, key(), DAY))
-    stages.assemble(given, image, target)
+    image.write_bytes(pipeline.sign(measured, given.runtime, given.config, key(), DAY))
+    pipeline.assemble(given, image, target)
     return target

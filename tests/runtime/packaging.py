@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mystikos_tool import config as config_reader
-from mystikos_tool import signing, stages
+from mystikos_tool import pipeline
 from mystikos_tool.runtime import Runtime
+from mystikos_tool.signing import keys
 
 DATA = Path(__file__).parent.parent / "data"
 KEY = DATA / "keys" / "key-a.pem"
@@ -47,11 +48,11 @@ def make_package(
     config_file.write_text(json.dumps({"version": "0.1", **settings}))
     archive, image, target = directory / "rootfs.cpio", directory / "mystenc.so", directory / "package"
     if appdir:
-        stages.pack(appdir, archive)
-    inputs = stages.Inputs(
+        pipeline.pack(appdir, archive)
+    inputs = pipeline.Inputs(
         runtime, config_reader.load(config_file), archive if appdir else None, pubkeys, roothashes
     )
-    measured = stages.measure(inputs)
-    image.write_bytes(stages.sign(measured, runtime, inputs.config, signing.load_key(key), SIGNING_DAY))
-    stages.assemble(inputs, image, target)
+    measured = pipeline.measure(inputs)
+    image.write_bytes(pipeline.sign(measured, runtime, inputs.config, keys.load_key(key), SIGNING_DAY))
+    pipeline.assemble(inputs, image, target)
     return target

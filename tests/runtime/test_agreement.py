@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from test_measure import enclaves
 from tiny_enclave import TinyEnclave
 
-from mystikos_tool import measure
+from mystikos_tool.enclave.mrenclave import mrenclave
 from mystikos_tool.runtime.build import IMAGES, SOURCE_DIRECTORY, units
 
 pytestmark = needs_compiler
@@ -64,8 +64,8 @@ def configured(enclave: TinyEnclave) -> TinyEnclave:
     return replace(enclave, config=replace(enclave.config, data=data))
 
 
-def mrenclave(enclave: TinyEnclave) -> str:
-    return measure.mrenclave(enclave.laid_out()).hex()
+def python_measures(enclave: TinyEnclave) -> str:
+    return mrenclave(enclave.laid_out()).hex()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -74,7 +74,7 @@ def test_any_enclave_has_the_packager_s_measurement(
     loader_measures: LoaderMeasures, enclave: TinyEnclave
 ) -> None:
     given_enclave = configured(enclave)
-    assert loader_measures(given_enclave) == mrenclave(given_enclave)
+    assert loader_measures(given_enclave) == python_measures(given_enclave)
 
 
 def test_an_empty_rela_dyn_does_not_keep_rela_plt_out(loader_measures: LoaderMeasures) -> None:
@@ -83,8 +83,8 @@ def test_an_empty_rela_dyn_does_not_keep_rela_plt_out(loader_measures: LoaderMea
     empty = configured(TinyEnclave(tiny_elf.enclave(record, rela_dyn=(), rela_plt=rows)))
     absent = configured(TinyEnclave(tiny_elf.enclave(record, rela_plt=rows)))
     assert empty.laid_out().regions[0].offset == absent.laid_out().regions[0].offset + 4096
-    assert loader_measures(empty) == mrenclave(empty)
-    assert loader_measures(absent) == mrenclave(absent)
+    assert loader_measures(empty) == python_measures(empty)
+    assert loader_measures(absent) == python_measures(absent)
 
 
 @pytest.mark.parametrize(("threads", "stack_pages"), [(1024, 1), (1, 300)])
@@ -93,13 +93,13 @@ def test_the_most_threads_and_a_deep_stack_are_measured(
 ) -> None:
     record = tiny_elf.oeinfo(tcs_count=threads, stack_pages=stack_pages)
     enclave = configured(TinyEnclave(tiny_elf.enclave(record)))
-    assert loader_measures(enclave) == mrenclave(enclave)
+    assert loader_measures(enclave) == python_measures(enclave)
 
 
 def test_an_enclave_of_more_than_64_gib_is_measured(loader_measures: LoaderMeasures) -> None:
     enclave = configured(TinyEnclave(tiny_elf.enclave(tiny_elf.oeinfo(heap_pages=1 << 25))))
     assert enclave.laid_out().loaded_size > 64 << 30
-    assert loader_measures(enclave) == mrenclave(enclave)
+    assert loader_measures(enclave) == python_measures(enclave)
 
 
 @pytest.mark.parametrize("size", [4 << 20, (9 << 20) + 1])
@@ -107,7 +107,7 @@ def test_a_large_root_that_is_read_while_it_is_hashed_is_measured(
     loader_measures: LoaderMeasures, size: int
 ) -> None:
     enclave = configured(TinyEnclave(rootfs=random.Random(size).randbytes(size), pubkeys=b"key\0"))
-    assert loader_measures(enclave) == mrenclave(enclave)
+    assert loader_measures(enclave) == python_measures(enclave)
 
 
 @pytest.mark.parametrize("size", [5000, 9 << 20])

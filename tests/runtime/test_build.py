@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from compiling import needs_compiler
 
-from mystikos_tool import elf
 from mystikos_tool.errors import UserError
-from mystikos_tool.oeinfo import OEINFO
+from mystikos_tool.formats import elf
+from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime.build import (
     IMAGES,

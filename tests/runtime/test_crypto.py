@@ -19,8 +19,8 @@ import pytest
 from compiling import HERE, compile_sanitized, compile_static, needs_compiler
 from packaging import KEY, OTHER_KEY
 
-from mystikos_tool import signing
 from mystikos_tool.runtime.build import SOURCE_DIRECTORY
+from mystikos_tool.signing import keys
 
 pytestmark = needs_compiler
 
@@ -97,9 +97,9 @@ def with_quotients(modulus: int, signature: int, digest: bytes) -> Signed:
 
 def signatures(count: int, seed: int) -> Iterator[Signed]:
     chance = random.Random(seed)
-    keys = [signing.load_key(KEY), signing.load_key(OTHER_KEY)]
+    both = [keys.load_key(KEY), keys.load_key(OTHER_KEY)]
     for _ in range(count):
-        key, message = chance.choice(keys), chance.randbytes(256)
+        key, message = chance.choice(both), chance.randbytes(256)
         signature = int.from_bytes(key.sign(message), "big")
         yield with_quotients(key.modulus, signature, hashlib.sha256(message).digest())
 
@@ -150,7 +150,7 @@ def test_malformed_signatures_are_refused_for_the_reason_that_python_finds(drive
 
 def test_a_padding_that_is_not_of_pkcs1_v15_is_refused(driver: Path) -> None:
     """A cube root forges a signature where the check does not look at the whole padding."""
-    key = signing.load_key(KEY)
+    key = keys.load_key(KEY)
     digest = hashlib.sha256(b"forged").digest()
     prefix = b"\0\1" + b"\xff" * 8 + b"\0" + DIGEST_INFO + digest
     wanted = int.from_bytes(prefix.ljust(SIZE, b"\0"), "big")

@@ -13,11 +13,12 @@ from compiling import HERE, compile_image, needs_compiler
 from packaging import DATA, make_package, write_appdir
 
 from mystikos_tool import config as config_reader
-from mystikos_tool import elf, layout
-from mystikos_tool.layout import SECINFO_R, SECINFO_REG, SECINFO_W, SECINFO_X, Layout
-from mystikos_tool.pages import PAGE
+from mystikos_tool.enclave import layout
+from mystikos_tool.enclave.layout import SECINFO_R, SECINFO_REG, SECINFO_W, SECINFO_X, Layout
+from mystikos_tool.formats import elf
+from mystikos_tool.io.pages import PAGE
+from mystikos_tool.pipeline import Inputs, prepare
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.stages import Inputs, prepare
 
 pytestmark = needs_compiler
 

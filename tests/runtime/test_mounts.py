@@ -12,7 +12,7 @@ import pytest
 from packaging import write_appdir
 from starting import Caller, MakePackage, refusal
 
-from mystikos_tool import stages
+from mystikos_tool import pipeline
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_source_is_found_from_the_callers_directory_and_may_have_an_equals_sig
 def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     directory = tmp_path_factory.mktemp("archive")
     target = directory / "archive.cpio"
-    stages.pack(write_appdir(directory / "tree", {"file": b"of the archive\n", "below/x": b"x"}), target)
+    pipeline.pack(write_appdir(directory / "tree", {"file": b"of the archive\n", "below/x": b"x"}), target)
     return target.read_bytes()
 
 

@@ -12,8 +12,8 @@ from compiling import HERE, compile_sanitized, compile_watching_threads, needs_c
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mystikos_tool.pipeline import pack
 from mystikos_tool.runtime.build import SOURCE_DIRECTORY
-from mystikos_tool.stages import pack
 
 pytestmark = needs_compiler
 

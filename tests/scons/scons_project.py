@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mystikos_tool.oeinfo import OEINFO
+from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.runtime import ENCLAVE
 
 CHECKOUT = Path(__file__).resolve().parents[2]

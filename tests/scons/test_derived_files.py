@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scons_project import ALL, Project
 
-from mystikos_tool import cpio
+from mystikos_tool.formats import cpio
 
 # Copies a file in-process, as a compiler would write its output.
 COPY = "Copy('$TARGET', '$SOURCE')"

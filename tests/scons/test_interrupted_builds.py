@@ -19,7 +19,7 @@ from scons_project import (
     Project,
 )
 
-from mystikos_tool.signing import load_key
+from mystikos_tool.signing.keys import load_key
 
 # Python calls it at every start: it kills the process at a given touch of a file in the project.
 SITECUSTOMIZE = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scons_project import ALL, Project
 
-from mystikos_tool import cpio
+from mystikos_tool.formats import cpio
 
 MAIN = {"bin/hello": b"#!/bin/sh\n"}
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from scons_project import CHECKOUT, CONFIG, SIGNING_DAY
 
-from mystikos_tool import appdir, config, cpio, runtime, stages
+from mystikos_tool import config, pipeline, runtime
+from mystikos_tool.formats import cpio
+from mystikos_tool.root.tree import scan
 
 SCONSTRUCT = """
 from mystikos_tool.scons import mystikos, options
@@ -65,11 +67,11 @@ def test_a_wheel_builds_a_project_without_a_compiler_to_the_checkout_s_mrenclave
     assert build.returncode == 0, build.stderr
     assert "compiled" not in build.stdout
 
-    cpio.write(appdir.scan(tmp_path / "appdir"), tmp_path / "expected.cpio")
-    inputs = stages.Inputs(
+    cpio.write(scan(tmp_path / "appdir"), tmp_path / "expected.cpio")
+    inputs = pipeline.Inputs(
         runtime.embedded(), config.load(tmp_path / "config.json"), tmp_path / "expected.cpio"
     )
-    assert stages.verify(tmp_path / "hello").mrenclave == stages.measure(inputs).mrenclave
+    assert pipeline.verify(tmp_path / "hello").mrenclave == pipeline.measure(inputs).mrenclave
 
     assert scons(tmp_path, installed).stdout == "scons: `.' is up to date.\n"
     dry = scons(tmp_path, installed, "-n", "MYST_ROOTFS_EXCLUDE=*")

@@ -1,0 +1,239 @@
+"""The enclave image: ``mystenc.so`` with the configuration in it and its record set.
+
+The rules are those of docs/formats.md, section 4.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import elf
+from mystikos_tool.formats.oeinfo import (
+    ENCLAVE_TYPE_SGX,
+    END_MARKER,
+    FLAG_CAPTURE_PF_GP,
+    FLAG_ZERO_BASE,
+    OEINFO,
+)
+from mystikos_tool.formats.sigstruct import (
+    ATTRIBUTE_DEBUG,
+    ATTRIBUTE_KSS,
+    ATTRIBUTE_MODE64BIT,
+    SIGSTRUCT_SIZE,
+)
+from mystikos_tool.io.pages import PAGE
+
+CONFIG_SECTION = ".mystconfig"
+DEFAULT_START_ADDRESS = 0x100000000
+
+_OEINFO_SECTION = ".oeinfo"
+_REMEDY = "take mystenc.so from a Mystikos runtime"
+_REQUIRED_SYMBOLS = ("_enclave_rva", "_reloc_rva", "_reloc_size")
+_ATTRIBUTES = ATTRIBUTE_DEBUG | ATTRIBUTE_MODE64BIT | ATTRIBUTE_KSS
+_RELOCATIONS = frozenset(
+    {
+        elf.R_X86_64_RELATIVE,
+        elf.R_X86_64_TPOFF64,
+        elf.R_X86_64_GLOB_DAT,
+        elf.R_X86_64_64,
+        elf.R_X86_64_JUMP_SLOT,
+    }
+)
+
+
+class Settings(Protocol):
+    """What of the configuration goes into the image."""
+
+    @property
+    def data(self) -> bytes:
+        """The configuration's bytes."""
+
+    @property
+    def debug(self) -> bool:
+        """The DEBUG attribute."""
+
+    @property
+    def product_id(self) -> int:
+        """ISVPRODID."""
+
+    @property
+    def security_version(self) -> int:
+        """ISVSVN."""
+
+    @property
+    def create_zero_base_enclave(self) -> bool | None:
+        """Whether the enclave range starts at address 0; None leaves it to the runtime."""
+
+    @property
+    def enclave_start_address(self) -> int | None:
+        """Where the image starts in a zero-base enclave; None for the default."""
+
+
+class EnclaveImage(NamedTuple):
+    """The image to be measured and signed: as a file, with its record and its relocation region."""
+
+    image: elf.Image
+    record: bytes
+    relocations: bytes
+
+    @property
+    def capture_pf_gp(self) -> bool:
+        """Whether #PF and #GP are reported to the enclave (MISCSELECT.EXINFO)."""
+        return bool(OEINFO.get_int(self.record, "flags") & FLAG_CAPTURE_PF_GP)
+
+    def file(self, sigstruct: bytes = bytes(SIGSTRUCT_SIZE)) -> bytes:
+        """Return the image's file with ``sigstruct`` in its record."""
+        section = self.image.section(_OEINFO_SECTION)
+        record = OEINFO.patch(self.record, {"sigstruct": sigstruct})
+        return self.image.data[: section.offset] + record + self.image.data[section.offset + OEINFO.size :]
+
+
+def prepare(data: bytes, where: str, settings: Settings) -> EnclaveImage:
+    """Put the configuration into an enclave image and set its record, but for the signature.
+
+    Raises UserError for an image that the reference would refuse.
+    """
+    original = elf.parse(data, where)
+    _check(original)
+    pieces = elf.with_sections(original, [(CONFIG_SECTION, len(settings.data))])
+    file = b"".join(settings.data if isinstance(piece, int) else piece for piece in pieces)
+    image = elf.parse(file, where)
+    return EnclaveImage(
+        image=image,
+        record=_set(image.section_bytes(_OEINFO_SECTION), settings),
+        relocations=_relocations(image),
+    )
+
+
+def reopen(data: bytes, where: str) -> tuple[EnclaveImage, bytes]:
+    """Return the image and the SIGSTRUCT of a signed enclave image file.
+
+    Raises UserError for an image that could not have been signed.
+    """
+    image = elf.parse(data, where)
+    _check(image)
+    record = image.section_bytes(_OEINFO_SECTION)[: OEINFO.size]
+    unsigned = OEINFO.patch(record, {"sigstruct": bytes(SIGSTRUCT_SIZE)})
+    return EnclaveImage(image, unsigned, _relocations(image)), OEINFO.get_bytes(record, "sigstruct")
+
+
+def _relocations(image: elf.Image) -> bytes:
+    return elf.relocations(image, (".rela.dyn", ".rela.plt"), _RELOCATIONS)
+
+
+def _check(image: elf.Image) -> None:
+    elf.check_loadable(image)
+    if not image.in_order:
+        raise UserError(
+            image.where,
+            "its PT_LOADs are not in order of their addresses",
+            "take the file as the linker made it",
+        )
+    if image.type != "ET_DYN":
+        raise UserError(image.where, "is no shared object or PIE", _REMEDY)
+    for tag in ("DT_RPATH", "DT_RUNPATH"):
+        if tag in image.dynamic_tags:
+            raise UserError(image.where, f"has {tag}, which the signer refuses", "link it without -rpath")
+    if "DT_NEEDED" in image.dynamic_tags:
+        raise UserError(
+            image.where, "needs a shared library, which a package has no place for", "link it statically"
+        )
+    if not 0 < image.entry < image.size:
+        raise UserError(image.where, "has no entry point in its segments", _REMEDY)
+    if any(not load.flags & (elf.PF_R | elf.PF_W | elf.PF_X) for load in image.loads):
+        raise UserError(image.where, "has a PT_LOAD without permissions", _REMEDY)
+    _check_record(image)
+
+
+def _check_record(image: elf.Image) -> None:
+    section = image.section(_OEINFO_SECTION)
+    record = image.section_bytes(_OEINFO_SECTION)
+    where = f"{image.where}, section {_OEINFO_SECTION}"
+    if len(record) < OEINFO.size:
+        raise UserError(where, f"has {len(record)} bytes, not {OEINFO.size}", _REMEDY)
+    if not any(_holds(load, section) for load in image.loads):
+        raise UserError(where, "lies in no PT_LOAD", _REMEDY)
+    fields = OEINFO.unpack(record[: OEINFO.size])
+    expected = {"size": OEINFO.size, "enclave_type": ENCLAVE_TYPE_SGX, "end_marker": END_MARKER}
+    if any(fields[name] != value for name, value in expected.items()):
+        raise UserError(where, "holds no record of an SGX enclave", _REMEDY)
+    attributes = OEINFO.get_int(record[: OEINFO.size], "attributes")
+    if not attributes & ATTRIBUTE_MODE64BIT or attributes & ~_ATTRIBUTES:
+        raise UserError(where, f"asks for the attributes {attributes:#x}, which no signer accepts", _REMEDY)
+
+
+def _holds(load: elf.Segment, section: elf.Section) -> bool:
+    """Whether a segment brings a section to where its header says."""
+    start = section.address - load.address
+    return 0 <= start <= load.file_size - section.size and load.offset + start == section.offset
+
+
+def _set(section: bytes, settings: Settings) -> bytes:
+    record = section[: OEINFO.size]
+    flags = OEINFO.get_int(record, "flags") & FLAG_ZERO_BASE
+    if settings.create_zero_base_enclave is not None:
+        flags = FLAG_ZERO_BASE if settings.create_zero_base_enclave else 0
+    values: dict[str, int | bytes] = {
+        "product_id": settings.product_id,
+        "security_version": settings.security_version,
+        "attributes": ATTRIBUTE_MODE64BIT | (ATTRIBUTE_DEBUG if settings.debug else 0),
+        "family_id": bytes(16),
+        "extended_product_id": bytes(16),
+        "flags": flags | FLAG_CAPTURE_PF_GP,
+        "sigstruct": bytes(SIGSTRUCT_SIZE),
+    }
+    if flags & FLAG_ZERO_BASE:
+        address = settings.enclave_start_address
+        values["start_address"] = DEFAULT_START_ADDRESS if address is None else address
+    return OEINFO.patch(record, values)
+
+
+def patch_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int) -> bytearray:
+    """Return the image as it is added to the enclave: laid out, its record and symbols filled in.
+
+    The file's own record keeps its image fields; only the one in memory gets them.
+    """
+    image = enclave.image
+    memory = elf.loaded(image)
+    section = image.section(_OEINFO_SECTION)
+    fields = {
+        "oeinfo_rva": section.address,
+        "oeinfo_size": OEINFO.size,
+        "reloc_rva": image.size,
+        "reloc_size": len(enclave.relocations),
+        "heap_rva": heap_rva,
+        "enclave_size": enclave_size,
+    }
+    memory[section.address : section.address + OEINFO.size] = OEINFO.patch(enclave.record, fields)
+    for name, value in _patched_symbols(enclave).items():
+        address = _symbol(image, name)
+        if address is not None:
+            memory[address : address + 8] = value.to_bytes(8, "little")
+        elif name in _REQUIRED_SYMBOLS:
+            raise UserError(image.where, f"does not export the symbol {name}", _REMEDY)
+    return memory
+
+
+def _patched_symbols(enclave: EnclaveImage) -> dict[str, int]:
+    image = enclave.image
+    values = {
+        "_enclave_rva": _symbol(image, "_enclave_rva") or 0,
+        "_reloc_rva": image.size,
+        "_reloc_size": len(enclave.relocations),
+        "_td_from_tcs_offset": image.tls_size + 4 * PAGE,
+    }
+    data, zeros = image.find_section(".tdata"), image.find_section(".tbss")
+    if data and data.size:
+        values |= {"_tdata_rva": data.address, "_tdata_size": data.size, "_tdata_align": image.tdata_align}
+    if zeros and zeros.size:
+        values |= {"_tbss_size": zeros.size, "_tbss_align": zeros.align}
+    return values
+
+
+def _symbol(image: elf.Image, name: str) -> int | None:
+    """Return a dynamic symbol's value; raise UserError when it has no 8 bytes in the image."""
+    value = next((value for symbol, value in image.dynamic_symbols if symbol == name), None)
+    if value is not None and value + 8 > image.size:
+        raise UserError(image.where, f"its symbol {name} lies outside of its segments", _REMEDY)
+    return value

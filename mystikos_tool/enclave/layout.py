@@ -1,0 +1,351 @@
+"""The enclave's layout: the stream of pages that a loader adds, in order (docs/formats.md, section 5).
+
+A layout says nothing of what is done with the pages: measuring, writing or loading them are
+consumers of the one stream.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from mystikos_tool.enclave.image import EnclaveImage, patch_in_memory
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import elf
+from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
+from mystikos_tool.io.content import Bytes, Readable
+from mystikos_tool.io.pages import PAGE, page_up, power_of_two_up
+
+SECINFO_R, SECINFO_W, SECINFO_X = 1, 2, 4
+SECINFO_TCS = 0x100
+SECINFO_REG = 0x200
+
+_RO = SECINFO_REG | SECINFO_R
+_RW = SECINFO_REG | SECINFO_R | SECINFO_W
+_RWX = _RW | SECINFO_X
+
+_TRAILER_MAGIC = 0x1C8093CA739F4E61
+_TRAILER = struct.Struct("<Q256sQQQ")
+_FDMAPPING_SIZE = 32
+_PID_SIZE = 4
+_ENTER_STACK_PAGES = 31
+_STACK_FILL = 0xCC
+_SSA_PAGES = 2
+_TLS_EXTRA_PAGES = 1
+_TD_OFFSET_PAGES = 4
+_NSSA = 2
+_TCS = struct.Struct("<QQQIIQQQQII")
+_MODULE_SECTIONS = (".text", ".symtab", ".dynsym", ".strtab", ".dynstr")
+_MAX_TCS = 1024
+_MAX_STACK_PAGES = 1 << 20
+_ADDRESS_SPACE = 1 << 47  # of a process on x86-64
+
+_KERNEL_RELOCATIONS = frozenset(
+    {
+        elf.R_X86_64_RELATIVE,
+        elf.R_X86_64_TPOFF64,
+        elf.R_X86_64_DTPMOD64,
+        elf.R_X86_64_GLOB_DAT,
+        elf.R_X86_64_64,
+        elf.R_X86_64_COPY,
+    }
+)
+
+
+class Run(NamedTuple):
+    """Consecutive pages with the same SECINFO flags.
+
+    ``offset`` counts bytes from the start of the enclave range; the content is followed by
+    ``fill`` bytes up to the last page's end.
+    """
+
+    offset: int
+    pages: int
+    flags: int
+    measured: bool
+    content: Readable = Bytes(b"")
+    fill: int = 0
+
+
+class Region(NamedTuple):
+    """A region of Mystikos: its name, offset and sizes in bytes."""
+
+    name: str
+    offset: int
+    size: int
+    file_size: int
+
+
+class Parts(NamedTuple):
+    """What an enclave is made of; ``memory_size`` is the application's memory in bytes, whole pages."""
+
+    enclave: EnclaveImage
+    kernel: elf.Image
+    crt: elf.Image
+    rootfs: Readable
+    pubkeys: bytes
+    roothashes: bytes
+    config: bytes
+    memory_size: int
+
+
+class Layout(NamedTuple):
+    """An enclave laid out.
+
+    ``size`` is what ECREATE gets, ``loaded_size`` what is in use, ``enclave_size`` the range
+    that the image's record states; all in bytes.
+    """
+
+    size: int
+    loaded_size: int
+    enclave_size: int
+    base: int
+    image_size: int
+    heap_rva: int
+    regions: tuple[Region, ...]
+    runs: tuple[Run, ...]
+
+
+def lay_out(parts: Parts) -> Layout:
+    """Lay an enclave out.
+
+    Raises UserError where an image can't be loaded or the whole is too large for an enclave.
+    """
+    record = parts.enclave.record
+    image = parts.enclave.image
+    base = _base(record, image.where)
+    relocations = parts.enclave.relocations
+
+    regions_offset = image.size + len(relocations)
+    regions, region_runs = _regions(parts, regions_offset)
+    heap_rva = regions[-1].offset + regions[-1].size + PAGE
+    heap_size = OEINFO.get_int(record, "heap_pages") * PAGE
+    threads = _Threads(parts.enclave, heap_rva + heap_size, base)
+    loaded_size = heap_rva + heap_size + threads.size
+    _check_addresses(image.where, base, loaded_size)
+    enclave_size = power_of_two_up(loaded_size)
+    in_memory = patch_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
+
+    runs = [
+        *_segments(image, in_memory, 0),
+        *_data_run(image.size, relocations),
+        *region_runs,
+        *([Run(heap_rva, heap_size // PAGE, _RW, False)] if heap_size else []),
+        *threads.runs(),
+    ]
+    return Layout(
+        size=power_of_two_up(loaded_size + base),
+        loaded_size=loaded_size,
+        enclave_size=enclave_size,
+        base=base,
+        image_size=image.size,
+        heap_rva=heap_rva,
+        regions=tuple(regions),
+        runs=tuple(_moved(run, base) for run in runs),
+    )
+
+
+def _base(record: bytes, where: str) -> int:
+    """Return where in the enclave range the image starts: anywhere but at 0 with a zero base, else at 0."""
+    zero_base = bool(OEINFO.get_int(record, "flags") & FLAG_ZERO_BASE)
+    start_address = OEINFO.get_int(record, "start_address")
+    if start_address % PAGE or (zero_base and not start_address):
+        raise UserError(
+            where,
+            f"start address {start_address:#x} is 0 or not a multiple of 4096",
+            "give another EnclaveStartAddress",
+        )
+    return start_address if zero_base else 0
+
+
+def _check_addresses(where: str, base: int, loaded_size: int) -> None:
+    if loaded_size > _ADDRESS_SPACE // 2:
+        raise UserError(
+            where, f"its enclave of {loaded_size} bytes fits no address space", "give a smaller MemorySize"
+        )
+    if base + loaded_size > _ADDRESS_SPACE:
+        raise UserError(
+            where,
+            f"start address {base:#x} leaves no room for the enclave below 2^47",
+            "give a lower EnclaveStartAddress",
+        )
+
+
+def _moved(run: Run, base: int) -> Run:
+    return Run(run.offset + base, run.pages, run.flags, run.measured, run.content, run.fill) if base else run
+
+
+def _segments(image: elf.Image, memory: bytes | bytearray, offset: int) -> Iterator[Run]:
+    """Yield a run per PT_LOAD: every page that it touches."""
+    for segment in image.loads:
+        start = segment.address // PAGE * PAGE
+        end = page_up(segment.end)
+        permissions = (
+            (SECINFO_R if segment.flags & elf.PF_R else 0)
+            | (SECINFO_W if segment.flags & elf.PF_W else 0)
+            | (SECINFO_X if segment.flags & elf.PF_X else 0)
+        )
+        if end > start:
+            content = Bytes(memory[start:end])
+            yield Run(offset + start, (end - start) // PAGE, SECINFO_REG | permissions, True, content)
+
+
+def _data_run(offset: int, data: bytes) -> Iterator[Run]:
+    if data:
+        yield Run(offset, page_up(len(data)) // PAGE, _RO, True, Bytes(data))
+
+
+class _RegionPlan(NamedTuple):
+    """A region before it has a place: its runs count from its own start."""
+
+    name: str
+    size: int
+    file_size: int
+    runs: Iterable[Run]
+
+
+def _regions(parts: Parts, offset: int) -> tuple[list[Region], list[Run]]:
+    regions: list[Region] = []
+    runs: list[Run] = []
+    for index, plan in enumerate(_region_plans(parts)):
+        runs += (_moved(run, offset) for run in plan.runs)
+        trailer = _TRAILER.pack(_TRAILER_MAGIC, plan.name.encode(), plan.size, plan.file_size, index)
+        runs.append(Run(offset + plan.size, 1, _RO, True, Bytes(trailer)))
+        regions.append(Region(plan.name, offset, plan.size, plan.file_size))
+        offset += plan.size + PAGE
+    return regions, runs
+
+
+def _region_plans(parts: Parts) -> Iterator[_RegionPlan]:
+    """Yield Mystikos' sixteen regions in their order."""
+    memory_pages = parts.memory_size // PAGE
+    kernel = parts.kernel
+    yield _image_plan("kernel", kernel)
+    yield _data_plan("kernel.reloc", _kernel_relocations(kernel))
+    yield _data_plan("kernel.symtab", _with_following_bytes(kernel, ".symtab"))
+    yield _data_plan("kernel.dynsym", _with_following_bytes(kernel, ".dynsym"))
+    yield _data_plan("kernel.strtab", _padded_section(kernel, ".strtab"))
+    yield _data_plan("kernel.dynstr", _padded_section(kernel, ".dynstr"))
+    yield _image_plan("crt", parts.crt)
+    yield _data_plan("crt.reloc", _kernel_relocations(parts.crt))
+    yield _content_plan("rootfs", parts.rootfs)
+    yield _table_plan("fdmappings", memory_pages * _FDMAPPING_SIZE)
+    yield _data_plan("pubkeys", parts.pubkeys)
+    yield _data_plan("roothashes", parts.roothashes)
+    yield _guarded_plan("mman", memory_pages, _RWX, closing_guard=True)
+    yield _data_plan("config", parts.config)
+    yield _guarded_plan("kernel.enter.stack", _ENTER_STACK_PAGES, _RW, closing_guard=False)
+    yield _table_plan("mman.pids", memory_pages * _PID_SIZE)
+
+
+def _image_plan(name: str, image: elf.Image) -> _RegionPlan:
+    _check_module(image)
+    return _RegionPlan(name, image.size, image.size, list(_segments(image, elf.loaded(image), 0)))
+
+
+def _check_module(image: elf.Image) -> None:
+    """Raise UserError for a kernel or C runtime that the reference's loader would not take."""
+    elf.check_loadable(image)
+    for name in _MODULE_SECTIONS:
+        if not image.find_section(name):
+            raise UserError(
+                image.where, f"has no section {name}", "take it from a Mystikos runtime, or don't strip it"
+            )
+    if image.section(".text").address == 0:
+        raise UserError(
+            f"{image.where}, section .text", "has no address", "link it as a shared object or PIE"
+        )
+
+
+def _data_plan(name: str, data: bytes) -> _RegionPlan:
+    return _RegionPlan(name, page_up(len(data)), len(data), list(_data_run(0, data)))
+
+
+def _content_plan(name: str, content: Readable) -> _RegionPlan:
+    size = page_up(content.size)
+    runs = [Run(0, size // PAGE, _RO, True, content)] if size else []
+    return _RegionPlan(name, size, content.size, runs)
+
+
+def _table_plan(name: str, file_size: int) -> _RegionPlan:
+    size = page_up(file_size)
+    return _RegionPlan(name, size, file_size, [Run(0, size // PAGE, _RW, True)])
+
+
+def _guarded_plan(name: str, pages: int, flags: int, *, closing_guard: bool) -> _RegionPlan:
+    """Pages that are not measured behind a measured guard page, which has no permissions."""
+    runs = [Run(0, 1, SECINFO_REG, True), Run(PAGE, pages, flags, False)]
+    if closing_guard:
+        runs.append(Run((pages + 1) * PAGE, 1, SECINFO_REG, True))
+    size = (pages + 1 + closing_guard) * PAGE
+    return _RegionPlan(name, size, size, runs)
+
+
+def _kernel_relocations(image: elf.Image) -> bytes:
+    return elf.relocations(image, (".rela.dyn",), _KERNEL_RELOCATIONS)
+
+
+def _with_following_bytes(image: elf.Image, name: str) -> bytes:
+    """Return a section and what follows it in the file, up to a whole page; zeros past the file's end."""
+    section = image.section(name)
+    size = page_up(section.size)
+    return image.data[section.offset : section.offset + size].ljust(size, b"\0")
+
+
+def _padded_section(image: elf.Image, name: str) -> bytes:
+    data = image.section_bytes(name)
+    return data.ljust(page_up(len(data)), b"\0")
+
+
+class _Threads:
+    """The pages of each thread: stack, TCS, two SSA frames and thread-local storage, with guards between."""
+
+    def __init__(self, enclave: EnclaveImage, offset: int, base: int) -> None:
+        self._offset = offset
+        self._base = base
+        self._entry = enclave.image.entry
+        self._count = OEINFO.get_int(enclave.record, "tcs_count")
+        self._stack_pages = OEINFO.get_int(enclave.record, "stack_pages")
+        self._tls_pages = enclave.image.tls_size // PAGE
+        if not (1 <= self._count <= _MAX_TCS and 1 <= self._stack_pages <= _MAX_STACK_PAGES):
+            raise UserError(
+                enclave.image.where,
+                f".oeinfo asks for {self._count} threads with {self._stack_pages} stack pages each, "
+                f"not for 1 to {_MAX_TCS} with 1 to {_MAX_STACK_PAGES}",
+                "take mystenc.so from a Mystikos runtime",
+            )
+
+    @property
+    def size(self) -> int:
+        """Bytes of all threads: each has its stack, its tls pages and five more pages in use or left out."""
+        return self._count * PAGE * (self._stack_pages + 2 + self._tls_pages + 5)
+
+    def runs(self) -> Iterator[Run]:
+        """Yield the runs of every thread in order."""
+        offset = self._offset
+        for _ in range(self._count):
+            yield Run(offset + PAGE, self._stack_pages, _RW, True, fill=_STACK_FILL)
+            tcs = offset + (self._stack_pages + 2) * PAGE
+            yield Run(tcs, 1, SECINFO_TCS, True, Bytes(self._tcs(tcs)))
+            yield Run(tcs + PAGE, _SSA_PAGES, _RW, True)
+            yield Run(tcs + _TD_OFFSET_PAGES * PAGE, self._tls_pages + _TLS_EXTRA_PAGES, _RW, True)
+            offset = tcs + (_TD_OFFSET_PAGES + self._tls_pages + _TLS_EXTRA_PAGES) * PAGE
+
+    def _tcs(self, offset: int) -> bytes:
+        """Return a TCS (SDM volume 3D, "Thread Control Structure"): OSSA, NSSA, OENTRY, FS and GS."""
+        address = self._base + offset
+        segment = address + (_TD_OFFSET_PAGES + self._tls_pages) * PAGE
+        return _TCS.pack(
+            0,
+            0,
+            address + PAGE,
+            0,
+            _NSSA,
+            self._base + self._entry,
+            0,
+            segment,
+            segment,
+            0xFFFFFFFF,
+            0xFFFFFFFF,
+        )

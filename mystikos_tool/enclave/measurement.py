@@ -1,0 +1,97 @@
+"""What measuring an enclave leaves for the signer: a JSON document that holds no secret.
+
+It carries MRENCLAVE, the unsigned SIGSTRUCT, the layout for people to read, and the digest of
+the enclave image that was measured, so that no other one is ever signed in its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+from mystikos_tool.enclave.image import EnclaveImage
+from mystikos_tool.enclave.layout import Layout
+from mystikos_tool.enclave.mrenclave import mrenclave
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import sigstruct
+from mystikos_tool.formats.oeinfo import OEINFO
+from mystikos_tool.formats.sigstruct import ATTRIBUTE_DEBUG, SIGSTRUCT_SIZE
+
+_FORMAT = 1
+
+
+class Measurement(NamedTuple):
+    """An enclave's measurement.
+
+    ``mrenclave`` has 32 bytes, ``sigstruct`` 1808 with date, key and signature zero;
+    ``image_sha256`` is that of the enclave image file before it is signed.
+    """
+
+    mrenclave: bytes
+    sigstruct: bytes
+    image_sha256: str
+    layout: dict[str, Any]
+
+    def to_json(self) -> bytes:
+        """Return the measurement as JSON, the same bytes for the same measurement."""
+        document = {
+            "format": _FORMAT,
+            "mrenclave": self.mrenclave.hex(),
+            "sigstruct": self.sigstruct.hex(),
+            "image_sha256": self.image_sha256,
+            "layout": self.layout,
+        }
+        return json.dumps(document, indent=1).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> Measurement:
+        """Read a measurement; raise UserError for anything else."""
+        try:
+            document = json.loads(data)
+            if document["format"] != _FORMAT:
+                raise ValueError
+            measurement = cls(
+                bytes.fromhex(document["mrenclave"]),
+                bytes.fromhex(document["sigstruct"]),
+                str(document["image_sha256"]),
+                dict(document["layout"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(where, "is no measurement of this version", "measure again") from error
+        if len(measurement.mrenclave) != 32 or len(measurement.sigstruct) != SIGSTRUCT_SIZE:
+            raise UserError(where, "is a damaged measurement", "measure again")
+        return measurement
+
+
+def of(enclave: EnclaveImage, layout: Layout) -> Measurement:
+    """Measure an enclave that has been laid out."""
+    measured = mrenclave(layout)
+    record = enclave.record
+    structure = sigstruct.unsigned(
+        measured,
+        debug=bool(OEINFO.get_int(record, "attributes") & ATTRIBUTE_DEBUG),
+        product_id=OEINFO.get_int(record, "product_id"),
+        security_version=OEINFO.get_int(record, "security_version"),
+        capture_pf_gp=enclave.capture_pf_gp,
+    )
+    return Measurement(measured, structure, image_digest(enclave), _describe(layout))
+
+
+def image_digest(enclave: EnclaveImage) -> str:
+    """Return the SHA-256 of the unsigned enclave image file, in hexadecimal."""
+    return hashlib.sha256(enclave.file()).hexdigest()
+
+
+def _describe(layout: Layout) -> dict[str, Any]:
+    return {
+        "size": layout.size,
+        "loaded_size": layout.loaded_size,
+        "base": layout.base,
+        "image_size": layout.image_size,
+        "heap_rva": layout.heap_rva,
+        "regions": [
+            {"name": region.name, "offset": region.offset, "size": region.size, "file_size": region.file_size}
+            for region in layout.regions
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Content of any size, atomic writing, fingerprints of files, pages and progress."""

@@ -1,0 +1,211 @@
+"""Content of any size: bytes in memory, or a part of a file that is read piece by piece."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.io import progress
+from mystikos_tool.io.pages import PAGE
+
+_CHUNK = 1 << 20
+_KERNEL_CHUNK = 1 << 26
+IOV_MAX = os.sysconf("SC_IOV_MAX")
+
+
+class Reader(Protocol):
+    """Content that is read from its start to its end."""
+
+    def read_into(self, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers of one size with what comes next; return the number of bytes, fewer at the end."""
+
+
+class Readable(Protocol):
+    """Bytes to be measured."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+
+    def opened(self) -> AbstractContextManager[Reader]:
+        """Begin to read the content into buffers."""
+
+
+class Content(Readable, Protocol):
+    """Bytes to be measured or written."""
+
+    def chunks(self, size: int) -> Iterator[bytes | memoryview]:
+        """Yield the content in pieces of ``size`` bytes, the last one shorter."""
+
+    def read(self) -> bytes:
+        """Return the content whole."""
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write the content to a file, at its position."""
+
+
+class Bytes(NamedTuple):
+    """Content in memory."""
+
+    data: bytes | bytearray
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return len(self.data)
+
+    def chunks(self, size: int) -> Iterator[bytes | memoryview]:
+        """Yield views of the content."""
+        view = memoryview(self.data)
+        for start in range(0, len(view), size):
+            yield view[start : start + size]
+
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """Begin to read the content into buffers."""
+        yield _BytesReader(memoryview(self.data))
+
+    def read(self) -> bytes:
+        """Return the content whole."""
+        return bytes(self.data)
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write the content to a file, at its position."""
+        file.write(self.data)
+
+
+class FileContent(NamedTuple):
+    """``size`` bytes of a file, from ``offset``."""
+
+    path: Path
+    size: int
+    offset: int = 0
+
+    @classmethod
+    def of(cls, path: Path) -> FileContent:
+        """Take the whole file at ``path``; raise UserError where it is not there or no file."""
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise UserError(
+                str(path), (error.strerror or "cannot be read").lower(), "give an existing file"
+            ) from error
+        if not path.is_file():
+            raise UserError(str(path), "is not a regular file", "give a file")
+        return cls(path, size)
+
+    def chunks(self, size: int) -> Iterator[bytes | memoryview]:
+        """Yield the content in pieces; raise UserError when the file has become shorter."""
+        with self._open() as file:
+            for start in range(0, self.size, size):
+                yield self._piece(file.fileno(), start, min(size, self.size - start))
+
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """Begin to read the content into buffers; raise UserError when the file has become shorter."""
+        with self._open() as file:
+            yield _FileReader(self, file.fileno())
+
+    def read(self) -> bytes:
+        """Return the content whole."""
+        return b"".join(self.chunks(max(self.size, 1)))
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write the content to a file, at its position.
+
+        The kernel copies by itself what lies at the same place of a page there as here; for the
+        rest, which it would copy in parts of pages, it is slower than a buffer.
+        """
+        file.flush()
+        aligned = (file.tell() - self.offset) % PAGE == 0
+        copied = self._copy_in_kernel(file.fileno()) if aligned else 0
+        file.seek(0, os.SEEK_CUR)
+        rest = FileContent(self.path, self.size - copied, self.offset + copied)
+        buffer = memoryview(bytearray(min(rest.size, _CHUNK)))
+        with rest.opened() as reader:
+            while rest.size and (size := reader.read_into([buffer])):
+                file.write(buffer[:size])
+
+    def _open(self) -> FileIO:
+        try:
+            return self.path.open("rb", buffering=0)
+        except PermissionError as error:
+            raise UserError(
+                str(self.path), "may not be read", f"allow it, as in: chmod u+r {self.path}"
+            ) from error
+
+    def _piece(self, descriptor: int, start: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``start`` of the content."""
+        data = b""
+        while len(data) < size:
+            more = os.pread(descriptor, size - len(data), self.offset + start + len(data))
+            if not more:
+                raise UserError(str(self.path), "became shorter while it was read", "build again")
+            progress.advance(len(more))
+            data += more
+        return data
+
+    def _copy_in_kernel(self, target: int) -> int:
+        """Copy what the kernel can copy from file to file; return its size in bytes."""
+        copied = 0
+        with suppress(OSError), self.path.open("rb", buffering=0) as file:
+            while copied < self.size:
+                wanted = min(self.size - copied, _KERNEL_CHUNK)
+                size = os.copy_file_range(file.fileno(), target, wanted, self.offset + copied)
+                if size == 0:
+                    break
+                progress.advance(size)
+                copied += size
+        return copied
+
+
+class _BytesReader:
+    def __init__(self, data: memoryview) -> None:
+        self._left = data
+
+    def read_into(self, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers with what comes next."""
+        size = min(_capacity(buffers), len(self._left))
+        _scatter(self._left[:size], buffers)
+        self._left = self._left[size:]
+        return size
+
+
+class _FileReader:
+    def __init__(self, content: FileContent, descriptor: int) -> None:
+        self._content = content
+        self._descriptor = descriptor
+        self._done = 0
+
+    def read_into(self, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers with what comes next, as many with one call as the kernel takes."""
+        return sum(self._read(buffers[at : at + IOV_MAX]) for at in range(0, len(buffers), IOV_MAX))
+
+    def _read(self, buffers: Sequence[memoryview]) -> int:
+        capacity = _capacity(buffers)
+        size = min(capacity, self._content.size - self._done)
+        place = self._content.offset + self._done
+        if size < capacity or os.preadv(self._descriptor, buffers, place) < size:
+            _scatter(memoryview(self._content._piece(self._descriptor, self._done, size)), buffers)
+        else:
+            progress.advance(size)
+        self._done += size
+        return size
+
+
+def _capacity(buffers: Sequence[memoryview]) -> int:
+    return len(buffers) * len(buffers[0]) if buffers else 0
+
+
+def _scatter(data: memoryview, buffers: Sequence[memoryview]) -> None:
+    width = len(buffers[0]) if buffers else 1
+    full, rest = divmod(len(data), width)
+    for buffer, start in zip(buffers[:full], range(0, len(data), width), strict=False):
+        buffer[:] = data[start : start + width]
+    if rest:
+        buffers[full][:rest] = data[full * width :]

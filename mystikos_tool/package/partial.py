@@ -1,0 +1,154 @@
+"""Packages that are written while their enclave is measured.
+
+Of what a package holds only the enclave image follows from MRENCLAVE, and neither its size nor its
+place does. Measuring reads the root file system, which is nearly all of the rest: what is read is
+written to the package at once, while another thread hashes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mystikos_tool.io import fingerprint
+from mystikos_tool.io.atomic import writing
+from mystikos_tool.io.content import IOV_MAX, Content, FileContent, Readable, Reader
+from mystikos_tool.package import sections
+
+
+class Draft:
+    """A package whose enclave image is not there yet; ``parts.enclave`` gives its size and nothing else.
+
+    ``rootfs`` is the root file system, to be read once from its start to its end. Finished, the
+    package takes the place of ``target``; discarded, it leaves nothing.
+
+    Raises UserError as :func:`sections.write` does.
+    """
+
+    def __init__(self, loader: Path, parts: sections.Parts, target: Path) -> None:
+        self._made_of = _versions(loader, parts)
+        content = sections.pieces(loader, parts)
+        with ExitStack() as closing:
+            self._file = closing.enter_context(writing(target, sections.MODE))
+            self._enclave_place, rootfs_place = _write_around(content, parts, self._file)
+            self._copy = _Copy(parts.rootfs, self._file.fileno(), rootfs_place)
+            self._closing = closing.pop_all()
+
+    @property
+    def rootfs(self) -> Readable:
+        """The root file system, which is written to the package as it is read."""
+        return self._copy
+
+    def is_whole(self, loader: Path, parts: sections.Parts) -> bool:
+        """Tell whether nothing but the enclave image is missing, and these parts are what is there."""
+        return self._copy.is_whole and self._made_of == _versions(loader, parts)
+
+    def finish(self, enclave: Content) -> int:
+        """Put the enclave image in and let the package take its place; return its size in bytes."""
+        with self._closing:
+            size = self._file.seek(0, os.SEEK_END)
+            self._file.seek(self._enclave_place)
+            enclave.write_to(self._file)
+            return size
+
+    def discard(self) -> None:
+        """Leave nothing behind; a package that is finished stays."""
+        with suppress(_Discarded), self._closing:
+            raise _Discarded
+
+
+class _Discarded(Exception):  # noqa: N818 no error
+    """Nobody wants the package any more."""
+
+
+def _write_around(content: Sequence[Content], parts: sections.Parts, file: BinaryIO) -> list[int]:
+    """Write all but the enclave image and the root file system; return the places that are left for them."""
+    places = []
+    for piece in content:
+        if piece is parts.enclave or piece is parts.rootfs:
+            places.append(file.tell())
+            file.seek(piece.size, os.SEEK_CUR)
+        else:
+            piece.write_to(file)
+    file.flush()
+    return places
+
+
+def _versions(loader: Path, parts: sections.Parts) -> list[object]:
+    """Return what changes with a package, but for the content of its enclave image."""
+    enclave, *rest = parts.in_order()
+    return [enclave.size, *map(_version, (FileContent.of(loader), *rest))]
+
+
+def _version(content: Content) -> object:
+    if isinstance(content, FileContent):
+        return content, fingerprint.of(content.path.stat())
+    return content
+
+
+@dataclass
+class _Copy:
+    """Content that is written to an open file, from ``place``, as it is read.
+
+    When it cannot be written, the file is emptied, and it is read nevertheless.
+    """
+
+    content: Content
+    descriptor: int
+    place: int
+    is_whole: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return self.content.size
+
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """Begin to read the content into buffers."""
+        with self.content.opened() as reader:
+            copying = _CopyingReader(reader, self.descriptor, self.place)
+            yield copying
+            self.is_whole = copying.place == self.place + self.size
+
+
+@dataclass
+class _CopyingReader:
+    reader: Reader
+    descriptor: int
+    place: int
+    failed: bool = False
+
+    def read_into(self, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers with what comes next, and write that."""
+        size = self.reader.read_into(buffers)
+        if not self.failed:
+            self._write(_filled(buffers, size), size)
+        return size
+
+    def _write(self, buffers: Sequence[memoryview], size: int) -> None:
+        with suppress(OSError):
+            written = _write(self.descriptor, buffers, self.place)
+            self.place += written
+            if written == size:
+                return
+        self.failed = True
+        os.ftruncate(self.descriptor, 0)  # others may need the space
+
+
+def _filled(buffers: Sequence[memoryview], size: int) -> Sequence[memoryview]:
+    """Return the buffers, which are of one size, as far as they were filled."""
+    full, rest = divmod(size, len(buffers[0]))
+    return [*buffers[:full], buffers[full][:rest]] if rest else buffers[:full]
+
+
+def _write(descriptor: int, buffers: Sequence[memoryview], place: int) -> int:
+    """Write buffers, as many with one call as the kernel takes; return the number of bytes."""
+    size = 0
+    for at in range(0, len(buffers), IOV_MAX):
+        size += os.pwritev(descriptor, buffers[at : at + IOV_MAX], place + size)
+    return size

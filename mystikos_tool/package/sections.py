@@ -1,0 +1,111 @@
+"""The package: the loader with seven sections appended (docs/formats.md, section 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import elf
+from mystikos_tool.io.atomic import writing
+from mystikos_tool.io.content import Bytes, Content, FileContent
+
+ENCLAVE = ".mystenc"
+CRT = ".libmystcrt"
+KERNEL = ".libmystkernel"
+ROOTFS = ".mystrootfs"
+PUBKEYS = ".mystpubkeys"
+ROOTHASHES = ".mystroothashes"
+CONFIG = ".mystconfig"
+SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
+
+MODE = 0o755
+
+
+class Parts(NamedTuple):
+    """The contents of the seven sections."""
+
+    enclave: Content
+    crt: Content
+    kernel: Content
+    rootfs: Content
+    pubkeys: Content
+    roothashes: Content
+    config: Content
+
+    def in_order(self) -> tuple[Content, ...]:
+        """The contents in the order in which they are appended."""
+        return (
+            self.enclave,
+            self.crt,
+            self.kernel,
+            self.rootfs,
+            self.pubkeys,
+            self.roothashes,
+            self.config,
+        )
+
+
+def pieces(loader: Path, parts: Parts) -> list[Content]:
+    """Return what a package consists of, in order: the parts themselves, and the loader around them.
+
+    Raises UserError for a loader that sections cannot be appended to.
+    """
+    image = elf.parse(FileContent.of(loader).read(), str(loader))
+    bodies = parts.in_order()
+    plan = elf.with_sections(image, list(zip(SECTIONS, (body.size for body in bodies), strict=True)))
+    return [bodies[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
+
+
+def write(loader: Path, parts: Parts, target: Path) -> int:
+    """Append the parts to the loader as an executable file; return its size in bytes.
+
+    Raises UserError as :func:`pieces` does. The target is written beside its place and renamed.
+    """
+    content = pieces(loader, parts)
+    with writing(target, MODE) as file:
+        for piece in content:
+            piece.write_to(file)
+        return file.tell()
+
+
+class Package(NamedTuple):
+    """A package on disk; ``sections`` gives the place of each of its seven sections."""
+
+    path: Path
+    sections: Mapping[str, elf.Section]
+
+    def content(self, name: str) -> Content:
+        """Return a section's content, read when it is used."""
+        section = self.sections[name]
+        return FileContent(self.path, section.size, section.offset)
+
+
+def read(path: Path) -> Package:
+    """Find a package's sections.
+
+    Raises UserError for what is no package: no ELF file, a section missing, there twice or
+    beyond the end of the file.
+    """
+    sections = elf.read_sections(path)
+    return Package(path, {name: _only(name, sections, path) for name in SECTIONS})
+
+
+def _only(name: str, sections: Sequence[elf.Section], path: Path) -> elf.Section:
+    found = [section for section in sections if section.name == name]
+    if not found:
+        raise UserError(
+            str(path), f"is no package: it has no section {name}", "give a file made by package-sgx"
+        )
+    if len(found) > 1:
+        raise UserError(
+            str(path), f"has the section {name} {len(found)} times", "do not use it; package it again"
+        )
+    if found[0].offset + found[0].size > path.stat().st_size:
+        raise UserError(
+            f"{path}, section {name}",
+            "lies beyond the end of the file",
+            "the package is truncated: make it again",
+        )
+    return found[0]

@@ -1,0 +1,1 @@
+"""What goes into a root file system, from the sources to an archive."""

@@ -1,0 +1,1 @@
+"""Who signs an enclave, and which keys it trusts."""

@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.io import atomic
+from mystikos_tool.io.atomic import _exchange, make_directory, read_input, scratch, write, writing
+
+
+@pytest.fixture(autouse=True, params=["small", "large"])
+def _as_large_files_are(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds as well for how large files take the place of earlier ones."""
+    if request.param == "large":
+        monkeypatch.setattr("mystikos_tool.io.atomic._LARGE", 0)
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def test_a_written_file_has_the_content_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    with writing(tmp_path / "target") as file:
+        file.write(b"content")
+    assert (tmp_path / "target").read_bytes() == b"content"
+    assert names(tmp_path) == {"target"}
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+@pytest.mark.parametrize("mode", [0o644, 0o755])
+def test_the_mode_is_the_one_asked_for_whatever_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "target", b"", mode)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == mode
+
+
+def test_nothing_is_seen_of_the_target_before_the_end(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"earlier")
+    with writing(tmp_path / "target") as file:
+        file.write(b"new")
+        file.flush()
+        assert (tmp_path / "target").read_bytes() == b"earlier"
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
+def test_what_was_written_can_be_read_back_before_the_end(tmp_path: Path) -> None:
+    with writing(tmp_path / "target") as file:
+        file.write(b"new")
+        file.seek(0)
+        assert file.read() == b"new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, UserError("a", "b", "c")])
+def test_a_failure_leaves_the_earlier_target_and_nothing_else(
+    tmp_path: Path, error: type[BaseException] | BaseException
+) -> None:
+    (tmp_path / "target").write_bytes(b"earlier")
+    with pytest.raises(BaseException) as raised, writing(tmp_path / "target") as file:
+        file.write(b"half")
+        raise error
+    assert raised.type is (error if isinstance(error, type) else type(error))
+    assert (tmp_path / "target").read_bytes() == b"earlier"
+    assert names(tmp_path) == {"target"}
+
+
+def test_a_failure_with_no_earlier_target_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), writing(tmp_path / "target"):
+        raise ZeroDivisionError
+    assert names(tmp_path) == set()
+
+
+def test_a_link_keeps_its_place_and_the_file_behind_it_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "behind").write_bytes(b"earlier")
+    (tmp_path / "link").symlink_to("behind")
+    write(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "behind").read_bytes() == b"new"
+
+
+def test_what_a_killed_process_left_is_taken_over(tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        with writing(tmp_path / "target") as file:
+            file.write(b"half" * 1000)
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert len(names(tmp_path)) == 1
+    write(tmp_path / "target", b"new")
+    assert names(tmp_path) == {"target"}
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
+def test_two_writers_at_once_do_not_mix_what_they_write(tmp_path: Path) -> None:
+    with writing(tmp_path / "target") as first:
+        first.write(b"first")
+        with writing(tmp_path / "target") as second:
+            second.write(b"the second")
+        assert (tmp_path / "target").read_bytes() == b"the second"
+    assert (tmp_path / "target").read_bytes() == b"first"
+    assert names(tmp_path) == {"target"}
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path: Path) -> None:
+    with writing(tmp_path / "target"):
+        (temporary,) = names(tmp_path)
+    (tmp_path / "victim").write_bytes(b"untouched")
+    (tmp_path / temporary).symlink_to("victim")
+    write(tmp_path / "target", b"new")
+    assert (tmp_path / "victim").read_bytes() == b"untouched"
+    assert (tmp_path / "target").read_bytes() == b"new"
+    assert names(tmp_path) == {"target", "victim", temporary}
+
+
+def test_a_hard_link_in_the_place_of_the_temporary_file_is_not_written(tmp_path: Path) -> None:
+    with writing(tmp_path / "target"):
+        (temporary,) = names(tmp_path)
+    (tmp_path / "victim").write_bytes(b"untouched")
+    (tmp_path / temporary).hardlink_to(tmp_path / "victim")
+    write(tmp_path / "target", b"new")
+    assert (tmp_path / "victim").read_bytes() == b"untouched"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ä" * 127])
+def test_a_name_as_long_as_they_come_can_be_written(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, b"new")
+    assert names(tmp_path) == {name}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_told_with_the_target_s_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told, writing(tmp_path / "target") as file:
+        with Path("/dev/full").open("wb") as full:
+            os.dup2(full.fileno(), file.fileno())
+        file.write(b"x")
+    assert told.value.where == str(tmp_path / "target")
+    assert "no space left" in told.value.problem
+    assert names(tmp_path) == set()
+
+
+def test_a_missing_directory_is_told_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told, writing(tmp_path / "a" / "b"):
+        pass
+    assert str(told.value) == (
+        f"{tmp_path}/a/b: cannot be written: no such file or directory;"
+        f" make the directory first: mkdir -p {tmp_path}/a"
+    )
+
+
+def test_a_directory_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a directory"), writing(tmp_path):
+        pass
+
+
+def test_a_device_is_not_replaced() -> None:
+    with pytest.raises(UserError, match="not a regular file"), writing(Path("/dev/null")):
+        pass
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+def test_a_scratch_directory_lies_where_the_target_s_first_missing_directory_will(tmp_path: Path) -> None:
+    with scratch(tmp_path / "a" / "b") as directory:
+        (directory / "large").write_bytes(b"")
+        assert directory.parent == tmp_path
+    assert names(tmp_path) == set()
+
+
+def test_a_scratch_directory_is_removed_when_its_body_fails(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), scratch(tmp_path / "target") as directory:
+        (directory / "large").write_bytes(b"")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == set()
+
+
+def test_missing_directories_are_made(tmp_path: Path) -> None:
+    make_directory(tmp_path / "a" / "b")
+    make_directory(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_a_file_in_the_place_of_a_directory_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be made a directory"):
+        make_directory(tmp_path / "a" / "b")
+
+
+def test_an_input_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"12345")
+    assert read_input(tmp_path / "in", "key file", limit=5) == b"12345"
+
+
+def test_an_input_above_the_limit_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"123456")
+    with pytest.raises(UserError, match="larger than 5 bytes"):
+        read_input(tmp_path / "in", "key file", limit=5)
+
+
+def test_an_endless_input_is_told() -> None:
+    with pytest.raises(UserError, match="larger than"):
+        read_input(Path("/dev/zero"), "key file")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("missing", "there is no such key file"),
+        ("directory", "is a directory, not a key file"),
+        ("file/below", "cannot be read as key file: not a directory"),
+        ("loop", "cannot be read as key file: too many levels of symbolic links"),
+        ("a\0b", "cannot be read as key file"),
+    ],
+)
+def test_an_input_that_is_no_file_is_told(tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError) as raised:
+        read_input(tmp_path / name, "key file")
+    assert told in str(raised.value)
+    assert name in raised.value.where
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_an_unreadable_input_is_told_with_the_command_that_allows_it(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"")
+    (tmp_path / "in").chmod(0)
+    with pytest.raises(UserError, match="chmod u\\+r"):
+        read_input(tmp_path / "in", "key file")
+
+
+def test_two_files_change_their_names_or_stay_as_they_are(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"1")
+    assert not _exchange(first, second)
+    assert names(tmp_path) == {"first"}
+    second.write_bytes(b"2")
+    assert _exchange(first, second)
+    assert (first.read_bytes(), second.read_bytes()) == (b"2", b"1")
+
+
+def test_a_target_is_replaced_where_files_cannot_change_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mystikos_tool.io.atomic._exchange", lambda first, second: False)
+    write(tmp_path / "target", b"earlier")
+    write(tmp_path / "target", b"later")
+    assert (tmp_path / "target").read_bytes() == b"later"
+    assert names(tmp_path) == {"target"}
+
+
+def test_who_writes_the_same_target_meanwhile_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither just before a file takes its place nor just before it is removed."""
+    target = tmp_path / "target"
+    replace, unlink = atomic._replace, Path.unlink
+
+    def replaced(final: Path, temporary: Path) -> None:
+        monkeypatch.setattr(atomic, "_replace", replace)
+        write(target, b"meanwhile")
+        replace(final, temporary)
+
+    def unlinked(path: Path, missing_ok: bool = False) -> None:
+        monkeypatch.setattr(Path, "unlink", unlink)
+        with writing(target) as other:
+            other.write(b"meanwhile")
+            unlink(path, missing_ok)
+
+    monkeypatch.setattr(atomic, "_replace", replaced)
+    write(target, b"later")
+    assert target.read_bytes() == b"later"
+
+    with pytest.raises(RuntimeError), writing(target):
+        monkeypatch.setattr(Path, "unlink", unlinked)
+        raise RuntimeError
+    assert target.read_bytes() == b"meanwhile"
+    assert names(tmp_path) == {"target"}
+
+
+def test_a_file_that_is_replaced_is_let_go(tmp_path: Path) -> None:
+    write(tmp_path / "target", b"earlier")
+    threads = set(threading.enumerate())
+    write(tmp_path / "target", b"later")
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)
+    assert (tmp_path / "target").read_bytes() == b"later"
+    assert not [path for path in _open_files() if path.is_relative_to(tmp_path)]
+
+
+def _open_files() -> Iterator[Path]:
+    """Yield what this process has open, a removed file with " (deleted)" behind its name."""
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the listing's own, and what other threads close meanwhile
+            yield link.readlink()

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.signing.keys import (
+    SigningKey,
+    generate_key,
+    load_key,
+    load_public_pem,
+    load_root_hash,
+)
+
+KEYS = Path(__file__).parent.parent / "data" / "keys"
+PEM = (KEYS / "key-a.pem").read_bytes()
+PUBLIC_PEM = (KEYS / "key-a.pub.pem").read_bytes()
+
+PKCS1 = serialization.PrivateFormat.TraditionalOpenSSL
+PKCS8 = serialization.PrivateFormat.PKCS8
+
+
+def private_pem(
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+    form: serialization.PrivateFormat = PKCS8,
+    password: bytes | None = None,
+) -> bytes:
+    encryption = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, form, encryption)
+
+
+def good_key() -> rsa.RSAPrivateKey:
+    key = serialization.load_pem_private_key(PEM, None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
+
+
+def der() -> bytes:
+    return good_key().private_bytes(serialization.Encoding.DER, PKCS8, serialization.NoEncryption())
+
+
+def openssh() -> bytes:
+    return private_pem(good_key(), serialization.PrivateFormat.OpenSSH)
+
+
+def certificate() -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+def rsa_pem(bits: int, exponent: int) -> bytes:
+    return private_pem(rsa.generate_private_key(public_exponent=exponent, key_size=bits))
+
+
+def damaged_pem() -> bytes:
+    lines = PEM.splitlines(keepends=True)
+    return b"".join(lines[:5] + lines[6:])
+
+
+def refused(load: Callable[[Path], object], path: Path) -> UserError:
+    with pytest.raises(UserError) as error:
+        load(path)
+    return error.value
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    return tmp_path / "key.pem"
+
+
+# Private keys
+
+
+@pytest.mark.parametrize("form", [PKCS1, PKCS8])
+def test_a_key_is_read_in_either_form(key_file: Path, form: serialization.PrivateFormat) -> None:
+    key_file.write_bytes(private_pem(good_key(), form))
+    assert load_key(key_file).modulus == good_key().public_key().public_numbers().n
+
+
+def test_line_ends_and_text_around_a_key_do_not_matter(key_file: Path) -> None:
+    key_file.write_bytes(b"Our key\r\n" + certificate() + PEM.replace(b"\n", b"\r\n") + PUBLIC_PEM)
+    assert load_key(key_file).modulus == load_key(KEYS / "key-a.pem").modulus
+
+
+@settings(max_examples=10)
+@given(st.binary(max_size=600))
+def test_a_signature_raised_to_the_third_power_is_the_padded_digest(message: bytes) -> None:
+    key = load_key(KEYS / "key-b.pem")
+    signature = key.sign(message)
+    assert len(signature) == 384
+    digest_info = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
+    padded = b"\0\1" + b"\xff" * (384 - 3 - len(digest_info)) + b"\0" + digest_info
+    assert pow(int.from_bytes(signature, "big"), 3, key.modulus).to_bytes(384, "big") == padded
+
+
+def test_a_key_shows_nothing_of_itself() -> None:
+    assert repr(load_key(KEYS / "key-a.pem")) == "SigningKey()"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem", "remedy"),
+    [
+        (lambda: b"", "is not PEM: it has no -----BEGIN PRIVATE KEY-----", "mystikos-tool keygen FILE"),
+        (lambda: b"\xff\0 text", "is not PEM", "mystikos-tool keygen FILE"),
+        (der, "is not PEM but DER", "openssl pkey -inform DER -in"),
+        (openssh, "is in OpenSSH's own form", "ssh-keygen -p -m PEM -f"),
+        (lambda: private_pem(good_key(), PKCS8, b"secret"), "is encrypted", "openssl pkey -in"),
+        (lambda: private_pem(good_key(), PKCS1, b"secret"), "is encrypted", "openssl pkey -in"),
+        (lambda: PUBLIC_PEM, "holds only a public key", "give the private key"),
+        (certificate, "holds a certificate, not a private key", "give the private key"),
+        (lambda: private_pem(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key", "keygen"),
+        (lambda: private_pem(ec.generate_private_key(ec.SECP256R1()), PKCS1), "is not an RSA key", "keygen"),
+        (lambda: rsa_pem(2048, 3), "is an RSA key of 2048 bits, and SGX takes only 3072", "keygen"),
+        (lambda: rsa_pem(3072, 65537), "is an RSA key with exponent 65537, and SGX takes only 3", "keygen"),
+        (damaged_pem, "is a damaged private key", "restore the file"),
+        (lambda: PEM[:-40], "is a damaged private key", "restore the file"),
+        (lambda: PEM.replace(b"M", b"*"), "is a damaged private key", "restore the file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value.startswith(("is ", "holds ")) else "",
+)
+def test_what_is_no_signing_key_is_told(
+    key_file: Path, content: Callable[[], bytes], problem: str, remedy: str
+) -> None:
+    key_file.write_bytes(content())
+    error = refused(load_key, key_file)
+    assert error.where == str(key_file)
+    assert problem in error.problem
+    assert remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"), [("missing", "no such key file"), (".", "is a directory, not a key file")]
+)
+def test_what_is_no_key_file_is_told(tmp_path: Path, name: str, problem: str) -> None:
+    assert problem in refused(load_key, tmp_path / name).problem
+
+
+@settings(max_examples=150)
+@given(place=st.integers(0, len(PEM) - 1), byte=st.binary(max_size=2))
+def test_a_damaged_key_is_refused_or_is_the_same_key(
+    tmp_path_factory: pytest.TempPathFactory, place: int, byte: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.pem"
+    path.write_bytes(PEM[:place] + byte + PEM[place + 1 :])
+    try:
+        key = load_key(path)
+    except UserError as error:
+        assert error.where == str(path)
+    else:
+        assert key.modulus.bit_length() == 3072
+
+
+# Making keys
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SigningKey]:
+    path = tmp_path_factory.mktemp("made") / "new.pem"
+    before = os.umask(0)
+    try:
+        return path, generate_key(path)
+    finally:
+        os.umask(before)
+
+
+def test_a_made_key_is_read_again(made: tuple[Path, SigningKey]) -> None:
+    path, key = made
+    assert load_key(path).modulus == key.modulus
+    assert path.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----\n")
+
+
+def test_a_made_key_is_for_its_owner_only_whatever_the_umask(made: tuple[Path, SigningKey]) -> None:
+    assert stat.S_IMODE(made[0].stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", ["file", "dangling link", "directory"])
+def test_making_a_key_never_overwrites(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "key.pem"
+    if kind == "file":
+        path.write_bytes(b"precious")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    assert "is there already" in refused(generate_key, path).problem
+    assert list(tmp_path.iterdir()) == [path]
+    assert kind != "file" or path.read_bytes() == b"precious"
+
+
+def test_a_key_in_a_missing_directory_is_told(tmp_path: Path) -> None:
+    error = refused(generate_key, tmp_path / "a" / "key.pem")
+    assert str(error).startswith(f"{tmp_path}/a/key.pem: cannot be written: no such file or directory;")
+
+
+# Trusted public keys
+
+
+@pytest.mark.parametrize("name", ["key-a.pub.pem", "key-b.pub.pem"])
+def test_a_public_key_s_file_is_returned_unchanged(name: str) -> None:
+    assert load_public_pem(KEYS / name) == (KEYS / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem", "remedy"),
+    [
+        (lambda: PEM, "is a private key, which must not go into a package", "openssl pkey -pubout -in"),
+        (lambda: PUBLIC_PEM + PEM, "is a private key", "openssl pkey -pubout -in"),
+        (openssh, "is a private key", "openssl pkey -pubout -in"),
+        (certificate, "is a certificate", "openssl x509 -pubkey -noout -in"),
+        (lambda: b"ssh-rsa AAAA", "is not one public key in PEM", "-----BEGIN PUBLIC KEY-----"),
+        (lambda: PUBLIC_PEM + PUBLIC_PEM, "is not one public key in PEM", "-----BEGIN PUBLIC KEY-----"),
+        (lambda: PUBLIC_PEM + b"\0", "has a NUL byte in it", "remove"),
+        (lambda: PUBLIC_PEM.replace(b"A", b"B"), "the public key in it is damaged", "make it again"),
+        (
+            lambda: (
+                ec.generate_private_key(ec.SECP256R1())
+                .public_key()
+                .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            ),
+            "is not an RSA key",
+            "the key that signs the disks",
+        ),
+    ],
+)
+def test_what_is_no_public_key_is_told(
+    key_file: Path, content: Callable[[], bytes], problem: str, remedy: str
+) -> None:
+    key_file.write_bytes(content())
+    error = refused(load_public_pem, key_file)
+    assert problem in error.problem
+    assert remedy in error.remedy
+
+
+# Root hashes
+
+
+@pytest.mark.parametrize("form", ["{}", "{}\n", " \t\r\n{}\r\n\n"])
+@pytest.mark.parametrize("digits", ["0123456789abcdef" * 4, "0123456789ABCDEF" * 4])
+def test_a_root_hash_is_its_digits_with_any_white_space_around(
+    tmp_path: Path, form: str, digits: str
+) -> None:
+    path = tmp_path / "disk.roothash"
+    path.write_text(form.format(digits))
+    assert load_root_hash(path) == bytes.fromhex(digits)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"ab" * 31, b"ab" * 33, b"ag" * 32, b"ab " * 32, b"\xff" * 64, b"0x" + b"ab" * 31]
+)
+def test_what_is_no_root_hash_is_told(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "disk.roothash"
+    path.write_bytes(content)
+    assert "is not a root hash, a line of 64 hexadecimal digits" in refused(load_root_hash, path).problem
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="there is no openssl")
+def test_openssl_verifies_a_signature(tmp_path: Path) -> None:
+    (tmp_path / "message").write_bytes(b"message")
+    (tmp_path / "signature").write_bytes(load_key(KEYS / "key-a.pem").sign(b"message"))
+    command = ["openssl", "dgst", "-sha256", "-verify", KEYS / "key-a.pub.pem", "-signature"]
+    run = subprocess.run([*command, "signature", "message"], cwd=tmp_path, stdout=subprocess.PIPE, check=True)
+    assert run.stdout == b"Verified OK\n"

@@ -1,0 +1,161 @@
+"""Packages that are written while their enclave is measured: the bytes of one written at once, or nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_runtime import DAY, build, inputs, key
+
+from mystikos_tool import pipeline
+from mystikos_tool.errors import UserError
+from mystikos_tool.package.partial import Draft
+from mystikos_tool.pipeline import Inputs
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Inputs:
+    (tmp_path / "made").mkdir()
+    return inputs(tmp_path / "made")
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "app"
+
+
+def measured(given: Inputs, draft: Draft, image: Path) -> Path:
+    """Measure and sign with a package begun; return the signed image's path."""
+    measurement = pipeline.measure(given, draft)
+    image.write_bytes(pipeline.sign(measurement, given.runtime, given.config, key(), DAY))
+    return image
+
+
+def beside(target: Path) -> set[str]:
+    return {path.name for path in target.parent.iterdir()}
+
+
+@given(st.integers(0, 3 * 4096 + 5) | st.sampled_from([4095, 4096, 4097, 600_000, 600_001]))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_finished_draft_is_the_package_that_is_written_at_once(
+    made: Inputs, target: Path, tmp_path: Path, size: int
+) -> None:
+    assert made.rootfs
+    motd = made.rootfs.parent / "appdir" / "motd"
+    motd.write_bytes(os.urandom(size))
+    pipeline.pack(motd.parent, made.rootfs)
+    draft = pipeline.draft(made, target)
+    image = measured(made, draft, tmp_path / "image")
+    assert pipeline.assemble(made, image, target, draft) == target.stat().st_size
+    assert target.read_bytes() == build(made, tmp_path / "at-once").read_bytes()
+    assert target.stat().st_mode == (tmp_path / "at-once").stat().st_mode
+    assert beside(target) == {"app"}
+
+
+def test_until_it_is_finished_the_earlier_package_stays(made: Inputs, target: Path, tmp_path: Path) -> None:
+    target.write_bytes(b"earlier")
+    draft = pipeline.draft(made, target)
+    measured(made, draft, tmp_path / "image")
+    assert target.read_bytes() == b"earlier"
+    assert len(beside(target)) == 2
+    draft.discard()
+    assert target.read_bytes() == b"earlier"
+    assert beside(target) == {"app"}
+
+
+def test_a_draft_that_is_finished_cannot_be_discarded(made: Inputs, target: Path, tmp_path: Path) -> None:
+    draft = pipeline.draft(made, target)
+    pipeline.assemble(made, measured(made, draft, tmp_path / "image"), target, draft)
+    draft.discard()
+    draft.discard()
+    assert pipeline.verify(target)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda files: files.rootfs.write_bytes(files.rootfs.read_bytes()[:-1] + b"x"),
+        lambda files: files.runtime.loader.write_bytes(files.runtime.loader.read_bytes()),
+        lambda files: files.runtime.kernel.write_bytes(files.runtime.kernel.read_bytes()),
+        lambda files: files.pubkeys[0].write_bytes(files.pubkeys[0].read_bytes() + b"\n"),
+    ],
+    ids=["root", "loader", "kernel", "public key"],
+)
+def test_what_has_changed_since_is_written_anew(
+    made: Inputs, target: Path, tmp_path: Path, change: Callable[[Inputs], object]
+) -> None:
+    own = tmp_path / "public.pem"
+    own.write_bytes(made.pubkeys[0].read_bytes())
+    changing = Inputs(made.runtime, made.config, made.rootfs, (own,))
+    draft = pipeline.draft(changing, target)
+    image = measured(changing, draft, tmp_path / "image")
+    change(changing)
+    pipeline.assemble(changing, image, target, draft)
+    draft.discard()
+    pipeline.assemble(changing, image, tmp_path / "at-once")
+    assert target.read_bytes() == (tmp_path / "at-once").read_bytes()
+    assert beside(target) == {"app"}
+
+
+def test_a_draft_of_which_nothing_was_measured_is_written_anew(
+    made: Inputs, target: Path, tmp_path: Path
+) -> None:
+    expected = build(made, tmp_path / "at-once").read_bytes()
+    draft = pipeline.draft(made, target)
+    pipeline.assemble(made, tmp_path / "at-once.image", target, draft)
+    draft.discard()
+    assert target.read_bytes() == expected
+    assert beside(target) == {"app"}
+
+
+@pytest.mark.parametrize("way", ["refused", "in part"])
+def test_what_cannot_be_written_beside_is_measured_nevertheless_and_takes_no_space(
+    made: Inputs, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    write = os.pwritev
+
+    def full(descriptor: int, buffers: list[memoryview], place: int) -> int:
+        if way == "refused":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, buffers[:1], place)
+
+    draft = pipeline.draft(made, target)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwritev", full)
+        image = measured(made, draft, tmp_path / "image")
+    assert sum(path.stat().st_size for path in target.parent.iterdir()) == 0
+    pipeline.assemble(made, image, target, draft)
+    draft.discard()
+    assert beside(target) == {"app"}
+    assert target.read_bytes() == build(made, tmp_path / "at-once").read_bytes()
+
+
+def test_a_disk_that_is_full_at_the_end_is_told_and_the_earlier_package_stays(
+    made: Inputs, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target.write_bytes(b"earlier")
+    draft = pipeline.draft(made, target)
+    image = measured(made, draft, tmp_path / "image")
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mystikos_tool.io.content.FileContent.write_to", full)
+    with pytest.raises(UserError, match="no space left"):
+        pipeline.assemble(made, image, target, draft)
+    assert target.read_bytes() == b"earlier"
+    assert beside(target) == {"app"}
+
+
+def test_a_place_where_nothing_can_be_written_is_told(made: Inputs, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a directory"):
+        pipeline.draft(made, tmp_path)
+    with pytest.raises(UserError, match="make the directory first"):
+        pipeline.draft(made, tmp_path / "missing" / "app")

@@ -1,0 +1,454 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, datetime, timezone
+from pathlib import Path
+
+import pytest
+import tiny_elf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_cases import DATA
+from tiny_runtime import DAY, build, inputs, key
+
+from mystikos_tool import config, pipeline
+from mystikos_tool.config import Config
+from mystikos_tool.enclave.image import reopen
+from mystikos_tool.enclave.measurement import Measurement
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import cpio, elf, sigstruct
+from mystikos_tool.package import sections
+from mystikos_tool.pipeline import Inputs
+from mystikos_tool.runtime import Runtime
+
+
+def told(call: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as error:
+        call()
+    return str(error.value)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Inputs:
+    return inputs(tmp_path)
+
+
+# The root file system and the configuration
+
+
+def with_root(given: Inputs, change: Callable[[Path], object], **keys: object) -> Inputs:
+    """Change the appdir, pack it anew and read the configuration anew."""
+    assert given.rootfs
+    directory = given.rootfs.parent
+    change(directory / "appdir")
+    given.rootfs.unlink()
+    pipeline.pack(directory / "appdir", given.rootfs)
+    members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/bin/app", **keys}
+    (directory / "config.json").write_text(json.dumps(members))
+    return given._replace(config=config.load(directory / "config.json"))
+
+
+def test_a_program_that_is_not_in_the_root_is_told_with_its_place(tmp_path: Path, made: Inputs) -> None:
+    missing = with_root(made, lambda root: None, ApplicationPath="/bin/other")
+    assert told(lambda: pipeline.measure(missing)) == (
+        f"{tmp_path}/config.json:1:59: ApplicationPath: /bin/other is not in {tmp_path}/root.cpio;"
+        " put the program into the appdir or correct the path"
+    )
+
+
+@pytest.mark.parametrize("path", ["/usr/bin/app", "/bin/ap", "/bin/App"])
+def test_a_program_of_the_same_name_elsewhere_or_nearly_the_same_path_is_pointed_to(
+    made: Inputs, path: str
+) -> None:
+    missing = with_root(made, lambda root: None, ApplicationPath=path)
+    assert told(lambda: pipeline.measure(missing)).endswith("; did you mean /bin/app?")
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("/bin", "/bin is no file"),
+        ("/bin/data", "/bin/data is not executable"),
+        ("/bin/app/x", "/bin/app/x is not in"),
+        ("/bin/loop", "/bin/loop is a symbolic link to loop, which is not in"),
+        ("/bin/dangling", "/bin/dangling is a symbolic link to /no/where, which is not in"),
+        ("/bin/up", "/bin/up is no file"),
+    ],
+)
+def test_a_program_that_cannot_be_started_is_told(made: Inputs, path: str, problem: str) -> None:
+    def change(root: Path) -> None:
+        (root / "bin" / "data").write_bytes(b"")
+        (root / "bin" / "loop").symlink_to("loop")
+        (root / "bin" / "dangling").symlink_to("/no/where")
+        (root / "bin" / "up").symlink_to("../../../..")
+
+    message = told(lambda: pipeline.measure(with_root(made, change, ApplicationPath=path)))
+    assert f"ApplicationPath: {problem}" in message
+
+
+@pytest.mark.parametrize(
+    "path", ["/bin/app", "/sbin/app", "/bin/link", "/bin/absolute", "/bin/far", "//bin/./app"]
+)
+def test_links_lead_to_the_program_within_the_root(made: Inputs, path: str) -> None:
+    def change(root: Path) -> None:
+        (root / "sbin").symlink_to("bin")
+        (root / "bin" / "link").symlink_to("app")
+        (root / "bin" / "absolute").symlink_to("/sbin/link")
+        (root / "bin" / "far").symlink_to("../../../../bin/absolute")
+
+    assert pipeline.measure(with_root(made, change, ApplicationPath=path)).mrenclave
+
+
+def test_a_link_to_a_program_of_this_machine_does_not_lead_there(made: Inputs) -> None:
+    outside = with_root(
+        made, lambda root: (root / "bin" / "sh").symlink_to("/bin/sh"), ApplicationPath="/bin/sh"
+    )
+    assert "/bin/sh is a symbolic link to /bin/sh, which is not in" in told(lambda: pipeline.measure(outside))
+
+
+def with_mounts(given: Inputs, *targets: str) -> Inputs:
+    mounts = [{"Target": target, "Type": "hostfs"} for target in targets]
+    return with_root(given, lambda root: (root / "link").symlink_to("mnt"), Mount=mounts)
+
+
+@pytest.mark.parametrize("target", ["/mnt", "/link", "/bin/", "/"])
+def test_a_mount_needs_a_directory(made: Inputs, target: str) -> None:
+    assert pipeline.measure(with_mounts(made, target)).mrenclave
+
+
+@pytest.mark.parametrize("target", ["/missing", "/bin/app"])
+def test_a_mount_on_anything_else_is_told_with_its_number(made: Inputs, target: str) -> None:
+    message = told(lambda: pipeline.measure(with_mounts(made, "/mnt", target)))
+    assert f"Mount[1].Target: {target} is no directory in" in message
+    assert message.endswith("; create it in the appdir")
+
+
+def test_an_ext2_root_needs_something_that_makes_it_trusted(made: Inputs) -> None:
+    ext2 = made._replace(rootfs=None)
+    untrusted = ext2._replace(pubkeys=(), roothashes=())
+    assert told(lambda: pipeline.measure(untrusted)) == (
+        f"{made.config.name}: an ext2 root would be mounted unchecked in an enclave without Debug;"
+        " give a public key or a root hash that makes the disk trusted"
+    )
+    for trusted in (
+        ext2._replace(pubkeys=()),
+        ext2._replace(roothashes=()),
+        untrusted._replace(config=replace(made.config, debug=True)),
+    ):
+        assert pipeline.measure(trusted).mrenclave
+
+
+def test_an_ext2_root_is_measured_as_a_page_of_zeros(tmp_path: Path, made: Inputs) -> None:
+    measured = pipeline.measure(made._replace(rootfs=None))
+    region = next(region for region in measured.layout["regions"] if region["name"] == "rootfs")
+    assert (region["size"], region["file_size"]) == (4096, 4096)
+
+
+def test_an_archive_that_is_none_is_told(made: Inputs) -> None:
+    assert made.rootfs
+    made.rootfs.write_bytes(bytes(4096))
+    assert "root.cpio, offset 0: is no CPIO archive of the newc form" in told(lambda: pipeline.measure(made))
+
+
+# The runtime
+
+
+RUNTIME_FILES = ("lib/openenclave/mystenc.so", "lib/libmystkernel.so", "lib/libmystcrt.so")
+
+
+@pytest.mark.parametrize("lacking", ["bin/myst", *RUNTIME_FILES])
+def test_an_incomplete_runtime_is_told_by_what_it_lacks(tmp_path: Path, made: Inputs, lacking: str) -> None:
+    (tmp_path / "runtime" / lacking).unlink()
+    assert told(lambda: Runtime.installed(tmp_path / "runtime")) == (
+        f"{tmp_path}/runtime: is no complete runtime: it lacks {lacking};"
+        " give the directory of an installed Mystikos, or use the embedded runtime"
+    )
+
+
+@pytest.mark.parametrize("file", RUNTIME_FILES)
+def test_a_runtime_for_another_machine_is_told(tmp_path: Path, made: Inputs, file: str) -> None:
+    path = tmp_path / "runtime" / file
+    data = path.read_bytes()
+    path.write_bytes(data[:18] + b"\xb7\0" + data[20:])
+    assert told(lambda: pipeline.measure(made)) == (
+        f"{path}: is an ELF file for AArch64, not 64-bit x86-64; give one built for x86-64"
+    )
+
+
+def test_a_relocation_that_no_enclave_can_apply_is_told(made: Inputs) -> None:
+    made.runtime.crt.write_bytes(tiny_elf.build(rela_dyn=((0x10, 7, 0, 0),)))
+    assert "libmystcrt.so, section .rela.dyn: relocation 0 has type 7" in told(lambda: pipeline.measure(made))
+
+
+# The measurement as a file
+
+
+def test_a_measurement_comes_back_from_its_file(made: Inputs) -> None:
+    measured = pipeline.measure(made)
+    assert Measurement.from_json(measured.to_json(), "m.json") == measured
+
+
+def test_a_measurement_is_the_same_bytes_every_time(made: Inputs) -> None:
+    assert pipeline.measure(made).to_json() == pipeline.measure(made).to_json()
+
+
+def test_a_measurement_shows_the_layout(made: Inputs) -> None:
+    shown = json.loads(pipeline.measure(made).to_json())
+    assert [region["name"] for region in shown["layout"]["regions"]][-1] == "mman.pids"
+    assert shown["mrenclave"] == shown["sigstruct"][960 * 2 : 992 * 2]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=100) | st.sampled_from([b"{}", b"[]", b"1", b'{"format": 1}', b'{"format": 2}']))
+def test_anything_else_is_no_measurement(data: bytes) -> None:
+    assert told(lambda: Measurement.from_json(data, "m.json")) == (
+        "m.json: is no measurement of this version; measure again"
+    )
+
+
+@pytest.mark.parametrize("name", ["mrenclave", "sigstruct"])
+def test_a_measurement_that_lost_bytes_is_told(made: Inputs, name: str) -> None:
+    document = json.loads(pipeline.measure(made).to_json())
+    document[name] = document[name][2:]
+    damaged = json.dumps(document).encode()
+    message = told(lambda: Measurement.from_json(damaged, "m.json"))
+    assert message == "m.json: is a damaged measurement; measure again"
+
+
+# Signing
+
+
+def test_what_is_signed_is_the_image_that_was_measured(made: Inputs) -> None:
+    measured = pipeline.measure(made)
+    image = pipeline.sign(measured, made.runtime, made.config, key(), DAY)
+    reopened, structure = reopen(image, "image")
+    assert sigstruct.check(structure) is None
+    assert hashlib.sha256(reopened.file()).hexdigest() == measured.image_sha256
+    assert pipeline.identity(structure).mrenclave == measured.mrenclave
+
+
+def test_another_configuration_is_not_signed(made: Inputs) -> None:
+    measured = pipeline.measure(made)
+    other = replace(made.config, data=made.config.data + b"\n")
+    assert told(lambda: pipeline.sign(measured, made.runtime, other, key(), DAY)) == (
+        f"{made.runtime.enclave}: is not what was measured with {made.config.name};"
+        " measure again with this runtime and configuration"
+    )
+
+
+def test_another_enclave_image_is_not_signed(made: Inputs) -> None:
+    measured = pipeline.measure(made)
+    made.runtime.enclave.write_bytes(tiny_elf.enclave(tiny_elf.oeinfo(heap_pages=3)))
+    assert "is not what was measured" in told(
+        lambda: pipeline.sign(measured, made.runtime, made.config, key(), DAY)
+    )
+
+
+class WrongSigner:
+    """Names one key and signs with another."""
+
+    modulus = key().modulus
+
+    def sign(self, message: bytes) -> bytes:
+        return key().sign(message + b"!")
+
+
+def test_a_signer_that_signs_something_else_is_told(made: Inputs) -> None:
+    measured = pipeline.measure(made)
+    assert told(lambda: pipeline.sign(measured, made.runtime, made.config, WrongSigner(), DAY)) == (
+        "the signer: gave a SIGSTRUCT whose signature does not verify; sign with the key it names"
+    )
+
+
+@pytest.mark.parametrize(
+    ("epoch", "day"),
+    [("0", date(1970, 1, 1)), ("1795392000", date(2026, 11, 23)), ("1795391999", date(2026, 11, 22))],
+)
+def test_the_signing_day_is_that_of_the_epoch_in_utc(
+    monkeypatch: pytest.MonkeyPatch, epoch: str, day: date
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    assert pipeline.signing_day(epoch) == day
+
+
+@pytest.mark.parametrize("epoch", [None, ""])
+def test_without_an_epoch_the_signing_day_is_today(epoch: str | None) -> None:
+    before = datetime.now(timezone.utc).date()
+    assert before <= pipeline.signing_day(epoch) <= datetime.now(timezone.utc).date()
+
+
+@pytest.mark.parametrize("epoch", ["today", "1.5", "9" * 20, "9" * 400])
+def test_an_epoch_that_is_none_is_told(epoch: str) -> None:
+    assert told(lambda: pipeline.signing_day(epoch)).startswith("SOURCE_DATE_EPOCH: ")
+
+
+# Verifying a package
+
+
+def test_a_package_verifies_and_says_who_it_is(tmp_path: Path, made: Inputs) -> None:
+    identity = pipeline.verify(build(made, tmp_path / "app"))
+    assert identity.mrenclave == pipeline.measure(made).mrenclave
+    assert identity.mrsigner == hashlib.sha256(key().modulus.to_bytes(384, "little")).digest()
+    assert (identity.product_id, identity.security_version, identity.debug) == (0, 0, False)
+
+
+def test_identity_and_debugging_are_those_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    made = inputs(tmp_path / "given", ProductID=7, SecurityVersion=9, Debug=True)
+    identity = pipeline.verify(build(made, tmp_path / "app"))
+    assert (identity.product_id, identity.security_version, identity.debug) == (7, 9, True)
+
+
+def flipped(path: Path, offset: int) -> Path:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x10
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("name", [sections.ROOTFS, sections.PUBKEYS, sections.ROOTHASHES])
+def test_a_changed_byte_of_measured_data_changes_mrenclave(tmp_path: Path, made: Inputs, name: str) -> None:
+    path = build(made, tmp_path / "app")
+    place = sections.read(path).sections[name]
+    for offset in (place.offset, place.offset + place.size // 2, place.offset + place.size - 1):
+        flipped(path, offset)
+        assert told(lambda: pipeline.verify(path)).startswith(f"{path}: MRENCLAVE is ")
+        assert pipeline.verify(flipped(path, offset))
+
+
+@pytest.mark.parametrize("name", [sections.KERNEL, sections.CRT, sections.ENCLAVE])
+def test_a_changed_byte_of_each_loaded_page_is_told(tmp_path: Path, made: Inputs, name: str) -> None:
+    path = build(made, tmp_path / "app")
+    opened = sections.read(path)
+    image = elf.parse(opened.content(name).read(), name)
+    for load in image.loads:
+        # The enclave image's first words are set when it is laid out, whatever the file has there.
+        for at in range(load.offset + 200, load.offset + load.file_size, 1024):
+            offset = opened.sections[name].offset + at
+            with pytest.raises(UserError):
+                pipeline.verify(flipped(path, offset))
+            flipped(path, offset)
+    assert pipeline.verify(path)
+
+
+def test_the_configuration_beside_the_enclave_is_the_one_in_it(tmp_path: Path, made: Inputs) -> None:
+    path = build(made, tmp_path / "app")
+    place = sections.read(path).sections[sections.CONFIG]
+    assert told(lambda: pipeline.verify(flipped(path, place.offset + 3))) == (
+        f"{path}, section .mystconfig: is not the configuration in the enclave;"
+        " do not use the package; make it again"
+    )
+
+
+def record_offset(path: Path) -> int:
+    """Where in a package the record of its enclave image lies."""
+    opened = sections.read(path)
+    image = elf.parse(opened.content(sections.ENCLAVE).read(), "image")
+    return opened.sections[sections.ENCLAVE].offset + image.section(".oeinfo").offset
+
+
+@pytest.mark.parametrize("field", ["header", "modulus", "signature", "mrenclave", "q1", "q2", "date"])
+def test_a_changed_sigstruct_is_told_by_the_rule_it_breaks(tmp_path: Path, made: Inputs, field: str) -> None:
+    path = build(made, tmp_path / "app")
+    offset = record_offset(path) + 144 + sigstruct.SIGSTRUCT.fields[field].offset
+    assert told(lambda: pipeline.verify(flipped(path, offset))).startswith(
+        f"{path}, section .mystenc: SIGSTRUCT: "
+    )
+
+
+def test_a_changed_record_is_told(tmp_path: Path, made: Inputs) -> None:
+    path = build(made, tmp_path / "app")
+    start = record_offset(path)
+    for field in (8, 16, 24, 32, 34, 36, 72, 80):
+        with pytest.raises(UserError):
+            pipeline.verify(flipped(path, start + field))
+        flipped(path, start + field)
+    assert pipeline.verify(path)
+
+
+def test_a_sigstruct_that_was_signed_for_other_attributes_is_told(tmp_path: Path, made: Inputs) -> None:
+    """MRENCLAVE covers the record but not SIGSTRUCT's own fields, which a signer could set at will."""
+    measured = pipeline.measure(made)
+    for values in ({"attributes": 6}, {"product_id": 1}, {"miscmask": 0}, {"attributes_mask": 0}):
+        changed = sigstruct.SIGSTRUCT.patch(measured.sigstruct, values)  # type: ignore[arg-type]
+        image = tmp_path / "image"
+        image.write_bytes(
+            pipeline.sign(measured._replace(sigstruct=changed), made.runtime, made.config, key(), DAY)
+        )
+        pipeline.assemble(made, image, tmp_path / "app")
+        assert told(lambda: pipeline.verify(tmp_path / "app")) == (
+            f"{tmp_path}/app, section .mystenc: SIGSTRUCT does not agree with the enclave's record;"
+            " do not use the package; make it again"
+        )
+
+
+LAX = [
+    b'{"version": "0.1", "Aplicationpath": "/bin/app", "MemorySize": "12k"}',
+    b'{"ApplicationPath": "/bin/app", "ProductID": 70000, "MemorySize": "1k", "MemorySize": 12288}',
+    b'{"ApplicationPath": "relative", "ApplicationParameters": "x", "UserMemSize": "12K",}',
+    b'// comment\n{"MemorySize": 4096, "UserMemSize": 12288}',
+]
+
+
+@pytest.mark.parametrize("data", LAX)
+def test_a_package_whose_configuration_the_reader_would_refuse_is_verified_nevertheless(
+    tmp_path: Path, made: Inputs, data: bytes
+) -> None:
+    lax = made._replace(config=Config("/bin/app", memory_size=12288, data=data))
+    path = build(lax, tmp_path / "app")
+    assert pipeline.verify(path).mrenclave == pipeline.measure(lax).mrenclave
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (b"{}", 64 << 20),
+        (b'{"MemorySize": 0}', 64 << 20),
+        (b'{"MemorySize": "40m"}', 40 << 20),
+        (b'{"MemorySize": 4097}', 8192),
+        (b'{"UserMemSize": "1g", "MemorySize": "1m"}', 1 << 20),
+        (b'{"MemorySize": "1m", "UserMemSize": "1g"}', 1 << 30),
+        (b"[]", 64 << 20),
+    ],
+)
+def test_the_memory_of_any_configuration_is_read(data: bytes, size: int) -> None:
+    assert config.memory_size_of(data, "c.json") == size
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"MemorySize": "big"}', b'{"MemorySize": -1}'])
+def test_a_configuration_without_a_readable_memory_is_told(data: bytes) -> None:
+    assert told(lambda: config.memory_size_of(data, "c.json")).startswith("c.json:1:")
+
+
+# Packing
+
+
+def test_packing_says_what_went_in_and_what_was_left_out(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "f").write_bytes(b"12345")
+    os.mkfifo(tmp_path / "root" / "pipe")
+    tree = pipeline.pack(tmp_path / "root", tmp_path / "root.cpio")
+    assert (tree.files, tree.size, tree.left_out) == (1, 5, ("pipe",))
+    assert [member.path for member in cpio.read(tmp_path / "root.cpio").members] == [b"f"]
+
+
+def test_two_builds_in_different_places_are_the_same_bytes(tmp_path: Path) -> None:
+    packages = []
+    for name, mask in (("a", 0o022), ("a longer name", 0o077)):
+        before = os.umask(mask)
+        try:
+            (tmp_path / name).mkdir()
+            packages.append(build(inputs(tmp_path / name), tmp_path / name / "app").read_bytes())
+        finally:
+            os.umask(before)
+    assert packages[0] == packages[1]
+
+
+def test_a_trusted_key_goes_in_as_it_is(tmp_path: Path, made: Inputs) -> None:
+    opened = sections.read(build(made, tmp_path / "app"))
+    assert opened.content(sections.PUBKEYS).read() == (DATA / "keys/key-b.pub.pem").read_bytes() + b"\0"
+    assert len(opened.content(sections.ROOTHASHES).read()) == 32

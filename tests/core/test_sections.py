@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from reference_cases import DATA
+from tiny_elf import patched, with_sections
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import elf
+from mystikos_tool.io.content import Bytes, FileContent
+from mystikos_tool.package import sections
+
+PROGRAM = DATA / "program"
+BODIES = {name: name.encode() * 100 for name in sections.SECTIONS} | {sections.PUBKEYS: b""}
+PARTS = sections.Parts(*(Bytes(body) for body in BODIES.values()))
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    sections.write(PROGRAM, PARTS, tmp_path / "app")
+    return tmp_path / "app"
+
+
+def told(call: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as error:
+        call()
+    return str(error.value)
+
+
+def test_the_seven_sections_are_appended_in_their_order(made: Path) -> None:
+    expected = with_sections(PROGRAM.read_bytes(), *BODIES.items())
+    assert made.read_bytes() == expected
+    assert sections.SECTIONS == (
+        ".mystenc",
+        ".libmystcrt",
+        ".libmystkernel",
+        ".mystrootfs",
+        ".mystpubkeys",
+        ".mystroothashes",
+        ".mystconfig",
+    )
+
+
+def test_the_contents_are_read_back(made: Path) -> None:
+    opened = sections.read(made)
+    assert {name: opened.content(name).read() for name in sections.SECTIONS} == BODIES
+
+
+def test_contents_may_come_from_files(tmp_path: Path, made: Path) -> None:
+    (tmp_path / "root").write_bytes(BODIES[sections.ROOTFS])
+    parts = PARTS._replace(rootfs=FileContent.of(tmp_path / "root"))
+    size = sections.write(PROGRAM, parts, tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() == made.read_bytes()
+    assert size == made.stat().st_size
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_a_package_may_be_executed_by_all_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        sections.write(PROGRAM, PARTS, tmp_path / "app")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "app").stat().st_mode) == 0o755
+
+
+def test_a_write_that_fails_leaves_the_earlier_package_and_nothing_else(tmp_path: Path, made: Path) -> None:
+    before = made.read_bytes()
+    (tmp_path / "root").write_bytes(b"12345")
+    parts = PARTS._replace(rootfs=FileContent.of(tmp_path / "root"))
+    (tmp_path / "root").write_bytes(b"123")
+    assert "became shorter while it was read" in told(lambda: sections.write(PROGRAM, parts, made))
+    assert made.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"app", "root"}
+
+
+def test_a_write_that_fails_with_no_earlier_package_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "root").write_bytes(b"12345")
+    parts = PARTS._replace(rootfs=FileContent.of(tmp_path / "root"))
+    (tmp_path / "root").write_bytes(b"")
+    told(lambda: sections.write(PROGRAM, parts, tmp_path / "app"))
+    assert {path.name for path in tmp_path.iterdir()} == {"root"}
+
+
+def test_a_package_is_no_loader(tmp_path: Path, made: Path) -> None:
+    assert told(lambda: sections.write(made, PARTS, tmp_path / "twice")) == (
+        f"{made}: has a section .mystenc already; give the file as the runtime has it, not a package"
+    )
+
+
+@pytest.mark.parametrize(
+    ("loader", "problem"),
+    [
+        ("missing", "no such file or directory"),
+        ("script", "is not an ELF file"),
+        ("", "is not a regular file"),
+    ],
+)
+def test_a_loader_that_is_none_is_told(tmp_path: Path, loader: str, problem: str) -> None:
+    (tmp_path / "script").write_bytes(b"#!/bin/sh\n")
+    assert problem in told(lambda: sections.write(tmp_path / loader, PARTS, tmp_path / "app"))
+
+
+# What is no package
+
+
+def test_a_program_is_no_package() -> None:
+    assert told(lambda: sections.read(PROGRAM)) == (
+        f"{PROGRAM}: is no package: it has no section .mystenc; give a file made by package-sgx"
+    )
+
+
+@pytest.mark.parametrize("name", sections.SECTIONS)
+def test_a_package_that_lacks_a_section_is_told(tmp_path: Path, name: str) -> None:
+    rest = [(other, body) for other, body in BODIES.items() if other != name]
+    (tmp_path / "app").write_bytes(with_sections(PROGRAM.read_bytes(), *rest))
+    assert f"is no package: it has no section {name}" in told(lambda: sections.read(tmp_path / "app"))
+
+
+@pytest.mark.parametrize("name", sections.SECTIONS)
+def test_a_section_that_is_there_twice_is_told(tmp_path: Path, made: Path, name: str) -> None:
+    other = ".x" + "y" * (len(name) - 2)
+    both = with_sections(made.read_bytes(), (other, b"other content"))
+    (tmp_path / "twice").write_bytes(both.replace(other.encode() + b"\0", name.encode() + b"\0"))
+    assert told(lambda: sections.read(tmp_path / "twice")) == (
+        f"{tmp_path}/twice: has the section {name} 2 times; do not use it; package it again"
+    )
+
+
+def test_a_package_cut_anywhere_is_told(tmp_path: Path, made: Path) -> None:
+    data = made.read_bytes()
+    for cut in [*range(0, 200), *range(200, len(data), 101), *range(len(data) - 200, len(data))]:
+        (tmp_path / "cut").write_bytes(data[:cut])
+        with pytest.raises(UserError):
+            sections.read(tmp_path / "cut")
+
+
+def test_a_section_beyond_the_end_is_told(tmp_path: Path, made: Path) -> None:
+    data = made.read_bytes()
+    image = elf.parse(data, "app")
+    field = image.section_headers_offset + 64 * image.section(sections.ROOTFS).number + 32
+    (tmp_path / "app").write_bytes(patched(data, field, "Q", len(data)))
+    assert told(lambda: sections.read(tmp_path / "app")) == (
+        f"{tmp_path}/app, section .mystrootfs: lies beyond the end of the file;"
+        " the package is truncated: make it again"
+    )
+
+
+def test_a_missing_package_is_told(tmp_path: Path) -> None:
+    assert "no such file or directory" in told(lambda: sections.read(tmp_path / "app"))
