@@ -22,8 +22,8 @@ from mystikos_tool.formats import cpio, elf, sigstruct
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent
 from mystikos_tool.io.pages import PAGE
-from mystikos_tool.package import sections
-from mystikos_tool.package.partial import Draft
+from mystikos_tool.packaging import sections
+from mystikos_tool.packaging.partial import Draft
 from mystikos_tool.root.tree import Tree, scan
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import keys

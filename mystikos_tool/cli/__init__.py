@@ -181,7 +181,7 @@ def _declare_sign(parser: argparse.ArgumentParser) -> None:
 
 def _sign(options: argparse.Namespace) -> None:
     from mystikos_tool import pipeline
-    from mystikos_tool.package import signed_directory
+    from mystikos_tool.packaging import signed_directory
     from mystikos_tool.signing import keys
 
     inputs = _inputs(options)
@@ -326,7 +326,7 @@ def _declare_dump(parser: argparse.ArgumentParser) -> None:
 
 
 def _dump(options: argparse.Namespace) -> None:
-    from mystikos_tool.package import inspection
+    from mystikos_tool.packaging import inspection
 
     description = inspection.describe(options.package)
     _say(json.dumps(description, indent=1) if options.json else inspection.to_text(description))

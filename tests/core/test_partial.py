@@ -15,7 +15,7 @@ from tiny_runtime import DAY, build, inputs, key
 
 from mystikos_tool import pipeline
 from mystikos_tool.errors import UserError
-from mystikos_tool.package.partial import Draft
+from mystikos_tool.packaging.partial import Draft
 from mystikos_tool.pipeline import Inputs
 
 

@@ -21,7 +21,7 @@ from mystikos_tool.enclave.image import reopen
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio, elf, sigstruct
-from mystikos_tool.package import sections
+from mystikos_tool.packaging import sections
 from mystikos_tool.pipeline import Inputs
 from mystikos_tool.runtime import Runtime
 

@@ -16,7 +16,7 @@ from mystikos_tool import pipeline
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio, elf, sigstruct
-from mystikos_tool.package import sections
+from mystikos_tool.packaging import sections
 from mystikos_tool.signing import keys
 
 ACCEPTED = [name for name, case in CASES.items() if not case.rejected]

@@ -14,7 +14,7 @@ from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
 from mystikos_tool.formats.sigstruct import SIGSTRUCT
 from mystikos_tool.io.content import Content
-from mystikos_tool.package import sections
+from mystikos_tool.packaging import sections
 
 _CHUNK = 1 << 20
 
