@@ -1,70 +1,123 @@
-"""What a package says about itself, for people and for programs.
+"""What a package says about itself, as typed data, and that as text and as JSON.
 
-Nothing is checked here but that the package can be read: see `pipeline.verify` for the rest.
+Nothing is checked here but that the package can be read: `pipeline.verify` checks the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from mystikos_tool import pipeline
-from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
+from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
-from mystikos_tool.formats.sigstruct import SIGSTRUCT
+from mystikos_tool.formats.sigstruct import SIGSTRUCT, Identity
 from mystikos_tool.io.content import Content
 from mystikos_tool.packaging import sections
+from mystikos_tool.packaging.opened import OpenedPackage
 
 _CHUNK = 1 << 20
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Return a package's enclave properties, identity, sections and configuration.
+class Section(NamedTuple):
+    """A section's size in bytes and its SHA-256 in hexadecimal."""
 
-    Byte strings are in hexadecimal, the modulus and the signature little-endian as in SIGSTRUCT.
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a package says about itself: identity, enclave properties, signature, sections, configuration.
+
+    ``date`` has the eight digits of SIGSTRUCT; ``modulus`` and ``signature`` have 384 bytes,
+    little-endian as there. ``config`` is the text in the enclave, with U+FFFD for what is not UTF-8.
+    """
+
+    identity: Identity
+    xfrm: int
+    num_stack_pages: int
+    num_heap_pages: int
+    num_tcs: int
+    zero_base: bool
+    start_address: int
+    date: str
+    modulus: bytes
+    signature: bytes
+    sections: Mapping[str, Section]
+    config: str
+
+    def to_json(self) -> str:
+        """Return one JSON object; bytes are in hexadecimal."""
+        facts = self._facts()
+        facts |= {
+            "modulus": self.modulus.hex(),
+            "signature": self.signature.hex(),
+            "sections": {name: section._asdict() for name, section in self.sections.items()},
+            "config": self.config,
+        }
+        return json.dumps(facts, indent=1)
+
+    def to_text(self) -> str:
+        """Return lines of ``name=value``, those of the reference in its form, and the configuration."""
+        facts = self._facts()
+        facts |= {
+            "debug": int(self.identity.debug),
+            "xfrm": f"{self.xfrm:#016x}",
+            "zero_base": int(self.zero_base),
+            "start_address": f"{self.start_address:#x}",
+            "signature": self.signature.hex(),
+            **{name: f"{section.size} bytes" for name, section in self.sections.items()},
+        }
+        lines = [f"{name}={value}" for name, value in facts.items()]
+        return "\n".join([*lines, "Package configuration:", self.config.rstrip("\n")])
+
+    def _facts(self) -> dict[str, object]:
+        """Return what both renderings begin with, by the reference's names where it has one."""
+        return {
+            "product_id": self.identity.product_id,
+            "security_version": self.identity.security_version,
+            "debug": self.identity.debug,
+            "xfrm": self.xfrm,
+            "num_stack_pages": self.num_stack_pages,
+            "num_heap_pages": self.num_heap_pages,
+            "num_tcs": self.num_tcs,
+            "zero_base": self.zero_base,
+            "start_address": self.start_address,
+            "mrenclave": self.identity.mrenclave.hex(),
+            "mrsigner": self.identity.mrsigner.hex(),
+            "date": self.date,
+        }
+
+
+def inspect(path: Path) -> Inspection:
+    """Return what the package at ``path`` says about itself.
+
     Raises UserError for what is no package.
     """
-    opened = sections.read(path)
-    where = f"{path}, section {sections.ENCLAVE}"
-    image, structure = reopen(opened.content(sections.ENCLAVE).read(), where)
-    record = OEINFO.unpack(image.record)
-    identity = pipeline.identity(structure)
-    return {
-        "product_id": identity.product_id,
-        "security_version": identity.security_version,
-        "debug": identity.debug,
-        "xfrm": record["xfrm"],
-        "num_stack_pages": record["stack_pages"],
-        "num_heap_pages": record["heap_pages"],
-        "num_tcs": record["tcs_count"],
-        "zero_base": bool(int(record["flags"]) & FLAG_ZERO_BASE),
-        "start_address": record["start_address"],
-        "mrenclave": identity.mrenclave.hex(),
-        "mrsigner": identity.mrsigner.hex(),
-        "date": f"{SIGSTRUCT.get_int(structure, 'date'):08x}",
-        "modulus": SIGSTRUCT.get_bytes(structure, "modulus").hex(),
-        "signature": SIGSTRUCT.get_bytes(structure, "signature").hex(),
-        "sections": {name: _section(opened.content(name)) for name in sections.SECTIONS},
-        "config": image.image.section_bytes(CONFIG_SECTION).decode(errors="replace"),
-    }
+    package = OpenedPackage(path)
+    record, structure = OEINFO.unpack(package.record), package.sigstruct
+    return Inspection(
+        identity=sigstruct.identity(structure),
+        xfrm=int(record["xfrm"]),
+        num_stack_pages=int(record["stack_pages"]),
+        num_heap_pages=int(record["heap_pages"]),
+        num_tcs=int(record["tcs_count"]),
+        zero_base=bool(int(record["flags"]) & FLAG_ZERO_BASE),
+        start_address=int(record["start_address"]),
+        date=f"{SIGSTRUCT.get_int(structure, 'date'):08x}",
+        modulus=SIGSTRUCT.get_bytes(structure, "modulus"),
+        signature=SIGSTRUCT.get_bytes(structure, "signature"),
+        sections={name: _section(package.content(name)) for name in sections.SECTIONS},
+        config=package.config.decode(errors="replace"),
+    )
 
 
-def to_text(description: dict[str, Any]) -> str:
-    """Return a description as lines of ``name=value``, the configuration after them."""
-    lines = []
-    for name, value in description.items():
-        if name == "sections":
-            lines += [f"{section}={part['size']} bytes" for section, part in value.items()]
-        elif name in ("xfrm", "start_address"):
-            lines.append(f"{name}={value:#x}")
-        elif name not in ("modulus", "config"):
-            lines.append(f"{name}={int(value) if isinstance(value, bool) else value}")
-    return "\n".join([*lines, "Package configuration:", str(description["config"]).rstrip("\n")])
-
-
-def _section(content: Content) -> dict[str, Any]:
+def _section(content: Content) -> Section:
     digest = hashlib.sha256()
     for chunk in content.chunks(_CHUNK):
         digest.update(chunk)
-    return {"size": content.size, "sha256": digest.hexdigest()}
+    return Section(content.size, digest.hexdigest())
