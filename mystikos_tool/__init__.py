@@ -12,8 +12,8 @@ one each; `verify` and `inspect` look into a package that is there.
     True
     >>> (identity.product_id, identity.security_version, identity.debug)
     (7, 2, False)
-    >>> mystikos_tool.inspect("hello").sections[".mystrootfs"].size
-    1024
+    >>> mystikos_tool.inspect("hello").zero_base
+    False
 
 A mistake in what was given raises `UserError`, which says where it is, what is wrong there, and
 what to do about it; everything else that is raised is a bug.

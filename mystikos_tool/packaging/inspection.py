@@ -66,7 +66,7 @@ class Inspection:
         facts = self._facts()
         facts |= {
             "debug": int(self.identity.debug),
-            "xfrm": f"{self.xfrm:#016x}",
+            "xfrm": _as_printf(self.xfrm),
             "zero_base": int(self.zero_base),
             "start_address": f"{self.start_address:#x}",
             "signature": self.signature.hex(),
@@ -114,6 +114,11 @@ def inspect(path: Path) -> Inspection:
         sections={name: _section(package.content(name)) for name in sections.SECTIONS},
         config=package.config.decode(errors="replace"),
     )
+
+
+def _as_printf(number: int) -> str:
+    """Return what the reference prints, by C's ``%#016x``: 16 characters, which only 0 has no 0x in."""
+    return f"{number:#016x}" if number else f"{number:016x}"
 
 
 def _section(content: Content) -> Section:
