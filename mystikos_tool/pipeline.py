@@ -178,9 +178,10 @@ def draft(inputs: Inputs, target: Path) -> Draft:
 
 
 def measure(inputs: Inputs, begun: Draft | None = None) -> Measurement:
-    """Lay the enclave out and measure it; the package that was begun with the same inputs gets its root.
+    """Lay the enclave out and measure it.
 
-    Raises UserError where the configuration does not fit the root file system or the runtime.
+    A package that was begun with the same inputs gets the root file system as it is read. Raises
+    UserError where the configuration does not fit the root file system or the runtime.
     """
     _check_root(inputs)
     prepared = prepare(inputs.runtime, inputs.config)
@@ -222,7 +223,8 @@ def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer
 def signing_day(epoch: str | None) -> date:
     """Return the date for a SIGSTRUCT: that of SOURCE_DATE_EPOCH, or today's; both in UTC.
 
-    Raises UserError when ``epoch`` is no number of seconds since 1970 within SIGSTRUCT's years.
+    ``epoch`` is a number of seconds since 1970. Raises UserError for anything else and for years
+    beyond 9999, which SIGSTRUCT has no room for.
     """
     if not epoch:
         return datetime.now(timezone.utc).date()
@@ -231,7 +233,7 @@ def signing_day(epoch: str | None) -> date:
     except (ValueError, OverflowError, OSError) as error:
         raise UserError(
             "SOURCE_DATE_EPOCH",
-            f"{epoch!r} is no time in seconds since 1970",
+            f"{epoch!r} is not a time in seconds since 1970",
             "set it to a number or unset it",
         ) from error
 

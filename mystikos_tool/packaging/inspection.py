@@ -1,6 +1,6 @@
 """What a package says about itself, as typed data, and that as text and as JSON.
 
-Nothing is checked here but that the package can be read: `pipeline.verify` checks the rest.
+That the package can be read is all that is checked here; `pipeline.verify` checks the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A package that is looked into: opened once, for whoever verifies or shows it."""
+"""A package opened for reading, once, for those who verify it and those who show it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mystikos_tool.packaging import sections
 
 
 class OpenedPackage:
-    """What is in a package; nothing of it is checked but that it can be read.
+    """What is in a package. That it can be read is all that is checked of it.
 
     ``image`` is its enclave image as it was before it was signed, ``sigstruct`` the 1808 bytes of
     its SIGSTRUCT. Raises UserError for what is no package, and for an enclave image that could not

@@ -47,7 +47,8 @@ def _next_stages_loaded(beside: bool) -> Iterator[None]:
     if not beside:
         yield
         return
-    loading = Thread(target=importlib.import_module, args=("mystikos_tool.pipeline",))
+    modules = ("mystikos_tool.pipeline", "mystikos_tool.signing.pem")
+    loading = Thread(target=lambda: [importlib.import_module(module) for module in modules])
     loading.start()
     try:
         yield
