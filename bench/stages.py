@@ -75,8 +75,9 @@ def main(appdir: Path, config: Path, key: Path, other_key: Path, runtime: Path, 
     from mystikos_tool import config as config_reader
     from mystikos_tool import pipeline
     from mystikos_tool.io import atomic
+    from mystikos_tool.io.content import FileContent
     from mystikos_tool.runtime import Runtime
-    from mystikos_tool.signing import keys
+    from mystikos_tool.signing.signer import signer
 
     archive, image, package = (targets / name for name in ("rootfs.cpio", "mystenc.so", "package"))
     day = date(2026, 1, 2)
@@ -89,19 +90,22 @@ def main(appdir: Path, config: Path, key: Path, other_key: Path, runtime: Path, 
         seconds[stage] = time.perf_counter() - started
 
     def sign(with_key: Path) -> None:
-        signer = keys.load_key(with_key)
-        atomic.write(image, pipeline.sign(measured, enclave.runtime, enclave.config, signer, day))
+        key = signer(with_key)
+        atomic.write(image, pipeline.sign(measured, enclave.runtime, enclave.config, key, day))
+
+    def write_package() -> None:
+        pipeline.package(enclave, FileContent.of(image), package)
 
     def sign_anew() -> None:
         sign(other_key)
-        pipeline.assemble(enclave, image, package)
+        write_package()
 
     timed(ROOTFS, lambda: pipeline.pack(appdir, archive))
     started = time.perf_counter()
     measured = pipeline.measure(enclave)
     seconds[MEASURE] = time.perf_counter() - started
     timed(SIGN, lambda: sign(key))
-    timed(PACKAGE, lambda: pipeline.assemble(enclave, image, package))
+    timed(PACKAGE, write_package)
     seconds[TOGETHER] = sum(seconds.values())
     timed(SIGN_ANEW, sign_anew)
     sys.stdout.write(json.dumps(seconds))

@@ -20,8 +20,9 @@ from tiny_elf import Load, Placed, Tls
 from mystikos_tool import config, pipeline
 from mystikos_tool.formats.elf import R_X86_64_RELATIVE, R_X86_64_TPOFF64
 from mystikos_tool.formats.oeinfo import OEINFO
+from mystikos_tool.root.tree import scan
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.signing import keys
+from mystikos_tool.signing.signer import signer
 
 CORPUS = Path(__file__).parent / "corpus"
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -137,18 +138,10 @@ def package(directory: Path, name: str, settings: Mapping[str, object]) -> bytes
     app.chmod(0o755)
     members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/a", **settings}
     (work / "config.json").write_text(json.dumps(members))
-    pipeline.pack(app.parent, work / "root.cpio")
-    inputs = pipeline.Inputs(
-        runtime,
-        config.load(work / "config.json"),
-        work / "root.cpio",
-        (),
-        (DATA / "keys" / "disk1.roothash",),
-    )
-    key = keys.load_key(DATA / "keys" / "key-a.pem")
-    signed = work / "signed"
-    signed.write_bytes(pipeline.sign(pipeline.measure(inputs), runtime, inputs.config, key, DAY))
-    pipeline.assemble(inputs, signed, work / "package")
+    settled = config.load(work / "config.json")
+    inputs = pipeline.Inputs(runtime, settled, None, roothashes=(DATA / "keys" / "disk1.roothash",))
+    key = signer(DATA / "keys" / "key-a.pem")
+    pipeline.build(inputs, key, DAY, work / "package", tree=scan(app.parent))
     return (work / "package").read_bytes()
 
 

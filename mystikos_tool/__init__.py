@@ -1,1 +1,86 @@
-"""Build Mystikos enclave packages: an application directory becomes one signed ELF file."""
+"""Build Mystikos enclave packages: an application directory becomes one signed ELF file.
+
+What the SCons builders do, without SCons: `package` runs every stage, `pack`, `measure` and `sign`
+one each; `verify` and `inspect` look into a package that is there.
+
+    >>> import mystikos_tool
+    >>> measurement = mystikos_tool.package(
+    ...     "hello", "appdir", config="config.json", key="private.pem"
+    ... )
+    >>> identity = mystikos_tool.verify("hello")
+    >>> identity.mrenclave == measurement.mrenclave
+    True
+    >>> (identity.product_id, identity.security_version, identity.debug)
+    (7, 2, False)
+    >>> mystikos_tool.inspect("hello").zero_base
+    False
+
+A mistake in what was given raises `UserError`, which says where it is, what is wrong there, and
+what to do about it; everything else that is raised is a bug.
+
+    >>> try:
+    ...     mystikos_tool.verify("config.json")
+    ... except mystikos_tool.UserError as mistake:
+    ...     print(mistake)
+    config.json: is not an ELF file; ...
+
+Stable are the names in ``__all__``: what they take, return and raise. Everything else here, the
+modules below included, may change with any version.
+"""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "Identity",
+    "Inspection",
+    "Measurement",
+    "Signer",
+    "UserError",
+    "__version__",
+    "inspect",
+    "measure",
+    "pack",
+    "package",
+    "sign",
+    "verify",
+]
+
+# Type checkers take this name for true. Importing typing for it would be most of this import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mystikos_tool.config import Config
+    from mystikos_tool.enclave.measurement import Measurement
+    from mystikos_tool.errors import UserError
+    from mystikos_tool.formats.sigstruct import Identity
+    from mystikos_tool.library import inspect, measure, pack, package, sign, verify
+    from mystikos_tool.packaging.inspection import Inspection
+    from mystikos_tool.signing.signer import Signer
+
+_MODULES = {
+    "Config": "config",
+    "Identity": "formats.sigstruct",
+    "Inspection": "packaging.inspection",
+    "Measurement": "enclave.measurement",
+    "Signer": "signing.signer",
+    "UserError": "errors",
+    **dict.fromkeys(("inspect", "measure", "pack", "package", "sign", "verify"), "library"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used: a build with nothing to do uses none."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return every name, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -1,12 +1,19 @@
-"""The stages of a build, each from files to one file: root file system, measurement, image, package.
+"""The stages of a build: pack, measure, sign, package; and all of them as one, :func:`build`.
 
-Builders and command line run these and nothing below them.
+    pack      application directory                      → archive, the root file system
+    measure   root, configuration, runtime               → measurement
+    sign      measurement, signer                        → signed enclave image
+    package   signed enclave image and all of the above  → package
+
+:func:`verify` goes the other way. Library, command line and builders run these and nothing below
+them.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
@@ -15,24 +22,31 @@ from mystikos_tool import config as config_reader
 from mystikos_tool.config import Config
 from mystikos_tool.enclave import image as enclave_image
 from mystikos_tool.enclave import layout, measurement
-from mystikos_tool.enclave.image import CONFIG_SECTION, EnclaveImage, reopen
+from mystikos_tool.enclave.image import EnclaveImage
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio, elf, sigstruct
+from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent
 from mystikos_tool.io.pages import PAGE
-from mystikos_tool.package import sections
-from mystikos_tool.package.partial import Draft
-from mystikos_tool.root.tree import Tree, scan
+from mystikos_tool.packaging import sections, signed_directory
+from mystikos_tool.packaging.opened import OpenedPackage
+from mystikos_tool.packaging.partial import Draft
+from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, Tree, scan
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.signing import keys
+from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing import trusted
+from mystikos_tool.signing.signer import Signer
 
 _DISTRUST = "do not use the package; make it again"
 
 # In place of an archive when the root is an ext2 disk (docs/formats.md, section 1).
 _NO_ARCHIVE = Bytes(bytes(PAGE))
 _MAX_IMAGE = 1 << 30
+
+_CPIO_MAGIC = b"070701"
+_EXT2_MAGIC, _EXT2_MAGIC_OFFSET = b"\x53\xef", 1080
 
 
 class Inputs(NamedTuple):
@@ -56,22 +70,102 @@ class Inputs(NamedTuple):
 
     def pubkeys_content(self) -> bytes:
         """Every trusted public key, each followed by a NUL."""
-        return b"".join(keys.load_public_pem(path) + b"\0" for path in self.pubkeys)
+        return b"".join(trusted.load_public_key(path) + b"\0" for path in self.pubkeys)
 
     def roothashes_content(self) -> bytes:
         """Every trusted root hash, 32 bytes each."""
-        return b"".join(keys.load_root_hash(path) for path in self.roothashes)
+        return b"".join(trusted.load_root_hash(path) for path in self.roothashes)
 
 
-def pack(directory: Path, target: Path, *, preserve_modes: bool = False) -> Tree:
+def build(
+    inputs: Inputs,
+    signer: Signer,
+    day: date,
+    target: Path,
+    *,
+    tree: Tree | None = None,
+    parents: bool = False,
+) -> Measurement:
+    """Run every stage and write the package of an enclave; return its measurement.
+
+    With a ``tree``, that is packed and is the root file system. With ``parents``, directories
+    above ``target`` are made where they are missing. Raises UserError as the stages do; an earlier
+    target is then as it was.
+    """
+    with packed(inputs, tree, target) as whole:
+        measured, image = _measure_and_sign(whole, signer, day)
+        if parents:
+            atomic.make_directory(target.parent)
+        package(whole, image, target)
+    return measured
+
+
+@contextmanager
+def packed(inputs: Inputs, tree: Tree | None, beside: Path) -> Iterator[Inputs]:
+    """Yield the inputs with the archive of a tree as their root, or as they are without a tree.
+
+    The archive lies on the disk of ``beside`` until the end.
+    """
+    if tree is None:
+        yield inputs
+        return
+    with atomic.scratch(beside) as directory:
+        archive = directory / "rootfs"
+        _write_archive(tree, archive)
+        yield inputs._replace(rootfs=archive)
+
+
+def build_directory(inputs: Inputs, rootfs: Path, signer: Signer, day: date, target: Path) -> Measurement:
+    """Run every stage and write what a package has in it as the files of a signed directory.
+
+    ``rootfs`` is copied as it is, archive or ext2 disk. Raises UserError as the stages do; earlier
+    files of the directory are then as they were.
+    """
+    measured, image = _measure_and_sign(inputs, signer, day)
+    parts = _package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))
+    signed_directory.write(inputs.runtime.loader, parts, target)
+    return measured
+
+
+def _measure_and_sign(inputs: Inputs, signer: Signer, day: date) -> tuple[Measurement, Content]:
+    measured = measure(inputs)
+    return measured, Bytes(sign(measured, inputs.runtime, inputs.config, signer, day))
+
+
+def is_disk(path: Path) -> bool:
+    """Tell an ext2 disk by its magic number, as the reference does by what an archive begins with."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_EXT2_MAGIC_OFFSET + len(_EXT2_MAGIC))
+    except OSError:
+        return False  # reading it as an archive says why
+    return not start.startswith(_CPIO_MAGIC) and start[_EXT2_MAGIC_OFFSET:] == _EXT2_MAGIC
+
+
+def pack(
+    directory: Path, target: Path, *, exclude: tuple[str, ...] = (), preserve_modes: bool = False
+) -> Tree:
     """Pack an application directory into an archive and return what went into it.
 
     Raises UserError as :func:`scan` and :func:`cpio.write` do.
     """
-    tree = scan(directory, preserve_modes=preserve_modes)
+    tree = scan(directory, exclude=exclude, preserve_modes=preserve_modes)
+    _write_archive(tree, target)
+    return tree
+
+
+def _write_archive(tree: Tree, target: Path) -> None:
     with progress.bar("packing", tree.size):
         cpio.write(tree, target)
-    return tree
+
+
+def warnings_of(tree: Tree, directory: Path) -> list[str]:
+    """Return what the user should know of the tree of ``directory`` before it becomes a root."""
+    left_out = "is left out; a root file system holds no devices and FIFOs"
+    return [
+        *(f"{directory / path}: {left_out}" for path in tree.left_out),
+        *(f"{directory / path}: {TOO_LONG_TO_BOOT}" for path in tree.too_long_to_boot),
+    ]
 
 
 def draft(inputs: Inputs, target: Path) -> Draft:
@@ -84,9 +178,10 @@ def draft(inputs: Inputs, target: Path) -> Draft:
 
 
 def measure(inputs: Inputs, begun: Draft | None = None) -> Measurement:
-    """Lay the enclave out and measure it; the package that was begun with the same inputs gets its root.
+    """Lay the enclave out and measure it.
 
-    Raises UserError where the configuration does not fit the root file system or the runtime.
+    A package that was begun with the same inputs gets the root file system as it is read. Raises
+    UserError where the configuration does not fit the root file system or the runtime.
     """
     _check_root(inputs)
     prepared = prepare(inputs.runtime, inputs.config)
@@ -109,12 +204,11 @@ def prepare(runtime: Runtime, config: Config) -> EnclaveImage:
     return enclave_image.prepare(_read(runtime.enclave), str(runtime.enclave), config)
 
 
-def sign(
-    measured: Measurement, runtime: Runtime, config: Config, signer: sigstruct.Signer, day: date
-) -> bytes:
+def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
     """Return the signed enclave image.
 
-    Raises UserError when runtime or configuration are not those that were measured.
+    Raises UserError when runtime or configuration are not those that were measured, and when the
+    signer gives no signature that holds.
     """
     prepared = prepare(runtime, config)
     if measurement.image_digest(prepared) != measured.image_sha256:
@@ -123,17 +217,14 @@ def sign(
             f"is not what was measured with {config.name}",
             "measure again with this runtime and configuration",
         )
-    structure = sigstruct.sign(measured.sigstruct, signer, day)
-    broken = sigstruct.check(structure)
-    if broken:
-        raise UserError("the signer", f"gave a SIGSTRUCT whose {broken}", "sign with the key it names")
-    return prepared.file(structure)
+    return prepared.file(signers.sign(measured.sigstruct, signer, day))
 
 
 def signing_day(epoch: str | None) -> date:
     """Return the date for a SIGSTRUCT: that of SOURCE_DATE_EPOCH, or today's; both in UTC.
 
-    Raises UserError when ``epoch`` is no number of seconds since 1970 within SIGSTRUCT's years.
+    ``epoch`` is a number of seconds since 1970. Raises UserError for anything else and for years
+    beyond 9999, which SIGSTRUCT has no room for.
     """
     if not epoch:
         return datetime.now(timezone.utc).date()
@@ -142,14 +233,17 @@ def signing_day(epoch: str | None) -> date:
     except (ValueError, OverflowError, OSError) as error:
         raise UserError(
             "SOURCE_DATE_EPOCH",
-            f"{epoch!r} is no time in seconds since 1970",
+            f"{epoch!r} is not a time in seconds since 1970",
             "set it to a number or unset it",
         ) from error
 
 
-def assemble(inputs: Inputs, image: Path, target: Path, begun: Draft | None = None) -> int:
-    """Write the package of a signed enclave image, or finish what was begun; return its size in bytes."""
-    loader, parts = inputs.runtime.loader, _package_parts(inputs, FileContent.of(image))
+def package(inputs: Inputs, image: Content, target: Path, begun: Draft | None = None) -> int:
+    """Write the package of a signed enclave image, or finish what was begun; return its size in bytes.
+
+    Raises UserError as :func:`sections.write` does.
+    """
+    loader, parts = inputs.runtime.loader, _package_parts(inputs, image)
     if begun and begun.is_whole(loader, parts):
         return begun.finish(parts.enclave)
     with progress.bar("packaging", parts.rootfs.size):
@@ -238,38 +332,37 @@ def verify(path: Path) -> Identity:
 
     Raises UserError, naming the section, when anything does not fit.
     """
-    opened = sections.read(path)
-    where = f"{path}, section {sections.ENCLAVE}"
-    image, structure = reopen(opened.content(sections.ENCLAVE).read(), where)
-    broken = sigstruct.check(structure)
+    opened = OpenedPackage(path)
+    where = opened.where(sections.ENCLAVE)
+    broken = sigstruct.check(opened.sigstruct)
     if broken:
         raise UserError(where, f"SIGSTRUCT: {broken}", _DISTRUST)
-    config = opened.content(sections.CONFIG).read()
-    if config != image.image.section_bytes(CONFIG_SECTION):
-        raise UserError(
-            f"{path}, section {sections.CONFIG}", "is not the configuration in the enclave", _DISTRUST
-        )
-    parts = layout.Parts(
-        enclave=image,
-        kernel=elf.parse(opened.content(sections.KERNEL).read(), f"{path}, section {sections.KERNEL}"),
-        crt=elf.parse(opened.content(sections.CRT).read(), f"{path}, section {sections.CRT}"),
-        rootfs=opened.content(sections.ROOTFS),
-        pubkeys=opened.content(sections.PUBKEYS).read(),
-        roothashes=opened.content(sections.ROOTHASHES).read(),
-        config=config,
-        memory_size=config_reader.memory_size_of(config, f"{path}, section {sections.CONFIG}"),
-    )
-    measured = measurement.of(image, layout.lay_out(parts))
-    stated = identity(structure)
+    if opened.content(sections.CONFIG).read() != opened.config:
+        raise UserError(opened.where(sections.CONFIG), "is not the configuration in the enclave", _DISTRUST)
+    measured = measurement.of(opened.image, layout.lay_out(_layout_parts(opened)))
+    stated = sigstruct.identity(opened.sigstruct)
     if measured.mrenclave != stated.mrenclave:
         raise UserError(
             str(path),
             f"MRENCLAVE is {measured.mrenclave.hex()}, signed is {stated.mrenclave.hex()}",
             _DISTRUST,
         )
-    if _unsigned_fields(structure) != _unsigned_fields(measured.sigstruct):
+    if _unsigned_fields(opened.sigstruct) != _unsigned_fields(measured.sigstruct):
         raise UserError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
     return stated
+
+
+def _layout_parts(opened: OpenedPackage) -> layout.Parts:
+    return layout.Parts(
+        enclave=opened.image,
+        kernel=opened.elf(sections.KERNEL),
+        crt=opened.elf(sections.CRT),
+        rootfs=opened.content(sections.ROOTFS),
+        pubkeys=opened.content(sections.PUBKEYS).read(),
+        roothashes=opened.content(sections.ROOTHASHES).read(),
+        config=opened.config,
+        memory_size=config_reader.memory_size_of(opened.config, opened.where(sections.CONFIG)),
+    )
 
 
 def _unsigned_fields(structure: bytes) -> bytes:
@@ -278,26 +371,4 @@ def _unsigned_fields(structure: bytes) -> bytes:
     sizes = {"vendor": 0, "date": 0}
     return sigstruct.SIGSTRUCT.patch(
         structure, {name: sizes.get(name, bytes(sigstruct.KEY_SIZE)) for name in added}
-    )
-
-
-class Identity(NamedTuple):
-    """Who a package is to those who attest it."""
-
-    mrenclave: bytes
-    mrsigner: bytes
-    product_id: int
-    security_version: int
-    debug: bool
-
-
-def identity(structure: bytes) -> Identity:
-    """Return the identity that a SIGSTRUCT states."""
-    fields = sigstruct.SIGSTRUCT.unpack(structure)
-    return Identity(
-        mrenclave=bytes(fields["mrenclave"]),
-        mrsigner=sigstruct.mrsigner(structure),
-        product_id=int(fields["product_id"]),
-        security_version=int(fields["security_version"]),
-        debug=bool(int(fields["attributes"]) & sigstruct.ATTRIBUTE_DEBUG),
     )

@@ -1,7 +1,11 @@
 """SIGSTRUCT: the enclave signature structure, 1808 bytes (SDM volume 3D, "Enclave Signature Structure").
 
-The unsigned structure says what is signed; :func:`sign` adds date, key and signature;
-:func:`check` holds a finished one against the rules of EINIT.
+Three steps make one, each a function of its arguments: :func:`unsigned` says what the enclave is,
+:func:`prepare` adds the date, :func:`attach` adds key and signature. Between the last two, whoever
+has the key signs :func:`digest`, on any machine and on any day.
+
+:func:`check` holds a finished SIGSTRUCT against the rules of EINIT; :func:`identity` tells who it
+says that the enclave is.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import date
-from typing import Protocol
+from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.record import Field, Record
@@ -59,19 +63,22 @@ ATTRIBUTES_MASK = 0xFFFFFFFFFFFFFF7B | ATTRIBUTE_DEBUG
 XFRM_MASK = 0xFFFFFFFFFFFFFF1B
 
 _VENDOR_INTEL = 0x8086
+_SIGN_AGAIN = "sign with the key it names"
 _SIGNED_RANGES = ((0, 128), (900, 1028))
 _DIGEST_INFO_SHA256 = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
-class Signer(Protocol):
-    """Who signs: an RSA-3072 key with public exponent 3, wherever its private half is kept."""
+class Identity(NamedTuple):
+    """Who an enclave is to those who attest it: MRENCLAVE and MRSIGNER, ISVPRODID, ISVSVN, DEBUG.
 
-    @property
-    def modulus(self) -> int:
-        """The public modulus."""
+    The first two have 32 bytes, the two numbers 16 bits.
+    """
 
-    def sign(self, message: bytes) -> bytes:
-        """Return the PKCS#1 v1.5 SHA-256 signature of ``message``: 384 bytes, big-endian."""
+    mrenclave: bytes
+    mrsigner: bytes
+    product_id: int
+    security_version: int
+    debug: bool
 
 
 def unsigned(
@@ -96,23 +103,36 @@ def unsigned(
     )
 
 
-def sign(structure: bytes, signer: Signer, day: date) -> bytes:
-    """Return the unsigned ``structure`` dated and signed.
+def prepare(structure: bytes, day: date) -> bytes:
+    """Return the unsigned ``structure`` with its date: all that a signature covers is in it."""
+    return SIGSTRUCT.patch(structure, {"date": int(f"{day:%Y%m%d}", 16)})
 
-    q1 and q2 let EINIT check the signature without dividing (SDM volume 3D, EINIT). Raises
-    UserError when the signer's numbers are not those of RSA-3072; :func:`check` tells the rest.
+
+def attach(prepared: bytes, modulus: int, signature: bytes, where: str) -> bytes:
+    """Return a prepared structure with the key's modulus and the signature of :func:`digest`.
+
+    ``signature`` is big-endian, as signers give it. q1 and q2 let EINIT check it without dividing
+    (SDM volume 3D, EINIT). Raises UserError, which names ``where``, for a signature that
+    :func:`check` refuses, and for numbers that are not those of RSA-3072.
     """
-    modulus = signer.modulus
-    dated = SIGSTRUCT.patch(structure, {"date": int(f"{day:%Y%m%d}", 16)})
-    signature = int.from_bytes(signer.sign(signed_bytes(dated)), "big")
-    if modulus.bit_length() != KEY_SIZE * 8 or signature >= modulus:
-        raise UserError("the signer", "gave no RSA-3072 signature by its key", "sign with the key it names")
-    q1, remainder = divmod(signature * signature, modulus)
-    q2 = signature * remainder // modulus
-    numbers = {"modulus": modulus, "signature": signature, "q1": q1, "q2": q2}
-    return SIGSTRUCT.patch(
-        dated, {name: number.to_bytes(KEY_SIZE, "little") for name, number in numbers.items()}
+    number = int.from_bytes(signature, "big")
+    if modulus.bit_length() != KEY_SIZE * 8 or number >= modulus:
+        raise UserError(where, "gave no RSA-3072 signature by its key", _SIGN_AGAIN)
+    q1, remainder = divmod(number * number, modulus)
+    q2 = number * remainder // modulus
+    numbers = {"modulus": modulus, "signature": number, "q1": q1, "q2": q2}
+    finished = SIGSTRUCT.patch(
+        prepared, {name: number.to_bytes(KEY_SIZE, "little") for name, number in numbers.items()}
     )
+    broken = check(finished)
+    if broken:
+        raise UserError(where, f"gave a SIGSTRUCT whose {broken}", _SIGN_AGAIN)
+    return finished
+
+
+def digest(prepared: bytes) -> bytes:
+    """Return what a signer signs: the SHA-256 of :func:`signed_bytes`, 32 bytes."""
+    return hashlib.sha256(signed_bytes(prepared)).digest()
 
 
 def signed_bytes(structure: bytes) -> bytes:
@@ -120,9 +140,21 @@ def signed_bytes(structure: bytes) -> bytes:
     return b"".join(structure[start:end] for start, end in _SIGNED_RANGES)
 
 
-def mrsigner(structure: bytes) -> bytes:
-    """Return MRSIGNER: the SHA-256 of the modulus field, 32 bytes."""
-    return hashlib.sha256(SIGSTRUCT.get_bytes(structure, "modulus")).digest()
+def mrsigner(modulus: int) -> bytes:
+    """Return MRSIGNER of what a key signs: the SHA-256 of its modulus, 384 bytes little-endian."""
+    return hashlib.sha256(modulus.to_bytes(KEY_SIZE, "little")).digest()
+
+
+def identity(structure: bytes) -> Identity:
+    """Return the identity that a SIGSTRUCT states, whether it is true or not."""
+    fields = SIGSTRUCT.unpack(structure)
+    return Identity(
+        mrenclave=bytes(fields["mrenclave"]),
+        mrsigner=mrsigner(int.from_bytes(bytes(fields["modulus"]), "little")),
+        product_id=int(fields["product_id"]),
+        security_version=int(fields["security_version"]),
+        debug=bool(int(fields["attributes"]) & ATTRIBUTE_DEBUG),
+    )
 
 
 def check(structure: bytes) -> str | None:
@@ -156,7 +188,7 @@ def _check_signature(structure: bytes) -> str | None:
         return "q1 does not fit the signature"
     if not 0 <= cube_rest < modulus:
         return "q2 does not fit the signature"
-    digest_info = _DIGEST_INFO_SHA256 + hashlib.sha256(signed_bytes(structure)).digest()
+    digest_info = _DIGEST_INFO_SHA256 + digest(structure)
     padding = b"\xff" * (KEY_SIZE - 3 - len(digest_info))
     if cube_rest.to_bytes(KEY_SIZE, "big") != b"\0\1" + padding + b"\0" + digest_info:
         return "signature does not verify"

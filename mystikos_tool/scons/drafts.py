@@ -13,7 +13,7 @@ import SCons.Node
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
-    from mystikos_tool.package.partial import Draft
+    from mystikos_tool.packaging.partial import Draft
     from mystikos_tool.pipeline import Inputs
 
 # Bytes of a root from which on stages do at the same time what they can.

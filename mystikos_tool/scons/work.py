@@ -47,7 +47,8 @@ def _next_stages_loaded(beside: bool) -> Iterator[None]:
     if not beside:
         yield
         return
-    loading = Thread(target=importlib.import_module, args=("mystikos_tool.pipeline",))
+    modules = ("mystikos_tool.pipeline", "mystikos_tool.signing.pem")
+    loading = Thread(target=lambda: [importlib.import_module(module) for module in modules])
     loading.start()
     try:
         yield
@@ -74,27 +75,29 @@ def sign(target: list[Any], source: list[Any], env: Any) -> str:
     """Sign an enclave image that was measured."""
     from mystikos_tool import pipeline
     from mystikos_tool.enclave.measurement import Measurement
-    from mystikos_tool.signing import keys
+    from mystikos_tool.signing.signer import signer
 
     measurement, key = source
     with drafts.kept(measurement):
         path = _path(measurement)
         measured = Measurement.from_json(atomic.read_input(path, "measurement"), str(measurement))
         inputs = _inputs(target[0].attributes.myst)
-        signer = keys.load_key(_path(key))
         day = pipeline.signing_day(env.subst("$SOURCE_DATE_EPOCH"))
-        atomic.write(_path(target[0]), pipeline.sign(measured, inputs.runtime, inputs.config, signer, day))
+        image = pipeline.sign(measured, inputs.runtime, inputs.config, signer(_path(key)), day)
+        atomic.write(_path(target[0]), image)
     return f"signed with {key} → {target[0]}"
 
 
 def package(target: list[Any], source: list[Any], env: Any) -> str:
     """Append everything to the loader."""
     from mystikos_tool import pipeline
+    from mystikos_tool.io.content import FileContent
 
     node = target[0]
     draft = node.attributes.myst_draft
     try:
-        size = pipeline.assemble(_inputs(node.attributes.myst), _path(source[0]), _path(node), draft)
+        image = FileContent.of(_path(source[0]))
+        size = pipeline.package(_inputs(node.attributes.myst), image, _path(node), draft)
     finally:
         drafts.drop(node)
     return f"packaged {_shown_size(size)} → {node}"
@@ -102,13 +105,13 @@ def package(target: list[Any], source: list[Any], env: Any) -> str:
 
 def make_key(target: list[Any], source: list[Any], env: Any) -> str:
     """Make a key, unless there is one."""
-    from mystikos_tool.signing import keys
+    from mystikos_tool.signing import pem
 
     path = _path(target[0])
     if path.exists():
-        keys.load_key(path)
+        pem.load(path)
         return f"kept the key → {path}"
-    keys.generate_key(path)
+    pem.generate(path)
     return f"made a development key → {path}"
 
 

@@ -1,1 +1,1 @@
-"""Who signs an enclave, and which keys it trusts."""
+"""Signing: who signs an enclave (`signer`, `pem`), and which keys and disks a package trusts (`trusted`)."""

@@ -163,6 +163,11 @@ MISTAKES: dict[str, tuple[Damage, str, str]] = {
         "key.pem: ",
         "holds only a public key; give the private key",
     ),
+    "key not alone": (
+        key_of(lambda: b"".join((DATA / "keys" / f"key-{name}.pem").read_bytes() for name in "ab")),
+        "key.pem: ",
+        "holds 2 private keys; leave only the one in it that is to sign",
+    ),
     "key not RSA": (
         key_of(lambda: pem(ec.generate_private_key(ec.SECP256R1()))),
         "key.pem: ",
@@ -279,6 +284,10 @@ def test_an_unreadable_file_in_the_appdir_is_told(run: Run, project: Path) -> No
             "missing/hello: cannot be written: no such file or directory; make the",
         ),
         ((*PACKAGE[:-1], "-o=key.pem/hello"), "key.pem/hello: cannot be written: not a directory; choose"),
+        (
+            (*PACKAGE[:2], "pkcs11:object=a", *PACKAGE[3:]),
+            "pkcs11:…: keys of this scheme are not supported yet; give a PEM file",
+        ),
         (("sign-sgx", "key.pem", *PACKAGE[2:-1]), "key.pem, offset 0: is no CPIO archive"),
         (("sign-sgx", "missing", *PACKAGE[2:-1]), "missing: "),
         (("mkcpio", "missing", "archive"), "missing: "),

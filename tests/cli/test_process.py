@@ -77,11 +77,37 @@ def test_a_signal_ends_it_without_a_trace(project: Path, number: signal.Signals)
     assert {*project.rglob("*")} == before
 
 
-def test_help_comes_without_loading_the_crypto_library() -> None:
+def modules_after(*arguments: str) -> set[str]:
+    """The modules that a command line has loaded at its end."""
     code = (
         "import sys; from mystikos_tool import cli\n"
-        "try: cli.main(['package-sgx', '--help'])\n"
+        f"try: cli.main({list(arguments)!r})\n"
         "except SystemExit: pass\n"
-        "sys.exit('cryptography' in sys.modules)"
+        "print('modules', *sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, check=True)
+    return set(done.stdout.decode().splitlines()[-1].split())
+
+
+SLOW = {"cryptography", "elftools", "jsonschema", "importlib.metadata", "dataclasses"}
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("package-sgx", "--help")])
+def test_help_and_version_load_nothing_that_takes_long(arguments: tuple[str, ...]) -> None:
+    loaded = modules_after(*arguments)
+    assert not loaded & SLOW
+    ours = {name for name in loaded if name.startswith("mystikos_tool.")} - {"mystikos_tool.errors"}
+    assert all(name.startswith("mystikos_tool.cli") for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("verb", "does_without"),
+    [
+        (("mkcpio", "appdir", "a"), {"cryptography", "importlib.metadata"}),
+        (("verify", "runtime/bin/myst"), {"cryptography", "importlib.metadata"}),
+        (("dump-sgx", "runtime/bin/myst"), {"cryptography", "importlib.metadata", "mystikos_tool.pipeline"}),
+        (("keygen", "made.pem"), {"elftools", "importlib.metadata", "mystikos_tool.pipeline"}),
+    ],
+)
+def test_a_verb_loads_what_it_needs(project: Path, verb: tuple[str, ...], does_without: set[str]) -> None:
+    assert not modules_after(*verb) & does_without

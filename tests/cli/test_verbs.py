@@ -10,7 +10,7 @@ import pytest
 from cli_support import DATA, Run, configure
 
 from mystikos_tool.cli import VERBS
-from mystikos_tool.package import sections
+from mystikos_tool.packaging import sections
 
 CASES = json.loads((DATA / "cases.json").read_text())
 

@@ -13,7 +13,7 @@ from mystikos_tool.config import configuration
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.formats.record import Record
-from mystikos_tool.package import sections
+from mystikos_tool.packaging import sections
 
 DOCS = Path(__file__).parents[2] / "docs"
 

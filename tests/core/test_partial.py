@@ -15,7 +15,8 @@ from tiny_runtime import DAY, build, inputs, key
 
 from mystikos_tool import pipeline
 from mystikos_tool.errors import UserError
-from mystikos_tool.package.partial import Draft
+from mystikos_tool.io.content import Bytes
+from mystikos_tool.packaging.partial import Draft
 from mystikos_tool.pipeline import Inputs
 
 
@@ -31,11 +32,10 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "out" / "app"
 
 
-def measured(given: Inputs, draft: Draft, image: Path) -> Path:
-    """Measure and sign with a package begun; return the signed image's path."""
+def measured(given: Inputs, draft: Draft | None) -> Bytes:
+    """Measure and sign with a package begun; return the signed image."""
     measurement = pipeline.measure(given, draft)
-    image.write_bytes(pipeline.sign(measurement, given.runtime, given.config, key(), DAY))
-    return image
+    return Bytes(pipeline.sign(measurement, given.runtime, given.config, key(), DAY))
 
 
 def beside(target: Path) -> set[str]:
@@ -52,8 +52,8 @@ def test_a_finished_draft_is_the_package_that_is_written_at_once(
     motd.write_bytes(os.urandom(size))
     pipeline.pack(motd.parent, made.rootfs)
     draft = pipeline.draft(made, target)
-    image = measured(made, draft, tmp_path / "image")
-    assert pipeline.assemble(made, image, target, draft) == target.stat().st_size
+    image = measured(made, draft)
+    assert pipeline.package(made, image, target, draft) == target.stat().st_size
     assert target.read_bytes() == build(made, tmp_path / "at-once").read_bytes()
     assert target.stat().st_mode == (tmp_path / "at-once").stat().st_mode
     assert beside(target) == {"app"}
@@ -62,7 +62,7 @@ def test_a_finished_draft_is_the_package_that_is_written_at_once(
 def test_until_it_is_finished_the_earlier_package_stays(made: Inputs, target: Path, tmp_path: Path) -> None:
     target.write_bytes(b"earlier")
     draft = pipeline.draft(made, target)
-    measured(made, draft, tmp_path / "image")
+    measured(made, draft)
     assert target.read_bytes() == b"earlier"
     assert len(beside(target)) == 2
     draft.discard()
@@ -72,7 +72,7 @@ def test_until_it_is_finished_the_earlier_package_stays(made: Inputs, target: Pa
 
 def test_a_draft_that_is_finished_cannot_be_discarded(made: Inputs, target: Path, tmp_path: Path) -> None:
     draft = pipeline.draft(made, target)
-    pipeline.assemble(made, measured(made, draft, tmp_path / "image"), target, draft)
+    pipeline.package(made, measured(made, draft), target, draft)
     draft.discard()
     draft.discard()
     assert pipeline.verify(target)
@@ -95,11 +95,11 @@ def test_what_has_changed_since_is_written_anew(
     own.write_bytes(made.pubkeys[0].read_bytes())
     changing = Inputs(made.runtime, made.config, made.rootfs, (own,))
     draft = pipeline.draft(changing, target)
-    image = measured(changing, draft, tmp_path / "image")
+    image = measured(changing, draft)
     change(changing)
-    pipeline.assemble(changing, image, target, draft)
+    pipeline.package(changing, image, target, draft)
     draft.discard()
-    pipeline.assemble(changing, image, tmp_path / "at-once")
+    pipeline.package(changing, image, tmp_path / "at-once")
     assert target.read_bytes() == (tmp_path / "at-once").read_bytes()
     assert beside(target) == {"app"}
 
@@ -109,7 +109,7 @@ def test_a_draft_of_which_nothing_was_measured_is_written_anew(
 ) -> None:
     expected = build(made, tmp_path / "at-once").read_bytes()
     draft = pipeline.draft(made, target)
-    pipeline.assemble(made, tmp_path / "at-once.image", target, draft)
+    pipeline.package(made, measured(made, None), target, draft)
     draft.discard()
     assert target.read_bytes() == expected
     assert beside(target) == {"app"}
@@ -129,9 +129,9 @@ def test_what_cannot_be_written_beside_is_measured_nevertheless_and_takes_no_spa
     draft = pipeline.draft(made, target)
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwritev", full)
-        image = measured(made, draft, tmp_path / "image")
+        image = measured(made, draft)
     assert sum(path.stat().st_size for path in target.parent.iterdir()) == 0
-    pipeline.assemble(made, image, target, draft)
+    pipeline.package(made, image, target, draft)
     draft.discard()
     assert beside(target) == {"app"}
     assert target.read_bytes() == build(made, tmp_path / "at-once").read_bytes()
@@ -142,14 +142,14 @@ def test_a_disk_that_is_full_at_the_end_is_told_and_the_earlier_package_stays(
 ) -> None:
     target.write_bytes(b"earlier")
     draft = pipeline.draft(made, target)
-    image = measured(made, draft, tmp_path / "image")
+    image = measured(made, draft)
 
     def full(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("mystikos_tool.io.content.FileContent.write_to", full)
+    monkeypatch.setattr("mystikos_tool.io.content.Bytes.write_to", full)
     with pytest.raises(UserError, match="no space left"):
-        pipeline.assemble(made, image, target, draft)
+        pipeline.package(made, image, target, draft)
     assert target.read_bytes() == b"earlier"
     assert beside(target) == {"app"}
 

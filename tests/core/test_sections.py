@@ -12,7 +12,7 @@ from tiny_elf import patched, with_sections
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.io.content import Bytes, FileContent
-from mystikos_tool.package import sections
+from mystikos_tool.packaging import sections
 
 PROGRAM = DATA / "program"
 BODIES = {name: name.encode() * 100 for name in sections.SECTIONS} | {sections.PUBKEYS: b""}

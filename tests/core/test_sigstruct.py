@@ -4,7 +4,6 @@ import hashlib
 import shutil
 import struct
 import subprocess
-from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -20,15 +19,15 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.record import Field, Record
 from mystikos_tool.formats.sigstruct import SIGSTRUCT
-from mystikos_tool.signing.keys import SigningKey, load_key
+from mystikos_tool.signing import pem
 
 MRENCLAVE = bytes(range(32))
 DAY = date(2026, 11, 23)
 
 
 @lru_cache
-def key(name: str = "key-a") -> SigningKey:
-    return load_key(DATA / "keys" / f"{name}.pem")
+def key(name: str = "key-a") -> pem.PemSigner:
+    return pem.load(DATA / "keys" / f"{name}.pem")
 
 
 def unsigned(*, debug: bool = False, capture_pf_gp: bool = True) -> bytes:
@@ -38,8 +37,10 @@ def unsigned(*, debug: bool = False, capture_pf_gp: bool = True) -> bytes:
 
 
 @lru_cache
-def signed() -> bytes:
-    return sigstruct.sign(unsigned(), key(), DAY)
+def signed(name: str = "key-a", *, debug: bool = False) -> bytes:
+    prepared = sigstruct.prepare(unsigned(debug=debug), DAY)
+    signature = key(name).sign(sigstruct.digest(prepared))
+    return sigstruct.attach(prepared, key(name).modulus, signature, "here")
 
 
 def number(structure: bytes, name: str) -> int:
@@ -111,10 +112,20 @@ def test_an_unsigned_structure_has_no_date_key_or_signature() -> None:
     assert not any(any(bytes(fields[name])) for name in ("modulus", "signature", "q1", "q2"))  # type: ignore[arg-type]
 
 
-def test_signing_changes_date_key_and_signature_only() -> None:
-    names = ("date", "modulus", "signature", "q1", "q2")
-    blank = {name: 0 if name == "date" else bytes(384) for name in names}
-    assert SIGSTRUCT.patch(signed(), blank) == unsigned()
+def test_preparing_sets_the_date_only() -> None:
+    prepared = sigstruct.prepare(unsigned(), DAY)
+    assert SIGSTRUCT.get_int(prepared, "date") == 0x20261123
+    assert SIGSTRUCT.patch(prepared, {"date": 0}) == unsigned()
+
+
+def test_attaching_a_signature_sets_key_and_signature_only() -> None:
+    blank = {name: bytes(384) for name in ("modulus", "signature", "q1", "q2")}
+    assert SIGSTRUCT.patch(signed(), blank) == sigstruct.prepare(unsigned(), DAY)
+
+
+def test_what_is_signed_is_the_digest_of_the_bytes_that_the_sdm_names() -> None:
+    prepared = sigstruct.prepare(unsigned(), DAY)
+    assert sigstruct.digest(prepared) == hashlib.sha256(prepared[:128] + prepared[900:1028]).digest()
 
 
 def test_q1_and_q2_are_the_quotients_of_the_sdm() -> None:
@@ -124,7 +135,18 @@ def test_q1_and_q2_are_the_quotients_of_the_sdm() -> None:
 
 
 def test_mrsigner_is_the_digest_of_the_modulus_field() -> None:
-    assert sigstruct.mrsigner(signed()) == hashlib.sha256(key().modulus.to_bytes(384, "little")).digest()
+    assert sigstruct.mrsigner(key().modulus) == hashlib.sha256(signed()[128:512]).digest()
+
+
+def test_a_structure_states_an_identity() -> None:
+    assert sigstruct.identity(signed(debug=True)) == sigstruct.Identity(
+        mrenclave=MRENCLAVE,
+        mrsigner=sigstruct.mrsigner(key().modulus),
+        product_id=0x1234,
+        security_version=0x5678,
+        debug=True,
+    )
+    assert not sigstruct.identity(signed()).debug
 
 
 def test_cryptography_verifies_the_signature() -> None:
@@ -138,7 +160,7 @@ def test_cryptography_verifies_the_signature() -> None:
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
 @pytest.mark.parametrize("name", ["key-a", "key-b"])
 def test_openssl_verifies_the_signature(tmp_path: Path, name: str) -> None:
-    structure = sigstruct.sign(unsigned(debug=True), key(name), DAY)
+    structure = signed(name, debug=True)
     (tmp_path / "message").write_bytes(structure[:128] + structure[900:1028])
     (tmp_path / "signature").write_bytes(number(structure, "signature").to_bytes(384, "big"))
     public = str(DATA / "keys" / f"{name}.pub.pem")
@@ -202,22 +224,12 @@ def test_a_reserved_byte_is_told(place: int) -> None:
     assert sigstruct.check(bytes(damaged)) == "a reserved field is not zero"
 
 
-@dataclass(frozen=True)
-class RawSigner:
-    """Signs any padded block, as no honest signer does."""
-
-    block: bytes
-
-    @property
-    def modulus(self) -> int:
-        return key().modulus
-
-    def sign(self, message: bytes) -> bytes:
-        private = serialization.load_pem_private_key((DATA / "keys" / "key-a.pem").read_bytes(), None)
-        assert isinstance(private, rsa.RSAPrivateKey)
-        numbers = private.private_numbers()
-        block = int.from_bytes(self.block, "big")
-        return pow(block, numbers.d, numbers.public_numbers.n).to_bytes(384, "big")
+def raw_signature(block: bytes) -> bytes:
+    """Sign any padded block, as no honest signer does."""
+    private = serialization.load_pem_private_key((DATA / "keys" / "key-a.pem").read_bytes(), None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    numbers = private.private_numbers()
+    return pow(int.from_bytes(block, "big"), numbers.d, numbers.public_numbers.n).to_bytes(384, "big")
 
 
 SHA256_INFO = "3031300d060960864801650304020105000420"
@@ -228,52 +240,45 @@ def block(structure: bytes, prefix: bytes = b"\0\1", info: str = SHA256_INFO) ->
     return prefix + b"\xff" * (383 - len(prefix) - len(digest)) + b"\0" + digest
 
 
-DATED = SIGSTRUCT.patch(unsigned(), {"date": 0x20261123})
+PREPARED = sigstruct.prepare(unsigned(), DAY)
+
+
+def attached(signature: bytes, modulus: int | None = None) -> bytes:
+    return sigstruct.attach(PREPARED, modulus or key().modulus, signature, "the signer")
 
 
 def test_a_block_of_the_right_form_passes() -> None:
-    assert sigstruct.check(sigstruct.sign(unsigned(), RawSigner(block(DATED)), DAY)) is None
+    assert sigstruct.check(attached(raw_signature(block(PREPARED)))) is None
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        block(DATED, prefix=b"\0\2"),
-        block(DATED, prefix=b"\0\0"),
-        block(DATED, info="302f300b0609608648016503040201" + "0420"),  # without NULL parameters
-        block(DATED, info="3021300906052b0e03021a05000414"),  # SHA-1
-        block(DATED).replace(b"\xff\0", b"\0\0", 1),  # padding that ends early
+        block(PREPARED, prefix=b"\0\2"),
+        block(PREPARED, prefix=b"\0\0"),
+        block(PREPARED, info="302f300b0609608648016503040201" + "0420"),  # without NULL parameters
+        block(PREPARED, info="3021300906052b0e03021a05000414"),  # SHA-1
+        block(PREPARED).replace(b"\xff\0", b"\0\0", 1),  # padding that ends early
         block(unsigned()),
     ],
 )
-def test_a_block_of_another_form_is_refused(wrong: bytes) -> None:
-    structure = sigstruct.sign(unsigned(), RawSigner(wrong), DAY)
-    assert sigstruct.check(structure) == "signature does not verify"
-
-
-@dataclass(frozen=True)
-class FixedSigner:
-    """Gives the same numbers whatever it is to sign."""
-
-    modulus: int
-    signature: bytes
-
-    def sign(self, message: bytes) -> bytes:
-        return self.signature
+def test_a_signature_over_a_block_of_another_form_is_not_attached(wrong: bytes) -> None:
+    with pytest.raises(UserError, match="the signer: gave a SIGSTRUCT whose signature does not verify"):
+        attached(raw_signature(wrong))
 
 
 @pytest.mark.parametrize(
-    "signer",
+    ("modulus", "signature"),
     [
-        FixedSigner(key().modulus, b"\xff" * 384),
-        FixedSigner(key().modulus, b"\1" * 385),
-        FixedSigner(key().modulus >> 1, b"\1"),
-        FixedSigner(key().modulus << 1, b"\1"),
+        (key().modulus, b"\xff" * 384),
+        (key().modulus, b"\1" * 385),
+        (key().modulus >> 1, b"\1"),
+        (key().modulus << 1, b"\1"),
     ],
 )
-def test_a_signer_whose_numbers_are_not_rsa_3072_is_told(signer: FixedSigner) -> None:
+def test_numbers_that_are_not_rsa_3072_are_not_attached(modulus: int, signature: bytes) -> None:
     with pytest.raises(UserError, match="the signer: gave no RSA-3072 signature by its key"):
-        sigstruct.sign(unsigned(), signer, DAY)
+        attached(signature, modulus)
 
 
 @settings(deadline=None)

@@ -16,8 +16,9 @@ from mystikos_tool import pipeline
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio, elf, sigstruct
-from mystikos_tool.package import sections
-from mystikos_tool.signing import keys
+from mystikos_tool.io.content import FileContent
+from mystikos_tool.packaging import sections
+from mystikos_tool.signing import pem
 
 ACCEPTED = [name for name, case in CASES.items() if not case.rejected]
 REJECTED = [name for name, case in CASES.items() if case.rejected]
@@ -49,10 +50,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Built]:
             case, directory = CASES[name], tmp_path_factory.mktemp(name)
             inputs = case.inputs
             measured = Measurement.from_json(pipeline.measure(inputs).to_json(), name)
-            signer = keys.load_key(case.key)
+            signer = pem.load(case.key)
             image, target = directory / "mystenc.so", directory / inputs.config.application_name
             image.write_bytes(pipeline.sign(measured, inputs.runtime, inputs.config, signer, SIGNING_DAY))
-            pipeline.assemble(inputs, image, target)
+            pipeline.package(inputs, FileContent.of(image), target)
             done[name] = Built(case, measured, image, target)
         return done[name]
 
@@ -72,7 +73,7 @@ def test_mrenclave_is_the_recorded_one(build: Callable[[str], Built], name: str)
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_mrsigner_is_the_recorded_one(build: Callable[[str], Built], name: str) -> None:
     built = build(name)
-    assert sigstruct.mrsigner(built.sigstruct).hex() == built.case.expected["mrsigner"]
+    assert sigstruct.identity(built.sigstruct).mrsigner.hex() == built.case.expected["mrsigner"]
 
 
 @pytest.mark.parametrize("name", ACCEPTED)

@@ -12,14 +12,14 @@ from reference_cases import DATA
 
 from mystikos_tool import config, pipeline
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.signing import keys
+from mystikos_tool.signing import pem
 
 DAY = date(2026, 11, 23)
 
 
 @lru_cache
-def key() -> keys.SigningKey:
-    return keys.load_key(DATA / "keys" / "key-a.pem")
+def key() -> pem.PemSigner:
+    return pem.load(DATA / "keys" / "key-a.pem")
 
 
 def runtime(directory: Path) -> Runtime:
@@ -61,8 +61,5 @@ def inputs(directory: Path, **keys: object) -> pipeline.Inputs:
 
 def build(given: pipeline.Inputs, target: Path) -> Path:
     """Build a package through all the stages."""
-    measured = pipeline.measure(given)
-    image = target.with_suffix(".image")
-    image.write_bytes(pipeline.sign(measured, given.runtime, given.config, key(), DAY))
-    pipeline.assemble(given, image, target)
+    pipeline.build(given, key(), DAY, target)
     return target

@@ -10,8 +10,9 @@ from typing import Any
 
 from mystikos_tool import config as config_reader
 from mystikos_tool import pipeline
+from mystikos_tool.root.tree import scan
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.signing import keys
+from mystikos_tool.signing.signer import signer
 
 DATA = Path(__file__).parent.parent / "data"
 KEY = DATA / "keys" / "key-a.pem"
@@ -39,20 +40,14 @@ def make_package(
     pubkeys: Sequence[Path] = (),
     roothashes: Sequence[Path] = (),
 ) -> Path:
-    """Pack, measure, sign and assemble in ``directory``; return the package's path.
+    """Run every stage in ``directory``; return the package's path.
 
     Without an ``appdir`` the root is an ext2 disk.
     """
     directory.mkdir(parents=True, exist_ok=True)
     config_file = directory / "config.json"
     config_file.write_text(json.dumps({"version": "0.1", **settings}))
-    archive, image, target = directory / "rootfs.cpio", directory / "mystenc.so", directory / "package"
-    if appdir:
-        pipeline.pack(appdir, archive)
-    inputs = pipeline.Inputs(
-        runtime, config_reader.load(config_file), archive if appdir else None, pubkeys, roothashes
-    )
-    measured = pipeline.measure(inputs)
-    image.write_bytes(pipeline.sign(measured, runtime, inputs.config, keys.load_key(key), SIGNING_DAY))
-    pipeline.assemble(inputs, image, target)
+    inputs = pipeline.Inputs(runtime, config_reader.load(config_file), None, pubkeys, roothashes)
+    tree, target = scan(appdir) if appdir else None, directory / "package"
+    pipeline.build(inputs, signer(key), SIGNING_DAY, target, tree=tree)
     return target

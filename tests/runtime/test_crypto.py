@@ -20,7 +20,7 @@ from compiling import HERE, compile_sanitized, compile_static, needs_compiler
 from packaging import KEY, OTHER_KEY
 
 from mystikos_tool.runtime.build import SOURCE_DIRECTORY
-from mystikos_tool.signing import keys
+from mystikos_tool.signing import pem
 
 pytestmark = needs_compiler
 
@@ -97,11 +97,11 @@ def with_quotients(modulus: int, signature: int, digest: bytes) -> Signed:
 
 def signatures(count: int, seed: int) -> Iterator[Signed]:
     chance = random.Random(seed)
-    both = [keys.load_key(KEY), keys.load_key(OTHER_KEY)]
+    both = [pem.load(KEY), pem.load(OTHER_KEY)]
     for _ in range(count):
         key, message = chance.choice(both), chance.randbytes(256)
-        signature = int.from_bytes(key.sign(message), "big")
-        yield with_quotients(key.modulus, signature, hashlib.sha256(message).digest())
+        digest = hashlib.sha256(message).digest()
+        yield with_quotients(key.modulus, int.from_bytes(key.sign(digest), "big"), digest)
 
 
 def malformed(good: Signed, chance: random.Random) -> Signed:
@@ -150,7 +150,7 @@ def test_malformed_signatures_are_refused_for_the_reason_that_python_finds(drive
 
 def test_a_padding_that_is_not_of_pkcs1_v15_is_refused(driver: Path) -> None:
     """A cube root forges a signature where the check does not look at the whole padding."""
-    key = keys.load_key(KEY)
+    key = pem.load(KEY)
     digest = hashlib.sha256(b"forged").digest()
     prefix = b"\0\1" + b"\xff" * 8 + b"\0" + DIGEST_INFO + digest
     wanted = int.from_bytes(prefix.ljust(SIZE, b"\0"), "big")

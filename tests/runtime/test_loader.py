@@ -23,10 +23,11 @@ from packaging import DATA, KEY, OTHER_KEY, SIGNING_DAY, make_package, write_app
 from mystikos_tool import config, pipeline
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import OEINFO
-from mystikos_tool.formats.sigstruct import SIGSTRUCT, SIGSTRUCT_SIZE, sign
+from mystikos_tool.formats.sigstruct import SIGSTRUCT, SIGSTRUCT_SIZE, mrsigner
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime.build import IMAGES, SOURCE_DIRECTORY, units
-from mystikos_tool.signing import keys
+from mystikos_tool.signing import pem
+from mystikos_tool.signing.signer import sign
 
 pytestmark = needs_compiler
 
@@ -129,7 +130,7 @@ class Damaged:
     def signed_anew(self, values: Mapping[str, int | bytes]) -> dict[int, bytes]:
         structure = self.original[self.sigstruct : self.sigstruct + SIGSTRUCT_SIZE]
         changed = SIGSTRUCT.patch(structure, values)
-        return {self.sigstruct: sign(changed, keys.load_key(KEY), SIGNING_DAY)}
+        return {self.sigstruct: sign(changed, pem.load(KEY), SIGNING_DAY)}
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def test_info_prints_the_identity_that_the_packager_computed(working: Path) -> N
     package = Damaged(working, working.with_name("copy"))
     structure = package.original[package.sigstruct :][:SIGSTRUCT_SIZE]
     assert info["mrenclave"] == SIGSTRUCT.get_bytes(structure, "mrenclave").hex()
-    assert info["mrsigner"] == keys.load_key(KEY).mrsigner.hex()
+    assert info["mrsigner"] == mrsigner(pem.load(KEY).modulus).hex()
     identity = (info["product id"], info["security version"], info["debug"], info["signed"])
     assert identity == ("7", "3", "yes", SIGNING_DAY.isoformat())
     assert {name: int(info[name]) for name in SECTIONS} == {n: s.size for n, s in package.sections.items()}
@@ -199,12 +200,8 @@ def test_a_recorded_enclave_has_the_mrenclave_that_the_reference_computed(
         [DATA / path for path in case.get("pubkeys", [])],
         [DATA / path for path in case.get("roothashes", [])],
     )
-    key = keys.load_key(DATA / case["key"])
-    image, package = tmp_path / "mystenc.so", tmp_path / "package"
-    image.write_bytes(
-        pipeline.sign(pipeline.measure(inputs), inputs.runtime, inputs.config, key, SIGNING_DAY)
-    )
-    pipeline.assemble(inputs, image, package)
+    package = tmp_path / "package"
+    pipeline.build(inputs, pem.load(DATA / case["key"]), SIGNING_DAY, package)
     expected = json.loads((DATA / "expected" / f"{case['name']}.json").read_text())
     assert f"mrenclave: {expected['mrenclave']}\n" in run(package, "--myst-info").stdout
 
@@ -544,17 +541,17 @@ def test_options_that_exclude_each_other_are_refused(working: Path) -> None:
 
 
 def test_the_demanded_signer_runs_and_its_option_is_not_passed_on(working: Path) -> None:
-    mrsigner = keys.load_key(KEY).mrsigner.hex()
-    for spelling in (mrsigner, mrsigner.upper()):
+    expected = mrsigner(pem.load(KEY).modulus).hex()
+    for spelling in (expected, expected.upper()):
         done = run(working, f"--myst-signer={spelling}", "argument")
         assert (done.returncode, done.stdout) == (42, "[/bin/app][argument]\n")
 
 
 def test_another_signer_is_refused(working: Path) -> None:
-    mrsigner, other = (keys.load_key(key).mrsigner.hex() for key in (KEY, OTHER_KEY))
+    signed_by, other = (mrsigner(pem.load(key).modulus).hex() for key in (KEY, OTHER_KEY))
     for extra in ([], ["--myst-verify"], ["--myst-info"]):
         problem = refusal(working, *extra, f"--myst-signer={other}")
-        assert problem == f"MRSIGNER: is {mrsigner}, not what --myst-signer demands"
+        assert problem == f"MRSIGNER: is {signed_by}, not what --myst-signer demands"
 
 
 @pytest.mark.parametrize("value", ["", "12", "g" * 64, "0" * 63, "0" * 65, "0x" + "0" * 62])

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from mystikos_tool.io import fingerprint
 from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import IOV_MAX, Content, FileContent, Readable, Reader
-from mystikos_tool.package import sections
+from mystikos_tool.packaging import sections
 
 
 class Draft:

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.signing.keys import (
-    SigningKey,
-    generate_key,
-    load_key,
-    load_public_pem,
-    load_root_hash,
-)
+from mystikos_tool.formats import sigstruct
+from mystikos_tool.signing import pem, signer, trusted
 
 KEYS = Path(__file__).parent.parent / "data" / "keys"
 PEM = (KEYS / "key-a.pem").read_bytes()
+OTHER_PEM = (KEYS / "key-b.pem").read_bytes()
 PUBLIC_PEM = (KEYS / "key-a.pub.pem").read_bytes()
 
 PKCS1 = serialization.PrivateFormat.TraditionalOpenSSL
@@ -84,27 +81,28 @@ def key_file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", [PKCS1, PKCS8])
 def test_a_key_is_read_in_either_form(key_file: Path, form: serialization.PrivateFormat) -> None:
     key_file.write_bytes(private_pem(good_key(), form))
-    assert load_key(key_file).modulus == good_key().public_key().public_numbers().n
+    assert pem.load(key_file).modulus == good_key().public_key().public_numbers().n
 
 
 def test_line_ends_and_text_around_a_key_do_not_matter(key_file: Path) -> None:
     key_file.write_bytes(b"Our key\r\n" + certificate() + PEM.replace(b"\n", b"\r\n") + PUBLIC_PEM)
-    assert load_key(key_file).modulus == load_key(KEYS / "key-a.pem").modulus
+    assert pem.load(key_file).modulus == pem.load(KEYS / "key-a.pem").modulus
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(st.binary(max_size=600))
 def test_a_signature_raised_to_the_third_power_is_the_padded_digest(message: bytes) -> None:
-    key = load_key(KEYS / "key-b.pem")
-    signature = key.sign(message)
+    key = pem.load(KEYS / "key-b.pem")
+    digest = hashlib.sha256(message).digest()
+    signature = key.sign(digest)
     assert len(signature) == 384
-    digest_info = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
+    digest_info = bytes.fromhex("3031300d060960864801650304020105000420") + digest
     padded = b"\0\1" + b"\xff" * (384 - 3 - len(digest_info)) + b"\0" + digest_info
     assert pow(int.from_bytes(signature, "big"), 3, key.modulus).to_bytes(384, "big") == padded
 
 
 def test_a_key_shows_nothing_of_itself() -> None:
-    assert repr(load_key(KEYS / "key-a.pem")) == "SigningKey()"
+    assert repr(pem.load(KEYS / "key-a.pem")) == "PemSigner()"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +121,13 @@ def test_a_key_shows_nothing_of_itself() -> None:
         (lambda: rsa_pem(2048, 3), "is an RSA key of 2048 bits, and SGX takes only 3072", "keygen"),
         (lambda: rsa_pem(3072, 65537), "is an RSA key with exponent 65537, and SGX takes only 3", "keygen"),
         (damaged_pem, "is a damaged private key", "restore the file"),
+        (lambda: PEM + OTHER_PEM, "holds 2 private keys", "leave only the one in it that is to sign"),
+        (lambda: PEM + PEM, "holds 2 private keys", "leave only the one"),
+        (
+            lambda: PEM + private_pem(good_key(), PKCS8, b"secret"),
+            "holds 2 private keys",
+            "leave only the one",
+        ),
         (lambda: PEM[:-40], "is a damaged private key", "restore the file"),
         (lambda: PEM.replace(b"M", b"*"), "is a damaged private key", "restore the file"),
     ],
@@ -132,20 +137,32 @@ def test_what_is_no_signing_key_is_told(
     key_file: Path, content: Callable[[], bytes], problem: str, remedy: str
 ) -> None:
     key_file.write_bytes(content())
-    error = refused(load_key, key_file)
+    error = refused(pem.load, key_file)
     assert error.where == str(key_file)
     assert problem in error.problem
     assert remedy in error.remedy
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="there is no openssl")
+@pytest.mark.parametrize("form", [(), ("-traditional",)], ids=["PKCS#8", "PKCS#1"])
+def test_a_key_of_three_primes_is_called_what_it_is(key_file: Path, form: tuple[str, ...]) -> None:
+    made = subprocess.run(
+        ["openssl", "genrsa", "-3", "-primes", "3", "3072"], capture_output=True, check=True
+    )
+    subprocess.run(["openssl", "pkey", "-out", key_file, *form], input=made.stdout, check=True)
+    error = refused(pem.load, key_file)
+    assert error.problem == "is an RSA key of more than two primes, which cannot be used here"
+    assert "keygen" in error.remedy
 
 
 @pytest.mark.parametrize(
     ("name", "problem"), [("missing", "no such key file"), (".", "is a directory, not a key file")]
 )
 def test_what_is_no_key_file_is_told(tmp_path: Path, name: str, problem: str) -> None:
-    assert problem in refused(load_key, tmp_path / name).problem
+    assert problem in refused(pem.load, tmp_path / name).problem
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(place=st.integers(0, len(PEM) - 1), byte=st.binary(max_size=2))
 def test_a_damaged_key_is_refused_or_is_the_same_key(
     tmp_path_factory: pytest.TempPathFactory, place: int, byte: bytes
@@ -153,33 +170,94 @@ def test_a_damaged_key_is_refused_or_is_the_same_key(
     path = tmp_path_factory.getbasetemp() / "damaged.pem"
     path.write_bytes(PEM[:place] + byte + PEM[place + 1 :])
     try:
-        key = load_key(path)
+        key = pem.load(path)
     except UserError as error:
         assert error.where == str(path)
     else:
         assert key.modulus.bit_length() == 3072
 
 
+# Signers
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_file_name_is_the_signer_in_that_file(as_text: bool) -> None:
+    path = KEYS / "key-a.pem"
+    key = signer.signer(str(path) if as_text else path)
+    assert (key.modulus, key.exponent) == (pem.load(path).modulus, 3)
+
+
+def test_a_signer_is_identified_by_its_key_not_by_its_file(key_file: Path) -> None:
+    key_file.write_bytes(private_pem(good_key(), PKCS1))
+    identity = signer.signer(key_file).identity
+    assert identity == signer.signer(KEYS / "key-a.pem").identity
+    assert identity != signer.signer(KEYS / "key-b.pem").identity
+
+
+@pytest.mark.parametrize("text", ["pkcs11:token=a;pin-value=1234", "exec:sign 1234", "x-y+z.1:1234"])
+def test_a_scheme_is_refused_and_what_follows_it_is_not_shown(text: str) -> None:
+    with pytest.raises(UserError) as error:
+        signer.signer(text)
+    scheme = text.split(":")[0]
+    assert str(error.value) == (
+        f"{scheme}:…: keys of this scheme are not supported yet;"
+        f" give a PEM file; one whose name begins so is written ./{scheme}:…"
+    )
+
+
+@pytest.mark.parametrize("given", ["./a:b.pem", Path("a:b.pem"), "1:b.pem"])
+def test_a_path_with_a_colon_is_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(given).write_bytes(PEM)
+    assert signer.signer(given).identity == signer.signer(KEYS / "key-a.pem").identity
+
+
+UNSIGNED = sigstruct.unsigned(bytes(32), debug=False, product_id=1, security_version=2, capture_pf_gp=True)
+
+
+def test_signing_in_two_steps_on_two_days_gives_what_signing_at_once_gives() -> None:
+    key, day = pem.load(KEYS / "key-a.pem"), date(2026, 11, 23)
+    prepared = sigstruct.prepare(UNSIGNED, day)  # on this day; the signature may come on any other
+    signature = key.sign(sigstruct.digest(prepared))
+    assert sigstruct.attach(prepared, key.modulus, signature, "here") == signer.sign(UNSIGNED, key, day)
+
+
+class SignerOf65537:
+    """A key that is good for disks and not for enclaves."""
+
+    modulus, exponent, identity = good_key().public_key().public_numbers().n, 65537, "disks"
+
+    def sign(self, digest: bytes) -> bytes:
+        raise AssertionError("was asked to sign")
+
+
+def test_a_key_with_another_exponent_is_told_before_it_signs() -> None:
+    with pytest.raises(UserError, match="the signer: has a key with exponent 65537, and SGX takes only 3"):
+        signer.sign(UNSIGNED, SignerOf65537(), date(2026, 11, 23))
+
+
 # Making keys
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SigningKey]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pem.PemSigner]:
     path = tmp_path_factory.mktemp("made") / "new.pem"
     before = os.umask(0)
     try:
-        return path, generate_key(path)
+        return path, pem.generate(path)
     finally:
         os.umask(before)
 
 
-def test_a_made_key_is_read_again(made: tuple[Path, SigningKey]) -> None:
+def test_a_made_key_is_read_again(made: tuple[Path, pem.PemSigner]) -> None:
     path, key = made
-    assert load_key(path).modulus == key.modulus
+    assert pem.load(path).modulus == key.modulus
     assert path.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----\n")
 
 
-def test_a_made_key_is_for_its_owner_only_whatever_the_umask(made: tuple[Path, SigningKey]) -> None:
+def test_a_made_key_is_for_its_owner_only_whatever_the_umask(made: tuple[Path, pem.PemSigner]) -> None:
     assert stat.S_IMODE(made[0].stat().st_mode) == 0o600
 
 
@@ -192,13 +270,13 @@ def test_making_a_key_never_overwrites(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     else:
         path.symlink_to(tmp_path / "elsewhere")
-    assert "is there already" in refused(generate_key, path).problem
+    assert "is there already" in refused(pem.generate, path).problem
     assert list(tmp_path.iterdir()) == [path]
     assert kind != "file" or path.read_bytes() == b"precious"
 
 
 def test_a_key_in_a_missing_directory_is_told(tmp_path: Path) -> None:
-    error = refused(generate_key, tmp_path / "a" / "key.pem")
+    error = refused(pem.generate, tmp_path / "a" / "key.pem")
     assert str(error).startswith(f"{tmp_path}/a/key.pem: cannot be written: no such file or directory;")
 
 
@@ -207,7 +285,7 @@ def test_a_key_in_a_missing_directory_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["key-a.pub.pem", "key-b.pub.pem"])
 def test_a_public_key_s_file_is_returned_unchanged(name: str) -> None:
-    assert load_public_pem(KEYS / name) == (KEYS / name).read_bytes()
+    assert trusted.load_public_key(KEYS / name) == (KEYS / name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +314,7 @@ def test_what_is_no_public_key_is_told(
     key_file: Path, content: Callable[[], bytes], problem: str, remedy: str
 ) -> None:
     key_file.write_bytes(content())
-    error = refused(load_public_pem, key_file)
+    error = refused(trusted.load_public_key, key_file)
     assert problem in error.problem
     assert remedy in error.remedy
 
@@ -251,7 +329,7 @@ def test_a_root_hash_is_its_digits_with_any_white_space_around(
 ) -> None:
     path = tmp_path / "disk.roothash"
     path.write_text(form.format(digits))
-    assert load_root_hash(path) == bytes.fromhex(digits)
+    assert trusted.load_root_hash(path) == bytes.fromhex(digits)
 
 
 @pytest.mark.parametrize(
@@ -260,13 +338,17 @@ def test_a_root_hash_is_its_digits_with_any_white_space_around(
 def test_what_is_no_root_hash_is_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "disk.roothash"
     path.write_bytes(content)
-    assert "is not a root hash, a line of 64 hexadecimal digits" in refused(load_root_hash, path).problem
+    assert (
+        "is not a root hash, a line of 64 hexadecimal digits" in refused(trusted.load_root_hash, path).problem
+    )
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="there is no openssl")
 def test_openssl_verifies_a_signature(tmp_path: Path) -> None:
     (tmp_path / "message").write_bytes(b"message")
-    (tmp_path / "signature").write_bytes(load_key(KEYS / "key-a.pem").sign(b"message"))
+    (tmp_path / "signature").write_bytes(
+        pem.load(KEYS / "key-a.pem").sign(hashlib.sha256(b"message").digest())
+    )
     command = ["openssl", "dgst", "-sha256", "-verify", KEYS / "key-a.pub.pem", "-signature"]
     run = subprocess.run([*command, "signature", "message"], cwd=tmp_path, stdout=subprocess.PIPE, check=True)
     assert run.stdout == b"Verified OK\n"

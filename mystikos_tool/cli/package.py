@@ -1,0 +1,141 @@
+"""The verbs that make something signed: ``package-sgx`` and ``sign-sgx``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mystikos_tool.cli.archive import check_outside, declare_modes, preserve_modes, warn
+from mystikos_tool.cli.verb import say, tell
+from mystikos_tool.errors import UserError
+
+if TYPE_CHECKING:
+    from mystikos_tool.pipeline import Inputs
+    from mystikos_tool.root.tree import Tree
+    from mystikos_tool.signing.signer import Signer
+
+
+def declare_package(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``package-sgx``."""
+    parser.add_argument(
+        "appdir",
+        nargs="?",
+        type=Path,
+        help="directory that becomes the root file system; without it and --rootfs the root is an ext2 disk",
+    )
+    _declare_signing(parser)
+    parser.add_argument(
+        "--rootfs", type=Path, metavar="ARCHIVE", help="take this archive instead of packing an appdir"
+    )
+    declare_modes(parser, "canonical")
+    parser.add_argument(
+        "-o", "--outfile", type=Path, metavar="FILE", help="the package (default: myst/bin/NAME)"
+    )
+
+
+def run_package(options: argparse.Namespace) -> None:
+    """Make a package."""
+    from mystikos_tool import pipeline
+
+    if options.appdir and options.rootfs:
+        raise UserError("--rootfs", f"cannot go with the appdir {options.appdir}", "give one of the two")
+    inputs = _inputs(options)
+    signer, day = _signing(options)
+    target = options.outfile or Path("myst", "bin", inputs.config.application_name)
+    _check_target(target, options)
+    tree = _scan(options) if options.appdir else None
+    measured = pipeline.build(inputs, signer, day, target, tree=tree, parents=not options.outfile)
+    say(f"created {target}: {target.stat().st_size:,} bytes, MRENCLAVE {measured.mrenclave.hex()}")
+
+
+def _scan(options: argparse.Namespace) -> Tree:
+    from mystikos_tool.root.tree import scan
+
+    tree = scan(options.appdir, preserve_modes=preserve_modes(options))
+    warn(tree, options)
+    return tree
+
+
+def declare_sign(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``sign-sgx``."""
+    parser.add_argument("rootfs", type=Path, help="root file system: an archive, or an ext2 disk")
+    _declare_signing(parser)
+    parser.add_argument(
+        "-d", "--outdir", type=Path, metavar="DIR", help="the signed directory (default: NAME.signed)"
+    )
+
+
+def run_sign(options: argparse.Namespace) -> None:
+    """Make a signed directory."""
+    from mystikos_tool import pipeline
+
+    inputs = _inputs(options)
+    if pipeline.is_disk(options.rootfs):
+        inputs = inputs._replace(rootfs=None)
+    signer, day = _signing(options)
+    directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
+    measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory)
+    say(f"created {directory}: MRENCLAVE {measured.mrenclave.hex()}")
+
+
+def _declare_signing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", help="private key: a PEM file, RSA of 3072 bits, exponent 3")
+    parser.add_argument(
+        "config", type=Path, help="configuration; the last part of its ApplicationPath is NAME"
+    )
+    parser.add_argument(
+        "--runtime", type=Path, metavar="DIR", help="an installed Mystikos (default: the embedded runtime)"
+    )
+    parser.add_argument(
+        "--pubkey",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="trust disks signed by this public key (repeatable)",
+    )
+    parser.add_argument(
+        "--roothash",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="trust the disk with this root hash (repeatable)",
+    )
+
+
+def _inputs(options: argparse.Namespace) -> Inputs:
+    """Read what the enclave is made of; tell what in the configuration is better changed."""
+    from mystikos_tool import config, pipeline, runtime
+
+    configuration = config.load(options.config)
+    for warning in configuration.warnings:
+        tell(f"warning: {warning}")
+    return pipeline.Inputs(
+        runtime=runtime.Runtime.installed(options.runtime) if options.runtime else runtime.embedded(),
+        config=configuration,
+        rootfs=options.rootfs,
+        pubkeys=tuple(options.pubkey),
+        roothashes=tuple(options.roothash),
+    )
+
+
+def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
+    """Return who signs, and the date for the signature."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.signing.signer import signer
+
+    return signer(options.key), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
+
+
+def _check_target(target: Path, options: argparse.Namespace) -> None:
+    """Refuse to write a package over what it is made from, or into the directory that is packed."""
+    given = [Path(options.key), options.config, options.rootfs, *options.pubkey, *options.roothash]
+    for path in filter(None, given):
+        if target.exists() and path.exists() and target.samefile(path):
+            raise UserError(str(target), "is read for the package", "choose another --outfile")
+    if options.appdir:
+        check_outside(target, options.appdir)

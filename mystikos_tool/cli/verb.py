@@ -1,0 +1,42 @@
+"""A verb of the command line, and how verbs talk to the user."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+PROGRAM = "mystikos-tool"
+
+
+class Verb(NamedTuple):
+    """A verb: its line in the overview, examples, its arguments, and what it does with them."""
+
+    name: str
+    summary: str
+    example: str
+    declare: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Return the parser of the arguments behind the verb."""
+        parser = argparse.ArgumentParser(
+            prog=f"{PROGRAM} {self.name}",
+            description=self.summary[0].upper() + self.summary[1:] + ".",
+            epilog=f"example:\n  {PROGRAM} {self.name} {self.example}\n",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.declare(parser)
+        return parser
+
+
+def tell(message: str) -> None:
+    """Print a warning or an error on standard error."""
+    print(f"{PROGRAM}: {message}", file=sys.stderr)  # noqa: T201
+
+
+def say(message: str) -> None:
+    """Print a result on standard output."""
+    print(message)  # noqa: T201

@@ -1,0 +1,184 @@
+"""The functions of ``import mystikos_tool``: paths and options in, values out.
+
+Each does what the SCons builder does that is called alike, from the same files to the same bytes.
+What builders warn of goes to the logger "mystikos_tool", which prints it unless it is told otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from mystikos_tool import config as config_reader
+from mystikos_tool import pipeline
+from mystikos_tool.config import Config
+from mystikos_tool.enclave.measurement import Measurement
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats.sigstruct import Identity
+from mystikos_tool.packaging import inspection
+from mystikos_tool.packaging.inspection import Inspection
+from mystikos_tool.root.tree import Tree, scan
+from mystikos_tool.runtime import Runtime, embedded
+from mystikos_tool.signing.signer import Signer, signer
+
+StrPath: TypeAlias = str | os.PathLike[str]
+Modes: TypeAlias = Literal["canonical", "preserve"]
+
+_log = logging.getLogger("mystikos_tool")
+
+
+def package(
+    target: StrPath,
+    source: StrPath,
+    *,
+    config: StrPath | Config,
+    key: StrPath | Signer,
+    runtime: StrPath | None = None,
+    pubkeys: Sequence[StrPath] = (),
+    roothashes: Sequence[StrPath] = (),
+    exclude: Sequence[str] = (),
+    modes: Modes = "canonical",
+    day: date | None = None,
+) -> Measurement:
+    """Run every stage and write a package; return the measurement of its enclave.
+
+    ``source`` is what `measure` takes, ``key`` and ``day`` are what `sign` takes, and so are the
+    others. Raises UserError as these do, and when ``target`` cannot be written; an earlier target
+    is then as it was.
+    """
+    inputs = _inputs(source, config, runtime, pubkeys, roothashes)
+    signs, signed_on, tree = _signer(key), _day(day), _tree(source, exclude, modes)
+    return pipeline.build(inputs, signs, signed_on, Path(target), tree=tree)
+
+
+def pack(
+    target: StrPath, source: StrPath, *, exclude: Sequence[str] = (), modes: Modes = "canonical"
+) -> None:
+    """Pack an application directory into a CPIO archive, the root file system of an enclave.
+
+    What matches a pattern of ``exclude`` stays out, as MYST_ROOTFS_EXCLUDE says. ``modes`` are
+    "canonical", the same under every umask, or "preserve", as they are. Raises UserError for what
+    cannot be packed.
+    """
+    directory, archive, preserve_modes = Path(source), Path(target), modes == "preserve"
+    tree = pipeline.pack(directory, archive, exclude=tuple(exclude), preserve_modes=preserve_modes)
+    _warn(pipeline.warnings_of(tree, directory))
+
+
+def measure(
+    source: StrPath,
+    *,
+    config: StrPath | Config,
+    runtime: StrPath | None = None,
+    pubkeys: Sequence[StrPath] = (),
+    roothashes: Sequence[StrPath] = (),
+    exclude: Sequence[str] = (),
+    modes: Modes = "canonical",
+) -> Measurement:
+    """Lay an enclave out and measure it; return MRENCLAVE, the unsigned SIGSTRUCT and the layout.
+
+    ``source`` is the root: an application directory (``exclude`` and ``modes`` are as in `pack`),
+    an archive, or an ext2 disk. ``config`` is a configuration file, ``runtime`` the directory of an
+    installed Mystikos, None the embedded runtime. ``pubkeys`` (PEM) and ``roothashes`` (64
+    hexadecimal digits) are files of what the enclave trusts on disks. Raises UserError when one of
+    them cannot be read or when they do not fit together.
+    """
+    inputs = _inputs(source, config, runtime, pubkeys, roothashes)
+    tree = _tree(source, exclude, modes)
+    with pipeline.packed(inputs, tree, Path(tempfile.gettempdir(), "rootfs")) as whole:
+        return pipeline.measure(whole)
+
+
+def sign(
+    measurement: Measurement,
+    *,
+    config: StrPath | Config,
+    key: StrPath | Signer,
+    runtime: StrPath | None = None,
+    day: date | None = None,
+) -> bytes:
+    """Sign an enclave that was measured; return the signed enclave image, an ELF file.
+
+    ``config`` and ``runtime`` are those that were measured. ``key`` is a file with a private key
+    (PEM, RSA of 3072 bits, exponent 3) or a `Signer`. ``day`` is the date for the signature, None
+    that of SOURCE_DATE_EPOCH or else today, in UTC. Raises UserError for another configuration or
+    runtime, and for a key that SGX does not take or that gives no valid signature.
+    """
+    return pipeline.sign(measurement, _runtime(runtime), _config(config), _signer(key), _day(day))
+
+
+def verify(package: StrPath) -> Identity:
+    """Measure a package anew and check its signature; return the identity that is proved so.
+
+    Raises UserError, naming the section, when anything does not fit. The host program, which loads
+    the enclave, is not part of what is measured.
+    """
+    return pipeline.verify(Path(package))
+
+
+def inspect(package: StrPath) -> Inspection:
+    """Return what a package says about itself, unchecked.
+
+    Raises UserError for what is no package.
+    """
+    return inspection.inspect(Path(package))
+
+
+def _inputs(
+    source: StrPath,
+    config: StrPath | Config,
+    runtime: StrPath | None,
+    pubkeys: Sequence[StrPath],
+    roothashes: Sequence[StrPath],
+) -> pipeline.Inputs:
+    root = Path(source)
+    return pipeline.Inputs(
+        runtime=_runtime(runtime),
+        config=_config(config),
+        rootfs=None if pipeline.is_disk(root) else root,
+        pubkeys=[Path(path) for path in pubkeys],
+        roothashes=[Path(path) for path in roothashes],
+    )
+
+
+def _tree(source: StrPath, exclude: Sequence[str], modes: Modes) -> Tree | None:
+    """Return what is to be packed; None where that was done before."""
+    directory = Path(source)
+    if directory.is_dir():
+        tree = scan(directory, exclude=tuple(exclude), preserve_modes=modes == "preserve")
+        _warn(pipeline.warnings_of(tree, directory))
+        return tree
+    if exclude or modes != "canonical":
+        problem = "is no directory, and exclude and modes are for what is packed"
+        raise UserError(str(directory), problem, "give an application directory, or leave them out")
+    return None
+
+
+def _config(config: StrPath | Config) -> Config:
+    if isinstance(config, Config):
+        return config
+    loaded = config_reader.load(Path(config))
+    _warn(loaded.warnings)
+    return loaded
+
+
+def _runtime(directory: StrPath | None) -> Runtime:
+    return embedded() if directory is None else Runtime.installed(Path(directory))
+
+
+def _signer(key: StrPath | Signer) -> Signer:
+    return signer(key) if isinstance(key, (str, os.PathLike)) else key
+
+
+def _day(day: date | None) -> date:
+    return day or pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
+
+
+def _warn(messages: Iterable[str]) -> None:
+    for message in messages:
+        _log.warning(message)

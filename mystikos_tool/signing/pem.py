@@ -1,0 +1,200 @@
+"""Private keys in PEM files: they sign enclaves, and are made here.
+
+SGX fixes what an enclave's key is (SDM volume 3D, "Enclave Signature Structure"): RSA, 3072 bits,
+public exponent 3. Private halves stay inside of the cryptography library's objects and are never
+shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats.sigstruct import EXPONENT, KEY_SIZE, mrsigner
+from mystikos_tool.io.atomic import read_input
+from mystikos_tool.signing.pem_blocks import CERTIFICATE, PRIVATE, PUBLIC, Block, blocks
+
+KEY_BITS = KEY_SIZE * 8
+
+_KEYGEN = "make a key with: mystikos-tool keygen FILE"
+_NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT}
+
+_ENCRYPTED = ("is encrypted", "give a decrypted copy: openssl pkey -in {path} -out FILE")
+_NOT_RSA = ("is not an RSA key", _KEYGEN)
+_DAMAGED = ("is a damaged private key", f"restore the file, or {_KEYGEN}")
+_MORE_PRIMES = ("is an RSA key of more than two primes, which cannot be used here", _KEYGEN)
+_NOT_PRIVATE = {
+    b"ENCRYPTED PRIVATE KEY": _ENCRYPTED,
+    b"EC PRIVATE KEY": _NOT_RSA,
+    b"DSA PRIVATE KEY": _NOT_RSA,
+    b"OPENSSH PRIVATE KEY": ("is in OpenSSH's own form", "convert it: ssh-keygen -p -m PEM -f {path}"),
+    **dict.fromkeys(PUBLIC, ("holds only a public key", "give the private key")),
+    **dict.fromkeys(CERTIFICATE, ("holds a certificate, not a private key", "give the private key")),
+}
+
+# In DER: a version of 1, of keys with more than two primes (RFC 8017, A.1.2), and a long modulus.
+_VERSION_OF_MORE_PRIMES = b"\x02\x01\x01\x02\x82"
+_LONGEST_WAY_TO_VERSION = 48  # bytes; PKCS#8 puts its own version and an algorithm in front
+
+
+@dataclass(frozen=True)
+class PemSigner:
+    """A key from a PEM file; it signs as `signer.Signer` asks."""
+
+    _key: rsa.RSAPrivateKey = field(repr=False)
+
+    @property
+    def modulus(self) -> int:
+        """The public key's modulus."""
+        return self._key.public_key().public_numbers().n
+
+    @property
+    def exponent(self) -> int:
+        """The public key's exponent."""
+        return self._key.public_key().public_numbers().e
+
+    @property
+    def identity(self) -> str:
+        """MRSIGNER of what the key signs, in hexadecimal: that of the key, not of its file."""
+        return mrsigner(self.modulus).hex()
+
+    def sign(self, digest: bytes) -> bytes:
+        """Return the PKCS#1 v1.5 signature over a SHA-256 digest of 32 bytes: 384 bytes, big-endian."""
+        return self._key.sign(digest, padding.PKCS1v15(), utils.Prehashed(hashes.SHA256()))
+
+
+def load(path: Path) -> PemSigner:
+    """Read the private key of a PEM file, PKCS#8 or PKCS#1.
+
+    Raises UserError for a file that is missing, unreadable, not PEM, encrypted or damaged, one
+    that holds no private key or several, and for a key that SGX does not take.
+    """
+    block = _private_block(path)
+    try:
+        # The library's own check proves both primes, which takes longer than a whole build; a key
+        # that is wrong in them is found out by the check of every signature.
+        key = serialization.load_pem_private_key(
+            block.text, password=None, unsafe_skip_rsa_key_validation=True
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise _refused(path, _MORE_PRIMES if _has_more_primes(block) else _DAMAGED) from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise _refused(path, _NOT_RSA)
+    exponent = key.public_key().public_numbers().e
+    if key.key_size != KEY_BITS:
+        raise _refused(path, (f"is an RSA key of {key.key_size} bits, and SGX takes only 3072", _KEYGEN))
+    if exponent != EXPONENT:
+        raise _refused(path, (f"is an RSA key with exponent {exponent}, and SGX takes only 3", _KEYGEN))
+    if not _is_consistent(key.private_numbers()):
+        raise _refused(path, _DAMAGED)
+    return PemSigner(key)
+
+
+def _private_block(path: Path) -> Block:
+    """Return the one block of a file that holds an unencrypted private key."""
+    data = read_input(path, "key file")
+    found = blocks(data)
+    private = [block for block in found if block.holds_private_key]
+    if len(private) > 1:
+        reason = (f"holds {len(private)} private keys", "leave only the one in it that is to sign")
+        raise _refused(path, reason)
+    if not private or private[0].label not in PRIVATE:
+        raise _refused(path, _why_no_private_key(data, [block.label for block in found]))
+    if b"ENCRYPTED" in private[0].text:  # the Proc-Type header of the traditional form
+        raise _refused(path, _ENCRYPTED)
+    return private[0]
+
+
+def _has_more_primes(block: Block) -> bool:
+    try:
+        der = base64.b64decode(b"".join(block.text.splitlines()[1:-1]))
+    except binascii.Error:
+        return False
+    return _VERSION_OF_MORE_PRIMES in der[:_LONGEST_WAY_TO_VERSION]
+
+
+def _is_consistent(key: rsa.RSAPrivateNumbers) -> bool:
+    """Whether a private key's numbers belong together."""
+    p, q, d, public = key.p, key.q, key.d, key.public_numbers
+    return p * q == public.n and (d * public.e - 1) % (p - 1) == 0 and (d * public.e - 1) % (q - 1) == 0
+
+
+def _why_no_private_key(data: bytes, labels: Collection[bytes]) -> tuple[str, str]:
+    for label, reason in _NOT_PRIVATE.items():
+        if label in labels:
+            return reason
+    if b"PRIVATE KEY-----" in data:
+        return _DAMAGED
+    if data.startswith(b"\x30\x82"):
+        return "is not PEM but DER", "convert it: openssl pkey -inform DER -in {path} -out FILE"
+    return "is not PEM: it has no -----BEGIN PRIVATE KEY-----", f"give a private key, or {_KEYGEN}"
+
+
+def _refused(path: Path, reason: tuple[str, str]) -> UserError:
+    return UserError(str(path), reason[0], reason[1].format(path=path))
+
+
+def generate(path: Path) -> PemSigner:
+    """Make a key that `load` takes, in a new file of mode 0600, PKCS#8 in PEM.
+
+    Raises UserError when there is a file of that name, which stays as it is, or when none can
+    be made there.
+    """
+    taken = UserError(str(path), "is there already, and no key is overwritten", "choose another name")
+    if os.path.lexists(path):
+        raise taken
+    key = rsa.generate_private_key(public_exponent=EXPONENT, key_size=KEY_BITS)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    try:
+        _write_new(path, pem)
+    except FileExistsError:
+        raise taken from None
+    except OSError as error:
+        raise _not_written(path, error) from None
+    return PemSigner(key)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Make a file of mode 0600 that was not there, whole or not at all.
+
+    It has no name until it is whole: a killed process leaves no part of a key anywhere.
+    """
+    try:
+        descriptor = os.open(path.parent, os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            # Only with src_dir_fd does Python follow the link, as open(2) asks for with O_TMPFILE.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+    except OSError as error:
+        if error.errno not in _NO_TMPFILE:
+            raise
+        _write_new_by_name(path, data)
+
+
+def _write_new_by_name(path: Path, data: bytes) -> None:
+    """Do the same where there are no files without a name or no /proc to give them one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError:
+        path.unlink()
+        raise
+
+
+def _not_written(path: Path, error: OSError) -> UserError:
+    reason = (error.strerror or str(error)).lower()
+    return UserError(str(path), f"cannot be written: {reason}", "choose another place for the key")

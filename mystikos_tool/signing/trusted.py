@@ -1,0 +1,74 @@
+"""What a package trusts on disks: public keys that sign them, and root hashes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.io.atomic import read_input
+from mystikos_tool.signing.pem_blocks import CERTIFICATE, PUBLIC, blocks
+
+_ROOT_HASH_DIGITS = 64
+
+
+def load_public_key(path: Path) -> bytes:
+    """Return the file of a public key that a package is to trust, unchanged.
+
+    Raises UserError for anything but one RSA public key in PEM; above all for a private key,
+    which would become public with the package.
+    """
+    data = read_input(path, "public key file")
+    _check_form(data, path)
+    _check_key(data, str(path))
+    return data
+
+
+def _check_form(data: bytes, path: Path) -> None:
+    where, found = str(path), blocks(data)
+    if any(block.holds_private_key for block in found):
+        raise UserError(
+            where,
+            "is a private key, which must not go into a package",
+            f"give its public half: openssl pkey -pubout -in {path} -out public.pem",
+        )
+    if any(block.label in CERTIFICATE for block in found):
+        raise UserError(
+            where, "is a certificate", f"give its key: openssl x509 -pubkey -noout -in {path} > public.pem"
+        )
+    if len(found) != 1 or found[0].label not in PUBLIC:
+        remedy = "give a file that begins with -----BEGIN PUBLIC KEY-----"
+        raise UserError(where, "is not one public key in PEM", remedy)
+    if b"\0" in data:
+        raise UserError(where, "has a NUL byte in it", "remove what does not belong to the key")
+
+
+def _check_key(data: bytes, where: str) -> None:
+    # Loaded where there is a key to look at: measuring and verifying do without the library.
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    try:
+        key = serialization.load_pem_public_key(data)
+    except (ValueError, UnsupportedAlgorithm):
+        raise UserError(
+            where, "the public key in it is damaged", "make it again from the private key"
+        ) from None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise UserError(where, "is not an RSA key", "give the public half of the key that signs the disks")
+
+
+def load_root_hash(path: Path) -> bytes:
+    """Return the 32 bytes of a dm-verity root hash that a file holds as hexadecimal digits.
+
+    White space around the digits is allowed. Raises UserError for anything else.
+    """
+    digits = read_input(path, "root hash file").strip()
+    if len(digits) != _ROOT_HASH_DIGITS or not re.fullmatch(rb"[0-9A-Fa-f]+", digits):
+        raise UserError(
+            str(path),
+            "is not a root hash, a line of 64 hexadecimal digits",
+            "give what veritysetup format shows as Root hash",
+        )
+    return bytes.fromhex(digits.decode("ascii"))
