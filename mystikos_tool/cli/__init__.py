@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mystikos_tool.cli import schema
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
@@ -224,8 +225,9 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
 def _inputs(options: argparse.Namespace) -> Inputs:
     """Read what the enclave is made of; tell what in the configuration is better changed."""
     from mystikos_tool import config, pipeline, runtime
+    from mystikos_tool.cache import configurations
 
-    configuration = config.load(options.config)
+    configuration = config.load(options.config, configurations.of_user())
     _warn(configuration)
     chosen = runtime.Runtime.installed(options.runtime) if options.runtime else runtime.embedded()
     return pipeline.Inputs(
@@ -401,6 +403,13 @@ VERBS = {
             "hello",
             _declare_verify,
             _verify,
+        ),
+        Verb(
+            "schema",
+            "print the JSON schema of the configuration, for an editor",
+            "> config.schema.json",
+            schema.declare,
+            schema.run,
         ),
         Verb("keygen", "make a signing key in a new file", "private.pem", _declare_keygen, _keygen),
     )
