@@ -39,7 +39,7 @@ class KnownInFile:
 
     def __contains__(self, digest: str) -> bool:
         """Tell whether a digest was added."""
-        with suppress(OSError, ValueError), self._path.open(encoding="ascii") as file:
+        with suppress(OSError, ValueError), self._path.open(encoding="utf-8") as file:
             return f"{digest}\n" in file.readlines(LIMIT * _LINE)
         return False
 
@@ -48,7 +48,7 @@ class KnownInFile:
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             full = self._path.exists() and self._path.stat().st_size >= LIMIT * _LINE
-            with self._path.open("w" if full else "a", encoding="ascii") as file:
+            with self._path.open("w" if full else "a", encoding="utf-8") as file:
                 file.write(f"{digest}\n")
 
 
