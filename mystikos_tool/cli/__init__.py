@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mystikos_tool import __version__
-from mystikos_tool.cli import archive, inspect, keys, package
+from mystikos_tool.cli import archive, inspect, keys, package, schema
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
 from mystikos_tool.errors import UserError
 
@@ -66,6 +66,13 @@ VERBS = {
             "hello",
             inspect.declare_verify,
             inspect.run_verify,
+        ),
+        Verb(
+            "schema",
+            "print the JSON schema of the configuration, for an editor",
+            "> config.schema.json",
+            schema.declare,
+            schema.run,
         ),
         Verb(
             "keygen",

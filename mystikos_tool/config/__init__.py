@@ -1,9 +1,10 @@
-"""The configuration: read with the place of each value, checked, typed."""
+"""The configuration: read with the place of each value, checked by its schema, typed."""
 
+from mystikos_tool.config import schema
 from mystikos_tool.config.configuration import (
-    KEYS,
     Config,
     ConfigError,
+    Known,
     Mount,
     Secret,
     load,
@@ -11,4 +12,14 @@ from mystikos_tool.config.configuration import (
     parse,
 )
 
-__all__ = ["KEYS", "Config", "ConfigError", "Mount", "Secret", "load", "memory_size_of", "parse"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Known",
+    "Mount",
+    "Secret",
+    "load",
+    "memory_size_of",
+    "parse",
+    "schema",
+]

@@ -5,33 +5,33 @@
     config.data                    # what goes into the package
     config.where("ApplicationPath")  # "config.json:7:24: ApplicationPath", for later messages
 
-The keys, their accepted values and their defaults stand in one table, ``KEYS``.
+What a key accepts stands in ``config.schema.json``; rules between keys stand here.
 """
 
 from __future__ import annotations
 
 import json
 import posixpath
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from mystikos_tool.config import jsonc
-from mystikos_tool.config.jsonc import Document, Member, Node
+from mystikos_tool.config import jsonc, schema
+from mystikos_tool.config.jsonc import Document, Node
+from mystikos_tool.config.schema import Finding, Steps, quote, show
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.io.pages import PAGE, page_up
+from mystikos_tool.io.pages import page_up
 
 DEFAULT_MEMORY_SIZE = 64 << 20
 DEFAULT_MAIN_STACK_SIZE = 1536 << 10
-MAX_SIZE = 1 << 46  # half of a process's address space on x86-64
-MAX_INT = (1 << 63) - 1  # the reference holds integers in a signed 64-bit variable
+MAX_PROBLEMS = 100  # more are no help
 
 
 class ConfigError(UserError):
-    """All mistakes of one configuration, in the order of the file, one a line."""
+    """All mistakes of one configuration, at most `MAX_PROBLEMS`, in the order of the file, one a line."""
 
     def __init__(self, problems: Iterable[UserError]) -> None:
         self.problems = tuple(problems)
@@ -116,36 +116,58 @@ class Config:
         return f"{self.places.get(key, self.name)}: {key}"
 
 
-def load(path: Path) -> Config:
+class Known(Protocol):
+    """What remembers the configurations that were found valid, by `schema.digest`; a set is one.
+
+    It may forget, which costs time, but must never hold what was not added.
+    """
+
+    def __contains__(self, digest: str, /) -> bool:
+        """Tell whether a digest was added."""
+
+    def add(self, digest: str, /) -> None:
+        """Remember a digest."""
+
+
+def load(path: Path, known: Known | None = None) -> Config:
     """Read a configuration file. Raises UserError for a file that cannot be read, else as `parse`."""
-    return parse(read_input(path, "configuration file"), str(path))
+    return parse(read_input(path, "configuration file"), str(path), known)
 
 
-def parse(data: bytes, name: str) -> Config:
+def parse(data: bytes, name: str, known: Known | None = None) -> Config:
     """Check the bytes of a configuration; ``name`` is what messages call the file.
 
+    One that is in ``known`` is not held against the schema again; one that fits the schema is added.
     Raises ConfigError with all mistakes in keys and values, or UserError with the first place
     that is not JSON (see `jsonc.read`).
     """
     reading = _Reading(jsonc.read(data, name))
-    root = reading.document.root
-    if not isinstance(root.value, tuple):
+    values = reading.values
+    if not isinstance(values, dict):
         raise UserError(
-            reading.document.place(root.start),
-            f"expected an object, found {_show(root)}",
+            reading.document.place(reading.document.root.start),
+            f"expected an object, found {show(values)}",
             'write { "ApplicationPath": "/bin/app" }',
         )
-    fields = reading.members(root.start, root.value, KEYS, "")
-    _check_together(reading, fields)
+    reading.check(schema.digest(data), known)
+    for finding in _conflicts(reading):
+        reading.problem(finding)
     reading.raise_problems()
-    if reading.bare:
-        data = _canonical(root, reading.bare)
+
+    members = {key: value for key, value in values.items() if key != "$schema"}
+    packaged = schema.lists(schema.table(), members)
+    typed = schema.fields(schema.table(), packaged)
+    for key, record in (("mounts", Mount), ("secrets", Secret)):
+        typed[key] = tuple(record(**members) for members in typed.get(key, ()))
+    findings = [*_better_changed(values), *_bare_strings(values, packaged)]
+    # What an installed Mystikos misreads in the file's text, it does not see in the canonical form.
+    notes = reading.document.notes if packaged == values else ()
     return Config(
-        **{name: value for name, value in fields.items() if value is not None},
+        **typed,
         name=name,
-        data=data,
-        warnings=reading.warnings(),
-        places={path: reading.document.place(node.start) for path, node in reading.given.items()},
+        data=data if packaged == values else _canonical(packaged),
+        warnings=reading.warnings(notes, findings),
+        places=reading.places(),
     )
 
 
@@ -156,391 +178,179 @@ def memory_size_of(data: bytes, name: str) -> int:
     only this is needed of it. As there, the last of several values counts. Raises UserError for
     what is not JSON, and for a size that is none.
     """
-    reading = _Reading(jsonc.read(data, name))
-    root = reading.document.root.value
-    members = root if isinstance(root, tuple) else ()
-    sizes = [
-        _size(reading, member.node, member.key)
-        for member in members
-        if member.key in ("MemorySize", "UserMemSize")
-    ]
-    reading.raise_problems()
-    return next(reversed(sizes), None) or DEFAULT_MEMORY_SIZE
+    document = jsonc.read(data, name)
+    root, size = document.root.value, 0
+    for member in root if isinstance(root, tuple) else ():
+        if member.key in ("MemorySize", "UserMemSize"):
+            given = schema.size(member.node.value)
+            if given is None:
+                where = f"{document.place(member.node.start)}: {member.key}"
+                raise UserError(where, *schema.refusal(member.node.value, schema.definition("size")))
+            size = given
+    return page_up(size) or DEFAULT_MEMORY_SIZE
 
 
 class _Reading:
-    """One pass over a document: the problems and notes so far, and each value by its path.
+    """A document's value, with the place of each part of it and what is wrong so far.
 
-    ``bare`` has the starts of strings that stand for lists, ``targets`` the path of the first
-    mount by its normalised target.
+    Of a key that is given twice the first value counts.
     """
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.problems: list[tuple[int, UserError]] = []
-        self.notes = [(note.start, "", note.problem, note.remedy) for note in document.notes]
-        self.given: dict[str, Node] = {}
-        self.bare: set[int] = set()
-        self.targets: dict[str, str] = {}
+        self.faulty: set[Steps] = set()
+        self._problems: list[tuple[int, UserError]] = []
+        self._starts: dict[Steps, int] = {}
+        self._key_starts: dict[Steps, int] = {}
+        self.values = self._plain(document.root, ())
 
-    def problem(self, start: int, path: str, problem: str, remedy: str) -> None:
-        where = self.document.place(start)
-        self.problems.append((start, UserError(f"{where}: {path}" if path else where, problem, remedy)))
+    def _plain(self, node: Node, steps: Steps) -> Any:
+        self._starts[steps] = node.start
+        if isinstance(node.value, list):
+            return [self._plain(element, (*steps, number)) for number, element in enumerate(node.value)]
+        if not isinstance(node.value, tuple):
+            return node.value
+        values: dict[str, Any] = {}
+        for member in node.value:
+            inner = (*steps, member.key)
+            if member.key in values:
+                line = self.document.line(self._key_starts[inner])
+                again = Finding(inner, f"is given in line {line} already", "remove one of the two")
+                self._problems.append((member.start, self._error(member.start, again)))
+                continue
+            self._key_starts[inner] = member.start
+            values[member.key] = self._plain(member.node, inner)
+        return values
 
-    def problem_at(self, path: str, problem: str, remedy: str) -> None:
-        self.problem(self.given[path].start, path, problem, remedy)
+    def check(self, digest: str, known: Known | None) -> None:
+        """Hold the value against the schema, unless it is known to fit."""
+        if known is not None and digest in known:
+            return
+        findings = list(islice(schema.check(self.values), MAX_PROBLEMS))
+        for finding in findings:
+            self.problem(finding)
+        if len(findings) == MAX_PROBLEMS:
+            self.raise_problems()
+        if known is not None and not findings:
+            known.add(digest)
 
-    def refuse(self, node: Node, path: str, form: str) -> None:
-        self.problem(node.start, path, f"cannot be {_show(node)}", f"give {form}")
-
-    def note(self, start: int, path: str, problem: str, remedy: str) -> None:
-        self.notes.append((start, path, problem, remedy))
-
-    def note_at(self, path: str, problem: str, remedy: str) -> None:
-        self.note(self.given[path].start, path, problem, remedy)
+    def problem(self, finding: Finding) -> None:
+        """Take note of something that is wrong."""
+        start = self._start(finding)
+        self._problems.append((start, self._error(start, finding)))
+        self.faulty.add(finding.steps)
 
     def raise_problems(self) -> None:
-        if self.problems:
-            raise ConfigError(problem for _, problem in sorted(self.problems, key=lambda item: item[0]))
+        """Raise ConfigError if anything is wrong."""
+        if self._problems:
+            in_order = sorted(self._problems, key=lambda problem: problem[0])
+            raise ConfigError({str(error): error for _, error in in_order}.values())
 
-    def warnings(self) -> tuple[str, ...]:
-        return tuple(
-            f"{self.document.place(start)}: {path + ': ' if path else ''}{problem}; {remedy}"
-            for start, path, problem, remedy in sorted(self.notes)
-        )
+    def warnings(self, notes: Iterable[jsonc.Note], findings: Iterable[Finding]) -> tuple[str, ...]:
+        """Return what is better changed, in the order of the file."""
+        told = [(note.start, self._error(note.start, Finding((), *note[1:]))) for note in notes]
+        told += [(start, self._error(start, found)) for found in findings for start in [self._start(found)]]
+        return tuple(str(error) for _, error in sorted(told, key=lambda item: item[0]))
 
-    def members(
-        self, start: int, members: tuple[Member, ...], keys: tuple[Key, ...], path: str
-    ) -> dict[str, Any]:
-        """Values by field name of an object at ``start``; ``None`` where the default applies."""
-        known = {key.name: key for key in keys}
-        seen: dict[str, Member] = {}
-        fields: dict[str, Any] = {}
-        for member in members:
-            key = known.get(member.key)
-            if key is None:
-                problem = f"unknown key {_quote(member.key)}"
-                self.problem(member.start, path, problem, _nearest(member.key, known))
-                continue
-            full = f"{path}.{key.name}" if path else key.name
-            first = seen.setdefault(key.name, member)
-            if first is not member:
-                line = self.document.line(first.start)
-                self.problem(member.start, full, f"is given in line {line} already", "remove one of the two")
-                continue
-            self.given[full] = member.node
-            fields[key.field] = key.accept(self, member.node, full)
-        for key in keys:
-            if key.required and key.name not in seen:
-                self.problem(start, path, f"{key.name} is missing", f'add "{key.name}": {key.required}')
-        return fields
+    def line(self, steps: Steps) -> int:
+        """Return the line of a value."""
+        return self.document.line(self._starts[steps])
+
+    def places(self) -> dict[str, str]:
+        """Return the place of each member's value by its name in messages."""
+        return {
+            _label(steps): self.document.place(start)
+            for steps, start in self._starts.items()
+            if steps and isinstance(steps[-1], str)
+        }
+
+    def _start(self, finding: Finding) -> int:
+        if finding.key is not None:
+            return self._key_starts[(*finding.steps, finding.key)]
+        return self._starts[finding.steps]
+
+    def _error(self, start: int, finding: Finding) -> UserError:
+        place, label = self.document.place(start), _label(finding.steps)
+        return UserError(f"{place}: {label}" if label else place, finding.problem, finding.remedy)
 
 
-Accept = Callable[[_Reading, Node, str], Any]
+def _label(steps: Steps) -> str:
+    """Return what messages call a value, such as ``Mount[0].Target``."""
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
 
 
-class Key(NamedTuple):
-    """A row of the table: the key, the field of the dataclass, what is accepted.
-
-    ``accept`` returns the field's value, or ``None`` where the default applies or a problem was
-    reported. ``required`` is an example value for a key that must be there.
-    """
-
-    name: str
-    field: str
-    accept: Accept
-    required: str = ""
-
-
-def _flag(reading: _Reading, node: Node, path: str) -> bool | None:
-    if isinstance(node.value, int) and abs(node.value) <= MAX_INT:
-        return bool(node.value)
-    reading.refuse(node, path, "true or false")
-    return None
-
-
-def _boolean(reading: _Reading, node: Node, path: str) -> bool | None:
-    if isinstance(node.value, bool):
-        return node.value
-    reading.refuse(node, path, "true or false")
-    return None
-
-
-def _integer(low: int, high: int, multiple: int = 1) -> Accept:
-    form = f"an integer from {low} to {high}" if high < MAX_INT else f"an integer of {low} or more"
-    if multiple > 1:
-        form = f"a multiple of {multiple} above 0"
-
-    def accept(reading: _Reading, node: Node, path: str) -> int | None:
-        value = node.value
-        if type(value) is int and low <= value <= high and value % multiple == 0:
-            return value
-        reading.refuse(node, path, form)
-        return None
-
-    return accept
-
-
-_SIZE = re.compile(r"([0-9]{1,20})([kKmMgG]?)")
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-
-def _size(reading: _Reading, node: Node, path: str) -> int | None:
-    """Bytes, rounded up to a page; zero means the default."""
-    value = node.value
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if match:
-        value = int(match[1]) * _UNITS[match[2].lower()]
-    if type(value) is int and 0 <= value <= MAX_SIZE:
-        return page_up(value) or None
-    reading.refuse(node, path, 'a number of bytes or a string such as "64m" (k, m or g), at most "65536g"')
-    return None
-
-
-def _text(pattern: str, form: str) -> Accept:
-    matches = re.compile(pattern, re.DOTALL).fullmatch
-
-    def accept(reading: _Reading, node: Node, path: str) -> str | None:
-        if isinstance(node.value, str) and matches(node.value):
-            return node.value
-        reading.refuse(node, path, form)
-        return None
-
-    return accept
-
-
-def _one_of(*words: str) -> Accept:
-    form = (
-        ", ".join(f'"{word}"' for word in words[:-1]) + (" or " if len(words) > 1 else "") + f'"{words[-1]}"'
-    )
-    return _text("|".join(re.escape(word) for word in words), form)
-
-
-def _nullable(accept: Accept) -> Accept:
-    def accept_null(reading: _Reading, node: Node, path: str) -> Any:
-        return None if node.value is None else accept(reading, node, path)
-
-    return accept_null
-
-
-def _strings(item: Accept, form: str) -> Accept:
-    """A list of strings, or one string in place of a list of one; ``form`` describes an element."""
-
-    def accept(reading: _Reading, node: Node, path: str) -> tuple[str, ...] | None:
-        if isinstance(node.value, list):
-            elements = [item(reading, element, f"{path}[{i}]") for i, element in enumerate(node.value)]
-        elif isinstance(node.value, str):
-            reading.bare.add(node.start)
-            reading.note(
-                node.start,
-                path,
-                "an installed Mystikos crashes on a string where it expects a list, so a canonical form"
-                " of this file, with a list and no comments, goes into the package",
-                f"write [{_quote(node.value)}]",
-            )
-            elements = [item(reading, node, path)]
-        else:
-            reading.refuse(node, path, f"a list, each element {form}")
-            return None
-        return tuple(element for element in elements if element is not None)
-
-    return accept
-
-
-def _texts(pattern: str, form: str) -> Accept:
-    return _strings(_text(pattern, form), form)
-
-
-def _environment() -> Accept:
-    form = '"NAME=VALUE", where NAME is not MYST_TARGET'
-    variable = _text(r"(?!MYST_TARGET=)[^=]+=.*", form)
-
-    def accept(reading: _Reading, node: Node, path: str) -> Any:
-        if node.value == "":  # found in configurations of Mystikos' own samples
-            reading.note(node.start, path, "an empty string sets no variable", "remove it")
-            return None
-        return variable(reading, node, path)
-
-    return _strings(accept, form)
-
-
-def _objects(
-    keys: tuple[Key, ...],
-    make: Callable[..., Any],
-    check: Callable[[_Reading, str, Any], None] | None = None,
-) -> Accept:
-    """A list of objects with these keys; ``check`` sees each good one with its path."""
-    form = "with the keys " + ", ".join(key.name for key in keys)
-
-    def element(reading: _Reading, node: Node, path: str) -> Any:
-        if not isinstance(node.value, tuple):
-            reading.refuse(node, path, f"an object {form}")
-            return None
-        before = len(reading.problems)
-        fields = reading.members(node.start, node.value, keys, path)
-        if len(reading.problems) > before:
-            return None
-        made = make(**{name: value for name, value in fields.items() if value is not None})
-        if check:
-            check(reading, path, made)
-        return made
-
-    def accept(reading: _Reading, node: Node, path: str) -> tuple[Any, ...] | None:
-        if not isinstance(node.value, list):
-            reading.refuse(node, path, f"a list of objects {form}")
-            return None
-        made = [element(reading, item, f"{path}[{i}]") for i, item in enumerate(node.value)]
-        return tuple(item for item in made if item is not None)
-
-    return accept
-
-
-def _check_mount(reading: _Reading, path: str, mount: Mount) -> None:
-    first = reading.targets.setdefault(posixpath.normpath(mount.target), path)
-    if first != path:
-        line = reading.document.line(reading.given[f"{first}.Target"].start)
-        reading.problem_at(
-            f"{path}.Target", f"is the target of {first} in line {line} too", "give another one"
-        )
-    if mount.flags:
-        reading.note_at(
-            f"{path}.Flags", "an installed Mystikos starts no package with mount flags", "remove it"
-        )
-    for key, value in (("PublicKey", mount.public_key), ("RootHash", mount.root_hash)):
-        if value is None:
+def _conflicts(reading: _Reading) -> Iterator[Finding]:
+    """Find what no single key shows."""
+    values = reading.values
+    if "MemorySize" in values and "UserMemSize" in values:
+        problem = f"is the old name of MemorySize, given in line {reading.line(('MemorySize',))}"
+        yield Finding(("UserMemSize",), problem, "remove it")
+    faulty = {steps[:2] for steps in reading.faulty}
+    mounts = values.get("Mount", []) if ("Mount",) not in faulty else []
+    targets: dict[str, int] = {}
+    for number, mount in enumerate(mounts):
+        steps = ("Mount", number)
+        if steps in faulty:
             continue
-        if mount.type == "ext2":
-            reading.note_at(
-                f"{path}.{key}", f"an installed Mystikos starts no package with {key}", "remove it"
-            )
-        else:
-            reading.problem_at(f"{path}.{key}", f"means nothing for {mount.type}", "remove it")
+        first = targets.setdefault(posixpath.normpath(mount["Target"]), number)
+        if first != number:
+            line = reading.line(("Mount", first, "Target"))
+            problem = f"is the target of Mount[{first}] in line {line} too"
+            yield Finding((*steps, "Target"), problem, "give another one")
+        for key in ("PublicKey", "RootHash"):
+            if mount["Type"] != "ext2" and mount.get(key) is not None:
+                yield Finding((*steps, key), f"means nothing for {mount['Type']}", "remove it")
 
 
-def _check_secret(reading: _Reading, path: str, secret: Secret) -> None:
-    if (
-        (verbose := reading.given.get(f"{path}.Verbose"))
-        and verbose.value == 0
-        and verbose.value is not False
-    ):
-        reading.note_at(f"{path}.Verbose", "an installed Mystikos refuses 0", "write false")
+def _better_changed(values: dict[str, Any]) -> Iterator[Finding]:
+    """Find what is accepted but has no effect, or is misread by an installed Mystikos."""
+    if "version" not in values:
+        yield Finding((), 'there is no version, "0.1" is taken', 'add "version": "0.1"')
+    if values.get("CreateZeroBaseEnclave") is False and "EnclaveStartAddress" in values:
+        problem = "has no effect when CreateZeroBaseEnclave is false"
+        yield Finding(("EnclaveStartAddress",), problem, "remove it")
+    uds = values.get("HostUDS")
+    if type(uds) is int:
+        problem = f"an installed Mystikos takes {uds} for the opposite"
+        yield Finding(("HostUDS",), problem, f"write {'true' if uds else 'false'}")
+    yield from _empty_variables(values.get("EnvironmentVariables", []))
+    for number, mount in enumerate(values.get("Mount", [])):
+        for key, name in (("Flags", "mount flags"), ("PublicKey", "PublicKey"), ("RootHash", "RootHash")):
+            if mount.get(key):
+                problem = f"an installed Mystikos starts no package with {name}"
+                yield Finding(("Mount", number, key), problem, "remove it")
+    for number, secret in enumerate(values.get("Secret", [])):
+        if secret.get("Verbose") == 0 and secret["Verbose"] is not False:
+            steps = ("Secret", number, "Verbose")
+            yield Finding(steps, "an installed Mystikos refuses 0", "write false")
 
 
-_ANY = _text(r".+", "a string that is not empty")
-_ABSOLUTE = _text(r"/.*", "an absolute path")
-
-_MOUNT = (
-    Key("Target", "target", _ABSOLUTE, required='"/mnt/data"'),
-    Key("Type", "type", _one_of("ext2", "hostfs", "ramfs"), required='"hostfs"'),
-    Key("Flags", "flags", _texts(r"ro|rw", '"ro" or "rw"')),
-    Key("PublicKey", "public_key", _nullable(_ANY)),
-    Key("RootHash", "root_hash", _nullable(_text(r"[0-9A-Fa-f]{64}", "64 hexadecimal digits"))),
-)
-
-_SECRET = (
-    Key("ID", "id", _ANY, required='"name of the secret"'),
-    Key("SrsAddress", "srs_address", _ANY, required='"https://address of the release service"'),
-    Key("SrsApiVersion", "srs_api_version", _nullable(_ANY)),
-    Key("LocalPath", "local_path", _ABSOLUTE, required='"/path for the secret"'),
-    Key("ClientLib", "client_lib", _ANY, required='"name of the client library"'),
-    Key("Verbose", "verbose", _flag),
-)
-
-KEYS = (
-    Key("version", "version", _one_of("0.1")),
-    Key("Debug", "debug", _flag),
-    Key("ProductID", "product_id", _integer(0, 65534)),
-    Key("SecurityVersion", "security_version", _integer(0, 65534)),
-    Key("CreateZeroBaseEnclave", "create_zero_base_enclave", _boolean),
-    Key("EnclaveStartAddress", "enclave_start_address", _integer(1, MAX_INT, PAGE)),
-    Key("MemorySize", "memory_size", _size),
-    Key("UserMemSize", "memory_size", _size),
-    Key("MainStackSize", "main_stack_size", _size),
-    Key("ThreadStackSize", "thread_stack_size", _size),
-    Key("MaxAffinityCPUs", "max_affinity_cpus", _integer(1, MAX_INT)),
-    Key("NoBrk", "no_brk", _flag),
-    Key("ExecStack", "exec_stack", _flag),
-    Key(
-        "ApplicationPath",
-        "application_path",
-        _text(r"/(?:.*/)?(?!\.{1,2}\Z)[^/]+", "the absolute path of a file in the root file system"),
-        required='"/path/of/the/program"',
-    ),
-    Key("HostApplicationParameters", "host_application_parameters", _flag),
-    Key("ApplicationParameters", "application_parameters", _texts(r".*", "a string")),
-    Key("EnvironmentVariables", "environment_variables", _environment()),
-    Key(
-        "HostEnvironmentVariables",
-        "host_environment_variables",
-        _texts(r"(?!MYST_TARGET\Z)[^=]+", "the name of a variable, not MYST_TARGET"),
-    ),
-    Key("CurrentWorkingDirectory", "current_working_directory", _ABSOLUTE),
-    Key("Hostname", "hostname", _text(r"[A-Za-z0-9.-]{1,64}", "1 to 64 of the characters a-z A-Z 0-9 - .")),
-    Key("ForkMode", "fork_mode", _one_of("none", "pseudo", "pseudo_wait_for_exit_exec")),
-    Key("Mount", "mounts", _objects(_MOUNT, Mount, _check_mount)),
-    Key("UnhandledSyscallEnosys", "unhandled_syscall_enosys", _flag),
-    Key("HostUDS", "host_uds", _flag),
-    Key(
-        "SyslogLevel",
-        "syslog_level",
-        _one_of("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"),
-    ),
-    Key("Secret", "secrets", _objects(_SECRET, Secret, _check_secret)),
-)
+def _empty_variables(variables: str | list[str]) -> Iterator[Finding]:
+    """Find empty strings, which configurations of Mystikos' own samples have."""
+    bare = isinstance(variables, str)
+    for number, variable in enumerate([variables] if bare else variables):
+        if not variable:
+            steps: Steps = ("EnvironmentVariables",) if bare else ("EnvironmentVariables", number)
+            yield Finding(steps, "an empty string sets no variable", "remove it")
 
 
-def _check_together(reading: _Reading, fields: dict[str, Any]) -> None:
-    """What no single key shows, and values that an installed Mystikos misreads."""
-    given = reading.given
-    if "version" not in given:
-        reading.note(
-            reading.document.root.start, "", 'there is no version, "0.1" is taken', 'add "version": "0.1"'
-        )
-    if "MemorySize" in given and "UserMemSize" in given:
-        line = reading.document.line(given["MemorySize"].start)
-        reading.problem_at("UserMemSize", f"is the old name of MemorySize, given in line {line}", "remove it")
-    if fields.get("create_zero_base_enclave") is False and "EnclaveStartAddress" in given:
-        reading.note_at(
-            "EnclaveStartAddress", "has no effect when CreateZeroBaseEnclave is false", "remove it"
-        )
-    uds = given.get("HostUDS")
-    if uds and type(uds.value) is int:
-        right = "true" if uds.value else "false"
-        reading.note_at(
-            "HostUDS", f"an installed Mystikos takes {uds.value} for the opposite", f"write {right}"
+def _bare_strings(given: Any, packaged: Any, steps: Steps = ()) -> Iterator[Finding]:
+    """Find the strings in what was given that became lists in what is packaged."""
+    if isinstance(packaged, dict):
+        for key, value in packaged.items():
+            yield from _bare_strings(given[key], value, (*steps, key))
+    elif isinstance(given, list):
+        for number, value in enumerate(given):
+            yield from _bare_strings(value, packaged[number], (*steps, number))
+    elif isinstance(packaged, list):
+        yield Finding(
+            steps,
+            "an installed Mystikos crashes on a string where it expects a list, so a canonical form"
+            " of this file, with a list and no comments, goes into the package",
+            f"write [{quote(given)}]",
         )
 
 
-def _canonical(root: Node, bare: set[int]) -> bytes:
-    """The same members in the same order as plain JSON, with a list around each string in ``bare``."""
-
-    def plain(node: Node) -> Any:
-        if isinstance(node.value, tuple):
-            return {member.key: plain(member.node) for member in node.value}
-        if isinstance(node.value, list):
-            return [plain(element) for element in node.value]
-        return [node.value] if node.start in bare else node.value
-
-    return (json.dumps(plain(root), ensure_ascii=False, indent=4) + "\n").encode()
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    """What to do about an unknown key: the real one that it most resembles, if any does."""
-    import difflib  # slow to import, and needed for mistakes only
-
-    lower = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(key.lower(), lower, n=1)
-    return f'write "{lower[matches[0]]}"' if matches else "remove it"
-
-
-def _show(node: Node) -> str:
-    if isinstance(node.value, tuple):
-        return "an object"
-    if isinstance(node.value, list):
-        return "a list"
-    return _quote(node.value)
-
-
-def _quote(value: bool | int | float | str | None) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else f"{text[:76]}..."
+def _canonical(values: dict[str, Any]) -> bytes:
+    """Return the same members in the same order as plain JSON."""
+    return (json.dumps(values, ensure_ascii=False, indent=4) + "\n").encode()

@@ -17,6 +17,8 @@ from typing import NamedTuple, NoReturn
 
 from mystikos_tool.errors import UserError
 
+MAX_SIZE = 1 << 20  # bytes; reading takes about a microsecond for each
+MAX_VALUES = 1 << 16
 MAX_DEPTH = 32
 
 _SPACE = re.compile(r"[ \t\n\r]*")
@@ -84,8 +86,11 @@ def read(data: bytes, name: str) -> Document:
     """Read one JSON value; ``name`` is what messages call the file.
 
     Raises UserError with line and column when ``data`` is not UTF-8 or not JSON of this dialect,
-    and for strings that no C string can hold (U+0000) or UTF-8 cannot (half a surrogate pair).
+    and for strings that no C string can hold (U+0000) or UTF-8 cannot (half a surrogate pair). The
+    time grows with the size, which is at most MAX_SIZE bytes and MAX_VALUES values.
     """
+    if len(data) > MAX_SIZE:
+        raise UserError(name, f"is larger than {MAX_SIZE:,} bytes", "write a smaller one")
     text = _decode(data, name)
     reader = _Reader(text, name)
     root = reader.document()
@@ -123,6 +128,7 @@ class _Reader:
         self.name = name
         self.lines = _line_starts(text)
         self.at = 0
+        self.values = 0
         self.notes: list[Note] = []
 
     def document(self) -> Node:
@@ -141,6 +147,9 @@ class _Reader:
     def value(self, depth: int) -> Node:
         if depth > MAX_DEPTH:
             self.fail(self.at, f"nested deeper than {MAX_DEPTH} levels", "remove levels")
+        self.values += 1
+        if self.values > MAX_VALUES:
+            self.fail(self.at, f"more than {MAX_VALUES:,} values", "remove values")
         start = self.at
         first = self.text[start : start + 1]
         if first == "{":

@@ -129,11 +129,12 @@ def compile(target: list[Any], source: list[Any], env: Any) -> str:
 
 def _inputs(enclave: Enclave) -> pipeline.Inputs:
     from mystikos_tool import config, pipeline
+    from mystikos_tool.cache.configurations import KnownInStore
     from mystikos_tool.runtime import Runtime
 
     return pipeline.Inputs(
         runtime=Runtime(*map(_path, enclave.runtime)),
-        config=config.load(_path(enclave.config)),
+        config=config.load(_path(enclave.config), KnownInStore(store())),
         rootfs=_path(enclave.rootfs) if enclave.rootfs else None,
         pubkeys=[_path(node) for node in enclave.pubkeys],
         roothashes=[_path(node) for node in enclave.roothashes],

@@ -9,6 +9,13 @@ from cli_support import DATA, EPOCH_OF_VECTORS, Result, Run, configure
 from mystikos_tool import cli
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the command line remembers, instead of what it does for whoever runs the tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command line in this process, on the day of the vectors."""

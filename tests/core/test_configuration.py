@@ -5,18 +5,21 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 import mystikos_tool
-from mystikos_tool.config import KEYS, Config, Mount, Secret, load, parse
+from mystikos_tool.config import Config, Mount, Secret, load, memory_size_of, parse, schema
 from mystikos_tool.errors import UserError
 
 DATA = Path(__file__).parent.parent / "data"
+KEYS = schema.table()["properties"].keys() - {"$schema"}
 PATH = {"version": "0.1", "ApplicationPath": "/bin/app"}
 
 
@@ -86,8 +89,11 @@ def test_every_key_reaches_its_field() -> None:
             }
         ],
     }
-    assert set(everything) == {key.name for key in KEYS} - {"UserMemSize"}
-    assert parse(json.dumps(everything).encode(), "c.json") == Config(
+    assert everything.keys() == KEYS - {"UserMemSize"}
+    configuration = parse(json.dumps(everything).encode(), "c.json")
+    fields = {field.name for field in dataclasses.fields(Config) if field.compare} - {"version"}
+    assert [name for name in fields if getattr(configuration, name) == getattr(Config("/app"), name)] == []
+    assert configuration == Config(
         application_path="//bin/app",
         debug=True,
         product_id=7,
@@ -212,6 +218,14 @@ def test_the_canonical_form_is_read_as_the_same_without_a_warning() -> None:
     assert second == first
     assert second.data == first.data
     assert not any("canonical" in warning for warning in second.warnings)
+
+
+def test_where_an_editor_finds_the_schema_is_left_out_of_the_canonical_form() -> None:
+    text = '{"$schema": "s.json", // for the editor\n"version": "0.1", "ApplicationPath": "/app" // x\n}'
+    configuration = parse(text.encode(), "c.json")
+    assert configuration == Config("/app")
+    assert configuration.data == b'{\n    "version": "0.1",\n    "ApplicationPath": "/app"\n}\n'
+    assert configuration.warnings == ()  # an installed Mystikos does not see the comments
 
 
 # What is accepted with a warning
@@ -383,12 +397,29 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
     assert [line.split(":")[1] for line in message.splitlines()] == ["1", "2", "3", "4"]
 
 
+def test_keys_that_exclude_each_other_are_told_beside_other_mistakes() -> None:
+    mounts = [{"Target": "/a", "Type": "ramfs"}, {"Target": "b"}, {"Target": "/a", "Type": "hostfs"}]
+    message = told_of(MemorySize=-1, UserMemSize=1, Mount=mounts)
+    assert [line.split(": ")[1] for line in message.splitlines()] == [
+        "MemorySize",
+        "UserMemSize",
+        "Mount[1]",
+        "Mount[1].Target",
+        "Mount[2].Target",
+    ]
+
+
+def test_no_more_than_a_hundred_mistakes_are_told() -> None:
+    assert len(told_of(**{f"Key{number}": 1 for number in range(1000)}).splitlines()) == 100
+
+
 # Wrong values
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
+        ("$schema", 1, "$schema: cannot be 1; give a string"),
         ("version", "0.2", 'version: cannot be "0.2"; give "0.1"'),
         ("version", 0.1, 'version: cannot be 0.1; give "0.1"'),
         ("Debug", "yes", 'Debug: cannot be "yes"; give true or false'),
@@ -418,6 +449,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
         ("MemorySize", True, "MemorySize: cannot be true;"),
         ("UserMemSize", [], "UserMemSize: cannot be a list;"),
         ("MainStackSize", "big", 'MainStackSize: cannot be "big";'),
+        ("MainStackSize", "1m\n", 'MainStackSize: cannot be "1m\\n";'),
         ("ThreadStackSize", {}, "ThreadStackSize: cannot be an object;"),
         ("MaxAffinityCPUs", 0, "MaxAffinityCPUs: cannot be 0; give an integer of 1 or more"),
         (
@@ -485,6 +517,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
             "Mount[0].PublicKey: means nothing for ramfs",
         ),
         ("Secret", [{"ID": "a"}], "Secret[0]: LocalPath is missing;"),
+        ("Mount", [{"$schema": "x"}], 'Mount[0]: unknown key "$schema"; remove it'),
         ("Secret", [{"Name": "a"}], 'Secret[0]: unknown key "Name"'),
     ],
 )
@@ -538,13 +571,128 @@ def test_messages_name_the_file_as_it_was_given(tmp_path: Path, monkeypatch: pyt
     assert str(error.value).startswith("c.json:1:1: ")
 
 
-def test_the_reader_needs_only_the_standard_library() -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import mystikos_tool.config; print(*sys.modules)"
+# The schema
+
+
+def modules_after(code: str) -> set[str]:
     root = Path(mystikos_tool.__file__).parent.parent
-    run = subprocess.run(
-        [sys.executable, "-S", "-c", code, root], stdout=subprocess.PIPE, check=True, text=True
-    )
-    assert "difflib" not in run.stdout.split()  # slow, and for mistakes only
+    preamble = "import sys; sys.path.insert(0, sys.argv[1]); from mystikos_tool import config\n"
+    command = [sys.executable, "-c", f"{preamble}{code}\nprint(*sys.modules)", str(root)]
+    return set(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.split())
+
+
+DATA_OF_PATH = json.dumps(PATH).encode()
+
+
+def test_the_schema_is_one_of_the_draft_that_it_names() -> None:
+    assert schema.table()["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
+    Draft202012Validator.check_schema(dict(schema.table()))
+
+
+def parts(part: Any) -> Iterator[dict[str, Any]]:
+    """The schema and all schemas in it."""
+    yield part
+    for inner in [*part.get("properties", {}).values(), *part.get("$defs", {}).values()]:
+        yield from parts(inner)
+
+
+@pytest.mark.parametrize(
+    "part", [part for part in parts(schema.table()) if "$ref" not in part], ids=lambda part: part["x-form"]
+)
+def test_everything_that_the_schema_can_refuse_has_words_for_what_it_accepts(part: dict[str, Any]) -> None:
+    form = part["x-form"]
+    if "enum" in part:
+        assert re.findall(r'"(\w+)"', form) == part["enum"]
+    if part.get("type") == "integer" and "multipleOf" not in part:
+        high = "or more" if part["maximum"] == 2**63 - 1 else str(part["maximum"])
+        assert re.findall(r"or more|[0-9]+", form) == [str(part["minimum"]), high]
+    if "properties" in part and "$defs" not in part:
+        assert form.split("with the keys ")[1].split(", ") == list(part["properties"])
+    for key in part.get("required", ()):
+        assert Draft202012Validator(part["properties"][key] | {"$defs": schema.table()["$defs"]}).is_valid(
+            part["properties"][key]["examples"][0]
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "default"),
+    [(key, part["default"]) for key, part in schema.table()["properties"].items() if "default" in part],
+)
+def test_an_absent_key_means_the_default_of_the_schema(key: str, default: Any) -> None:
+    assert config(**{key: default}) == config()
+
+
+def test_only_a_configuration_that_is_not_known_is_held_against_the_schema() -> None:
+    wrong = json.dumps({**PATH, "Hostname": "a b"}).encode()
+    known: set[str] = set()
+    assert parse(DATA_OF_PATH, "c.json", known) == parse(DATA_OF_PATH, "c.json")
+    assert known == {schema.digest(DATA_OF_PATH)}
+    with pytest.raises(UserError):
+        parse(wrong, "c.json", known)
+    assert known == {schema.digest(DATA_OF_PATH)}
+    assert parse(wrong, "c.json", {schema.digest(wrong)}).hostname == "a b"
+
+
+def test_keys_that_exclude_each_other_are_told_of_a_known_configuration() -> None:
+    wrong = json.dumps({**PATH, "MemorySize": 1, "UserMemSize": 1}).encode()
+    known: set[str] = set()
+    for _ in range(2):
+        with pytest.raises(UserError, match="UserMemSize: is the old name"):
+            parse(wrong, "c.json", known)
+
+
+def test_jsonschema_is_loaded_only_for_a_configuration_that_is_not_known() -> None:
+    assert "jsonschema" in modules_after(f"config.parse({DATA_OF_PATH!r}, 'c.json')")
+    known = f"config.parse({DATA_OF_PATH!r}, 'c.json', {{config.schema.digest({DATA_OF_PATH!r})}})"
+    memory = f"config.memory_size_of({DATA_OF_PATH!r}, 'c.json')"
+    assert {"jsonschema", "difflib"} & modules_after(f"{known}; {memory}") == set()
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" " * (1 << 20) + "{", "c.json: is larger than 1,048,576 bytes; write a smaller one"),
+        ("[" + "0," * (1 << 16), "c.json:1:131072: more than 65,536 values; remove values"),
+    ],
+)
+def test_what_is_too_large_is_told_before_it_is_read(text: str, message: str) -> None:
+    assert told(text) == message
+
+
+LARGE = {
+    "members": lambda count: {f"a{number}": number for number in range(count)},
+    "elements": lambda count: {**PATH, "EnvironmentVariables": ["A=1"] * count},
+    "wrong elements": lambda count: {**PATH, "EnvironmentVariables": ["A"] * count},
+    "mounts": lambda count: {**PATH, "Mount": [{"Target": f"/{n}", "Type": "ramfs"} for n in range(count)]},
+}
+
+
+@pytest.mark.parametrize("read", [parse, memory_size_of], ids=["parse", "memory_size_of"])
+@pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
+def test_the_work_of_reading_grows_with_the_size(
+    make: Callable[[int], dict[str, Any]], read: Callable[[bytes, str], object]
+) -> None:
+    def calls(count: int) -> int:
+        data = json.dumps(make(count), indent=1).encode()
+        seen = [0]
+
+        def count_calls(*_: object) -> None:
+            seen[0] += 1
+
+        sys.setprofile(count_calls)
+        try:
+            read(data, "c.json")
+        except UserError:
+            pass
+        finally:
+            sys.setprofile(None)
+        return seen[0]
+
+    calls(100)  # loads what is loaded once
+    assert calls(800) < 2.2 * calls(400)
 
 
 # Properties
@@ -581,6 +729,27 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
         unique_by=lambda mount: mount["Target"],
     ),
 }
+FIELDS = {
+    "version": "version",
+    "Debug": "debug",
+    "ProductID": "product_id",
+    "SecurityVersion": "security_version",
+    "CreateZeroBaseEnclave": "create_zero_base_enclave",
+    "EnclaveStartAddress": "enclave_start_address",
+    "MemorySize": "memory_size",
+    "MainStackSize": "main_stack_size",
+    "ThreadStackSize": "thread_stack_size",
+    "MaxAffinityCPUs": "max_affinity_cpus",
+    "NoBrk": "no_brk",
+    "ApplicationPath": "application_path",
+    "HostApplicationParameters": "host_application_parameters",
+    "ApplicationParameters": "application_parameters",
+    "EnvironmentVariables": "environment_variables",
+    "HostEnvironmentVariables": "host_environment_variables",
+    "CurrentWorkingDirectory": "current_working_directory",
+    "Hostname": "hostname",
+    "Mount": "mounts",
+}
 TABLES = st.fixed_dictionaries({"ApplicationPath": PATHS}, optional=MEMBERS)
 
 
@@ -604,8 +773,7 @@ def fields_of(table: dict[str, Any]) -> dict[str, Any]:
         **dict.fromkeys(("Debug", "NoBrk", "HostApplicationParameters"), bool),
         **dict.fromkeys(("ApplicationParameters", "EnvironmentVariables", "HostEnvironmentVariables"), words),
     }
-    fields = {key.name: key.field for key in KEYS}
-    return {fields[name]: convert.get(name, lambda same: same)(value) for name, value in table.items()}
+    return {FIELDS[name]: convert.get(name, lambda same: same)(value) for name, value in table.items()}
 
 
 @given(TABLES)
@@ -613,6 +781,11 @@ def test_any_valid_table_is_read_as_it_was_written(table: dict[str, Any]) -> Non
     configuration = parse(json.dumps(table, ensure_ascii=False).encode(), "c.json")
     assert configuration == Config(**fields_of(table))
     assert parse(configuration.data, "c.json") == configuration
+
+
+@given(TABLES)
+def test_any_validator_accepts_with_the_schema_what_the_tool_accepts(table: dict[str, Any]) -> None:
+    assert Draft202012Validator(schema.table()).is_valid(table)
 
 
 TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
@@ -661,8 +834,3 @@ def test_damage_is_accepted_or_told_and_never_a_crash(place: int, damage: bytes)
 def test_any_bytes_are_accepted_or_told_and_never_a_crash(data: bytes) -> None:
     with pytest.raises(UserError):
         parse(data, "c.json")
-
-
-def test_every_field_of_a_configuration_has_a_key() -> None:
-    fields = {item.name for item in dataclasses.fields(Config) if item.compare}
-    assert fields == {key.field for key in KEYS}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from test_layout import REGIONS
 
-from mystikos_tool import config
-from mystikos_tool.config import configuration
+from mystikos_tool.config import schema
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.formats.record import Record
@@ -23,18 +23,35 @@ def rows(text: str) -> list[str]:
     return [match[1].strip() for match in re.finditer(r"^\|([^|]*)\|", text, re.MULTILINE)]
 
 
-def test_every_key_of_the_configuration_has_its_row_and_no_other_does() -> None:
-    table = (DOCS / "configuration.md").read_text().split("\n## ")[0]
-    documented = [row for row in rows(table) if row not in ("key", "---")]
-    assert sorted(documented) == sorted(key.name for key in config.KEYS)
+def table_of(keys: schema.Schema) -> list[str]:
+    """The rows of docs/configuration.md for the keys of an object of the schema."""
+
+    def accepted(key: str, part: schema.Schema) -> str:
+        found = schema.resolve(part)
+        default = f"; default {json.dumps(part['default'])}" if "default" in part else ""
+        required = "; required" if key in keys["required"] else ""
+        return found.get("title", found["x-form"]) + default + required
+
+    def row(key: str, part: schema.Schema) -> str:
+        cells = [key, accepted(key, part), part["description"], part.get("x-linux")]
+        return f"| {' | '.join(cell for cell in cells if cell is not None)} |"
+
+    return [row(key, part) for key, part in keys["properties"].items()]
 
 
-@pytest.mark.parametrize(("name", "keys"), [("Mount", configuration._MOUNT), ("Secret", configuration._SECRET)])
-def test_the_keys_of_mounts_and_secrets_have_their_rows(name: str, keys: tuple[config.Key, ...]) -> None:
-    part = re.split(rf"^## {name}$", (DOCS / "configuration.md").read_text(), flags=re.MULTILINE)[1]
-    table = part.split("\n## ")[0]
-    documented = {key for row in rows(table) for key in row.split(", ") if key not in ("key", "---")}
-    assert documented == {key.name for key in keys}
+@pytest.mark.parametrize(
+    ("heading", "keys"),
+    [
+        ("Keys", schema.table()),
+        ("Mount", schema.definition("mount")),
+        ("Secret", schema.definition("secret")),
+    ],
+)
+def test_the_tables_of_the_configuration_are_those_of_its_schema(heading: str, keys: schema.Schema) -> None:
+    page = (DOCS / "configuration.md").read_text()
+    part = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    documented = [line for line in part.splitlines() if line.startswith("| ")]
+    assert documented[1:] == table_of(keys)
 
 
 def section(number: int) -> str:
