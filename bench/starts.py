@@ -39,7 +39,7 @@ _UNPACK_SOURCES = (
     projects.CHECKOUT / "tests" / "runtime" / "unpack_archive.c",
     *(
         _RUNTIME_SOURCES / name
-        for name in ("kernel/unpack.c", "kernel/writer.c", "kernel/archive.c", "common/refuse.c")
+        for name in ("kernel/unpack.c", "kernel/write_behind.c", "kernel/archive.c", "common/refuse.c")
     ),
 )
 _COMPILER = (

@@ -1,9 +1,8 @@
 /* The archive reader and the paths that come out of it. */
 #include "fuzz.h"
+#include "kernel/archive.h"
 
 #include <string.h>
-
-#include "kernel/archive.h"
 
 static void check_path(const char *path)
 {

@@ -1,9 +1,8 @@
 /* The configuration reader. */
+#include "common/config_reader.h"
 #include "fuzz.h"
 
 #include <string.h>
-
-#include "common/config_reader.h"
 
 static void check_strings(const struct myst_strings *strings)
 {

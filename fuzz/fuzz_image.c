@@ -1,9 +1,8 @@
 /* What is read of an ELF image: enclave image, kernel or C runtime. */
 #include "fuzz.h"
+#include "loader/image.h"
 
 #include <string.h>
-
-#include "loader/image.h"
 
 static unsigned char sum;
 

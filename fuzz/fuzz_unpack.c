@@ -1,7 +1,9 @@
 /* The unpacker, into a directory of its own in memory. Linked with --wrap for the calls by which it makes
  * something: each has to name one component below a directory of the root, and to follow no link. As the
  * directories are opened the same way, nothing can then come to lie outside. */
+#include "common/refuse.h"
 #include "fuzz.h"
+#include "kernel/unpack.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,9 +14,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include "common/refuse.h"
-#include "kernel/unpack.h"
 
 #define PAGE 4096ul
 #define MAX_SIZE (64u << 10)

@@ -51,7 +51,7 @@ TARGETS = (
     Target("archive", ("kernel/archive.c",), 4096, "archive.dict"),
     Target(
         "unpack",
-        ("kernel/archive.c", "kernel/unpack.c", "kernel/writer.c"),
+        ("kernel/archive.c", "kernel/unpack.c", "kernel/write_behind.c"),
         4096,
         "archive.dict",
         ("open", "openat", "mkdirat", "symlinkat", "fchmodat"),

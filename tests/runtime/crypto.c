@@ -4,12 +4,12 @@
  *   'H' u32 size, u32 piece, data: the digest, taken piece by piece; then the digests that the portable
  *       and (where the CPU has the instructions, else zeros) the accelerated function make
  *   'R' modulus, signature, q1, q2 [384 each], digest [32]: one line, empty for a good signature */
+#include "common/rsa.h"
+#include "common/sha256.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "common/rsa.h"
-#include "common/sha256.h"
 
 static void take(void *to, size_t size)
 {

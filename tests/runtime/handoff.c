@@ -1,11 +1,11 @@
 /* Stands in for the kernel: prints what the enclave image hands over, one `key value...` a line, and the
  * mappings of the enclave. Addresses are relative to the start of the enclave. */
+#include "common/handoff.h"
+
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
-
-#include "common/handoff.h"
 
 static const struct myst_handoff *handoff;
 
@@ -27,8 +27,8 @@ static void print_mappings(void)
     FILE *maps = fopen("/proc/self/maps", "r");
     while (maps && fgets(line, sizeof line, maps))
         if (sscanf(line, "%llx-%llx %7s", &start, &end, access) == 3 && start < base + size && end > base)
-            printf("mapping %llu %llu %.3s\n", start < base ? 0 : start - base,
-                   end > base + size ? size : end - base, access);
+            printf("mapping %llu %llu %.3s\n", start < base ? 0 : start - base, end > base + size ? size : end - base,
+                   access);
 }
 
 int main(int argc, char **argv, char **envp)

@@ -1,5 +1,5 @@
 /* Resolves each argument but the first as a path in a root, the first, and prints what comes of it. */
-#include "kernel/plain.c"
+#include "kernel/no_isolation.c"
 
 int main(int argc, char **argv)
 {

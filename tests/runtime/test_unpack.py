@@ -24,7 +24,7 @@ Unpack = Callable[..., "subprocess.CompletedProcess[str]"]
 Entry = tuple[str, int, bytes]
 
 
-_PARTS = ("kernel/unpack.c", "kernel/writer.c", "kernel/archive.c", "common/refuse.c")
+_PARTS = ("kernel/unpack.c", "kernel/write_behind.c", "kernel/archive.c", "common/refuse.c")
 SOURCES = (HERE / "unpack_archive.c", *(SOURCE_DIRECTORY / part for part in _PARTS))
 
 

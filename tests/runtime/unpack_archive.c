@@ -18,8 +18,7 @@ static struct myst_archive read_archive(const char *path)
     if (file < 0 || fstat(file, &status) != 0)
         exit(2);
     const size_t size = (size_t)status.st_size, pages = (size + PAGE - 1) & ~(PAGE - 1);
-    unsigned char *memory =
-        mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *memory = mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         exit(2);
     unsigned char *data = memory + pages - size;

@@ -1,4 +1,5 @@
 #include "config_reader.h"
+
 #include "hex.h"
 
 #include <limits.h>
@@ -48,8 +49,7 @@ struct key
 
 static const char *const fork_modes[] = {"none", "pseudo", "pseudo_wait_for_exit_exec", NULL};
 static const char *const mount_types[] = {"ext2", "hostfs", "ramfs", NULL};
-static const char *const syslog_levels[] = {"emerg",  "alert", "crit",  "err", "warn",
-                                            "notice", "info",  "debug", NULL};
+static const char *const syslog_levels[] = {"emerg", "alert", "crit", "err", "warn", "notice", "info", "debug", NULL};
 
 #define FIELD(member) offsetof(struct myst_config, member)
 static const struct key config_keys[] = {
@@ -109,8 +109,7 @@ __attribute__((format(printf, 2, 3))) static int fail(struct reader *r, const ch
     for (const char *p = r->start; p < r->at; p++)
         line += *p == '\n';
 
-    int used = snprintf(r->error, r->error_size, "line %lu: %s%s", line, r->key ? r->key : "",
-                        r->key ? ": " : "");
+    int used = snprintf(r->error, r->error_size, "line %lu: %s%s", line, r->key ? r->key : "", r->key ? ": " : "");
     if (used < 0 || (size_t)used >= r->error_size)
         return -1;
     va_list arguments;
@@ -318,8 +317,7 @@ static int read_bounded(struct reader *r, uint64_t min, uint64_t max, uint64_t *
     if (read_integer(r, &n) != 0)
         return -1;
     if (n.huge || (n.negative && n.magnitude) || n.magnitude < min || n.magnitude > max)
-        return fail(r, "must lie between %llu and %llu", (unsigned long long)min,
-                    (unsigned long long)max);
+        return fail(r, "must lie between %llu and %llu", (unsigned long long)min, (unsigned long long)max);
     *value = n.magnitude;
     return 0;
 }
@@ -504,8 +502,7 @@ static int skip_members(struct reader *r, char close)
             continue;
         }
         first = false;
-        if (closers[depth - 1] == '}' &&
-            (peek(r) != '"' || skip_scalar(r) != 0 || expect(r, ':', ":") != 0))
+        if (closers[depth - 1] == '}' && (peek(r) != '"' || skip_scalar(r) != 0 || expect(r, ':', ":") != 0))
             return fail(r, "expected a name and a value");
         if (peek(r) != '[' && peek(r) != '{')
         {
@@ -580,8 +577,7 @@ static const struct key *find_key(const struct key *keys, size_t count, const ch
 }
 
 /* The members of the object that was just opened, into `record`; `seen` gets a bit for each key. */
-static int read_object(struct reader *r, const struct key *keys, size_t count, void *record,
-                       uint64_t *seen)
+static int read_object(struct reader *r, const struct key *keys, size_t count, void *record, uint64_t *seen)
 {
     const char *outer = r->key;
     int result;
@@ -619,8 +615,7 @@ static int read_mounts(struct reader *r, struct myst_config *config)
         if (append_item(r, (void **)&config->mounts, config->mount_count, sizeof(struct myst_mount)) != 0)
             return -1;
         struct myst_mount *mount = &config->mounts[config->mount_count++];
-        if (expect(r, '{', "an object") != 0 ||
-            read_object(r, mount_keys, COUNT(mount_keys), mount, &seen) != 0)
+        if (expect(r, '{', "an object") != 0 || read_object(r, mount_keys, COUNT(mount_keys), mount, &seen) != 0)
             return -1;
         if (!(seen & 1) || !(seen & 2))
             return fail(r, "each needs a Target and a Type");
@@ -645,8 +640,7 @@ static int check_environment(struct reader *r, const struct myst_strings *variab
 static int read_document(struct reader *r, struct myst_config *config)
 {
     uint64_t seen;
-    if (expect(r, '{', "{") != 0 ||
-        read_object(r, config_keys, COUNT(config_keys), config, &seen) != 0)
+    if (expect(r, '{', "{") != 0 || read_object(r, config_keys, COUNT(config_keys), config, &seen) != 0)
         return -1;
     if (peek(r) != 0 || r->at != r->end)
         return fail(r, "something follows the closing }");
@@ -657,11 +651,9 @@ static int read_document(struct reader *r, struct myst_config *config)
     return check_environment(r, &config->environment_variables);
 }
 
-int myst_config_read(const char *json, size_t size, struct myst_config *config, char *error,
-                     size_t error_size)
+int myst_config_read(const char *json, size_t size, struct myst_config *config, char *error, size_t error_size)
 {
-    struct reader r = {.start = json, .at = json, .end = json + size, .error = error,
-                       .error_size = error_size};
+    struct reader r = {.start = json, .at = json, .end = json + size, .error = error, .error_size = error_size};
 
     memset(config, 0, sizeof *config);
     config->text = r.text = malloc(size + 1);
@@ -690,8 +682,7 @@ void myst_config_free(struct myst_config *config)
     memset(config, 0, sizeof *config);
 }
 
-int myst_config_memory_size(const char *json, size_t size, uint64_t *bytes, char *error,
-                            size_t error_size)
+int myst_config_memory_size(const char *json, size_t size, uint64_t *bytes, char *error, size_t error_size)
 {
     struct myst_config config;
     int result = myst_config_read(json, size, &config, error, error_size);

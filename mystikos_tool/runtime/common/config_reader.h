@@ -43,8 +43,8 @@ struct myst_mount
 /* Sizes are in bytes, rounded up to a page. Strings are UTF-8 with their NUL; NULL when absent. */
 struct myst_config
 {
-    bool debug, create_zero_base_enclave, no_brk, exec_stack, host_application_parameters,
-        unhandled_syscall_enosys, host_uds;
+    bool debug, create_zero_base_enclave, no_brk, exec_stack, host_application_parameters, unhandled_syscall_enosys,
+        host_uds;
     uint64_t product_id, security_version, enclave_start_address;
     uint64_t memory_size;       /* never 0: the default stands in */
     uint64_t main_stack_size;   /* never 0: the default stands in */
@@ -64,13 +64,11 @@ struct myst_config
 
 /* Reads and checks all of it. Returns 0, or -1 with one line in `error` that begins with the line number
  * and names the key. Free it with myst_config_free in both cases. */
-int myst_config_read(const char *json, size_t size, struct myst_config *config, char *error,
-                     size_t error_size);
+int myst_config_read(const char *json, size_t size, struct myst_config *config, char *error, size_t error_size);
 void myst_config_free(struct myst_config *config);
 
 /* MemorySize in bytes, rounded up to a page; absent or zero: 64 MiB. Refuses what myst_config_read
  * refuses. */
-int myst_config_memory_size(const char *json, size_t size, uint64_t *bytes, char *error,
-                            size_t error_size);
+int myst_config_memory_size(const char *json, size_t size, uint64_t *bytes, char *error, size_t error_size);
 
 #endif

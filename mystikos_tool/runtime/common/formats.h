@@ -149,12 +149,11 @@ enum myst_region
 };
 
 /* The name of each region, as a list for an array's initializer. */
-#define MYST_REGION_NAMES                                                                          \
-    {                                                                                              \
-        "kernel", "kernel.reloc", "kernel.symtab", "kernel.dynsym", "kernel.strtab",               \
-            "kernel.dynstr", "crt", "crt.reloc", "rootfs", "fdmappings", "pubkeys", "roothashes",  \
-            "mman", "config", "kernel.enter.stack", "mman.pids"                                    \
-    }
+#define MYST_REGION_NAMES                                                                     \
+    {"kernel",        "kernel.reloc", "kernel.symtab", "kernel.dynsym", "kernel.strtab",      \
+     "kernel.dynstr", "crt",          "crt.reloc",     "rootfs",        "fdmappings",         \
+     "pubkeys",       "roothashes",   "mman",          "config",        "kernel.enter.stack", \
+     "mman.pids"}
 
 struct sgx_tcs
 {

@@ -17,8 +17,8 @@ void myst_set_package_name(const char *name)
 
 /* One write, so that lines of several processes do not mix; control characters would let a hostile
  * name in a message forge lines or drive the terminal. */
-__attribute__((format(printf, 2, 0))) static void print_line(const char *label, const char *format,
-                                                             va_list arguments, const char *reason)
+__attribute__((format(printf, 2, 0))) static void print_line(const char *label, const char *format, va_list arguments,
+                                                             const char *reason)
 {
     char line[1024];
     size_t used = 0;

@@ -49,12 +49,8 @@ static struct product multiply(const struct number *a, const struct number *b)
 }
 
 /* Sets `rest` to a * b - q * m, which a right q leaves between 0 and m - 1. Returns 0 when it is. */
-static int reduce(
-    struct number *rest,
-    const struct number *a,
-    const struct number *b,
-    const struct number *q,
-    const struct number *m)
+static int reduce(struct number *rest, const struct number *a, const struct number *b, const struct number *q,
+                  const struct number *m)
 {
     const struct product ab = multiply(a, b);
     const struct product qm = multiply(q, m);
@@ -91,12 +87,8 @@ static struct number encoded(const uint8_t digest[32])
     return number_from(reversed);
 }
 
-const char *myst_rsa_check(
-    const uint8_t modulus[MYST_RSA_SIZE],
-    const uint8_t signature[MYST_RSA_SIZE],
-    const uint8_t q1[MYST_RSA_SIZE],
-    const uint8_t q2[MYST_RSA_SIZE],
-    const uint8_t digest[32])
+const char *myst_rsa_check(const uint8_t modulus[MYST_RSA_SIZE], const uint8_t signature[MYST_RSA_SIZE],
+                           const uint8_t q1[MYST_RSA_SIZE], const uint8_t q2[MYST_RSA_SIZE], const uint8_t digest[32])
 {
     const struct number m = number_from(modulus), s = number_from(signature);
     const struct number quotient1 = number_from(q1), quotient2 = number_from(q2);

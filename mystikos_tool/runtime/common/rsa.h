@@ -8,11 +8,7 @@
 #define MYST_RSA_SIZE 384 /* bytes; numbers are little-endian */
 
 /* Returns NULL when `signature` is that of a message with this SHA-256 digest; else what is wrong. */
-const char *myst_rsa_check(
-    const uint8_t modulus[MYST_RSA_SIZE],
-    const uint8_t signature[MYST_RSA_SIZE],
-    const uint8_t q1[MYST_RSA_SIZE],
-    const uint8_t q2[MYST_RSA_SIZE],
-    const uint8_t digest[32]);
+const char *myst_rsa_check(const uint8_t modulus[MYST_RSA_SIZE], const uint8_t signature[MYST_RSA_SIZE],
+                           const uint8_t q1[MYST_RSA_SIZE], const uint8_t q2[MYST_RSA_SIZE], const uint8_t digest[32]);
 
 #endif

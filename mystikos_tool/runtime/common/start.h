@@ -45,18 +45,18 @@ static inline int myst_auxv_is_passed_on(uint64_t type)
 {
     switch (type)
     {
-        case MYST_AT_UID:
-        case MYST_AT_EUID:
-        case MYST_AT_GID:
-        case MYST_AT_EGID:
-        case MYST_AT_HWCAP:
-        case MYST_AT_HWCAP2:
-        case MYST_AT_CLKTCK:
-        case MYST_AT_SYSINFO_EHDR:
-        case MYST_AT_MINSIGSTKSZ:
-            return 1;
-        default:
-            return 0;
+    case MYST_AT_UID:
+    case MYST_AT_EUID:
+    case MYST_AT_GID:
+    case MYST_AT_EGID:
+    case MYST_AT_HWCAP:
+    case MYST_AT_HWCAP2:
+    case MYST_AT_CLKTCK:
+    case MYST_AT_SYSINFO_EHDR:
+    case MYST_AT_MINSIGSTKSZ:
+        return 1;
+    default:
+        return 0;
     }
 }
 
@@ -72,10 +72,7 @@ static inline const void *myst_auxv_after(char *const *envp)
 static inline long myst_syscall3(long number, long a, long b, long c)
 {
     long result;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c)
-                     : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
     return result;
 }
 
@@ -83,15 +80,10 @@ static inline long myst_syscall3(long number, long a, long b, long c)
  * stack_top. The strings of argv and envp are not copied. host_auxv is an auxiliary vector that
  * machine facts are taken from, or NULL. The image finds handoff in its auxiliary vector under
  * handoff_type. Needs 1 KiB of stack beside 8 bytes for each argument and variable. */
-__attribute__((noreturn)) static inline void myst_start_image(
-    const void *image_base,
-    void *stack_top,
-    int argc,
-    char *const *argv,
-    char *const *envp,
-    const void *host_auxv,
-    uint64_t handoff_type,
-    const void *handoff)
+__attribute__((noreturn)) static inline void myst_start_image(const void *image_base, void *stack_top, int argc,
+                                                              char *const *argv, char *const *envp,
+                                                              const void *host_auxv, uint64_t handoff_type,
+                                                              const void *handoff)
 {
     const unsigned char *image = image_base;
     /* Elf64_Ehdr: e_entry, e_phoff, e_phentsize, e_phnum. */

@@ -37,8 +37,8 @@ static void hand_over(int socket, int descriptor)
     {
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
-        control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_level = SOL_SOCKET,
-                                          .cmsg_type = SCM_RIGHTS};
+        control.header = (struct cmsghdr){
+            .cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
     }
     if (sendmsg(socket, &message, 0) != 1)

@@ -25,10 +25,10 @@ struct program
 {
     pid_t pid;
     struct user_regs_struct registers;
-    uint64_t stack_top;                /* end of the main thread's stack */
-    uint64_t headers, header_count;    /* of the program, in its memory */
-    uint64_t pending;                  /* signals that came meanwhile, a bit each */
-    int status;                        /* as of waitpid, when it ended meanwhile */
+    uint64_t stack_top;             /* end of the main thread's stack */
+    uint64_t headers, header_count; /* of the program, in its memory */
+    uint64_t pending;               /* signals that came meanwhile, a bit each */
+    int status;                     /* as of waitpid, when it ended meanwhile */
 };
 
 /* Threads that are traced until they execute a program. The application itself asks for it and is not in here. */

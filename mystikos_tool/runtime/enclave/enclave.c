@@ -175,6 +175,6 @@ void _start(const struct myst_host *host)
     handoff.host_arguments_end = host->arguments_end;
 
     const struct myst_span *stack = &regions[MYST_REGION_ENTER_STACK];
-    myst_start_image(handoff.kernel.data, (unsigned char *)stack->data + stack->size, 1, arguments,
-                     no_environment, host->auxv, AT_MYST_HANDOFF, &handoff);
+    myst_start_image(handoff.kernel.data, (unsigned char *)stack->data + stack->size, 1, arguments, no_environment,
+                     host->auxv, AT_MYST_HANDOFF, &handoff);
 }

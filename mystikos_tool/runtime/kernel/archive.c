@@ -126,8 +126,7 @@ int myst_entry_path(const struct myst_entry *entry, char path[MYST_ENTRY_NAME_MA
     return 0;
 }
 
-int myst_archive_measure(struct myst_archive archive, struct myst_archive_totals *totals,
-                         const char **problem)
+int myst_archive_measure(struct myst_archive archive, struct myst_archive_totals *totals, const char **problem)
 {
     struct myst_entry entry;
     int result;

@@ -38,7 +38,6 @@ struct myst_archive_totals
 };
 
 /* Reads the archive to its end; results as of myst_archive_next. */
-int myst_archive_measure(struct myst_archive archive, struct myst_archive_totals *totals,
-                         const char **problem);
+int myst_archive_measure(struct myst_archive archive, struct myst_archive_totals *totals, const char **problem);
 
 #endif

@@ -11,7 +11,7 @@
 #include "monitor.h"
 #include "mounts.h"
 #include "namespaces.h"
-#include "plain.h"
+#include "no_isolation.h"
 #include "privileges.h"
 #include "root.h"
 #include "unpack.h"
@@ -115,8 +115,7 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
     if (handoff->host_root)
         myst_keep_root(handoff->host_root);
     else
-        myst_make_root(totals.pages * page + config->memory_size,
-                       totals.entries + 1024 + config->memory_size / page);
+        myst_make_root(totals.pages * page + config->memory_size, totals.entries + 1024 + config->memory_size / page);
     unpack(archive);
     myst_complete_root(config->memory_size);
 }
@@ -148,8 +147,7 @@ static void limit_processors(const struct myst_config *config)
 static void enter_working_directory(const struct myst_config *config)
 {
     if (chdir(config->current_working_directory) != 0)
-        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s",
-                          config->current_working_directory);
+        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s", config->current_working_directory);
 }
 
 /* With the outer process goes the sandbox. The pipe tells when that has happened before the request. */
@@ -177,17 +175,15 @@ __attribute__((noreturn)) static void start_crt(const struct myst_handoff *hando
 {
     static char *arguments[] = {(char *)"libmystcrt", NULL};
     static char *no_environment[] = {NULL};
-    char *stack = mmap(NULL, CRT_STACK_SIZE, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    char *stack = mmap(NULL, CRT_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         myst_refuse_errno("cannot make a stack for the C runtime image");
-    myst_start_image(handoff->crt.data, stack + CRT_STACK_SIZE, 1, arguments, no_environment,
-                     myst_auxv_after(environ), AT_MYST_APPLICATION, application);
+    myst_start_image(handoff->crt.data, stack + CRT_STACK_SIZE, 1, arguments, no_environment, myst_auxv_after(environ),
+                     AT_MYST_APPLICATION, application);
 }
 
 /* Process 1 of the sandbox. */
-__attribute__((noreturn)) static void run_isolated(const struct myst_handoff *handoff,
-                                                   const struct myst_config *config,
+__attribute__((noreturn)) static void run_isolated(const struct myst_handoff *handoff, const struct myst_config *config,
                                                    const struct myst_application *application)
 {
     myst_change_root();
@@ -203,15 +199,16 @@ __attribute__((noreturn)) static void run_isolated(const struct myst_handoff *ha
 
 /* In the directory that is to be the root. What goes wrong here still has the directory removed by the outer
  * process. */
-__attribute__((noreturn)) static void run_plain(const struct myst_handoff *handoff, const struct myst_config *config,
-                                                struct myst_application *application, const char *directory)
+__attribute__((noreturn)) static void run_without_isolation(const struct myst_handoff *handoff,
+                                                            const struct myst_config *config,
+                                                            struct myst_application *application, const char *directory)
 {
     die_with_parent(application->control);
     /* The root will have no /proc. */
     application->children = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
     unpack(find_archive(handoff));
-    myst_complete_plain_root();
-    myst_enter_plain_root(directory, config, application);
+    myst_complete_root_without_mounts();
+    myst_no_isolation_enter_root(directory, config, application);
     limit_processors(config);
     umask(022);
     myst_drop_own_privileges();
@@ -273,7 +270,7 @@ int main(void)
     application.package_name = package_name;
     memcpy(application.stdio_was_closed, stdio_was_closed, sizeof stdio_was_closed);
 
-    const char *plain_root = NULL;
+    const char *root_directory = NULL;
     umask(0);
     if (application.isolated)
     {
@@ -285,8 +282,8 @@ int main(void)
     }
     else
     {
-        myst_check_plain(&config);
-        plain_root = myst_make_plain_root(handoff);
+        myst_no_isolation_check(&config);
+        root_directory = myst_no_isolation_make_root(handoff);
     }
 
     sigset_t all;
@@ -303,7 +300,7 @@ int main(void)
         close(control[1]);
         if (application.isolated)
             run_isolated(handoff, &config, &application);
-        run_plain(handoff, &config, &application, plain_root);
+        run_without_isolation(handoff, &config, &application, root_directory);
     }
     close(control[0]);
     if (chdir("/") != 0)
@@ -314,7 +311,7 @@ int main(void)
         myst_drop_own_privileges();
     let_go_of_stdio();
     int status = myst_monitor(init, control[1]);
-    if (plain_root && !handoff->host_root)
-        myst_remove_plain_root(plain_root);
+    if (root_directory && !handoff->host_root)
+        myst_no_isolation_remove_root(root_directory);
     return status;
 }

@@ -140,7 +140,8 @@ void myst_check_mounts(const struct myst_config *config, const struct myst_hando
             myst_refuse("configuration: Mount: %s is declared twice", target);
         if (!find_given(&config->mounts[i], handoff))
             myst_refuse("configuration: Mount: no source is given for %s: start the package with "
-                        "--myst-mount=SOURCE=%s", target, target);
+                        "--myst-mount=SOURCE=%s",
+                        target, target);
     }
     for (uint64_t i = 0; i < handoff->host_mount_count; i++)
         check_given(config, handoff, i);
@@ -199,7 +200,8 @@ static int open_target(const struct myst_mount *mount)
         return target;
     if (errno == ENOTDIR || errno == ELOOP)
         myst_refuse("configuration: Mount: %s in the root file system must be a directory, and no symbolic link on "
-                    "the way to it", mount->target);
+                    "the way to it",
+                    mount->target);
     if (errno == ENOENT)
         myst_refuse("configuration: Mount: there is no %s in the root file system", mount->target);
     myst_refuse_errno("configuration: Mount: cannot open %s", mount->target);
@@ -268,9 +270,8 @@ static void mount_archive(const struct myst_mount *declared, const char *source,
     target = open_target(declared);
     myst_unpack(archive, target);
     munmap((void *)(uintptr_t)archive.data, archive.size);
-    if (has_flag(declared, "ro") &&
-        mount(NULL, descriptor_path(target, to), NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV,
-              NULL) != 0)
+    if (has_flag(declared, "ro") && mount(NULL, descriptor_path(target, to), NULL,
+                                          MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0)
         myst_refuse_errno("configuration: Mount: cannot protect %s", declared->target);
     close(target);
 }

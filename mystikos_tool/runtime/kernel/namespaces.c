@@ -108,9 +108,10 @@ static void map_caller_to_root(uid_t user, gid_t group)
     if (try_to_write("/proc/self/uid_map", map) != 0)
     {
         if (user == 0 && errno == EPERM)
-            myst_refuse("cannot map user 0: root lacks CAP_SETFCAP, as in a container with dropped capabilities; "
-                        "allow it (Docker and Podman: --cap-add SETFCAP), start the package as an ordinary user, or run "
-                        "without isolation: --myst-no-isolation");
+            myst_refuse(
+                "cannot map user 0: root lacks CAP_SETFCAP, as in a container with dropped capabilities; "
+                "allow it (Docker and Podman: --cap-add SETFCAP), start the package as an ordinary user, or run "
+                "without isolation: --myst-no-isolation");
         myst_refuse_no_privilege("cannot write /proc/self/uid_map");
     }
     snprintf(map, sizeof map, "0 %lu 1\n", (unsigned long)group);

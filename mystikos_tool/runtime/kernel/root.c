@@ -23,9 +23,8 @@ static const char *const mount_points[] = {"/tmp", "/run", "/mnt", "/var", "/usr
 static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
 
 static const char *const device_links[][2] = {
-    {"pts/ptmx", "dev/ptmx"},         {"/proc/self/fd", "dev/fd"},
-    {"/proc/self/fd/0", "dev/stdin"}, {"/proc/self/fd/1", "dev/stdout"},
-    {"/proc/self/fd/2", "dev/stderr"},
+    {"pts/ptmx", "dev/ptmx"},          {"/proc/self/fd", "dev/fd"},       {"/proc/self/fd/0", "dev/stdin"},
+    {"/proc/self/fd/1", "dev/stdout"}, {"/proc/self/fd/2", "dev/stderr"},
 };
 
 /* Whoever is user 0 outside as well may write these although without capabilities. */
@@ -237,7 +236,7 @@ void myst_complete_root(uint64_t bytes)
 }
 
 /* Where the caller may make devices, as root in most containers. */
-static void make_plain_dev(void)
+static void make_dev_without_mounts(void)
 {
     if (mkdir("dev", 0755) != 0)
         return;
@@ -253,9 +252,9 @@ static void make_plain_dev(void)
     mkdir("dev/shm", 01777);
 }
 
-void myst_complete_plain_root(void)
+void myst_complete_root_without_mounts(void)
 {
-    make_plain_dev();
+    make_dev_without_mounts();
     complete_etc();
     mkdir("tmp", 01777);
 }

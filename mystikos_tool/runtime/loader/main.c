@@ -2,13 +2,6 @@
  * against its signature by the rules of EINIT, and enters it. Nothing of the package runs before.
  *
  * It is itself outside of what is measured, as the host program is on SGX hardware. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "../common/host.h"
 #include "../common/start.h"
 #include "../common/version.h"
@@ -17,6 +10,13 @@
 #include "measure.h"
 #include "memory.h"
 #include "options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 /* The last component of argv[0], fit to be printed. */
 static const char *program_name(const char *argv0)
@@ -40,11 +40,8 @@ static int open_self(struct myst_error *error)
 }
 
 /* Lays the package out, measures it and checks it. */
-static int load(
-    struct myst_layout *layout,
-    struct myst_memory *memory,
-    const struct myst_package *package,
-    struct myst_error *error)
+static int load(struct myst_layout *layout, struct myst_memory *memory, const struct myst_package *package,
+                struct myst_error *error)
 {
     if (myst_layout_read(layout, package, error) != 0 || myst_memory_place(memory, layout, error) != 0)
         return -1;
@@ -54,8 +51,7 @@ static int load(
     return myst_einit(&layout->record.sigstruct, &secs, &layout->record, error);
 }
 
-static int check_signer(
-    const struct myst_options *options, const uint8_t mrsigner[32], struct myst_error *error)
+static int check_signer(const struct myst_options *options, const uint8_t mrsigner[32], struct myst_error *error)
 {
     char hex[65];
     myst_hex(mrsigner, hex);
@@ -65,8 +61,8 @@ static int check_signer(
 }
 
 /* Enters the enclave at its entry point, on the stack of its first thread. Does not come back. */
-__attribute__((noreturn)) static void enter(
-    uint8_t *entry, uint8_t *tcs, uint8_t *stack_top, const struct myst_host *host)
+__attribute__((noreturn)) static void enter(uint8_t *entry, uint8_t *tcs, uint8_t *stack_top,
+                                            const struct myst_host *host)
 {
     /* As EENTER does, RBX has the address of the TCS. */
     __asm__ volatile("mov %[stack], %%rsp\n\t"
@@ -79,12 +75,8 @@ __attribute__((noreturn)) static void enter(
     __builtin_unreachable();
 }
 
-static int run(
-    struct myst_layout *layout,
-    const struct myst_memory *memory,
-    const struct myst_package *package,
-    const struct myst_host *host,
-    struct myst_error *error)
+static int run(struct myst_layout *layout, const struct myst_memory *memory, const struct myst_package *package,
+               const struct myst_host *host, struct myst_error *error)
 {
     uint8_t *tcs = memory->base + myst_layout_tcs(layout);
     uint8_t *entry = memory->base + layout->image.elf.header.e_entry;
@@ -102,8 +94,7 @@ static int act(const struct myst_options *options, const struct myst_host *host,
     struct myst_memory memory;
     uint8_t mrsigner[32];
     const int fd = open_self(error);
-    if (fd < 0 || myst_package_open(&package, fd, error) != 0 ||
-        load(&layout, &memory, &package, error) != 0)
+    if (fd < 0 || myst_package_open(&package, fd, error) != 0 || load(&layout, &memory, &package, error) != 0)
         return -1;
     myst_mrsigner(&layout.record.sigstruct, mrsigner);
     if (check_signer(options, mrsigner, error) != 0)
@@ -111,14 +102,14 @@ static int act(const struct myst_options *options, const struct myst_host *host,
     int printed;
     switch (options->action)
     {
-        case MYST_ACTION_INFO:
-            printed = myst_print_identity(&layout, mrsigner);
-            break;
-        case MYST_ACTION_VERIFY:
-            printed = myst_print_verified(host->name, &layout, mrsigner);
-            break;
-        default:
-            return run(&layout, &memory, &package, host, error);
+    case MYST_ACTION_INFO:
+        printed = myst_print_identity(&layout, mrsigner);
+        break;
+    case MYST_ACTION_VERIFY:
+        printed = myst_print_verified(host->name, &layout, mrsigner);
+        break;
+    default:
+        return run(&layout, &memory, &package, host, error);
     }
     return printed == 0 ? 0 : myst_fail(error, "output: can't be written");
 }
@@ -130,17 +121,16 @@ static int print(const char *text, struct myst_error *error)
     return 0;
 }
 
-static int perform(
-    const struct myst_options *options, const struct myst_host *host, struct myst_error *error)
+static int perform(const struct myst_options *options, const struct myst_host *host, struct myst_error *error)
 {
     switch (options->action)
     {
-        case MYST_ACTION_HELP:
-            return print(myst_options_help, error);
-        case MYST_ACTION_VERSION:
-            return print("myst " MYST_VERSION " (embedded runtime of mystikos-tool)\n", error);
-        default:
-            return act(options, host, error);
+    case MYST_ACTION_HELP:
+        return print(myst_options_help, error);
+    case MYST_ACTION_VERSION:
+        return print("myst " MYST_VERSION " (embedded runtime of mystikos-tool)\n", error);
+    default:
+        return act(options, host, error);
     }
 }
 

@@ -17,7 +17,6 @@ int myst_memory_place(struct myst_memory *memory, const struct myst_layout *layo
 
 /* Gives each page the permissions of its SECINFO. The application's memory (region mman) and what no
  * page is added to stay without access: nothing of the embedded runtime uses them. */
-int myst_memory_protect(
-    const struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error);
+int myst_memory_protect(const struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error);
 
 #endif

@@ -1,4 +1,5 @@
 #include "options.h"
+
 #include "../common/hex.h"
 
 #include <string.h>
@@ -74,8 +75,8 @@ static const char *value_of(const char *option, const char *name)
     return strncmp(option, name, length) == 0 && option[length] == '=' ? option + length + 1 : NULL;
 }
 
-static int read_action(
-    struct myst_options *options, const char *option, enum myst_action action, struct myst_error *error)
+static int read_action(struct myst_options *options, const char *option, enum myst_action action,
+                       struct myst_error *error)
 {
     if (options->action != MYST_ACTION_RUN && options->action != action)
         return myst_fail(error, "options: %s and an option before it exclude each other", option);
@@ -129,9 +130,11 @@ static int read_option(struct myst_options *options, const char *option, struct 
         if (value)
             return values[i].read(options, value, error);
     }
-    return myst_fail(error, "options: %.64s is unknown; there are --myst-info, --myst-verify, --myst-signer=HEX, "
-                            "--myst-help, --myst-version, --myst-mount=SOURCE=TARGET, --myst-no-isolation, "
-                            "--myst-strace, --myst-shell and --myst-root=DIR", option);
+    return myst_fail(error,
+                     "options: %.64s is unknown; there are --myst-info, --myst-verify, --myst-signer=HEX, "
+                     "--myst-help, --myst-version, --myst-mount=SOURCE=TARGET, --myst-no-isolation, "
+                     "--myst-strace, --myst-shell and --myst-root=DIR",
+                     option);
 }
 
 static int check_for_contradiction(const struct myst_options *options, struct myst_error *error)

@@ -1,4 +1,4 @@
-#include "plain.h"
+#include "no_isolation.h"
 
 #include "../common/refuse.h"
 #include "command.h"
@@ -21,12 +21,11 @@
 
 /* Where a C library's linker looks by itself. */
 static const char *const library_directories[] = {
-    "/lib", "/usr/lib", "/lib64", "/usr/lib64", "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu",
-    "/usr/local/lib"};
+    "/lib", "/usr/lib", "/lib64", "/usr/lib64", "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/usr/local/lib"};
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
-void myst_check_plain(const struct myst_config *config)
+void myst_no_isolation_check(const struct myst_config *config)
 {
     if (config->mount_count > 0)
         myst_refuse("options: --myst-no-isolation: Mount of the configuration needs isolation");
@@ -80,7 +79,7 @@ static char *make_directory(const struct myst_handoff *handoff)
                 "to and have programs started in them");
 }
 
-const char *myst_make_plain_root(const struct myst_handoff *handoff)
+const char *myst_no_isolation_make_root(const struct myst_handoff *handoff)
 {
     if (!handoff->host_root)
     {
@@ -115,7 +114,7 @@ static void remove_at(int parent, const char *name)
     unlinkat(parent, name, AT_REMOVEDIR);
 }
 
-void myst_remove_plain_root(const char *directory)
+void myst_no_isolation_remove_root(const char *directory)
 {
     remove_at(AT_FDCWD, directory);
 }
@@ -230,8 +229,8 @@ static void enter_directory(const char *path)
     free(directory);
 }
 
-void myst_enter_plain_root(const char *directory, const struct myst_config *config,
-                           struct myst_application *application)
+void myst_no_isolation_enter_root(const char *directory, const struct myst_config *config,
+                                  struct myst_application *application)
 {
     if (chroot(".") == 0)
     {
