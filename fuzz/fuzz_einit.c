@@ -15,16 +15,16 @@ enum
 
 static unsigned trusted;
 
-const char *__real_myst_rsa_check(const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1,
-                                  const uint8_t *q2, const uint8_t *digest);
-const char *__wrap_myst_rsa_check(const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1,
-                                  const uint8_t *q2, const uint8_t *digest);
+int __real_myst_rsa_check(const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1, const uint8_t *q2,
+                          const uint8_t *digest, struct myst_error *error);
+int __wrap_myst_rsa_check(const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1, const uint8_t *q2,
+                          const uint8_t *digest, struct myst_error *error);
 
-const char *__wrap_myst_rsa_check(const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1,
-                                  const uint8_t *q2, const uint8_t *digest)
+int __wrap_myst_rsa_check(const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1, const uint8_t *q2,
+                          const uint8_t *digest, struct myst_error *error)
 {
-    const char *problem = __real_myst_rsa_check(modulus, signature, q1, q2, digest);
-    return trusted & TRUST_SIGNATURE ? NULL : problem;
+    const int result = __real_myst_rsa_check(modulus, signature, q1, q2, digest, error);
+    return trusted & TRUST_SIGNATURE ? 0 : result;
 }
 
 static void check_accepted(const struct sgx_sigstruct *s, const struct myst_secs *secs,

@@ -62,8 +62,9 @@ static void rsa(void)
     unsigned char numbers[4][MYST_RSA_SIZE], digest[32];
     take(numbers, sizeof numbers);
     take(digest, sizeof digest);
-    const char *problem = myst_rsa_check(numbers[0], numbers[1], numbers[2], numbers[3], digest);
-    puts(problem ? problem : "");
+    struct myst_error error = {""};
+    myst_rsa_check(numbers[0], numbers[1], numbers[2], numbers[3], digest, &error);
+    puts(error.text);
 }
 
 int main(void)

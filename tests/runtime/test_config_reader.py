@@ -28,7 +28,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
     program = compile_sanitized(
         tmp_path_factory.mktemp("read_config") / "read_config",
         HERE / "read_config.c",
-        SOURCE_DIRECTORY / "common" / "config_reader.c",
+        *(SOURCE_DIRECTORY / "common" / f"{name}.c" for name in ("config_reader", "json", "error")),
     )
     with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
@@ -83,7 +83,6 @@ def from_python(document: bytes) -> dict[str, Any]:
             [mount.target, types.index(mount.type), list(mount.flags), mount.public_key, mount.root_hash]
             for mount in config.mounts
         ],
-        "memory_size_alone": config.memory_size,
     }
 
 
@@ -247,7 +246,7 @@ def test_it_survives_any_bytes(read: Read, document: bytes) -> None:
 )
 def test_what_it_refuses_it_names(read: Read, members: str, problem: str) -> None:
     document = f'{{"ApplicationPath": "/bin/app", {members}}}'
-    assert read(document.encode()) == {"error": f"line 1: {problem}"}
+    assert read(document.encode()) == {"error": f"configuration: line 1: {problem}"}
 
 
 @pytest.mark.parametrize(
@@ -261,4 +260,4 @@ def test_what_it_refuses_it_names(read: Read, members: str, problem: str) -> Non
     ],
 )
 def test_it_says_in_which_line(read: Read, document: str, problem: str) -> None:
-    assert read(document.encode()) == {"error": problem}
+    assert read(document.encode()) == {"error": f"configuration: {problem}"}

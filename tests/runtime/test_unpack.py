@@ -24,7 +24,8 @@ Unpack = Callable[..., "subprocess.CompletedProcess[str]"]
 Entry = tuple[str, int, bytes]
 
 
-_PARTS = ("kernel/unpack.c", "kernel/write_behind.c", "kernel/archive.c", "common/refuse.c")
+_NAMES = ("unpack", "write_behind", "write", "archive", "path")
+_PARTS = (*(f"kernel/{name}.c" for name in _NAMES), "common/error.c")
 SOURCES = (HERE / "unpack_archive.c", *(SOURCE_DIRECTORY / part for part in _PARTS))
 
 

@@ -4,6 +4,7 @@
 #define MYST_ELF_H
 
 #include "error.h"
+#include "sizes.h"
 
 #include <elf.h>
 #include <stddef.h>
@@ -44,12 +45,6 @@ enum myst_presence
     MYST_PRESENT = 1
     /* and -1: refused */
 };
-
-/* True when [offset, offset + size) lies within `limit` bytes. */
-static inline int myst_within(uint64_t offset, uint64_t size, uint64_t limit)
-{
-    return size <= limit && offset <= limit - size;
-}
 
 /* Holds the file's header (the first sizeof(Elf64_Ehdr) bytes of a file of file_size) against what
  * an x86-64 ELF file has, and gets where its tables are. */

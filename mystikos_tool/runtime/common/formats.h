@@ -3,10 +3,10 @@
 #ifndef MYST_FORMATS_H
 #define MYST_FORMATS_H
 
+#include "sizes.h"
+
 #include <stddef.h>
 #include <stdint.h>
-
-#define MYST_PAGE 4096ull
 
 /* SECINFO.FLAGS */
 #define SGX_SECINFO_R 0x1

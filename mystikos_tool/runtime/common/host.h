@@ -26,7 +26,4 @@ struct myst_host
     const char *arguments_end; /* behind the last byte of all arguments; NULL without any */
 };
 
-/* The exit status of whatever fails before the application runs. */
-#define MYST_EXIT_REFUSED 125
-
 #endif

@@ -6,6 +6,8 @@
 #ifndef MYST_START_H
 #define MYST_START_H
 
+#include "sizes.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -94,7 +96,7 @@ __attribute__((noreturn)) static inline void myst_start_image(const void *image_
     const long sys_getrandom = 318;
 
     uint64_t *random = (uint64_t *)((uint64_t)stack_top & ~(uint64_t)15) - 2;
-    /* 16 bytes are delivered whole once the pool is ready (getrandom(2)). A kernel without the call
+    /* 16 bytes are delivered whole once the pool is ready (getrandom(2)). A Linux without the call
      * leaves the zeros of AT_RANDOM's place: no secret depends on it alone. */
     random[0] = random[1] = 0;
     while (myst_syscall3(sys_getrandom, (long)random, 16, 0) == -4 /* EINTR */)
@@ -104,7 +106,7 @@ __attribute__((noreturn)) static inline void myst_start_image(const void *image_
         {MYST_AT_PHDR, (uint64_t)image + phoff},
         {MYST_AT_PHENT, phentsize},
         {MYST_AT_PHNUM, phnum},
-        {MYST_AT_PAGESZ, 4096},
+        {MYST_AT_PAGESZ, MYST_PAGE},
         {MYST_AT_BASE, 0},
         {MYST_AT_ENTRY, entry},
         {MYST_AT_SECURE, 0},
@@ -117,7 +119,7 @@ __attribute__((noreturn)) static inline void myst_start_image(const void *image_
     size_t envc = 0;
     while (envp && envp[envc])
         envc++;
-    size_t auxc = sizeof own / sizeof *own;
+    size_t auxc = MYST_COUNT(own);
     for (const struct myst_auxv *a = host_auxv; a && a->type != MYST_AT_NULL; a++)
         auxc += (size_t)myst_auxv_is_passed_on(a->type);
 
@@ -138,7 +140,7 @@ __attribute__((noreturn)) static inline void myst_start_image(const void *image_
         *p++ = a->type;
         *p++ = a->value;
     }
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+    for (size_t i = 0; i < MYST_COUNT(own); i++)
     {
         *p++ = own[i].type;
         *p++ = own[i].value;

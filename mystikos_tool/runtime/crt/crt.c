@@ -2,7 +2,7 @@
  * what is orphaned, and ends with the application's exit status, upon which the system ends whatever else still
  * runs in the sandbox. */
 #include "../common/application.h"
-#include "../common/refuse.h"
+#include "../common/error.h"
 #include "execute.h"
 #include "seccomp_notify.h"
 #include "stacks.h"

@@ -1,6 +1,6 @@
 #include "seccomp_notify.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
 #include "calls.h"
 #include "policy.h"
 #include "stacks.h"

@@ -1,6 +1,7 @@
 #include "stacks.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
+#include "../common/sizes.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -17,8 +18,6 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define PAGE 4096ull
 
 /* A process that is stopped before the first instruction of its program. */
 struct program
@@ -102,7 +101,7 @@ static bool find_stack_top(struct program *program, uint64_t file_name)
         if (!read_memory(program, file_name++, &c, 1))
             return false;
     while (c);
-    program->stack_top = (file_name + 8 + PAGE - 1) & ~(PAGE - 1);
+    program->stack_top = myst_page_up(file_name + 8);
     return true;
 }
 
@@ -215,7 +214,7 @@ static bool set_size_as_limit(struct program *program, uint64_t size, uint64_t m
     if (prlimit(program->pid, RLIMIT_STACK, NULL, &limit) != 0)
         return false;
     limit.rlim_cur = size < limit.rlim_max ? size : limit.rlim_max; /* the application may have lowered it */
-    if (!make_call(program, &result, SYS_mmap, program->stack_top - main_stack - PAGE, PAGE, PROT_NONE,
+    if (!make_call(program, &result, SYS_mmap, program->stack_top - main_stack - MYST_PAGE, MYST_PAGE, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0))
         return false;
     errno = result < 0 ? (int)-result : 0;
@@ -225,7 +224,7 @@ static bool set_size_as_limit(struct program *program, uint64_t size, uint64_t m
 /* The main thread's stack as it is, and whatever is mapped from now on, as other threads' stacks. */
 static bool make_stacks_executable(struct program *program)
 {
-    const uint64_t start = program->registers.rsp & ~(PAGE - 1);
+    const uint64_t start = program->registers.rsp & ~(MYST_PAGE - 1);
     long result;
     if (!make_call(program, &result, SYS_mprotect, start, program->stack_top - start,
                    PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN, 0, 0, 0))

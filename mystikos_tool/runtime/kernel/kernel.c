@@ -2,9 +2,9 @@
  * sandbox around it and starts the C runtime image in there. */
 #include "../common/application.h"
 #include "../common/config_reader.h"
+#include "../common/error.h"
 #include "../common/handoff.h"
 #include "../common/host.h"
-#include "../common/refuse.h"
 #include "../common/start.h"
 #include "archive.h"
 #include "command.h"
@@ -56,9 +56,10 @@ static void close_other_descriptors(void)
 
 static void read_configuration(const struct myst_handoff *handoff, struct myst_config *config)
 {
-    char problem[256];
-    if (myst_config_read(handoff->config.data, handoff->config.size, config, problem, sizeof problem) != 0)
-        myst_refuse("configuration: %s", problem);
+    struct myst_error error;
+    const struct myst_span *text = &handoff->regions[MYST_REGION_CONFIG];
+    if (myst_config_read(text->data, text->size, config, &error) != 0)
+        myst_refuse("%s", error.text);
 }
 
 /* What would otherwise silently be something else than the configuration says. */
@@ -74,19 +75,20 @@ static void refuse_outside_of_debug(const struct myst_handoff *handoff)
     static const char message[] = "options: %s is for debug enclaves, and Debug is not set in the configuration";
     if (handoff->debug)
         return;
-    if (handoff->host_flags & MYST_HOST_TRACE)
+    if (handoff->host.flags & MYST_HOST_TRACE)
         myst_refuse(message, "--myst-strace");
-    if (handoff->host_flags & MYST_HOST_SHELL)
+    if (handoff->host.flags & MYST_HOST_SHELL)
         myst_refuse(message, "--myst-shell");
-    if (handoff->host_root)
+    if (handoff->host.root)
         myst_refuse(message, "--myst-root");
 }
 
 static struct myst_archive find_archive(const struct myst_handoff *handoff)
 {
-    struct myst_archive archive = {
-        .data = handoff->rootfs.data, .size = handoff->rootfs.size, .name = "root file system"};
-    if (archive.size == MYST_PAGE_SIZE && archive.data[0] == 0)
+    struct myst_archive archive = {.data = handoff->regions[MYST_REGION_ROOTFS].data,
+                                   .size = handoff->regions[MYST_REGION_ROOTFS].size,
+                                   .name = "root file system"};
+    if (archive.size == MYST_PAGE && archive.data[0] == 0)
         myst_refuse("the root file system is on an ext2 disk, which the embedded runtime does not mount");
     return archive;
 }
@@ -107,15 +109,14 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
 {
     struct myst_archive archive = find_archive(handoff);
     struct myst_archive_totals totals;
-    const char *problem;
-    const uint64_t page = MYST_PAGE_SIZE;
+    struct myst_error error;
 
-    if (myst_archive_measure(archive, &totals, &problem) != 0)
-        myst_refuse("root file system: %s", problem);
-    if (handoff->host_root)
-        myst_keep_root(handoff->host_root);
+    if (myst_archive_measure(archive, &totals, &error) != 0)
+        myst_refuse("%s", error.text);
+    if (handoff->host.root)
+        myst_keep_root(handoff->host.root);
     else
-        myst_make_root(totals.pages * page + config->memory_size, totals.entries + 1024 + config->memory_size / page);
+        myst_make_root(totals.bytes + config->memory_size, totals.entries + 1024 + config->memory_size / MYST_PAGE);
     unpack(archive);
     myst_complete_root(config->memory_size);
 }
@@ -178,8 +179,8 @@ __attribute__((noreturn)) static void start_crt(const struct myst_handoff *hando
     char *stack = mmap(NULL, CRT_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         myst_refuse_errno("cannot make a stack for the C runtime image");
-    myst_start_image(handoff->crt.data, stack + CRT_STACK_SIZE, 1, arguments, no_environment, myst_auxv_after(environ),
-                     AT_MYST_APPLICATION, application);
+    myst_start_image(handoff->regions[MYST_REGION_CRT].data, stack + CRT_STACK_SIZE, 1, arguments, no_environment,
+                     myst_auxv_after(environ), AT_MYST_APPLICATION, application);
 }
 
 /* Process 1 of the sandbox. */
@@ -230,7 +231,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
                                                     const struct myst_config *config)
 {
     /* A shell is of no use without programs that it starts. */
-    const bool shell = handoff->host_flags & MYST_HOST_SHELL;
+    const bool shell = handoff->host.flags & MYST_HOST_SHELL;
     return (struct myst_application){
         .path = shell ? "/bin/sh" : config->application_path,
         .arguments = shell ? myst_shell_arguments(handoff) : myst_arguments(config, handoff),
@@ -244,8 +245,8 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .fork_allowed = shell || config->fork_mode != MYST_FORK_NONE,
         .unhandled_enosys = config->unhandled_syscall_enosys,
         .allow_unhandled = shell,
-        .isolated = !(handoff->host_flags & MYST_HOST_NO_ISOLATION),
-        .trace = handoff->host_flags & MYST_HOST_TRACE,
+        .isolated = !(handoff->host.flags & MYST_HOST_NO_ISOLATION),
+        .trace = handoff->host.flags & MYST_HOST_TRACE,
     };
 }
 
@@ -256,9 +257,7 @@ int main(void)
     bool stdio_was_closed[3];
     int control[2];
 
-    char *package_name = strdup(handoff->host_name);
-    if (!package_name)
-        myst_refuse("out of memory");
+    const char *package_name = myst_allocated(strdup(handoff->host.name));
     myst_set_package_name(package_name);
     fill_stdio(stdio_was_closed);
     close_other_descriptors();
@@ -311,7 +310,7 @@ int main(void)
         myst_drop_own_privileges();
     let_go_of_stdio();
     int status = myst_monitor(init, control[1]);
-    if (root_directory && !handoff->host_root)
+    if (root_directory && !handoff->host.root)
         myst_no_isolation_remove_root(root_directory);
     return status;
 }

@@ -1,6 +1,6 @@
 #include "namespaces.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
 
 #include <errno.h>
 #include <fcntl.h>

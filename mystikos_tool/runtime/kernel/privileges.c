@@ -1,6 +1,6 @@
 #include "privileges.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
 
 #include <errno.h>
 #include <linux/capability.h>

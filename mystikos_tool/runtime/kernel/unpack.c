@@ -1,6 +1,8 @@
 #include "unpack.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
+#include "../common/sizes.h"
+#include "write.h"
 #include "write_behind.h"
 
 #include <errno.h>
@@ -12,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PAGE 4096ull
 #define RELEASE_STEP (4ull << 20)  /* bytes given back at once: whole large pages; also the largest write */
 #define THREADED_SIZE (4ull << 20) /* archives of fewer bytes are not worth a thread */
 #define MAX_BEHIND (6ull << 20)    /* bytes of the archive between what is written and what is read */
@@ -211,21 +212,22 @@ static const unsigned char *written_up_to(struct myst_write_behind *behind, cons
 void myst_unpack(struct myst_archive archive, int root)
 {
     subject = archive.name;
-    struct released released = {((uintptr_t)archive.data + PAGE - 1) & ~(uintptr_t)(PAGE - 1)};
+    struct released released = {myst_page_up((uintptr_t)archive.data)};
     struct cursor cursor = {.descriptors = {root}};
     struct myst_entry entry;
+    struct myst_error error;
     struct myst_write_behind behind;
     int result;
 
     myst_write_behind_start(&behind, subject, archive.size >= THREADED_SIZE);
-    while ((result = myst_archive_next(&archive, &entry)) > 0)
+    while ((result = myst_archive_next(&archive, &entry, &error)) > 0)
     {
         make_entry(&cursor, &entry, &behind, &released);
         release(&released, written_up_to(&behind, archive.data + archive.at), RELEASE_STEP);
     }
     if (result < 0)
-        myst_refuse("%s: %s", subject, archive.problem);
+        myst_refuse("%s", error.text);
     myst_write_behind_finish(&behind);
-    release(&released, archive.data + archive.size, PAGE);
+    release(&released, archive.data + archive.size, MYST_PAGE);
     keep_common(&cursor, "", 0);
 }

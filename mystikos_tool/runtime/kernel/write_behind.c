@@ -1,6 +1,7 @@
 #include "write_behind.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
+#include "write.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -9,21 +10,6 @@
 
 #define WORTH_A_THREAD 4096      /* bytes: writing fewer takes no longer than handing them over */
 #define WORTH_WAKING (256 << 10) /* bytes of the archive: to be woken for each file takes longer than writing it */
-
-int myst_write_all(int file, const unsigned char *data, size_t size)
-{
-    while (size > 0)
-    {
-        ssize_t written = write(file, data, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            return -1;
-        data += written;
-        size -= (size_t)written;
-    }
-    return 0;
-}
 
 int myst_close_written(int file, uint32_t mode)
 {

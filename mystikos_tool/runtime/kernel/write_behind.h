@@ -44,9 +44,6 @@ void myst_write_behind_wait(struct myst_write_behind *behind);
 
 void myst_write_behind_finish(struct myst_write_behind *behind);
 
-/* Writes `size` bytes; returns -1, with errno, where that fails. */
-int myst_write_all(int file, const unsigned char *data, size_t size);
-
 /* Gives a file that was written its set-id bits, and closes it; returns -1, with errno, where that fails. */
 int myst_close_written(int file, uint32_t mode);
 

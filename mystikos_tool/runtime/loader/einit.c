@@ -42,8 +42,7 @@ static int check_signature(const struct sgx_sigstruct *s, struct myst_error *err
     myst_sha256_update(&hash, s, SGX_SIGNED_HEAD_SIZE);
     myst_sha256_update(&hash, (const uint8_t *)s + SGX_SIGNED_BODY_OFFSET, SGX_SIGNED_BODY_SIZE);
     myst_sha256_final(&hash, digest);
-    const char *problem = myst_rsa_check(s->modulus, s->signature, s->q1, s->q2, digest);
-    return problem ? myst_fail(error, "signature: %s", problem) : 0;
+    return myst_rsa_check(s->modulus, s->signature, s->q1, s->q2, digest, error);
 }
 
 static int check_attributes(const struct sgx_sigstruct *s, const struct myst_secs *secs, struct myst_error *error)

@@ -14,11 +14,6 @@
 #define MYST_MAX_IMAGE_SIZE (1ull << 30)
 #define MYST_MAX_LOADS 64
 
-static inline uint64_t myst_page_up(uint64_t size)
-{
-    return (size + MYST_PAGE - 1) & ~(MYST_PAGE - 1);
-}
-
 struct myst_image
 {
     struct myst_elf elf;

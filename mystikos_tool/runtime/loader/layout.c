@@ -77,7 +77,7 @@ static int read_config(struct myst_layout *layout, struct myst_error *error)
     Elf64_Shdr header;
     const uint8_t *own;
     uint64_t own_size;
-    char problem[256];
+    struct myst_config parsed;
     struct myst_buffer *config = &layout->config;
     if (myst_package_copy(layout->package, MYST_SECTION_CONFIG, MAX_CONFIG_SIZE, config, error) != 0)
         return -1;
@@ -85,9 +85,11 @@ static int read_config(struct myst_layout *layout, struct myst_error *error)
         return -1;
     if (own_size != config->size || memcmp(own, config->data, own_size) != 0)
         return myst_fail(error, "configuration: the package's is not the enclave image's");
-    if (myst_config_memory_size((const char *)config->data, config->size, &layout->memory_size, problem,
-                                sizeof problem) != 0)
-        return myst_fail(error, "configuration: %s", problem);
+    const int result = myst_config_read((const char *)config->data, config->size, &parsed, error);
+    layout->memory_size = parsed.memory_size;
+    myst_config_free(&parsed);
+    if (result != 0)
+        return -1;
     if (layout->memory_size > MYST_MAX_ENCLAVE_SIZE)
         return myst_fail(error, "configuration: MemorySize is more than an enclave of 64 TiB can have");
     return 0;
@@ -433,7 +435,7 @@ int myst_layout_symbols(const struct myst_layout *layout, myst_symbol_fn *write,
         {"_tbss_size", &tls->tbss_size, tls->tbss_size > 0},
         {"_tbss_align", &tls->tbss_align, tls->tbss_size > 0},
     };
-    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++)
+    for (size_t i = 0; i < MYST_COUNT(symbols); i++)
         if (symbols[i].told && tell_symbol(layout, symbols[i].name, symbols[i].value, write, context, error) != 0)
             return -1;
     return 0;

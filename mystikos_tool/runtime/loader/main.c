@@ -24,9 +24,7 @@ static const char *program_name(const char *argv0)
     static char name[256];
     const char *slash = strrchr(argv0, '/');
     snprintf(name, sizeof name, "%s", slash ? slash + 1 : argv0);
-    for (char *p = name; *p; p++)
-        if ((unsigned char)*p < ' ' || *p == 0x7f)
-            *p = '?';
+    myst_replace_controls(name);
     return name[0] ? name : "myst";
 }
 
@@ -60,19 +58,21 @@ static int check_signer(const struct myst_options *options, const uint8_t mrsign
     return 0;
 }
 
-/* Enters the enclave at its entry point, on the stack of its first thread. Does not come back. */
-__attribute__((noreturn)) static void enter(uint8_t *entry, uint8_t *tcs, uint8_t *stack_top,
-                                            const struct myst_host *host)
+/* Enters the enclave at its entry point, on the stack of its first thread. Comes back only to tell what is wrong. */
+static const char *enter(uint8_t *entry, uint8_t *tcs, uint8_t *stack_top, const struct myst_host *host)
 {
+    const char *problem;
     /* As EENTER does, RBX has the address of the TCS. */
-    __asm__ volatile("mov %[stack], %%rsp\n\t"
-                     "xor %%ebp, %%ebp\n\t"
+    __asm__ volatile("mov %%rsp, %%r12\n\t"
+                     "mov %[stack], %%rsp\n\t"
                      "call *%[entry]\n\t"
-                     "ud2"
-                     :
-                     : [entry] "a"(entry), [stack] "c"(stack_top), "b"(tcs), "D"(host)
-                     : "memory");
-    __builtin_unreachable();
+                     "mov %%r12, %%rsp"
+                     : "=a"(problem), [stack] "+c"(stack_top), "+D"(host)
+                     : [entry] "0"(entry), "b"(tcs)
+                     : "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3",
+                       "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+                       "xmm15");
+    return problem;
 }
 
 static int run(struct myst_layout *layout, const struct myst_memory *memory, const struct myst_package *package,
@@ -84,7 +84,7 @@ static int run(struct myst_layout *layout, const struct myst_memory *memory, con
         return -1;
     myst_layout_free(layout);
     close(package->fd);
-    enter(entry, tcs, tcs - MYST_PAGE, host);
+    return myst_fail(error, "enclave image: %s", enter(entry, tcs, tcs - MYST_PAGE, host));
 }
 
 static int act(const struct myst_options *options, const struct myst_host *host, struct myst_error *error)
@@ -150,6 +150,7 @@ int main(int argc, char **argv, char **envp)
         .auxv = myst_auxv_after(envp),
         .arguments_end = argv == no_arguments ? NULL : argv[argc - 1] + strlen(argv[argc - 1]) + 1,
     };
+    myst_set_package_name(host.name);
     int result = myst_options_read(&options, argc, argv, &error);
     if (result == 0)
     {
@@ -164,9 +165,6 @@ int main(int argc, char **argv, char **envp)
         result = perform(&options, &host, &error);
     }
     if (result != 0)
-    {
-        fprintf(stderr, "%s: mystikos: %s\n", host.name, error.text);
-        return MYST_EXIT_REFUSED;
-    }
+        myst_refuse("%s", error.text);
     return EXIT_SUCCESS;
 }

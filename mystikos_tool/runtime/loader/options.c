@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include "../common/hex.h"
+#include "../common/sizes.h"
 
 #include <string.h>
 
@@ -114,17 +115,17 @@ static int read_option(struct myst_options *options, const char *option, struct 
         {"--myst-mount", read_mount},
         {"--myst-root", read_root},
     };
-    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
+    for (size_t i = 0; i < MYST_COUNT(actions); i++)
         if (strcmp(option, actions[i].name) == 0)
             return read_action(options, option, actions[i].action, error);
-    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+    for (size_t i = 0; i < MYST_COUNT(flags); i++)
     {
         if (strcmp(option, flags[i].name) != 0)
             continue;
         options->flags |= flags[i].flag;
         return 0;
     }
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+    for (size_t i = 0; i < MYST_COUNT(values); i++)
     {
         const char *value = value_of(option, values[i].name);
         if (value)

@@ -13,7 +13,7 @@ static const struct
     {MYST_REGION_ROOTHASHES, MYST_SECTION_ROOTHASHES},
 };
 
-#define PARTS (sizeof parts / sizeof *parts)
+#define PARTS MYST_COUNT(parts)
 
 static const struct myst_region_place *place_of(const struct myst_reading *reading)
 {
