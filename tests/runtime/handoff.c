@@ -1,4 +1,4 @@
-/* Stands in for the kernel: prints what the enclave image hands over, one `key value...` a line, and the
+/* Stands in for the embedded kernel: prints what the enclave image hands over, one `key value...` a line, and the
  * mappings of the enclave. Addresses are relative to the start of the enclave. */
 #include "common/handoff.h"
 

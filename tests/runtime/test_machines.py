@@ -145,7 +145,7 @@ def deny(public_directory: Path) -> Deny:
             UNSHARE,
             errno.ENOSPC,
             "cannot make namespaces: No space left on device",
-            "too many user namespaces are in use, or one in another too deep",
+            "too many user namespaces are in use, or too many are nested",
         ),
         (
             MOUNT,

@@ -1,4 +1,4 @@
-/* unpack_archive ARCHIVE DIRECTORY: unpacks as the kernel does. Directly behind the archive lies memory that
+/* unpack_archive ARCHIVE DIRECTORY: unpacks as the embedded kernel does. Directly behind the archive lies memory that
  * cannot be read. */
 #include "common/sizes.h"
 #include "kernel/unpack.h"

@@ -1,4 +1,4 @@
-/* What the kernel hands to the C runtime image: the application and what it may use. Found by the C
+/* What the embedded kernel hands to the C runtime image: the application and what it may use. Found by the C
  * runtime image in its auxiliary vector under AT_MYST_APPLICATION. */
 #ifndef MYST_APPLICATION_H
 #define MYST_APPLICATION_H

@@ -14,10 +14,10 @@ int myst_elf_check_header(const Elf64_Ehdr *header, uint64_t file_size, const ch
 {
     const unsigned char *ident = header->e_ident;
     if (memcmp(ident, ELFMAG, SELFMAG) != 0)
-        return myst_fail(error, "%s: is no ELF file", where);
+        return myst_fail(error, "%s: is not an ELF file", where);
     if (ident[EI_CLASS] != ELFCLASS64 || ident[EI_DATA] != ELFDATA2LSB || ident[EI_VERSION] != EV_CURRENT ||
         header->e_machine != EM_X86_64)
-        return myst_fail(error, "%s: is no ELF file for x86-64", where);
+        return myst_fail(error, "%s: is not an ELF file for x86-64", where);
     if (header->e_ehsize != sizeof(Elf64_Ehdr))
         return myst_fail(error, "%s: e_ehsize is %u", where, header->e_ehsize);
     if (header->e_shnum == 0 || header->e_shentsize != sizeof(Elf64_Shdr))
@@ -71,7 +71,7 @@ int myst_elf_open(struct myst_elf *elf, const char *where, const void *data, uin
     elf->data = data;
     elf->size = size;
     if (size < sizeof elf->header)
-        return myst_fail(error, "%s: is no ELF file", where);
+        return myst_fail(error, "%s: is not an ELF file", where);
     memcpy(&elf->header, data, sizeof elf->header);
     if (myst_elf_check_header(&elf->header, size, where, &tables, error) != 0)
         return -1;

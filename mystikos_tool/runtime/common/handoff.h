@@ -1,5 +1,5 @@
-/* What the enclave image hands to the kernel: where the measured regions lie in memory, and what
- * the host gave. Found by the kernel in its auxiliary vector under AT_MYST_HANDOFF. */
+/* What the enclave image hands to the embedded kernel: where the measured regions lie in memory, and what
+ * the host gave. The kernel finds it in its auxiliary vector under AT_MYST_HANDOFF. */
 #ifndef MYST_HANDOFF_H
 #define MYST_HANDOFF_H
 

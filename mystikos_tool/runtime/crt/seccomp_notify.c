@@ -77,7 +77,7 @@ static int set_affinity(const struct call *call)
     return sched_setaffinity(target ? target : (pid_t)call->notification.pid, sizeof wanted, &wanted) == 0 ? 0 : errno;
 }
 
-/* True when the system knows no way to, before Linux 5.5. */
+/* Returns true where Linux cannot do it, before 5.5. */
 static bool let_execute(int listener, const struct call *call)
 {
     struct seccomp_notif_resp response = {.id = call->notification.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
@@ -93,7 +93,7 @@ static bool let_execute(int listener, const struct call *call)
     return true;
 }
 
-/* Without what depends on the arguments. */
+/* What is done about the call, with its arguments considered. */
 static int action_of(const struct call *call)
 {
     const struct seccomp_data *data = &call->notification.data;

@@ -82,7 +82,7 @@ static bool read_memory(const struct program *program, uint64_t address, void *t
     return process_vm_readv(program->pid, &here, 1, &there, 1, 0) == (ssize_t)size;
 }
 
-/* To read-only memory as well. */
+/* Writes to read-only memory as well. */
 static bool write_word(const struct program *program, uint64_t address, uint64_t word)
 {
     return ptrace(PTRACE_POKEDATA, program->pid, address, word) == 0;
@@ -131,7 +131,7 @@ static bool read_auxiliary_vector(struct program *program)
     }
 }
 
-/* Until the process stops at a breakpoint; other signals wait. False when it ended. */
+/* Lets the process run to a breakpoint; other signals wait. Returns false when it ended. */
 static bool run_to_breakpoint(struct program *program)
 {
     for (;;)
@@ -150,7 +150,7 @@ static bool run_to_breakpoint(struct program *program)
     }
 }
 
-/* Has the process make a system call. False when it ended; a call that fails says so in *result. */
+/* Lets the process make a system call. Returns false when it ended; *result is what the call returned. */
 static bool make_call(struct program *program, long *result, long number, uint64_t a, uint64_t b, uint64_t c,
                       uint64_t d, uint64_t e, uint64_t f)
 {

@@ -1,5 +1,5 @@
-/* The kernel image: reads the measured configuration, unpacks the measured root file system, makes the
- * sandbox around it and starts the C runtime image in there. */
+/* The embedded kernel, which stands in for that of Mystikos: reads the measured configuration, unpacks the measured
+ * root file system, makes the sandbox around it and starts the C runtime image in there. */
 #include "../common/application.h"
 #include "../common/config_reader.h"
 #include "../common/error.h"
@@ -34,7 +34,7 @@
 #define DEFAULT_HOSTNAME "TEE" /* as in Mystikos */
 #define CRT_STACK_SIZE (256u << 10)
 
-/* /dev/null in place of what is closed, so that no other file gets these numbers on the way. */
+/* Opens /dev/null in place of what is closed, so that no other file gets these numbers. */
 static void fill_stdio(bool was_closed[3])
 {
     for (int i = 0; i < 3; i++)
@@ -62,14 +62,14 @@ static void read_configuration(const struct myst_handoff *handoff, struct myst_c
         myst_refuse("%s", error.text);
 }
 
-/* What would otherwise silently be something else than the configuration says. */
+/* Refuses what the embedded runtime cannot do, instead of ignoring it. */
 static void refuse_unsupported(const struct myst_config *config)
 {
     if (config->secret_count > 0)
         myst_refuse("configuration: Secret: secrets are released after attestation, and there is none here");
 }
 
-/* What looks into an enclave, or changes what runs in it, only a debug one allows, as SGX hardware does. */
+/* As SGX hardware does: only a debug enclave lets its inside be seen or something else run in it. */
 static void refuse_outside_of_debug(const struct myst_handoff *handoff)
 {
     static const char message[] = "options: %s is for debug enclaves, and Debug is not set in the configuration";
@@ -93,7 +93,7 @@ static struct myst_archive find_archive(const struct myst_handoff *handoff)
     return archive;
 }
 
-/* Into the working directory. */
+/* Unpacks into the working directory. */
 static void unpack(struct myst_archive archive)
 {
     int root = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -128,7 +128,7 @@ static void set_hostname(const struct myst_config *config)
         myst_refuse_errno("cannot set the host name");
 }
 
-/* The first ones of those that the host allows. */
+/* Leaves the first MaxAffinityCPUs of the processors that the host allows. */
 static void limit_processors(const struct myst_config *config)
 {
     cpu_set_t set;
@@ -151,7 +151,7 @@ static void enter_working_directory(const struct myst_config *config)
         myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s", config->current_working_directory);
 }
 
-/* With the outer process goes the sandbox. The pipe tells when that has happened before the request. */
+/* The sandbox ends with the outer process. If that has ended before the request, the pipe tells. */
 static void die_with_parent(int control)
 {
     struct pollfd parent = {.fd = control};
@@ -161,8 +161,7 @@ static void die_with_parent(int control)
         _exit(MYST_EXIT_REFUSED);
 }
 
-/* The measured memory is still mapped here, and must stay out of the application's reach, as must what the
- * host's command line tells about the host. */
+/* Keeps the application from the measured memory, which is still mapped here, and from the host's command line. */
 static void forbid_inspection(const struct myst_handoff *handoff)
 {
     myst_hide_host_arguments(handoff);
@@ -198,8 +197,7 @@ __attribute__((noreturn)) static void run_isolated(const struct myst_handoff *ha
     start_crt(handoff, application);
 }
 
-/* In the directory that is to be the root. What goes wrong here still has the directory removed by the outer
- * process. */
+/* Runs in the directory that becomes the root. When this process fails, the outer one still removes the directory. */
 __attribute__((noreturn)) static void run_without_isolation(const struct myst_handoff *handoff,
                                                             const struct myst_config *config,
                                                             struct myst_application *application, const char *directory)
@@ -214,13 +212,13 @@ __attribute__((noreturn)) static void run_without_isolation(const struct myst_ha
     umask(022);
     myst_drop_own_privileges();
     forbid_inspection(handoff);
-    /* With this process nothing else would end: it has to see the outer one's end itself. */
+    /* The application would outlive this process, which therefore waits for the outer one's end itself. */
     if (prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) != 0)
         myst_refuse_errno("cannot untie the application from its starter");
     start_crt(handoff, application);
 }
 
-/* This process holds nothing that the application might wait for, such as the end of a pipe. */
+/* The application may wait for the other end of a pipe: this process must not keep it open. */
 static void let_go_of_stdio(void)
 {
     for (int i = 0; i < 3; i++)
@@ -230,7 +228,7 @@ static void let_go_of_stdio(void)
 static struct myst_application describe_application(const struct myst_handoff *handoff,
                                                     const struct myst_config *config)
 {
-    /* A shell is of no use without programs that it starts. */
+    /* A shell has to be able to start programs. */
     const bool shell = handoff->host.flags & MYST_HOST_SHELL;
     return (struct myst_application){
         .path = shell ? "/bin/sh" : config->application_path,

@@ -30,7 +30,7 @@ struct attributes
 #define ATTRIBUTE_NOSUID 2ull
 #define ATTRIBUTE_NODEV 4ull
 
-/* Of the hostfs mounts, in the configuration's order; -1 for others. */
+/* Open directories of the hostfs mounts, in the configuration's order; -1 for other mounts. */
 static int *host_directories;
 
 static bool is_same_path(const char *a, const char *b)
@@ -40,7 +40,7 @@ static bool is_same_path(const char *a, const char *b)
            strcmp(own, other) == 0;
 }
 
-/* Behind the = of "SOURCE=TARGET". */
+/* The part of "SOURCE=TARGET" behind the =. */
 static const char *target_of(const char *given)
 {
     return strstr(given, "=/") + 1;
@@ -72,7 +72,7 @@ static void check_declared(const struct myst_mount *mount)
 {
     char target[PATH_MAX];
     if (myst_path_components(mount->target, target, sizeof target) != 0 || !*target)
-        myst_refuse("configuration: Mount: %s is no directory to mount on", mount->target);
+        myst_refuse("configuration: Mount: %s is not a directory that can be mounted on", mount->target);
     if (mount->type == MYST_MOUNT_EXT2)
         myst_refuse("configuration: Mount: %s: ext2 disks are not supported by the embedded runtime", mount->target);
     if (mount->public_key || mount->root_hash)
@@ -184,7 +184,7 @@ static const char *descriptor_path(int descriptor, char path[32])
     return path;
 }
 
-/* Of all mounts that came along from the host. */
+/* Restricts the mount and all that came along below it from the host. */
 static void restrict_mount(const struct myst_mount *declared)
 {
     struct attributes attributes = {.set = ATTRIBUTE_NOSUID | ATTRIBUTE_NODEV};
@@ -214,7 +214,7 @@ static struct myst_archive map_archive(const char *source)
     if (file < 0 || fstat(file, &status) != 0)
         myst_refuse_errno("options: --myst-mount: cannot open the archive %s in the root file system", source);
     if (!S_ISREG(status.st_mode) || status.st_size == 0)
-        myst_refuse("options: --myst-mount: %s in the root file system is no archive", source);
+        myst_refuse("options: --myst-mount: %s in the root file system is not an archive", source);
     void *data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
     if (data == MAP_FAILED)
         myst_refuse_errno("options: --myst-mount: cannot map the archive %s", source);

@@ -43,7 +43,7 @@ static struct obstacle find_obstacle(int error)
         return (struct obstacle){"this machine allows no user namespaces",
                                  "as root, run: sysctl -w user.max_user_namespaces=10000"};
     if (error == ENOSPC)
-        return (struct obstacle){"too many user namespaces are in use, or one in another too deep",
+        return (struct obstacle){"too many user namespaces are in use, or too many are nested",
                                  "as root, raise user.max_user_namespaces"};
     if (read_sysctl("/proc/sys/kernel/unprivileged_userns_clone") == 0)
         return (struct obstacle){"this machine allows user namespaces to root only",
@@ -98,7 +98,7 @@ static void write_proc_file(const char *path, const char *text)
     }
 }
 
-/* One user and one group: the caller's, who are 0 inside. The system demands that a process without
+/* One user and one group: the caller's, who are 0 inside. Linux demands that a process without
  * privileges outside gives up setgroups first. */
 static void map_caller_to_root(uid_t user, gid_t group)
 {

@@ -29,7 +29,7 @@ static const char *const device_links[][2] = {
     {"/proc/self/fd/1", "dev/stdout"}, {"/proc/self/fd/2", "dev/stderr"},
 };
 
-/* Whoever is user 0 outside as well may write these although without capabilities. */
+/* A caller who is root on the host could write these even without capabilities. */
 static const char *const protected_in_proc[] = {"proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus",
                                                 "proc/fs",  "proc/acpi",          "proc/scsi"};
 
@@ -78,7 +78,7 @@ void myst_need_empty_directory(const char *directory)
         myst_refuse("options: --myst-root: %s is not empty", directory);
 }
 
-/* Flags that the mount came with cannot be taken off it in a namespace of ours. */
+/* A namespace of ours cannot take off the flags that the mount came with. */
 static unsigned long flags_of_mount(const char *path)
 {
     struct statvfs status;
@@ -190,7 +190,7 @@ static void make_in_etc(const char *name, const char *text)
     close(file);
 }
 
-/* The network is the host's, and so are the names in it. A host without the file has nothing to tell. */
+/* The network is the host's, and so are its names. A file that the host lacks is left out. */
 static void copy_from_host_etc(const char *name)
 {
     char path[64], data[4096];
@@ -212,7 +212,7 @@ static void copy_from_host_etc(const char *name)
 
 static void complete_etc(void)
 {
-    /* A root that has its own idea of /etc keeps it. */
+    /* What the root has in /etc stays. */
     mkdir("etc", 0755);
     copy_from_host_etc("resolv.conf");
     copy_from_host_etc("hosts");
@@ -227,7 +227,7 @@ void myst_complete_root(uint64_t bytes)
     mkdir("tmp", 01777);
 }
 
-/* Where the caller may make devices, as root in most containers. */
+/* Makes the devices where the caller may do that, as root may in most containers. */
 static void make_dev_without_mounts(void)
 {
     if (mkdir("dev", 0755) != 0)

@@ -29,7 +29,7 @@ struct cursor
     size_t depth;
 };
 
-/* What messages begin with. */
+/* Messages begin with it. */
 static const char *subject;
 
 /* The archive's pages before `end` were given back to the system. */

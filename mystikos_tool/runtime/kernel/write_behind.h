@@ -1,4 +1,4 @@
-/* Writes the contents of files in a second thread, while the caller makes the next ones. */
+/* Writes behind: a second thread writes the contents of files while the caller creates the next ones. */
 #ifndef MYST_WRITE_BEHIND_H
 #define MYST_WRITE_BEHIND_H
 

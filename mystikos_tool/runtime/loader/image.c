@@ -27,7 +27,7 @@ int myst_image_open(struct myst_image *image, const char *where, const void *dat
     if (myst_elf_open(&image->elf, where, data, size, error) != 0)
         return -1;
     if (image->elf.header.e_type != ET_DYN)
-        return myst_fail(error, "%s: is no shared object or PIE", where);
+        return myst_fail(error, "%s: is not a shared object or PIE", where);
     for (unsigned i = 0; i < image->elf.header.e_phnum; i++)
     {
         const Elf64_Phdr header = myst_elf_program_header(&image->elf, i);
@@ -139,38 +139,21 @@ void myst_table_free(struct myst_table *table)
     memset(table, 0, sizeof *table);
 }
 
-static int required_section(const struct myst_image *image, const char *name, Elf64_Shdr *header, const uint8_t **data,
-                            uint64_t *size, struct myst_error *error)
-{
-    const int found = myst_elf_section(&image->elf, name, header, data, size, error);
-    if (found == MYST_ABSENT)
-        return myst_fail(error, "%s: has no section %s", image->elf.where, name);
-    return found < 0 ? -1 : 0;
-}
-
-int myst_image_section(const struct myst_image *image, const char *name, struct myst_table *table,
+int myst_image_section(const struct myst_image *image, const char *name, int with_following, struct myst_table *table,
                        struct myst_error *error)
 {
     Elf64_Shdr header;
     const uint8_t *data;
     uint64_t size;
-    if (required_section(image, name, &header, &data, &size, error) != 0)
+    const int found = myst_elf_section(&image->elf, name, &header, &data, &size, error);
+    if (found == MYST_ABSENT)
+        return myst_fail(error, "%s: has no section %s", image->elf.where, name);
+    if (found < 0)
         return -1;
-    *table = (struct myst_table){size ? data : NULL, size, myst_page_up(size)};
-    return 0;
-}
-
-int myst_image_section_and_following(const struct myst_image *image, const char *name, struct myst_table *table,
-                                     struct myst_error *error)
-{
-    Elf64_Shdr header;
-    const uint8_t *data;
-    uint64_t size;
-    if (required_section(image, name, &header, &data, &size, error) != 0)
-        return -1;
-    const uint64_t pages_size = myst_page_up(size);
-    const uint64_t rest = image->elf.size - (uint64_t)(data - image->elf.data);
-    *table = (struct myst_table){pages_size ? data : NULL, pages_size < rest ? pages_size : rest, pages_size};
+    const uint64_t pages_size = myst_page_up(size), rest = image->elf.size - (uint64_t)(data - image->elf.data);
+    if (with_following)
+        size = pages_size < rest ? pages_size : rest;
+    *table = (struct myst_table){size ? data : NULL, size, pages_size};
     return 0;
 }
 

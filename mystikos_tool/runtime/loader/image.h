@@ -54,13 +54,10 @@ int myst_image_relocations(const struct myst_image *image, int with_plt, uint32_
                            struct myst_error *error);
 void myst_table_free(struct myst_table *table);
 
-/* The section, then zeros. The data is the image's own. */
-int myst_image_section(const struct myst_image *image, const char *name, struct myst_table *table,
+/* The section, then zeros; `with_following`, the bytes that follow it in the file come before the zeros. The data is
+ * the image's own. */
+int myst_image_section(const struct myst_image *image, const char *name, int with_following, struct myst_table *table,
                        struct myst_error *error);
-
-/* The section and the bytes that follow it in the file; zeros behind the file's end. */
-int myst_image_section_and_following(const struct myst_image *image, const char *name, struct myst_table *table,
-                                     struct myst_error *error);
 
 /* Thread-local data: bytes of all of it in whole pages, and what the image's symbols are told. */
 struct myst_tls

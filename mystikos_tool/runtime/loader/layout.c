@@ -101,10 +101,10 @@ static int read_tables(struct myst_layout *layout, struct myst_error *error)
     if (myst_image_relocations(&layout->image, 1, MYST_ENCLAVE_RELOCATIONS, &layout->relocations, error) != 0 ||
         myst_image_relocations(kernel, 0, MYST_KERNEL_RELOCATIONS, &layout->kernel_relocations, error) != 0 ||
         myst_image_relocations(&layout->crt, 0, MYST_KERNEL_RELOCATIONS, &layout->crt_relocations, error) != 0 ||
-        myst_image_section_and_following(kernel, ".symtab", &layout->kernel_symtab, error) != 0 ||
-        myst_image_section_and_following(kernel, ".dynsym", &layout->kernel_dynsym, error) != 0 ||
-        myst_image_section(kernel, ".strtab", &layout->kernel_strtab, error) != 0 ||
-        myst_image_section(kernel, ".dynstr", &layout->kernel_dynstr, error) != 0)
+        myst_image_section(kernel, ".symtab", 1, &layout->kernel_symtab, error) != 0 ||
+        myst_image_section(kernel, ".dynsym", 1, &layout->kernel_dynsym, error) != 0 ||
+        myst_image_section(kernel, ".strtab", 0, &layout->kernel_strtab, error) != 0 ||
+        myst_image_section(kernel, ".dynstr", 0, &layout->kernel_dynstr, error) != 0)
         return -1;
     return myst_image_tls(&layout->image, &layout->tls, error);
 }

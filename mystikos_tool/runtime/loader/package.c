@@ -101,7 +101,7 @@ int myst_package_open(struct myst_package *package, int fd, struct myst_error *e
         return myst_fail(error, "%s: %s", where, strerror(errno));
     package->size = (uint64_t)status.st_size;
     if (package->size < sizeof header)
-        return myst_fail(error, "%s: is no ELF file", where);
+        return myst_fail(error, "%s: is not an ELF file", where);
     if (read_at(fd, 0, &header, sizeof header, error) != 0 ||
         myst_elf_check_header(&header, package->size, where, &place, error) != 0)
         return -1;
