@@ -598,7 +598,7 @@ def test_output_that_can_t_be_written_is_an_error(working: Path) -> None:
     for option in ("--myst-info", "--myst-verify", "--myst-help"):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run([working, option], stdout=full, stderr=subprocess.PIPE, check=False)
-        assert (done.returncode, done.stderr) == (125, b"package: mystikos: output: can't be written\n")
+        assert (done.returncode, done.stderr) == (125, b"package: mystikos: output: cannot be written\n")
 
 
 # However it is started.

@@ -248,12 +248,54 @@ static struct myst_application describe_application(const struct myst_handoff *h
     };
 }
 
+/* Returns the directory that the root is in where there is no isolation, else NULL. */
+static const char *make_sandbox(const struct myst_handoff *handoff, const struct myst_config *config, bool isolated)
+{
+    umask(0);
+    if (!isolated)
+    {
+        myst_no_isolation_check(config);
+        return myst_no_isolation_make_root(handoff);
+    }
+    myst_enter_namespaces();
+    myst_open_mount_sources(config, handoff);
+    make_root(handoff, config);
+    myst_mount_all(config, handoff);
+    myst_enter_process_namespace();
+    return NULL;
+}
+
+/* Starts the first process of the sandbox; returns the end of a pipe through which it is told of signals. */
+static int start(const struct myst_handoff *handoff, const struct myst_config *config,
+                 struct myst_application *application, const char *directory, pid_t *init)
+{
+    int control[2];
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &application->signal_mask);
+    if (pipe2(control, O_CLOEXEC) != 0)
+        myst_refuse_errno("cannot make a pipe");
+    application->control = control[0];
+    *init = fork();
+    if (*init < 0)
+        myst_refuse_errno("cannot start a process");
+    if (*init == 0)
+    {
+        close(control[1]);
+        if (application->isolated)
+            run_isolated(handoff, config, application);
+        run_without_isolation(handoff, config, application, directory);
+    }
+    close(control[0]);
+    return control[1];
+}
+
 int main(void)
 {
     const struct myst_handoff *handoff = (const struct myst_handoff *)getauxval(AT_MYST_HANDOFF);
     struct myst_config config;
     bool stdio_was_closed[3];
-    int control[2];
+    pid_t init;
 
     const char *package_name = myst_allocated(strdup(handoff->host.name));
     myst_set_package_name(package_name);
@@ -267,39 +309,8 @@ int main(void)
     application.package_name = package_name;
     memcpy(application.stdio_was_closed, stdio_was_closed, sizeof stdio_was_closed);
 
-    const char *root_directory = NULL;
-    umask(0);
-    if (application.isolated)
-    {
-        myst_enter_namespaces();
-        myst_open_mount_sources(&config, handoff);
-        make_root(handoff, &config);
-        myst_mount_all(&config, handoff);
-        myst_enter_process_namespace();
-    }
-    else
-    {
-        myst_no_isolation_check(&config);
-        root_directory = myst_no_isolation_make_root(handoff);
-    }
-
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &application.signal_mask);
-    if (pipe2(control, O_CLOEXEC) != 0)
-        myst_refuse_errno("cannot make a pipe");
-    application.control = control[0];
-    pid_t init = fork();
-    if (init < 0)
-        myst_refuse_errno("cannot start a process");
-    if (init == 0)
-    {
-        close(control[1]);
-        if (application.isolated)
-            run_isolated(handoff, &config, &application);
-        run_without_isolation(handoff, &config, &application, root_directory);
-    }
-    close(control[0]);
+    const char *directory = make_sandbox(handoff, &config, application.isolated);
+    const int control = start(handoff, &config, &application, directory, &init);
     if (chdir("/") != 0)
         myst_refuse_errno("cannot leave the new root");
     if (application.isolated)
@@ -307,8 +318,8 @@ int main(void)
     else
         myst_drop_own_privileges();
     let_go_of_stdio();
-    int status = myst_monitor(init, control[1]);
-    if (root_directory && !handoff->host.root)
-        myst_no_isolation_remove_root(root_directory);
+    const int status = myst_monitor(init, control);
+    if (directory && !handoff->host.root)
+        myst_no_isolation_remove_root(directory);
     return status;
 }

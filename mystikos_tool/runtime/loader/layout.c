@@ -145,7 +145,7 @@ static void size_regions(struct myst_layout *layout)
 }
 
 /* Gives everything its place. No term is above 2^46, there are few, and at most 2^10 threads: the sums
- * can't overflow. */
+ * cannot overflow. */
 static int place_parts(struct myst_layout *layout, struct myst_error *error)
 {
     const struct myst_oeinfo *record = &layout->record;

@@ -33,7 +33,7 @@ static int open_self(struct myst_error *error)
 {
     const int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return myst_fail(error, "package: /proc/self/exe can't be opened: %s", strerror(errno));
+        return myst_fail(error, "package: /proc/self/exe cannot be opened: %s", strerror(errno));
     return fd;
 }
 
@@ -111,13 +111,13 @@ static int act(const struct myst_options *options, const struct myst_host *host,
     default:
         return run(&layout, &memory, &package, host, error);
     }
-    return printed == 0 ? 0 : myst_fail(error, "output: can't be written");
+    return printed == 0 ? 0 : myst_fail(error, "output: cannot be written");
 }
 
 static int print(const char *text, struct myst_error *error)
 {
     if (fputs(text, stdout) < 0 || fflush(stdout) != 0)
-        return myst_fail(error, "output: can't be written");
+        return myst_fail(error, "output: cannot be written");
     return 0;
 }
 

@@ -15,7 +15,7 @@ static int protect(const struct myst_memory *memory, uint64_t offset, uint64_t s
                    struct myst_error *error)
 {
     if (mprotect(memory->base + offset, size, access) != 0)
-        return myst_fail(error, "memory: pages can't be protected: %s", strerror(errno));
+        return myst_fail(error, "memory: pages cannot be protected: %s", strerror(errno));
     return 0;
 }
 

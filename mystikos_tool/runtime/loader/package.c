@@ -24,7 +24,7 @@ static int read_at(int fd, uint64_t offset, void *to, uint64_t size, struct myst
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return myst_fail(error, "%s: can't be read: %s", where, strerror(errno));
+            return myst_fail(error, "%s: cannot be read: %s", where, strerror(errno));
         if (n == 0)
             return myst_fail(error, "%s: became shorter while it was read", where);
         p += n;
