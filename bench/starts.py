@@ -38,8 +38,11 @@ _RUNTIME_SOURCES = projects.CHECKOUT / "mystikos_tool" / "runtime"
 _UNPACK_SOURCES = (
     projects.CHECKOUT / "tests" / "runtime" / "unpack_archive.c",
     *(
-        _RUNTIME_SOURCES / name
-        for name in ("kernel/unpack.c", "kernel/writer.c", "kernel/archive.c", "common/refuse.c")
+        _RUNTIME_SOURCES / f"{name}.c"
+        for name in (
+            *("kernel/unpack", "kernel/write_behind", "kernel/write", "kernel/archive", "kernel/path"),
+            "common/error",
+        )
     ),
 )
 _COMPILER = (

@@ -9,14 +9,14 @@
 #include <stdlib.h>
 
 /* Unlike assert it can not be compiled away: a broken promise is a finding. */
-#define PROMISE(holds)                                                                             \
-    do                                                                                             \
-    {                                                                                              \
-        if (!(holds))                                                                              \
-        {                                                                                          \
-            fprintf(stderr, "%s:%d: broken promise: %s\n", __FILE__, __LINE__, #holds);            \
-            abort();                                                                               \
-        }                                                                                          \
+#define PROMISE(holds)                                                                  \
+    do                                                                                  \
+    {                                                                                   \
+        if (!(holds))                                                                   \
+        {                                                                               \
+            fprintf(stderr, "%s:%d: broken promise: %s\n", __FILE__, __LINE__, #holds); \
+            abort();                                                                    \
+        }                                                                               \
     } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

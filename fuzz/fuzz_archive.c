@@ -1,9 +1,9 @@
 /* The archive reader and the paths that come out of it. */
+#include "common/sizes.h"
 #include "fuzz.h"
+#include "kernel/archive.h"
 
 #include <string.h>
-
-#include "kernel/archive.h"
 
 static void check_path(const char *path)
 {
@@ -31,21 +31,21 @@ static void check_entry(const struct myst_entry *entry, const uint8_t *data, siz
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct myst_archive archive = {.data = data, .size = size};
+    struct myst_archive archive = {.data = data, .size = size, .name = "archive"};
     struct myst_archive_totals totals;
     struct myst_entry entry;
-    const char *problem;
+    struct myst_error error;
     uint64_t entries = 0;
     int result;
 
-    const int measured = myst_archive_measure(archive, &totals, &problem);
-    while ((result = myst_archive_next(&archive, &entry)) > 0)
+    const int measured = myst_archive_measure(archive, &totals, &error);
+    while ((result = myst_archive_next(&archive, &entry, &error)) > 0)
     {
         check_entry(&entry, data, size);
         entries++;
     }
     PROMISE(measured == result && totals.entries == entries);
-    PROMISE(totals.pages <= entries + size / 4096);
-    PROMISE(result == 0 || problem);
+    PROMISE(totals.bytes <= entries * MYST_PAGE + size);
+    PROMISE(result == 0 || strncmp(error.text, "archive: ", 9) == 0);
     return 0;
 }

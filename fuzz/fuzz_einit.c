@@ -1,12 +1,11 @@
 /* The rules of EINIT for a SIGSTRUCT and the record that it lies in. The input: a byte that says what is
  * made right, the record. The signature check's answer counts only where the byte says so: no fuzzer makes a
  * signature. */
+#include "common/rsa.h"
 #include "fuzz.h"
+#include "loader/einit.h"
 
 #include <string.h>
-
-#include "loader/einit.h"
-#include "common/rsa.h"
 
 enum
 {
@@ -16,20 +15,20 @@ enum
 
 static unsigned trusted;
 
-const char *__real_myst_rsa_check(
-    const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1, const uint8_t *q2, const uint8_t *digest);
-const char *__wrap_myst_rsa_check(
-    const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1, const uint8_t *q2, const uint8_t *digest);
+int __real_myst_rsa_check(const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1, const uint8_t *q2,
+                          const uint8_t *digest, struct myst_error *error);
+int __wrap_myst_rsa_check(const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1, const uint8_t *q2,
+                          const uint8_t *digest, struct myst_error *error);
 
-const char *__wrap_myst_rsa_check(
-    const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1, const uint8_t *q2, const uint8_t *digest)
+int __wrap_myst_rsa_check(const uint8_t *modulus, const uint8_t *signature, const uint8_t *q1, const uint8_t *q2,
+                          const uint8_t *digest, struct myst_error *error)
 {
-    const char *problem = __real_myst_rsa_check(modulus, signature, q1, q2, digest);
-    return trusted & TRUST_SIGNATURE ? NULL : problem;
+    const int result = __real_myst_rsa_check(modulus, signature, q1, q2, digest, error);
+    return trusted & TRUST_SIGNATURE ? 0 : result;
 }
 
-static void check_accepted(
-    const struct sgx_sigstruct *s, const struct myst_secs *secs, const struct myst_oeinfo *record)
+static void check_accepted(const struct sgx_sigstruct *s, const struct myst_secs *secs,
+                           const struct myst_oeinfo *record)
 {
     const uint64_t open = ~s->attributes_mask.flags;
     PROMISE(s->type == 0 && s->exponent == 3 && s->reserved1[83] == 0 && s->reserved4[0] == 0);

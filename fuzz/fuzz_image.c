@@ -1,9 +1,8 @@
 /* What is read of an ELF image: enclave image, kernel or C runtime. */
 #include "fuzz.h"
+#include "loader/image.h"
 
 #include <string.h>
-
-#include "loader/image.h"
 
 static unsigned char sum;
 
@@ -60,10 +59,9 @@ static void check_tables(const struct myst_image *image)
     struct myst_error error;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
     {
-        if (myst_image_section(image, names[i], &table, &error) == 0)
-            check_table(&table);
-        if (myst_image_section_and_following(image, names[i], &table, &error) == 0)
-            check_table(&table);
+        for (int with_following = 0; with_following < 2; with_following++)
+            if (myst_image_section(image, names[i], with_following, &table, &error) == 0)
+                check_table(&table);
     }
 }
 

@@ -1,13 +1,12 @@
 /* A package from its sections to the measured enclave in memory; only the signature is not asked for. */
 #include "fuzz.h"
+#include "loader/einit.h"
+#include "loader/measure.h"
+#include "loader/memory.h"
 
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include "loader/einit.h"
-#include "loader/measure.h"
-#include "loader/memory.h"
 
 #define MAX_LOADED_SIZE (1ull << 20) /* of an enclave that is put into memory: larger ones take long */
 
@@ -39,18 +38,18 @@ static int check_run(void *context, const struct myst_run *run)
     checking->end = run->offset + run->pages * MYST_PAGE;
     switch (run->content)
     {
-        case MYST_CONTENT_BYTES:
-            PROMISE(run->lead < MYST_PAGE && run->size <= run->pages * MYST_PAGE - run->lead);
-            for (uint64_t i = 0; i < run->size; i++)
-                sum ^= ((const uint8_t *)run->data)[i];
-            break;
-        case MYST_CONTENT_SECTION:
-            PROMISE(run->size <= run->pages * MYST_PAGE);
-            PROMISE(run->size == layout->package->sections[run->section].size);
-            break;
-        case MYST_CONTENT_ZERO:
-        case MYST_CONTENT_FILL:
-            break;
+    case MYST_CONTENT_BYTES:
+        PROMISE(run->lead < MYST_PAGE && run->size <= run->pages * MYST_PAGE - run->lead);
+        for (uint64_t i = 0; i < run->size; i++)
+            sum ^= ((const uint8_t *)run->data)[i];
+        break;
+    case MYST_CONTENT_SECTION:
+        PROMISE(run->size <= run->pages * MYST_PAGE);
+        PROMISE(run->size == layout->package->sections[run->section].size);
+        break;
+    case MYST_CONTENT_ZERO:
+    case MYST_CONTENT_FILL:
+        break;
     }
     return 0;
 }
@@ -150,13 +149,13 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 {
     switch (seed % 8)
     {
-        case 0:
-            return LLVMFuzzerMutate(data, size, max_size);
-        case 1:
-            change_configuration(data, size);
-            return size;
-        default:
-            change_section(data, size, seed / 8);
-            return size;
+    case 0:
+        return LLVMFuzzerMutate(data, size, max_size);
+    case 1:
+        change_configuration(data, size);
+        return size;
+    default:
+        change_section(data, size, seed / 8);
+        return size;
     }
 }

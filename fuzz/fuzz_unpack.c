@@ -1,7 +1,9 @@
 /* The unpacker, into a directory of its own in memory. Linked with --wrap for the calls by which it makes
  * something: each has to name one component below a directory of the root, and to follow no link. As the
  * directories are opened the same way, nothing can then come to lie outside. */
+#include "common/sizes.h"
 #include "fuzz.h"
+#include "kernel/unpack.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,10 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/refuse.h"
-#include "kernel/unpack.h"
-
-#define PAGE 4096ul
 #define MAX_SIZE (64u << 10)
 
 static char scratch[] = "/dev/shm/myst-fuzz-XXXXXX";
@@ -34,6 +32,8 @@ int __wrap_symlinkat(const char *target, int directory, const char *name);
 int __real_fchmodat(int directory, const char *name, mode_t mode, int flags);
 int __wrap_fchmodat(int directory, const char *name, mode_t mode, int flags);
 int __wrap_open(const char *name, int flags, ...);
+__attribute__((noreturn)) void __wrap_myst_refuse(const char *format, ...);
+__attribute__((noreturn)) void __wrap_myst_refuse_errno(const char *format, ...);
 
 static void check_component(int directory, const char *name)
 {
@@ -82,13 +82,13 @@ int __wrap_open(const char *name, int flags, ...)
     return -1;
 }
 
-void myst_refuse(const char *format, ...)
+void __wrap_myst_refuse(const char *format, ...)
 {
     PROMISE(*format);
     longjmp(refused, 1);
 }
 
-void myst_refuse_errno(const char *format, ...)
+void __wrap_myst_refuse_errno(const char *format, ...)
 {
     PROMISE(*format);
     longjmp(refused, 1);
@@ -133,8 +133,8 @@ static void set_up(void)
     root = __real_openat(AT_FDCWD, scratch, O_PATH | O_DIRECTORY | O_CLOEXEC);
     PROMISE(root >= 0);
     atexit(remove_scratch);
-    memory = mmap(NULL, MAX_SIZE + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    PROMISE(memory != MAP_FAILED && mprotect(memory + MAX_SIZE, PAGE, PROT_NONE) == 0);
+    memory = mmap(NULL, MAX_SIZE + MYST_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    PROMISE(memory != MAP_FAILED && mprotect(memory + MAX_SIZE, MYST_PAGE, PROT_NONE) == 0);
     umask(0);
     first_descriptor = dup(root);
     close(first_descriptor);

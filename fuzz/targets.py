@@ -9,7 +9,8 @@ HERE = Path(__file__).resolve().parent
 RUNTIME = HERE.parent / "mystikos_tool" / "runtime"
 CORPUS = HERE / "corpus"
 
-_LOADER = ("loader/image.c", "common/elf.c", "common/error.c")
+_CONFIG = ("common/config_reader.c", "common/error.c", "common/json.c")
+_ARCHIVE = ("kernel/archive.c", "kernel/path.c", "common/error.c")
 _EINIT = ("loader/einit.c", "common/rsa.c", "common/sha256.c")
 
 
@@ -47,16 +48,16 @@ class Target:
 
 
 TARGETS = (
-    Target("config", ("common/config_reader.c",), 4096, "config.dict"),
-    Target("archive", ("kernel/archive.c",), 4096, "archive.dict"),
+    Target("config", _CONFIG, 4096, "config.dict"),
+    Target("archive", _ARCHIVE, 4096, "archive.dict"),
     Target(
         "unpack",
-        ("kernel/archive.c", "kernel/unpack.c", "kernel/writer.c"),
+        (*_ARCHIVE, "kernel/unpack.c", "kernel/write.c", "kernel/write_behind.c"),
         4096,
         "archive.dict",
-        ("open", "openat", "mkdirat", "symlinkat", "fchmodat"),
+        ("open", "openat", "mkdirat", "symlinkat", "fchmodat", "myst_refuse", "myst_refuse_errno"),
     ),
-    Target("image", _LOADER, 8192, "elf.dict"),
+    Target("image", ("loader/image.c", "common/elf.c", "common/error.c"), 8192, "elf.dict"),
     Target(
         "package",
         (
@@ -65,8 +66,9 @@ TARGETS = (
             "loader/memory.c",
             "loader/package.c",
             "loader/reading.c",
-            "common/config_reader.c",
-            *_LOADER,
+            *_CONFIG,
+            "loader/image.c",
+            "common/elf.c",
             *_EINIT,
         ),
         32768,

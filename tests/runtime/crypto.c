@@ -4,12 +4,12 @@
  *   'H' u32 size, u32 piece, data: the digest, taken piece by piece; then the digests that the portable
  *       and (where the CPU has the instructions, else zeros) the accelerated function make
  *   'R' modulus, signature, q1, q2 [384 each], digest [32]: one line, empty for a good signature */
+#include "common/rsa.h"
+#include "common/sha256.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "common/rsa.h"
-#include "common/sha256.h"
 
 static void take(void *to, size_t size)
 {
@@ -62,8 +62,9 @@ static void rsa(void)
     unsigned char numbers[4][MYST_RSA_SIZE], digest[32];
     take(numbers, sizeof numbers);
     take(digest, sizeof digest);
-    const char *problem = myst_rsa_check(numbers[0], numbers[1], numbers[2], numbers[3], digest);
-    puts(problem ? problem : "");
+    struct myst_error error = {""};
+    myst_rsa_check(numbers[0], numbers[1], numbers[2], numbers[3], digest, &error);
+    puts(error.text);
 }
 
 int main(void)

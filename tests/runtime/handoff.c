@@ -1,11 +1,11 @@
-/* Stands in for the kernel: prints what the enclave image hands over, one `key value...` a line, and the
+/* Stands in for the embedded kernel: prints what the enclave image hands over, one `key value...` a line, and the
  * mappings of the enclave. Addresses are relative to the start of the enclave. */
+#include "common/handoff.h"
+
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
-
-#include "common/handoff.h"
 
 static const struct myst_handoff *handoff;
 
@@ -27,8 +27,8 @@ static void print_mappings(void)
     FILE *maps = fopen("/proc/self/maps", "r");
     while (maps && fgets(line, sizeof line, maps))
         if (sscanf(line, "%llx-%llx %7s", &start, &end, access) == 3 && start < base + size && end > base)
-            printf("mapping %llu %llu %.3s\n", start < base ? 0 : start - base,
-                   end > base + size ? size : end - base, access);
+            printf("mapping %llu %llu %.3s\n", start < base ? 0 : start - base, end > base + size ? size : end - base,
+                   access);
 }
 
 int main(int argc, char **argv, char **envp)
@@ -43,19 +43,19 @@ int main(int argc, char **argv, char **envp)
     printf("machine %d %d\n", getauxval(AT_SYSINFO_EHDR) != 0, getauxval(AT_HWCAP) != 0);
     printf("random %016llx\n", *(unsigned long long *)getauxval(AT_RANDOM));
     print_span("enclave", &handoff->enclave);
-    print_span("kernel", &handoff->kernel);
-    print_span("crt", &handoff->crt);
-    print_span("rootfs", &handoff->rootfs);
-    print_span("pubkeys", &handoff->pubkeys);
-    print_span("roothashes", &handoff->roothashes);
-    print_span("config", &handoff->config);
+    print_span("kernel", &handoff->regions[MYST_REGION_KERNEL]);
+    print_span("crt", &handoff->regions[MYST_REGION_CRT]);
+    print_span("rootfs", &handoff->regions[MYST_REGION_ROOTFS]);
+    print_span("pubkeys", &handoff->regions[MYST_REGION_PUBKEYS]);
+    print_span("roothashes", &handoff->regions[MYST_REGION_ROOTHASHES]);
+    print_span("config", &handoff->regions[MYST_REGION_CONFIG]);
     printf("debug %d\n", (int)handoff->debug);
-    printf("name %s\n", handoff->host_name);
-    for (int i = 0; i < handoff->host_argc; i++)
-        printf("argument %s\n", handoff->host_argv[i]);
-    printf("terminated %d\n", handoff->host_argv[handoff->host_argc] == NULL);
-    for (int i = 0; handoff->host_envp[i]; i++)
-        printf("variable %s\n", handoff->host_envp[i]);
+    printf("name %s\n", handoff->host.name);
+    for (int i = 0; i < handoff->host.argc; i++)
+        printf("argument %s\n", handoff->host.argv[i]);
+    printf("terminated %d\n", handoff->host.argv[handoff->host.argc] == NULL);
+    for (int i = 0; handoff->host.envp[i]; i++)
+        printf("variable %s\n", handoff->host.envp[i]);
     print_mappings();
     return 17;
 }

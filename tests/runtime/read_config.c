@@ -107,15 +107,12 @@ int main(void)
     while ((json = read_document(&size)))
     {
         struct myst_config config;
-        char error[160];
-        uint64_t memory_size;
-        if (myst_config_read(json, size, &config, error, sizeof error) == 0)
+        struct myst_error error;
+        if (myst_config_read(json, size, &config, &error) == 0)
             print_config(&config);
         else
-            (printf("error "), print_string(error), putchar('\n'));
+            (printf("error "), print_string(error.text), putchar('\n'));
         myst_config_free(&config);
-        if (myst_config_memory_size(json, size, &memory_size, error, sizeof error) == 0)
-            printf("memory_size_alone %" PRIu64 "\n", memory_size);
         putchar('\n');
         fflush(stdout);
         free(json);

@@ -1,5 +1,9 @@
 /* Resolves each argument but the first as a path in a root, the first, and prints what comes of it. */
-#include "kernel/plain.c"
+#include "kernel/path.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 int main(int argc, char **argv)
 {
@@ -7,7 +11,7 @@ int main(int argc, char **argv)
         return 2;
     for (argv += 2; *argv; argv++)
     {
-        char *path = resolve(*argv);
+        char *path = myst_path_resolve(*argv);
         printf("%s%c", path ? path : "?", 0);
         free(path);
     }

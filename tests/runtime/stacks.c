@@ -1,4 +1,5 @@
-/* What its stacks are like: the size of a thread's, how much of the main one can be used, and whether code runs there. */
+/* What its stacks are like: the size of a thread's, how much of the main one can be used, and whether code runs there.
+ */
 #include <alloca.h>
 #include <errno.h>
 #include <pthread.h>

@@ -12,7 +12,7 @@ import pytest
 import tiny_elf
 from compiling import HERE, compile_sanitized, needs_compiler
 from hypothesis import HealthCheck, given, settings
-from test_measure import enclaves
+from test_mrenclave import enclaves
 from tiny_enclave import TinyEnclave
 
 from mystikos_tool.enclave.mrenclave import mrenclave

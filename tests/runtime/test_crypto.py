@@ -27,7 +27,10 @@ pytestmark = needs_compiler
 CASES = int(os.environ.get("MYST_CRYPTO_CASES", "300"))
 SIZE = 384
 DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
-SOURCES = (HERE / "crypto.c", SOURCE_DIRECTORY / "common" / "rsa.c", SOURCE_DIRECTORY / "common" / "sha256.c")
+SOURCES = (
+    HERE / "crypto.c",
+    *(SOURCE_DIRECTORY / "common" / f"{name}.c" for name in ("error", "rsa", "sha256")),
+)
 
 
 @pytest.fixture(scope="module", params=["static", "sanitized"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -143,3 +144,20 @@ def test_every_page_has_the_permissions_of_its_secinfo_and_all_else_none(started
     pages = range(0, started.layout.loaded_size, PAGE)
     assert found == dict.fromkeys(pages, "---") | dict(wanted_access(started.layout))
     assert not [access for access in found.values() if "w" in access and "x" in access]
+
+
+def test_an_enclave_image_that_cannot_relocate_itself_says_so(runtime: Runtime, tmp_path: Path) -> None:
+    image = elf.parse(runtime.enclave.read_bytes(), "mystenc.so")
+    data, entry = bytearray(image.data), image.section(".rela.dyn").offset
+    (info,) = struct.unpack_from("<Q", data, entry + 8)
+    assert info == elf.R_X86_64_RELATIVE
+    struct.pack_into("<Q", data, entry + 8, elf.R_X86_64_GLOB_DAT)
+    (tmp_path / "mystenc.so").write_bytes(data)
+    changed = Runtime(runtime.loader, tmp_path / "mystenc.so", runtime.kernel, runtime.crt)
+    appdir = write_appdir(tmp_path / "appdir", {"bin/app": b"#!/bin/sh\n"})
+    package = make_package(tmp_path / "made", changed, appdir, SETTINGS)
+    done = subprocess.run([package], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr == (
+        "package: mystikos: enclave image: it has a relocation of a type that it cannot apply\n"
+    )

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -295,8 +296,10 @@ def test_a_flipped_bit_in_headers_that_nothing_loads_is_refused_or_changes_nothi
 
 def test_nothing_of_a_damaged_package_runs(working: Path, tmp_path: Path) -> None:
     damaged = Damaged(working, tmp_path / "package")
-    for name in (".mystenc", ".libmystcrt", ".libmystkernel", ".mystrootfs", ".mystconfig"):
-        change = damaged.flipped(damaged.sections[name].offset + 0x60, 3)
+    for start, end in measured_ranges(damaged):
+        if start == end:
+            continue
+        change = damaged.flipped((start + end) // 2, 3)
         damaged.write(change)
         assert refusal(damaged.path)
         damaged.restore(change)
@@ -353,7 +356,20 @@ def test_a_field_of_sigstruct_that_einit_refuses_is_named(
     assert refusal(damaged.path).startswith(problem)
 
 
-@pytest.mark.parametrize("offset", [44, 127, 908, 911, 992, 1007, 1028, 1039])
+def ends_of_reserved_fields() -> Iterator[int]:
+    """Offset of the first and the last byte of each gap between the fields of SIGSTRUCT."""
+    fields = [*SIGSTRUCT.fields.values()]
+    for field, following in pairwise(fields):
+        end = field.offset + struct.calcsize(f"<{field.format}")
+        if end < following.offset:
+            yield from (end, following.offset - 1)
+
+
+def test_sigstruct_has_four_reserved_fields() -> None:
+    assert len([*ends_of_reserved_fields()]) == 8
+
+
+@pytest.mark.parametrize("offset", [*ends_of_reserved_fields()])
 def test_a_reserved_byte_that_is_not_zero_is_refused(damaged: Damaged, offset: int) -> None:
     damaged.write(damaged.flipped(damaged.sigstruct + offset, 0))
     assert refusal(damaged.path) == "SIGSTRUCT: a reserved field is not zero"
@@ -421,9 +437,12 @@ def test_a_section_that_is_there_twice_is_named(damaged: Damaged) -> None:
     assert refusal(damaged.path) == "package: section .mystrootfs is there twice"
 
 
+SHDR_OFFSET = 24
+
+
 @pytest.mark.parametrize(("offset", "size"), [(0, 1 << 63), (1 << 63, 16), ((1 << 64) - 8, 16), (0, 1 << 40)])
 def test_a_section_outside_of_the_file_is_named(damaged: Damaged, offset: int, size: int) -> None:
-    damaged.write({header_of(damaged, ".mystrootfs") + 24: struct.pack("<QQ", offset, size)})
+    damaged.write({header_of(damaged, ".mystrootfs") + SHDR_OFFSET: struct.pack("<QQ", offset, size)})
     assert refusal(damaged.path) == "package: section .mystrootfs lies beyond the end of the file"
 
 
@@ -433,6 +452,7 @@ def test_a_truncated_package_is_refused(damaged: Damaged) -> None:
         assert refusal(damaged.path) == "package: section headers lie beyond the end of the file"
 
 
+EHDR_TYPE, EHDR_MACHINE, EHDR_ENTRY = 16, 18, 24
 EHDR_PHOFF, EHDR_SHOFF, EHDR_PHENTSIZE, EHDR_PHNUM, EHDR_SHSTRNDX = 32, 40, 54, 56, 62
 PHDR_FLAGS, PHDR_OFFSET, PHDR_VADDR, PHDR_FILESZ, PHDR_MEMSZ = 4, 8, 16, 32, 40
 
@@ -446,10 +466,10 @@ def first_load(image: elf.Image, data: bytes) -> int:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda load: {0: b"\x7fFLE"}, "is no ELF file"),
-        (lambda load: {18: b"\xb7"}, "is no ELF file for x86-64"),
-        (lambda load: {16: b"\2"}, "is no shared object or PIE"),
-        (lambda load: {24: b"\xff" * 8}, "the entry point lies outside of the image"),
+        (lambda load: {0: b"\x7fFLE"}, "is not an ELF file"),
+        (lambda load: {EHDR_MACHINE: b"\xb7"}, "is not an ELF file for x86-64"),
+        (lambda load: {EHDR_TYPE: b"\2"}, "is not a shared object or PIE"),
+        (lambda load: {EHDR_ENTRY: b"\xff" * 8}, "the entry point lies outside of the image"),
         (lambda load: {EHDR_PHOFF: b"\xff" * 8}, "program headers lie beyond the end of the file"),
         (lambda load: {EHDR_PHNUM: b"\xff\xff"}, "program headers lie beyond the end of the file"),
         (lambda load: {EHDR_PHNUM: b"\0\0"}, "has nothing to load"),
@@ -575,7 +595,7 @@ def test_output_that_can_t_be_written_is_an_error(working: Path) -> None:
     for option in ("--myst-info", "--myst-verify", "--myst-help"):
         with Path("/dev/full").open("w") as full:
             done = subprocess.run([working, option], stdout=full, stderr=subprocess.PIPE, check=False)
-        assert (done.returncode, done.stderr) == (125, b"package: mystikos: output: can't be written\n")
+        assert (done.returncode, done.stderr) == (125, b"package: mystikos: output: cannot be written\n")
 
 
 # However it is started.
@@ -599,6 +619,27 @@ def test_it_runs_through_path(working: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (42, "[/bin/app][x]\n")
+
+
+@pytest.mark.parametrize(
+    ("character", "printed"),
+    [
+        (b"\n", b"?"),
+        (b"\x1b", b"?"),
+        (b"\x7f", b"?"),
+        (b"\x9b", b"?"),
+        (b"\xc2\x9b", b"??"),
+        (b"\xc3\x9b", b"\xc3\x9b"),
+        (b"\xe2\x9b\x84", b"\xe2\x9b\x84"),
+        (b"\xe2\x9b", b"\xe2?"),
+        (b"\xf0\x9f\x9b\x84", b"\xf0\x9f\x9b\x84"),
+    ],
+)
+def test_a_message_shows_every_character_but_those_that_control_a_terminal(
+    working: Path, character: bytes, printed: bytes
+) -> None:
+    done = subprocess.run([working, b"--myst-" + character], capture_output=True, check=False)
+    assert done.stderr.startswith(b"package: mystikos: options: --myst-" + printed + b" is unknown; ")
 
 
 @pytest.mark.parametrize("argv0", ["", "/", "no/such/file", "\x1b[2J\n"])
@@ -652,7 +693,10 @@ def test_no_damage_makes_the_loader_misbehave(sanitized: Path, tmp_path: Path) -
     damaged, chance = Damaged(sanitized, tmp_path / "package"), random.Random(1)
     assert run(damaged.path, "--myst-verify").returncode == 0
     package = elf.parse(damaged.original, "package")
-    places = [(package.section_headers_offset, len(package.section_list) * 64), (damaged.record, 144)]
+    places = [
+        (package.section_headers_offset, len(package.section_list) * 64),
+        (damaged.record, SIGSTRUCT_IN_OEINFO),
+    ]
     for name in (".mystenc", ".libmystkernel", ".libmystcrt"):
         start, image = damaged.sections[name].offset, elf.parse(damaged.content(name), name)
         places += [(start, 64 + 56 * 9), (start + image.section_headers_offset, len(image.section_list) * 64)]

@@ -145,7 +145,7 @@ def deny(public_directory: Path) -> Deny:
             UNSHARE,
             errno.ENOSPC,
             "cannot make namespaces: No space left on device",
-            "too many user namespaces are in use, or one in another too deep",
+            "too many user namespaces are in use, or too many are nested",
         ),
         (
             MOUNT,
@@ -233,15 +233,15 @@ def temporary(public_directory: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def plainly(deny: Deny, temporary: Path) -> list[str | Path]:
+def no_namespaces(deny: Deny, temporary: Path) -> list[str | Path]:
     """What stands before a package that runs without isolation, behind the caller."""
     return ["env", f"TMPDIR={temporary}", *deny(UNSHARE, errno.EPERM)]
 
 
 def test_without_isolation_an_application_runs_after_a_warning(
-    package: MakePackage, caller: Caller, plainly: list[str | Path]
+    package: MakePackage, caller: Caller, no_namespaces: list[str | Path]
 ) -> None:
-    done = caller.run([*plainly, package(), "--myst-no-isolation"], "leave", "7")
+    done = caller.run([*no_namespaces, package(), "--myst-no-isolation"], "leave", "7")
     assert done.returncode == 7
     assert done.stderr.startswith(f"{WARNING}{REACH}")
     in_place = "absolute paths are this machine's" in done.stderr
@@ -249,18 +249,18 @@ def test_without_isolation_an_application_runs_after_a_warning(
 
 
 def test_without_isolation_the_root_is_there_and_goes_at_the_end(
-    package: MakePackage, caller: Caller, plainly: list[str | Path]
+    package: MakePackage, caller: Caller, no_namespaces: list[str | Path]
 ) -> None:
     made = package({"data/x": b"content\n", "shut/y": b""}, {"shut": 0o555}, CurrentWorkingDirectory="/data")
-    done = caller.run([*plainly, made, "--myst-no-isolation"], "show", "x")
+    done = caller.run([*no_namespaces, made, "--myst-no-isolation"], "show", "x")
     assert (done.returncode, done.stdout) == (0, "content\n")
 
 
 def test_without_isolation_the_configuration_limits_as_ever(
-    package: MakePackage, caller: Caller, plainly: list[str | Path]
+    package: MakePackage, caller: Caller, no_namespaces: list[str | Path]
 ) -> None:
     made = package(MemorySize="40m", MainStackSize="3m", MaxAffinityCPUs=1, NoBrk=True)
-    start = [*plainly, made, "--myst-no-isolation"]
+    start = [*no_namespaces, made, "--myst-no-isolation"]
     assert caller.run(start, "limits").stdout.splitlines() == [
         f"address space {40 << 20} {40 << 20}",
         f"stack {3 << 20} {3 << 20}",
@@ -272,9 +272,9 @@ def test_without_isolation_the_configuration_limits_as_ever(
 
 
 def test_without_isolation_there_are_no_privileges_either(
-    package: MakePackage, anyone: Caller, plainly: list[str | Path]
+    package: MakePackage, anyone: Caller, no_namespaces: list[str | Path]
 ) -> None:
-    done = anyone.run([*plainly, package(), "--myst-no-isolation"], "privileges")
+    done = anyone.run([*no_namespaces, package(), "--myst-no-isolation"], "privileges")
     lines = dict(line.split() for line in done.stdout.splitlines())
     assert lines["NoNewPrivs:"] == "1"
     assert {lines[f"Cap{name}:"] for name in ("Prm", "Eff", "Inh", "Amb")} == {"0" * 16}
@@ -303,9 +303,9 @@ def test_without_isolation_a_signal_to_the_process_group_reaches_the_application
 
 
 def test_without_isolation_nothing_of_the_application_outlives_it(
-    package: MakePackage, anyone: Caller, plainly: list[str | Path]
+    package: MakePackage, anyone: Caller, no_namespaces: list[str | Path]
 ) -> None:
-    command = [*map(str, plainly), str(package(ForkMode="pseudo")), "--myst-no-isolation", "abandon"]
+    command = [*map(str, no_namespaces), str(package(ForkMode="pseudo")), "--myst-no-isolation", "abandon"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **anyone.credentials) as process:
         assert process.stdout
         assert read_line(process.stdout) == "abandoned"
@@ -327,10 +327,10 @@ def test_without_isolation_the_application_dies_with_the_package(
 
 
 def test_without_isolation_a_root_that_cannot_be_started_goes_too(
-    package: MakePackage, anyone: Caller, plainly: list[str | Path]
+    package: MakePackage, anyone: Caller, no_namespaces: list[str | Path]
 ) -> None:
     made = package({"bin/program": b"text"}, ApplicationPath="/bin/program")
-    done = anyone.run([*plainly, made, "--myst-no-isolation"])
+    done = anyone.run([*no_namespaces, made, "--myst-no-isolation"])
     assert done.returncode == 125
     assert "it is neither an x86-64 ELF program nor a script" in done.stderr
 

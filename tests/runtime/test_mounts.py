@@ -154,8 +154,8 @@ def test_a_source_that_is_given_twice_is_refused(package: MakePackage, anyone: C
     [
         (declare("ext2"), "/mnt/data: ext2 disks are not supported"),
         (declare("hostfs", "ro", "rw"), "/mnt/data: ro and rw exclude each other"),
-        (declare("hostfs", target="/"), "/ is no directory to mount on"),
-        (declare("hostfs", target="/mnt/../mnt"), "/mnt/../mnt is no directory to mount on"),
+        (declare("hostfs", target="/"), "/ is not a directory that can be mounted on"),
+        (declare("hostfs", target="/mnt/../mnt"), "/mnt/../mnt is not a directory that can be mounted on"),
     ],
 )
 def test_a_mount_that_cannot_be_honoured_is_refused(

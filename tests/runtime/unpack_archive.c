@@ -1,5 +1,6 @@
-/* unpack_archive ARCHIVE DIRECTORY: unpacks as the kernel does. Directly behind the archive lies memory that
+/* unpack_archive ARCHIVE DIRECTORY: unpacks as the embedded kernel does. Directly behind the archive lies memory that
  * cannot be read. */
+#include "common/sizes.h"
 #include "kernel/unpack.h"
 
 #include <fcntl.h>
@@ -9,17 +10,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PAGE 4096ul
-
 static struct myst_archive read_archive(const char *path)
 {
     struct stat status;
     int file = open(path, O_RDONLY);
     if (file < 0 || fstat(file, &status) != 0)
         exit(2);
-    const size_t size = (size_t)status.st_size, pages = (size + PAGE - 1) & ~(PAGE - 1);
-    unsigned char *memory =
-        mmap(NULL, pages + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const size_t size = (size_t)status.st_size, pages = myst_page_up(size);
+    unsigned char *memory = mmap(NULL, pages + MYST_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         exit(2);
     unsigned char *data = memory + pages - size;
@@ -31,7 +29,7 @@ static struct myst_archive read_archive(const char *path)
         got += (size_t)n;
     }
     close(file);
-    if (mprotect(memory, pages + PAGE, PROT_READ) != 0 || mprotect(memory + pages, PAGE, PROT_NONE) != 0)
+    if (mprotect(memory, pages + MYST_PAGE, PROT_READ) != 0 || mprotect(memory + pages, MYST_PAGE, PROT_NONE) != 0)
         exit(2);
     return (struct myst_archive){.data = data, .size = size, .name = "root file system"};
 }

@@ -1,4 +1,4 @@
-/* What the kernel hands to the C runtime image: the application and what it may use. Found by the C
+/* What the embedded kernel hands to the C runtime image: the application and what it may use. Found by the C
  * runtime image in its auxiliary vector under AT_MYST_APPLICATION. */
 #ifndef MYST_APPLICATION_H
 #define MYST_APPLICATION_H
@@ -13,18 +13,18 @@ struct myst_application
 {
     const char *package_name; /* for messages */
     const char *path;
-    char **arguments, **environment; /* up to a NULL */
+    char **arguments, **environment;    /* up to a NULL */
     uint64_t address_space, main_stack; /* limits in bytes */
-    uint64_t thread_stack; /* bytes; 0: as the program's C library has it */
+    uint64_t thread_stack;              /* bytes; 0: as the program's C library has it */
     bool exec_stack, no_brk, limits_processors, fork_allowed;
-    bool unhandled_enosys; /* a call that Mystikos does not handle fails, instead of stopping the program */
-    bool allow_unhandled;  /* such calls are the system's to serve or to refuse, as for a shell */
-    bool isolated;         /* in namespaces of its own: with process 1 of them, all ends */
-    bool trace;            /* tell of refused system calls */
-    sigset_t signal_mask;      /* that the package was started with */
-    bool stdio_was_closed[3];  /* true: the application gets this descriptor closed */
-    int children;              /* lists the children of process 1 where it is not isolated; may be -1 */
-    int control;               /* gives a byte for each signal to pass on; ends with the outer process */
+    bool unhandled_enosys;    /* a call that Mystikos does not handle fails, instead of stopping the program */
+    bool allow_unhandled;     /* such calls are the system's to serve or to refuse, as for a shell */
+    bool isolated;            /* in namespaces of its own: with process 1 of them, all ends */
+    bool trace;               /* tell of refused system calls */
+    sigset_t signal_mask;     /* that the package was started with */
+    bool stdio_was_closed[3]; /* true: the application gets this descriptor closed */
+    int children;             /* lists the children of process 1 where it is not isolated; may be -1 */
+    int control;              /* gives a byte for each signal to pass on; ends with the outer process */
 };
 
 #endif

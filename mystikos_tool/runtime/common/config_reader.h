@@ -1,14 +1,13 @@
-/* Reads the measured configuration (docs/formats.md section 3): JSON in which a `//` comment may stand
- * between tokens and a comma after the last member. The input is hostile until proven otherwise: it is
- * never written to, every read is bounded, and nothing recurses. */
+/* Reads the measured configuration (docs/formats.md section 3): the table of its keys, and their values. */
 #ifndef MYST_CONFIG_READER_H
 #define MYST_CONFIG_READER_H
+
+#include "error.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define MYST_PAGE_SIZE 4096ull
 #define MYST_DEFAULT_MEMORY_SIZE (64ull << 20)
 #define MYST_DEFAULT_MAIN_STACK_SIZE (1536ull << 10)
 
@@ -43,8 +42,8 @@ struct myst_mount
 /* Sizes are in bytes, rounded up to a page. Strings are UTF-8 with their NUL; NULL when absent. */
 struct myst_config
 {
-    bool debug, create_zero_base_enclave, no_brk, exec_stack, host_application_parameters,
-        unhandled_syscall_enosys, host_uds;
+    bool debug, create_zero_base_enclave, no_brk, exec_stack, host_application_parameters, unhandled_syscall_enosys,
+        host_uds;
     uint64_t product_id, security_version, enclave_start_address;
     uint64_t memory_size;       /* never 0: the default stands in */
     uint64_t main_stack_size;   /* never 0: the default stands in */
@@ -62,15 +61,9 @@ struct myst_config
     char *text; /* backs all strings */
 };
 
-/* Reads and checks all of it. Returns 0, or -1 with one line in `error` that begins with the line number
- * and names the key. Free it with myst_config_free in both cases. */
-int myst_config_read(const char *json, size_t size, struct myst_config *config, char *error,
-                     size_t error_size);
+/* Reads and checks all of it. Returns 0, or -1 with an error that names line and key. Free it with myst_config_free in
+ * both cases. */
+int myst_config_read(const char *json, size_t size, struct myst_config *config, struct myst_error *error);
 void myst_config_free(struct myst_config *config);
-
-/* MemorySize in bytes, rounded up to a page; absent or zero: 64 MiB. Refuses what myst_config_read
- * refuses. */
-int myst_config_memory_size(const char *json, size_t size, uint64_t *bytes, char *error,
-                            size_t error_size);
 
 #endif

@@ -9,19 +9,15 @@ static int name_is(const char *table, uint64_t table_size, uint64_t offset, cons
     return myst_within(offset, size, table_size) && memcmp(table + offset, name, size) == 0;
 }
 
-int myst_elf_check_header(
-    const Elf64_Ehdr *header,
-    uint64_t file_size,
-    const char *where,
-    struct myst_elf_tables *tables,
-    struct myst_error *error)
+int myst_elf_check_header(const Elf64_Ehdr *header, uint64_t file_size, const char *where,
+                          struct myst_elf_tables *tables, struct myst_error *error)
 {
     const unsigned char *ident = header->e_ident;
     if (memcmp(ident, ELFMAG, SELFMAG) != 0)
-        return myst_fail(error, "%s: is no ELF file", where);
+        return myst_fail(error, "%s: is not an ELF file", where);
     if (ident[EI_CLASS] != ELFCLASS64 || ident[EI_DATA] != ELFDATA2LSB || ident[EI_VERSION] != EV_CURRENT ||
         header->e_machine != EM_X86_64)
-        return myst_fail(error, "%s: is no ELF file for x86-64", where);
+        return myst_fail(error, "%s: is not an ELF file for x86-64", where);
     if (header->e_ehsize != sizeof(Elf64_Ehdr))
         return myst_fail(error, "%s: e_ehsize is %u", where, header->e_ehsize);
     if (header->e_shnum == 0 || header->e_shentsize != sizeof(Elf64_Shdr))
@@ -47,12 +43,8 @@ Elf64_Shdr myst_section_header(const struct myst_sections *sections, uint64_t in
     return header;
 }
 
-int myst_section_find(
-    const struct myst_sections *sections,
-    const char *where,
-    const char *name,
-    Elf64_Shdr *header,
-    struct myst_error *error)
+int myst_section_find(const struct myst_sections *sections, const char *where, const char *name, Elf64_Shdr *header,
+                      struct myst_error *error)
 {
     int found = MYST_ABSENT;
     for (uint64_t i = 1; i < sections->count; i++)
@@ -71,8 +63,7 @@ int myst_section_find(
     return found;
 }
 
-int myst_elf_open(
-    struct myst_elf *elf, const char *where, const void *data, uint64_t size, struct myst_error *error)
+int myst_elf_open(struct myst_elf *elf, const char *where, const void *data, uint64_t size, struct myst_error *error)
 {
     struct myst_elf_tables tables;
     memset(elf, 0, sizeof *elf);
@@ -80,7 +71,7 @@ int myst_elf_open(
     elf->data = data;
     elf->size = size;
     if (size < sizeof elf->header)
-        return myst_fail(error, "%s: is no ELF file", where);
+        return myst_fail(error, "%s: is not an ELF file", where);
     memcpy(&elf->header, data, sizeof elf->header);
     if (myst_elf_check_header(&elf->header, size, where, &tables, error) != 0)
         return -1;
@@ -95,13 +86,8 @@ int myst_elf_open(
     return 0;
 }
 
-int myst_elf_section(
-    const struct myst_elf *elf,
-    const char *name,
-    Elf64_Shdr *header,
-    const uint8_t **data,
-    uint64_t *size,
-    struct myst_error *error)
+int myst_elf_section(const struct myst_elf *elf, const char *name, Elf64_Shdr *header, const uint8_t **data,
+                     uint64_t *size, struct myst_error *error)
 {
     const int found = myst_section_find(&elf->sections, elf->where, name, header, error);
     const int empty = found != MYST_PRESENT || header->sh_type == SHT_NOBITS;
@@ -117,8 +103,8 @@ Elf64_Phdr myst_elf_program_header(const struct myst_elf *elf, uint64_t index)
     return header;
 }
 
-int myst_elf_find_dynamic_symbol(
-    const struct myst_elf *elf, const char *name, Elf64_Sym *symbol, struct myst_error *error)
+int myst_elf_find_dynamic_symbol(const struct myst_elf *elf, const char *name, Elf64_Sym *symbol,
+                                 struct myst_error *error)
 {
     Elf64_Shdr header;
     const uint8_t *table, *names;

@@ -3,11 +3,12 @@
 #ifndef MYST_ELF_H
 #define MYST_ELF_H
 
+#include "error.h"
+#include "sizes.h"
+
 #include <elf.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "error.h"
 
 /* Where the section headers and their names are: of a file in memory, or of one on disk of which
  * only these two tables were read. */
@@ -45,51 +46,31 @@ enum myst_presence
     /* and -1: refused */
 };
 
-/* True when [offset, offset + size) lies within `limit` bytes. */
-static inline int myst_within(uint64_t offset, uint64_t size, uint64_t limit)
-{
-    return size <= limit && offset <= limit - size;
-}
-
 /* Holds the file's header (the first sizeof(Elf64_Ehdr) bytes of a file of file_size) against what
  * an x86-64 ELF file has, and gets where its tables are. */
-int myst_elf_check_header(
-    const Elf64_Ehdr *header,
-    uint64_t file_size,
-    const char *where,
-    struct myst_elf_tables *tables,
-    struct myst_error *error);
+int myst_elf_check_header(const Elf64_Ehdr *header, uint64_t file_size, const char *where,
+                          struct myst_elf_tables *tables, struct myst_error *error);
 
 /* Gets header `index`, which must be below sections->count. */
 Elf64_Shdr myst_section_header(const struct myst_sections *sections, uint64_t index);
 
 /* Finds the section called `name`: MYST_ABSENT, MYST_PRESENT with its header, or -1 when it is there
  * twice or (unless SHT_NOBITS) does not lie within the file. */
-int myst_section_find(
-    const struct myst_sections *sections,
-    const char *where,
-    const char *name,
-    Elf64_Shdr *header,
-    struct myst_error *error);
+int myst_section_find(const struct myst_sections *sections, const char *where, const char *name, Elf64_Shdr *header,
+                      struct myst_error *error);
 
 /* Opens an ELF file in memory. The bytes must outlive `elf`. */
-int myst_elf_open(
-    struct myst_elf *elf, const char *where, const void *data, uint64_t size, struct myst_error *error);
+int myst_elf_open(struct myst_elf *elf, const char *where, const void *data, uint64_t size, struct myst_error *error);
 
 /* Like myst_section_find, and gets the content too: nothing for SHT_NOBITS. */
-int myst_elf_section(
-    const struct myst_elf *elf,
-    const char *name,
-    Elf64_Shdr *header,
-    const uint8_t **data,
-    uint64_t *size,
-    struct myst_error *error);
+int myst_elf_section(const struct myst_elf *elf, const char *name, Elf64_Shdr *header, const uint8_t **data,
+                     uint64_t *size, struct myst_error *error);
 
 /* Gets program header `index`, below header.e_phnum. */
 Elf64_Phdr myst_elf_program_header(const struct myst_elf *elf, uint64_t index);
 
 /* Finds the first entry of .dynsym with this name. */
-int myst_elf_find_dynamic_symbol(
-    const struct myst_elf *elf, const char *name, Elf64_Sym *symbol, struct myst_error *error);
+int myst_elf_find_dynamic_symbol(const struct myst_elf *elf, const char *name, Elf64_Sym *symbol,
+                                 struct myst_error *error);
 
 #endif

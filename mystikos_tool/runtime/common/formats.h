@@ -3,10 +3,10 @@
 #ifndef MYST_FORMATS_H
 #define MYST_FORMATS_H
 
+#include "sizes.h"
+
 #include <stddef.h>
 #include <stdint.h>
-
-#define MYST_PAGE 4096ull
 
 /* SECINFO.FLAGS */
 #define SGX_SECINFO_R 0x1
@@ -149,12 +149,11 @@ enum myst_region
 };
 
 /* The name of each region, as a list for an array's initializer. */
-#define MYST_REGION_NAMES                                                                          \
-    {                                                                                              \
-        "kernel", "kernel.reloc", "kernel.symtab", "kernel.dynsym", "kernel.strtab",               \
-            "kernel.dynstr", "crt", "crt.reloc", "rootfs", "fdmappings", "pubkeys", "roothashes",  \
-            "mman", "config", "kernel.enter.stack", "mman.pids"                                    \
-    }
+#define MYST_REGION_NAMES                                                                     \
+    {"kernel",        "kernel.reloc", "kernel.symtab", "kernel.dynsym", "kernel.strtab",      \
+     "kernel.dynstr", "crt",          "crt.reloc",     "rootfs",        "fdmappings",         \
+     "pubkeys",       "roothashes",   "mman",          "config",        "kernel.enter.stack", \
+     "mman.pids"}
 
 struct sgx_tcs
 {

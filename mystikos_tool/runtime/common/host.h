@@ -18,15 +18,12 @@ struct myst_host
     int argc;         /* without the loader's own options */
     char **argv;
     char **envp;
-    const void *auxv; /* that the process was started with */
-    uint64_t flags;   /* MYST_HOST_... */
+    const void *auxv;          /* that the process was started with */
+    uint64_t flags;            /* MYST_HOST_... */
     const char *const *mounts; /* "SOURCE=TARGET" each, TARGET from the first "=/" on */
     uint64_t mount_count;
     const char *root;          /* where to keep the root, or NULL */
     const char *arguments_end; /* behind the last byte of all arguments; NULL without any */
 };
-
-/* The exit status of whatever fails before the application runs. */
-#define MYST_EXIT_REFUSED 125
 
 #endif

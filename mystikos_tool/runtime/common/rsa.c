@@ -49,12 +49,8 @@ static struct product multiply(const struct number *a, const struct number *b)
 }
 
 /* Sets `rest` to a * b - q * m, which a right q leaves between 0 and m - 1. Returns 0 when it is. */
-static int reduce(
-    struct number *rest,
-    const struct number *a,
-    const struct number *b,
-    const struct number *q,
-    const struct number *m)
+static int reduce(struct number *rest, const struct number *a, const struct number *b, const struct number *q,
+                  const struct number *m)
 {
     const struct product ab = multiply(a, b);
     const struct product qm = multiply(q, m);
@@ -91,26 +87,23 @@ static struct number encoded(const uint8_t digest[32])
     return number_from(reversed);
 }
 
-const char *myst_rsa_check(
-    const uint8_t modulus[MYST_RSA_SIZE],
-    const uint8_t signature[MYST_RSA_SIZE],
-    const uint8_t q1[MYST_RSA_SIZE],
-    const uint8_t q2[MYST_RSA_SIZE],
-    const uint8_t digest[32])
+int myst_rsa_check(const uint8_t modulus[MYST_RSA_SIZE], const uint8_t signature[MYST_RSA_SIZE],
+                   const uint8_t q1[MYST_RSA_SIZE], const uint8_t q2[MYST_RSA_SIZE], const uint8_t digest[32],
+                   struct myst_error *error)
 {
     const struct number m = number_from(modulus), s = number_from(signature);
     const struct number quotient1 = number_from(q1), quotient2 = number_from(q2);
     const struct number expected = encoded(digest);
     struct number square, cube;
     if (m.limb[LIMBS - 1] >> 63 == 0 || (m.limb[0] & 1) == 0)
-        return "the modulus is not that of an RSA key of 3072 bits";
+        return myst_fail(error, "signature: the modulus is not that of an RSA key of 3072 bits");
     if (!less(&s, &m))
-        return "the signature is not below the modulus";
+        return myst_fail(error, "signature: the signature is not below the modulus");
     if (reduce(&square, &s, &s, &quotient1, &m) != 0)
-        return "q1 does not belong to the signature";
+        return myst_fail(error, "signature: q1 does not belong to the signature");
     if (reduce(&cube, &s, &square, &quotient2, &m) != 0)
-        return "q2 does not belong to the signature";
+        return myst_fail(error, "signature: q2 does not belong to the signature");
     if (memcmp(&cube, &expected, sizeof cube) != 0)
-        return "the signature is not that of this SIGSTRUCT";
-    return NULL;
+        return myst_fail(error, "signature: the signature is not that of this SIGSTRUCT");
+    return 0;
 }

@@ -60,23 +60,22 @@ void myst_sha256_blocks_portable(uint32_t state[8], const void *data, size_t cou
 
 /* Four rounds on the message words m[I % 4], which from the fifth group on are first made of the
  * sixteen before them (SDM volume 2, SHA256RNDS2, SHA256MSG1, SHA256MSG2). */
-#define FOUR_ROUNDS(I)                                                                             \
-    do                                                                                             \
-    {                                                                                              \
-        if ((I) < 4)                                                                               \
-            m[I % 4] = _mm_shuffle_epi8(_mm_loadu_si128(block + I % 4), swap);                     \
-        else                                                                                       \
-            m[I % 4] = _mm_sha256msg2_epu32(                                                       \
-                _mm_add_epi32(_mm_sha256msg1_epu32(m[I % 4], m[(I + 1) % 4]),                      \
-                              _mm_alignr_epi8(m[(I + 3) % 4], m[(I + 2) % 4], 4)),                 \
-                m[(I + 3) % 4]);                                                                   \
-        __m128i wk = _mm_add_epi32(m[I % 4], _mm_load_si128((const __m128i *)k + I));              \
-        cdgh = _mm_sha256rnds2_epu32(cdgh, abef, wk);                                              \
-        abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(wk, 0x0e));                     \
+#define FOUR_ROUNDS(I)                                                                                         \
+    do                                                                                                         \
+    {                                                                                                          \
+        if ((I) < 4)                                                                                           \
+            m[I % 4] = _mm_shuffle_epi8(_mm_loadu_si128(block + I % 4), swap);                                 \
+        else                                                                                                   \
+            m[I % 4] = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(m[I % 4], m[(I + 1) % 4]),      \
+                                                          _mm_alignr_epi8(m[(I + 3) % 4], m[(I + 2) % 4], 4)), \
+                                            m[(I + 3) % 4]);                                                   \
+        __m128i wk = _mm_add_epi32(m[I % 4], _mm_load_si128((const __m128i *)k + I));                          \
+        cdgh = _mm_sha256rnds2_epu32(cdgh, abef, wk);                                                          \
+        abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(wk, 0x0e));                                 \
     } while (0)
 
-__attribute__((target("sha,sse4.1,ssse3"))) void
-myst_sha256_blocks_instructions(uint32_t state[8], const void *data, size_t count)
+__attribute__((target("sha,sse4.1,ssse3"))) void myst_sha256_blocks_instructions(uint32_t state[8], const void *data,
+                                                                                 size_t count)
 {
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
     const __m128i *block = data;
@@ -125,8 +124,7 @@ void myst_sha256_blocks(uint32_t state[8], const void *data, size_t count)
 {
     static myst_sha256_blocks_fn *chosen;
     if (!chosen)
-        chosen = myst_sha256_has_instructions() ? myst_sha256_blocks_instructions
-                                                : myst_sha256_blocks_portable;
+        chosen = myst_sha256_has_instructions() ? myst_sha256_blocks_instructions : myst_sha256_blocks_portable;
     chosen(state, data, count);
 }
 

@@ -6,6 +6,8 @@
 #ifndef MYST_START_H
 #define MYST_START_H
 
+#include "sizes.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,18 +47,18 @@ static inline int myst_auxv_is_passed_on(uint64_t type)
 {
     switch (type)
     {
-        case MYST_AT_UID:
-        case MYST_AT_EUID:
-        case MYST_AT_GID:
-        case MYST_AT_EGID:
-        case MYST_AT_HWCAP:
-        case MYST_AT_HWCAP2:
-        case MYST_AT_CLKTCK:
-        case MYST_AT_SYSINFO_EHDR:
-        case MYST_AT_MINSIGSTKSZ:
-            return 1;
-        default:
-            return 0;
+    case MYST_AT_UID:
+    case MYST_AT_EUID:
+    case MYST_AT_GID:
+    case MYST_AT_EGID:
+    case MYST_AT_HWCAP:
+    case MYST_AT_HWCAP2:
+    case MYST_AT_CLKTCK:
+    case MYST_AT_SYSINFO_EHDR:
+    case MYST_AT_MINSIGSTKSZ:
+        return 1;
+    default:
+        return 0;
     }
 }
 
@@ -72,10 +74,7 @@ static inline const void *myst_auxv_after(char *const *envp)
 static inline long myst_syscall3(long number, long a, long b, long c)
 {
     long result;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c)
-                     : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
     return result;
 }
 
@@ -83,15 +82,10 @@ static inline long myst_syscall3(long number, long a, long b, long c)
  * stack_top. The strings of argv and envp are not copied. host_auxv is an auxiliary vector that
  * machine facts are taken from, or NULL. The image finds handoff in its auxiliary vector under
  * handoff_type. Needs 1 KiB of stack beside 8 bytes for each argument and variable. */
-__attribute__((noreturn)) static inline void myst_start_image(
-    const void *image_base,
-    void *stack_top,
-    int argc,
-    char *const *argv,
-    char *const *envp,
-    const void *host_auxv,
-    uint64_t handoff_type,
-    const void *handoff)
+__attribute__((noreturn)) static inline void myst_start_image(const void *image_base, void *stack_top, int argc,
+                                                              char *const *argv, char *const *envp,
+                                                              const void *host_auxv, uint64_t handoff_type,
+                                                              const void *handoff)
 {
     const unsigned char *image = image_base;
     /* Elf64_Ehdr: e_entry, e_phoff, e_phentsize, e_phnum. */
@@ -102,7 +96,7 @@ __attribute__((noreturn)) static inline void myst_start_image(
     const long sys_getrandom = 318;
 
     uint64_t *random = (uint64_t *)((uint64_t)stack_top & ~(uint64_t)15) - 2;
-    /* 16 bytes are delivered whole once the pool is ready (getrandom(2)). A kernel without the call
+    /* 16 bytes are delivered whole once the pool is ready (getrandom(2)). A Linux without the call
      * leaves the zeros of AT_RANDOM's place: no secret depends on it alone. */
     random[0] = random[1] = 0;
     while (myst_syscall3(sys_getrandom, (long)random, 16, 0) == -4 /* EINTR */)
@@ -112,7 +106,7 @@ __attribute__((noreturn)) static inline void myst_start_image(
         {MYST_AT_PHDR, (uint64_t)image + phoff},
         {MYST_AT_PHENT, phentsize},
         {MYST_AT_PHNUM, phnum},
-        {MYST_AT_PAGESZ, 4096},
+        {MYST_AT_PAGESZ, MYST_PAGE},
         {MYST_AT_BASE, 0},
         {MYST_AT_ENTRY, entry},
         {MYST_AT_SECURE, 0},
@@ -125,7 +119,7 @@ __attribute__((noreturn)) static inline void myst_start_image(
     size_t envc = 0;
     while (envp && envp[envc])
         envc++;
-    size_t auxc = sizeof own / sizeof *own;
+    size_t auxc = MYST_COUNT(own);
     for (const struct myst_auxv *a = host_auxv; a && a->type != MYST_AT_NULL; a++)
         auxc += (size_t)myst_auxv_is_passed_on(a->type);
 
@@ -146,7 +140,7 @@ __attribute__((noreturn)) static inline void myst_start_image(
         *p++ = a->type;
         *p++ = a->value;
     }
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+    for (size_t i = 0; i < MYST_COUNT(own); i++)
     {
         *p++ = own[i].type;
         *p++ = own[i].value;

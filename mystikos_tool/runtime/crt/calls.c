@@ -6,6 +6,7 @@
  * Mystikos, whose own C library gets along without the call: clone and fork for threads and processes; clock_nanosleep,
  * pselect6, alarm, utime, utimes and mknodat, which glibc makes for nanosleep, select, alarm, utime, utimes and mkfifo.
  * A and U: see the header. membarrier and fsetxattr Mystikos itself answers with ENOSYS. */
+/* clang-format off */
 #define CALLS                                                                                                  \
     S(0, read) S(1, write) S(2, open) S(3, close) S(4, stat) S(5, fstat) S(6, lstat) S(7, poll) S(8, lseek)    \
     S(9, mmap) S(10, mprotect) S(11, munmap) S(12, brk) S(13, rt_sigaction) S(14, rt_sigprocmask)              \
@@ -77,6 +78,7 @@
     U(454, futex_wake) U(455, futex_wait) U(456, futex_requeue) U(457, statmount) U(458, listmount)            \
     U(459, lsm_get_self_attr) U(460, lsm_set_self_attr) U(461, lsm_list_modules) A(462, mseal)                 \
     U(463, setxattrat) U(464, getxattrat) U(465, listxattrat) U(466, removexattrat) U(467, open_tree_attr)
+/* clang-format on */
 
 #define S(number, name) [number] = {#name, MYST_CALL_SERVED},
 #define L(number, name) [number] = {#name, MYST_CALL_SERVED},

@@ -1,4 +1,4 @@
-/* The system calls of x86-64 Linux, and what Mystikos does with each (its kernel/syscall.c). */
+/* The system calls of x86-64 Linux, and what the Mystikos kernel does with each (kernel/syscall.c in its sources). */
 #ifndef MYST_CALLS_H
 #define MYST_CALLS_H
 

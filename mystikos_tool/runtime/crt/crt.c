@@ -2,10 +2,10 @@
  * what is orphaned, and ends with the application's exit status, upon which the system ends whatever else still
  * runs in the sandbox. */
 #include "../common/application.h"
-#include "../common/refuse.h"
+#include "../common/error.h"
 #include "execute.h"
+#include "seccomp_notify.h"
 #include "stacks.h"
-#include "watch.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -126,8 +126,8 @@ static int receive_listener(int socket)
     } control;
     char nothing;
     struct iovec content = {&nothing, 1};
-    struct msghdr message = {.msg_iov = &content, .msg_iovlen = 1, .msg_control = &control,
-                             .msg_controllen = sizeof control};
+    struct msghdr message = {
+        .msg_iov = &content, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     int listener = -1;
     ssize_t size;
 
@@ -194,7 +194,7 @@ int main(void)
             take_signals(signals, application);
         if (sources[1].revents)
             take_requests(given->control, signals, application);
-        if ((sources[2].revents & POLLIN) && myst_answer_call(given, listener))
+        if ((sources[2].revents & POLLIN) && myst_seccomp_notify_answer(given, listener))
             end(MYST_EXIT_STOPPED);
         if (sources[2].revents & POLLHUP)
             sources[2].fd = -1; /* nobody is left under the filter */

@@ -1,13 +1,12 @@
 #include "execute.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
+#include "../common/interpreter.h"
 #include "filter.h"
 #include "stacks.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -37,8 +36,8 @@ static void hand_over(int socket, int descriptor)
     {
         message.msg_control = &control;
         message.msg_controllen = sizeof control;
-        control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_level = SOL_SOCKET,
-                                          .cmsg_type = SCM_RIGHTS};
+        control.header = (struct cmsghdr){
+            .cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
     }
     if (sendmsg(socket, &message, 0) != 1)
@@ -55,57 +54,26 @@ static void close_what_was_closed(const struct myst_application *application)
             close(i);
 }
 
-/* The interpreter of an ELF program: PT_INTERP of a file whose first bytes are in `head`. */
-static bool find_elf_interpreter(int file, const Elf64_Ehdr *head, char interpreter[PATH_MAX])
-{
-    Elf64_Phdr segment;
-    for (unsigned i = 0; i < head->e_phnum; i++)
-    {
-        off_t at = (off_t)(head->e_phoff + (uint64_t)i * sizeof segment);
-        if (pread(file, &segment, sizeof segment, at) != sizeof segment)
-            return false;
-        if (segment.p_type != PT_INTERP)
-            continue;
-        size_t size = segment.p_filesz < PATH_MAX ? segment.p_filesz : PATH_MAX - 1;
-        ssize_t got = pread(file, interpreter, size, (off_t)segment.p_offset);
-        if (got <= 0)
-            return false;
-        interpreter[got] = 0;
-        return true;
-    }
-    return false;
-}
-
 /* The interpreter of a script: the first word after #!. */
-static bool find_script_interpreter(const char *line, char interpreter[PATH_MAX])
+static bool find_script_interpreter(int file, char interpreter[PATH_MAX])
 {
-    const char *start = line + 2 + strspn(line + 2, " \t");
-    size_t length = strcspn(start, " \t\n");
-    if (length == 0 || length >= PATH_MAX)
+    char line[256] = "";
+    if (pread(file, line, sizeof line - 1, 0) <= 2 || memcmp(line, "#!", 2) != 0)
         return false;
+    const char *start = line + 2 + strspn(line + 2, " \t");
+    const size_t length = strcspn(start, " \t\n");
     memcpy(interpreter, start, length);
     interpreter[length] = 0;
-    return true;
+    return length > 0;
 }
 
 /* execve says ENOENT for a missing interpreter as for a missing program. */
 static bool find_interpreter(const char *path, char interpreter[PATH_MAX])
 {
-    union
-    {
-        Elf64_Ehdr elf;
-        char text[256];
-    } head;
-    bool found = false;
     int file = open(path, O_RDONLY | O_CLOEXEC);
     if (file < 0)
         return false;
-    memset(&head, 0, sizeof head);
-    ssize_t size = pread(file, &head, sizeof head - 1, 0);
-    if (size >= (ssize_t)sizeof head.elf && memcmp(head.elf.e_ident, ELFMAG, SELFMAG) == 0)
-        found = find_elf_interpreter(file, &head.elf, interpreter);
-    else if (size > 2 && memcmp(head.text, "#!", 2) == 0)
-        found = find_script_interpreter(head.text, interpreter);
+    const bool found = myst_elf_interpreter(file, interpreter) || find_script_interpreter(file, interpreter);
     close(file);
     return found;
 }

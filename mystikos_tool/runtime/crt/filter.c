@@ -1,6 +1,7 @@
 #include "filter.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
+#include "../common/sizes.h"
 #include "calls.h"
 #include "policy.h"
 
@@ -148,7 +149,7 @@ static void add_ranges(struct filter *filter)
     static const unsigned beyond[] = {MYST_CALL_COUNT, MYST_OWN_CALLS_FIRST, MYST_OWN_CALLS_END};
     for (unsigned number = 0; number < MYST_CALL_COUNT; number++)
         add_range(filter, number, myst_call_action(filter->application, number));
-    for (size_t i = 0; i < sizeof beyond / sizeof *beyond; i++)
+    for (size_t i = 0; i < MYST_COUNT(beyond); i++)
         add_range(filter, beyond[i], myst_call_action(filter->application, beyond[i]));
     add_range(filter, 0x40000000u, ENOSYS); /* the x32 kind */
 }

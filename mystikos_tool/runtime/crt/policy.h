@@ -22,9 +22,9 @@ int myst_call_action(const struct myst_application *application, unsigned number
 
 /* Flags of clone by which a thread is made, or a process that shares the memory until it executes a program, as
  * posix_spawn makes it: Mystikos does these in every ForkMode, others only with fork. */
-#define MYST_CLONE_THREAD 0x00010000u      /* CLONE_THREAD */
-#define MYST_CLONE_SPAWN 0x00004100u       /* CLONE_VM | CLONE_VFORK */
-#define MYST_CLONE_NAMESPACES 0x7e020000u  /* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET */
+#define MYST_CLONE_THREAD 0x00010000u     /* CLONE_THREAD */
+#define MYST_CLONE_SPAWN 0x00004100u      /* CLONE_VM | CLONE_VFORK */
+#define MYST_CLONE_NAMESPACES 0x7e020000u /* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET */
 
 /* Of a call that Mystikos does not handle. */
 int myst_unhandled_action(const struct myst_application *application);

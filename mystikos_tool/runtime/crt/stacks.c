@@ -1,6 +1,7 @@
 #include "stacks.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
+#include "../common/sizes.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -18,17 +19,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PAGE 4096ull
-
 /* A process that is stopped before the first instruction of its program. */
 struct program
 {
     pid_t pid;
     struct user_regs_struct registers;
-    uint64_t stack_top;                /* end of the main thread's stack */
-    uint64_t headers, header_count;    /* of the program, in its memory */
-    uint64_t pending;                  /* signals that came meanwhile, a bit each */
-    int status;                        /* as of waitpid, when it ended meanwhile */
+    uint64_t stack_top;             /* end of the main thread's stack */
+    uint64_t headers, header_count; /* of the program, in its memory */
+    uint64_t pending;               /* signals that came meanwhile, a bit each */
+    int status;                     /* as of waitpid, when it ended meanwhile */
 };
 
 /* Threads that are traced until they execute a program. The application itself asks for it and is not in here. */
@@ -83,7 +82,7 @@ static bool read_memory(const struct program *program, uint64_t address, void *t
     return process_vm_readv(program->pid, &here, 1, &there, 1, 0) == (ssize_t)size;
 }
 
-/* To read-only memory as well. */
+/* Writes to read-only memory as well. */
 static bool write_word(const struct program *program, uint64_t address, uint64_t word)
 {
     return ptrace(PTRACE_POKEDATA, program->pid, address, word) == 0;
@@ -102,7 +101,7 @@ static bool find_stack_top(struct program *program, uint64_t file_name)
         if (!read_memory(program, file_name++, &c, 1))
             return false;
     while (c);
-    program->stack_top = (file_name + 8 + PAGE - 1) & ~(PAGE - 1);
+    program->stack_top = myst_page_up(file_name + 8);
     return true;
 }
 
@@ -132,7 +131,7 @@ static bool read_auxiliary_vector(struct program *program)
     }
 }
 
-/* Until the process stops at a breakpoint; other signals wait. False when it ended. */
+/* Lets the process run to a breakpoint; other signals wait. Returns false when it ended. */
 static bool run_to_breakpoint(struct program *program)
 {
     for (;;)
@@ -151,7 +150,7 @@ static bool run_to_breakpoint(struct program *program)
     }
 }
 
-/* Has the process make a system call. False when it ended; a call that fails says so in *result. */
+/* Lets the process make a system call. Returns false when it ended; *result is what the call returned. */
 static bool make_call(struct program *program, long *result, long number, uint64_t a, uint64_t b, uint64_t c,
                       uint64_t d, uint64_t e, uint64_t f)
 {
@@ -215,7 +214,7 @@ static bool set_size_as_limit(struct program *program, uint64_t size, uint64_t m
     if (prlimit(program->pid, RLIMIT_STACK, NULL, &limit) != 0)
         return false;
     limit.rlim_cur = size < limit.rlim_max ? size : limit.rlim_max; /* the application may have lowered it */
-    if (!make_call(program, &result, SYS_mmap, program->stack_top - main_stack - PAGE, PAGE, PROT_NONE,
+    if (!make_call(program, &result, SYS_mmap, program->stack_top - main_stack - MYST_PAGE, MYST_PAGE, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0))
         return false;
     errno = result < 0 ? (int)-result : 0;
@@ -225,7 +224,7 @@ static bool set_size_as_limit(struct program *program, uint64_t size, uint64_t m
 /* The main thread's stack as it is, and whatever is mapped from now on, as other threads' stacks. */
 static bool make_stacks_executable(struct program *program)
 {
-    const uint64_t start = program->registers.rsp & ~(PAGE - 1);
+    const uint64_t start = program->registers.rsp & ~(MYST_PAGE - 1);
     long result;
     if (!make_call(program, &result, SYS_mprotect, start, program->stack_top - start,
                    PROT_READ | PROT_WRITE | PROT_EXEC | PROT_GROWSDOWN, 0, 0, 0))

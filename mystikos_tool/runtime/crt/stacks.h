@@ -8,16 +8,16 @@
 
 #include <sys/types.h>
 
-/* By the process that will become the application. */
+/* Called by the process that will become the application. */
 void myst_expect_first_program(void);
 
-/* By its parent, once. */
+/* Called once by the parent of that process. */
 void myst_note_first_program(pid_t application);
 
 /* The thread is about to execute a program. False with errno when it cannot be watched. */
 bool myst_expect_program(pid_t thread);
 
-/* To be told of every thread that waitpid reports as ended. */
+/* Called for every thread that waitpid reports as ended. */
 void myst_forget_thread(pid_t thread);
 
 /* Takes what waitpid reported as a stop. Returns true when the process ended on the way, with its status. */

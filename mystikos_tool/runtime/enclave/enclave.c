@@ -3,7 +3,6 @@
  * kernel image where it lies. Freestanding: no C library, no thread-local data. */
 #include "../common/formats.h"
 #include "../common/handoff.h"
-#include "../common/host.h"
 #include "../common/start.h"
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -62,36 +61,11 @@ void *memcpy(void *restrict to, const void *restrict from, size_t size)
     return to;
 }
 
-static size_t length(const char *text)
-{
-    size_t n = 0;
-    while (text[n])
-        n++;
-    return n;
-}
-
 static int equal(const char *a, const char *b)
 {
     while (*a && *a == *b)
         a++, b++;
     return *a == *b;
-}
-
-static void print(const char *text)
-{
-    const long sys_write = 1;
-    myst_syscall3(sys_write, 2, (long)text, (long)length(text));
-}
-
-__attribute__((noreturn)) static void refuse(const struct myst_host *host, const char *what)
-{
-    const long sys_exit_group = 231;
-    print(host->name);
-    print(": mystikos: enclave image: ");
-    print(what);
-    print("\n");
-    for (;;)
-        myst_syscall3(sys_exit_group, MYST_EXIT_REFUSED, 0, 0);
 }
 
 /* Zeros pad the region to a page, and read as R_X86_64_NONE. */
@@ -111,7 +85,7 @@ static int relocate(unsigned char *base)
 }
 
 /* Every region is followed by its trailer, and the last trailer by the heap. */
-static int find_regions(const unsigned char *base, struct myst_span spans[MYST_REGIONS])
+static int find_regions(const unsigned char *base)
 {
     const uint64_t first = _reloc_rva + _reloc_size;
     uint64_t end = oeinfo.heap_rva;
@@ -127,8 +101,7 @@ static int find_regions(const unsigned char *base, struct myst_span spans[MYST_R
         if (trailer->size > end - MYST_PAGE - first || trailer->file_size > trailer->size)
             return -1;
         end -= MYST_PAGE + trailer->size;
-        spans[index].data = base + end;
-        spans[index].size = trailer->file_size;
+        handoff.regions[index] = (struct myst_span){base + end, trailer->file_size};
     }
     return end == first ? 0 : -1;
 }
@@ -140,41 +113,24 @@ static uint64_t loaded_size(void)
     return oeinfo.heap_rva + oeinfo.heap_pages * MYST_PAGE + oeinfo.tcs_count * thread_size;
 }
 
-/* The entry point. */
-__attribute__((noreturn)) EXPORTED void _start(const struct myst_host *host);
+/* The entry point. Returns only when the kernel image cannot be started: what is wrong, for the loader to tell. */
+EXPORTED const char *_start(const struct myst_host *host);
 
-void _start(const struct myst_host *host)
+const char *_start(const struct myst_host *host)
 {
     unsigned char *base = (unsigned char *)&_enclave_rva - _enclave_rva;
     static char *no_environment[] = {0};
     static char *arguments[] = {(char *)"libmystkernel", 0};
-    static struct myst_span regions[MYST_REGIONS];
 
     if (relocate(base) != 0)
-        refuse(host, "it has a relocation of a type that it can't apply");
-    if (find_regions(base, regions) != 0)
-        refuse(host, "the measured regions are not where they should be");
-
-    handoff.enclave.data = base;
-    handoff.enclave.size = loaded_size();
-    handoff.kernel = regions[MYST_REGION_KERNEL];
-    handoff.crt = regions[MYST_REGION_CRT];
-    handoff.rootfs = regions[MYST_REGION_ROOTFS];
-    handoff.pubkeys = regions[MYST_REGION_PUBKEYS];
-    handoff.roothashes = regions[MYST_REGION_ROOTHASHES];
-    handoff.config = regions[MYST_REGION_CONFIG];
+        return "it has a relocation of a type that it cannot apply";
+    if (find_regions(base) != 0)
+        return "the measured regions are not where they should be";
+    handoff.enclave = (struct myst_span){base, loaded_size()};
     handoff.debug = (oeinfo.attributes.flags & SGX_ATTRIBUTE_DEBUG) != 0;
-    handoff.host_name = host->name;
-    handoff.host_argc = host->argc;
-    handoff.host_argv = host->argv;
-    handoff.host_envp = host->envp;
-    handoff.host_flags = host->flags;
-    handoff.host_mounts = host->mounts;
-    handoff.host_mount_count = host->mount_count;
-    handoff.host_root = host->root;
-    handoff.host_arguments_end = host->arguments_end;
+    handoff.host = *host;
 
-    const struct myst_span *stack = &regions[MYST_REGION_ENTER_STACK];
-    myst_start_image(handoff.kernel.data, (unsigned char *)stack->data + stack->size, 1, arguments,
+    const struct myst_span *stack = &handoff.regions[MYST_REGION_ENTER_STACK];
+    myst_start_image(handoff.regions[MYST_REGION_KERNEL].data, (unsigned char *)stack->data + stack->size, 1, arguments,
                      no_environment, host->auxv, AT_MYST_HANDOFF, &handoff);
 }

@@ -1,5 +1,8 @@
 #include "archive.h"
 
+#include "../common/sizes.h"
+#include "path.h"
+
 #include <string.h>
 
 #define HEADER_SIZE 110
@@ -24,12 +27,6 @@ enum field
     FIELD_CHECK,
     FIELD_COUNT
 };
-
-static int fail(struct myst_archive *archive, const char *problem)
-{
-    archive->problem = problem;
-    return -1;
-}
 
 /* Upper-case digits only, as the packager takes them. */
 static int hex_value(unsigned char c)
@@ -71,72 +68,50 @@ static const unsigned char *take(struct myst_archive *archive, size_t size)
     return data;
 }
 
-int myst_archive_next(struct myst_archive *archive, struct myst_entry *entry)
+int myst_archive_next(struct myst_archive *archive, struct myst_entry *entry, struct myst_error *error)
 {
+    static const char truncated[] = "%s: the archive is truncated";
     uint32_t fields[FIELD_COUNT];
 
     /* The name follows the header without padding between them. */
     if (archive->size - archive->at < HEADER_SIZE)
-        return fail(archive, "the archive is truncated");
+        return myst_fail(error, truncated, archive->name);
     if (parse_header(archive->data + archive->at, fields) != 0)
-        return fail(archive, "an archive entry has a malformed header");
+        return myst_fail(error, "%s: an archive entry has a malformed header", archive->name);
     archive->at += HEADER_SIZE;
 
     const uint32_t name_size = fields[FIELD_NAMESIZE];
     if (name_size < 2 || name_size > MYST_ENTRY_NAME_MAX)
-        return fail(archive, "an archive entry's name is empty or longer than 255 bytes");
+        return myst_fail(error, "%s: an archive entry's name is empty or longer than 255 bytes", archive->name);
     entry->name = (const char *)take(archive, name_size);
     if (!entry->name)
-        return fail(archive, "the archive is truncated");
+        return myst_fail(error, truncated, archive->name);
     if (memchr(entry->name, 0, name_size) != entry->name + name_size - 1)
-        return fail(archive, "an archive entry's name does not end where it should");
+        return myst_fail(error, "%s: an archive entry's name does not end where it should", archive->name);
 
     entry->mode = fields[FIELD_MODE];
     entry->links = fields[FIELD_NLINK];
     entry->size = fields[FIELD_FILESIZE];
     entry->data = take(archive, entry->size);
     if (!entry->data)
-        return fail(archive, "the archive is truncated");
+        return myst_fail(error, truncated, archive->name);
     return strcmp(entry->name, TRAILER) != 0;
 }
 
 int myst_entry_path(const struct myst_entry *entry, char path[MYST_ENTRY_NAME_MAX])
 {
-    const char *at = entry->name;
-    char *out = path;
-
-    if (*at == '/')
-        return -1;
-    while (*at)
-    {
-        size_t length = strcspn(at, "/");
-        if (length == 2 && at[0] == '.' && at[1] == '.')
-            return -1;
-        if (length > 0 && !(length == 1 && *at == '.'))
-        {
-            if (out != path)
-                *out++ = '/';
-            memcpy(out, at, length);
-            out += length;
-        }
-        at += length;
-        at += *at == '/';
-    }
-    *out = 0;
-    return 0;
+    return *entry->name == '/' ? -1 : myst_path_components(entry->name, path, MYST_ENTRY_NAME_MAX);
 }
 
-int myst_archive_measure(struct myst_archive archive, struct myst_archive_totals *totals,
-                         const char **problem)
+int myst_archive_measure(struct myst_archive archive, struct myst_archive_totals *totals, struct myst_error *error)
 {
     struct myst_entry entry;
     int result;
     memset(totals, 0, sizeof *totals);
-    while ((result = myst_archive_next(&archive, &entry)) > 0)
+    while ((result = myst_archive_next(&archive, &entry, error)) > 0)
     {
         totals->entries++;
-        totals->pages += (entry.size + 4095ull) / 4096;
+        totals->bytes += myst_page_up(entry.size);
     }
-    *problem = archive.problem;
     return result;
 }

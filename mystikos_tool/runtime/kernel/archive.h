@@ -3,6 +3,8 @@
 #ifndef MYST_ARCHIVE_H
 #define MYST_ARCHIVE_H
 
+#include "../common/error.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,8 +14,7 @@ struct myst_archive
 {
     const unsigned char *data;
     size_t size, at;
-    const char *problem; /* set when reading failed */
-    const char *name;    /* what messages of unpacking it begin with */
+    const char *name; /* what messages begin with */
 };
 
 /* Points into the archive. */
@@ -24,21 +25,20 @@ struct myst_entry
     const unsigned char *data;
 };
 
-/* 1 with the next entry, 0 after the last, -1 with archive->problem. */
-int myst_archive_next(struct myst_archive *archive, struct myst_entry *entry);
+/* 1 with the next entry, 0 after the last, -1 with an error. */
+int myst_archive_next(struct myst_archive *archive, struct myst_entry *entry, struct myst_error *error);
 
-/* Writes the name's plain form into `path`: components separated by one /, nothing at the ends, empty
- * for the root itself. -1 for a name that leads out: absolute, or with a "..". */
+/* Writes the components of the name, as myst_path_components. -1 for a name that leads out: absolute, or with a "..".
+ */
 int myst_entry_path(const struct myst_entry *entry, char path[MYST_ENTRY_NAME_MAX]);
 
 struct myst_archive_totals
 {
     uint64_t entries;
-    uint64_t pages; /* that the content takes in a tmpfs, at most */
+    uint64_t bytes; /* that the content takes in a tmpfs, at most: whole pages */
 };
 
 /* Reads the archive to its end; results as of myst_archive_next. */
-int myst_archive_measure(struct myst_archive archive, struct myst_archive_totals *totals,
-                         const char **problem);
+int myst_archive_measure(struct myst_archive archive, struct myst_archive_totals *totals, struct myst_error *error);
 
 #endif

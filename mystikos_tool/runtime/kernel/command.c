@@ -1,6 +1,6 @@
 #include "command.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
@@ -9,29 +9,23 @@
 /* The configuration's strings are not copied, and nobody writes to them. */
 static char **make_list(size_t room)
 {
-    char **list = calloc(room + 1, sizeof *list);
-    if (!list)
-        myst_refuse("out of memory");
-    return list;
+    return myst_allocated(calloc(room + 1, sizeof(char *)));
 }
 
 /* The host's strings lie where the system shows the process's arguments from, and are wiped there. */
 static char *copy(const char *string)
 {
-    char *duplicate = strdup(string);
-    if (!duplicate)
-        myst_refuse("out of memory");
-    return duplicate;
+    return myst_allocated(strdup(string));
 }
 
 /* argv[0], and then what the host gave. */
 static char **from_command_line(const char *program, const struct myst_handoff *handoff)
 {
-    size_t count = handoff->host_argc > 1 ? (size_t)handoff->host_argc - 1 : 0;
+    size_t count = handoff->host.argc > 1 ? (size_t)handoff->host.argc - 1 : 0;
     char **list = make_list(1 + count);
     list[0] = (char *)program;
     for (size_t i = 1; i <= count; i++)
-        list[i] = copy(handoff->host_argv[i]);
+        list[i] = copy(handoff->host.argv[i]);
     return list;
 }
 
@@ -45,7 +39,7 @@ char **myst_arguments(const struct myst_config *config, const struct myst_handof
     const struct myst_strings *own = &config->application_parameters;
     if (config->host_application_parameters)
         return from_command_line(config->application_path, handoff);
-    if (handoff->host_argc > 1)
+    if (handoff->host.argc > 1)
         myst_warn("the arguments are ignored: HostApplicationParameters is not set in the configuration");
     char **list = make_list(1 + own->count);
     list[0] = (char *)config->application_path;
@@ -78,7 +72,7 @@ char **myst_environment(const struct myst_config *config, const struct myst_hand
             *end++ = (char *)own->items[i];
     for (size_t i = 0; i < wanted->count; i++)
     {
-        char *variable = myst_find_variable(handoff->host_envp, wanted->items[i]);
+        char *variable = myst_find_variable(handoff->host.envp, wanted->items[i]);
         if (variable && !myst_find_variable(list, wanted->items[i]) && !has_name(variable, "MYST_TARGET", 11))
             *end++ = copy(variable);
     }
@@ -88,8 +82,8 @@ char **myst_environment(const struct myst_config *config, const struct myst_hand
 
 void myst_hide_host_arguments(const struct myst_handoff *handoff)
 {
-    if (!handoff->host_arguments_end)
+    if (!handoff->host.arguments_end)
         return;
-    char *start = handoff->host_argv[0];
-    memset(start, 0, (size_t)(handoff->host_arguments_end - start));
+    char *start = handoff->host.argv[0];
+    memset(start, 0, (size_t)(handoff->host.arguments_end - start));
 }

@@ -1,17 +1,17 @@
-/* The kernel image: reads the measured configuration, unpacks the measured root file system, makes the
- * sandbox around it and starts the C runtime image in there. */
+/* The embedded kernel, which stands in for that of Mystikos: reads the measured configuration, unpacks the measured
+ * root file system, makes the sandbox around it and starts the C runtime image in there. */
 #include "../common/application.h"
 #include "../common/config_reader.h"
+#include "../common/error.h"
 #include "../common/handoff.h"
 #include "../common/host.h"
-#include "../common/refuse.h"
 #include "../common/start.h"
 #include "archive.h"
 #include "command.h"
 #include "monitor.h"
 #include "mounts.h"
 #include "namespaces.h"
-#include "plain.h"
+#include "no_isolation.h"
 #include "privileges.h"
 #include "root.h"
 #include "unpack.h"
@@ -34,7 +34,7 @@
 #define DEFAULT_HOSTNAME "TEE" /* as in Mystikos */
 #define CRT_STACK_SIZE (256u << 10)
 
-/* /dev/null in place of what is closed, so that no other file gets these numbers on the way. */
+/* Opens /dev/null in place of what is closed, so that no other file gets these numbers. */
 static void fill_stdio(bool was_closed[3])
 {
     for (int i = 0; i < 3; i++)
@@ -56,42 +56,44 @@ static void close_other_descriptors(void)
 
 static void read_configuration(const struct myst_handoff *handoff, struct myst_config *config)
 {
-    char problem[256];
-    if (myst_config_read(handoff->config.data, handoff->config.size, config, problem, sizeof problem) != 0)
-        myst_refuse("configuration: %s", problem);
+    struct myst_error error;
+    const struct myst_span *text = &handoff->regions[MYST_REGION_CONFIG];
+    if (myst_config_read(text->data, text->size, config, &error) != 0)
+        myst_refuse("%s", error.text);
 }
 
-/* What would otherwise silently be something else than the configuration says. */
+/* Refuses what the embedded runtime cannot do, instead of ignoring it. */
 static void refuse_unsupported(const struct myst_config *config)
 {
     if (config->secret_count > 0)
         myst_refuse("configuration: Secret: secrets are released after attestation, and there is none here");
 }
 
-/* What looks into an enclave, or changes what runs in it, only a debug one allows, as SGX hardware does. */
+/* As SGX hardware does: only a debug enclave lets its inside be seen or something else run in it. */
 static void refuse_outside_of_debug(const struct myst_handoff *handoff)
 {
     static const char message[] = "options: %s is for debug enclaves, and Debug is not set in the configuration";
     if (handoff->debug)
         return;
-    if (handoff->host_flags & MYST_HOST_TRACE)
+    if (handoff->host.flags & MYST_HOST_TRACE)
         myst_refuse(message, "--myst-strace");
-    if (handoff->host_flags & MYST_HOST_SHELL)
+    if (handoff->host.flags & MYST_HOST_SHELL)
         myst_refuse(message, "--myst-shell");
-    if (handoff->host_root)
+    if (handoff->host.root)
         myst_refuse(message, "--myst-root");
 }
 
 static struct myst_archive find_archive(const struct myst_handoff *handoff)
 {
-    struct myst_archive archive = {
-        .data = handoff->rootfs.data, .size = handoff->rootfs.size, .name = "root file system"};
-    if (archive.size == MYST_PAGE_SIZE && archive.data[0] == 0)
+    struct myst_archive archive = {.data = handoff->regions[MYST_REGION_ROOTFS].data,
+                                   .size = handoff->regions[MYST_REGION_ROOTFS].size,
+                                   .name = "root file system"};
+    if (archive.size == MYST_PAGE && archive.data[0] == 0)
         myst_refuse("the root file system is on an ext2 disk, which the embedded runtime does not mount");
     return archive;
 }
 
-/* Into the working directory. */
+/* Unpacks into the working directory. */
 static void unpack(struct myst_archive archive)
 {
     int root = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -107,16 +109,14 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
 {
     struct myst_archive archive = find_archive(handoff);
     struct myst_archive_totals totals;
-    const char *problem;
-    const uint64_t page = MYST_PAGE_SIZE;
+    struct myst_error error;
 
-    if (myst_archive_measure(archive, &totals, &problem) != 0)
-        myst_refuse("root file system: %s", problem);
-    if (handoff->host_root)
-        myst_keep_root(handoff->host_root);
+    if (myst_archive_measure(archive, &totals, &error) != 0)
+        myst_refuse("%s", error.text);
+    if (handoff->host.root)
+        myst_keep_root(handoff->host.root);
     else
-        myst_make_root(totals.pages * page + config->memory_size,
-                       totals.entries + 1024 + config->memory_size / page);
+        myst_make_root(totals.bytes + config->memory_size, totals.entries + 1024 + config->memory_size / MYST_PAGE);
     unpack(archive);
     myst_complete_root(config->memory_size);
 }
@@ -128,7 +128,7 @@ static void set_hostname(const struct myst_config *config)
         myst_refuse_errno("cannot set the host name");
 }
 
-/* The first ones of those that the host allows. */
+/* Leaves the first MaxAffinityCPUs of the processors that the host allows. */
 static void limit_processors(const struct myst_config *config)
 {
     cpu_set_t set;
@@ -148,11 +148,10 @@ static void limit_processors(const struct myst_config *config)
 static void enter_working_directory(const struct myst_config *config)
 {
     if (chdir(config->current_working_directory) != 0)
-        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s",
-                          config->current_working_directory);
+        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s", config->current_working_directory);
 }
 
-/* With the outer process goes the sandbox. The pipe tells when that has happened before the request. */
+/* The sandbox ends with the outer process. If that has ended before the request, the pipe tells. */
 static void die_with_parent(int control)
 {
     struct pollfd parent = {.fd = control};
@@ -162,8 +161,7 @@ static void die_with_parent(int control)
         _exit(MYST_EXIT_REFUSED);
 }
 
-/* The measured memory is still mapped here, and must stay out of the application's reach, as must what the
- * host's command line tells about the host. */
+/* Keeps the application from the measured memory, which is still mapped here, and from the host's command line. */
 static void forbid_inspection(const struct myst_handoff *handoff)
 {
     myst_hide_host_arguments(handoff);
@@ -177,17 +175,15 @@ __attribute__((noreturn)) static void start_crt(const struct myst_handoff *hando
 {
     static char *arguments[] = {(char *)"libmystcrt", NULL};
     static char *no_environment[] = {NULL};
-    char *stack = mmap(NULL, CRT_STACK_SIZE, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    char *stack = mmap(NULL, CRT_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED)
         myst_refuse_errno("cannot make a stack for the C runtime image");
-    myst_start_image(handoff->crt.data, stack + CRT_STACK_SIZE, 1, arguments, no_environment,
+    myst_start_image(handoff->regions[MYST_REGION_CRT].data, stack + CRT_STACK_SIZE, 1, arguments, no_environment,
                      myst_auxv_after(environ), AT_MYST_APPLICATION, application);
 }
 
 /* Process 1 of the sandbox. */
-__attribute__((noreturn)) static void run_isolated(const struct myst_handoff *handoff,
-                                                   const struct myst_config *config,
+__attribute__((noreturn)) static void run_isolated(const struct myst_handoff *handoff, const struct myst_config *config,
                                                    const struct myst_application *application)
 {
     myst_change_root();
@@ -201,28 +197,28 @@ __attribute__((noreturn)) static void run_isolated(const struct myst_handoff *ha
     start_crt(handoff, application);
 }
 
-/* In the directory that is to be the root. What goes wrong here still has the directory removed by the outer
- * process. */
-__attribute__((noreturn)) static void run_plain(const struct myst_handoff *handoff, const struct myst_config *config,
-                                                struct myst_application *application, const char *directory)
+/* Runs in the directory that becomes the root. When this process fails, the outer one still removes the directory. */
+__attribute__((noreturn)) static void run_without_isolation(const struct myst_handoff *handoff,
+                                                            const struct myst_config *config,
+                                                            struct myst_application *application, const char *directory)
 {
     die_with_parent(application->control);
     /* The root will have no /proc. */
     application->children = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
     unpack(find_archive(handoff));
-    myst_complete_plain_root();
-    myst_enter_plain_root(directory, config, application);
+    myst_complete_root_without_mounts();
+    myst_no_isolation_enter_root(directory, config, application);
     limit_processors(config);
     umask(022);
     myst_drop_own_privileges();
     forbid_inspection(handoff);
-    /* With this process nothing else would end: it has to see the outer one's end itself. */
+    /* The application would outlive this process, which therefore waits for the outer one's end itself. */
     if (prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0) != 0)
         myst_refuse_errno("cannot untie the application from its starter");
     start_crt(handoff, application);
 }
 
-/* This process holds nothing that the application might wait for, such as the end of a pipe. */
+/* The application may wait for the other end of a pipe: this process must not keep it open. */
 static void let_go_of_stdio(void)
 {
     for (int i = 0; i < 3; i++)
@@ -232,8 +228,8 @@ static void let_go_of_stdio(void)
 static struct myst_application describe_application(const struct myst_handoff *handoff,
                                                     const struct myst_config *config)
 {
-    /* A shell is of no use without programs that it starts. */
-    const bool shell = handoff->host_flags & MYST_HOST_SHELL;
+    /* A shell has to be able to start programs. */
+    const bool shell = handoff->host.flags & MYST_HOST_SHELL;
     return (struct myst_application){
         .path = shell ? "/bin/sh" : config->application_path,
         .arguments = shell ? myst_shell_arguments(handoff) : myst_arguments(config, handoff),
@@ -247,9 +243,51 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .fork_allowed = shell || config->fork_mode != MYST_FORK_NONE,
         .unhandled_enosys = config->unhandled_syscall_enosys,
         .allow_unhandled = shell,
-        .isolated = !(handoff->host_flags & MYST_HOST_NO_ISOLATION),
-        .trace = handoff->host_flags & MYST_HOST_TRACE,
+        .isolated = !(handoff->host.flags & MYST_HOST_NO_ISOLATION),
+        .trace = handoff->host.flags & MYST_HOST_TRACE,
     };
+}
+
+/* Returns the directory that the root is in where there is no isolation, else NULL. */
+static const char *make_sandbox(const struct myst_handoff *handoff, const struct myst_config *config, bool isolated)
+{
+    umask(0);
+    if (!isolated)
+    {
+        myst_no_isolation_check(config);
+        return myst_no_isolation_make_root(handoff);
+    }
+    myst_enter_namespaces();
+    myst_open_mount_sources(config, handoff);
+    make_root(handoff, config);
+    myst_mount_all(config, handoff);
+    myst_enter_process_namespace();
+    return NULL;
+}
+
+/* Starts the first process of the sandbox; returns the end of a pipe through which it is told of signals. */
+static int start(const struct myst_handoff *handoff, const struct myst_config *config,
+                 struct myst_application *application, const char *directory, pid_t *init)
+{
+    int control[2];
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &application->signal_mask);
+    if (pipe2(control, O_CLOEXEC) != 0)
+        myst_refuse_errno("cannot make a pipe");
+    application->control = control[0];
+    *init = fork();
+    if (*init < 0)
+        myst_refuse_errno("cannot start a process");
+    if (*init == 0)
+    {
+        close(control[1]);
+        if (application->isolated)
+            run_isolated(handoff, config, application);
+        run_without_isolation(handoff, config, application, directory);
+    }
+    close(control[0]);
+    return control[1];
 }
 
 int main(void)
@@ -257,11 +295,9 @@ int main(void)
     const struct myst_handoff *handoff = (const struct myst_handoff *)getauxval(AT_MYST_HANDOFF);
     struct myst_config config;
     bool stdio_was_closed[3];
-    int control[2];
+    pid_t init;
 
-    char *package_name = strdup(handoff->host_name);
-    if (!package_name)
-        myst_refuse("out of memory");
+    const char *package_name = myst_allocated(strdup(handoff->host.name));
     myst_set_package_name(package_name);
     fill_stdio(stdio_was_closed);
     close_other_descriptors();
@@ -273,39 +309,8 @@ int main(void)
     application.package_name = package_name;
     memcpy(application.stdio_was_closed, stdio_was_closed, sizeof stdio_was_closed);
 
-    const char *plain_root = NULL;
-    umask(0);
-    if (application.isolated)
-    {
-        myst_enter_namespaces();
-        myst_open_mount_sources(&config, handoff);
-        make_root(handoff, &config);
-        myst_mount_all(&config, handoff);
-        myst_enter_process_namespace();
-    }
-    else
-    {
-        myst_check_plain(&config);
-        plain_root = myst_make_plain_root(handoff);
-    }
-
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &application.signal_mask);
-    if (pipe2(control, O_CLOEXEC) != 0)
-        myst_refuse_errno("cannot make a pipe");
-    application.control = control[0];
-    pid_t init = fork();
-    if (init < 0)
-        myst_refuse_errno("cannot start a process");
-    if (init == 0)
-    {
-        close(control[1]);
-        if (application.isolated)
-            run_isolated(handoff, &config, &application);
-        run_plain(handoff, &config, &application, plain_root);
-    }
-    close(control[0]);
+    const char *directory = make_sandbox(handoff, &config, application.isolated);
+    const int control = start(handoff, &config, &application, directory, &init);
     if (chdir("/") != 0)
         myst_refuse_errno("cannot leave the new root");
     if (application.isolated)
@@ -313,8 +318,8 @@ int main(void)
     else
         myst_drop_own_privileges();
     let_go_of_stdio();
-    int status = myst_monitor(init, control[1]);
-    if (plain_root && !handoff->host_root)
-        myst_remove_plain_root(plain_root);
+    const int status = myst_monitor(init, control);
+    if (directory && !handoff->host.root)
+        myst_no_isolation_remove_root(directory);
     return status;
 }

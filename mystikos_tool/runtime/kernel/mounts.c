@@ -1,6 +1,7 @@
 #include "mounts.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
+#include "path.h"
 #include "tmpfs.h"
 #include "unpack.h"
 
@@ -29,42 +30,17 @@ struct attributes
 #define ATTRIBUTE_NOSUID 2ull
 #define ATTRIBUTE_NODEV 4ull
 
-/* Of the hostfs mounts, in the configuration's order; -1 for others. */
+/* Open directories of the hostfs mounts, in the configuration's order; -1 for other mounts. */
 static int *host_directories;
-
-/* Writes the components of an absolute path without what means nothing: "a/b", empty for the root. -1 for one with a
- * "..", which could lead through a link. */
-static int plain_path(const char *path, char plain[PATH_MAX])
-{
-    char *out = plain;
-    if (strlen(path) >= PATH_MAX)
-        return -1;
-    while (*path)
-    {
-        size_t length = strcspn(path, "/");
-        if (length == 2 && path[0] == '.' && path[1] == '.')
-            return -1;
-        if (length > 0 && !(length == 1 && *path == '.'))
-        {
-            if (out != plain)
-                *out++ = '/';
-            memcpy(out, path, length);
-            out += length;
-        }
-        path += length;
-        path += *path == '/';
-    }
-    *out = 0;
-    return 0;
-}
 
 static bool is_same_path(const char *a, const char *b)
 {
-    char plain_a[PATH_MAX], plain_b[PATH_MAX];
-    return plain_path(a, plain_a) == 0 && plain_path(b, plain_b) == 0 && strcmp(plain_a, plain_b) == 0;
+    char own[PATH_MAX], other[PATH_MAX];
+    return myst_path_components(a, own, sizeof own) == 0 && myst_path_components(b, other, sizeof other) == 0 &&
+           strcmp(own, other) == 0;
 }
 
-/* Behind the = of "SOURCE=TARGET". */
+/* The part of "SOURCE=TARGET" behind the =. */
 static const char *target_of(const char *given)
 {
     return strstr(given, "=/") + 1;
@@ -72,19 +48,16 @@ static const char *target_of(const char *given)
 
 static const char *find_given(const struct myst_mount *mount, const struct myst_handoff *handoff)
 {
-    for (uint64_t i = 0; i < handoff->host_mount_count; i++)
-        if (is_same_path(target_of(handoff->host_mounts[i]), mount->target))
-            return handoff->host_mounts[i];
+    for (uint64_t i = 0; i < handoff->host.mount_count; i++)
+        if (is_same_path(target_of(handoff->host.mounts[i]), mount->target))
+            return handoff->host.mounts[i];
     return NULL;
 }
 
 static char *source_of(const struct myst_mount *mount, const struct myst_handoff *handoff)
 {
     const char *given = find_given(mount, handoff);
-    char *source = strndup(given, (size_t)(target_of(given) - 1 - given));
-    if (!source)
-        myst_refuse("out of memory");
-    return source;
+    return myst_allocated(strndup(given, (size_t)(target_of(given) - 1 - given)));
 }
 
 static bool has_flag(const struct myst_mount *mount, const char *flag)
@@ -97,9 +70,9 @@ static bool has_flag(const struct myst_mount *mount, const char *flag)
 
 static void check_declared(const struct myst_mount *mount)
 {
-    char plain[PATH_MAX];
-    if (plain_path(mount->target, plain) != 0 || !*plain)
-        myst_refuse("configuration: Mount: %s is no directory to mount on", mount->target);
+    char target[PATH_MAX];
+    if (myst_path_components(mount->target, target, sizeof target) != 0 || !*target)
+        myst_refuse("configuration: Mount: %s is not a directory that can be mounted on", mount->target);
     if (mount->type == MYST_MOUNT_EXT2)
         myst_refuse("configuration: Mount: %s: ext2 disks are not supported by the embedded runtime", mount->target);
     if (mount->public_key || mount->root_hash)
@@ -122,11 +95,11 @@ static size_t count_declared(const struct myst_config *config, const char *targe
 
 static void check_given(const struct myst_config *config, const struct myst_handoff *handoff, uint64_t index)
 {
-    const char *target = target_of(handoff->host_mounts[index]);
+    const char *target = target_of(handoff->host.mounts[index]);
     if (count_declared(config, target) == 0)
         myst_refuse("options: --myst-mount: the configuration declares no mount at %s", target);
     for (uint64_t i = 0; i < index; i++)
-        if (is_same_path(target_of(handoff->host_mounts[i]), target))
+        if (is_same_path(target_of(handoff->host.mounts[i]), target))
             myst_refuse("options: --myst-mount: %s is given twice", target);
 }
 
@@ -140,17 +113,16 @@ void myst_check_mounts(const struct myst_config *config, const struct myst_hando
             myst_refuse("configuration: Mount: %s is declared twice", target);
         if (!find_given(&config->mounts[i], handoff))
             myst_refuse("configuration: Mount: no source is given for %s: start the package with "
-                        "--myst-mount=SOURCE=%s", target, target);
+                        "--myst-mount=SOURCE=%s",
+                        target, target);
     }
-    for (uint64_t i = 0; i < handoff->host_mount_count; i++)
+    for (uint64_t i = 0; i < handoff->host.mount_count; i++)
         check_given(config, handoff, i);
 }
 
 void myst_open_mount_sources(const struct myst_config *config, const struct myst_handoff *handoff)
 {
-    host_directories = calloc(config->mount_count + 1, sizeof *host_directories);
-    if (!host_directories)
-        myst_refuse("out of memory");
+    host_directories = myst_allocated(calloc(config->mount_count + 1, sizeof *host_directories));
     for (size_t i = 0; i < config->mount_count; i++)
     {
         host_directories[i] = -1;
@@ -168,8 +140,8 @@ void myst_open_mount_sources(const struct myst_config *config, const struct myst
  * root, which is not yet ours. */
 static int open_in_root(const char *path, int flags)
 {
-    char plain[PATH_MAX], *name = plain;
-    if (plain_path(path, plain) != 0)
+    char components[PATH_MAX], *name = components;
+    if (myst_path_components(path, components, sizeof components) != 0)
     {
         errno = EINVAL;
         return -1;
@@ -199,7 +171,8 @@ static int open_target(const struct myst_mount *mount)
         return target;
     if (errno == ENOTDIR || errno == ELOOP)
         myst_refuse("configuration: Mount: %s in the root file system must be a directory, and no symbolic link on "
-                    "the way to it", mount->target);
+                    "the way to it",
+                    mount->target);
     if (errno == ENOENT)
         myst_refuse("configuration: Mount: there is no %s in the root file system", mount->target);
     myst_refuse_errno("configuration: Mount: cannot open %s", mount->target);
@@ -211,7 +184,7 @@ static const char *descriptor_path(int descriptor, char path[32])
     return path;
 }
 
-/* Of all mounts that came along from the host. */
+/* Restricts the mount and all that came along below it from the host. */
 static void restrict_mount(const struct myst_mount *declared)
 {
     struct attributes attributes = {.set = ATTRIBUTE_NOSUID | ATTRIBUTE_NODEV};
@@ -241,7 +214,7 @@ static struct myst_archive map_archive(const char *source)
     if (file < 0 || fstat(file, &status) != 0)
         myst_refuse_errno("options: --myst-mount: cannot open the archive %s in the root file system", source);
     if (!S_ISREG(status.st_mode) || status.st_size == 0)
-        myst_refuse("options: --myst-mount: %s in the root file system is no archive", source);
+        myst_refuse("options: --myst-mount: %s in the root file system is not an archive", source);
     void *data = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
     if (data == MAP_FAILED)
         myst_refuse_errno("options: --myst-mount: cannot map the archive %s", source);
@@ -252,15 +225,14 @@ static struct myst_archive map_archive(const char *source)
 static void mount_archive(const struct myst_mount *declared, const char *source, uint64_t memory_size)
 {
     char to[32], options[96];
-    const char *problem;
+    struct myst_error error;
     struct myst_archive_totals totals;
     struct myst_archive archive = map_archive(source);
     int target = open_target(declared);
 
-    if (myst_archive_measure(archive, &totals, &problem) != 0)
-        myst_refuse("options: --myst-mount: %s: %s", source, problem);
-    snprintf(options, sizeof options, "mode=0755,size=%llu",
-             (unsigned long long)(totals.pages * MYST_PAGE_SIZE + memory_size));
+    if (myst_archive_measure(archive, &totals, &error) != 0)
+        myst_refuse("options: --myst-mount: %s", error.text);
+    snprintf(options, sizeof options, "mode=0755,size=%llu", (unsigned long long)(totals.bytes + memory_size));
     if (myst_mount_tmpfs(descriptor_path(target, to), options) != 0)
         myst_refuse_errno("configuration: Mount: cannot mount a file system in memory at %s", declared->target);
     close(target);
@@ -268,9 +240,8 @@ static void mount_archive(const struct myst_mount *declared, const char *source,
     target = open_target(declared);
     myst_unpack(archive, target);
     munmap((void *)(uintptr_t)archive.data, archive.size);
-    if (has_flag(declared, "ro") &&
-        mount(NULL, descriptor_path(target, to), NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV,
-              NULL) != 0)
+    if (has_flag(declared, "ro") && mount(NULL, descriptor_path(target, to), NULL,
+                                          MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0)
         myst_refuse_errno("configuration: Mount: cannot protect %s", declared->target);
     close(target);
 }

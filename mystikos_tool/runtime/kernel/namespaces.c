@@ -1,6 +1,6 @@
 #include "namespaces.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +43,7 @@ static struct obstacle find_obstacle(int error)
         return (struct obstacle){"this machine allows no user namespaces",
                                  "as root, run: sysctl -w user.max_user_namespaces=10000"};
     if (error == ENOSPC)
-        return (struct obstacle){"too many user namespaces are in use, or one in another too deep",
+        return (struct obstacle){"too many user namespaces are in use, or too many are nested",
                                  "as root, raise user.max_user_namespaces"};
     if (read_sysctl("/proc/sys/kernel/unprivileged_userns_clone") == 0)
         return (struct obstacle){"this machine allows user namespaces to root only",
@@ -98,7 +98,7 @@ static void write_proc_file(const char *path, const char *text)
     }
 }
 
-/* One user and one group: the caller's, who are 0 inside. The system demands that a process without
+/* One user and one group: the caller's, who are 0 inside. Linux demands that a process without
  * privileges outside gives up setgroups first. */
 static void map_caller_to_root(uid_t user, gid_t group)
 {
@@ -108,9 +108,10 @@ static void map_caller_to_root(uid_t user, gid_t group)
     if (try_to_write("/proc/self/uid_map", map) != 0)
     {
         if (user == 0 && errno == EPERM)
-            myst_refuse("cannot map user 0: root lacks CAP_SETFCAP, as in a container with dropped capabilities; "
-                        "allow it (Docker and Podman: --cap-add SETFCAP), start the package as an ordinary user, or run "
-                        "without isolation: --myst-no-isolation");
+            myst_refuse(
+                "cannot map user 0: root lacks CAP_SETFCAP, as in a container with dropped capabilities; "
+                "allow it (Docker and Podman: --cap-add SETFCAP), start the package as an ordinary user, or run "
+                "without isolation: --myst-no-isolation");
         myst_refuse_no_privilege("cannot write /proc/self/uid_map");
     }
     snprintf(map, sizeof map, "0 %lu 1\n", (unsigned long)group);

@@ -1,6 +1,6 @@
 #include "privileges.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -18,17 +18,17 @@ static void empty_bounding_set(void)
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0)
             continue;
         if (errno == EINVAL && capability > 0)
-            return; /* past the last one that this system knows */
+            return; /* past the last one that this Linux knows */
         myst_refuse_errno("cannot drop capability %lu", capability);
     }
 }
 
-/* And user 0 is nobody special any more, for good. */
+/* Takes the special rights of user 0 away for good. */
 static void lock_secure_bits(void)
 {
     const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
-                               SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
-                               SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+                               SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
+                               SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
     if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) != 0)
         myst_refuse_errno("cannot set the secure bits");
 }

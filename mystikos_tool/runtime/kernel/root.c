@@ -1,8 +1,10 @@
 #include "root.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
+#include "../common/sizes.h"
 #include "namespaces.h"
 #include "tmpfs.h"
+#include "write.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,20 +25,17 @@ static const char *const mount_points[] = {"/tmp", "/run", "/mnt", "/var", "/usr
 static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
 
 static const char *const device_links[][2] = {
-    {"pts/ptmx", "dev/ptmx"},         {"/proc/self/fd", "dev/fd"},
-    {"/proc/self/fd/0", "dev/stdin"}, {"/proc/self/fd/1", "dev/stdout"},
-    {"/proc/self/fd/2", "dev/stderr"},
+    {"pts/ptmx", "dev/ptmx"},          {"/proc/self/fd", "dev/fd"},       {"/proc/self/fd/0", "dev/stdin"},
+    {"/proc/self/fd/1", "dev/stdout"}, {"/proc/self/fd/2", "dev/stderr"},
 };
 
-/* Whoever is user 0 outside as well may write these although without capabilities. */
+/* A caller who is root on the host could write these even without capabilities. */
 static const char *const protected_in_proc[] = {"proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus",
                                                 "proc/fs",  "proc/acpi",          "proc/scsi"};
 
-#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
-
 static const char *find_mount_point(void)
 {
-    for (size_t i = 0; i < COUNT(mount_points); i++)
+    for (size_t i = 0; i < MYST_COUNT(mount_points); i++)
     {
         struct stat status;
         if (stat(mount_points[i], &status) == 0 && S_ISDIR(status.st_mode))
@@ -79,7 +78,7 @@ void myst_need_empty_directory(const char *directory)
         myst_refuse("options: --myst-root: %s is not empty", directory);
 }
 
-/* Flags that the mount came with cannot be taken off it in a namespace of ours. */
+/* A namespace of ours cannot take off the flags that the mount came with. */
 static unsigned long flags_of_mount(const char *path)
 {
     struct statvfs status;
@@ -151,7 +150,7 @@ static void make_dev(uint64_t shared_memory)
 
     need_directory("dev", 0755);
     mount_in_root("tmpfs", "dev", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m");
-    for (size_t i = 0; i < COUNT(devices); i++)
+    for (size_t i = 0; i < MYST_COUNT(devices); i++)
         bind_device(devices[i]);
 
     need_directory("dev/pts", 0755);
@@ -160,7 +159,7 @@ static void make_dev(uint64_t shared_memory)
     snprintf(options, sizeof options, "mode=1777,size=%llu", (unsigned long long)shared_memory);
     mount_in_root("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, options);
 
-    for (size_t i = 0; i < COUNT(device_links); i++)
+    for (size_t i = 0; i < MYST_COUNT(device_links); i++)
         if (symlink(device_links[i][0], device_links[i][1]) != 0)
             myst_refuse_errno("cannot make /%s", device_links[i][1]);
 }
@@ -176,30 +175,22 @@ static int create_in_etc(const char *name)
     return file;
 }
 
-static void write_all(int file, const char *data, size_t size, const char *name)
+static void write_in_etc(int file, const char *data, size_t size, const char *name)
 {
-    while (size > 0)
-    {
-        ssize_t written = write(file, data, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written <= 0)
-            myst_refuse_errno("cannot write /etc/%s", name);
-        data += written;
-        size -= (size_t)written;
-    }
+    if (myst_write_all(file, data, size) != 0)
+        myst_refuse_errno("cannot write /etc/%s", name);
 }
 
-static void write_in_etc(const char *name, const char *text)
+static void make_in_etc(const char *name, const char *text)
 {
     int file = create_in_etc(name);
     if (file < 0)
         return;
-    write_all(file, text, strlen(text), name);
+    write_in_etc(file, text, strlen(text), name);
     close(file);
 }
 
-/* The network is the host's, and so are the names in it. A host without the file has nothing to tell. */
+/* The network is the host's, and so are its names. A file that the host lacks is left out. */
 static void copy_from_host_etc(const char *name)
 {
     char path[64], data[4096];
@@ -213,7 +204,7 @@ static void copy_from_host_etc(const char *name)
     if (to >= 0)
     {
         while ((size = read(from, data, sizeof data)) > 0)
-            write_all(to, data, (size_t)size, name);
+            write_in_etc(to, data, (size_t)size, name);
         close(to);
     }
     close(from);
@@ -221,12 +212,12 @@ static void copy_from_host_etc(const char *name)
 
 static void complete_etc(void)
 {
-    /* A root that has its own idea of /etc keeps it. */
+    /* What the root has in /etc stays. */
     mkdir("etc", 0755);
     copy_from_host_etc("resolv.conf");
     copy_from_host_etc("hosts");
-    write_in_etc("passwd", "root:x:0:0:root:/root:/bin/sh\n");
-    write_in_etc("group", "root:x:0:\n");
+    make_in_etc("passwd", "root:x:0:0:root:/root:/bin/sh\n");
+    make_in_etc("group", "root:x:0:\n");
 }
 
 void myst_complete_root(uint64_t bytes)
@@ -236,12 +227,12 @@ void myst_complete_root(uint64_t bytes)
     mkdir("tmp", 01777);
 }
 
-/* Where the caller may make devices, as root in most containers. */
-static void make_plain_dev(void)
+/* Makes the devices where the caller may do that, as root may in most containers. */
+static void make_dev_without_mounts(void)
 {
     if (mkdir("dev", 0755) != 0)
         return;
-    for (size_t i = 0; i < COUNT(devices); i++)
+    for (size_t i = 0; i < MYST_COUNT(devices); i++)
     {
         struct stat status;
         char source[32], target[32];
@@ -253,9 +244,9 @@ static void make_plain_dev(void)
     mkdir("dev/shm", 01777);
 }
 
-void myst_complete_plain_root(void)
+void myst_complete_root_without_mounts(void)
 {
-    make_plain_dev();
+    make_dev_without_mounts();
     complete_etc();
     mkdir("tmp", 01777);
 }
@@ -280,7 +271,7 @@ static void mount_proc(void)
             myst_refuse_masked_proc("cannot mount /proc");
         myst_refuse_errno("cannot mount /proc");
     }
-    for (size_t i = 0; i < COUNT(protected_in_proc); i++)
+    for (size_t i = 0; i < MYST_COUNT(protected_in_proc); i++)
         protect_in_proc(protected_in_proc[i]);
 }
 

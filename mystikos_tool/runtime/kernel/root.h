@@ -16,8 +16,8 @@ void myst_keep_root(const char *directory);
  * /dev/shm holds `bytes` at most. */
 void myst_complete_root(uint64_t bytes);
 
-/* The same without mounts, as far as that goes. */
-void myst_complete_plain_root(void);
+/* The same as far as it can be done without mounts. */
+void myst_complete_root_without_mounts(void);
 
 /* Makes the directory that --myst-root names unless it is there; refuses one with something in it. */
 void myst_need_empty_directory(const char *directory);

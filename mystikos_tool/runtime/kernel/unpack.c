@@ -1,7 +1,9 @@
 #include "unpack.h"
 
-#include "../common/refuse.h"
-#include "writer.h"
+#include "../common/error.h"
+#include "../common/sizes.h"
+#include "write.h"
+#include "write_behind.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,10 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PAGE 4096ull
-#define RELEASE_STEP (4ull << 20) /* bytes given back at once: whole large pages; also the largest write */
+#define RELEASE_STEP (4ull << 20)  /* bytes given back at once: whole large pages; also the largest write */
 #define THREADED_SIZE (4ull << 20) /* archives of fewer bytes are not worth a thread */
-#define MAX_BEHIND (6ull << 20) /* bytes of the archive that may lie from what is not written yet up to what is read */
+#define MAX_BEHIND (6ull << 20)    /* bytes of the archive between what is written and what is read */
 #define MAX_DEPTH (MYST_ENTRY_NAME_MAX / 2)
 
 /* The directory that the last entry went into, with an open descriptor for every level: archives list a
@@ -23,12 +24,12 @@
 struct cursor
 {
     char path[MYST_ENTRY_NAME_MAX];
-    size_t ends[MAX_DEPTH]; /* where each component ends in path */
+    size_t ends[MAX_DEPTH];         /* where each component ends in path */
     int descriptors[MAX_DEPTH + 1]; /* [0] is the root */
     size_t depth;
 };
 
-/* What messages begin with. */
+/* Messages begin with it. */
 static const char *subject;
 
 /* The archive's pages before `end` were given back to the system. */
@@ -61,8 +62,7 @@ static size_t keep_common(struct cursor *cursor, const char *directory, size_t l
     while (common < cursor->depth)
     {
         size_t end = cursor->ends[common];
-        if (end > length || memcmp(cursor->path, directory, end) != 0 ||
-            (end < length && directory[end] != '/'))
+        if (end > length || memcmp(cursor->path, directory, end) != 0 || (end < length && directory[end] != '/'))
             break;
         common++;
     }
@@ -82,8 +82,8 @@ static int enter(struct cursor *cursor, const char *path, size_t length)
         size_t size = strcspn(path + at, "/");
         memcpy(name, path + at, size);
         name[size] = 0;
-        int descriptor = openat(cursor->descriptors[cursor->depth], name,
-                                O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        int descriptor =
+            openat(cursor->descriptors[cursor->depth], name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (descriptor < 0)
         {
             if (errno == ENOTDIR || errno == ELOOP)
@@ -120,13 +120,13 @@ static void make_directory(int parent, const char *name, mode_t mode, const char
         refuse_entry(path);
 }
 
-/* Writes a file that the writer did not take. */
-static void write_content(int file, const struct myst_entry *entry, struct myst_writer *writer,
+/* Writes a file that the second thread did not take. */
+static void write_content(int file, const struct myst_entry *entry, struct myst_write_behind *behind,
                           struct released *released, const char *path)
 {
     const unsigned char *at = entry->data, *end = entry->data + entry->size;
     if (entry->size > RELEASE_STEP)
-        myst_writer_wait(writer); /* what lies before it can then be given back meanwhile */
+        myst_write_behind_wait(behind); /* what lies before it can then be given back meanwhile */
     while (at < end)
     {
         const size_t left = (size_t)(end - at), size = left < RELEASE_STEP ? left : RELEASE_STEP;
@@ -140,18 +140,17 @@ static void write_content(int file, const struct myst_entry *entry, struct myst_
         refuse_entry(path);
 }
 
-static void make_file(int parent, const char *name, const struct myst_entry *entry,
-                      struct myst_writer *writer, struct released *released, const char *path)
+static void make_file(int parent, const char *name, const struct myst_entry *entry, struct myst_write_behind *behind,
+                      struct released *released, const char *path)
 {
     /* newc keeps the content of hard links with the last of them only. */
     if (entry->links > 1 && entry->size == 0)
         myst_refuse("%s: %s is one of several hard links, which are not supported", subject, path);
-    int file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                      entry->mode & 07777);
+    int file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, entry->mode & 07777);
     if (file < 0)
         refuse_entry(path);
-    if (!myst_writer_take(writer, file, entry))
-        write_content(file, entry, writer, released, path);
+    if (!myst_write_behind_take(behind, file, entry))
+        write_content(file, entry, behind, released, path);
 }
 
 static void make_link(int parent, const char *name, const struct myst_entry *entry, const char *path)
@@ -174,7 +173,7 @@ static void make_root(const struct myst_entry *entry, int root)
         refuse_entry("/");
 }
 
-static void make_entry(struct cursor *cursor, const struct myst_entry *entry, struct myst_writer *writer,
+static void make_entry(struct cursor *cursor, const struct myst_entry *entry, struct myst_write_behind *behind,
                        struct released *released)
 {
     char path[MYST_ENTRY_NAME_MAX];
@@ -192,7 +191,7 @@ static void make_entry(struct cursor *cursor, const struct myst_entry *entry, st
     if (S_ISDIR(entry->mode))
         make_directory(parent, name, entry->mode, path);
     else if (S_ISREG(entry->mode))
-        make_file(parent, name, entry, writer, released, path);
+        make_file(parent, name, entry, behind, released, path);
     else if (S_ISLNK(entry->mode))
         make_link(parent, name, entry, path);
     else
@@ -201,33 +200,34 @@ static void make_entry(struct cursor *cursor, const struct myst_entry *entry, st
 
 /* Everything before what is returned is written; `end` is the end of what was read of the archive. What this thread
  * writes itself meanwhile is in memory twice until the other one has caught up. */
-static const unsigned char *written_up_to(struct myst_writer *writer, const unsigned char *end)
+static const unsigned char *written_up_to(struct myst_write_behind *behind, const unsigned char *end)
 {
-    const unsigned char *written = myst_writer_written(writer, end);
+    const unsigned char *written = myst_write_behind_written(behind, end);
     if ((size_t)(end - written) <= MAX_BEHIND)
         return written;
-    myst_writer_wait(writer);
+    myst_write_behind_wait(behind);
     return end;
 }
 
 void myst_unpack(struct myst_archive archive, int root)
 {
     subject = archive.name;
-    struct released released = {((uintptr_t)archive.data + PAGE - 1) & ~(uintptr_t)(PAGE - 1)};
+    struct released released = {myst_page_up((uintptr_t)archive.data)};
     struct cursor cursor = {.descriptors = {root}};
     struct myst_entry entry;
-    struct myst_writer writer;
+    struct myst_error error;
+    struct myst_write_behind behind;
     int result;
 
-    myst_writer_start(&writer, subject, archive.size >= THREADED_SIZE);
-    while ((result = myst_archive_next(&archive, &entry)) > 0)
+    myst_write_behind_start(&behind, subject, archive.size >= THREADED_SIZE);
+    while ((result = myst_archive_next(&archive, &entry, &error)) > 0)
     {
-        make_entry(&cursor, &entry, &writer, &released);
-        release(&released, written_up_to(&writer, archive.data + archive.at), RELEASE_STEP);
+        make_entry(&cursor, &entry, &behind, &released);
+        release(&released, written_up_to(&behind, archive.data + archive.at), RELEASE_STEP);
     }
     if (result < 0)
-        myst_refuse("%s: %s", subject, archive.problem);
-    myst_writer_finish(&writer);
-    release(&released, archive.data + archive.size, PAGE);
+        myst_refuse("%s", error.text);
+    myst_write_behind_finish(&behind);
+    release(&released, archive.data + archive.size, MYST_PAGE);
     keep_common(&cursor, "", 0);
 }

@@ -1,9 +1,9 @@
 #include "einit.h"
 
-#include <string.h>
-
 #include "../common/rsa.h"
 #include "../common/sha256.h"
+
+#include <string.h>
 
 #define VENDOR_INTEL 0x8086
 #define EXPONENT 3
@@ -42,12 +42,10 @@ static int check_signature(const struct sgx_sigstruct *s, struct myst_error *err
     myst_sha256_update(&hash, s, SGX_SIGNED_HEAD_SIZE);
     myst_sha256_update(&hash, (const uint8_t *)s + SGX_SIGNED_BODY_OFFSET, SGX_SIGNED_BODY_SIZE);
     myst_sha256_final(&hash, digest);
-    const char *problem = myst_rsa_check(s->modulus, s->signature, s->q1, s->q2, digest);
-    return problem ? myst_fail(error, "signature: %s", problem) : 0;
+    return myst_rsa_check(s->modulus, s->signature, s->q1, s->q2, digest, error);
 }
 
-static int check_attributes(
-    const struct sgx_sigstruct *s, const struct myst_secs *secs, struct myst_error *error)
+static int check_attributes(const struct sgx_sigstruct *s, const struct myst_secs *secs, struct myst_error *error)
 {
     const struct sgx_attributes *mask = &s->attributes_mask;
     const struct sgx_attributes *is = &secs->attributes;
@@ -63,20 +61,18 @@ static int check_attributes(
     if (is->flags & ~s->attributes.flags & SGX_ATTRIBUTE_DEBUG)
         return myst_fail(error, "ATTRIBUTES: DEBUG is set but not signed");
     if ((secs->miscselect & s->miscmask) != (s->miscselect & s->miscmask))
-        return myst_fail(error, "MISCSELECT: the enclave's is 0x%x, the signed one 0x%x",
-                         secs->miscselect, s->miscselect);
+        return myst_fail(error, "MISCSELECT: the enclave's is 0x%x, the signed one 0x%x", secs->miscselect,
+                         s->miscselect);
     return 0;
 }
 
-static int check_identity(
-    const struct sgx_sigstruct *s, const struct myst_oeinfo *record, struct myst_error *error)
+static int check_identity(const struct sgx_sigstruct *s, const struct myst_oeinfo *record, struct myst_error *error)
 {
     if (s->product_id != record->product_id)
-        return myst_fail(error, "ISVPRODID: the enclave's is %u, the signed one %u",
-                         record->product_id, s->product_id);
+        return myst_fail(error, "ISVPRODID: the enclave's is %u, the signed one %u", record->product_id, s->product_id);
     if (s->security_version != record->security_version)
-        return myst_fail(error, "ISVSVN: the enclave's is %u, the signed one %u",
-                         record->security_version, s->security_version);
+        return myst_fail(error, "ISVSVN: the enclave's is %u, the signed one %u", record->security_version,
+                         s->security_version);
     if (memcmp(s->family_id, record->family_id, sizeof s->family_id) != 0 ||
         memcmp(s->extended_product_id, record->extended_product_id, sizeof s->extended_product_id) != 0)
         return myst_fail(error, "ISVFAMILYID: family or extended product id is not the signed one");
@@ -92,11 +88,8 @@ struct myst_secs myst_secs_of(const struct myst_oeinfo *record)
     return secs;
 }
 
-int myst_einit(
-    const struct sgx_sigstruct *sigstruct,
-    const struct myst_secs *secs,
-    const struct myst_oeinfo *record,
-    struct myst_error *error)
+int myst_einit(const struct sgx_sigstruct *sigstruct, const struct myst_secs *secs, const struct myst_oeinfo *record,
+               struct myst_error *error)
 {
     if (check_format(sigstruct, error) != 0 || check_signature(sigstruct, error) != 0)
         return -1;

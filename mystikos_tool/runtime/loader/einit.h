@@ -2,10 +2,10 @@
 #ifndef MYST_EINIT_H
 #define MYST_EINIT_H
 
-#include <stdint.h>
-
 #include "../common/error.h"
 #include "../common/formats.h"
+
+#include <stdint.h>
 
 /* What is known of the enclave when it is laid out and measured; of SECS, what is checked. */
 struct myst_secs
@@ -19,11 +19,8 @@ struct myst_secs
 struct myst_secs myst_secs_of(const struct myst_oeinfo *record);
 
 /* Holds SIGSTRUCT, SECS and record against each other. */
-int myst_einit(
-    const struct sgx_sigstruct *sigstruct,
-    const struct myst_secs *secs,
-    const struct myst_oeinfo *record,
-    struct myst_error *error);
+int myst_einit(const struct sgx_sigstruct *sigstruct, const struct myst_secs *secs, const struct myst_oeinfo *record,
+               struct myst_error *error);
 
 /* MRSIGNER: SHA-256 of MODULUS. */
 void myst_mrsigner(const struct sgx_sigstruct *sigstruct, uint8_t mrsigner[32]);

@@ -44,8 +44,7 @@ int myst_print_identity(const struct myst_layout *layout, const uint8_t mrsigner
     return flush();
 }
 
-int myst_print_verified(
-    const char *name, const struct myst_layout *layout, const uint8_t mrsigner[32])
+int myst_print_verified(const char *name, const struct myst_layout *layout, const uint8_t mrsigner[32])
 {
     char mrenclave_hex[65], mrsigner_hex[65];
     myst_hex(layout->record.sigstruct.mrenclave, mrenclave_hex);

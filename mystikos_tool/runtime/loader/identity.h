@@ -8,8 +8,7 @@
 int myst_print_identity(const struct myst_layout *layout, const uint8_t mrsigner[32]);
 
 /* One line on standard output. */
-int myst_print_verified(
-    const char *name, const struct myst_layout *layout, const uint8_t mrsigner[32]);
+int myst_print_verified(const char *name, const struct myst_layout *layout, const uint8_t mrsigner[32]);
 
 /* 32 bytes as 64 hexadecimal digits and a NUL. */
 void myst_hex(const uint8_t bytes[32], char hex[65]);

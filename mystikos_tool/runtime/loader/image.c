@@ -4,8 +4,8 @@
 #include <string.h>
 
 /* Holds a PT_LOAD against the file and the one before it. */
-static int check_load(
-    const struct myst_image *image, const Elf64_Phdr *load, uint64_t previous_end, struct myst_error *error)
+static int check_load(const struct myst_image *image, const Elf64_Phdr *load, uint64_t previous_end,
+                      struct myst_error *error)
 {
     const char *where = image->elf.where;
     if (load->p_filesz > load->p_memsz || !myst_within(load->p_offset, load->p_filesz, image->elf.size))
@@ -19,15 +19,15 @@ static int check_load(
     return 0;
 }
 
-int myst_image_open(
-    struct myst_image *image, const char *where, const void *data, uint64_t size, struct myst_error *error)
+int myst_image_open(struct myst_image *image, const char *where, const void *data, uint64_t size,
+                    struct myst_error *error)
 {
     uint64_t end = 0;
     memset(image, 0, sizeof *image);
     if (myst_elf_open(&image->elf, where, data, size, error) != 0)
         return -1;
     if (image->elf.header.e_type != ET_DYN)
-        return myst_fail(error, "%s: is no shared object or PIE", where);
+        return myst_fail(error, "%s: is not a shared object or PIE", where);
     for (unsigned i = 0; i < image->elf.header.e_phnum; i++)
     {
         const Elf64_Phdr header = myst_elf_program_header(&image->elf, i);
@@ -59,8 +59,7 @@ int myst_image_covers(const struct myst_image *image, uint64_t rva, uint64_t siz
     return 0;
 }
 
-int myst_image_read(
-    const struct myst_image *image, uint64_t rva, void *to, uint64_t size, struct myst_error *error)
+int myst_image_read(const struct myst_image *image, uint64_t rva, void *to, uint64_t size, struct myst_error *error)
 {
     for (unsigned i = 0; i < image->load_count; i++)
     {
@@ -76,8 +75,8 @@ int myst_image_read(
 
 /* Checks each entry's type. The addend of a TPOFF64 becomes its symbol's value, so that nobody has
  * to look up symbols in the enclave. */
-static int fix_relocations(
-    const struct myst_image *image, uint32_t accepted, uint8_t *entries, uint64_t size, struct myst_error *error)
+static int fix_relocations(const struct myst_image *image, uint32_t accepted, uint8_t *entries, uint64_t size,
+                           struct myst_error *error)
 {
     const char *where = image->elf.where;
     Elf64_Shdr header;
@@ -104,12 +103,8 @@ static int fix_relocations(
     return 0;
 }
 
-int myst_image_relocations(
-    const struct myst_image *image,
-    int with_plt,
-    uint32_t accepted,
-    struct myst_table *table,
-    struct myst_error *error)
+int myst_image_relocations(const struct myst_image *image, int with_plt, uint32_t accepted, struct myst_table *table,
+                           struct myst_error *error)
 {
     static const char *const names[] = {".rela.dyn", ".rela.plt"};
     const uint8_t *data[2] = {NULL, NULL};
@@ -144,43 +139,21 @@ void myst_table_free(struct myst_table *table)
     memset(table, 0, sizeof *table);
 }
 
-static int required_section(
-    const struct myst_image *image,
-    const char *name,
-    Elf64_Shdr *header,
-    const uint8_t **data,
-    uint64_t *size,
-    struct myst_error *error)
+int myst_image_section(const struct myst_image *image, const char *name, int with_following, struct myst_table *table,
+                       struct myst_error *error)
 {
-    const int found = myst_elf_section(&image->elf, name, header, data, size, error);
+    Elf64_Shdr header;
+    const uint8_t *data;
+    uint64_t size;
+    const int found = myst_elf_section(&image->elf, name, &header, &data, &size, error);
     if (found == MYST_ABSENT)
         return myst_fail(error, "%s: has no section %s", image->elf.where, name);
-    return found < 0 ? -1 : 0;
-}
-
-int myst_image_section(
-    const struct myst_image *image, const char *name, struct myst_table *table, struct myst_error *error)
-{
-    Elf64_Shdr header;
-    const uint8_t *data;
-    uint64_t size;
-    if (required_section(image, name, &header, &data, &size, error) != 0)
+    if (found < 0)
         return -1;
-    *table = (struct myst_table){size ? data : NULL, size, myst_page_up(size)};
-    return 0;
-}
-
-int myst_image_section_and_following(
-    const struct myst_image *image, const char *name, struct myst_table *table, struct myst_error *error)
-{
-    Elf64_Shdr header;
-    const uint8_t *data;
-    uint64_t size;
-    if (required_section(image, name, &header, &data, &size, error) != 0)
-        return -1;
-    const uint64_t pages_size = myst_page_up(size);
-    const uint64_t rest = image->elf.size - (uint64_t)(data - image->elf.data);
-    *table = (struct myst_table){pages_size ? data : NULL, pages_size < rest ? pages_size : rest, pages_size};
+    const uint64_t pages_size = myst_page_up(size), rest = image->elf.size - (uint64_t)(data - image->elf.data);
+    if (with_following)
+        size = pages_size < rest ? pages_size : rest;
+    *table = (struct myst_table){size ? data : NULL, size, pages_size};
     return 0;
 }
 

@@ -1,9 +1,9 @@
 #include "layout.h"
 
+#include "../common/config_reader.h"
+
 #include <stdlib.h>
 #include <string.h>
-
-#include "../common/config_reader.h"
 
 #define MAX_IMAGE_FILE_SIZE (1ull << 30)
 #define MAX_CONFIG_SIZE (16ull << 20)
@@ -32,12 +32,8 @@ static uint64_t power_of_two_up(uint64_t size)
     return power;
 }
 
-static int read_image(
-    struct myst_layout *layout,
-    struct myst_image *image,
-    struct myst_buffer *file,
-    enum myst_package_section section,
-    struct myst_error *error)
+static int read_image(struct myst_layout *layout, struct myst_image *image, struct myst_buffer *file,
+                      enum myst_package_section section, struct myst_error *error)
 {
     if (myst_package_copy(layout->package, section, MAX_IMAGE_FILE_SIZE, file, error) != 0)
         return -1;
@@ -81,7 +77,7 @@ static int read_config(struct myst_layout *layout, struct myst_error *error)
     Elf64_Shdr header;
     const uint8_t *own;
     uint64_t own_size;
-    char problem[256];
+    struct myst_config parsed;
     struct myst_buffer *config = &layout->config;
     if (myst_package_copy(layout->package, MYST_SECTION_CONFIG, MAX_CONFIG_SIZE, config, error) != 0)
         return -1;
@@ -89,9 +85,11 @@ static int read_config(struct myst_layout *layout, struct myst_error *error)
         return -1;
     if (own_size != config->size || memcmp(own, config->data, own_size) != 0)
         return myst_fail(error, "configuration: the package's is not the enclave image's");
-    if (myst_config_memory_size(
-            (const char *)config->data, config->size, &layout->memory_size, problem, sizeof problem) != 0)
-        return myst_fail(error, "configuration: %s", problem);
+    const int result = myst_config_read((const char *)config->data, config->size, &parsed, error);
+    layout->memory_size = parsed.memory_size;
+    myst_config_free(&parsed);
+    if (result != 0)
+        return -1;
     if (layout->memory_size > MYST_MAX_ENCLAVE_SIZE)
         return myst_fail(error, "configuration: MemorySize is more than an enclave of 64 TiB can have");
     return 0;
@@ -103,10 +101,10 @@ static int read_tables(struct myst_layout *layout, struct myst_error *error)
     if (myst_image_relocations(&layout->image, 1, MYST_ENCLAVE_RELOCATIONS, &layout->relocations, error) != 0 ||
         myst_image_relocations(kernel, 0, MYST_KERNEL_RELOCATIONS, &layout->kernel_relocations, error) != 0 ||
         myst_image_relocations(&layout->crt, 0, MYST_KERNEL_RELOCATIONS, &layout->crt_relocations, error) != 0 ||
-        myst_image_section_and_following(kernel, ".symtab", &layout->kernel_symtab, error) != 0 ||
-        myst_image_section_and_following(kernel, ".dynsym", &layout->kernel_dynsym, error) != 0 ||
-        myst_image_section(kernel, ".strtab", &layout->kernel_strtab, error) != 0 ||
-        myst_image_section(kernel, ".dynstr", &layout->kernel_dynstr, error) != 0)
+        myst_image_section(kernel, ".symtab", 1, &layout->kernel_symtab, error) != 0 ||
+        myst_image_section(kernel, ".dynsym", 1, &layout->kernel_dynsym, error) != 0 ||
+        myst_image_section(kernel, ".strtab", 0, &layout->kernel_strtab, error) != 0 ||
+        myst_image_section(kernel, ".dynstr", 0, &layout->kernel_dynstr, error) != 0)
         return -1;
     return myst_image_tls(&layout->image, &layout->tls, error);
 }
@@ -147,7 +145,7 @@ static void size_regions(struct myst_layout *layout)
 }
 
 /* Gives everything its place. No term is above 2^46, there are few, and at most 2^10 threads: the sums
- * can't overflow. */
+ * cannot overflow. */
 static int place_parts(struct myst_layout *layout, struct myst_error *error)
 {
     const struct myst_oeinfo *record = &layout->record;
@@ -223,8 +221,8 @@ static int emit_zeros(const struct walk *walk, uint64_t offset, uint64_t size, u
                       });
 }
 
-static int emit_bytes(
-    const struct walk *walk, uint64_t offset, uint64_t pages_size, uint64_t flags, const void *data, uint64_t size)
+static int emit_bytes(const struct walk *walk, uint64_t offset, uint64_t pages_size, uint64_t flags, const void *data,
+                      uint64_t size)
 {
     return emit(walk, (struct myst_run){
                           .offset = offset,
@@ -266,8 +264,8 @@ static int emit_image(const struct walk *walk, uint64_t offset, const struct mys
     return 0;
 }
 
-static int emit_section(
-    const struct walk *walk, const struct myst_region_place *place, enum myst_package_section section)
+static int emit_section(const struct walk *walk, const struct myst_region_place *place,
+                        enum myst_package_section section)
 {
     return emit(walk, (struct myst_run){
                           .offset = place->offset,
@@ -281,8 +279,8 @@ static int emit_section(
 }
 
 /* A measured guard page without permissions, pages that are not measured, and `closing` guard pages. */
-static int emit_guarded(
-    const struct walk *walk, const struct myst_region_place *place, uint64_t flags, uint64_t closing)
+static int emit_guarded(const struct walk *walk, const struct myst_region_place *place, uint64_t flags,
+                        uint64_t closing)
 {
     const uint64_t inner = place->size - (1 + closing) * MYST_PAGE;
     if (emit_zeros(walk, place->offset, MYST_PAGE, SGX_SECINFO_REG, 1) != 0 ||
@@ -297,39 +295,39 @@ static int emit_region_pages(const struct walk *walk, enum myst_region region)
     const struct myst_region_place *place = &layout->regions[region];
     switch (region)
     {
-        case MYST_REGION_KERNEL:
-            return emit_image(walk, place->offset, &layout->kernel);
-        case MYST_REGION_KERNEL_RELOC:
-            return emit_table(walk, place->offset, &layout->kernel_relocations);
-        case MYST_REGION_KERNEL_SYMTAB:
-            return emit_table(walk, place->offset, &layout->kernel_symtab);
-        case MYST_REGION_KERNEL_DYNSYM:
-            return emit_table(walk, place->offset, &layout->kernel_dynsym);
-        case MYST_REGION_KERNEL_STRTAB:
-            return emit_table(walk, place->offset, &layout->kernel_strtab);
-        case MYST_REGION_KERNEL_DYNSTR:
-            return emit_table(walk, place->offset, &layout->kernel_dynstr);
-        case MYST_REGION_CRT:
-            return emit_image(walk, place->offset, &layout->crt);
-        case MYST_REGION_CRT_RELOC:
-            return emit_table(walk, place->offset, &layout->crt_relocations);
-        case MYST_REGION_ROOTFS:
-            return emit_section(walk, place, MYST_SECTION_ROOTFS);
-        case MYST_REGION_PUBKEYS:
-            return emit_section(walk, place, MYST_SECTION_PUBKEYS);
-        case MYST_REGION_ROOTHASHES:
-            return emit_section(walk, place, MYST_SECTION_ROOTHASHES);
-        case MYST_REGION_CONFIG:
-            return emit_bytes(walk, place->offset, place->size, RO, layout->config.data, layout->config.size);
-        case MYST_REGION_FDMAPPINGS:
-        case MYST_REGION_MMAN_PIDS:
-            return emit_zeros(walk, place->offset, place->size, RW, 1);
-        case MYST_REGION_MMAN:
-            return emit_guarded(walk, place, RWX, 1);
-        case MYST_REGION_ENTER_STACK:
-            return emit_guarded(walk, place, RW, 0);
-        case MYST_REGIONS:
-            break;
+    case MYST_REGION_KERNEL:
+        return emit_image(walk, place->offset, &layout->kernel);
+    case MYST_REGION_KERNEL_RELOC:
+        return emit_table(walk, place->offset, &layout->kernel_relocations);
+    case MYST_REGION_KERNEL_SYMTAB:
+        return emit_table(walk, place->offset, &layout->kernel_symtab);
+    case MYST_REGION_KERNEL_DYNSYM:
+        return emit_table(walk, place->offset, &layout->kernel_dynsym);
+    case MYST_REGION_KERNEL_STRTAB:
+        return emit_table(walk, place->offset, &layout->kernel_strtab);
+    case MYST_REGION_KERNEL_DYNSTR:
+        return emit_table(walk, place->offset, &layout->kernel_dynstr);
+    case MYST_REGION_CRT:
+        return emit_image(walk, place->offset, &layout->crt);
+    case MYST_REGION_CRT_RELOC:
+        return emit_table(walk, place->offset, &layout->crt_relocations);
+    case MYST_REGION_ROOTFS:
+        return emit_section(walk, place, MYST_SECTION_ROOTFS);
+    case MYST_REGION_PUBKEYS:
+        return emit_section(walk, place, MYST_SECTION_PUBKEYS);
+    case MYST_REGION_ROOTHASHES:
+        return emit_section(walk, place, MYST_SECTION_ROOTHASHES);
+    case MYST_REGION_CONFIG:
+        return emit_bytes(walk, place->offset, place->size, RO, layout->config.data, layout->config.size);
+    case MYST_REGION_FDMAPPINGS:
+    case MYST_REGION_MMAN_PIDS:
+        return emit_zeros(walk, place->offset, place->size, RW, 1);
+    case MYST_REGION_MMAN:
+        return emit_guarded(walk, place, RWX, 1);
+    case MYST_REGION_ENTER_STACK:
+        return emit_guarded(walk, place, RW, 0);
+    case MYST_REGIONS:
+        break;
     }
     return -1;
 }
@@ -375,20 +373,17 @@ static int emit_thread(const struct walk *walk, uint64_t offset)
         .content = MYST_CONTENT_FILL,
         .fill = STACK_FILL,
     };
-    if (emit(walk, stack) != 0 ||
-        emit_bytes(walk, tcs_rva, MYST_PAGE, SGX_SECINFO_TCS, &tcs, sizeof tcs) != 0 ||
+    if (emit(walk, stack) != 0 || emit_bytes(walk, tcs_rva, MYST_PAGE, SGX_SECINFO_TCS, &tcs, sizeof tcs) != 0 ||
         emit_zeros(walk, tcs_rva + MYST_PAGE, SSA_PAGES * MYST_PAGE, RW, 1) != 0)
         return -1;
-    return emit_zeros(
-        walk, tcs_rva + TD_OFFSET_PAGES * MYST_PAGE, layout->tls.pages_size + MYST_PAGE, RW, 1);
+    return emit_zeros(walk, tcs_rva + TD_OFFSET_PAGES * MYST_PAGE, layout->tls.pages_size + MYST_PAGE, RW, 1);
 }
 
 int myst_layout_walk(const struct myst_layout *layout, myst_visit_fn *visit, void *context)
 {
     const struct walk walk = {layout, visit, context};
     const uint64_t heap_size = layout->record.heap_pages * MYST_PAGE;
-    if (emit_image(&walk, 0, &layout->image) != 0 ||
-        emit_table(&walk, layout->image.size, &layout->relocations) != 0)
+    if (emit_image(&walk, 0, &layout->image) != 0 || emit_table(&walk, layout->image.size, &layout->relocations) != 0)
         return -1;
     for (int region = 0; region < MYST_REGIONS; region++)
         if (emit_region(&walk, (enum myst_region)region) != 0)
@@ -402,13 +397,9 @@ int myst_layout_walk(const struct myst_layout *layout, myst_visit_fn *visit, voi
 }
 
 /* Tells one symbol, where the image has it, its value. */
-static int tell_symbol(
-    const struct myst_layout *layout,
-    const char *name,
-    const uint64_t *value, /* NULL: its own address */
-    myst_symbol_fn *write,
-    void *context,
-    struct myst_error *error)
+static int tell_symbol(const struct myst_layout *layout, const char *name,
+                       const uint64_t *value, /* NULL: its own address */
+                       myst_symbol_fn *write, void *context, struct myst_error *error)
 {
     const struct myst_image *image = &layout->image;
     Elf64_Sym symbol;
@@ -423,8 +414,8 @@ static int tell_symbol(
     return 0;
 }
 
-int myst_layout_symbols(
-    const struct myst_layout *layout, myst_symbol_fn *write, void *context, struct myst_error *error)
+int myst_layout_symbols(const struct myst_layout *layout, myst_symbol_fn *write, void *context,
+                        struct myst_error *error)
 {
     const struct myst_tls *tls = &layout->tls;
     const uint64_t td_offset = tls->pages_size + TD_OFFSET_PAGES * MYST_PAGE;
@@ -444,9 +435,8 @@ int myst_layout_symbols(
         {"_tbss_size", &tls->tbss_size, tls->tbss_size > 0},
         {"_tbss_align", &tls->tbss_align, tls->tbss_size > 0},
     };
-    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++)
-        if (symbols[i].told &&
-            tell_symbol(layout, symbols[i].name, symbols[i].value, write, context, error) != 0)
+    for (size_t i = 0; i < MYST_COUNT(symbols); i++)
+        if (symbols[i].told && tell_symbol(layout, symbols[i].name, symbols[i].value, write, context, error) != 0)
             return -1;
     return 0;
 }

@@ -4,10 +4,10 @@
 #ifndef MYST_LAYOUT_H
 #define MYST_LAYOUT_H
 
-#include <stdint.h>
-
 #include "image.h"
 #include "package.h"
+
+#include <stdint.h>
 
 /* What a run's pages hold. Bytes that nothing is said of are zero. */
 enum myst_content
@@ -77,7 +77,7 @@ int myst_layout_walk(const struct myst_layout *layout, myst_visit_fn *visit, voi
 /* Calls `write` for each dynamic symbol of the image that is told something, with its address and
  * what it is told (docs/formats.md, section 4). */
 typedef void myst_symbol_fn(void *context, uint64_t rva, uint64_t value);
-int myst_layout_symbols(
-    const struct myst_layout *layout, myst_symbol_fn *write, void *context, struct myst_error *error);
+int myst_layout_symbols(const struct myst_layout *layout, myst_symbol_fn *write, void *context,
+                        struct myst_error *error);
 
 #endif

@@ -2,13 +2,6 @@
  * against its signature by the rules of EINIT, and enters it. Nothing of the package runs before.
  *
  * It is itself outside of what is measured, as the host program is on SGX hardware. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "../common/host.h"
 #include "../common/start.h"
 #include "../common/version.h"
@@ -18,15 +11,20 @@
 #include "memory.h"
 #include "options.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
 /* The last component of argv[0], fit to be printed. */
 static const char *program_name(const char *argv0)
 {
     static char name[256];
     const char *slash = strrchr(argv0, '/');
     snprintf(name, sizeof name, "%s", slash ? slash + 1 : argv0);
-    for (char *p = name; *p; p++)
-        if ((unsigned char)*p < ' ' || *p == 0x7f)
-            *p = '?';
+    myst_replace_controls(name);
     return name[0] ? name : "myst";
 }
 
@@ -35,16 +33,13 @@ static int open_self(struct myst_error *error)
 {
     const int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return myst_fail(error, "package: /proc/self/exe can't be opened: %s", strerror(errno));
+        return myst_fail(error, "package: /proc/self/exe cannot be opened: %s", strerror(errno));
     return fd;
 }
 
 /* Lays the package out, measures it and checks it. */
-static int load(
-    struct myst_layout *layout,
-    struct myst_memory *memory,
-    const struct myst_package *package,
-    struct myst_error *error)
+static int load(struct myst_layout *layout, struct myst_memory *memory, const struct myst_package *package,
+                struct myst_error *error)
 {
     if (myst_layout_read(layout, package, error) != 0 || myst_memory_place(memory, layout, error) != 0)
         return -1;
@@ -54,8 +49,7 @@ static int load(
     return myst_einit(&layout->record.sigstruct, &secs, &layout->record, error);
 }
 
-static int check_signer(
-    const struct myst_options *options, const uint8_t mrsigner[32], struct myst_error *error)
+static int check_signer(const struct myst_options *options, const uint8_t mrsigner[32], struct myst_error *error)
 {
     char hex[65];
     myst_hex(mrsigner, hex);
@@ -64,27 +58,25 @@ static int check_signer(
     return 0;
 }
 
-/* Enters the enclave at its entry point, on the stack of its first thread. Does not come back. */
-__attribute__((noreturn)) static void enter(
-    uint8_t *entry, uint8_t *tcs, uint8_t *stack_top, const struct myst_host *host)
+/* Enters the enclave at its entry point, on the stack of its first thread. Comes back only to tell what is wrong. */
+static const char *enter(uint8_t *entry, uint8_t *tcs, uint8_t *stack_top, const struct myst_host *host)
 {
+    const char *problem;
     /* As EENTER does, RBX has the address of the TCS. */
-    __asm__ volatile("mov %[stack], %%rsp\n\t"
-                     "xor %%ebp, %%ebp\n\t"
+    __asm__ volatile("mov %%rsp, %%r12\n\t"
+                     "mov %[stack], %%rsp\n\t"
                      "call *%[entry]\n\t"
-                     "ud2"
-                     :
-                     : [entry] "a"(entry), [stack] "c"(stack_top), "b"(tcs), "D"(host)
-                     : "memory");
-    __builtin_unreachable();
+                     "mov %%r12, %%rsp"
+                     : "=a"(problem), [stack] "+c"(stack_top), "+D"(host)
+                     : [entry] "0"(entry), "b"(tcs)
+                     : "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3",
+                       "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14",
+                       "xmm15");
+    return problem;
 }
 
-static int run(
-    struct myst_layout *layout,
-    const struct myst_memory *memory,
-    const struct myst_package *package,
-    const struct myst_host *host,
-    struct myst_error *error)
+static int run(struct myst_layout *layout, const struct myst_memory *memory, const struct myst_package *package,
+               const struct myst_host *host, struct myst_error *error)
 {
     uint8_t *tcs = memory->base + myst_layout_tcs(layout);
     uint8_t *entry = memory->base + layout->image.elf.header.e_entry;
@@ -92,7 +84,7 @@ static int run(
         return -1;
     myst_layout_free(layout);
     close(package->fd);
-    enter(entry, tcs, tcs - MYST_PAGE, host);
+    return myst_fail(error, "enclave image: %s", enter(entry, tcs, tcs - MYST_PAGE, host));
 }
 
 static int act(const struct myst_options *options, const struct myst_host *host, struct myst_error *error)
@@ -102,8 +94,7 @@ static int act(const struct myst_options *options, const struct myst_host *host,
     struct myst_memory memory;
     uint8_t mrsigner[32];
     const int fd = open_self(error);
-    if (fd < 0 || myst_package_open(&package, fd, error) != 0 ||
-        load(&layout, &memory, &package, error) != 0)
+    if (fd < 0 || myst_package_open(&package, fd, error) != 0 || load(&layout, &memory, &package, error) != 0)
         return -1;
     myst_mrsigner(&layout.record.sigstruct, mrsigner);
     if (check_signer(options, mrsigner, error) != 0)
@@ -111,36 +102,35 @@ static int act(const struct myst_options *options, const struct myst_host *host,
     int printed;
     switch (options->action)
     {
-        case MYST_ACTION_INFO:
-            printed = myst_print_identity(&layout, mrsigner);
-            break;
-        case MYST_ACTION_VERIFY:
-            printed = myst_print_verified(host->name, &layout, mrsigner);
-            break;
-        default:
-            return run(&layout, &memory, &package, host, error);
+    case MYST_ACTION_INFO:
+        printed = myst_print_identity(&layout, mrsigner);
+        break;
+    case MYST_ACTION_VERIFY:
+        printed = myst_print_verified(host->name, &layout, mrsigner);
+        break;
+    default:
+        return run(&layout, &memory, &package, host, error);
     }
-    return printed == 0 ? 0 : myst_fail(error, "output: can't be written");
+    return printed == 0 ? 0 : myst_fail(error, "output: cannot be written");
 }
 
 static int print(const char *text, struct myst_error *error)
 {
     if (fputs(text, stdout) < 0 || fflush(stdout) != 0)
-        return myst_fail(error, "output: can't be written");
+        return myst_fail(error, "output: cannot be written");
     return 0;
 }
 
-static int perform(
-    const struct myst_options *options, const struct myst_host *host, struct myst_error *error)
+static int perform(const struct myst_options *options, const struct myst_host *host, struct myst_error *error)
 {
     switch (options->action)
     {
-        case MYST_ACTION_HELP:
-            return print(myst_options_help, error);
-        case MYST_ACTION_VERSION:
-            return print("myst " MYST_VERSION " (embedded runtime of mystikos-tool)\n", error);
-        default:
-            return act(options, host, error);
+    case MYST_ACTION_HELP:
+        return print(myst_options_help, error);
+    case MYST_ACTION_VERSION:
+        return print("myst " MYST_VERSION " (embedded runtime of mystikos-tool)\n", error);
+    default:
+        return act(options, host, error);
     }
 }
 
@@ -160,6 +150,7 @@ int main(int argc, char **argv, char **envp)
         .auxv = myst_auxv_after(envp),
         .arguments_end = argv == no_arguments ? NULL : argv[argc - 1] + strlen(argv[argc - 1]) + 1,
     };
+    myst_set_package_name(host.name);
     int result = myst_options_read(&options, argc, argv, &error);
     if (result == 0)
     {
@@ -174,9 +165,6 @@ int main(int argc, char **argv, char **envp)
         result = perform(&options, &host, &error);
     }
     if (result != 0)
-    {
-        fprintf(stderr, "%s: mystikos: %s\n", host.name, error.text);
-        return MYST_EXIT_REFUSED;
-    }
+        myst_refuse("%s", error.text);
     return EXIT_SUCCESS;
 }

@@ -1,9 +1,9 @@
 #include "measure.h"
 
-#include <string.h>
-
 #include "../common/sha256.h"
 #include "reading.h"
+
+#include <string.h>
 
 #define EEXTEND_SIZE 256
 
@@ -91,11 +91,8 @@ static int measure_run(void *context, const struct myst_run *run)
     return 0;
 }
 
-int myst_measure(
-    const struct myst_layout *layout,
-    const struct myst_memory *memory,
-    uint8_t mrenclave[32],
-    struct myst_error *error)
+int myst_measure(const struct myst_layout *layout, const struct myst_memory *memory, uint8_t mrenclave[32],
+                 struct myst_error *error)
 {
     struct measuring measuring = {.memory = memory, .base = layout->base};
     myst_sha256_init(&measuring.hash);

@@ -8,10 +8,7 @@
 
 /* Reads what the package's sections hold into memory that myst_memory_place made, and measures the
  * enclave as it then lies there. */
-int myst_measure(
-    const struct myst_layout *layout,
-    const struct myst_memory *memory,
-    uint8_t mrenclave[32],
-    struct myst_error *error);
+int myst_measure(const struct myst_layout *layout, const struct myst_memory *memory, uint8_t mrenclave[32],
+                 struct myst_error *error);
 
 #endif

@@ -11,11 +11,11 @@ struct placing
     struct myst_error *error;
 };
 
-static int protect(
-    const struct myst_memory *memory, uint64_t offset, uint64_t size, int access, struct myst_error *error)
+static int protect(const struct myst_memory *memory, uint64_t offset, uint64_t size, int access,
+                   struct myst_error *error)
 {
     if (mprotect(memory->base + offset, size, access) != 0)
-        return myst_fail(error, "memory: pages can't be protected: %s", strerror(errno));
+        return myst_fail(error, "memory: pages cannot be protected: %s", strerror(errno));
     return 0;
 }
 
@@ -30,15 +30,15 @@ static int place_run(void *context, const struct myst_run *run)
         return -1;
     switch (run->content)
     {
-        case MYST_CONTENT_BYTES:
-            memcpy(to + run->lead, run->data, run->size);
-            return 0;
-        case MYST_CONTENT_FILL:
-            memset(to, run->fill, run->pages * MYST_PAGE);
-            return 0;
-        case MYST_CONTENT_SECTION:
-        case MYST_CONTENT_ZERO:
-            break;
+    case MYST_CONTENT_BYTES:
+        memcpy(to + run->lead, run->data, run->size);
+        return 0;
+    case MYST_CONTENT_FILL:
+        memset(to, run->fill, run->pages * MYST_PAGE);
+        return 0;
+    case MYST_CONTENT_SECTION:
+    case MYST_CONTENT_ZERO:
+        break;
     }
     return 0;
 }
@@ -50,8 +50,7 @@ static void write_symbol(void *context, uint64_t rva, uint64_t value)
 }
 
 /* The image in memory knows where it lies; its SIGSTRUCT is not part of what it signs. */
-static int fill_in_image(
-    struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error)
+static int fill_in_image(struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error)
 {
     struct myst_oeinfo record = layout->record;
     record.oeinfo_rva = layout->record_rva;
@@ -90,8 +89,7 @@ static int protect_run(void *context, const struct myst_run *run)
     return protect(placing->memory, run->offset, run->pages * MYST_PAGE, access, placing->error);
 }
 
-int myst_memory_protect(
-    const struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error)
+int myst_memory_protect(const struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error)
 {
     struct myst_memory own = *memory;
     struct placing placing = {&own, layout, error};

@@ -16,8 +16,7 @@ struct myst_memory
 int myst_memory_place(struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error);
 
 /* Gives each page the permissions of its SECINFO. The application's memory (region mman) and what no
- * page is added to stay without access: nothing of the embedded runtime uses them. */
-int myst_memory_protect(
-    const struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error);
+ * page is added to stay without access: the embedded runtime does not use them. */
+int myst_memory_protect(const struct myst_memory *memory, const struct myst_layout *layout, struct myst_error *error);
 
 #endif

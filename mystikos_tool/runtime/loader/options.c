@@ -1,5 +1,7 @@
 #include "options.h"
+
 #include "../common/hex.h"
+#include "../common/sizes.h"
 
 #include <string.h>
 
@@ -74,8 +76,8 @@ static const char *value_of(const char *option, const char *name)
     return strncmp(option, name, length) == 0 && option[length] == '=' ? option + length + 1 : NULL;
 }
 
-static int read_action(
-    struct myst_options *options, const char *option, enum myst_action action, struct myst_error *error)
+static int read_action(struct myst_options *options, const char *option, enum myst_action action,
+                       struct myst_error *error)
 {
     if (options->action != MYST_ACTION_RUN && options->action != action)
         return myst_fail(error, "options: %s and an option before it exclude each other", option);
@@ -113,25 +115,27 @@ static int read_option(struct myst_options *options, const char *option, struct 
         {"--myst-mount", read_mount},
         {"--myst-root", read_root},
     };
-    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
+    for (size_t i = 0; i < MYST_COUNT(actions); i++)
         if (strcmp(option, actions[i].name) == 0)
             return read_action(options, option, actions[i].action, error);
-    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+    for (size_t i = 0; i < MYST_COUNT(flags); i++)
     {
         if (strcmp(option, flags[i].name) != 0)
             continue;
         options->flags |= flags[i].flag;
         return 0;
     }
-    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+    for (size_t i = 0; i < MYST_COUNT(values); i++)
     {
         const char *value = value_of(option, values[i].name);
         if (value)
             return values[i].read(options, value, error);
     }
-    return myst_fail(error, "options: %.64s is unknown; there are --myst-info, --myst-verify, --myst-signer=HEX, "
-                            "--myst-help, --myst-version, --myst-mount=SOURCE=TARGET, --myst-no-isolation, "
-                            "--myst-strace, --myst-shell and --myst-root=DIR", option);
+    return myst_fail(error,
+                     "options: %.64s is unknown; there are --myst-info, --myst-verify, --myst-signer=HEX, "
+                     "--myst-help, --myst-version, --myst-mount=SOURCE=TARGET, --myst-no-isolation, "
+                     "--myst-strace, --myst-shell and --myst-root=DIR",
+                     option);
 }
 
 static int check_for_contradiction(const struct myst_options *options, struct myst_error *error)

@@ -3,10 +3,10 @@
 #ifndef MYST_OPTIONS_H
 #define MYST_OPTIONS_H
 
-#include <stdint.h>
-
 #include "../common/error.h"
 #include "../common/host.h"
+
+#include <stdint.h>
 
 enum myst_action
 {

@@ -10,8 +10,7 @@
 #define MAX_NAMES_SIZE (1u << 20)
 
 const char *const myst_section_names[MYST_SECTIONS] = {
-    ".mystenc",     ".libmystcrt",     ".libmystkernel", ".mystrootfs",
-    ".mystpubkeys", ".mystroothashes", ".mystconfig",
+    ".mystenc", ".libmystcrt", ".libmystkernel", ".mystrootfs", ".mystpubkeys", ".mystroothashes", ".mystconfig",
 };
 
 static const char where[] = "package";
@@ -25,7 +24,7 @@ static int read_at(int fd, uint64_t offset, void *to, uint64_t size, struct myst
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return myst_fail(error, "%s: can't be read: %s", where, strerror(errno));
+            return myst_fail(error, "%s: cannot be read: %s", where, strerror(errno));
         if (n == 0)
             return myst_fail(error, "%s: became shorter while it was read", where);
         p += n;
@@ -36,8 +35,7 @@ static int read_at(int fd, uint64_t offset, void *to, uint64_t size, struct myst
 }
 
 /* Gets the extents of the seven sections from the file's section headers. */
-static int find_sections(
-    struct myst_package *package, const struct myst_sections *sections, struct myst_error *error)
+static int find_sections(struct myst_package *package, const struct myst_sections *sections, struct myst_error *error)
 {
     const char *missing = NULL;
     int count = 0;
@@ -66,12 +64,8 @@ static int find_sections(
 }
 
 /* Reads the section headers and their names into `tables`, which the caller frees, and searches. */
-static int read_tables(
-    struct myst_package *package,
-    const struct myst_elf_tables *place,
-    void **headers,
-    void **names,
-    struct myst_error *error)
+static int read_tables(struct myst_package *package, const struct myst_elf_tables *place, void **headers, void **names,
+                       struct myst_error *error)
 {
     struct myst_sections sections = {.file_size = package->size};
     if (!(*headers = malloc(place->headers_size)))
@@ -107,7 +101,7 @@ int myst_package_open(struct myst_package *package, int fd, struct myst_error *e
         return myst_fail(error, "%s: %s", where, strerror(errno));
     package->size = (uint64_t)status.st_size;
     if (package->size < sizeof header)
-        return myst_fail(error, "%s: is no ELF file", where);
+        return myst_fail(error, "%s: is not an ELF file", where);
     if (read_at(fd, 0, &header, sizeof header, error) != 0 ||
         myst_elf_check_header(&header, package->size, where, &place, error) != 0)
         return -1;
@@ -117,13 +111,8 @@ int myst_package_open(struct myst_package *package, int fd, struct myst_error *e
     return result;
 }
 
-int myst_package_read(
-    const struct myst_package *package,
-    enum myst_package_section section,
-    uint64_t at,
-    void *to,
-    uint64_t size,
-    struct myst_error *error)
+int myst_package_read(const struct myst_package *package, enum myst_package_section section, uint64_t at, void *to,
+                      uint64_t size, struct myst_error *error)
 {
     const struct myst_extent *extent = &package->sections[section];
     if (!myst_within(at, size, extent->size))
@@ -131,12 +120,8 @@ int myst_package_read(
     return read_at(package->fd, extent->offset + at, to, size, error);
 }
 
-int myst_package_copy(
-    const struct myst_package *package,
-    enum myst_package_section section,
-    uint64_t limit,
-    struct myst_buffer *buffer,
-    struct myst_error *error)
+int myst_package_copy(const struct myst_package *package, enum myst_package_section section, uint64_t limit,
+                      struct myst_buffer *buffer, struct myst_error *error)
 {
     const uint64_t size = package->sections[section].size;
     const char *name = myst_section_names[section];

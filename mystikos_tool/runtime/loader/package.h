@@ -4,10 +4,10 @@
 #ifndef MYST_PACKAGE_H
 #define MYST_PACKAGE_H
 
-#include <stdint.h>
-
 #include "../common/elf.h"
 #include "../common/error.h"
+
+#include <stdint.h>
 
 enum myst_package_section
 {
@@ -47,21 +47,12 @@ struct myst_buffer
 int myst_package_open(struct myst_package *package, int fd, struct myst_error *error);
 
 /* Reads [at, at + size) of a section; the range must lie within it. */
-int myst_package_read(
-    const struct myst_package *package,
-    enum myst_package_section section,
-    uint64_t at,
-    void *to,
-    uint64_t size,
-    struct myst_error *error);
+int myst_package_read(const struct myst_package *package, enum myst_package_section section, uint64_t at, void *to,
+                      uint64_t size, struct myst_error *error);
 
 /* Reads a whole section of at most `limit` bytes into memory. */
-int myst_package_copy(
-    const struct myst_package *package,
-    enum myst_package_section section,
-    uint64_t limit,
-    struct myst_buffer *buffer,
-    struct myst_error *error);
+int myst_package_copy(const struct myst_package *package, enum myst_package_section section, uint64_t limit,
+                      struct myst_buffer *buffer, struct myst_error *error);
 
 void myst_buffer_free(struct myst_buffer *buffer);
 

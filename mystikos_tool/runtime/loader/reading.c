@@ -13,7 +13,7 @@ static const struct
     {MYST_REGION_ROOTHASHES, MYST_SECTION_ROOTHASHES},
 };
 
-#define PARTS (sizeof parts / sizeof *parts)
+#define PARTS MYST_COUNT(parts)
 
 static const struct myst_region_place *place_of(const struct myst_reading *reading)
 {
@@ -82,8 +82,8 @@ static uint64_t size_of_parts(const struct myst_layout *layout)
     return size;
 }
 
-void myst_reading_start(
-    struct myst_reading *reading, const struct myst_layout *layout, const struct myst_memory *memory)
+void myst_reading_start(struct myst_reading *reading, const struct myst_layout *layout,
+                        const struct myst_memory *memory)
 {
     *reading = (struct myst_reading){
         .layout = layout,
@@ -93,8 +93,8 @@ void myst_reading_start(
         .busy = {MYST_NOWHERE, MYST_NOWHERE},
     };
     skip_ended_parts(reading);
-    reading->has_thread = size_of_parts(layout) >= THREADED_SIZE &&
-                          pthread_create(&reading->thread, NULL, read_all, reading) == 0;
+    reading->has_thread =
+        size_of_parts(layout) >= THREADED_SIZE && pthread_create(&reading->thread, NULL, read_all, reading) == 0;
 }
 
 uint64_t myst_reading_wait(struct myst_reading *reading, uint64_t offset)

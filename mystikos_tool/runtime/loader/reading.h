@@ -4,9 +4,9 @@
 #ifndef MYST_READING_H
 #define MYST_READING_H
 
-#include <pthread.h>
-
 #include "memory.h"
+
+#include <pthread.h>
 
 #define MYST_NOWHERE UINT64_MAX
 
@@ -35,8 +35,8 @@ struct myst_reading
 };
 
 /* Begins, in memory that myst_memory_place made. Call myst_reading_finish in any case. */
-void myst_reading_start(
-    struct myst_reading *reading, const struct myst_layout *layout, const struct myst_memory *memory);
+void myst_reading_start(struct myst_reading *reading, const struct myst_layout *layout,
+                        const struct myst_memory *memory);
 
 /* Reads and waits until the sections are complete up to an offset of the enclave, at least; returns up to
  * which one they are, or 0 when reading failed. */

@@ -1,6 +1,6 @@
 /* Decides the system calls that the filter leaves open. */
-#ifndef MYST_WATCH_H
-#define MYST_WATCH_H
+#ifndef MYST_SECCOMP_NOTIFY_H
+#define MYST_SECCOMP_NOTIFY_H
 
 #include "../common/application.h"
 
@@ -12,6 +12,6 @@
 
 /* Takes one call from `listener`, of myst_set_filter, and answers it. True when the application must be stopped; the
  * reason was told then. */
-bool myst_answer_call(const struct myst_application *application, int listener);
+bool myst_seccomp_notify_answer(const struct myst_application *application, int listener);
 
 #endif

@@ -1,6 +1,6 @@
-#include "watch.h"
+#include "seccomp_notify.h"
 
-#include "../common/refuse.h"
+#include "../common/error.h"
 #include "calls.h"
 #include "policy.h"
 #include "stacks.h"
@@ -41,14 +41,15 @@ static void answer(int listener, const struct call *call, int error, int64_t val
 
 static void tell_refused(const struct call *call, int error)
 {
-    myst_note("strace", "thread %d: system call %s: %s", (int)call->notification.pid, call->name,
-              strerror(error));
+    myst_note("strace", "thread %d: system call %s: %s", (int)call->notification.pid, call->name, strerror(error));
 }
 
 static void tell_stopped(const struct call *call)
 {
-    myst_note("stopped", "thread %d: system call %s is not handled by Mystikos; where the program can do without "
-              "it, set UnhandledSyscallEnosys in the configuration", (int)call->notification.pid, call->name);
+    myst_note("stopped",
+              "thread %d: system call %s is not handled by Mystikos; where the program can do without "
+              "it, set UnhandledSyscallEnosys in the configuration",
+              (int)call->notification.pid, call->name);
 }
 
 /* On behalf of the application, which cannot do it itself: what it passes can change after a look at it. As a
@@ -73,16 +74,13 @@ static int set_affinity(const struct call *call)
     CPU_AND(&wanted, &wanted, &allowed);
     if (CPU_COUNT(&wanted) == 0)
         return EINVAL;
-    return sched_setaffinity(target ? target : (pid_t)call->notification.pid, sizeof wanted, &wanted) == 0
-               ? 0
-               : errno;
+    return sched_setaffinity(target ? target : (pid_t)call->notification.pid, sizeof wanted, &wanted) == 0 ? 0 : errno;
 }
 
-/* True when the system knows no way to, before Linux 5.5. */
+/* Returns true where Linux cannot do it, before 5.5. */
 static bool let_execute(int listener, const struct call *call)
 {
-    struct seccomp_notif_resp response = {.id = call->notification.id,
-                                          .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+    struct seccomp_notif_resp response = {.id = call->notification.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
     if (!myst_expect_program((pid_t)call->notification.pid))
     {
         /* As under a debugger, which must not be left without a program to debug. */
@@ -95,7 +93,7 @@ static bool let_execute(int listener, const struct call *call)
     return true;
 }
 
-/* Without what depends on the arguments. */
+/* What is done about the call, with its arguments considered. */
 static int action_of(const struct call *call)
 {
     const struct seccomp_data *data = &call->notification.data;
@@ -115,7 +113,7 @@ static int action_of(const struct call *call)
     }
 }
 
-bool myst_answer_call(const struct myst_application *application, int listener)
+bool myst_seccomp_notify_answer(const struct myst_application *application, int listener)
 {
     struct call call = {.application = application};
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call.notification) != 0)
