@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mystikos_tool.cli import disk
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
@@ -401,6 +402,20 @@ VERBS = {
             "hello",
             _declare_verify,
             _verify,
+        ),
+        Verb(
+            "mkext2",
+            "make an ext2 disk of a directory, integrity-protected, signed and encrypted as asked",
+            "appdir app.disk --sign public.pem:private.pem",
+            disk.declare_mkext2,
+            disk.run_mkext2,
+        ),
+        Verb(
+            "fssig",
+            "check the hash tree of a disk and show its root hash and signature",
+            "app.disk --roothash",
+            disk.declare_fssig,
+            disk.run_fssig,
         ),
         Verb("keygen", "make a signing key in a new file", "private.pem", _declare_keygen, _keygen),
     )

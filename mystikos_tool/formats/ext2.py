@@ -311,7 +311,7 @@ class Run(NamedTuple):
     """Blocks of a file that are not a hole: the first one's number in the file, and how many."""
 
     first: int
-    count: int
+    length: int
 
 
 class IndexTree:
@@ -325,7 +325,7 @@ class IndexTree:
         self.runs = runs
         self._numbers: dict[_Key, int] = {}
         for run in runs:
-            last = run.first + run.count - 1
+            last = run.first + run.length - 1
             if last >= _DIRECT:
                 for leaf in range(_leaf_of(max(run.first, _DIRECT)), _leaf_of(last) + 1):
                     self._add(("leaf", leaf))

@@ -1,4 +1,4 @@
-"""FSSIG: the last 4096 bytes of a disk, which say where its hash tree is and who signed it (docs/disks.md)."""
+"""FSSIG: the last 4096 bytes of a disk: where its hash tree is and who signed it (docs/disks.md)."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def parse(block: bytes, size: int, where: str) -> Fssig:
     fields = FSSIG.unpack(block)
     offset, length = int(fields["hash_offset"]), int(fields["signature_size"])
     if fields["version"] != _VERSION:
-        raise UserError(where, f"its FSSIG has the version {fields['version']}", remedy)
+        raise UserError(where, f"its FSSIG has the version {int(fields['version'])}", remedy)
     if offset % _BLOCK or not 0 < offset < size:
         raise UserError(where, f"its FSSIG names {offset} as offset of the hash tree", remedy)
     if length > MAX_SIGNATURE:

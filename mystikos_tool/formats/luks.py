@@ -91,7 +91,7 @@ class Encryption(NamedTuple):
         return "Encryption()"
 
     def derive(self, purpose: str, size: int) -> bytes:
-        """Return bytes that follow from the master key and tell nothing of it (HKDF's expansion, RFC 5869)."""
+        """Return bytes that follow from the master key and tell nothing of it (as RFC 5869 expands)."""
         data = block = b""
         counter = 0
         info = b"mystikos-tool disk: " + purpose.encode()
@@ -153,7 +153,11 @@ def _active_slot(encryption: Encryption, label: str) -> tuple[dict[str, int | by
 
 def _slot_key(passphrase: bytes, slot: dict[str, int | bytes]) -> bytes:
     return hashlib.pbkdf2_hmac(
-        "sha256", passphrase, bytes(slot["salt"]), int(slot["iterations"]), KEY_SIZE  # type: ignore[arg-type]
+        "sha256",
+        passphrase,
+        bytes(slot["salt"]),
+        int(slot["iterations"]),
+        KEY_SIZE,
     )
 
 
@@ -208,7 +212,7 @@ def is_header(start: bytes) -> bool:
 
 
 def check_key(start: bytes, key: bytes, where: str) -> None:
-    """Raise UserError unless a header, 592 bytes or more, is one that Mystikos reads and of this master key."""
+    """Raise UserError unless a header is one that Mystikos reads, and of this master key."""
     fields = HEADER.unpack(start[: HEADER.size].ljust(HEADER.size, b"\0"))
     if any(bytes(_padded(fields[name])) != bytes(_padded(value)) for name, value in _FIXED.items()):
         raise UserError(where, "is not encrypted as Mystikos reads it", "make it with 'mystikos-tool mkext2'")

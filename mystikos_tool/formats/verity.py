@@ -20,7 +20,7 @@ PER_BLOCK = BLOCK // DIGEST_SIZE
 
 _SIGNATURE = b"verity\0\0"
 _ALGORITHM = b"sha256".ljust(32, b"\0")
-_FIXED = {
+_FIXED: dict[str, int | bytes] = {
     "signature": _SIGNATURE,
     "version": 1,
     "hash_type": 1,
@@ -56,7 +56,7 @@ class Level(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """Where a disk of ``data_blocks`` blocks, at least one, has its superblock, its hash tree and its FSSIG."""
+    """Where a disk of ``data_blocks`` blocks, at least one, has its superblock, hash tree and FSSIG."""
 
     data_blocks: int
 

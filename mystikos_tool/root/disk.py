@@ -55,6 +55,9 @@ class Options:
     uuid: bytes | None = None
 
 
+_AS_NEEDED = Options()
+
+
 class Disk(NamedTuple):
     """A disk that was made: its root hash, its size and what is free in it in bytes, and its files."""
 
@@ -64,7 +67,7 @@ class Disk(NamedTuple):
     files: int
 
 
-def write(nodes: Sequence[Node], target: Path, options: Options = Options()) -> Disk:  # noqa: B008 frozen
+def write(nodes: Sequence[Node], target: Path, options: Options = _AS_NEEDED) -> Disk:
     """Write a disk, beside its place first; ``nodes`` are in the byte order of their paths.
 
     Raises UserError for what does not fit, what the kernel would refuse, and files that cannot be
@@ -172,10 +175,10 @@ class _Writer:
             while extent and extent.logical < end:
                 skip = first - extent.logical if extent.logical < first else 0
                 start = max(extent.logical, first)
-                stop = min(extent.logical + extent.count, end)
+                stop = min(extent.logical + extent.length, end)
                 piece = chunk[(start - first) * BLOCK : (stop - first) * BLOCK]
                 self._write_blocks(extent.block + skip, piece)
-                if stop < extent.logical + extent.count:
+                if stop < extent.logical + extent.length:
                     break
                 extent = next(extents, None)
             first = end
@@ -193,8 +196,7 @@ class _Writer:
             table[slot * ext2.INODE_SIZE : (slot + 1) * ext2.INODE_SIZE] = self._inode(file, pointers)
         free_table = bytes(geometry.table_blocks * BLOCK)
         for group, (blocks, inodes) in enumerate(self._bitmaps()):
-            table = tables.get(group)
-            yield geometry.bitmaps(group), blocks + inodes + (bytes(table) if table else free_table)
+            yield geometry.bitmaps(group), blocks + inodes + bytes(tables.get(group, free_table))
 
     def _inode(self, file: File, pointers: bytes) -> bytes:
         node = file.node
@@ -280,9 +282,7 @@ class _Writer:
             packed = self._superblock(group, uuid)
             # The first superblock lies behind the place of a boot sector.
             before = bytes(ext2.SUPERBLOCK_OFFSET) if group == 0 else b""
-            self._write_blocks(
-                group * BLOCKS_PER_GROUP, (before + packed).ljust(BLOCK, b"\0") + descriptors
-            )
+            self._write_blocks(group * BLOCKS_PER_GROUP, (before + packed).ljust(BLOCK, b"\0") + descriptors)
 
     def _superblock(self, group: int, uuid: bytes) -> bytes:
         geometry, time = self._geometry, self._options.time

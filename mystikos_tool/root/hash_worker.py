@@ -69,7 +69,7 @@ def write(descriptor: int, offset: int, blocks: int, salt: bytes, target: int) -
 
 
 def reported(descriptor: int, offset: int, blocks: int, salt: bytes, target: int) -> Iterator[int]:
-    """Yield the numbers of the first thousand blocks whose digests are not those in the file from ``target``."""
+    """Yield the numbers of blocks whose digests are not those from ``target``, the first thousand of them."""
     return islice(_wrong(descriptor, offset, blocks, salt, target), _REPORTED)
 
 

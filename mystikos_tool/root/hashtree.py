@@ -132,9 +132,7 @@ def _run(task: str, descriptor: int, parts: list[_Part], salt: bytes) -> list[in
 def _start(task: str, descriptor: int, part: _Part, salt: bytes) -> subprocess.Popen[bytes]:
     numbers = map(str, (descriptor, *part))
     command = [sys.executable, "-I", "-S", hash_worker.__file__, task, *numbers, salt.hex()]
-    return subprocess.Popen(  # noqa: S603 our own file
-        command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-    )
+    return subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
 
 
 def _do(task: str, descriptor: int, part: _Part, salt: bytes) -> list[int]:

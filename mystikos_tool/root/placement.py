@@ -11,7 +11,7 @@ from __future__ import annotations
 import stat
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
@@ -31,13 +31,14 @@ _INODE_PER = 16384 // BLOCK  # blocks of free space for each spare inode, as mke
 _SPARE_INODES = 64
 MAX_TARGET = BLOCK - 1
 _MAX_PATH = 4095
+_NO_INDEX = IndexTree(())
 
 
 @dataclass
 class File:
     """An inode: ``node`` is its first link, ``body`` the content of what is no file.
 
-    Its blocks, first the indirect ones, are data blocks of the geometry from ``start``.
+    Its ``blocks``, first the indirect ones, are data blocks of the geometry from ``start``.
     """
 
     number: int
@@ -46,12 +47,8 @@ class File:
     body: bytes = b""
     runs: Sequence[Run] = ()
     start: int = 0
-    index: IndexTree = field(default_factory=lambda: IndexTree(()))
-
-    @property
-    def blocks(self) -> int:
-        """Number of blocks, indirect ones included."""
-        return self.index.size + sum(run.count for run in self.runs)
+    index: IndexTree = _NO_INDEX
+    blocks: int = 0
 
     @property
     def size(self) -> int:
@@ -66,6 +63,7 @@ class File:
     def take(self, runs: Sequence[Run]) -> None:
         """Set the runs of blocks that are no holes."""
         self.runs, self.index = runs, IndexTree(runs)
+        self.blocks = self.index.size + sum(run.length for run in runs)
 
 
 class Extent(NamedTuple):
@@ -73,7 +71,7 @@ class Extent(NamedTuple):
 
     logical: int
     block: int
-    count: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,10 @@ class Placement:
         at = file.start + file.index.size
         for run in file.runs:
             logical = run.first
-            for block, count in self.geometry.extents(at, run.count):
+            for block, count in self.geometry.extents(at, run.length):
                 yield Extent(logical, block, count)
                 logical += count
-            at += run.count
+            at += run.length
 
     @property
     def free(self) -> int:
@@ -123,7 +121,9 @@ def files_of(nodes: Iterable[Node], root: Node) -> list[File]:
         _check(node)
         parent, _, name = node.path.rpartition(b"/")
         number = ext2.FIRST_INODE + len(files) - 1
-        file = identities.setdefault(node.identity, File(number, node)) if node.identity else File(number, node)
+        file = File(number, node)
+        if node.identity:
+            file = identities.setdefault(node.identity, file)
         if file.number == number:
             files[node.path] = file
         else:
@@ -186,10 +186,10 @@ def _data_runs(node: Node) -> list[Run]:
     first = 0
     for chunk in whole_chunks(node.chunks()):
         for run in _runs_in(chunk):
-            if runs and runs[-1].first + runs[-1].count == first + run.first:
-                runs[-1] = Run(runs[-1].first, runs[-1].count + run.count)
+            if runs and runs[-1].first + runs[-1].length == first + run.first:
+                runs[-1] = Run(runs[-1].first, runs[-1].length + run.length)
             else:
-                runs.append(Run(first + run.first, run.count))
+                runs.append(Run(first + run.first, run.length))
         first += len(chunk) // BLOCK
     return runs
 
