@@ -47,7 +47,7 @@ def declare_mkext2(parser: argparse.ArgumentParser) -> None:
         "-p",
         "--passphrase",
         metavar="TEXT",
-        help="with --encrypt: let this passphrase open the disk, in cryptsetup; all users of the machine see it",
+        help="with --encrypt: let this passphrase open the disk in cryptsetup; other users see it",
     )
     parser.add_argument(
         "--passphrase-file",
@@ -66,7 +66,7 @@ def declare_mkext2(parser: argparse.ArgumentParser) -> None:
         "--modes",
         choices=("canonical", "preserve"),
         default="canonical",
-        help="permissions: canonical, the same under every umask, or preserve, as they are (default: canonical)",
+        help="permissions: canonical, the same under every umask (the default), or preserve, as they are",
     )
     parser.add_argument(
         "--owners",

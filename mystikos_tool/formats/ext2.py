@@ -275,7 +275,7 @@ def smallest(data_blocks: int, inodes: int, multiple: int) -> Geometry:
     Raises ValueError where ext2 cannot hold it.
     """
     least_groups = -(-inodes // MAX_INODES_PER_GROUP)
-    blocks = data_blocks + (least_groups - 1) * BLOCKS_PER_GROUP if least_groups > 1 else data_blocks
+    blocks = max(data_blocks, (least_groups - 1) * BLOCKS_PER_GROUP)
     while True:
         blocks = -(-(blocks + 1) // multiple) * multiple
         if blocks > MAX_BLOCKS:
@@ -286,7 +286,8 @@ def smallest(data_blocks: int, inodes: int, multiple: int) -> Geometry:
             continue
         if found.data_blocks >= data_blocks:
             return found
-        blocks += max(data_blocks - found.data_blocks - 1, 0)
+        if found.blocks == blocks:  # else a last group, still too small, was left away
+            blocks += data_blocks - found.data_blocks - 1
 
 
 def bitmap(runs: Iterable[tuple[int, int]], size: int) -> bytes:

@@ -280,7 +280,7 @@ class Filesystem:
                 yield self._block(number) if number else zeros
 
     def _runs(self, inode: dict[str, int | bytes], size: int) -> Iterator[tuple[int, int]]:
-        """Yield the block numbers of ``size`` bytes of a file: a block each, or 0 and the length of a hole."""
+        """Yield the block numbers of ``size`` bytes of a file: each block, or 0 and the length of a hole."""
         per_block = self.block_size // 4
         left = -(-size // self.block_size)
         if left > _DIRECT + per_block + per_block**2 + per_block**3:

@@ -92,15 +92,12 @@ class Encryption(NamedTuple):
 
     def derive(self, purpose: str, size: int) -> bytes:
         """Return bytes that follow from the master key and tell nothing of it (as RFC 5869 expands)."""
-        data = block = b""
-        counter = 0
         info = b"mystikos-tool disk: " + purpose.encode()
-        while len(data) < size:
-            # A counter of 4 bytes instead of 1, for key slots need more than 255 blocks.
-            counter += 1
-            block = hmac.digest(self.key, block + info + counter.to_bytes(4, "big"), "sha256")
-            data += block
-        return data[:size]
+        blocks = [b""]
+        # A counter of 4 bytes instead of 1, for key slots need more than 255 blocks.
+        for counter in range(1, -(-size // 32) + 1):
+            blocks.append(hmac.digest(self.key, blocks[-1] + info + counter.to_bytes(4, "big"), "sha256"))
+        return b"".join(blocks)[:size]
 
 
 def header(encryption: Encryption, identity: bytes) -> bytes:
