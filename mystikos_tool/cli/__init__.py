@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mystikos_tool import __version__
-from mystikos_tool.cli import archive, inspect, keys, package, schema
+from mystikos_tool.cli import archive, disk, inspect, keys, package, schema
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
 from mystikos_tool.errors import UserError
 
@@ -66,6 +66,20 @@ VERBS = {
             "hello",
             inspect.declare_verify,
             inspect.run_verify,
+        ),
+        Verb(
+            "mkext2",
+            "make an ext2 disk of a directory, integrity-protected, signed and encrypted as asked",
+            "appdir app.disk --sign public.pem:private.pem",
+            disk.declare_mkext2,
+            disk.run_mkext2,
+        ),
+        Verb(
+            "fssig",
+            "check the hash tree of a disk and show its root hash and signature",
+            "app.disk --roothash",
+            disk.declare_fssig,
+            disk.run_fssig,
         ),
         Verb(
             "schema",

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Field(NamedTuple):
-    """One field: its name, its offset in bytes and its little-endian ``struct`` format."""
+    """One field: its name, its offset in bytes and its ``struct`` format without a byte order."""
 
     name: str
     offset: int
@@ -16,10 +16,14 @@ class Field(NamedTuple):
 
 
 class Record:
-    """Packs and unpacks a record of ``size`` bytes; bytes that no field covers are zero."""
+    """Packs and unpacks a record of ``size`` bytes; bytes that no field covers are zero.
 
-    def __init__(self, size: int, fields: tuple[Field, ...]) -> None:
+    Integers are little-endian; ``order`` ">" makes them big-endian.
+    """
+
+    def __init__(self, size: int, fields: tuple[Field, ...], order: str = "<") -> None:
         self.size = size
+        self._order = order
         self.fields = {field.name: field for field in fields}
 
     def pack(self, values: Mapping[str, int | bytes]) -> bytes:
@@ -31,13 +35,13 @@ class Record:
         data = bytearray(record)
         for name, value in values.items():
             field = self.fields[name]
-            struct.pack_into("<" + field.format, data, field.offset, value)
+            struct.pack_into(self._order + field.format, data, field.offset, value)
         return bytes(data)
 
     def unpack(self, record: bytes) -> dict[str, int | bytes]:
         """Return every field's value: an int, or bytes for a ``Ns`` format."""
         return {
-            field.name: struct.unpack_from("<" + field.format, record, field.offset)[0]
+            field.name: struct.unpack_from(self._order + field.format, record, field.offset)[0]
             for field in self.fields.values()
         }
 
@@ -53,6 +57,6 @@ class Record:
         """Return the bytes that no field covers, in order."""
         covered = bytearray(self.size)
         for field in self.fields.values():
-            size = struct.calcsize("<" + field.format)
+            size = struct.calcsize(self._order + field.format)
             covered[field.offset : field.offset + size] = b"\1" * size
         return bytes(byte for byte, used in zip(record, covered, strict=True) if not used)

@@ -1,0 +1,217 @@
+"""The verbs ``mkext2`` and ``fssig``: make a disk, and show how one is signed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mystikos_tool.errors import UserError
+
+if TYPE_CHECKING:
+    from mystikos_tool.formats.luks import Encryption
+    from mystikos_tool.root.tree import Tree
+    from mystikos_tool.signing.disk_key import DiskKey
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def declare_mkext2(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run_mkext2` takes."""
+    parser.add_argument("directory", type=Path, help="directory that becomes the file system")
+    parser.add_argument("disk", type=Path, help="the disk to write")
+    parser.add_argument("-f", "--force", action="store_true", help="replace a file that is there already")
+    parser.add_argument(
+        "--size",
+        type=_bytes,
+        metavar="SIZE",
+        help="size of the data area, in bytes or with k, m or g, a multiple of 4096 (default: what the"
+        " content needs, and --room)",
+    )
+    parser.add_argument(
+        "--room",
+        type=_bytes,
+        default=8 << 20,
+        metavar="SIZE",
+        help="space left for programs to write, without --size (default: 8m)",
+    )
+    parser.add_argument(
+        "-s", "--sign", type=_pair, metavar="PUB:KEY", help="sign with this key pair, RSA in PEM"
+    )
+    parser.add_argument(
+        "-e", "--encrypt", type=Path, metavar="KEYFILE", help="encrypt with the 64 bytes of this file"
+    )
+    parser.add_argument(
+        "-p",
+        "--passphrase",
+        metavar="TEXT",
+        help="with --encrypt: let this passphrase open the disk in cryptsetup; other users see it",
+    )
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="the same from a file, whose line end is left away",
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out what matches: a name, or a path if there is a slash in it (repeatable)",
+    )
+    parser.add_argument(
+        "--modes",
+        choices=("canonical", "preserve"),
+        default="canonical",
+        help="permissions: canonical, the same under every umask (the default), or preserve, as they are",
+    )
+    parser.add_argument(
+        "--owners",
+        choices=("root", "preserve"),
+        default="root",
+        help="whose the files are: root's, or preserve, as they are (default: root)",
+    )
+    parser.add_argument(
+        "--data",
+        action="store_true",
+        help="a disk that programs mount: without the directories that the kernel needs of a root",
+    )
+    parser.add_argument(
+        "--time",
+        type=int,
+        metavar="SECONDS",
+        help="time of every file, since 1970 (default: that of an archive's files)",
+    )
+
+
+def run_mkext2(options: argparse.Namespace) -> None:
+    """Make a disk of a directory."""
+    from mystikos_tool.cli import _say
+    from mystikos_tool.root import disk
+    from mystikos_tool.root.nodes import nodes_of
+
+    _check_target(options)
+    key = _signer(options.sign)
+    encryption = _encryption(options)
+    tree = _tree(options)
+    made = disk.write(
+        nodes_of(tree, preserve_owners=options.owners == "preserve"),
+        options.disk,
+        disk.Options(
+            size=options.size,
+            room=options.room,
+            time=disk.TIME if options.time is None else options.time,
+            boots=not options.data,
+            encryption=encryption,
+            signer=key,
+        ),
+    )
+    _say(
+        f"created {options.disk}: {made.files:,} files, {made.size:,} bytes, {made.free:,} free,"
+        f" root hash {made.root_hash.hex()}"
+    )
+
+
+def declare_fssig(parser: argparse.ArgumentParser) -> None:
+    """Declare what `run_fssig` takes."""
+    parser.add_argument("disk", type=Path, help="the disk")
+    parser.add_argument(
+        "--roothash",
+        action="store_true",
+        help="print the root hash alone, as a package's --roothash reads it",
+    )
+
+
+def run_fssig(options: argparse.Namespace) -> None:
+    """Show the FSSIG of a disk, once the hash tree is found to be right."""
+    from mystikos_tool.cli import _say
+    from mystikos_tool.root import disk_reader
+
+    with disk_reader.opened(options.disk) as disk:
+        disk.check()
+        signed = disk.fssig
+    if options.roothash:
+        _say(signed.root_hash.hex())
+        return
+    _say(f"hash offset     {signed.hash_offset}")
+    _say(f"root hash       {signed.root_hash.hex()}")
+    _say(f"signer          {signed.signer.hex() if signed.signature else 'none'}")
+    _say(f"signature       {signed.signature.hex() or 'none'}")
+
+
+def _check_target(options: argparse.Namespace) -> None:
+    """Refuse to write over what is there without --force, and into the directory that is packed."""
+    from mystikos_tool.cli import _check_outside
+
+    if options.disk.exists() and not options.force:
+        raise UserError(str(options.disk), "is there already", "give --force to replace it")
+    given = [options.encrypt, options.passphrase_file, *(options.sign or ())]
+    for path in filter(None, given):
+        if options.disk.exists() and path.exists() and options.disk.samefile(path):
+            raise UserError(str(options.disk), "is read for the disk", "choose another name")
+    _check_outside(options.disk, options.directory)
+
+
+def _tree(options: argparse.Namespace) -> Tree:
+    from mystikos_tool.cli import _tell
+    from mystikos_tool.root.tree import scan
+
+    tree = scan(options.directory, exclude=tuple(options.exclude), preserve_modes=options.modes == "preserve")
+    for path in tree.left_out:
+        _tell(f"warning: {options.directory / path}: is left out; a disk here holds no devices and FIFOs")
+    return tree
+
+
+def _signer(pair: tuple[Path, Path] | None) -> DiskKey | None:
+    if pair is None:
+        return None
+    from mystikos_tool.signing.disk_key import load_disk_key
+
+    public, private = pair
+    return load_disk_key(private, public)
+
+
+def _encryption(options: argparse.Namespace) -> Encryption | None:
+    from mystikos_tool.formats import luks
+    from mystikos_tool.io.atomic import read_input
+
+    passphrase = os.fsencode(options.passphrase) if options.passphrase is not None else None
+    if options.passphrase_file:
+        if passphrase is not None:
+            raise UserError("--passphrase", "cannot go with --passphrase-file", "give one of the two")
+        passphrase = read_input(options.passphrase_file, "passphrase file").rstrip(b"\r\n")
+    if options.encrypt is None:
+        if passphrase is not None:
+            raise UserError(
+                "--passphrase", "is of use with --encrypt only", "give a key file or no passphrase"
+            )
+        return None
+    key = read_input(options.encrypt, "key file")
+    if len(key) != luks.KEY_SIZE:
+        raise UserError(
+            str(options.encrypt),
+            f"has {len(key)} bytes, and a master key has {luks.KEY_SIZE}",
+            f"make one: head -c {luks.KEY_SIZE} /dev/urandom > FILE",
+        )
+    if key[: luks.KEY_SIZE // 2] == key[luks.KEY_SIZE // 2 :]:
+        raise UserError(str(options.encrypt), "has two equal halves, which XTS refuses", "make a random one")
+    if passphrase is not None and len(passphrase) < luks.MIN_PASSPHRASE:
+        raise UserError("the passphrase", f"has fewer than {luks.MIN_PASSPHRASE} bytes", "give a longer one")
+    return luks.Encryption(key, passphrase)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+)([kmg]?)", text.lower())
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, such as 67108864 or 64m")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _pair(text: str) -> tuple[Path, Path]:
+    public, colon, private = text.partition(":")
+    if not (colon and public and private):
+        raise argparse.ArgumentTypeError(f"{text!r} is no pair PUB:KEY of files")
+    return Path(public), Path(private)

@@ -1,0 +1,64 @@
+"""What Mystikos' kernel needs of a disk that it boots from (docs/disks.md)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.root.nodes import Node, made_directory
+
+_DIRECTORIES = {b"dev": 0o755, b"etc": 0o755, b"proc": 0o755, b"tmp": 0o1777, b"usr/local/etc": 0o755}
+_RESOLV_CONF = b"etc/resolv.conf"
+_MAX_LINKS = 40
+
+
+def bootable(nodes: Sequence[Node]) -> list[Node]:
+    """Return a tree, in the order of its paths, with the directories that the kernel looks for.
+
+    Raises UserError where something else is in their place, and for a link at /etc/resolv.conf
+    that leads nowhere: the kernel, which replaces that file, does not start then.
+    """
+    there = {node.path: node for node in nodes}
+    for wanted, mode in _DIRECTORIES.items():
+        path = _resolve(there, wanted)
+        parts = path.split(b"/") if path else []
+        for count in range(1, len(parts) + 1):
+            part = b"/".join(parts[:count])
+            node = there.setdefault(part, made_directory(part, mode if part == path else 0o755))
+            if not stat.S_ISDIR(node.mode):
+                raise UserError(
+                    node.name, f"lies where the kernel needs the directory /{os.fsdecode(part)}", "rename it"
+                )
+    link = there.get(_RESOLV_CONF)
+    if link and stat.S_ISLNK(link.mode) and _resolve(there, _RESOLV_CONF) not in there:
+        raise UserError(
+            link.name,
+            f"leads to {os.fsdecode(link.target)}, which is not in the root, and the kernel would not start",
+            "leave it out; the kernel puts the host's in its place",
+        )
+    return sorted(there.values(), key=lambda node: node.path)
+
+
+def _resolve(nodes: Mapping[bytes, Node], path: bytes) -> bytes:
+    """Return where a path leads inside of the root, whether there is something or not."""
+    pending, place, links = path.split(b"/"), b"", 0
+    while pending:
+        part = pending.pop(0)
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            place = place.rpartition(b"/")[0]
+            continue
+        step = place + b"/" + part if place else part
+        node = nodes.get(step)
+        if node is None or not stat.S_ISLNK(node.mode):
+            place = step
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            raise UserError(node.name, "is a symbolic link in a circle", "remove it")
+        place = b"" if node.target.startswith(b"/") else place
+        pending = node.target.split(b"/") + pending
+    return place

@@ -1,0 +1,116 @@
+"""Read a disk: who signed it, whether its hash tree is right, and the files in it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import fssig, luks, verity
+from mystikos_tool.formats.ext2_reader import Filesystem
+from mystikos_tool.root import hashtree
+
+_REMEDY = "make it with 'mystikos-tool mkext2'"
+_AGAIN = "do not trust this disk; make it again"
+
+
+class DiskFile:
+    """An open disk. ``fssig`` and ``superblock`` are as they stand there, held against its size only."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._where = str(path)
+        size = os.fstat(descriptor).st_size
+        end = max(size - fssig.SIZE, 0)
+        self.fssig = fssig.parse(os.pread(descriptor, fssig.SIZE, end), size, self._where)
+        block = os.pread(descriptor, verity.BLOCK, self.fssig.hash_offset)
+        self.superblock = verity.parse(block, self._where)
+        self.shape = verity.Shape(self.fssig.hash_offset // verity.BLOCK)
+        if self.superblock.data_blocks != self.shape.data_blocks or self.shape.end != end:
+            raise UserError(self._where, "its hash tree does not cover its data, or has another size", _AGAIN)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the data area begins with a LUKS header."""
+        return luks.is_header(os.pread(self._descriptor, len(luks.MAGIC), 0))
+
+    def filesystem(self, key: bytes | None = None) -> Filesystem:
+        """Return the file system, decrypted by the master key of 64 bytes where there is one.
+
+        Nothing of it is checked against the hash tree. Raises UserError for a disk that is
+        encrypted with another key, and for what is no ext2.
+        """
+        size = self.fssig.hash_offset
+        if not self.is_encrypted:
+            return Filesystem(lambda offset, count: self._read(offset, count), size, self._where)
+        if key is None:
+            raise UserError(self._where, "is encrypted", "give its key file")
+        header = self._read(0, luks.HEADER.size)
+        luks.check_key(header, key, self._where)
+        return Filesystem(
+            lambda offset, count: self._decrypt(key, offset, count), size - luks.PAYLOAD_OFFSET, self._where
+        )
+
+    def check(self) -> None:
+        """Hold every block against the hash tree, and that against the root hash; raise UserError."""
+        salt = self.superblock.salt
+        if not hashtree.is_sound(self._descriptor, self.shape, salt, self.fssig.root_hash):
+            raise UserError(self._where, "its hash tree does not lead to its root hash", _AGAIN)
+        wrong = self.wrong_blocks()
+        if wrong:
+            raise UserError(
+                f"{self._where}, offset {wrong[0] * verity.BLOCK}", "is not what its hash says", _AGAIN
+            )
+
+    def wrong_blocks(self) -> list[int]:
+        """Return the numbers of blocks of 4096 bytes that are not what their hashes say, or some of many."""
+        return hashtree.wrong_blocks(self._descriptor, self.shape, self.superblock.salt)
+
+    def _read(self, offset: int, size: int) -> bytes:
+        return os.pread(self._descriptor, size, offset)
+
+    def _decrypt(self, key: bytes, offset: int, size: int) -> bytes:
+        first = offset // luks.SECTOR
+        end = -(-(offset + size) // luks.SECTOR)
+        data = self._read(luks.PAYLOAD_OFFSET + first * luks.SECTOR, (end - first) * luks.SECTOR)
+        start = offset - first * luks.SECTOR
+        whole = data[: len(data) // luks.SECTOR * luks.SECTOR]
+        return luks.decrypt(key, whole, first)[start : start + size]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[DiskFile]:
+    """Open a disk; raise UserError for a file that is none or that the kernel would refuse."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UserError(str(path), (error.strerror or "cannot be read").lower(), "give a disk") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UserError(str(path), "is no regular file", "give a disk")
+        yield DiskFile(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def owners(filesystem: Filesystem, blocks: Collection[int]) -> dict[int, str]:
+    """Return the paths of what has its content in these blocks of the file system.
+
+    A block that is not named holds maps, inodes or bitmaps, or is free.
+    """
+    found = {}
+    left = filesystem.blocks
+    wanted = set(blocks)
+    for member in filesystem.members:
+        for block in filesystem.blocks_of(member):
+            left -= 1
+            if block in wanted:
+                found[block] = "/" + os.fsdecode(member.path)
+        # Hard links name their blocks again; a hostile disk is not read for ever.
+        if left < -filesystem.blocks:
+            break
+    return found

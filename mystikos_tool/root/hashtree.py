@@ -1,0 +1,142 @@
+"""The hash tree of a disk: written, brought up to date and checked, on all cores."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from mystikos_tool.formats.verity import BLOCK, DIGEST_SIZE, PER_BLOCK, Level, Shape
+from mystikos_tool.root import hash_worker
+
+_ALONE = 1 << 14  # blocks, 64 MiB: for fewer it does not pay to start a process
+_MAX_WORKERS = 16
+
+
+class _Part(NamedTuple):
+    """Blocks to be hashed, and where their digests are."""
+
+    offset: int
+    blocks: int
+    target: int
+
+
+def write_leaves(descriptor: int, shape: Shape, salt: bytes) -> None:
+    """Hash each block of an open disk into the leaves of its tree."""
+    parts = _parts(Level(0, shape.data_blocks), shape.levels[0])
+    _run("write", descriptor, parts, salt)
+
+
+def leaves_digest(descriptor: int, shape: Shape) -> bytes:
+    """Return the SHA-256 of the leaves, 32 bytes."""
+    hashed = hashlib.sha256()
+    for chunk in _chunks(descriptor, shape.levels[0]):
+        hashed.update(chunk)
+    return hashed.digest()
+
+
+def finish(descriptor: int, shape: Shape, salt: bytes) -> bytes:
+    """Write the levels above the leaves; return the root hash."""
+    for level, above in zip(shape.levels, shape.levels[1:], strict=False):
+        hash_worker.write(descriptor, level.offset, level.blocks, salt, above.offset)
+    return _root_hash(descriptor, shape, salt)
+
+
+def update_leaves(descriptor: int, shape: Shape, salt: bytes, blocks: Iterable[int]) -> None:
+    """Hash some blocks of the disk anew into the leaves."""
+    _hash_again(descriptor, 0, blocks, salt, shape.levels[0])
+
+
+def update(descriptor: int, shape: Shape, salt: bytes, blocks: Iterable[int]) -> bytes:
+    """Hash some blocks anew, with what is above them in the tree; return the root hash."""
+    offset, changed = 0, set(blocks)
+    for level in shape.levels:
+        _hash_again(descriptor, offset, changed, salt, level)
+        offset, changed = level.offset, {number // PER_BLOCK for number in changed}
+    return _root_hash(descriptor, shape, salt)
+
+
+def _hash_again(descriptor: int, offset: int, blocks: Iterable[int], salt: bytes, above: Level) -> None:
+    for number in blocks:
+        block = os.pread(descriptor, BLOCK, offset + number * BLOCK)
+        digest = hash_worker.digests(memoryview(block), salt)
+        os.pwrite(descriptor, digest, above.offset + number * DIGEST_SIZE)
+
+
+def wrong_blocks(descriptor: int, shape: Shape, salt: bytes) -> list[int]:
+    """Return the numbers of data blocks that are not what their hashes say, the first thousand of a part."""
+    return _run("compare", descriptor, _parts(Level(0, shape.data_blocks), shape.levels[0]), salt)
+
+
+def is_sound(descriptor: int, shape: Shape, salt: bytes, root_hash: bytes) -> bool:
+    """Tell whether the hashes themselves, with the zeros behind the last, lead up to the root hash."""
+    for level, above in zip(shape.levels, shape.levels[1:], strict=False):
+        wrong = hash_worker.reported(descriptor, level.offset, level.blocks, salt, above.offset)
+        if next(wrong, None) is not None:
+            return False
+    below = shape.data_blocks
+    for level in shape.levels:
+        used = below * DIGEST_SIZE
+        unused = level.blocks * BLOCK - used
+        if any(os.pread(descriptor, unused, level.offset + used)):
+            return False
+        below = level.blocks
+    return _root_hash(descriptor, shape, salt) == root_hash
+
+
+def _root_hash(descriptor: int, shape: Shape, salt: bytes) -> bytes:
+    top = os.pread(descriptor, BLOCK, shape.levels[-1].offset)
+    return hash_worker.digests(memoryview(top), salt)
+
+
+def _chunks(descriptor: int, level: Level) -> Iterator[bytes]:
+    size, step = level.blocks * BLOCK, 1 << 20
+    for start in range(0, size, step):
+        yield os.pread(descriptor, min(step, size - start), level.offset + start)
+
+
+def _parts(level: Level, above: Level) -> list[_Part]:
+    """Divide the hashing of a level among the cores, in whole blocks of hashes."""
+    workers = min(len(os.sched_getaffinity(0)), level.blocks // _ALONE, _MAX_WORKERS) or 1
+    each = -(-above.blocks // workers)
+    return [
+        _Part(
+            level.offset + first * PER_BLOCK * BLOCK,
+            min(each * PER_BLOCK, level.blocks - first * PER_BLOCK),
+            above.offset + first * BLOCK,
+        )
+        for first in range(0, above.blocks, each)
+    ]
+
+
+def _run(task: str, descriptor: int, parts: list[_Part], salt: bytes) -> list[int]:
+    """Let a process of its own do each part but the first; return the numbers of blocks that are wrong."""
+    workers = [_start(task, descriptor, part, salt) for part in parts[1:]]
+    try:
+        found = _do(task, descriptor, parts[0], salt)
+        for part, worker in zip(parts[1:], workers, strict=True):
+            lines = worker.communicate()[0].split()
+            # What could not be started, from an archive of modules for example, is done here.
+            numbers = _do(task, descriptor, part, salt) if worker.returncode else map(int, lines)
+            found += [part.offset // BLOCK + number for number in numbers]
+        return found
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def _start(task: str, descriptor: int, part: _Part, salt: bytes) -> subprocess.Popen[bytes]:
+    numbers = map(str, (descriptor, *part))
+    command = [sys.executable, "-I", "-S", hash_worker.__file__, task, *numbers, salt.hex()]
+    return subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+
+
+def _do(task: str, descriptor: int, part: _Part, salt: bytes) -> list[int]:
+    if task == "compare":
+        return list(hash_worker.reported(descriptor, part.offset, part.blocks, salt, part.target))
+    hash_worker.write(descriptor, part.offset, part.blocks, salt, part.target)
+    return []

@@ -1,0 +1,271 @@
+"""Where in an ext2 file system everything goes: inode numbers, blocks and block maps.
+
+A place follows from the paths and from the sizes of what comes before, in the order of the paths.
+A file keeps some blocks free behind it, so that one that grows a little moves nothing else: then
+a disk of an earlier build needs no more than the blocks of the changed files. What is kept free is
+free to the programs in the enclave too.
+"""
+
+from __future__ import annotations
+
+import stat
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import ext2
+from mystikos_tool.formats.ext2 import BLOCK, Geometry, IndexTree, Name, Run
+from mystikos_tool.root.nodes import Node
+
+_TYPES = {
+    stat.S_IFREG: ext2.TYPE_FILE,
+    stat.S_IFDIR: ext2.TYPE_DIRECTORY,
+    stat.S_IFLNK: ext2.TYPE_LINK,
+}
+_ZEROS = bytes(BLOCK)
+_CHUNK = 256 * BLOCK
+_STEP = (1 << 20) // BLOCK  # computed sizes are multiples of 1 MiB
+_INODE_PER = 16384 // BLOCK  # blocks of free space for each spare inode, as mke2fs counts
+_SPARE_INODES = 64
+MAX_TARGET = BLOCK - 1
+_MAX_PATH = 4095
+_NO_INDEX = IndexTree(())
+
+
+@dataclass
+class File:
+    """An inode: ``node`` is its first link, ``body`` the content of what is no file.
+
+    Its ``blocks``, first the indirect ones, are data blocks of the geometry from ``start``.
+    """
+
+    number: int
+    node: Node
+    links: int = 1
+    body: bytes = b""
+    runs: Sequence[Run] = ()
+    start: int = 0
+    index: IndexTree = _NO_INDEX
+    blocks: int = 0
+
+    @property
+    def size(self) -> int:
+        """Size in bytes as the inode states it."""
+        return self.node.size or len(self.body) or len(self.node.target)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is a directory."""
+        return stat.S_ISDIR(self.node.mode)
+
+    def take(self, runs: Sequence[Run]) -> None:
+        """Set the runs of blocks that are no holes."""
+        self.runs, self.index = runs, IndexTree(runs)
+        self.blocks = self.index.size + sum(run.length for run in runs)
+
+
+class Extent(NamedTuple):
+    """A file's blocks in one piece: from which one of the file, where in the disk, and how many."""
+
+    logical: int
+    block: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A file system laid out: its geometry and its files by inode number."""
+
+    geometry: Geometry
+    files: Sequence[File]
+
+    def numbers(self, first: int, count: int) -> array[int]:
+        """Return the block numbers of the data blocks from ``first``."""
+        found: array[int] = array("I")
+        for block, length in self.geometry.extents(first, count):
+            found.extend(range(block, block + length))
+        return found
+
+    def extents(self, file: File) -> Iterator[Extent]:
+        """Yield where a file's content goes, in order."""
+        at = file.start + file.index.size
+        for run in file.runs:
+            logical = run.first
+            for block, count in self.geometry.extents(at, run.length):
+                yield Extent(logical, block, count)
+                logical += count
+            at += run.length
+
+    @property
+    def free(self) -> int:
+        """Number of blocks that no file has."""
+        return self.geometry.data_blocks - sum(file.blocks for file in self.files)
+
+    def used(self) -> Iterator[tuple[int, int]]:
+        """Yield the runs of blocks that files have."""
+        for file in self.files:
+            yield from self.geometry.extents(file.start, file.blocks)
+
+
+def files_of(nodes: Iterable[Node], root: Node) -> list[File]:
+    """Number the nodes of a tree, which come in the order of their paths, and fill the directories.
+
+    Raises UserError for names, targets and numbers of links that ext2 has no room for.
+    """
+    files = {b"": File(ext2.ROOT_INODE, root)}
+    identities: dict[bytes, File] = {}
+    children: dict[bytes, list[Name]] = {b"": []}
+    for node in nodes:
+        _check(node)
+        parent, _, name = node.path.rpartition(b"/")
+        number = ext2.FIRST_INODE + len(files) - 1
+        file = File(number, node)
+        if node.identity:
+            file = identities.setdefault(node.identity, file)
+        if file.number == number:
+            files[node.path] = file
+        else:
+            file.links += 1
+            _check_links(file)
+        children[parent].append(Name(file.number, _TYPES[stat.S_IFMT(node.mode)], name))
+        if stat.S_ISDIR(node.mode):
+            children[node.path] = []
+    for path, names in children.items():
+        _fill_directory(files[path], files[path.rpartition(b"/")[0]], names)
+    for file in files.values():
+        if len(file.node.target) >= ext2.FAST_LINK:
+            file.body = file.node.target
+    return list(files.values())
+
+
+def _fill_directory(file: File, parent: File, names: Sequence[Name]) -> None:
+    kind = ext2.TYPE_DIRECTORY
+    file.links = 2 + sum(name.type == kind for name in names)
+    _check_links(file)
+    file.body = ext2.directory([Name(file.number, kind, b"."), Name(parent.number, kind, b".."), *names])
+
+
+def _check(node: Node) -> None:
+    if len(node.path.rpartition(b"/")[2]) > ext2.MAX_NAME or len(node.path) > _MAX_PATH:
+        raise UserError(
+            node.name, "has a name of more than 255 bytes or a path of more than 4,095", "shorten the names"
+        )
+    if len(node.target) > MAX_TARGET:
+        raise UserError(node.name, f"leads to a path of more than {MAX_TARGET:,} bytes", "shorten the path")
+    if max(node.owner) >= 1 << 32:
+        raise UserError(node.name, "has an owner beyond 32 bits", "let root own the files")
+
+
+def _check_links(file: File) -> None:
+    if file.links > ext2.MAX_LINKS:
+        raise UserError(
+            file.node.name,
+            f"has more than {ext2.MAX_LINKS:,} links or directories in it",
+            "spread them over several",
+        )
+
+
+def find_blocks(files: Iterable[File]) -> None:
+    """Read every file to find the blocks of zeros, which become holes.
+
+    Whether the source's file has holes does not count: a copy of it may have none.
+    """
+    for file in files:
+        if file.body:
+            file.take([Run(0, -(-len(file.body) // BLOCK))])
+        elif file.node.size:
+            if file.node.size > ext2.MAX_FILE_BLOCKS * BLOCK:
+                raise UserError(file.node.name, "is too large for ext2", "split it")
+            file.take(_data_runs(file.node))
+
+
+def _data_runs(node: Node) -> list[Run]:
+    runs: list[Run] = []
+    first = 0
+    for chunk in whole_chunks(node.chunks()):
+        for run in _runs_in(chunk):
+            if runs and runs[-1].first + runs[-1].length == first + run.first:
+                runs[-1] = Run(runs[-1].first, runs[-1].length + run.length)
+            else:
+                runs.append(Run(first + run.first, run.length))
+        first += len(chunk) // BLOCK
+    return runs
+
+
+def whole_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield content in whole blocks, the last filled up with zeros, up to 1 MiB at a time."""
+    rest = b""
+    for chunk in chunks:
+        data = rest + chunk if rest else chunk
+        end = len(data) // BLOCK * BLOCK
+        for start in range(0, end, _CHUNK):
+            yield data[start : min(start + _CHUNK, end)]
+        rest = data[end:]
+    if rest:
+        yield rest.ljust(BLOCK, b"\0")
+
+
+def _runs_in(chunk: bytes) -> Iterator[Run]:
+    """Yield the runs of blocks that are not zero."""
+    count = len(chunk) // BLOCK
+    first = 0
+    # A block of zeros begins with one, which few others do.
+    for at in (at for at, start in enumerate(chunk[::BLOCK]) if not start):
+        if chunk.startswith(_ZEROS, at * BLOCK):
+            if at > first:
+                yield Run(first, at - first)
+            first = at + 1
+    if count > first:
+        yield Run(first, count - first)
+
+
+def place(files: Sequence[File], *, size: int | None, room: int) -> Placement:
+    """Give every file its blocks, in a file system of ``size`` bytes or one with ``room`` bytes free.
+
+    Raises UserError where they do not fit.
+    """
+    if size is not None:
+        return _place_within(files, size)
+    needed = sum(_kept(file.blocks) for file in files)
+    used = sum(file.blocks for file in files)
+    free = -(-room // BLOCK)
+    inodes = len(files) + ext2.FIRST_INODE + _SPARE_INODES + free // _INODE_PER
+    try:
+        geometry = ext2.smallest(max(needed, used + free), inodes, _STEP)
+    except ValueError:
+        raise UserError("the disk", "would be larger than ext2 can be", "divide its content") from None
+    _put(files, keep=True)
+    return Placement(geometry, files)
+
+
+def _place_within(files: Sequence[File], size: int) -> Placement:
+    used = len(files) + ext2.FIRST_INODE
+    try:
+        geometry = ext2.geometry(size // BLOCK, max(used, size // BLOCK // _INODE_PER))
+    except ValueError:
+        geometry = None
+    blocks = sum(file.blocks for file in files)
+    if geometry is None or geometry.data_blocks < blocks:
+        least = ext2.smallest(blocks, used, 1).blocks * BLOCK
+        raise UserError(
+            f"the size of {size:,} bytes",
+            f"is too small: the content alone needs {least:,}, and programs that write need more",
+            "give a larger size or none",
+        )
+    _put(files, keep=sum(_kept(file.blocks) for file in files) <= geometry.data_blocks)
+    return Placement(geometry, files)
+
+
+def _put(files: Sequence[File], *, keep: bool) -> None:
+    start = 0
+    for file in files:
+        file.start = start
+        start += _kept(file.blocks) if keep else file.blocks
+
+
+def _kept(blocks: int) -> int:
+    """Return how many blocks are kept for a file: up to an eighth more, in steps that grow with it."""
+    step = max(2, 1 << max(blocks.bit_length() - 4, 0))
+    return -(-blocks // step) * step

@@ -1,0 +1,170 @@
+"""The verbs mkext2 and fssig."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli_support import DATA, Run
+
+from mystikos_tool.root import disk_reader
+
+KEYS = DATA / "disks" / "p2-names-signed"
+PAIR = f"{KEYS / 'rsa2048.pub'}:{KEYS / 'rsa2048.pem'}"
+OTHER = DATA / "disks" / "p3-sparse-signed-e3"
+
+
+@pytest.fixture
+def keyfile(project: Path) -> Path:
+    path = project / "master.key"
+    path.write_bytes(bytes(range(64)))
+    return path
+
+
+def files(path: Path, key: bytes | None = None) -> set[str]:
+    with disk_reader.opened(path) as disk:
+        disk.check()
+        return {os.fsdecode(member.path) for member in disk.filesystem(key).members}
+
+
+def test_a_disk_of_a_directory_is_made_and_its_root_hash_told(project: Path, run: Run) -> None:
+    result = run("mkext2", "appdir", "app.disk")
+    assert (result.status, result.err) == (0, "")
+    assert {"bin/hello", "motd", "proc", "usr/local/etc"} <= files(project / "app.disk")
+    told = result.out.rsplit("root hash ", 1)[1]
+    assert run("fssig", "app.disk", "--roothash").out == told
+    assert stat.S_IMODE((project / "app.disk").stat().st_mode) == 0o644
+
+
+def test_the_root_hash_makes_a_package_that_trusts_the_disk(project: Path, run: Run) -> None:
+    run("mkext2", "appdir", "app.disk")
+    (project / "roothash").write_text(run("fssig", "--roothash", "app.disk").out)
+    options = ["--runtime", "runtime", "--roothash", "roothash", "--outfile", "package"]
+    assert run("package-sgx", "key.pem", "config.json", *options).status == 0
+    assert run("sign-sgx", "app.disk", "key.pem", "config.json", *options[:4]).status == 0
+
+
+def test_a_signed_disk_shows_its_signer(project: Path, run: Run) -> None:
+    assert run("mkext2", "--sign", PAIR, "appdir", "app.disk").status == 0
+    shown = run("fssig", "app.disk")
+    assert "595480fb51bcd6c442d8b339e08d80172cfb3e333d95c58b4aa5fc62580c272b" in shown.out
+    run("mkext2", "appdir", "unsigned.disk")
+    assert "signer          none" in run("fssig", "unsigned.disk").out
+
+
+def test_an_encrypted_disk_is_made_without_root_and_device_mapper(
+    project: Path, run: Run, keyfile: Path
+) -> None:
+    assert run("mkext2", "--encrypt", keyfile, "appdir", "app.disk").status == 0
+    assert "bin/hello" in files(project / "app.disk", keyfile.read_bytes())
+
+
+def test_a_passphrase_comes_from_the_command_line_or_a_file(project: Path, run: Run, keyfile: Path) -> None:
+    (project / "phrase").write_text("fourteen bytes or more\n")
+    run("mkext2", "-e", keyfile, "--passphrase", "fourteen bytes or more", "appdir", "a.disk")
+    run("mkext2", "-e", keyfile, "--passphrase-file", "phrase", "appdir", "b.disk")
+    assert (project / "a.disk").read_bytes() == (project / "b.disk").read_bytes()
+
+
+def test_size_room_exclude_time_and_data_are_heeded(project: Path, run: Run) -> None:
+    run("mkext2", "--size", "16m", "appdir", "sized.disk")
+    run("mkext2", "--room", "32m", "appdir", "roomy.disk")
+    options = [
+        "--data",
+        "--exclude",
+        "motd",
+        "--time",
+        "1000000000",
+        "--modes",
+        "preserve",
+        "--owners",
+        "preserve",
+    ]
+    assert run("mkext2", *options, "appdir", "data.disk").status == 0
+    with disk_reader.opened(project / "sized.disk") as disk:
+        assert disk.fssig.hash_offset == 16 << 20
+    assert (project / "roomy.disk").stat().st_size > 32 << 20
+    assert files(project / "data.disk") == {"bin", "bin/hello"}
+    with disk_reader.opened(project / "data.disk") as disk:
+        hello = disk.filesystem().find("/bin/hello")
+    assert hello
+    assert (hello.time, hello.uid) == (1_000_000_000, os.getuid())
+
+
+def test_a_file_that_is_there_is_replaced_with_force_only(project: Path, run: Run) -> None:
+    (project / "app.disk").write_bytes(b"precious")
+    refused = run("mkext2", "appdir", "app.disk")
+    assert refused.status == 2
+    assert "give --force" in refused.err
+    assert (project / "app.disk").read_bytes() == b"precious"
+    assert run("mkext2", "--force", "appdir", "app.disk").status == 0
+
+
+def test_what_a_disk_here_cannot_hold_is_named(project: Path, run: Run) -> None:
+    os.mkfifo(project / "appdir" / "pipe")
+    result = run("mkext2", "appdir", "app.disk")
+    assert result.status == 0
+    assert "pipe: is left out" in result.err
+
+
+def test_a_disk_that_was_tampered_with_shows_no_root_hash(project: Path, run: Run) -> None:
+    run("mkext2", "appdir", "app.disk")
+    with (project / "app.disk").open("r+b") as file:
+        file.seek(5000)
+        file.write(b"x")
+    result = run("fssig", "app.disk", "--roothash")
+    assert (result.status, result.out) == (2, "")
+    assert "not what its hash says" in result.err
+
+
+def write(name: str, data: bytes) -> Callable[[Path], object]:
+    return lambda project: (project / name).write_bytes(data)
+
+
+def nothing(project: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("prepare", "options", "problem"),
+    [
+        (nothing, ["--size", "8m1"], "is no number of bytes"),
+        (nothing, ["--size", "1000001"], "kernel refuses"),
+        (nothing, ["--size", "4096"], "too small"),
+        (nothing, ["--sign", "key.pem"], "is no pair PUB:KEY"),
+        (nothing, ["--sign", f"{OTHER / 'rsa3072e3.pub'}:{KEYS / 'rsa2048.pem'}"], "is not the public half"),
+        (nothing, ["--sign", f"{KEYS / 'rsa2048.pub'}:missing.pem"], "there is no such private key file"),
+        (nothing, ["--sign", f"{KEYS / 'rsa2048.pem'}:{KEYS / 'rsa2048.pem'}"], "is a private key"),
+        (write("bad.pem", b"?"), ["--sign", f"{KEYS / 'rsa2048.pub'}:bad.pem"], "is no private key in PEM"),
+        (nothing, ["--encrypt", "missing"], "there is no such key file"),
+        (write("short", bytes(63)), ["--encrypt", "short"], "has 63 bytes"),
+        (write("equal", bytes(64)), ["--encrypt", "equal"], "two equal halves"),
+        (nothing, ["--passphrase", "fourteen bytes or more"], "with --encrypt only"),
+        (nothing, ["--passphrase", "a", "--passphrase-file", "b"], "cannot go with --passphrase-file"),
+        (write("k", bytes(range(64))), ["--encrypt", "k", "--passphrase", "thirteen char"], "fewer than 14"),
+        (nothing, ["--time", "-1"], "31 bits"),
+    ],
+)
+def test_a_mistake_is_told_and_no_disk_made(
+    project: Path, run: Run, prepare: Callable[[Path], object], options: list[str], problem: str
+) -> None:
+    prepare(project)
+    result = run("mkext2", *options, "appdir", "app.disk")
+    assert result.status == 2
+    assert problem in result.err
+    assert not (project / "app.disk").exists()
+
+
+def test_a_disk_is_not_written_into_the_directory_that_it_is_made_of(project: Path, run: Run) -> None:
+    result = run("mkext2", "appdir", "appdir/app.disk")
+    assert result.status == 2
+    assert "lies in appdir" in result.err
+
+
+def test_a_file_that_is_no_disk_is_told(project: Path, run: Run) -> None:
+    assert "no FSSIG" in run("fssig", "config.json").err
+    assert "no such file" in run("fssig", "missing").err
+    assert "no regular file" in run("fssig", "appdir").err
