@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mystikos_tool.cli.archive import check_outside
+from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,7 +91,6 @@ def declare_mkext2(parser: argparse.ArgumentParser) -> None:
 
 def run_mkext2(options: argparse.Namespace) -> None:
     """Make a disk of a directory."""
-    from mystikos_tool.cli import _say
     from mystikos_tool.root import disk
     from mystikos_tool.root.nodes import nodes_of
 
@@ -109,7 +110,7 @@ def run_mkext2(options: argparse.Namespace) -> None:
             signer=key,
         ),
     )
-    _say(
+    say(
         f"created {options.disk}: {made.files:,} files, {made.size:,} bytes, {made.free:,} free,"
         f" root hash {made.root_hash.hex()}"
     )
@@ -127,41 +128,37 @@ def declare_fssig(parser: argparse.ArgumentParser) -> None:
 
 def run_fssig(options: argparse.Namespace) -> None:
     """Show the FSSIG of a disk, once the hash tree is found to be right."""
-    from mystikos_tool.cli import _say
     from mystikos_tool.root import disk_reader
 
     with disk_reader.opened(options.disk) as disk:
         disk.check()
         signed = disk.fssig
     if options.roothash:
-        _say(signed.root_hash.hex())
+        say(signed.root_hash.hex())
         return
-    _say(f"hash offset     {signed.hash_offset}")
-    _say(f"root hash       {signed.root_hash.hex()}")
-    _say(f"signer          {signed.signer.hex() if signed.signature else 'none'}")
-    _say(f"signature       {signed.signature.hex() or 'none'}")
+    say(f"hash offset     {signed.hash_offset}")
+    say(f"root hash       {signed.root_hash.hex()}")
+    say(f"signer          {signed.signer.hex() if signed.signature else 'none'}")
+    say(f"signature       {signed.signature.hex() or 'none'}")
 
 
 def _check_target(options: argparse.Namespace) -> None:
     """Refuse to write over what is there without --force, and into the directory that is packed."""
-    from mystikos_tool.cli import _check_outside
-
     if options.disk.exists() and not options.force:
         raise UserError(str(options.disk), "is there already", "give --force to replace it")
     given = [options.encrypt, options.passphrase_file, *(options.sign or ())]
     for path in filter(None, given):
         if options.disk.exists() and path.exists() and options.disk.samefile(path):
             raise UserError(str(options.disk), "is read for the disk", "choose another name")
-    _check_outside(options.disk, options.directory)
+    check_outside(options.disk, options.directory)
 
 
 def _tree(options: argparse.Namespace) -> Tree:
-    from mystikos_tool.cli import _tell
     from mystikos_tool.root.tree import scan
 
     tree = scan(options.directory, exclude=tuple(options.exclude), preserve_modes=options.modes == "preserve")
     for path in tree.left_out:
-        _tell(f"warning: {options.directory / path}: is left out; a disk here holds no devices and FIFOs")
+        tell(f"warning: {options.directory / path}: is left out; a disk here holds no devices and FIFOs")
     return tree
 
 

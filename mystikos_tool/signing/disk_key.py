@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.fssig import MAX_SIGNATURE
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.signing.keys import load_public_pem
+from mystikos_tool.signing.trusted import load_public_key
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def load_disk_key(private: Path, public: Path) -> DiskKey:
 
 
 def load_public_numbers(path: Path) -> rsa.RSAPublicNumbers:
-    """Return modulus and exponent of a public key; raise UserError as `keys.load_public_pem` does."""
-    key = serialization.load_pem_public_key(load_public_pem(path))
-    assert isinstance(key, rsa.RSAPublicKey)  # noqa: S101 load_public_pem takes no other
+    """Return modulus and exponent of a public key; raise UserError as `trusted.load_public_key` does."""
+    key = serialization.load_pem_public_key(load_public_key(path))
+    assert isinstance(key, rsa.RSAPublicKey)  # noqa: S101 load_public_key takes no other
     return key.public_numbers()
 
 

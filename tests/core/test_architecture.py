@@ -1,4 +1,4 @@
-"""The layers of docs/design.md, held by reading every import of the package, those inside of functions too."""
+"""The layers of docs/design.md, held by reading every import, those inside of functions too."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ LAYERS = (
     "cache",
     "enclave",
     "signing",
-    "package",
+    "packaging",
     "pipeline",
+    "library",
     "",
     "cli",
     "scons",
@@ -97,7 +98,9 @@ def test_nothing_imports_upwards(module: str) -> None:
 
 def test_no_import_leads_back_to_where_it_came_from() -> None:
     graph = {
-        module: {target for name, _ in imported(path) if (target := own(name)) is not None and target != module}
+        module: {
+            target for name, _ in imported(path) if (target := own(name)) is not None and target != module
+        }
         for module, path in MODULES.items()
     }
     TopologicalSorter(graph).prepare()  # raises CycleError with the modules of the cycle
