@@ -29,7 +29,9 @@ def test_every_key_of_the_configuration_has_its_row_and_no_other_does() -> None:
     assert sorted(documented) == sorted(key.name for key in config.KEYS)
 
 
-@pytest.mark.parametrize(("name", "keys"), [("Mount", configuration._MOUNT), ("Secret", configuration._SECRET)])
+@pytest.mark.parametrize(
+    ("name", "keys"), [("Mount", configuration._MOUNT), ("Secret", configuration._SECRET)]
+)
 def test_the_keys_of_mounts_and_secrets_have_their_rows(name: str, keys: tuple[config.Key, ...]) -> None:
     part = re.split(rf"^## {name}$", (DOCS / "configuration.md").read_text(), flags=re.MULTILINE)[1]
     table = part.split("\n## ")[0]
