@@ -13,7 +13,7 @@ from mystikos_tool.cache.remote.digest import Digest, of
 from mystikos_tool.cache.remote.server import Chunking
 
 MASKS = {12: 0x0000D90103530000, 16: 0x0000D90303537000}  # FastCDC 2020, by the bits of a size
-GEAR = [int.from_bytes(hashlib.md5(bytes([byte])).digest()[:8], "big") for byte in range(256)]
+GEAR = [int.from_bytes(hashlib.md5(bytes([byte]) * 64).digest()[:8], "big") for byte in range(256)]
 
 
 def reference(data: bytes, average: int) -> list[int]:

@@ -222,6 +222,8 @@ class HttpServer:
         with self._pace.kept(lambda: _shut(connection.sock)) as transfer:
             try:
                 yield _Exchange(connection, transfer)
+                if transfer.is_late:  # an answer that was cut may look like a whole one
+                    raise TimeoutError
             except MissingError:
                 raise
             except BaseException as error:
@@ -245,7 +247,11 @@ class HttpServer:
         try:
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context:
-                opened = self._context.wrap_socket(opened, server_hostname=host)
+                opened = self._context.wrap_socket(
+                    opened, do_handshake_on_connect=False, server_hostname=host
+                )
+                with self._pace.kept(lambda: _shut(opened)):
+                    opened.do_handshake()
         except BaseException:
             opened.close()
             raise
