@@ -30,7 +30,15 @@ def generate(env: Any, **_: Any) -> None:
         env.SetDefault(**{name: value})
     for name, builder in BUILDERS.items():
         env.AddMethod(at_the_caller(builder), name)
+    _use_cache(env)
     _help(env)
+
+
+def _use_cache(env: Any) -> None:
+    if env.get("MYST_REMOTE_CACHE"):
+        from mystikos_tool.scons import remote_cache  # not needed by other builds
+
+        remote_cache.attach(env)
 
 
 def options(variables: Any) -> None:

@@ -63,6 +63,7 @@ VARIABLES = (
         "MYST_ROOTFS_MODES", CANONICAL, _modes, "whether file modes are made canonical or taken as they are"
     ),
     Variable("MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root"),
+    Variable("MYST_REMOTE_CACHE", "", _text, "URL of a cache on a server, for all targets"),
     *(
         Variable(f"MYST{stage}COMSTR", None, _comstr, f"printed instead of the line that tells of {action}")
         for stage, action in (

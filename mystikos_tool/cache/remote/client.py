@@ -1,0 +1,429 @@
+"""Fetch and store what actions make, through a server that may be slow, gone or lying."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from mystikos_tool.cache.remote import digest, results
+from mystikos_tool.cache.remote.address import Address
+from mystikos_tool.cache.remote.chunks import ChunkStore, Cut, cut
+from mystikos_tool.cache.remote.digest import Digest
+from mystikos_tool.cache.remote.health import Health
+from mystikos_tool.cache.remote.results import Key, Output, Result
+from mystikos_tool.cache.remote.server import (
+    PIECE,
+    Limits,
+    MissingError,
+    Server,
+    ServerError,
+    Traffic,
+    Trouble,
+)
+from mystikos_tool.cache.remote.token import Token
+from mystikos_tool.errors import UserError
+from mystikos_tool.io import atomic, fingerprint
+
+_ASKED_AT_ONCE = 10_000  # digests in one FindMissingBlobs: a megabyte
+_GROUP = 1 << 22  # bytes of chunks that are held in memory
+
+Accepts = Callable[[Sequence[Path]], bool]
+
+
+class Figures:
+    """What a build had of a cache; ``saved`` is in seconds, ``rejected`` counts answers that were wrong."""
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self.misses = 0
+        self.stored = 0
+        self.rejected = 0
+        self.saved = 0.0
+        self.lock = threading.Lock()
+
+    def add(self, **numbers: float) -> None:
+        """Add to figures."""
+        with self.lock:
+            for name, number in numbers.items():
+                setattr(self, name, getattr(self, name) + number)
+
+
+class Made(NamedTuple):
+    """A file that an action made, as it was then."""
+
+    name: str
+    path: Path
+    version: tuple[int, ...]
+    mode: int
+    link: str | None
+
+
+def made(name: str, path: Path) -> Made | None:
+    """Look at a file that an action made; None where it is nothing that a cache keeps.
+
+    That is a file with permissions only, and a symbolic link that says the same elsewhere.
+    """
+    try:
+        status = path.lstat()
+        link = str(path.readlink()) if stat.S_ISLNK(status.st_mode) else None
+    except OSError:
+        return None
+    mode = stat.S_IMODE(status.st_mode)
+    is_plain = stat.S_ISREG(status.st_mode) and not mode & ~0o777
+    if not (is_plain if link is None else results.is_portable(link)):
+        return None
+    return Made(name, path, fingerprint.content_version(fingerprint.of(status)), mode, link)
+
+
+class Client:
+    """One remote cache.
+
+    Nothing is loaded and no connection is opened before the first request. No method raises for what a
+    server or the network does; ``warn`` is called once at most.
+    """
+
+    def __init__(self, address: Address, warn: Callable[[str], None]) -> None:
+        self.address = address
+        self.figures = Figures()
+        self.traffic = Traffic()
+        self.health = Health(
+            lambda text: warn(f"remote cache {address}: {text}"), reads=address.reads, writes=address.writes
+        )
+        self._chunks = ChunkStore(address.chunks, address.chunks_size)
+        self._lock = threading.Lock()
+        self._server: Server | None = None
+        self._limits = Limits()
+
+    def has(self, key: Key, names: Sequence[str]) -> bool:
+        """Tell whether there is a result of a key, without fetching it."""
+        return self.health.reads and self._tried(
+            lambda server: self._result(server, key, names) is not None, writing=False
+        )
+
+    def fetch(self, key: Key, files: Mapping[str, Path], accepts: Accepts) -> bool:
+        """Make all files of a key's result, by name, or none of them; tell whether they are made.
+
+        ``accepts`` is given the files, complete and verified, before they take their places.
+        """
+        if not self.health.reads:
+            return False
+        started = time.monotonic()
+        saved = 0.0
+
+        def fetched(server: Server) -> bool:
+            nonlocal saved
+            result = self._result(server, key, list(files))
+            if result is None:
+                return False
+            self._place(server, result, list(files.values()), accepts)
+            saved = result.seconds
+            return True
+
+        if not self._tried(fetched, writing=False):
+            self.figures.add(misses=1)
+            return False
+        self.figures.add(hits=1, saved=max(saved - (time.monotonic() - started), 0))
+        return True
+
+    def store(self, key: Key, files: Sequence[Made], seconds: float) -> None:
+        """Store the files that an action made in ``seconds``, unless one changed meanwhile."""
+
+        def stored(server: Server) -> bool:
+            if not self._limits.updates:
+                raise ServerError(Trouble.REFUSED, "it takes no results from this client")
+            outputs = self._upload(server, key, files)
+            if not all(made(file.name, file.path) == file for file in files):
+                return False
+            server.put_result(key.digest, results.encode(Result(outputs, seconds)))
+            return True
+
+        if self.health.writes and self._tried(stored, writing=True):
+            self.figures.add(stored=1)
+
+    def summary(self) -> str:
+        """Return a line that tells what the cache was good for; nothing where it was not asked."""
+        figures = self.figures
+        if not (figures.hits or figures.misses or figures.stored):
+            return ""
+        rejected = f", {figures.rejected} wrong or incomplete" if figures.rejected else ""
+        return (
+            f"remote cache: {figures.hits} hits, {figures.misses} misses{rejected}, {figures.stored} stored, "
+            f"{self.traffic.received / 1e6:.1f} MB received, {self.traffic.sent / 1e6:.1f} MB sent, "
+            f"{figures.saved:.1f} s saved"
+        )
+
+    def close(self) -> None:
+        """End the connection, and bound the chunk store."""
+        with self._lock:
+            server, self._server = self._server, None
+        if server:
+            server.close()
+            self._chunks.trim()
+
+    def _tried(self, request: Callable[[Server], bool], *, writing: bool) -> bool:
+        """Return what a request returns; False where anything goes wrong, which is remembered."""
+        try:
+            done = request(self._connected())
+        except MissingError:
+            self.figures.add(rejected=1)
+        except ServerError as error:
+            self.health.failed(error, writing=writing)
+            if error.trouble is Trouble.GONE:
+                self.close()
+        except (OSError, UserError):
+            pass  # of this machine: no space left, or a file that is gone
+        else:
+            self.health.succeeded()
+            return done
+        return False
+
+    def _connected(self) -> Server:
+        with self._lock:
+            if not (self.health.reads or self.health.writes):
+                raise ServerError(Trouble.GONE, "it is not asked any more")
+            if self._server is None:
+                try:
+                    self._server, self._limits = _connect(self.address, self.traffic)
+                except ServerError as error:  # before the next thread waits as long as this one
+                    self.health.stop(f"{error}; the build goes on without it")
+                    raise
+            return self._server
+
+    def _result(self, server: Server, key: Key, names: Sequence[str]) -> Result | None:
+        """Return a key's result; MissingError where the server has one that cannot be it."""
+        data = server.result(key.digest, names)
+        result = results.decode(data, names) if data is not None else None
+        if data is not None and result is None:
+            raise MissingError
+        return result
+
+    def _place(self, server: Server, result: Result, paths: Sequence[Path], accepts: Accepts) -> None:
+        """Read a result's files beside their places, verify them, and rename them all."""
+        with ExitStack() as stack:
+            wanted = [
+                (output, stack.enter_context(atomic.writing(path, output.mode)))
+                for output, path in zip(result.outputs, paths, strict=True)
+                if output.target is None
+            ]
+            self._read(server, wanted)
+            for _, file in wanted:
+                file.flush()
+            if not accepts([Path(f"/proc/self/fd/{file.fileno()}") for _, file in wanted]):
+                raise MissingError
+        for output, path in zip(result.outputs, paths, strict=True):
+            if output.target is not None:
+                _link(path, output.target)
+
+    def _read(self, server: Server, wanted: Sequence[tuple[Output, BinaryIO]]) -> None:
+        small: dict[Digest, list[BinaryIO]] = {}
+        for output, file in wanted:
+            named = output.digest
+            if output.content or not named.size:
+                file.write(_verified(named, output.content))
+            elif named.size <= self._limits.batch and not self._is_cut(named):
+                small.setdefault(named, []).append(file)
+            else:
+                self._read_large(server, named, file)
+        for batch in _batches(small, self._limits.batch):
+            blobs = server.read_batch(batch)
+            for named in batch:
+                for file in small[named]:
+                    file.write(_verified(named, blobs[named]))
+
+    def _is_cut(self, named: Digest) -> bool:
+        """Tell whether the server has a file in chunks, if it has it."""
+        chunking = self._limits.splits
+        return chunking is not None and named.size > chunking.worthwhile
+
+    def _read_large(self, server: Server, named: Digest, file: BinaryIO) -> None:
+        """Read a file as the chunks that are missing here, or whole where that is most of them."""
+        chunking = self._limits.splits
+        chunks = server.split(named) if self._is_cut(named) else None
+        if chunks and sum(chunk.size for chunk in chunks) == named.size:
+            known = sum(chunk.size for chunk in chunks if chunk in self._chunks)
+            if 2 * known >= named.size:
+                return self._read_chunks(server, named, chunks, file)
+        whole = hashlib.sha256()
+        for data in server.read(named):
+            whole.update(data)
+            file.write(data)
+        if Digest(whole.hexdigest(), file.tell()) != named:
+            raise MissingError
+        if chunks and chunking:
+            file.seek(0)
+            cut(file, chunking, self._chunks.put)
+        return None
+
+    def _read_chunks(self, server: Server, named: Digest, chunks: Sequence[Digest], file: BinaryIO) -> None:
+        whole = hashlib.sha256()
+        for group in _batches(chunks, _GROUP):
+            blobs = {chunk: self._chunks.get(chunk) for chunk in group}
+            missing = {chunk: None for chunk, data in blobs.items() if data is None}
+            for chunk, data in self._read_missing(server, list(missing)):
+                blobs[chunk] = data
+                self._chunks.put(chunk, data)
+            for chunk in group:
+                data = blobs[chunk] or b""
+                whole.update(data)
+                file.write(data)
+        if Digest(whole.hexdigest(), file.tell()) != named:
+            raise MissingError
+
+    def _read_missing(self, server: Server, chunks: Sequence[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """Yield chunks, verified."""
+        small = [chunk for chunk in chunks if chunk.size <= self._limits.batch]
+        for batch in _batches(small, self._limits.batch):
+            for chunk, data in server.read_batch(batch).items():
+                yield chunk, _verified(chunk, data)
+        for chunk in chunks:
+            if chunk.size > self._limits.batch:
+                yield chunk, _verified(chunk, b"".join(server.read(chunk)))
+
+    def _upload(self, server: Server, key: Key, files: Sequence[Made]) -> tuple[Output, ...]:
+        """Store the blobs of a key and of files where the server lacks them; return the outputs."""
+        cuts = {file.name: self._cut(file) for file in files if file.link is None}
+        asked = {*key.blobs, *(whole.digest for whole in cuts.values())}
+        asked |= {chunk.digest for whole in cuts.values() for chunk in whole.chunks}
+        missing = _missing(server, asked)
+        parts = {named: _Part(data) for named, data in key.blobs.items() if named in missing}
+        for file in files:
+            if file.link is None and cuts[file.name].digest in missing:
+                parts |= _parts(file.path, cuts[file.name], missing)
+        self._write(server, parts)
+        for whole in cuts.values():
+            if whole.chunks and whole.digest in missing:
+                server.splice(whole.digest, [chunk.digest for chunk in whole.chunks])
+        return tuple(
+            Output(file.name, target=file.link)
+            if file.link is not None
+            else Output(file.name, cuts[file.name].digest, file.mode)
+            for file in files
+        )
+
+    def _cut(self, file: Made) -> Cut:
+        """Return a file's digest, and its chunks if it is to be stored as such."""
+        chunking = self._limits.splices
+        size = file.path.stat().st_size
+        if self._limits.largest_blob and size > self._limits.largest_blob:
+            raise ServerError(Trouble.FAILED, "it takes no file as large as one of these")
+        with file.path.open("rb") as opened:
+            if chunking and size > chunking.worthwhile:
+                return cut(opened, chunking, self._chunks.put if self.address.reads else None)
+            whole = hashlib.sha256()
+            while data := opened.read(PIECE):
+                whole.update(data)
+            return Cut(Digest(whole.hexdigest(), opened.tell()), [])
+
+    def _write(self, server: Server, parts: Mapping[Digest, _Part]) -> None:
+        small = [named for named in parts if named.size <= self._limits.batch]
+        for batch in _batches(small, self._limits.batch):
+            server.write_batch({named: _verified(named, parts[named].read(named.size)) for named in batch})
+        for named, part in parts.items():
+            if named.size > self._limits.batch:
+                server.write(named, part.opened(named.size))
+
+
+class _Part(NamedTuple):
+    """Where a blob's bytes are: here, or in a file from an offset on."""
+
+    data: bytes = b""
+    path: Path | None = None
+    offset: int = 0
+
+    def read(self, size: int) -> bytes:
+        """Return the bytes, ``size`` of them at most."""
+        if self.path is None:
+            return self.data
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(size)
+
+    def opened(self, size: int) -> Callable[[], BinaryIO]:
+        """Return what opens a file that has just the bytes."""
+        path = self.path
+        if path and path.stat().st_size == size:
+            return lambda: path.open("rb")
+        return lambda: io.BytesIO(self.read(size))
+
+
+def _connect(address: Address, traffic: Traffic) -> tuple[Server, Limits]:
+    """Open a connection, with the modules that it takes."""
+    token = Token(address.token_file, address.token_command)
+    server: Server
+    try:
+        if address.is_http:
+            from mystikos_tool.cache.remote.http_server import HttpServer
+
+            server = HttpServer(address, token, traffic)
+        else:
+            from mystikos_tool.cache.remote.grpc_server import GrpcServer
+
+            server = GrpcServer(address, token, traffic)
+    except ImportError as error:
+        raise ServerError(Trouble.GONE, f"{error.name} is not installed (mystikos-tool[remote])") from None
+    try:
+        return server, _usable(server.limits())
+    except BaseException:
+        server.close()
+        raise
+
+
+def _usable(limits: Limits) -> Limits:
+    """Return limits without what this machine has no module for."""
+    if not find_spec("zstandard"):
+        limits = limits._replace(zstd=False, batch_zstd=False)
+    return limits if find_spec("pyfastcdc") else limits._replace(splits=None, splices=None)
+
+
+def _link(path: Path, target: str) -> None:
+    temporary = path.with_name(f".{path.name}.mystikos-part")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(path)
+
+
+def _verified(named: Digest, data: bytes) -> bytes:
+    if digest.of(data) != named:
+        raise MissingError
+    return data
+
+
+def _missing(server: Server, asked: Iterable[Digest]) -> set[Digest]:
+    remaining = iter(sorted(asked))
+    missing: set[Digest] = set()
+    while some := list(islice(remaining, _ASKED_AT_ONCE)):
+        missing |= server.missing(some)
+    return missing - {digest.EMPTY}
+
+
+def _parts(path: Path, whole: Cut, missing: set[Digest]) -> dict[Digest, _Part]:
+    if not whole.chunks:
+        return {whole.digest: _Part(path=path)}
+    return {
+        chunk.digest: _Part(path=path, offset=chunk.offset)
+        for chunk in whole.chunks
+        if chunk.digest in missing
+    }
+
+
+def _batches(digests: Iterable[Digest], limit: int) -> Iterator[list[Digest]]:
+    """Yield blobs in groups of ``limit`` bytes at most, or of one."""
+    batch: list[Digest] = []
+    size = 0
+    for named in digests:
+        if batch and size + named.size > limit:
+            yield batch
+            batch, size = [], 0
+        batch.append(named)
+        size += named.size
+    if batch:
+        yield batch
