@@ -122,6 +122,8 @@ const char *_start(const struct myst_host *host)
     static char *no_environment[] = {0};
     static char *arguments[] = {(char *)"libmystkernel", 0};
 
+    /* Compilers would take what lies around _enclave_rva for an access beyond it. */
+    __asm__("" : "+r"(base));
     if (relocate(base) != 0)
         return "it has a relocation of a type that it cannot apply";
     if (find_regions(base) != 0)

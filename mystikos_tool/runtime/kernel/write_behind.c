@@ -20,14 +20,19 @@ int myst_close_written(int file, uint32_t mode)
     return 0;
 }
 
+/* The file that is to be written next. */
+static const struct myst_unwritten *first_of(const struct myst_write_behind *behind)
+{
+    return &behind->files[behind->first % MYST_WRITE_BEHIND_FILES];
+}
+
 /* Refuses to go on after the thread failed: the caller tells it, so that one line is printed and no more. */
 static void check(const struct myst_write_behind *behind)
 {
     if (behind->error == 0)
         return;
     errno = behind->error;
-    myst_refuse_errno("%s: cannot unpack %s", behind->subject,
-                      behind->files[behind->first % MYST_WRITE_BEHIND_FILES].entry.name);
+    myst_refuse_errno("%s: cannot unpack %s", behind->subject, first_of(behind)->entry.name);
 }
 
 static void *write_files(void *context)
@@ -42,11 +47,10 @@ static void *write_files(void *context)
         behind->sleeping = false;
         if (behind->first == behind->next)
             break;
-        const int file = behind->files[behind->first % MYST_WRITE_BEHIND_FILES].file;
-        const struct myst_entry entry = behind->files[behind->first % MYST_WRITE_BEHIND_FILES].entry;
+        const struct myst_unwritten next = *first_of(behind);
         pthread_mutex_unlock(&behind->lock);
-        const bool done =
-            myst_write_all(file, entry.data, entry.size) == 0 && myst_close_written(file, entry.mode) == 0;
+        const bool done = myst_write_all(next.file, next.entry.data, next.entry.size) == 0 &&
+                          myst_close_written(next.file, next.entry.mode) == 0;
         const int error = errno;
         pthread_mutex_lock(&behind->lock);
         if (!done)
@@ -55,7 +59,7 @@ static void *write_files(void *context)
             pthread_cond_signal(&behind->changed);
             break;
         }
-        behind->bytes -= entry.size;
+        behind->bytes -= next.entry.size;
         if (++behind->first == behind->next)
             pthread_cond_signal(&behind->changed);
     }
@@ -87,9 +91,7 @@ bool myst_write_behind_take(struct myst_write_behind *behind, int file, const st
                           behind->bytes + entry->size <= MYST_WRITE_BEHIND_BYTES;
     if (has_room)
     {
-        behind->files[behind->next % MYST_WRITE_BEHIND_FILES].file = file;
-        behind->files[behind->next % MYST_WRITE_BEHIND_FILES].entry = *entry;
-        behind->next++;
+        behind->files[behind->next++ % MYST_WRITE_BEHIND_FILES] = (struct myst_unwritten){file, *entry};
         behind->bytes += entry->size;
     }
     pthread_mutex_unlock(&behind->lock);
@@ -103,7 +105,7 @@ const unsigned char *myst_write_behind_written(struct myst_write_behind *behind,
     pthread_mutex_lock(&behind->lock);
     if (behind->first != behind->next)
     {
-        const char *begin = behind->files[behind->first % MYST_WRITE_BEHIND_FILES].entry.name;
+        const char *begin = first_of(behind)->entry.name;
         if (behind->sleeping && end - (const unsigned char *)begin >= WORTH_WAKING)
             pthread_cond_signal(&behind->changed);
         end = (const unsigned char *)begin;

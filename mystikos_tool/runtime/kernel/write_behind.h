@@ -11,6 +11,12 @@
 #define MYST_WRITE_BEHIND_FILES 32
 #define MYST_WRITE_BEHIND_BYTES (4ull << 20) /* not yet written at any time */
 
+struct myst_unwritten
+{
+    int file;
+    struct myst_entry entry;
+};
+
 struct myst_write_behind
 {
     const char *subject; /* what messages begin with */
@@ -18,11 +24,7 @@ struct myst_write_behind
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct
-    {
-        int file;
-        struct myst_entry entry;
-    } files[MYST_WRITE_BEHIND_FILES]; /* from `first` up to `next`, modulo their number */
+    struct myst_unwritten files[MYST_WRITE_BEHIND_FILES]; /* from `first` up to `next`, modulo their number */
     size_t first, next, bytes;
     bool sleeping, ending;
     int error; /* errno of the thread, which then ends; of the file at `first` */
