@@ -177,13 +177,34 @@ class Filesystem:
 
     def blocks_of(self, member: Member) -> Iterator[int]:
         """Yield the numbers of the blocks that hold a member's content, without holes."""
-        inode = self._inode(member.inode)
-        if stat.S_ISLNK(member.mode) and not int(inode["sectors"]):
-            return
+        if not stat.S_ISLNK(member.mode) or int(self._inode(member.inode)["sectors"]):
+            yield from (block for _, block in self.map_of(member))
+
+    def map_of(self, member: Member) -> Iterator[tuple[int, int]]:
+        """Yield for each block of a file or directory that is no hole its number there and in the disk."""
+        at = 0
         try:
-            yield from (number for number, _ in self._runs(inode, member.size) if number)
+            for number, count in self._runs(self._inode(member.inode), member.size):
+                if number:
+                    yield at, number
+                at += count
         except _Broken as error:
             raise self._broken(member.path, error) from None
+
+    def inode(self, number: int) -> dict[str, int | bytes]:
+        """Return an inode's fields, as `ext2.INODE` names them."""
+        return self._inode(number)
+
+    def block(self, number: int) -> bytes:
+        """Return a block's content."""
+        try:
+            return self._block(number)
+        except _Broken as error:
+            raise UserError(self._where, str(error), _REMEDY) from None
+
+    def superblock(self) -> bytes:
+        """Return the superblock, 1024 bytes."""
+        return self._read_at(ext2.SUPERBLOCK_OFFSET, ext2.SUPERBLOCK.size)
 
     @property
     def _root(self) -> Member:

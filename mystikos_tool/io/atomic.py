@@ -84,6 +84,60 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         raise
 
 
+@contextmanager
+def rewriting(target: Path, mode: int = 0o644) -> Iterator[BinaryIO | None]:
+    """Yield ``target`` itself, to be changed in place; None where it cannot be had alone.
+
+    Meanwhile it has the name that `writing` gives to its temporary files: whoever looks for it
+    finds nothing, or at the end the whole. When the body raises, it is removed. What has another
+    link, belongs to another user or is being written by another process is not to be had.
+    """
+    final = Path(os.path.realpath(target))
+    temporary = _temporary_name(final)
+    try:
+        file = final.open("r+b", _BUFFER)
+    except OSError:
+        yield None
+        return
+    with file:
+        if not _is_ours(file.fileno(), final) or not _take_name(final, temporary):
+            yield None
+            return
+        try:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            temporary.replace(final)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _take_name(final: Path, temporary: Path) -> bool:
+    """Give a file its temporary name, unless another process has a file of that name locked."""
+    try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        descriptor = None
+    except OSError:
+        return False
+    try:
+        if descriptor is not None and not _is_ours(descriptor, temporary):
+            return False
+        final.replace(temporary)
+    except OSError:
+        return False
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+    return True
+
+
+def _temporary_name(final: Path) -> Path:
+    name = os.fsdecode(os.fsencode(final.name)[:_MAX_STEM])
+    return final.with_name(f".{name}{_TEMPORARY_SUFFIX}")
+
+
 def _replace(final: Path, temporary: Path) -> None:
     """Give a file the name of ``final``; if that was large, another thread frees the space that it had.
 
@@ -140,8 +194,7 @@ def _open_temporary(final: Path) -> tuple[int, Path]:
     Its name follows from the target's, so that nothing lies there for ever. While it is locked by
     another process, or when it cannot be ours, the name is a new one.
     """
-    name = os.fsdecode(os.fsencode(final.name)[:_MAX_STEM])
-    temporary = final.with_name(f".{name}{_TEMPORARY_SUFFIX}")
+    temporary = _temporary_name(final)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(temporary, flags, 0o600)
@@ -154,7 +207,8 @@ def _open_temporary(final: Path) -> tuple[int, Path]:
                 os.ftruncate(descriptor, 0)
             return descriptor, temporary
         os.close(descriptor)
-    descriptor, path = tempfile.mkstemp(prefix=f".{name}.", suffix=_TEMPORARY_SUFFIX, dir=final.parent)
+    prefix = temporary.name.removesuffix(_TEMPORARY_SUFFIX) + "."
+    descriptor, path = tempfile.mkstemp(prefix=prefix, suffix=_TEMPORARY_SUFFIX, dir=final.parent)
     return descriptor, Path(path)
 
 

@@ -11,28 +11,30 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import ext2, fssig, luks, verity
-from mystikos_tool.formats.ext2 import BLOCK, BLOCKS_PER_GROUP
+from mystikos_tool.formats import fssig, luks, verity
+from mystikos_tool.formats.ext2 import BLOCK
 from mystikos_tool.io import progress
-from mystikos_tool.io.atomic import writing
+from mystikos_tool.io.atomic import rewriting, writing
 from mystikos_tool.root import hashtree
 from mystikos_tool.root.booting import bootable
+from mystikos_tool.root.disk_reader import opened
+from mystikos_tool.root.earlier import Earlier
+from mystikos_tool.root.image import Blocks, Image, listing_digest, uuid_from
 from mystikos_tool.root.nodes import Node, made_directory
-from mystikos_tool.root.placement import File, Placement, files_of, find_blocks, place, whole_chunks
+from mystikos_tool.root.placement import File, files_of, find_blocks, place
 
 ROOM = 8 << 20
 # That of the files in an archive (docs/formats.md, section 1).
 TIME = 0x56734BA4
 _MAX_TIME = (1 << 31) - 1
-_CLEAN, _CONTINUE, _NO_MAXIMUM = 1, 1, 0xFFFF
-_HALF_MD4, _SIGNED_HASH = 1, 1
+_NO_UUID = bytes(16)
 
 
 @dataclass(frozen=True)
@@ -67,27 +69,87 @@ class Disk(NamedTuple):
     files: int
 
 
-def write(nodes: Sequence[Node], target: Path, options: Options = _AS_NEEDED) -> Disk:
+class _Plan(NamedTuple):
+    """A disk that is laid out, all but the content of its files."""
+
+    image: Image
+    shape: verity.Shape
+    listing: bytes
+    salt: bytes
+    options: Options
+
+    @property
+    def superblock_places(self) -> list[int]:
+        """The numbers of the disk's blocks that have the superblock."""
+        payload = luks.PAYLOAD_OFFSET if self.options.encryption else 0
+        return [payload // BLOCK + place for place in self.image.superblock_places]
+
+
+def write(
+    nodes: Sequence[Node],
+    target: Path,
+    options: Options = _AS_NEEDED,
+    unchanged: Collection[bytes] = frozenset(),
+) -> Disk:
     """Write a disk, beside its place first; ``nodes`` are in the byte order of their paths.
 
+    ``unchanged`` are the paths of files whose content is what ``target`` holds, which was written
+    by this function and is as it was. Where the layout is the same as well, ``target`` is changed
+    in place, out of sight, and only the blocks that differ are written and hashed.
+
     Raises UserError for what does not fit, what the kernel would refuse, and files that cannot be
-    read or change meanwhile; an earlier target is then as it was.
+    read or change meanwhile. An earlier target is then as it was, or gone if it was being changed.
     """
     _check(options)
     given = bootable(nodes) if options.boots else nodes
-    total = sum(node.size for node in given)
-    with progress.bar("writing the disk", 2 * total):
-        files = files_of(given, made_directory(b"", 0o755))
-        find_blocks(files)
-        payload = luks.PAYLOAD_OFFSET if options.encryption else 0
-        size = None if options.size is None else options.size - payload
-        placement = place(files, size=size, room=options.room)
-        shape = verity.Shape((payload + (size or placement.geometry.blocks * BLOCK)) // BLOCK)
-        with writing(target) as file:
-            writer = _Writer(file, placement, shape, options)
-            writer.write_all()
-            root_hash = writer.seal()
-    return Disk(root_hash, shape.end + fssig.SIZE, placement.free * BLOCK, len(files))
+    files = files_of(given, made_directory(b"", 0o755))
+    total = sum(node.size for node in given if node.path not in unchanged)
+    with progress.bar("writing the disk", 2 * total), _earlier(target, options, unchanged) as earlier:
+        find_blocks(
+            files, lambda file: earlier.runs(file) if earlier and file.node.path in unchanged else None
+        )
+        plan = _plan(files, options)
+        root_hash = None
+        if earlier and earlier.has_layout(plan.image, plan.shape, plan.salt):
+            with rewriting(target) as found:
+                if found and earlier.is_file(found.fileno()):
+                    root_hash = _write_differences(found.fileno(), plan, earlier, unchanged)
+        if root_hash is None:
+            with writing(target) as file:
+                root_hash = _write_new(file.fileno(), plan)
+    free = plan.image.placement.free * BLOCK
+    return Disk(root_hash, plan.shape.end + fssig.SIZE, free, len(files))
+
+
+@contextmanager
+def _earlier(target: Path, options: Options, unchanged: Collection[bytes]) -> Iterator[Earlier | None]:
+    """Open what was written to ``target`` before; None where nothing of it can be kept."""
+    with ExitStack() as closing:
+        found = None
+        # An encrypted disk is written anew.
+        if unchanged and not options.encryption:
+            with suppress(UserError):
+                found = Earlier(closing.enter_context(opened(target)))
+        yield found
+
+
+def _plan(files: Sequence[File], options: Options) -> _Plan:
+    payload = luks.PAYLOAD_OFFSET if options.encryption else 0
+    size = None if options.size is None else options.size - payload
+    placement = place(files, size=size, room=options.room)
+    blocks = size // BLOCK if size is not None else placement.geometry.blocks
+    shape = verity.Shape(payload // BLOCK + blocks)
+    listing = listing_digest(files)
+    return _Plan(Image(placement, options.time), shape, listing, _salt(options, listing), options)
+
+
+def _salt(options: Options, listing: bytes) -> bytes:
+    """Return the salt: from paths and types alone, so that a changed file changes no other's hashes."""
+    if options.salt is not None:
+        return options.salt
+    if options.encryption:
+        return options.encryption.derive(f"verity salt {listing.hex()}", verity.SALT_SIZE)
+    return hashlib.sha256(b"mystikos-tool disk: salt" + listing).digest()
 
 
 def _check(options: Options) -> None:
@@ -109,235 +171,88 @@ def _check(options: Options) -> None:
         )
 
 
-class _Writer:
-    """Writes one disk into an open, empty file."""
+class _Output:
+    """An open disk, into which blocks of its file system are written."""
 
-    def __init__(self, file: BinaryIO, placement: Placement, shape: verity.Shape, options: Options) -> None:
-        self._descriptor = file.fileno()
-        self._placement = placement
-        self._geometry = placement.geometry
-        self._shape = shape
-        self._options = options
-        self._encryption = options.encryption
-        self._payload = luks.PAYLOAD_OFFSET if options.encryption else 0
-        self._listing = _listing_digest(placement.files)
+    def __init__(self, descriptor: int, encryption: luks.Encryption | None) -> None:
+        self._descriptor = descriptor
+        self._encryption = encryption
+        self._payload = luks.PAYLOAD_OFFSET if encryption else 0
 
-    def write_all(self) -> None:
-        """Write everything but the hash tree, with a UUID of zeros."""
-        os.ftruncate(self._descriptor, self._shape.end + fssig.SIZE)
-        if self._encryption:
-            _write_at(self._descriptor, luks.header(self._encryption, self._listing), 0)
-        for file in self._placement.files:
-            self._write_content(file)
-        for block, content in self._metadata():
-            self._write_blocks(block, content)
-        self._write_superblocks(bytes(16))
+    def write(self, every: Iterable[Blocks]) -> None:
+        """Write blocks of the file system, each to its place."""
+        for block, data in every:
+            self._write(block, data)
 
-    def seal(self) -> bytes:
-        """Write UUID, hash tree and FSSIG; return the root hash."""
-        descriptor, shape, salt = self._descriptor, self._shape, self._salt
-        hashtree.write_leaves(descriptor, shape, salt)
-        derived = hashtree.leaves_digest(descriptor, shape)
-        self._write_superblocks(self._options.uuid or uuid_from(derived, b"ext2"))
-        hashtree.update_leaves(descriptor, shape, salt, self._superblock_places())
-        root_hash = hashtree.finish(descriptor, shape, salt)
-        superblock = verity.superblock(shape.data_blocks, salt, uuid_from(derived, b"verity"))
-        _write_at(descriptor, superblock, shape.hash_offset)
-        _write_at(descriptor, fssig.build(shape.hash_offset, root_hash, self._options.signer), shape.end)
-        return root_hash
-
-    @property
-    def _salt(self) -> bytes:
-        """The salt: from paths and types alone, so that a changed file changes no other file's hashes."""
-        if self._options.salt is not None:
-            return self._options.salt
-        if self._encryption:
-            return self._encryption.derive(f"verity salt {self._listing.hex()}", verity.SALT_SIZE)
-        return hashlib.sha256(b"mystikos-tool disk: salt" + self._listing).digest()
-
-    def _write_blocks(self, block: int, data: bytes) -> None:
-        """Write blocks of the file system, the first of which is ``block``."""
+    def _write(self, block: int, data: bytes) -> None:
         if self._encryption:
             data = luks.encrypt(self._encryption.key, data, block * BLOCK // luks.SECTOR)
-        _write_at(self._descriptor, data, self._payload + block * BLOCK)
-
-    def _write_content(self, file: File) -> None:
-        if file.body:
-            body = file.body.ljust(-(-len(file.body) // BLOCK) * BLOCK, b"\0")
-            chunks: Iterable[bytes] = (body,)
-        else:
-            chunks = whole_chunks(file.node.chunks()) if file.runs else ()
-        extents = self._placement.extents(file)
-        extent = next(extents, None)
-        first = 0
-        for chunk in chunks:
-            end = first + len(chunk) // BLOCK
-            while extent and extent.logical < end:
-                skip = first - extent.logical if extent.logical < first else 0
-                start = max(extent.logical, first)
-                stop = min(extent.logical + extent.length, end)
-                piece = chunk[(start - first) * BLOCK : (stop - first) * BLOCK]
-                self._write_blocks(extent.block + skip, piece)
-                if stop < extent.logical + extent.length:
-                    break
-                extent = next(extents, None)
-            first = end
-
-    def _metadata(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the blocks of maps, inodes and bitmaps, each with the first one's number."""
-        geometry = self._geometry
-        tables: dict[int, bytearray] = {}
-        for file in self._placement.files:
-            numbers = self._placement.numbers(file.start, file.blocks)
-            pointers, index = file.index.build(numbers[: file.index.size], numbers[file.index.size :])
-            yield from zip(numbers, index, strict=False)
-            group, slot = divmod(file.number - 1, geometry.inodes_per_group)
-            table = tables.setdefault(group, bytearray(geometry.table_blocks * BLOCK))
-            table[slot * ext2.INODE_SIZE : (slot + 1) * ext2.INODE_SIZE] = self._inode(file, pointers)
-        free_table = bytes(geometry.table_blocks * BLOCK)
-        for group, (blocks, inodes) in enumerate(self._bitmaps()):
-            yield geometry.bitmaps(group), blocks + inodes + bytes(tables.get(group, free_table))
-
-    def _inode(self, file: File, pointers: bytes) -> bytes:
-        node = file.node
-        if stat.S_ISLNK(node.mode) and not file.body:
-            pointers = node.target
-        user, group = node.owner
-        time = self._options.time
-        return ext2.INODE.pack(
-            {
-                "mode": node.mode,
-                "uid": user & 0xFFFF,
-                "uid_high": user >> 16,
-                "gid": group & 0xFFFF,
-                "gid_high": group >> 16,
-                "size": file.size & 0xFFFFFFFF,
-                "size_high": file.size >> 32,
-                "access_time": time,
-                "change_time": time,
-                "modification_time": time,
-                "links": file.links,
-                "sectors": file.blocks * (BLOCK // ext2.SECTOR),
-                "blocks": pointers,
-            }
-        )
-
-    def _bitmaps(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield each group's bitmaps, of blocks and of inodes."""
-        geometry = self._geometry
-        used: list[list[tuple[int, int]]] = [[(0, self._metadata_blocks(g))] for g in range(geometry.groups)]
-        for block, count in self._placement.used():
-            used[block // BLOCKS_PER_GROUP].append((block % BLOCKS_PER_GROUP, count))
-        for group in range(geometry.groups):
-            inodes = [(0, count)] if (count := self._used_inodes(group)) else []
-            yield (
-                ext2.bitmap(used[group], geometry.group_blocks(group)),
-                ext2.bitmap(inodes, geometry.inodes_per_group),
-            )
-
-    def _metadata_blocks(self, group: int) -> int:
-        return self._geometry.data_start(group) - group * BLOCKS_PER_GROUP
-
-    def _used_inodes(self, group: int) -> int:
-        """Return how many inodes of a group are used: the reserved ones and those of files come first."""
-        each = self._geometry.inodes_per_group
-        last = self._placement.files[-1].number if len(self._placement.files) > 1 else 0
-        return min(max(max(last, ext2.FIRST_INODE - 1) - group * each, 0), each)
-
-    def _descriptors(self) -> bytes:
-        geometry, placement = self._geometry, self._placement
-        free = [geometry.group_blocks(g) - self._metadata_blocks(g) for g in range(geometry.groups)]
-        for block, count in placement.used():
-            free[block // BLOCKS_PER_GROUP] -= count
-        directories = [0] * geometry.groups
-        for file in placement.files:
-            directories[(file.number - 1) // geometry.inodes_per_group] += file.is_directory
-        return b"".join(
-            ext2.GROUP.pack(
-                {
-                    "block_bitmap": geometry.bitmaps(group),
-                    "inode_bitmap": geometry.bitmaps(group) + 1,
-                    "inode_table": geometry.bitmaps(group) + 2,
-                    "free_blocks": free[group],
-                    "free_inodes": geometry.inodes_per_group - self._used_inodes(group),
-                    "directories": directories[group],
-                }
-            )
-            for group in range(geometry.groups)
-        )
-
-    def _copies(self) -> Iterator[int]:
-        """Yield the groups that have the superblock."""
-        return filter(ext2.has_superblock, range(self._geometry.groups))
-
-    def _superblock_places(self) -> list[int]:
-        """Return the numbers of the superblocks' blocks in the disk."""
-        return [self._payload // BLOCK + group * BLOCKS_PER_GROUP for group in self._copies()]
-
-    def _write_superblocks(self, uuid: bytes) -> None:
-        """Write the superblock and the group descriptors, in each group that has them."""
-        descriptors = self._descriptors()
-        descriptors = descriptors.ljust(self._geometry.descriptor_blocks * BLOCK, b"\0")
-        for group in self._copies():
-            packed = self._superblock(group, uuid)
-            # The first superblock lies behind the place of a boot sector.
-            before = bytes(ext2.SUPERBLOCK_OFFSET) if group == 0 else b""
-            self._write_blocks(group * BLOCKS_PER_GROUP, (before + packed).ljust(BLOCK, b"\0") + descriptors)
-
-    def _superblock(self, group: int, uuid: bytes) -> bytes:
-        geometry, time = self._geometry, self._options.time
-        free_inodes = sum(
-            geometry.inodes_per_group - self._used_inodes(number) for number in range(geometry.groups)
-        )
-        return ext2.SUPERBLOCK.pack(
-            {
-                "inodes_count": geometry.inodes,
-                "blocks_count": geometry.blocks,
-                "free_blocks": self._placement.free,
-                "free_inodes": free_inodes,
-                "log_block_size": 2,
-                "log_fragment_size": 2,
-                "blocks_per_group": BLOCKS_PER_GROUP,
-                "fragments_per_group": BLOCKS_PER_GROUP,
-                "inodes_per_group": geometry.inodes_per_group,
-                "write_time": time,
-                "max_mount_count": _NO_MAXIMUM,
-                "magic": ext2.MAGIC,
-                "state": _CLEAN,
-                "errors": _CONTINUE,
-                "check_time": time,
-                "revision": 1,
-                "first_inode": ext2.FIRST_INODE,
-                "inode_size": ext2.INODE_SIZE,
-                "group_number": group,
-                "incompat": ext2.INCOMPAT_FILETYPE,
-                "ro_compat": ext2.RO_COMPAT_SPARSE_SUPER | ext2.RO_COMPAT_LARGE_FILE,
-                "uuid": uuid,
-                "hash_seed": uuid_from(uuid, b"directories") if any(uuid) else uuid,
-                "hash_version": _HALF_MD4,
-                "creation_time": time,
-                "flags": _SIGNED_HASH,
-            }
-        )
+        write_at(self._descriptor, data, self._payload + block * BLOCK)
 
 
-def uuid_from(data: bytes, purpose: bytes) -> bytes:
-    """Return a UUID of 16 bytes that follows from data, in the form of a random one (RFC 9562, version 4)."""
-    digest = bytearray(hashlib.sha256(b"mystikos-tool disk: uuid " + purpose + data).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x40
-    digest[8] = digest[8] & 0x3F | 0x80
-    return bytes(digest)
+class _Differences(_Output):
+    """A disk of an earlier build, to which only what differs is written; ``changed`` are those blocks."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, None)
+        self.changed: set[int] = set()
+
+    def _write(self, block: int, data: bytes) -> None:
+        if os.pread(self._descriptor, len(data), block * BLOCK) != data:
+            super()._write(block, data)
+            self.changed.update(range(block, block + len(data) // BLOCK))
 
 
-def _listing_digest(files: Iterable[File]) -> bytes:
-    """Return a digest of the paths and types of a file system, 32 bytes."""
-    hashed = hashlib.sha256()
-    for file in files:
-        hashed.update(b"%o %d " % (stat.S_IFMT(file.node.mode), len(file.node.path)) + file.node.path)
-    return hashed.digest()
+def _write_new(descriptor: int, plan: _Plan) -> bytes:
+    """Write a disk into an empty file; return the root hash."""
+    image, shape, options = plan.image, plan.shape, plan.options
+    output = _Output(descriptor, options.encryption)
+    os.ftruncate(descriptor, shape.end + fssig.SIZE)
+    if options.encryption:
+        write_at(descriptor, luks.header(options.encryption, plan.listing), 0)
+    for file in image.placement.files:
+        output.write(image.content(file))
+    output.write(image.metadata())
+    output.write(image.superblocks(_NO_UUID))
+    hashtree.write_leaves(descriptor, shape, plan.salt)
+    uuid = _write_uuid(descriptor, output, plan)
+    hashtree.update_leaves(descriptor, shape, plan.salt, plan.superblock_places)
+    return _seal(descriptor, plan, hashtree.finish(descriptor, shape, plan.salt), uuid)
 
 
-def _write_at(descriptor: int, data: bytes, offset: int) -> None:
+def _write_differences(descriptor: int, plan: _Plan, earlier: Earlier, unchanged: Collection[bytes]) -> bytes:
+    """Bring an earlier disk of the same layout up to date; return the root hash."""
+    image, shape = plan.image, plan.shape
+    output = _Differences(descriptor)
+    freed = earlier.freed(image)
+    for file in image.placement.files:
+        if file.body or file.node.path not in unchanged or not earlier.has_in_place(file, image):
+            output.write(image.content(file))
+    output.write(image.metadata())
+    output.write(image.superblocks(_NO_UUID))
+    output.write(freed)
+    changed = output.changed | set(plan.superblock_places)
+    hashtree.update_leaves(descriptor, shape, plan.salt, changed)
+    uuid = _write_uuid(descriptor, output, plan)
+    return _seal(descriptor, plan, hashtree.update(descriptor, shape, plan.salt, changed), uuid)
+
+
+def _write_uuid(descriptor: int, output: _Output, plan: _Plan) -> bytes:
+    """Give the file system a UUID that follows from all the rest of it; return that of the hash tree."""
+    derived = hashtree.leaves_digest(descriptor, plan.shape)
+    output.write(plan.image.superblocks(plan.options.uuid or uuid_from(derived, b"ext2")))
+    return uuid_from(derived, b"verity")
+
+
+def _seal(descriptor: int, plan: _Plan, root_hash: bytes, uuid: bytes) -> bytes:
+    shape = plan.shape
+    write_at(descriptor, verity.superblock(shape.data_blocks, plan.salt, uuid), shape.hash_offset)
+    write_at(descriptor, fssig.build(shape.hash_offset, root_hash, plan.options.signer), shape.end)
+    return root_hash
+
+
+def write_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write data whole, at an offset of an open file."""
     written = os.pwrite(descriptor, data, offset)
     while written < len(data):
         written += os.pwrite(descriptor, data[written:], offset + written)

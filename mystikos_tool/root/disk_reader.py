@@ -33,6 +33,10 @@ class DiskFile:
         if self.superblock.data_blocks != self.shape.data_blocks or self.shape.end != end:
             raise UserError(self._where, "its hash tree does not cover its data, or has another size", _AGAIN)
 
+    def is_file(self, descriptor: int) -> bool:
+        """Tell whether another descriptor is of the same file."""
+        return os.path.sameopenfile(self._descriptor, descriptor)
+
     @property
     def is_encrypted(self) -> bool:
         """Whether the data area begins with a LUKS header."""

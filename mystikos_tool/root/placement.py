@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import stat
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -167,8 +167,8 @@ def _check_links(file: File) -> None:
         )
 
 
-def find_blocks(files: Iterable[File]) -> None:
-    """Read every file to find the blocks of zeros, which become holes.
+def find_blocks(files: Iterable[File], known: Callable[[File], Sequence[Run] | None]) -> None:
+    """Read every file to find the blocks of zeros, which become holes, but for those that are ``known``.
 
     Whether the source's file has holes does not count: a copy of it may have none.
     """
@@ -178,20 +178,31 @@ def find_blocks(files: Iterable[File]) -> None:
         elif file.node.size:
             if file.node.size > ext2.MAX_FILE_BLOCKS * BLOCK:
                 raise UserError(file.node.name, "is too large for ext2", "split it")
-            file.take(_data_runs(file.node))
+            runs = known(file)
+            file.take(_data_runs(file.node) if runs is None else runs)
 
 
 def _data_runs(node: Node) -> list[Run]:
-    runs: list[Run] = []
+    return joined_runs(_all_runs(node))
+
+
+def _all_runs(node: Node) -> Iterator[Run]:
     first = 0
     for chunk in whole_chunks(node.chunks()):
         for run in _runs_in(chunk):
-            if runs and runs[-1].first + runs[-1].length == first + run.first:
-                runs[-1] = Run(runs[-1].first, runs[-1].length + run.length)
-            else:
-                runs.append(Run(first + run.first, run.length))
+            yield Run(first + run.first, run.length)
         first += len(chunk) // BLOCK
-    return runs
+
+
+def joined_runs(runs: Iterable[Run]) -> list[Run]:
+    """Return runs, which come in order, with those joined that touch."""
+    joined: list[Run] = []
+    for run in runs:
+        if joined and joined[-1].first + joined[-1].length == run.first:
+            joined[-1] = Run(joined[-1].first, joined[-1].length + run.length)
+        else:
+            joined.append(run)
+    return joined
 
 
 def whole_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -229,11 +240,10 @@ def place(files: Sequence[File], *, size: int | None, room: int) -> Placement:
     if size is not None:
         return _place_within(files, size)
     needed = sum(_kept(file.blocks) for file in files)
-    used = sum(file.blocks for file in files)
     free = -(-room // BLOCK)
     inodes = len(files) + ext2.FIRST_INODE + _SPARE_INODES + free // _INODE_PER
     try:
-        geometry = ext2.smallest(max(needed, used + free), inodes, _STEP)
+        geometry = ext2.smallest(needed + free, inodes, _STEP)
     except ValueError:
         raise UserError("the disk", "would be larger than ext2 can be", "divide its content") from None
     _put(files, keep=True)

@@ -1,0 +1,101 @@
+"""A disk of an earlier build: what of it can stay where it is."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import ext2, verity
+from mystikos_tool.formats.ext2 import BLOCK, BLOCKS_PER_GROUP, IndexTree, Run
+from mystikos_tool.formats.ext2_reader import Filesystem, Member
+from mystikos_tool.root.disk_reader import DiskFile
+from mystikos_tool.root.image import Blocks, Image
+from mystikos_tool.root.placement import File, joined_runs
+
+_VARYING: dict[str, int | bytes] = {"uuid": bytes(16), "hash_seed": bytes(16), "free_blocks": 0}
+
+
+class Earlier:
+    """An unencrypted disk that was written by `disk.write`, of the same tree but for its files' content.
+
+    Inode numbers follow from the paths; so a file is found by its number once `has_layout` has
+    found the paths to be the same. Raises UserError for what is no such disk.
+    """
+
+    def __init__(self, disk: DiskFile) -> None:
+        self._disk = disk
+        self._filesystem: Filesystem = disk.filesystem()
+
+    def is_file(self, descriptor: int) -> bool:
+        """Tell whether an open file is this disk."""
+        return self._disk.is_file(descriptor)
+
+    def runs(self, file: File) -> Sequence[Run] | None:
+        """Return which blocks of an unchanged file are no holes; None where that is not known."""
+        with suppress(UserError):  # a damaged disk costs time and no more
+            return self._runs(file)
+        return None
+
+    def _runs(self, file: File) -> Sequence[Run] | None:
+        inode = self._inode(file.number)
+        size = int(inode["size"]) | int(inode["size_high"]) << 32
+        if not stat.S_ISREG(int(inode["mode"])) or size != file.node.size:
+            return None
+        dense = [Run(0, -(-size // BLOCK))]
+        blocks = int(inode["sectors"]) // (BLOCK // ext2.SECTOR)
+        if blocks == dense[0].length + IndexTree(dense).size:
+            return dense
+        member = Member(file.node.path, file.number, file.node.mode, size, 1, 0, 0, 0)
+        return joined_runs(Run(at, 1) for at, _ in self._filesystem.map_of(member))
+
+    def has_layout(self, image: Image, shape: verity.Shape, salt: bytes) -> bool:
+        """Tell whether a disk of this image has the same size, paths and inode numbers."""
+        with suppress(UserError):
+            return self._has_layout(image, shape, salt)
+        return False
+
+    def _has_layout(self, image: Image, shape: verity.Shape, salt: bytes) -> bool:
+        if self._disk.shape != shape or self._disk.superblock.salt != salt:
+            return False
+        before, now = self._filesystem.superblock(), image.superblock(0, bytes(16))
+        if ext2.SUPERBLOCK.patch(before, _VARYING) != ext2.SUPERBLOCK.patch(now, _VARYING):
+            return False
+        return all(self._has(image.content(file)) for file in image.placement.files if file.is_directory)
+
+    def has_in_place(self, file: File, image: Image) -> bool:
+        """Tell whether a file has its blocks where the image has them."""
+        pointers, index = image.map_of(file)
+        with suppress(UserError):
+            return self._inode(file.number)["blocks"] == pointers and self._has(index)
+        return False
+
+    def freed(self, image: Image) -> list[Blocks]:
+        """Return zeros for the blocks that were used and are free in the image."""
+        geometry = image.placement.geometry
+        found = []
+        for group in range(geometry.groups):
+            place = geometry.bitmaps(group)
+            was = int.from_bytes(self._filesystem.block(place), "little")
+            freed = was & ~int.from_bytes(image.block_bitmap(group), "little")
+            found += [(group * BLOCKS_PER_GROUP + bit, bytes(BLOCK)) for bit in _bits(freed)]
+        return found
+
+    def _has(self, every: Sequence[Blocks] | Iterator[Blocks]) -> bool:
+        return all(
+            self._filesystem.block(block + at // BLOCK) == data[at : at + BLOCK]
+            for block, data in every
+            for at in range(0, len(data), BLOCK)
+        )
+
+    def _inode(self, number: int) -> dict[str, int | bytes]:
+        return self._filesystem.inode(number)
+
+
+def _bits(number: int) -> Iterator[int]:
+    """Yield the places of the bits that are set."""
+    while number:
+        lowest = number & -number
+        yield lowest.bit_length() - 1
+        number ^= lowest
