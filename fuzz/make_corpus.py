@@ -20,6 +20,7 @@ from tiny_elf import Load, Placed, Tls
 from mystikos_tool import config, pipeline
 from mystikos_tool.formats.elf import R_X86_64_RELATIVE, R_X86_64_TPOFF64
 from mystikos_tool.formats.oeinfo import OEINFO
+from mystikos_tool.root.root import ArchiveRoot
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import keys
 
@@ -141,7 +142,7 @@ def package(directory: Path, name: str, settings: Mapping[str, object]) -> bytes
     inputs = pipeline.Inputs(
         runtime,
         config.load(work / "config.json"),
-        work / "root.cpio",
+        ArchiveRoot(work / "root.cpio"),
         (),
         (DATA / "keys" / "disk1.roothash",),
     )

@@ -150,6 +150,7 @@ def _declare_package(parser: argparse.ArgumentParser) -> None:
 def _package(options: argparse.Namespace) -> None:
     from mystikos_tool import pipeline
     from mystikos_tool.io import atomic
+    from mystikos_tool.root.root import ArchiveRoot
     from mystikos_tool.signing import keys
 
     if options.appdir and options.rootfs:
@@ -160,7 +161,7 @@ def _package(options: argparse.Namespace) -> None:
     _check_target(target, options)
     with atomic.scratch(target) as directory:
         if options.appdir:
-            inputs = inputs._replace(rootfs=directory / "rootfs")
+            inputs = inputs._replace(root=ArchiveRoot(directory / "rootfs"))
             _pack(options, directory / "rootfs")
         measured = pipeline.measure(inputs)
         image = pipeline.sign(measured, inputs.runtime, inputs.config, key, day)
@@ -182,11 +183,12 @@ def _declare_sign(parser: argparse.ArgumentParser) -> None:
 def _sign(options: argparse.Namespace) -> None:
     from mystikos_tool import pipeline
     from mystikos_tool.package import signed_directory
+    from mystikos_tool.root.root import DiskRoot
     from mystikos_tool.signing import keys
 
     inputs = _inputs(options)
     if _is_ext2(options.rootfs):
-        inputs = inputs._replace(rootfs=None)
+        inputs = inputs._replace(root=DiskRoot())
     key, day = keys.load_key(options.key), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     measured = pipeline.measure(inputs)
@@ -224,6 +226,7 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
 def _inputs(options: argparse.Namespace) -> Inputs:
     """Read what the enclave is made of; tell what in the configuration is better changed."""
     from mystikos_tool import config, pipeline, runtime
+    from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 
     configuration = config.load(options.config)
     _warn(configuration)
@@ -231,7 +234,8 @@ def _inputs(options: argparse.Namespace) -> Inputs:
     return pipeline.Inputs(
         runtime=chosen,
         config=configuration,
-        rootfs=options.rootfs,
+        # As the reference: without an appdir and an archive, the root is a disk.
+        root=ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot(),
         pubkeys=tuple(options.pubkey),
         roothashes=tuple(options.roothash),
     )
@@ -310,11 +314,11 @@ def _declare_excpio(parser: argparse.ArgumentParser) -> None:
 
 
 def _excpio(options: argparse.Namespace) -> None:
-    from mystikos_tool.formats import cpio
+    from mystikos_tool.root import archive
 
-    archive = cpio.read(options.archive)
-    cpio.extract(archive, options.directory)
-    _say(f"created {options.directory}: {len(archive.members):,} members of {options.archive}")
+    found = archive.read(options.archive)
+    archive.extract(found, options.directory)
+    _say(f"created {options.directory}: {len(found.members):,} members of {options.archive}")
 
 
 # dump-sgx and verify

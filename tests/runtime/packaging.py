@@ -10,6 +10,7 @@ from typing import Any
 
 from mystikos_tool import config as config_reader
 from mystikos_tool import pipeline
+from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import keys
 
@@ -49,9 +50,8 @@ def make_package(
     archive, image, target = directory / "rootfs.cpio", directory / "mystenc.so", directory / "package"
     if appdir:
         pipeline.pack(appdir, archive)
-    inputs = pipeline.Inputs(
-        runtime, config_reader.load(config_file), archive if appdir else None, pubkeys, roothashes
-    )
+    root = ArchiveRoot(archive) if appdir else DiskRoot()
+    inputs = pipeline.Inputs(runtime, config_reader.load(config_file), root, pubkeys, roothashes)
     measured = pipeline.measure(inputs)
     image.write_bytes(pipeline.sign(measured, runtime, inputs.config, keys.load_key(key), SIGNING_DAY))
     pipeline.assemble(inputs, image, target)
