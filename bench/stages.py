@@ -76,12 +76,13 @@ def main(appdir: Path, config: Path, key: Path, other_key: Path, runtime: Path, 
     from mystikos_tool import pipeline
     from mystikos_tool.io import atomic
     from mystikos_tool.io.content import FileContent
+    from mystikos_tool.root.root import ArchiveRoot
     from mystikos_tool.runtime import Runtime
     from mystikos_tool.signing.signer import signer
 
     archive, image, package = (targets / name for name in ("rootfs.cpio", "mystenc.so", "package"))
     day = date(2026, 1, 2)
-    enclave = pipeline.Inputs(Runtime.installed(runtime), config_reader.load(config), archive)
+    enclave = pipeline.Inputs(Runtime.installed(runtime), config_reader.load(config), ArchiveRoot(archive))
     seconds: dict[str, float] = {}
 
     def timed(stage: str, work: Callable[[], object]) -> None:

@@ -20,7 +20,8 @@ from tiny_elf import Load, Placed, Tls
 from mystikos_tool import config, pipeline
 from mystikos_tool.formats.elf import R_X86_64_RELATIVE, R_X86_64_TPOFF64
 from mystikos_tool.formats.oeinfo import OEINFO
-from mystikos_tool.root.tree import scan
+from mystikos_tool.root.root import DiskRoot
+from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing.signer import signer
 
@@ -139,9 +140,9 @@ def package(directory: Path, name: str, settings: Mapping[str, object]) -> bytes
     members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/a", **settings}
     (work / "config.json").write_text(json.dumps(members))
     settled = config.load(work / "config.json")
-    inputs = pipeline.Inputs(runtime, settled, None, roothashes=(DATA / "keys" / "disk1.roothash",))
+    inputs = pipeline.Inputs(runtime, settled, DiskRoot(), roothashes=(DATA / "keys" / "disk1.roothash",))
     key = signer(DATA / "keys" / "key-a.pem")
-    pipeline.build(inputs, key, DAY, work / "package", tree=scan(app.parent))
+    pipeline.build(inputs, key, DAY, work / "package", tree=DirectorySource(app.parent).tree())
     return (work / "package").read_bytes()
 
 

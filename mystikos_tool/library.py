@@ -22,7 +22,9 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.packaging import inspection
 from mystikos_tool.packaging.inspection import Inspection
-from mystikos_tool.root.tree import Tree, scan
+from mystikos_tool.root import root
+from mystikos_tool.root.source import DirectorySource
+from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded
 from mystikos_tool.signing.signer import Signer, signer
 
@@ -136,11 +138,10 @@ def _inputs(
     pubkeys: Sequence[StrPath],
     roothashes: Sequence[StrPath],
 ) -> pipeline.Inputs:
-    root = Path(source)
     return pipeline.Inputs(
         runtime=_runtime(runtime),
         config=_config(config),
-        rootfs=None if pipeline.is_disk(root) else root,
+        root=root.of(Path(source)),
         pubkeys=[Path(path) for path in pubkeys],
         roothashes=[Path(path) for path in roothashes],
     )
@@ -150,7 +151,7 @@ def _tree(source: StrPath, exclude: Sequence[str], modes: Modes) -> Tree | None:
     """Return what is to be packed; None where that was done before."""
     directory = Path(source)
     if directory.is_dir():
-        tree = scan(directory, exclude=tuple(exclude), preserve_modes=modes == "preserve")
+        tree = DirectorySource(directory, exclude=tuple(exclude), preserve_modes=modes == "preserve").tree()
         _warn(pipeline.warnings_of(tree, directory))
         return tree
     if exclude or modes != "canonical":

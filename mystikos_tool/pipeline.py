@@ -11,7 +11,6 @@ them.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
@@ -25,15 +24,18 @@ from mystikos_tool.enclave import layout, measurement
 from mystikos_tool.enclave.image import EnclaveImage
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import cpio, elf, sigstruct
+from mystikos_tool.formats import elf, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent
-from mystikos_tool.io.pages import PAGE
 from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.packaging.opened import OpenedPackage
 from mystikos_tool.packaging.partial import Draft
-from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, Tree, scan
+from mystikos_tool.root import archive
+from mystikos_tool.root.check import check
+from mystikos_tool.root.root import ArchiveRoot, Root
+from mystikos_tool.root.source import DirectorySource
+from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, Tree
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing import trusted
@@ -41,32 +43,21 @@ from mystikos_tool.signing.signer import Signer
 
 _DISTRUST = "do not use the package; make it again"
 
-# In place of an archive when the root is an ext2 disk (docs/formats.md, section 1).
-_NO_ARCHIVE = Bytes(bytes(PAGE))
 _MAX_IMAGE = 1 << 30
-
-_CPIO_MAGIC = b"070701"
-_EXT2_MAGIC, _EXT2_MAGIC_OFFSET = b"\x53\xef", 1080
 
 
 class Inputs(NamedTuple):
     """What an enclave is made of, beside the loader and the key.
 
-    ``rootfs`` is None where the root is an ext2 disk, which ``pubkeys`` (PEM files) or
-    ``roothashes`` (files with 64 hexadecimal digits) then make trusted. ``archive`` says what is
-    in ``rootfs`` where that is known already.
+    Where the root is a disk, ``pubkeys`` (PEM files) or ``roothashes`` (files with 64 hexadecimal
+    digits) make it trusted.
     """
 
     runtime: Runtime
     config: Config
-    rootfs: Path | None
+    root: Root
     pubkeys: Sequence[Path] = ()
     roothashes: Sequence[Path] = ()
-    archive: cpio.Archive | None = None
-
-    def root_content(self) -> Content:
-        """The root file system's bytes."""
-        return _NO_ARCHIVE if self.rootfs is None else FileContent.of(self.rootfs)
 
     def pubkeys_content(self) -> bytes:
         """Every trusted public key, each followed by a NUL."""
@@ -110,9 +101,9 @@ def packed(inputs: Inputs, tree: Tree | None, beside: Path) -> Iterator[Inputs]:
         yield inputs
         return
     with atomic.scratch(beside) as directory:
-        archive = directory / "rootfs"
-        _write_archive(tree, archive)
-        yield inputs._replace(rootfs=archive)
+        packed_root = ArchiveRoot(directory / "rootfs")
+        archive.write(tree, packed_root.path)
+        yield inputs._replace(root=packed_root)
 
 
 def build_directory(inputs: Inputs, rootfs: Path, signer: Signer, day: date, target: Path) -> Measurement:
@@ -132,31 +123,16 @@ def _measure_and_sign(inputs: Inputs, signer: Signer, day: date) -> tuple[Measur
     return measured, Bytes(sign(measured, inputs.runtime, inputs.config, signer, day))
 
 
-def is_disk(path: Path) -> bool:
-    """Tell an ext2 disk by its magic number, as the reference does by what an archive begins with."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(_EXT2_MAGIC_OFFSET + len(_EXT2_MAGIC))
-    except OSError:
-        return False  # reading it as an archive says why
-    return not start.startswith(_CPIO_MAGIC) and start[_EXT2_MAGIC_OFFSET:] == _EXT2_MAGIC
-
-
 def pack(
     directory: Path, target: Path, *, exclude: tuple[str, ...] = (), preserve_modes: bool = False
 ) -> Tree:
     """Pack an application directory into an archive and return what went into it.
 
-    Raises UserError as :func:`scan` and :func:`cpio.write` do.
+    Raises UserError as :class:`DirectorySource` and :func:`archive.write` do.
     """
-    tree = scan(directory, exclude=exclude, preserve_modes=preserve_modes)
-    _write_archive(tree, target)
+    tree = DirectorySource(directory, exclude=exclude, preserve_modes=preserve_modes).tree()
+    archive.write(tree, target)
     return tree
-
-
-def _write_archive(tree: Tree, target: Path) -> None:
-    with progress.bar("packing", tree.size):
-        cpio.write(tree, target)
 
 
 def warnings_of(tree: Tree, directory: Path) -> list[str]:
@@ -183,13 +159,14 @@ def measure(inputs: Inputs, begun: Draft | None = None) -> Measurement:
     A package that was begun with the same inputs gets the root file system as it is read. Raises
     UserError where the configuration does not fit the root file system or the runtime.
     """
-    _check_root(inputs)
+    trusts_disks = bool(inputs.pubkeys or inputs.roothashes)
+    check(inputs.root, inputs.config, trusts_disks=trusts_disks)
     prepared = prepare(inputs.runtime, inputs.config)
     parts = layout.Parts(
         enclave=prepared,
         kernel=_image(inputs.runtime.kernel),
         crt=_image(inputs.runtime.crt),
-        rootfs=begun.rootfs if begun else inputs.root_content(),
+        rootfs=begun.rootfs if begun else inputs.root.content(),
         pubkeys=inputs.pubkeys_content(),
         roothashes=inputs.roothashes_content(),
         config=inputs.config.data,
@@ -255,7 +232,7 @@ def _package_parts(inputs: Inputs, image: Content) -> sections.Parts:
         enclave=image,
         crt=FileContent.of(inputs.runtime.crt),
         kernel=FileContent.of(inputs.runtime.kernel),
-        rootfs=inputs.root_content(),
+        rootfs=inputs.root.content(),
         pubkeys=Bytes(inputs.pubkeys_content()),
         roothashes=Bytes(inputs.roothashes_content()),
         config=Bytes(inputs.config.data),
@@ -268,63 +245,6 @@ def _image(path: Path) -> elf.Image:
 
 def _read(path: Path) -> bytes:
     return atomic.read_input(path, "runtime file", _MAX_IMAGE)
-
-
-def _check_root(inputs: Inputs) -> None:
-    """Hold the configuration against the root file system that it is packaged with."""
-    config = inputs.config
-    if inputs.rootfs is None:
-        if not (config.debug or inputs.pubkeys or inputs.roothashes):
-            raise UserError(
-                config.name,
-                "an ext2 root would be mounted unchecked in an enclave without Debug",
-                "give a public key or a root hash that makes the disk trusted",
-            )
-        return
-    archive = inputs.archive or cpio.read(inputs.rootfs)
-    member = archive.find(config.application_path)
-    where, path = config.where("ApplicationPath"), config.application_path
-    if member is None:
-        raise _not_found(where, path, archive)
-    if not stat.S_ISREG(member.mode):
-        raise UserError(where, f"{path} is no file in {inputs.rootfs}", "name the program to start")
-    if not member.mode & 0o111:
-        raise UserError(where, f"{path} is not executable in {inputs.rootfs}", "chmod +x it in the appdir")
-    for number, mount in enumerate(config.mounts):
-        found = archive.find(mount.target)
-        if found is None or not stat.S_ISDIR(found.mode):
-            raise UserError(
-                config.where(f"Mount[{number}].Target"),
-                f"{mount.target} is no directory in {inputs.rootfs}",
-                "create it in the appdir",
-            )
-
-
-def _not_found(where: str, path: str, archive: cpio.Archive) -> UserError:
-    link = archive.entry(path)
-    if link is not None and stat.S_ISLNK(link.mode):
-        target = archive.data(link).decode(errors="replace")
-        return UserError(
-            where,
-            f"{path} is a symbolic link to {target}, which is not in {archive.path}",
-            "put what it points to into the appdir",
-        )
-    return UserError(where, f"{path} is not in {archive.path}", _nearest(archive, path))
-
-
-def _nearest(archive: cpio.Archive, path: str) -> str:
-    """Point to a program of the same name, or nearly of the same path, if the root has one."""
-    import difflib  # needed for this message only
-
-    programs = [
-        "/" + member.path.decode(errors="replace")
-        for member in archive.members
-        if stat.S_ISREG(member.mode) and member.mode & 0o111
-    ]
-    name = path.rsplit("/", 1)[-1]
-    near = [program for program in programs if program.rsplit("/", 1)[-1] == name]
-    near += difflib.get_close_matches(path, programs, 1)
-    return f"did you mean {near[0]}?" if near else "put the program into the appdir or correct the path"
 
 
 def verify(path: Path) -> Identity:

@@ -1,50 +1,28 @@
 """Content digests that cost a stat where nothing changed.
 
-A digest is remembered together with the file's stamp. It is used again only for the same stamp,
-and only when the stamp was old enough at the time of reading that a later change must have altered
-it.
+A digest is remembered together with a fingerprint. It is used again only for the same
+fingerprint, and only when that was not racy at the time of reading.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
-from array import array
-from itertools import compress
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from mystikos_tool.cache.store import Store
-from mystikos_tool.errors import UserError
 from mystikos_tool.io import fingerprint
-from mystikos_tool.root.tree import Entry, Tree
+from mystikos_tool.root.source import Source
+from mystikos_tool.root.tree import Tree
 
 _FILES = "files"
 _TREES = "trees"
 _CHUNK = 1 << 20
 
-
-class _TreeRecord(NamedTuple):
-    """A tree as it was last digested.
-
-    ``walk`` is the digest of all stamps; ``settled`` says that every stamp was old enough.
-    """
-
-    walk: bytes
-    digest: bytes
-    settled: bool
-
-
-class _Contents(NamedTuple):
-    """The digests of a tree's files by path and stamp, a column for each.
-
-    The stamp is empty where it was not settled, the digest where there is no file.
-    """
-
-    paths: list[bytes]
-    stamps: list[bytes]
-    digests: list[bytes]
+_Row = tuple[bytes, bytes, bytes]  # a file's path, its fingerprint, and the digest of its content
 
 
 class Digests:
@@ -56,67 +34,63 @@ class Digests:
     def file(self, path: Path) -> bytes:
         """Return the digest of a file's content, 32 bytes; OSError where it can't be read."""
         name = os.fsencode(path)
-        stamp = fingerprint.of(path.stat())
         known = self._store.table(_FILES).get(name)
-        if known and known[0] == stamp:
+        before = fingerprint.of(path.stat())
+        if known and known[0] == before:
             return bytes(known[1])
-        digest, settled = _read(name, stamp)
-        if settled:
-            self._store.change(_FILES, name, (stamp, digest))
+        started = time.time_ns()
+        with path.open("rb", buffering=0) as file:
+            digest = _sha256(iter(lambda: file.read(_CHUNK), b""))
+            after = fingerprint.of(os.fstat(file.fileno()))
+        if after == before and not fingerprint.is_racy(before, started):
+            self._store.change(_FILES, name, (before, digest))
         return digest
 
-    def tree(self, tree: Tree, name: str) -> bytes:
-        """Return the digest of a tree: names, types, modes, link targets and content, 32 bytes.
+    def tree(self, source: Source, name: str) -> bytes:
+        """Return the digest of a source's tree: paths, modes, link targets and content, 32 bytes.
 
-        ``name`` tells trees apart in the store. Raises UserError for a file that can't be read.
+        ``name`` tells sources apart in the store. Raises UserError for a file that can't be read
+        or changes meanwhile. Where nothing changed, only the source's fingerprint is asked for.
         """
-        described = _described(tree)
-        walk = hashlib.sha256(described + b"".join(tree.stamps)).digest()
-        record = self._store.table(_TREES).get(name)
-        if record and _TreeRecord(*record).settled and _TreeRecord(*record).walk == walk:
-            return _TreeRecord(*record).digest
-        files = f"{_FILES} of {name}"
-        known = _Contents(*self._store.value(files) or ([], [], []))
-        contents = _contents(tree, known)
-        digest = hashlib.sha256(described + b"".join(contents.digests)).digest()
-        self._store.keep(files, tuple(contents))
-        self._store.change(_TREES, name, tuple(_TreeRecord(walk, digest, all(contents.stamps))))
+        current = source.fingerprint()
+        known = self._store.table(_TREES).get(name)
+        if known and known[0] == current:
+            return bytes(known[1])
+        tree = source.tree()
+        digest = hashlib.sha256(tree.described() + b"".join(self.files(tree, name).values())).digest()
+        if not source.is_racy():
+            self._store.change(_TREES, name, (current, digest))
         return digest
 
+    def files(self, tree: Tree, name: str) -> dict[bytes, bytes]:
+        """Return the digest of every file of a tree by its path, in the tree's order.
 
-def _described(tree: Tree) -> bytes:
-    """Return what a tree is but for its files' contents; there is no NUL in paths and targets."""
-    modes = array("I", tree.modes).tobytes()
-    return b"%d\0" % len(tree.entries) + modes + b"\0".join([*tree.paths, *tree.targets])
+        Takes ``name`` and raises UserError as :meth:`tree` does; reads only what has changed.
+        """
+        value = f"{_FILES} of {name}"
+        rows: list[_Row] = self._store.value(value) or []
+        known = {row[0]: row for row in rows}
+        started = time.time_ns()
+        digests = {}
+        kept = []
+        for entry in tree.entries:
+            if not stat.S_ISREG(entry.mode):
+                continue
+            row = known.get(entry.path)
+            if row is None or row[1] != entry.fingerprint:
+                row = (entry.path, entry.fingerprint, _sha256(entry.chunks()))
+                if not fingerprint.is_racy(entry.fingerprint, started):
+                    kept.append(row)
+            else:
+                kept.append(row)
+            digests[row[0]] = row[2]
+        if kept != rows:
+            self._store.keep(value, kept)
+        return digests
 
 
-def _contents(tree: Tree, known: _Contents) -> _Contents:
-    """Return the digests of a tree's files; only what is not known is read."""
-    places = fingerprint.known(tree.paths, tree.stamps, known.paths, known.stamps)
-    believed = fingerprint.believed(tree.stamps, places, time.time_ns())
-    digests = list(map([*known.digests, b""].__getitem__, places))  # none for those that are not found
-    for at in compress(range(len(places)), tree.are_files):
-        if not digests[at]:
-            digests[at], settled = _read_entry(tree.entries[at])
-            if not settled:
-                believed[at] = b""
-    return _Contents(tree.paths, believed, digests)
-
-
-def _read_entry(entry: Entry) -> tuple[bytes, bool]:
-    try:
-        return _read(entry.origin, entry.stamp)
-    except OSError as error:
-        where = os.fsdecode(entry.origin)
-        raise UserError(where, error.strerror or "can't be read", "make it readable for the build") from error
-
-
-def _read(path: bytes, stamp: bytes) -> tuple[bytes, bool]:
-    """Return a file's digest and whether ``stamp`` may stand for it from now on."""
-    started = time.time_ns()
+def _sha256(chunks: Iterable[bytes]) -> bytes:
     digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while data := file.read(_CHUNK):
-            digest.update(data)
-        unchanged = fingerprint.of(os.fstat(file.fileno())) == stamp
-    return digest.digest(), unchanged and fingerprint.is_settled(stamp, started)
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()

@@ -3,95 +3,71 @@
 from __future__ import annotations
 
 import time
-from array import array
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from mystikos_tool.cache.store import Store
-from mystikos_tool.formats import cpio
+from mystikos_tool.formats.cpio import Member
 from mystikos_tool.io import fingerprint
+from mystikos_tool.io.content import FileContent
+from mystikos_tool.root import archive
+from mystikos_tool.root.archive import Archive, Earlier
 from mystikos_tool.root.tree import Tree
 
 # Small archives are packed anew sooner than they are looked up.
 _WORTH_REMEMBERING = 256
 
-
-class _Record(NamedTuple):
-    """An archive that was written: its own stamp, and what is known of its members, a column for each.
-
-    ``stamps`` are those of the files that they were made of, empty where not settled; the others
-    are arrays of numbers: modes, and sizes and offsets of the data in bytes.
-    """
-
-    stamp: bytes = b""
-    paths: Sequence[bytes] = ()
-    stamps: Sequence[bytes] = ()
-    modes: bytes = b""
-    sizes: bytes = b""
-    offsets: bytes = b""
-
-    def columns(self) -> cpio.Columns:
-        """What is in the archive."""
-        modes, offsets, sizes = array("I", self.modes), array("Q", self.offsets), array("Q", self.sizes)
-        return cpio.Columns(list(self.paths), modes.tolist(), offsets.tolist(), sizes.tolist())
+# A member's path, mode, offset and size, and the fingerprint of what it was made of unless that was racy.
+_Row = tuple[bytes, int, int, int, bytes | None]
 
 
-class Archives:
+class IncrementalArchives:
     """Writes archives and remembers in ``store`` what is in the large ones."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def pack(self, tree: Tree, target: Path) -> None:
-        """Write a tree's archive as :func:`cpio.write` does, out of an earlier one where there is one."""
-        name, record, started = _name(target), self._record(target), time.time_ns()
-        places = fingerprint.known(tree.paths, tree.stamps, record.paths, record.stamps)
-        archive = cpio.write(tree, target, cpio.Earlier(target, _offsets(tree, places, record)))
-        if len(tree.entries) >= _WORTH_REMEMBERING:
-            believed = fingerprint.believed(tree.stamps, places, started)
-            self._store.keep(name, tuple(_recorded(archive, believed)))
-        else:
+    def pack(self, tree: Tree, target: Path) -> Archive:
+        """Write a tree as :func:`archive.write` does, out of an earlier archive where there is one."""
+        known = {row[0]: row for row in self._rows(target)}
+        started = time.time_ns()
+        same = {}
+        for entry in tree.entries:
+            row = known.get(entry.path)
+            if row and row[4] == entry.fingerprint and row[1] == entry.mode:
+                same[entry.path] = row[2]
+        written = archive.write(tree, target, Earlier(target, same))
+        name = _name(target)
+        if len(tree.entries) < _WORTH_REMEMBERING:
             self._store.forget(name)
+            return written
+        rows: list[_Row] = []
+        for entry, (path, mode, offset, size) in zip(tree.entries, written.members, strict=True):
+            racy = path not in same and fingerprint.is_racy(entry.fingerprint, started)
+            rows.append((path, mode, offset, size, None if racy else entry.fingerprint))
+        self._store.keep(name, (fingerprint.of(target.stat()), rows))
+        return written
 
-    def read(self, path: Path) -> cpio.Archive:
-        """Return what is in an archive; raise UserError as :func:`cpio.read` does.
+    def read(self, path: Path) -> Archive:
+        """Return what is in an archive; raise UserError as :func:`archive.read` does.
 
         One that :meth:`pack` wrote and nobody changed since is not read again.
         """
-        record = self._record(path)
-        return cpio.Archive(path, record.columns()) if record.stamp else cpio.read(path)
+        rows = self._rows(path)
+        if not rows:
+            return archive.read(path)
+        members = tuple(Member(name, mode, offset, size) for name, mode, offset, size, _ in rows)
+        return Archive(str(path), FileContent.of(path), members)
 
-    def _record(self, path: Path) -> _Record:
+    def _rows(self, path: Path) -> list[_Row]:
         """Return what is known of an archive; nothing where it is not the one that was written."""
         known = self._store.value(_name(path))
         with suppress(OSError):
-            if known and _Record(*known).stamp == fingerprint.of(path.stat()):
-                return _Record(*known)
-        return _Record()
+            if known and known[0] == fingerprint.of(path.stat()):
+                rows: list[_Row] = known[1]
+                return rows
+        return []
 
 
 def _name(path: Path) -> str:
     return f"archive {path.absolute()}"
-
-
-def _offsets(tree: Tree, places: list[int], record: _Record) -> list[int | None]:
-    """Return where in an archive the data are of what has not changed since; None for the rest."""
-    _, modes, offsets, _ = record.columns()
-    return [
-        offsets[at] if at >= 0 and modes[at] == mode else None
-        for at, mode in zip(places, tree.modes, strict=True)
-    ]
-
-
-def _recorded(archive: cpio.Archive, believed: list[bytes]) -> _Record:
-    paths, modes, offsets, sizes = archive.columns
-    return _Record(
-        fingerprint.of(archive.path.stat()),
-        paths,
-        believed,
-        array("I", modes).tobytes(),
-        array("Q", sizes).tobytes(),
-        array("Q", offsets).tobytes(),
-    )

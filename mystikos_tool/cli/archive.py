@@ -38,11 +38,11 @@ def declare_excpio(parser: argparse.ArgumentParser) -> None:
 
 def run_excpio(options: argparse.Namespace) -> None:
     """Unpack an archive."""
-    from mystikos_tool.formats import cpio
+    from mystikos_tool.root import archive
 
-    archive = cpio.read(options.archive)
-    cpio.extract(archive, options.directory)
-    say(f"created {options.directory}: {len(archive.members):,} members of {options.archive}")
+    found = archive.read(options.archive)
+    archive.extract(found, options.directory)
+    say(f"created {options.directory}: {len(found.members):,} members of {options.archive}")
 
 
 def declare_modes(parser: argparse.ArgumentParser, default: str) -> None:

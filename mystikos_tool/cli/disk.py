@@ -154,9 +154,12 @@ def _check_target(options: argparse.Namespace) -> None:
 
 
 def _tree(options: argparse.Namespace) -> Tree:
-    from mystikos_tool.root.tree import scan
+    from mystikos_tool.root.source import DirectorySource
 
-    tree = scan(options.directory, exclude=tuple(options.exclude), preserve_modes=options.modes == "preserve")
+    source = DirectorySource(
+        options.directory, exclude=tuple(options.exclude), preserve_modes=options.modes == "preserve"
+    )
+    tree = source.tree()
     for path in tree.left_out:
         tell(f"warning: {options.directory / path}: is left out; a disk here holds no devices and FIFOs")
     return tree

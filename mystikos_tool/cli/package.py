@@ -14,6 +14,7 @@ from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
     from mystikos_tool.pipeline import Inputs
+    from mystikos_tool.root.root import Root
     from mystikos_tool.root.tree import Tree
     from mystikos_tool.signing.signer import Signer
 
@@ -39,10 +40,12 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
 def run_package(options: argparse.Namespace) -> None:
     """Make a package."""
     from mystikos_tool import pipeline
+    from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 
     if options.appdir and options.rootfs:
         raise UserError("--rootfs", f"cannot go with the appdir {options.appdir}", "give one of the two")
-    inputs = _inputs(options)
+    # As the reference: without an appdir and an archive, the root is a disk.
+    inputs = _inputs(options, ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot())
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
@@ -52,9 +55,9 @@ def run_package(options: argparse.Namespace) -> None:
 
 
 def _scan(options: argparse.Namespace) -> Tree:
-    from mystikos_tool.root.tree import scan
+    from mystikos_tool.root.source import DirectorySource
 
-    tree = scan(options.appdir, preserve_modes=preserve_modes(options))
+    tree = DirectorySource(options.appdir, preserve_modes=preserve_modes(options)).tree()
     warn(tree, options)
     return tree
 
@@ -71,10 +74,9 @@ def declare_sign(parser: argparse.ArgumentParser) -> None:
 def run_sign(options: argparse.Namespace) -> None:
     """Make a signed directory."""
     from mystikos_tool import pipeline
+    from mystikos_tool.root import root
 
-    inputs = _inputs(options)
-    if pipeline.is_disk(options.rootfs):
-        inputs = inputs._replace(rootfs=None)
+    inputs = _inputs(options, root.of(options.rootfs))
     signer, day = _signing(options)
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory)
@@ -107,7 +109,7 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _inputs(options: argparse.Namespace) -> Inputs:
+def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
     """Read what the enclave is made of; tell what in the configuration is better changed."""
     from mystikos_tool import config, pipeline, runtime
 
@@ -117,7 +119,7 @@ def _inputs(options: argparse.Namespace) -> Inputs:
     return pipeline.Inputs(
         runtime=runtime.Runtime.installed(options.runtime) if options.runtime else runtime.embedded(),
         config=configuration,
-        rootfs=options.rootfs,
+        root=root,
         pubkeys=tuple(options.pubkey),
         roothashes=tuple(options.roothash),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -25,6 +25,10 @@ class Reader(Protocol):
         """Fill buffers of one size with what comes next; return the number of bytes, fewer at the end."""
 
 
+# Returns up to so many bytes from an offset; fewer at the end.
+ReadAt = Callable[[int, int], bytes]
+
+
 class Readable(Protocol):
     """Bytes to be measured."""
 
@@ -44,6 +48,12 @@ class Content(Readable, Protocol):
 
     def read(self) -> bytes:
         """Return the content whole."""
+
+    def part(self, offset: int, size: int) -> Content:
+        """Return ``size`` bytes of the content, from ``offset``."""
+
+    def at_any_offset(self) -> AbstractContextManager[ReadAt]:
+        """Begin to read the content at any offset."""
 
     def write_to(self, file: BinaryIO) -> None:
         """Write the content to a file, at its position."""
@@ -73,6 +83,15 @@ class Bytes(NamedTuple):
     def read(self) -> bytes:
         """Return the content whole."""
         return bytes(self.data)
+
+    def part(self, offset: int, size: int) -> Bytes:
+        """Return ``size`` bytes of the content, from ``offset``."""
+        return Bytes(self.data[offset : offset + size])
+
+    @contextmanager
+    def at_any_offset(self) -> Iterator[ReadAt]:
+        """Begin to read the content at any offset."""
+        yield lambda offset, size: bytes(self.data[offset : offset + size])
 
     def write_to(self, file: BinaryIO) -> None:
         """Write the content to a file, at its position."""
@@ -114,6 +133,19 @@ class FileContent(NamedTuple):
     def read(self) -> bytes:
         """Return the content whole."""
         return b"".join(self.chunks(max(self.size, 1)))
+
+    def part(self, offset: int, size: int) -> FileContent:
+        """Return ``size`` bytes of the content, from ``offset``."""
+        return FileContent(self.path, size, self.offset + offset)
+
+    @contextmanager
+    def at_any_offset(self) -> Iterator[ReadAt]:
+        """Begin to read the content at any offset; raise UserError for a file that may not be read."""
+        with self._open() as file:
+            descriptor = file.fileno()
+            yield lambda offset, size: os.pread(
+                descriptor, max(min(size, self.size - offset), 0), self.offset + offset
+            )
 
     def write_to(self, file: BinaryIO) -> None:
         """Write the content to a file, at its position.

@@ -26,7 +26,7 @@ def begun(measurement: Any, inputs: Inputs) -> Draft | None:
 
     package = measurement.attributes.myst_package
     is_wanted = package is not None and package.get_state() == SCons.Node.pending
-    if not is_wanted or inputs.root_content().size < LARGE_ROOT:
+    if not is_wanted or inputs.root.content().size < LARGE_ROOT:
         return None
     drop(package)
     with suppress(UserError):  # what is wrong is told when the package is made

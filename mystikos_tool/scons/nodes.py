@@ -20,7 +20,8 @@ import SCons.SConsign
 from mystikos_tool.cache.digests import Digests
 from mystikos_tool.cache.store import Store
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.tree import Tree, overlay, placed, scan, scan_file, select
+from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, scan_file
+from mystikos_tool.root.tree import Tree, overlay, select
 
 _UNREADABLE = "unreadable"
 _NOT_MADE = "not made"
@@ -87,7 +88,7 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
         self.options = options
         self.name = origin.name
         self.stray: list[str] = []
-        self._scanned: Tree | None = None
+        self._scanned: Source | None = None
         self.roots = 0  # that take the tree
         self.changed_since_last_build = _BY_SIGNATURE
         self.store_info = _STORE_NOTHING
@@ -115,33 +116,36 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
 
     def take_tree(self) -> Tree:
         """Return the tree whose digest is the signature; raise UserError as the core's scan does."""
-        tree = self._scanned or self._tree()
+        source = self._scanned or self._source()
+        tree = source.tree()
         self.roots -= 1
         self._scanned = tree if self.roots > 0 else None
         return tree
 
-    def _tree(self) -> Tree:
-        """Read the tree, at its place in the root."""
-        tree = self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()
-        return placed(tree, self.options.place) if self.options.place else tree
+    def _source(self) -> Source:
+        """Return what is at its place in the root."""
+        source = self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()
+        return PlacedSource(source, self.options.place) if self.options.place else source
 
     def _file(self) -> Tree:
         node = self.origin if self.origin.is_derived() else self.origin.srcnode()
         name = self.options.name or self.origin.name
         return scan_file(Path(node.get_abspath()), name, preserve_modes=self.options.preserve_modes)
 
-    def _directory(self) -> Tree:
-        """Read a directory's tree.
+    def _directory(self) -> Source:
+        """Return a directory's source.
 
         In a variant directory it has the files of the source directory and what builders make
         in the variant. What else lies there is a copy of a source that may be gone or was built
         once, and would not be there in a new checkout: it stays out, and is named in ``stray``.
         """
         *variants, source = _layers(self.origin)
-        tree = self._scan(source, bool(variants))
+        if not variants:
+            return self._scan(source, False)
+        tree = self._scan(source, True).tree()
         stray: set[str] = set()
         for variant in reversed(variants):
-            found = self._scan(variant, True)
+            found = self._scan(variant, True).tree()
             built = {os.fsencode(node.get_path(variant)) for node in _derived(variant)}
             tree = overlay(tree, found if b"." in built else select(found, built))
             there = {entry.path for entry in tree.entries}
@@ -149,8 +153,8 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
         self.stray = sorted(stray)
         return tree if tree.entries else self._scan(source, False)
 
-    def _scan(self, directory: Any, may_be_missing: bool) -> Tree:
-        return scan(
+    def _scan(self, directory: Any, may_be_missing: bool) -> DirectorySource:
+        return DirectorySource(
             Path(directory.get_abspath()),
             exclude=(*self.options.exclude, *_databases()),
             preserve_modes=self.options.preserve_modes,
@@ -168,7 +172,7 @@ class RootSource(SCons.Node.Node):  # type: ignore[misc]
         except AttributeError:
             pass
         try:
-            self._scanned = self._tree()
+            self._scanned = self._source()
             info.csig = Digests(store()).tree(self._scanned, f"{self.get_abspath()} {self.options}").hex()
         except UserError:
             return _UNREADABLE

@@ -14,8 +14,8 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from mystikos_tool.cache.incremental import Archives
-from mystikos_tool.io import atomic, progress
+from mystikos_tool.cache.incremental import IncrementalArchives
+from mystikos_tool.io import atomic
 from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, join
 from mystikos_tool.scons import drafts
 from mystikos_tool.scons.enclave import Enclave
@@ -29,8 +29,8 @@ def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
     tree = join([node.take_tree() for node in source])
     size = tree.size
-    with progress.bar("packing", size), _next_stages_loaded(size >= drafts.LARGE_ROOT):
-        Archives(store()).pack(tree, _path(target[0]))
+    with _next_stages_loaded(size >= drafts.LARGE_ROOT):
+        IncrementalArchives(store()).pack(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
     for path in tree.too_long_to_boot:
@@ -59,10 +59,12 @@ def _next_stages_loaded(beside: bool) -> Iterator[None]:
 def measure(target: list[Any], source: list[Any], env: Any) -> str:
     """Measure an enclave."""
     from mystikos_tool import pipeline
+    from mystikos_tool.root.root import ArchiveRoot
 
     inputs = _inputs(target[0].attributes.myst)
-    if inputs.rootfs:
-        inputs = inputs._replace(archive=Archives(store()).read(inputs.rootfs))
+    if isinstance(inputs.root, ArchiveRoot):
+        path = inputs.root.path
+        inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
     for warning in inputs.config.warnings:
         _warn(warning)
     with drafts.kept(target[0]):
@@ -130,12 +132,13 @@ def compile(target: list[Any], source: list[Any], env: Any) -> str:
 def _inputs(enclave: Enclave) -> pipeline.Inputs:
     from mystikos_tool import config, pipeline
     from mystikos_tool.cache.configurations import KnownInStore
+    from mystikos_tool.root.root import ArchiveRoot, DiskRoot
     from mystikos_tool.runtime import Runtime
 
     return pipeline.Inputs(
         runtime=Runtime(*map(_path, enclave.runtime)),
         config=config.load(_path(enclave.config), KnownInStore(store())),
-        rootfs=_path(enclave.rootfs) if enclave.rootfs else None,
+        root=ArchiveRoot(_path(enclave.rootfs)) if enclave.rootfs else DiskRoot(),
         pubkeys=[_path(node) for node in enclave.pubkeys],
         roothashes=[_path(node) for node in enclave.roothashes],
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from mystikos_tool import config
 from mystikos_tool.pipeline import Inputs
+from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 from mystikos_tool.runtime import Runtime
 
 DATA = Path(__file__).parent.parent / "data"
@@ -42,8 +43,8 @@ class Case:
 
     @property
     def inputs(self) -> Inputs:
-        archive = ARCHIVES / f"{Path(self.appdir).name}.cpio" if self.appdir else None
-        return Inputs(runtime(self.runtime), config.load(self.config), archive, self.pubkeys, self.roothashes)
+        root = ArchiveRoot(ARCHIVES / f"{Path(self.appdir).name}.cpio") if self.appdir else DiskRoot()
+        return Inputs(runtime(self.runtime), config.load(self.config), root, self.pubkeys, self.roothashes)
 
 
 def _case(row: dict[str, Any]) -> Case:

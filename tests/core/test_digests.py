@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mystikos_tool.cache.digests import Digests, _TreeRecord
+from mystikos_tool.cache.digests import Digests
 from mystikos_tool.cache.store import Store
-from mystikos_tool.root.tree import scan
+from mystikos_tool.errors import UserError
+from mystikos_tool.root.source import DirectorySource, PlacedSource
 
 
 @pytest.fixture
@@ -28,25 +28,20 @@ def root(tmp_path: Path) -> Path:
 def digest(root: Path, store: Path) -> bytes:
     """The digest as a build would get it: from a store that is loaded and saved."""
     kept = Store(store)
-    found = Digests(kept).tree(scan(root), "root")
+    found = Digests(kept).tree(DirectorySource(root), "root")
     kept.save()
     return found
 
 
 def settle(root: Path, store: Path) -> bytes:
-    """Digest until every file is older than the clock's tick."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        kept = Store(store)
-        found = Digests(kept).tree(scan(root), "root")
-        kept.save()
-        if _TreeRecord(*kept.table("trees")["root"]).settled:
-            return found
-    raise AssertionError("the files did not settle")
+    """Digest when no file could be changed and keep its fingerprint."""
+    while DirectorySource(root).is_racy():
+        pass
+    return digest(root, store)
 
 
 def fresh(root: Path) -> bytes:
-    return Digests(Store(None)).tree(scan(root), "root")
+    return Digests(Store(None)).tree(DirectorySource(root), "root")
 
 
 def test_nothing_is_read_where_nothing_changed(
@@ -165,9 +160,9 @@ def test_two_builds_at_once_are_both_right(root: Path, tmp_path: Path) -> None:
     one, other = Store(store), Store(store)
     (root / "a").write_text("between")
     expected = fresh(root)
-    assert Digests(one).tree(scan(root), "root") == expected
+    assert Digests(one).tree(DirectorySource(root), "root") == expected
     one.save()
-    assert Digests(other).tree(scan(root), "root") == expected
+    assert Digests(other).tree(DirectorySource(root), "root") == expected
     other.save()
     assert digest(root, store) == expected
 
@@ -180,3 +175,50 @@ def test_a_store_that_cannot_be_written_costs_only_time(root: Path, tmp_path: Pa
 def test_the_digest_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     assert Digests(Store(None)).file(tmp_path / "file") == hashlib.sha256(b"content").digest()
+
+
+def test_every_file_of_a_tree_has_its_digest(
+    root: Path, tmp_path: Path, opened: Callable[[], set[str]]
+) -> None:
+    settle(root, tmp_path / "store")
+    opened()
+    files = Digests(Store(tmp_path / "store")).files(DirectorySource(root).tree(), "root")
+    assert not opened() & {"a", "b", "c"}
+    assert files == {
+        name: hashlib.sha256(b"content of " + name).digest() for name in (b"a", b"b", b"directory/c")
+    }
+
+
+def test_a_tree_is_not_made_where_nothing_changed(root: Path, tmp_path: Path) -> None:
+    """A link's target is read for its tree alone, and then cannot be: nothing has asked for it."""
+    before = settle(root, tmp_path / "store")
+    source = DirectorySource(root)
+    source.fingerprint()
+    (root / "link").unlink()
+    assert Digests(Store(tmp_path / "store")).tree(source, "root") == before
+    with pytest.raises(UserError, match="link: no such file"):
+        source.tree()
+
+
+def test_the_same_files_with_other_options_have_another_digest(root: Path, tmp_path: Path) -> None:
+    (root / "a").chmod(0o600)
+    settle(root, tmp_path / "store")
+    kept = Digests(Store(tmp_path / "store"))
+    digests = [
+        kept.tree(source, "root")
+        for source in (
+            DirectorySource(root),
+            DirectorySource(root, preserve_modes=True),
+            DirectorySource(root, exclude=("b",)),
+            PlacedSource(DirectorySource(root), "opt"),
+            PlacedSource(DirectorySource(root), "opt/app"),
+        )
+    ]
+    assert len(set(digests)) == len(digests)
+
+
+def test_a_file_that_changed_since_its_tree_was_made_is_told(root: Path) -> None:
+    tree = DirectorySource(root).tree()
+    (root / "a").write_text("longer than it was before")
+    with pytest.raises(UserError, match="a: changed while it was read"):
+        Digests(Store(None)).tree(tree, "root")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mystikos_tool.cache.incremental import Archives
+from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.cache.store import Store
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import cpio
-from mystikos_tool.io import fingerprint
-from mystikos_tool.root.tree import scan
+from mystikos_tool.root import archive
+from mystikos_tool.root.source import DirectorySource
 
 MANY = 300
 
@@ -25,20 +23,20 @@ def root(tmp_path: Path) -> Path:
     root.mkdir()
     for number in range(MANY):
         (root / f"file{number}").write_text(str(number))
-    while not all(fingerprint.is_settled(stamp, time.time_ns()) for stamp in scan(root).stamps):
-        time.sleep(0.05)
+    while DirectorySource(root).is_racy():
+        pass
     return root
 
 
 def pack(root: Path, target: Path, store: Path) -> None:
     """Pack as a build would: with a store that is loaded and saved."""
     kept = Store(store)
-    Archives(kept).pack(scan(root), target)
+    IncrementalArchives(kept).pack(DirectorySource(root).tree(), target)
     kept.save()
 
 
 def packed_anew(root: Path, directory: Path) -> bytes:
-    cpio.write(scan(root), directory / "anew")
+    archive.write(DirectorySource(root).tree(), directory / "anew")
     return (directory / "anew").read_bytes()
 
 
@@ -106,12 +104,12 @@ def test_what_is_in_an_archive_is_known_until_somebody_else_writes_it(
     path = tmp_path / "archive"
     pack(root, path, tmp_path / "store")
     opened()
-    found = Archives(Store(tmp_path / "store")).read(path)
+    found = IncrementalArchives(Store(tmp_path / "store")).read(path)
     assert "archive" not in opened()
-    assert found == cpio.read(path)
+    assert found == archive.read(path)
     path.write_bytes(b"no archive")
     with pytest.raises(UserError, match="is no CPIO archive"):
-        Archives(Store(tmp_path / "store")).read(path)
+        IncrementalArchives(Store(tmp_path / "store")).read(path)
 
 
 def test_a_tree_that_has_become_small_is_forgotten(root: Path, tmp_path: Path) -> None:

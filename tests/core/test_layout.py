@@ -14,7 +14,7 @@ from mystikos_tool.config import Config
 from mystikos_tool.enclave import layout
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
-from mystikos_tool.io.content import FileContent
+from mystikos_tool.root.root import ArchiveRoot
 
 P = 4096
 RO, RW, RWX, REG, TCS = 0x201, 0x203, 0x207, 0x200, 0x100
@@ -48,7 +48,7 @@ def recorded(name: str) -> layout.Layout:
             pipeline.prepare(runtime, config),
             elf.parse(runtime.kernel.read_bytes(), "kernel"),
             elf.parse(runtime.crt.read_bytes(), "crt"),
-            inputs.root_content(),
+            inputs.root.content(),
             inputs.pubkeys_content(),
             inputs.roothashes_content(),
             config.data,
@@ -233,7 +233,7 @@ def test_the_regions_are_found_from_the_heap_backwards(name: str) -> None:
         end = start
     assert end == laid_out.regions[0].offset
     inputs = case.inputs
-    assert found["rootfs"] == inputs.root_content().read()
+    assert found["rootfs"] == inputs.root.content().read()
     assert found["config"] == inputs.config.data
     assert found["pubkeys"] == b"".join(path.read_bytes() + b"\0" for path in case.pubkeys)
     assert found["roothashes"] == b"".join(bytes.fromhex(path.read_text()) for path in case.roothashes)
@@ -268,10 +268,10 @@ def test_many_public_keys_lie_one_after_the_other() -> None:
 
 
 def test_content_of_a_file_is_laid_out_like_bytes() -> None:
-    path = CASES["a-debug"].inputs.rootfs
-    assert path
-    parts = replace(SMALL, rootfs=path.read_bytes()).parts()
-    from_file = layout.lay_out(parts._replace(rootfs=FileContent.of(path)))
+    root = CASES["a-debug"].inputs.root
+    assert isinstance(root, ArchiveRoot)
+    parts = replace(SMALL, rootfs=root.path.read_bytes()).parts()
+    from_file = layout.lay_out(parts._replace(rootfs=root.content()))
     assert pages(from_file) == pages(layout.lay_out(parts))
 
 

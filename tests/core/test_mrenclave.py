@@ -123,7 +123,7 @@ def test_the_model_agrees_with_the_recorded_cases(name: str) -> None:
         inputs.runtime.enclave.read_bytes(),
         inputs.runtime.kernel.read_bytes(),
         inputs.runtime.crt.read_bytes(),
-        inputs.root_content().read(),
+        inputs.root.content().read(),
         inputs.pubkeys_content(),
         inputs.roothashes_content(),
         inputs.config,

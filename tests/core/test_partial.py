@@ -11,7 +11,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_runtime import DAY, build, inputs, key
+from tiny_runtime import DAY, build, inputs, key, root_path
 
 from mystikos_tool import pipeline
 from mystikos_tool.errors import UserError
@@ -47,10 +47,10 @@ def beside(target: Path) -> set[str]:
 def test_a_finished_draft_is_the_package_that_is_written_at_once(
     made: Inputs, target: Path, tmp_path: Path, size: int
 ) -> None:
-    assert made.rootfs
-    motd = made.rootfs.parent / "appdir" / "motd"
+    archive = root_path(made)
+    motd = archive.parent / "appdir" / "motd"
     motd.write_bytes(os.urandom(size))
-    pipeline.pack(motd.parent, made.rootfs)
+    pipeline.pack(motd.parent, archive)
     draft = pipeline.draft(made, target)
     image = measured(made, draft)
     assert pipeline.package(made, image, target, draft) == target.stat().st_size
@@ -81,7 +81,7 @@ def test_a_draft_that_is_finished_cannot_be_discarded(made: Inputs, target: Path
 @pytest.mark.parametrize(
     "change",
     [
-        lambda files: files.rootfs.write_bytes(files.rootfs.read_bytes()[:-1] + b"x"),
+        lambda files: root_path(files).write_bytes(root_path(files).read_bytes()[:-1] + b"x"),
         lambda files: files.runtime.loader.write_bytes(files.runtime.loader.read_bytes()),
         lambda files: files.runtime.kernel.write_bytes(files.runtime.kernel.read_bytes()),
         lambda files: files.pubkeys[0].write_bytes(files.pubkeys[0].read_bytes() + b"\n"),
@@ -93,7 +93,7 @@ def test_what_has_changed_since_is_written_anew(
 ) -> None:
     own = tmp_path / "public.pem"
     own.write_bytes(made.pubkeys[0].read_bytes())
-    changing = Inputs(made.runtime, made.config, made.rootfs, (own,))
+    changing = Inputs(made.runtime, made.config, made.root, (own,))
     draft = pipeline.draft(changing, target)
     image = measured(changing, draft)
     change(changing)

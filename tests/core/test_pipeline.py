@@ -13,18 +13,20 @@ import tiny_elf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_cases import DATA
-from tiny_runtime import DAY, build, inputs, key
+from tiny_runtime import DAY, build, inputs, key, root_path
 
 from mystikos_tool import config, pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.image import reopen
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import cpio, elf, sigstruct
+from mystikos_tool.formats import elf, sigstruct
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.io.content import Bytes
 from mystikos_tool.packaging import sections
 from mystikos_tool.pipeline import Inputs
+from mystikos_tool.root.archive import read
+from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.runtime import Runtime
 
 
@@ -44,11 +46,11 @@ def made(tmp_path: Path) -> Inputs:
 
 def with_root(given: Inputs, change: Callable[[Path], object], **keys: object) -> Inputs:
     """Change the appdir, pack it anew and read the configuration anew."""
-    assert given.rootfs
-    directory = given.rootfs.parent
+    archive = root_path(given)
+    directory = archive.parent
     change(directory / "appdir")
-    given.rootfs.unlink()
-    pipeline.pack(directory / "appdir", given.rootfs)
+    archive.unlink()
+    pipeline.pack(directory / "appdir", archive)
     members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/bin/app", **keys}
     (directory / "config.json").write_text(json.dumps(members))
     return given._replace(config=config.load(directory / "config.json"))
@@ -130,7 +132,7 @@ def test_a_mount_on_anything_else_is_told_with_its_number(made: Inputs, target: 
 
 
 def test_an_ext2_root_needs_something_that_makes_it_trusted(made: Inputs) -> None:
-    ext2 = made._replace(rootfs=None)
+    ext2 = made._replace(root=DiskRoot())
     untrusted = ext2._replace(pubkeys=(), roothashes=())
     assert told(lambda: pipeline.measure(untrusted)) == (
         f"{made.config.name}: an ext2 root would be mounted unchecked in an enclave without Debug;"
@@ -145,14 +147,13 @@ def test_an_ext2_root_needs_something_that_makes_it_trusted(made: Inputs) -> Non
 
 
 def test_an_ext2_root_is_measured_as_a_page_of_zeros(tmp_path: Path, made: Inputs) -> None:
-    measured = pipeline.measure(made._replace(rootfs=None))
+    measured = pipeline.measure(made._replace(root=DiskRoot()))
     region = next(region for region in measured.layout["regions"] if region["name"] == "rootfs")
     assert (region["size"], region["file_size"]) == (4096, 4096)
 
 
 def test_an_archive_that_is_none_is_told(made: Inputs) -> None:
-    assert made.rootfs
-    made.rootfs.write_bytes(bytes(4096))
+    root_path(made).write_bytes(bytes(4096))
     assert "root.cpio, offset 0: is no CPIO archive of the newc form" in told(lambda: pipeline.measure(made))
 
 
@@ -436,7 +437,7 @@ def test_packing_says_what_went_in_and_what_was_left_out(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "root" / "pipe")
     tree = pipeline.pack(tmp_path / "root", tmp_path / "root.cpio")
     assert (tree.files, tree.size, tree.left_out) == (1, 5, ("pipe",))
-    assert [member.path for member in cpio.read(tmp_path / "root.cpio").members] == [b"f"]
+    assert [member.path for member in read(tmp_path / "root.cpio").members] == [b"f"]
 
 
 def test_two_builds_in_different_places_are_the_same_bytes(tmp_path: Path) -> None:

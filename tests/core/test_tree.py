@@ -11,7 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.tree import Tree, canonical_mode, scan
+from mystikos_tool.root.source import DirectorySource
+from mystikos_tool.root.tree import Tree, canonical_mode
+
+
+def scan(directory: Path, *, preserve_modes: bool = False) -> Tree:
+    return DirectorySource(directory, preserve_modes=preserve_modes).tree()
 
 
 def told(directory: Path) -> str:
@@ -153,43 +158,6 @@ def test_a_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert told(tmp_path) == (
         f"{tmp_path}/s: is a socket, which a root file system cannot hold; remove it from the directory"
     )
-
-
-def long_path(directory: Path, size: int) -> Path:
-    """Make a file whose path below ``directory`` has ``size`` bytes, in components of 100."""
-    path = directory
-    while size > 101:
-        path /= "d" * 100
-        path.mkdir()
-        size -= 101
-    (path / ("f" * size)).touch()
-    return path / ("f" * size)
-
-
-def test_a_path_of_255_bytes_is_accepted(tmp_path: Path) -> None:
-    long_path(tmp_path, 255)
-    assert max(len(path) for path in paths(scan(tmp_path))) == 255
-
-
-def test_a_path_of_256_bytes_is_refused_by_name(tmp_path: Path) -> None:
-    path = long_path(tmp_path, 256)
-    assert told(tmp_path) == (
-        f"{path}: its path in the root has 256 bytes and the kernel reads no more than 255; shorten the names"
-    )
-
-
-def test_the_length_of_a_path_counts_in_bytes(tmp_path: Path) -> None:
-    (tmp_path / ("d" * 150)).mkdir()
-    (tmp_path / ("d" * 150) / ("ä" * 53)).touch()
-    assert "has 257 bytes" in told(tmp_path)
-
-
-def test_a_file_of_4_gib_is_refused_and_one_byte_less_accepted(tmp_path: Path) -> None:
-    with (tmp_path / "sparse").open("wb") as file:
-        file.truncate((1 << 32) - 1)
-        assert scan(tmp_path).size == (1 << 32) - 1
-        file.truncate(1 << 32)
-    assert "sparse: has 4294967296 bytes and the archive holds files below 4 GiB" in told(tmp_path)
 
 
 def test_a_missing_directory_is_told(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from reference_cases import ARCHIVES, CASES, DATA, SIGNING_DAY, Case
 from mystikos_tool import pipeline
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import cpio, elf, sigstruct
+from mystikos_tool.formats import elf, sigstruct
 from mystikos_tool.io.content import FileContent
 from mystikos_tool.packaging import sections
+from mystikos_tool.root.archive import extract, read
 from mystikos_tool.signing import pem
 
 ACCEPTED = [name for name, case in CASES.items() if not case.rejected]
@@ -134,7 +135,7 @@ def test_what_the_reference_rejected_is_rejected(name: str) -> None:
 
 def entries(path: Path) -> dict[bytes, tuple[int, bytes]]:
     """Mode and data of each member, the ``empty`` directory aside, which version control drops."""
-    archive = cpio.read(path)
+    archive = read(path)
     return {
         member.path: (member.mode, archive.data(member))
         for member in archive.members
@@ -144,8 +145,8 @@ def entries(path: Path) -> dict[bytes, tuple[int, bytes]]:
 
 def appdir(name: str, directory: Path) -> Path:
     """A copy of a recorded appdir with the modes that its recorded archive has."""
-    archive = cpio.read(ARCHIVES / f"{name}.cpio")
-    cpio.extract(archive, directory)
+    archive = read(ARCHIVES / f"{name}.cpio")
+    extract(archive, directory)
     for member in archive.members:
         source = DATA / "appdirs" / name / os.fsdecode(member.path)
         if stat.S_ISREG(member.mode):
@@ -177,7 +178,7 @@ def pieces(path: Path) -> list[bytes]:
     """The archive cut in front of every header, so that no byte is left out of the comparison."""
     data = path.read_bytes()
     starts = [0]
-    for member in cpio.read(path).members:
+    for member in read(path).members:
         header = member.offset - (110 + len(member.path) + 1 + 3) // 4 * 4
         starts.append(header)
     starts.append(data.index(b"TRAILER!!!") - 110)

@@ -11,6 +11,7 @@ import tiny_elf
 from reference_cases import DATA
 
 from mystikos_tool import config, pipeline
+from mystikos_tool.root.root import ArchiveRoot
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import pem
 
@@ -53,10 +54,16 @@ def inputs(directory: Path, **keys: object) -> pipeline.Inputs:
     return pipeline.Inputs(
         runtime(directory / "runtime"),
         config.load(directory / "config.json"),
-        archive(directory),
+        ArchiveRoot(archive(directory)),
         (DATA / "keys" / "key-b.pub.pem",),
         (DATA / "keys" / "disk1.roothash",),
     )
+
+
+def root_path(given: pipeline.Inputs) -> Path:
+    """Return the path of the archive."""
+    assert isinstance(given.root, ArchiveRoot)
+    return given.root.path
 
 
 def build(given: pipeline.Inputs, target: Path) -> Path:

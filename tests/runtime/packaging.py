@@ -10,7 +10,8 @@ from typing import Any
 
 from mystikos_tool import config as config_reader
 from mystikos_tool import pipeline
-from mystikos_tool.root.tree import scan
+from mystikos_tool.root.root import DiskRoot
+from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing.signer import signer
 
@@ -47,7 +48,7 @@ def make_package(
     directory.mkdir(parents=True, exist_ok=True)
     config_file = directory / "config.json"
     config_file.write_text(json.dumps({"version": "0.1", **settings}))
-    inputs = pipeline.Inputs(runtime, config_reader.load(config_file), None, pubkeys, roothashes)
-    tree, target = scan(appdir) if appdir else None, directory / "package"
+    inputs = pipeline.Inputs(runtime, config_reader.load(config_file), DiskRoot(), pubkeys, roothashes)
+    tree, target = DirectorySource(appdir).tree() if appdir else None, directory / "package"
     pipeline.build(inputs, signer(key), SIGNING_DAY, target, tree=tree)
     return target

@@ -19,6 +19,7 @@ from mystikos_tool.enclave.layout import SECINFO_R, SECINFO_REG, SECINFO_W, SECI
 from mystikos_tool.formats import elf
 from mystikos_tool.io.pages import PAGE
 from mystikos_tool.pipeline import Inputs, prepare
+from mystikos_tool.root.root import ArchiveRoot
 from mystikos_tool.runtime import Runtime
 
 pytestmark = needs_compiler
@@ -49,7 +50,7 @@ def package(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> tuple
     roothash = DATA / "keys" / "disk1.roothash"
     path = make_package(directory, runtime, appdir, SETTINGS, roothashes=[roothash])
     config = config_reader.load(directory / "config.json")
-    inputs = Inputs(runtime, config, directory / "rootfs.cpio", roothashes=[roothash])
+    inputs = Inputs(runtime, config, ArchiveRoot(directory / "rootfs.cpio"), roothashes=[roothash])
     return path, lay_out(inputs)
 
 
@@ -60,7 +61,7 @@ def lay_out(inputs: Inputs) -> Layout:
             enclave=prepare(runtime, inputs.config),
             kernel=elf.parse(runtime.kernel.read_bytes(), "kernel"),
             crt=elf.parse(runtime.crt.read_bytes(), "crt"),
-            rootfs=inputs.root_content(),
+            rootfs=inputs.root.content(),
             pubkeys=inputs.pubkeys_content(),
             roothashes=inputs.roothashes_content(),
             config=inputs.config.data,

@@ -25,6 +25,7 @@ from mystikos_tool import config, pipeline
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.formats.sigstruct import SIGSTRUCT, SIGSTRUCT_SIZE, mrsigner
+from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime.build import IMAGES, SOURCE_DIRECTORY, units
 from mystikos_tool.signing import pem
@@ -193,11 +194,13 @@ def test_a_recorded_enclave_has_the_mrenclave_that_the_reference_computed(
 ) -> None:
     """Thread-local data, a zero base, many threads: more than the embedded runtime's own image has."""
     recorded = Runtime.at(DATA / case["runtime"])
-    archive = DATA / "expected" / "rootfs" / f"{Path(case['appdir']).name}.cpio" if case["appdir"] else None
+    archives = DATA / "expected" / "rootfs"
+    appdir = case["appdir"]
+    root = ArchiveRoot(archives / f"{Path(appdir).name}.cpio") if appdir else DiskRoot()
     inputs = pipeline.Inputs(
         Runtime(runtime.loader, recorded.enclave, recorded.kernel, recorded.crt),
         config.load(DATA / case["config"]),
-        archive,
+        root,
         [DATA / path for path in case.get("pubkeys", [])],
         [DATA / path for path in case.get("roothashes", [])],
     )

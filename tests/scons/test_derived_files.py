@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scons_project import ALL, Project
 
-from mystikos_tool.formats import cpio
+from mystikos_tool.root.archive import read
 
 # Copies a file in-process, as a compiler would write its output.
 COPY = "Copy('$TARGET', '$SOURCE')"
@@ -13,7 +13,7 @@ COPY = "Copy('$TARGET', '$SOURCE')"
 
 def root(project: Project, name: str = "hello.cpio") -> dict[str, bytes | None]:
     """What a root file system holds: content by path, None for directories."""
-    archive = cpio.read(project.path(name))
+    archive = read(project.path(name))
     return {
         member.path.decode(): None if member.mode >> 12 == 0o04 else archive.data(member)
         for member in archive.members

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from scons_project import ALL, Project
 
-from mystikos_tool.formats import cpio
+from mystikos_tool.root.archive import read
 
 MAIN = {"bin/hello": b"#!/bin/sh\n"}
 
 
 def members(project: Project, archive: str = "hello.cpio") -> dict[str, bytes]:
     """The files of an archive and their content."""
-    found = cpio.read(project.path(archive))
+    found = read(project.path(archive))
     return {m.path.decode(): found.data(m) for m in found.members if m.mode & 0o170000 == 0o100000}
 
 

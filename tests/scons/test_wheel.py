@@ -11,8 +11,7 @@ import pytest
 from scons_project import CHECKOUT, CONFIG, SIGNING_DAY
 
 from mystikos_tool import config, pipeline, runtime
-from mystikos_tool.formats import cpio
-from mystikos_tool.root.tree import scan
+from mystikos_tool.root.root import ArchiveRoot
 
 SCONSTRUCT = """
 from mystikos_tool.scons import mystikos, options
@@ -67,9 +66,9 @@ def test_a_wheel_builds_a_project_without_a_compiler_to_the_checkout_s_mrenclave
     assert build.returncode == 0, build.stderr
     assert "compiled" not in build.stdout
 
-    cpio.write(scan(tmp_path / "appdir"), tmp_path / "expected.cpio")
+    pipeline.pack(tmp_path / "appdir", tmp_path / "expected.cpio")
     inputs = pipeline.Inputs(
-        runtime.embedded(), config.load(tmp_path / "config.json"), tmp_path / "expected.cpio"
+        runtime.embedded(), config.load(tmp_path / "config.json"), ArchiveRoot(tmp_path / "expected.cpio")
     )
     assert pipeline.verify(tmp_path / "hello").mrenclave == pipeline.measure(inputs).mrenclave
 

@@ -1,0 +1,272 @@
+"""Archives of a root: a tree is written as one, and one is read, searched, extracted or taken as a source."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import cpio
+from mystikos_tool.formats.cpio import Member
+from mystikos_tool.io import fingerprint, progress
+from mystikos_tool.io.atomic import writing
+from mystikos_tool.io.content import Content, FileContent, ReadAt
+from mystikos_tool.root.source import changed, unchanged
+from mystikos_tool.root.tree import Entry, Tree
+
+_CHUNK = 1 << 20
+_MAX_LINKS = 40
+_PLANNED = attrgetter("path", "mode", "size")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What is in an archive, without the files' content; ``where`` names it in messages."""
+
+    where: str
+    content: Content
+    members: tuple[Member, ...]
+
+    @cached_property
+    def by_path(self) -> Mapping[bytes, Member]:
+        """Every member by its path."""
+        return {member.path: member for member in self.members}
+
+    def entry(self, path: str) -> Member | None:
+        """Return the member with exactly this path, symbolic links not followed, or None."""
+        return self.by_path.get(os.fsencode(path).strip(b"/"))
+
+    def find(self, path: str) -> Member | None:
+        """Return the member that an absolute path leads to inside of the root, or None.
+
+        Symbolic links are followed, never out of the root. "/" is a directory that is always there.
+        """
+        pending = [part for part in os.fsencode(path).split(b"/") if part]
+        place = b""
+        links = 0
+        while pending:
+            part = pending.pop(0)
+            if part == b".":
+                continue
+            if part == b"..":
+                place = posixpath.dirname(place)
+                continue
+            member = self.by_path.get(place + b"/" + part if place else part)
+            if member is None:
+                return None
+            if not stat.S_ISLNK(member.mode):
+                place = member.path
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                return None
+            target = self.data(member)
+            place = b"" if target.startswith(b"/") else place
+            pending = [part for part in target.split(b"/") if part] + pending
+        return self.by_path.get(place) if place else Member(b"", stat.S_IFDIR | 0o755, 0, 0)
+
+    def data(self, member: Member) -> bytes:
+        """Return a member's data."""
+        return self.content_of(member).read()
+
+    def content_of(self, member: Member) -> Content:
+        """Return a member's data as content, read when it is used."""
+        return self.content.part(member.offset, member.size)
+
+
+class Earlier(NamedTuple):
+    """An archive of an earlier build, and the offsets of the data in it that are still the same, by path."""
+
+    path: Path
+    offsets: Mapping[bytes, int]
+
+
+def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
+    """Write a tree as an archive, beside its place first; return what is in it.
+
+    What has not changed since an ``earlier`` archive is copied from there, in long runs and
+    within the kernel, instead of from its source.
+
+    Raises UserError for what an archive cannot hold, and for a file that changed since its tree
+    was made or can't be read; the target is then as it was.
+    """
+    for entry in tree.entries:
+        if fault := cpio.fault(entry.path, entry.mode, entry.size):
+            raise UserError(entry.name, *fault)
+    members = cpio.plan(map(_PLANNED, tree.entries))
+    known = earlier.offsets if earlier else {}
+
+    def moved(pair: tuple[Entry, Member]) -> int | None:
+        offset = known.get(pair[1].path)
+        return None if offset is None else offset - pair[1].offset
+
+    with progress.bar("packing", tree.size), writing(target) as file:
+        file.write(cpio.ROOT)
+        # What has moved by the same distance as its neighbour is next to it in the earlier archive too.
+        for distance, run in groupby(zip(tree.entries, members, strict=True), moved):
+            if earlier and distance is not None:
+                same = [member for _, member in run]
+                start, end = same[0].start, same[-1].end
+                FileContent(earlier.path, end - start, start + distance).write_to(file)
+            else:
+                for entry, _ in run:
+                    _write_member(entry, file)
+        file.write(cpio.end(members[-1].end if members else len(cpio.ROOT)))
+        return Archive(str(target), FileContent(target, file.tell()), tuple(members))
+
+
+def _write_member(entry: Entry, file: BinaryIO) -> None:
+    file.write(cpio.header(entry.path, entry.mode, entry.size))
+    if stat.S_ISREG(entry.mode):
+        for data in entry.chunks():
+            file.write(data)
+            progress.advance(len(data))
+    else:
+        file.write(entry.target)
+    file.write(cpio.padding(entry.size))
+
+
+def read(path: Path) -> Archive:
+    """Read what is in an archive; raise UserError as :func:`index` does and for what cannot be read."""
+    return index(FileContent.of(path), str(path))
+
+
+def index(content: Content, where: str) -> Archive:
+    """Read what is in an archive that may be a part of a file, as in a package.
+
+    Raises UserError as :func:`mystikos_tool.formats.cpio.members` does.
+    """
+    with content.at_any_offset() as read_at:
+        return Archive(where, content, tuple(cpio.members(read_at, content.size, where)))
+
+
+class ArchiveSource:
+    """An archive as a source of a root: a layer, with its modes as they are.
+
+    Raises UserError, when it is asked, as :func:`read` does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def fingerprint(self) -> bytes:
+        """Return 48 bytes that change when the archive may have changed."""
+        return self._found[1]
+
+    def is_racy(self) -> bool:
+        """Tell whether the archive could be changed and the fingerprint stay as it is."""
+        started, known = self._found
+        return fingerprint.is_racy(known, started)
+
+    def tree(self) -> Tree:
+        """Return the archive's members as entries."""
+        started, known = self._found
+        archive = read(self._path)
+        files = _ArchiveFiles(self._path, archive)
+        entries = [files.entry(member, known) for member in archive.members]
+        return Tree(tuple(sorted(entries, key=attrgetter("path"))), (), started)
+
+    @cached_property
+    def _found(self) -> tuple[int, bytes]:
+        """When the archive was looked at, and its fingerprint."""
+        started = time.time_ns()
+        try:
+            return started, fingerprint.of(self._path.stat())
+        except OSError as error:
+            reason = (error.strerror or "cannot be read").lower()
+            raise UserError(str(self._path), reason, "give an existing archive") from error
+
+
+class _ArchiveFiles:
+    """The files of an archive; an entry's origin is the member's path."""
+
+    def __init__(self, path: Path, archive: Archive) -> None:
+        self._path = os.path.realpath(os.fsencode(path))
+        self._archive = archive
+
+    def entry(self, member: Member, known: bytes) -> Entry:
+        """Return a member as an entry."""
+        target = self._archive.data(member) if stat.S_ISLNK(member.mode) else b""
+        size = 0 if stat.S_ISDIR(member.mode) else member.size
+        entry = Entry(member.path, member.mode, size, member.path, known, self, target)
+        if b"\0" in target:
+            raise UserError(entry.name, "its target has a NUL byte in it", "pack the archive again")
+        return entry
+
+    def name(self, entry: Entry) -> str:
+        """Return the archive's path and the path in it."""
+        return f"{self._archive.where}, {os.fsdecode(entry.origin)}"
+
+    def owner(self, entry: Entry) -> tuple[int, int]:
+        """Return root, to whom all of an archive belongs."""
+        return 0, 0
+
+    def identity(self, entry: Entry) -> bytes:
+        """Return nothing: an archive here has no links to one file."""
+        return b""
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """Yield a member's data; see :class:`mystikos_tool.root.tree.Contents`."""
+        offset = self._archive.by_path[entry.origin].offset
+        with unchanged(self._path, entry) as descriptor:
+            for start in range(0, entry.size, _CHUNK):
+                size = min(_CHUNK, entry.size - start)
+                data = os.pread(descriptor, size, offset + start)
+                if len(data) < size:
+                    raise changed(entry)
+                yield data
+
+
+def extract(archive: Archive, directory: Path) -> None:
+    """Unpack an archive into ``directory``, which is created and must be empty.
+
+    Nothing is written outside of it: :func:`index` takes no archive whose names could lead there.
+    Raises UserError for a directory that is not empty or can't be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise UserError(
+                str(directory), "is not empty", "give a directory that is empty or does not exist"
+            )
+        with archive.content.at_any_offset() as read_at:
+            for member in archive.members:
+                _extract_member(member, read_at, os.path.join(os.fsencode(directory), member.path))
+        for member in reversed(archive.members):
+            if stat.S_ISDIR(member.mode):
+                os.chmod(os.path.join(os.fsencode(directory), member.path), stat.S_IMODE(member.mode))
+    except OSError as error:
+        raise UserError(
+            os.fsdecode(error.filename or directory),
+            (error.strerror or "cannot be written").lower(),
+            "give a directory you may write to",
+        ) from error
+
+
+def _extract_member(member: Member, read_at: ReadAt, target: bytes) -> None:
+    if stat.S_ISDIR(member.mode):
+        os.mkdir(target, 0o700)
+        return
+    if stat.S_ISLNK(member.mode):
+        link = read_at(member.offset, member.size)
+        if b"\0" in link:
+            raise UserError(os.fsdecode(target), "its target has a NUL byte in it", "pack the archive again")
+        os.symlink(link, target)
+        return
+    with open(target, "xb") as output:
+        for start in range(0, member.size, _CHUNK):
+            size = min(_CHUNK, member.size - start)
+            data = read_at(member.offset + start, size)
+            if len(data) < size:
+                raise UserError(os.fsdecode(target), "its data are truncated", "pack the archive again")
+            output.write(data)
+    os.chmod(target, stat.S_IMODE(member.mode))

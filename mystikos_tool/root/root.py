@@ -1,0 +1,56 @@
+"""The root that an enclave mounts: an archive in the package, or a disk beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mystikos_tool.formats import cpio
+from mystikos_tool.io.content import Bytes, Content, FileContent
+from mystikos_tool.io.pages import PAGE
+from mystikos_tool.root import archive
+from mystikos_tool.root.archive import Archive
+
+
+@dataclass(frozen=True)
+class ArchiveRoot:
+    """An archive, which the package holds and MRENCLAVE measures; ``known`` is what is in it, once read."""
+
+    path: Path
+    known: Archive | None = None
+
+    def content(self) -> Content:
+        """Return what the package holds for the root; raise UserError where there is no such file."""
+        return FileContent.of(self.path)
+
+    def index(self) -> Archive:
+        """Return what is in the archive; raise UserError as :func:`mystikos_tool.root.archive.read` does."""
+        return self.known or archive.read(self.path)
+
+
+@dataclass(frozen=True)
+class DiskRoot:
+    """An ext2 disk, which the host gives to the enclave at its start.
+
+    Its content is not measured: a public key or root hash in the package makes it trusted.
+    """
+
+    def content(self) -> Content:
+        """Return what the package holds for the root: one page of zeros (docs/formats.md, section 1)."""
+        return Bytes(bytes(PAGE))
+
+
+Root = ArchiveRoot | DiskRoot
+
+_EXT2_MAGIC, _EXT2_MAGIC_OFFSET = b"\x53\xef", 1080
+
+
+def of(path: Path) -> Root:
+    """Return what a file is: a disk by its magic number, as the reference tells it, else an archive."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_EXT2_MAGIC_OFFSET + len(_EXT2_MAGIC))
+    except OSError:
+        return ArchiveRoot(path)  # reading it as an archive says why
+    is_disk = not start.startswith(cpio.MAGIC) and start[_EXT2_MAGIC_OFFSET:] == _EXT2_MAGIC
+    return DiskRoot() if is_disk else ArchiveRoot(path)

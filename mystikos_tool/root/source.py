@@ -1,0 +1,344 @@
+"""Sources of a root's tree: directories and files of this machine.
+
+An archive is one too (:class:`mystikos_tool.root.archive.ArchiveSource`). Nothing but a source
+asks a file for its status.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, lru_cache
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.io import fingerprint
+from mystikos_tool.root.tree import Entry, Tree, canonical_mode, placed
+
+_LEFT_OUT = (stat.S_IFCHR, stat.S_IFIFO)
+_REFUSED = {stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
+_TYPE = 0o170000  # what stat.S_IFMT takes out of a mode
+_CHUNK = 1 << 20
+_PATH = attrgetter("path")
+
+
+class Source(Protocol):
+    """Where a part of a root comes from, as it was when it was first asked.
+
+    The fingerprint costs as little as can be, for in a build with nothing to do it is all that is
+    asked for; the tree of the same moment may cost more.
+    """
+
+    def fingerprint(self) -> bytes:
+        """Return bytes that change when anything in the tree may have changed; raise as :meth:`tree` does."""
+
+    def is_racy(self) -> bool:
+        """Tell whether something could be changed and the fingerprint stay as it is."""
+
+    def tree(self) -> Tree:
+        """Return the entries; raise UserError for what cannot be read or cannot be in a root."""
+
+
+class DirectorySource:
+    """What lies below a directory; modes are made canonical unless ``preserve_modes``.
+
+    What matches a pattern of ``exclude`` stays out, a directory with all that is in it: a
+    pattern without a slash is held against every name, one with a slash against the path.
+    Character devices and FIFOs are left out, as the reference does, and named in the tree's
+    ``left_out``. With ``may_be_missing``, a directory that is missing or empty gives an empty tree.
+
+    Raises UserError, when it is asked, for a directory that is missing or empty, a socket or any
+    other type, and what can't be read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        exclude: tuple[str, ...] = (),
+        preserve_modes: bool = False,
+        may_be_missing: bool = False,
+    ) -> None:
+        self._path = path
+        self._exclude = exclude
+        self._preserve_modes = preserve_modes
+        self._may_be_missing = may_be_missing
+
+    def fingerprint(self) -> bytes:
+        """Return 32 bytes that change when anything in the tree may have changed."""
+        digest = hashlib.sha256(b"preserved" if self._preserve_modes else b"canonical")
+        digest.update(self._walk.own)
+        for folder in self._walk.folders:
+            digest.update(b"%d %d\0" % (len(folder.names), len(folder.fingerprints)) + folder.prefix)
+            digest.update(folder.names)
+            digest.update(folder.fingerprints)
+        return digest.digest()
+
+    def is_racy(self) -> bool:
+        """Tell whether something could be changed and the fingerprint stay as it is."""
+        started, own, folders = self._walk
+        return any(
+            fingerprint.any_racy(each, started)
+            for each in (own, *(folder.fingerprints for folder in folders))
+        )
+
+    def tree(self) -> Tree:
+        """Return the entries."""
+        return self._tree
+
+    @cached_property
+    def _tree(self) -> Tree:
+        mode_of = _taken_mode if self._preserve_modes else canonical_mode
+        left_out: list[str] = []
+        entries = [entry for folder in self._walk.folders for entry in _entries(folder, mode_of, left_out)]
+        if not (entries or self._may_be_missing):
+            raise UserError(str(self._path), "is empty", "put the application and its files into it")
+        entries.sort(key=_PATH)
+        return Tree(tuple(entries), tuple(sorted(left_out)), self._walk.started)
+
+    @cached_property
+    def _walk(self) -> _Walk:
+        started = time.time_ns()
+        try:
+            status = self._path.stat()
+            if not stat.S_ISDIR(status.st_mode):
+                raise UserError(str(self._path), "is no directory", "give the application directory")
+        except OSError as error:
+            if self._may_be_missing and isinstance(error, FileNotFoundError):
+                return _Walk(started, b"", [])
+            reason = (error.strerror or "cannot be read").lower()
+            raise UserError(str(self._path), reason, "create the application directory first") from error
+        folders = _folders(os.fsencode(self._path), _excluding(self._exclude))
+        return _Walk(started, fingerprint.of(status), list(folders))
+
+
+def scan_file(file: Path, name: str, *, preserve_modes: bool = False) -> Tree:
+    """Return the tree of one file, or of what a symbolic link leads to, under a name.
+
+    Raises UserError for what cannot be read and what is no regular file.
+    """
+    started = time.time_ns()
+    origin = os.fsencode(file)
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise _unreadable(origin, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(str(file), "is no regular file", "give a file or a directory")
+    mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
+    origin = os.path.realpath(origin)
+    entry = Entry(os.fsencode(name), mode, status.st_size, origin, fingerprint.of(status), _HOST_FILES)
+    return Tree((entry,), (), started)
+
+
+class PlacedSource:
+    """A source below a directory of the root; see :func:`mystikos_tool.root.tree.placed`."""
+
+    def __init__(self, source: Source, directory: str) -> None:
+        self._source = source
+        self._directory = directory
+
+    def fingerprint(self) -> bytes:
+        """Return 32 bytes that change when anything in the tree may have changed."""
+        return hashlib.sha256(os.fsencode(self._directory) + b"\0" + self._source.fingerprint()).digest()
+
+    def is_racy(self) -> bool:
+        """Tell whether something could be changed and the fingerprint stay as it is."""
+        return self._source.is_racy()
+
+    def tree(self) -> Tree:
+        """Return the entries."""
+        return placed(self._source.tree(), self._directory)
+
+
+@contextmanager
+def unchanged(path: bytes, entry: Entry) -> Iterator[int]:
+    """Yield a descriptor of the file at ``path``, which has to be the one of the entry's fingerprint.
+
+    Raises UserError for a file that cannot be read, and, before or after it is read, for another one.
+    """
+    try:
+        # What has become a FIFO since must not be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise UserError(entry.name, "may not be read", "make it readable for the build") from error
+    except OSError as error:
+        raise changed(entry) from error
+    try:
+        version = fingerprint.content_version(entry.fingerprint)
+        if fingerprint.content_version(fingerprint.of(os.fstat(descriptor))) != version:
+            raise changed(entry)
+        yield descriptor
+        if fingerprint.content_version(fingerprint.of(os.fstat(descriptor))) != version:
+            raise changed(entry)
+    finally:
+        os.close(descriptor)
+
+
+def changed(entry: Entry) -> UserError:
+    """Return the error for a file that is not any more what it was."""
+    return UserError(entry.name, "changed while it was read", "build again when nothing writes to it")
+
+
+class _HostFiles:
+    """Files of this machine; an entry's origin is the path."""
+
+    def name(self, entry: Entry) -> str:
+        """Return the path."""
+        return os.fsdecode(entry.origin)
+
+    def owner(self, entry: Entry) -> tuple[int, int]:
+        """Return user and group."""
+        try:
+            status = os.lstat(entry.origin)
+        except OSError as error:
+            raise changed(entry) from error
+        return status.st_uid, status.st_gid
+
+    def identity(self, entry: Entry) -> bytes:
+        """Return device and inode."""
+        return fingerprint.inode(entry.fingerprint)
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        """Yield a file's content; see :class:`mystikos_tool.root.tree.Contents`."""
+        with unchanged(entry.origin, entry) as descriptor:
+            left = entry.size
+            # One byte more than there should be, to see that there is none.
+            while data := os.read(descriptor, min(left + 1, _CHUNK)):
+                left -= len(data)
+                if left < 0:
+                    break
+                yield data
+            if left:
+                raise changed(entry)
+
+
+_HOST_FILES = _HostFiles()
+
+
+class _Folder(NamedTuple):
+    """What a directory holds, as it was found: names with a NUL between two, and all fingerprints.
+
+    ``prefix`` is the directory's path in the root with a slash behind it, empty for the root.
+    """
+
+    origin: bytes
+    prefix: bytes
+    names: bytes
+    fingerprints: bytes
+
+
+class _Walk(NamedTuple):
+    """What lay below a directory from ``started`` on; ``own`` is the directory's fingerprint."""
+
+    started: int
+    own: bytes
+    folders: list[_Folder]
+
+
+def _folders(root: bytes, excluded: Callable[[bytes], object] | None) -> Iterator[_Folder]:
+    """Yield what every directory holds, the root first.
+
+    Every file is asked for by its directory's descriptor, which spares the system the rest of the
+    path. This is most of a build with nothing to do: ordinary files cost no call of ours.
+    """
+    pack = fingerprint.STRUCT.pack
+    pending = [(root, b"", 0)]
+    while pending:
+        origin, prefix, flags = pending.pop()
+        names: list[str] = []
+        fingerprints = bytearray()
+        with _opened(origin, flags) as descriptor, os.scandir(descriptor) as found:
+            for child in found:
+                name = child.name
+                if excluded and excluded(prefix + os.fsencode(name)):
+                    continue
+                try:
+                    status = child.stat(follow_symlinks=False)
+                except OSError as error:
+                    raise _unreadable(os.path.join(origin, os.fsencode(name)), error) from error
+                mode = status.st_mode
+                names.append(name)
+                # As fingerprint.of, without its call.
+                fingerprints += pack(
+                    status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, mode
+                )
+                if mode & _TYPE == stat.S_IFDIR:
+                    path = os.fsencode(name)
+                    pending.append((origin + b"/" + path, prefix + path + b"/", os.O_NOFOLLOW))
+        yield _Folder(origin, prefix, os.fsencode("\0".join(names)), bytes(fingerprints))
+
+
+@contextmanager
+def _opened(directory: bytes, flags: int) -> Iterator[int]:
+    """Open a directory to be listed; raise UserError where it can't be."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    try:
+        yield descriptor
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def _entries(folder: _Folder, mode_of: Callable[[int], int], left_out: list[str]) -> Iterator[Entry]:
+    """Yield the entries of what a directory holds, and name what is left out."""
+    above = folder.origin + b"/"
+    names = folder.names.split(b"\0") if folder.names else ()
+    every = fingerprint.split(folder.fingerprints)
+    numbers = fingerprint.sizes_and_modes(folder.fingerprints)
+    for name, known, (size, mode) in zip(names, every, numbers, strict=True):
+        path, origin = folder.prefix + name, above + name
+        kind = mode & _TYPE
+        if kind == stat.S_IFREG:
+            yield Entry(path, mode_of(mode), size, origin, known, _HOST_FILES)
+        elif kind == stat.S_IFDIR:
+            yield Entry(path, mode_of(mode), 0, origin, known, _HOST_FILES)
+        elif kind == stat.S_IFLNK:
+            target = _target(origin)
+            yield Entry(path, mode_of(mode), len(target), origin, known, _HOST_FILES, target)
+        elif kind in _LEFT_OUT:
+            left_out.append(os.fsdecode(path))
+        else:
+            problem = f"is {_REFUSED[kind]}, which a root file system cannot hold"
+            raise UserError(os.fsdecode(origin), problem, "remove it from the directory")
+
+
+def _target(link: bytes) -> bytes:
+    try:
+        return os.readlink(link)
+    except OSError as error:
+        raise _unreadable(link, error) from error
+
+
+def _taken_mode(mode: int) -> int:
+    return mode
+
+
+@lru_cache
+def _excluding(patterns: tuple[str, ...]) -> Callable[[bytes], object] | None:
+    """Return what tells whether a path is excluded; None where nothing is."""
+    if not patterns:
+        return None
+    names = [fnmatch.translate(pattern) for pattern in patterns if "/" not in pattern]
+    paths = [fnmatch.translate(pattern.strip("/")) for pattern in patterns if "/" in pattern]
+    of_name = re.compile("|".join(names).encode() or rb"(?!)")
+    of_path = re.compile("|".join(paths).encode() or rb"(?!)")
+    return lambda path: of_name.match(path.rpartition(b"/")[2]) or of_path.match(path)
+
+
+def _unreadable(path: bytes, error: OSError) -> UserError:
+    return UserError(
+        os.fsdecode(path), (error.strerror or "cannot be read").lower(), "make it readable for the build"
+    )
