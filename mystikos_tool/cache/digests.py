@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from array import array
 from itertools import compress
@@ -36,7 +37,7 @@ class _TreeRecord(NamedTuple):
     settled: bool
 
 
-class _Contents(NamedTuple):
+class Contents(NamedTuple):
     """The digests of a tree's files by path and stamp, a column for each.
 
     The stamp is empty where it was not settled, the digest where there is no file.
@@ -76,12 +77,45 @@ class Digests:
         if record and _TreeRecord(*record).settled and _TreeRecord(*record).walk == walk:
             return _TreeRecord(*record).digest
         files = f"{_FILES} of {name}"
-        known = _Contents(*self._store.value(files) or ([], [], []))
+        known = Contents(*self._store.value(files) or ([], [], []))
         contents = _contents(tree, known)
         digest = hashlib.sha256(described + b"".join(contents.digests)).digest()
         self._store.keep(files, tuple(contents))
         self._store.change(_TREES, name, tuple(_TreeRecord(walk, digest, all(contents.stamps))))
         return digest
+
+    def contents(self, name: str) -> Contents:
+        """Return what :meth:`tree` found last for a name; nothing where it was not asked before."""
+        return Contents(*self._store.value(f"{_FILES} of {name}") or ([], [], []))
+
+
+def changed_paths(before: Contents, after: Contents) -> list[str]:
+    """Return the paths of files and links that one tree has and the other has not, or has otherwise.
+
+    Where nothing is known of the tree before, nothing is known to have changed.
+    """
+    old = _by_path(before)
+    new = _by_path(after)
+    differ = [path for path in old.keys() | new.keys() if _differs(old.get(path), new.get(path))]
+    return [os.fsdecode(path) for path in sorted(differ)] if old else []
+
+
+def _by_path(contents: Contents) -> dict[bytes, tuple[bytes, bytes]]:
+    return {path: (stamp, digest) for path, stamp, digest in zip(*contents, strict=True)}
+
+
+def _differs(old: tuple[bytes, bytes] | None, new: tuple[bytes, bytes] | None) -> bool:
+    """Tell whether content, type or permissions differ; what a stamp not settled says is not known."""
+    if old is None or new is None:
+        return True
+    (old_stamp, old_digest), (new_stamp, new_digest) = old, new
+    if old_digest != new_digest:
+        return True
+    if not (old_stamp and new_stamp):
+        return False
+    return fingerprint.mode(old_stamp) != fingerprint.mode(new_stamp) or (
+        stat.S_ISLNK(fingerprint.mode(new_stamp)) and old_stamp != new_stamp
+    )
 
 
 def _described(tree: Tree) -> bytes:
@@ -90,7 +124,7 @@ def _described(tree: Tree) -> bytes:
     return b"%d\0" % len(tree.entries) + modes + b"\0".join([*tree.paths, *tree.targets])
 
 
-def _contents(tree: Tree, known: _Contents) -> _Contents:
+def _contents(tree: Tree, known: Contents) -> Contents:
     """Return the digests of a tree's files; only what is not known is read."""
     places = fingerprint.known(tree.paths, tree.stamps, known.paths, known.stamps)
     believed = fingerprint.believed(tree.stamps, places, time.time_ns())
@@ -100,7 +134,7 @@ def _contents(tree: Tree, known: _Contents) -> _Contents:
             digests[at], settled = _read_entry(tree.entries[at])
             if not settled:
                 believed[at] = b""
-    return _Contents(tree.paths, believed, digests)
+    return Contents(tree.paths, believed, digests)
 
 
 def _read_entry(entry: Entry) -> tuple[bytes, bool]:

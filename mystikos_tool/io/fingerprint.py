@@ -37,6 +37,11 @@ def content_version(stamp: bytes) -> tuple[int, ...]:
     return (stat.S_IFMT(mode), device, inode, size, mtime)
 
 
+def mode(stamp: bytes) -> int:
+    """Return the st_mode in a stamp."""
+    return int(_STAMP.unpack(stamp)[5])
+
+
 def known(
     paths: Sequence[bytes], stamps: Sequence[bytes], old_paths: Sequence[bytes], old_stamps: Sequence[bytes]
 ) -> list[int]:
