@@ -143,7 +143,7 @@ def _root(env: Any, name: str, source: list[Any] | None, builder: str) -> Any:
     node = sources.only_node(source)
     if node and not isinstance(stage_of(node), Rootfs | None):
         raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
-    if node and not sources.is_directory(node):
+    if node and not sources.is_dir(sources.resolved(node)):
         return input_file(node)
     return _rootfs(env, name, source, builder)
 

@@ -26,14 +26,7 @@ class InputFile(InputNode):
         super().__init__(origin)
         self.variable = variable
 
-    def __str__(self) -> str:
-        return str(self._read())
-
-    def get_abspath(self) -> str:
-        """Return the path of the file that is read."""
-        return str(self._read().get_abspath())
-
-    def _read(self) -> Any:
+    def read_node(self) -> Any:
         """Return the node of the file that is read: in a variant directory, that of the source directory."""
         return self.origin if self.origin.is_derived() else self.origin.srcnode()
 
@@ -41,7 +34,7 @@ class InputFile(InputNode):
         """Return the digest of the content in hexadecimal."""
         if scons_internals.was_only_told_of(self.origin):
             return scons_internals.NOT_MADE
-        digest = content_digest(self._read())
+        digest = content_digest(self.read_node())
         return None if digest == UNREADABLE else digest
 
     def missing(self) -> bool:
@@ -49,7 +42,7 @@ class InputFile(InputNode):
 
         Raises StopError, with what to do about it, where a variable names the file.
         """
-        file = self._read()
+        file = self.read_node()
         if not file.missing():
             return False
         if self.variable:

@@ -26,17 +26,22 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
         self.origin = origin
         self.implicit: list[Any] | None = None
         self.changed_paths: list[str] = []  # in a directory, since it was last looked at
+        self._shown: str | None = None
 
     def __str__(self) -> str:
-        return str(self.origin)
+        return self._shown or str(self.read_node())
+
+    def read_node(self) -> Any:
+        """Return the node of what is read."""
+        return self.origin
 
     def str_for_display(self) -> str:
         """Return the name that ``--tree`` shows."""
-        return str(self.origin)
+        return str(self)
 
     def get_abspath(self) -> str:
         """Return the path of the file or directory."""
-        return str(self.origin.get_abspath())
+        return str(self.read_node().get_abspath())
 
     def get_subst_proxy(self) -> Any:
         """Return what variables such as ``${SOURCE.file}`` are read from."""
@@ -49,6 +54,7 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
         """Find what has to be built before the node can be read."""
         if self.implicit is None:
             scons_internals.scanned(self, self.built_before())
+            self._shown = str(self.read_node())  # the build has begun, and no builder comes any more
 
     def built_before(self) -> list[Any]:
         """Return the nodes that have to be built first."""

@@ -81,6 +81,11 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
         """Return the target's prerequisites."""
         return self.batches[0].targets[0].prerequisites or []
 
+    def prepare(self) -> None:
+        """Check that the sources are there, unless there is nothing to make of them."""
+        if self.batches[0].targets[0].get_state() != SCons.Node.up_to_date:
+            super().prepare()
+
     def get_action_targets(self) -> Any:
         """Return the target."""
         return self.batches[0].targets

@@ -91,29 +91,30 @@ def _placed(env: Any, source: list[Any]) -> Iterator[tuple[str, str, Any]]:
             raise SCons.Errors.UserError("a source of the root is None; give directories, files and mappings")
         if isinstance(item, Mapping):
             for path, value in item.items():
-                for node in map(_resolved, env.arg2nodes(value, env.fs.Entry)):
+                for node in map(resolved, env.arg2nodes(value, env.fs.Entry)):
                     place, _, name = path.strip("/").rpartition("/")
-                    yield (path.strip("/"), "", node) if _is_dir(node) else (place, name, node)
+                    yield (path.strip("/"), "", node) if is_dir(node) else (place, name, node)
         else:
-            yield "", "", _resolved(item)
+            yield "", "", resolved(item)
 
 
-def _is_dir(node: Any) -> bool:
+def is_dir(node: Any) -> bool:
+    """Tell whether a node is known to be a directory."""
     return isinstance(node, SCons.Node.FS.Dir)
 
 
-def _resolved(node: Any) -> Any:
+def resolved(node: Any) -> Any:
     """Return the directory or file that a name stands for; what is not there yet is a directory."""
-    if not is_directory(node):
+    if not _is_directory(node):
         return node.disambiguate()
     node.must_be_same(SCons.Node.FS.Dir)
     return node
 
 
-def is_directory(node: Any) -> bool:
+def _is_directory(node: Any) -> bool:
     """Tell an appdir from an archive; neither needs to be there before the build."""
     if isinstance(node, SCons.Node.FS.Dir | SCons.Node.FS.File):
-        return _is_dir(node)
+        return is_dir(node)
     paths = {node.get_abspath(), node.srcnode().get_abspath()}
     is_file = node.is_derived() or any(map(os.path.isfile, paths))
     return not (is_file or node.name.endswith(ROOTFS_SUFFIX))

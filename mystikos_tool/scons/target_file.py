@@ -56,8 +56,12 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         return ""
 
     def make_ready(self) -> None:
-        """Prepare to be looked at. What a build would need to know is found out when there is one."""
-        self.has_src_builder()
+        """Do nothing: what a build needs to know is found out when there is one."""
+
+    def prepare(self) -> None:
+        """Prepare to be made, unless there is nothing to make."""
+        if self.get_state() != SCons.Node.up_to_date:
+            super().prepare()
 
     def changed(self, node: Any = None, allowcache: bool = False) -> bool:
         """Tell whether the file has to be made.
