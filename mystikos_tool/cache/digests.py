@@ -113,9 +113,11 @@ def _differs(old: tuple[bytes, bytes] | None, new: tuple[bytes, bytes] | None) -
         return True
     if not (old_stamp and new_stamp):
         return False
-    return fingerprint.mode(old_stamp) != fingerprint.mode(new_stamp) or (
-        stat.S_ISLNK(fingerprint.mode(new_stamp)) and old_stamp != new_stamp
-    )
+    mode = fingerprint.mode(new_stamp)
+    if not stat.S_ISLNK(mode):
+        return fingerprint.mode(old_stamp) != mode
+    # A link's target is not remembered; a link that leads elsewhere was made at another time.
+    return fingerprint.content_version(old_stamp)[-2:] != fingerprint.content_version(new_stamp)[-2:]
 
 
 def _described(tree: Tree) -> bytes:

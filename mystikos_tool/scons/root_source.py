@@ -102,7 +102,7 @@ class RootSource(InputNode):
 
     def signature(self) -> str | None:
         """Return the tree's digest in hexadecimal."""
-        digests, name = Digests(store()), f"{self.get_abspath()} {self.options}"
+        digests, name = Digests(store()), f"{self} {self.options}"
         try:
             tree = self._tree()
             before = digests.contents(name) if "explain" in SCons.Script.GetOption("debug") else None
