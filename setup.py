@@ -1,4 +1,4 @@
-"""Compile the embedded runtime into the wheel, so that whoever installs it needs no compiler."""
+"""Compile the embedded runtime into the wheel, and put the SCons tool where SCons finds it."""
 
 import sys
 from pathlib import Path
@@ -12,13 +12,17 @@ from mystikos_tool.runtime import build
 
 
 class BuildWithRuntime(build_py):
-    """Copy the Python files, then compile the runtime beside them."""
+    """Copy the Python files, then add what an installed package has and a checkout does not need."""
 
     def run(self) -> None:
         """Build the package."""
         super().run()
-        if not self.editable_mode:
-            build.build(Path(self.build_lib) / "mystikos_tool/runtime/prebuilt")
+        if self.editable_mode:
+            return
+        build.build(Path(self.build_lib) / "mystikos_tool/runtime/prebuilt")
+        tools = Path(self.build_lib) / "SCons/Tool"
+        self.mkpath(str(tools))
+        self.copy_file("mystikos_tool/scons/tool.py", str(tools / "mystikos.py"))
 
 
 setup(cmdclass={"build_py": BuildWithRuntime})

@@ -10,19 +10,31 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mystikos_tool.cache.store import Store
 from mystikos_tool.io import fingerprint
 from mystikos_tool.root.source import Source
-from mystikos_tool.root.tree import Tree
+from mystikos_tool.root.tree import Entry, Tree
 
 _FILES = "files"
 _TREES = "trees"
 _CHUNK = 1 << 20
 
-_Row = tuple[bytes, bytes, bytes]  # a file's path, its fingerprint, and the digest of its content
+
+class Row(NamedTuple):
+    """What is known of an entry of a tree.
+
+    ``fingerprint`` is empty where it was racy. ``content`` is the digest of a file, the target of
+    a link, and empty for a directory.
+    """
+
+    path: bytes
+    mode: int
+    fingerprint: bytes
+    content: bytes
 
 
 class Digests:
@@ -62,31 +74,39 @@ class Digests:
             self._store.change(_TREES, name, (current, digest))
         return digest
 
+    def rows(self, name: str) -> list[Row]:
+        """Return what :meth:`files` found last for a name; nothing where it was not asked before."""
+        return [Row(*row) for row in self._store.value(f"{_FILES} of {name}") or ()]
+
     def files(self, tree: Tree, name: str) -> dict[bytes, bytes]:
         """Return the digest of every file of a tree by its path, in the tree's order.
 
         Takes ``name`` and raises UserError as :meth:`tree` does; reads only what has changed.
         """
-        value = f"{_FILES} of {name}"
-        rows: list[_Row] = self._store.value(value) or []
-        known = {row[0]: row for row in rows}
+        before = self.rows(name)
+        known = {row.path: row for row in before}
         started = time.time_ns()
-        digests = {}
-        kept = []
-        for entry in tree.entries:
-            if not stat.S_ISREG(entry.mode):
-                continue
-            row = known.get(entry.path)
-            if row is None or row[1] != entry.fingerprint:
-                row = (entry.path, entry.fingerprint, _sha256(entry.chunks()))
-                if not fingerprint.is_racy(entry.fingerprint, started):
-                    kept.append(row)
-            else:
-                kept.append(row)
-            digests[row[0]] = row[2]
-        if kept != rows:
-            self._store.keep(value, kept)
-        return digests
+        rows = [_row(entry, known.get(entry.path), started) for entry in tree.entries]
+        if rows != before:
+            self._store.keep(f"{_FILES} of {name}", list(map(tuple, rows)))
+        return {row.path: row.content for row in rows if stat.S_ISREG(row.mode)}
+
+
+def changed_paths(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
+    """Return the paths that differ between two trees: in being there, in mode or in content."""
+    old, new = ({row.path: (row.mode, row.content) for row in rows} for rows in (before, after))
+    return [os.fsdecode(path) for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
+
+
+def _row(entry: Entry, known: Row | None, started: int) -> Row:
+    """Describe an entry; its file is read where what is known has another fingerprint."""
+    if not stat.S_ISREG(entry.mode):
+        return Row(entry.path, entry.mode, b"", entry.target)
+    if known and known.fingerprint == entry.fingerprint:
+        return known._replace(mode=entry.mode)
+    digest = _sha256(entry.chunks())
+    racy = fingerprint.is_racy(entry.fingerprint, started)
+    return Row(entry.path, entry.mode, b"" if racy else entry.fingerprint, digest)
 
 
 def _sha256(chunks: Iterable[bytes]) -> bytes:

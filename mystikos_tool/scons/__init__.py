@@ -4,8 +4,8 @@
     env.Program("appdir/bin/hello", "hello.c")
     env.MystPackage("hello", "appdir", MYST_CONFIG="config.json", MYST_KEY="private.pem")
 
-From an installed wheel: ``from mystikos_tool.scons import mystikos`` and
-``Environment(tools=["default", mystikos])``.
+Where SCons is installed in another place than this package, so that it does not find the tool by its
+name: ``from mystikos_tool.scons import mystikos`` and ``Environment(tools=["default", mystikos])``.
 """
 
 from __future__ import annotations

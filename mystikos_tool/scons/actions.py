@@ -7,37 +7,54 @@ import sys
 import traceback
 from typing import Any
 
-import SCons.Action
+import SCons.Builder
 import SCons.Errors
 import SCons.Node.FS
 import SCons.Subst
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.scons.nodes import DigestedFile
+from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons.stages import stage_of
+from mystikos_tool.scons.target_file import TargetFile
 
 # Part of every stage's signature: raised when the same inputs come to give other bytes.
 REVISION = 1
 
+# What each stage does, as it is said under ``-n``. The stage's name is that of its builder, of the
+# function in work.py and of the variable that replaces its line.
+_VERBS = {
+    "rootfs": "pack",
+    "measure": "measure",
+    "sign": "sign",
+    "package": "package",
+    "key": "make key",
+    "runtime": "compile",
+}
 
-class StageAction(SCons.Action._ActionAction):  # type: ignore[misc]
+
+class StageAction(scons_internals.ActionBase):  # type: ignore[misc]
     """An action that runs the function of :mod:`work` called ``stage`` and prints the line that it returns.
 
-    Its signature is its name and the variables in ``varlist``, not the code, as that of SCons'
+    Its signature is its name and the detail of the target's stage, not the code, as that of SCons'
     FunctionAction: the same stage is the same stage under every version of Python.
     """
 
-    def __init__(self, stage: str, comstr: str, varlist: tuple[str, ...] = ()) -> None:
-        super().__init__(varlist=varlist)
-        self.name = stage.replace("_", " ")
+    def __init__(self, stage: str) -> None:
+        super().__init__()
         self.stage = stage
-        self.comstr = comstr
+        self.comstr = f"MYST{stage.upper()}COMSTR"
 
     def __str__(self) -> str:
         return f"{self.stage}(target, source, env)"
 
     def get_presig(self, target: Any, source: Any, env: Any, executor: Any = None) -> str:
         """Return what stands for the action in signatures."""
-        return f"mystikos {self.name} {REVISION}"
+        stage = stage_of(target[0])
+        return f"mystikos {self.stage} {REVISION} {stage.detail if stage else ''}"
+
+    def get_contents(self, target: Any, source: Any, env: Any) -> bytes:
+        """Return what stands for the action and its variables in signatures; it has no variables."""
+        return self.get_presig(target, source, env).encode()
 
     def get_implicit_deps(self, target: Any, source: Any, env: Any, executor: Any = None) -> list[Any]:
         """Return nothing: whatever a stage needs is a source."""
@@ -48,9 +65,9 @@ class StageAction(SCons.Action._ActionAction):  # type: ignore[misc]
         comstr = env.get(self.comstr)
         if comstr is not None:
             return str(env.subst(comstr, SCons.Subst.SUBST_RAW, target, source))
-        if SCons.Action.execute_actions:
+        if not scons_internals.only_tells():
             return None
-        return " ".join([self.name, *map(str, source[:1]), "→", *map(str, target)])
+        return " ".join([_VERBS[self.stage], *map(str, source[:1]), "→", *map(str, target)])
 
     def execute(self, target: Any, source: Any, env: Any, executor: Any = None) -> Any:
         """Run the stage; the user's mistakes become SCons' build errors, bugs keep their traceback."""
@@ -59,15 +76,15 @@ class StageAction(SCons.Action._ActionAction):  # type: ignore[misc]
         try:
             from mystikos_tool.scons import work
 
-            line = getattr(work, self.stage)(target, source, env)
-            for node in target:
-                _remember(node)
+            line = work.STAGES[self.stage](target[0], source, env)
+            if isinstance(target[0], TargetFile):
+                target[0].remember()
         except UserError as error:
             return self._failed(target, str(error))
         except Exception as error:  # a bug: SCons would drop the traceback
             traceback.print_exc()
             return self._failed(target, f"{type(error).__name__}: {error}")
-        if env.get(self.comstr) is None and SCons.Action.print_actions:
+        if env.get(self.comstr) is None and scons_internals.prints_actions():
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
         return None
@@ -78,8 +95,10 @@ class StageAction(SCons.Action._ActionAction):  # type: ignore[misc]
         return SCons.Errors.BuildError(node=target, errstr=message, status=2, exitstatus=2, action=self)
 
 
-def _remember(node: Any) -> None:
-    """Read a new file's digest here, where other stages can run meanwhile, not when SCons asks for it."""
-    if isinstance(node, DigestedFile) and not hasattr(node.attributes, "myst_made_of"):
-        node.clear_memoized_values()
-        node.get_content_hash()
+def stage_builder(stage: str) -> Any:
+    """Return the builder whose action runs a stage."""
+    return SCons.Builder.Builder(
+        action=StageAction(stage),
+        target_factory=SCons.Node.FS.get_default_fs().File,
+        source_factory=SCons.Node.FS.get_default_fs().Entry,
+    )

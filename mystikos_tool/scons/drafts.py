@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import SCons.Node
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.scons.stages import Measurement, Package, stage_of
 
 if TYPE_CHECKING:
     from mystikos_tool.packaging.partial import Draft
@@ -24,15 +25,18 @@ def begun(measurement: Any, inputs: Inputs) -> Draft | None:
     """Begin the package of a measurement where SCons is about to make it; None where it is not worth it."""
     from mystikos_tool import pipeline
 
-    package = measurement.attributes.myst_package
+    stage = stage_of(measurement)
+    package = stage.package if isinstance(stage, Measurement) else None
     is_wanted = package is not None and package.get_state() == SCons.Node.pending
     if not is_wanted or inputs.root.content().size < LARGE_ROOT:
         return None
     drop(package)
     with suppress(UserError):  # what is wrong is told when the package is made
-        package.attributes.myst_draft = pipeline.draft(inputs, Path(str(package)))
+        package_stage = _package(package)
+        package_stage.draft = pipeline.draft(inputs, Path(str(package)))
         atexit.register(drop, package)
-    return package.attributes.myst_draft  # type: ignore[no-any-return]
+        return package_stage.draft
+    return None
 
 
 @contextmanager
@@ -41,13 +45,21 @@ def kept(measurement: Any) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        drop(measurement.attributes.myst_package)
+        stage = stage_of(measurement)
+        if isinstance(stage, Measurement) and stage.package:
+            drop(stage.package)
         raise
 
 
 def drop(package: Any) -> None:
     """Leave nothing of a package that was begun, unless it is finished."""
-    draft = package.attributes.myst_draft if package else None
+    stage = _package(package)
+    draft, stage.draft = stage.draft, None
     if draft:
-        package.attributes.myst_draft = None
         draft.discard()
+
+
+def _package(node: Any) -> Package:
+    stage = stage_of(node)
+    assert isinstance(stage, Package)  # noqa: S101
+    return stage

@@ -7,14 +7,15 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-import SCons.Action
 import SCons.Errors
 import SCons.Subst
+
+from mystikos_tool.scons import scons_internals
 
 COMSTR = "MYSTRUNCOMSTR"
 
 
-class StartAction(SCons.Action._ActionAction):  # type: ignore[misc]
+class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
     """Starts a package, without a shell between, on the build's own terminal.
 
     No FunctionAction: SCons takes the code of one apart for its signature, and a build may have an

@@ -23,6 +23,8 @@ import SCons.Node.FS
 import SCons.Script
 import SCons.Subst
 
+from mystikos_tool.scons.stages import Test, mark, stage_of
+
 ALIAS = "check"
 COMSTR = "MYSTTESTCOMSTR"
 SUFFIX = ".passed"
@@ -71,7 +73,7 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     _summary.tests += 1
     env = env.Override({_EXPECTATION: expectation.signature().replace("$", "$$")})
     nodes = _TEST(env, name + SUFFIX, [package])
-    nodes[0].attributes.myst_expectation = expectation
+    mark(nodes[0], Test(expectation=expectation))
     env.NoCache(nodes)
     # Whoever builds all that is in the directory runs no test; whoever cleans the package cleans its tests.
     env.Ignore(nodes[0].dir, nodes)
@@ -86,7 +88,9 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
 def _run(target: list[Any], source: list[Any], env: Any) -> Any:
     name = str(target[0]).removesuffix(SUFFIX)
     _summary.ran += 1
-    wrong = _differences(source[0], target[0].attributes.myst_expectation, env)
+    stage = stage_of(target[0])
+    assert isinstance(stage, Test)  # noqa: S101
+    wrong = _differences(source[0], stage.expectation, env)
     if not wrong:
         Path(str(target[0])).write_text("passed\n")
         return None

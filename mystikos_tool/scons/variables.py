@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import SCons.Errors
@@ -12,6 +12,7 @@ from SCons.Util import is_List, is_String
 PREFIX = "MYST"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
+ARCHIVE, DISK = "archive", "disk"
 
 
 class Variable(NamedTuple):
@@ -47,6 +48,10 @@ def _modes(value: Any) -> str | None:
     return None if value in (CANONICAL, PRESERVE) else f'"{CANONICAL}" or "{PRESERVE}"'
 
 
+def _root(value: Any) -> str | None:
+    return None if value in (ARCHIVE, DISK) else f'"{ARCHIVE}" or "{DISK}"'
+
+
 def _comstr(value: Any) -> str | None:
     return None if value is None or is_String(value) else "a string"
 
@@ -57,6 +62,7 @@ VARIABLES = (
     Variable("MYST_RUNTIME", EMBEDDED, _file, f'"{EMBEDDED}" or the directory of an installed Mystikos'),
     Variable("MYST_RUNTIME_DIR", "#build/mystikos-runtime", _text, "where the embedded runtime is built"),
     Variable("MYST_RUNTIME_CC", "", _text, "another compiler than the pinned one for the embedded runtime"),
+    Variable("MYST_ROOT", ARCHIVE, _root, f'"{DISK}" for a root on a disk, which is in no package'),
     Variable("MYST_PUBKEYS", [], _files, "public keys (PEM) whose disks the enclave trusts"),
     Variable("MYST_ROOTHASHES", [], _files, "root hashes of disks that the enclave trusts"),
     Variable(
@@ -95,10 +101,34 @@ def check_names(names: Iterable[str]) -> None:
             raise SCons.Errors.UserError(f"there is no construction variable {name}; did you mean {near}?")
 
 
+def check_keywords(builder: str, names: Iterable[str], parameters: Sequence[str], env: Any) -> None:
+    """Raise SCons' UserError for a keyword argument that is neither a parameter nor a variable.
+
+    Construction variables are written in capitals, but for those that the environment has.
+    """
+    check_names(names)
+    for name in names:
+        if name.upper() == name or name in env:
+            continue
+        near = _near(name, parameters)
+        remedy = f"did you mean {near}?" if near else f"it takes {', '.join([*parameters, 'variables'])}"
+        raise SCons.Errors.UserError(f"{builder} does not take {name}; {remedy}")
+
+
+def _near(name: str, parameters: Sequence[str]) -> str | None:
+    upper = name.upper()
+    for variable in (upper, f"{PREFIX}_{upper}", f"{PREFIX}{upper}"):
+        if variable in _NAMES:
+            return variable
+    return next(iter(difflib.get_close_matches(name, parameters, 1)), None)
+
+
 def check_values(env: Any) -> None:
     """Raise SCons' UserError for a value that is not accepted."""
     for variable in VARIABLES:
         value = env.get(variable.name, variable.default)
+        if value is variable.default:
+            continue
         accepted = variable.check(value)
         if accepted:
             raise SCons.Errors.UserError(f"{variable.name} cannot be {value!r}; give {accepted}")

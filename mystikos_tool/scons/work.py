@@ -1,5 +1,8 @@
 """What the actions do: each function runs one stage of the core and returns the line that tells of it.
 
+Everything that the tool asks of the core to make something is here. The actions run in threads of
+their own with ``-j``.
+
 Loaded when the first stage runs, so that a build with nothing to do does not pay for it; and each
 stage loads what it needs itself, for packing needs nothing of what takes long to load.
 """
@@ -8,37 +11,39 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.io import atomic
 from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, join
 from mystikos_tool.scons import drafts
-from mystikos_tool.scons.enclave import Enclave
-from mystikos_tool.scons.nodes import store
+from mystikos_tool.scons.database import store
+from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, RuntimeImage, Stage, stage_of
 
 if TYPE_CHECKING:
     from mystikos_tool import pipeline
 
+_StageT = TypeVar("_StageT", bound=Stage)
 
-def pack(target: list[Any], source: list[Any], env: Any) -> str:
+
+def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
     tree = join([node.take_tree() for node in source])
     size = tree.size
     with _next_stages_loaded(size >= drafts.LARGE_ROOT):
-        IncrementalArchives(store()).pack(tree, _path(target[0]))
+        IncrementalArchives(store()).pack(tree, _path(target))
     for path in tree.left_out:
-        _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
+        _warn(f"{path}: is a device or FIFO and was left out of {target}")
     for path in tree.too_long_to_boot:
         _warn(f"{path}: {TOO_LONG_TO_BOOT}")
     for node in source:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
-    return f"packed {tree.files:,} files, {_shown_size(size)} → {target[0]}"
+    return f"packed {tree.files:,} files, {_shown_size(size)} → {target}"
 
 
 @contextmanager
@@ -56,60 +61,60 @@ def _next_stages_loaded(beside: bool) -> Iterator[None]:
         loading.join()
 
 
-def measure(target: list[Any], source: list[Any], env: Any) -> str:
+def measure(target: Any, source: list[Any], env: Any) -> str:
     """Measure an enclave."""
     from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot
 
-    inputs = _inputs(target[0].attributes.myst)
+    inputs = _inputs(_stage(target, Measurement).enclave)
     if isinstance(inputs.root, ArchiveRoot):
         path = inputs.root.path
         inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
     for warning in inputs.config.warnings:
         _warn(warning)
-    with drafts.kept(target[0]):
-        measured = pipeline.measure(inputs, drafts.begun(target[0], inputs))
-        atomic.write(_path(target[0]), measured.to_json())
-    return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target[0]}"
+    with drafts.kept(target):
+        measured = pipeline.measure(inputs, drafts.begun(target, inputs))
+        atomic.write(_path(target), measured.to_json())
+    return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
 
 
-def sign(target: list[Any], source: list[Any], env: Any) -> str:
+def sign(target: Any, source: list[Any], env: Any) -> str:
     """Sign an enclave image that was measured."""
     from mystikos_tool import pipeline
-    from mystikos_tool.enclave.measurement import Measurement
+    from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.signing.signer import signer
 
-    measurement, key = source
-    with drafts.kept(measurement):
-        path = _path(measurement)
-        measured = Measurement.from_json(atomic.read_input(path, "measurement"), str(measurement))
-        inputs = _inputs(target[0].attributes.myst)
-        day = pipeline.signing_day(env.subst("$SOURCE_DATE_EPOCH"))
+    stage = _stage(target, Image)
+    key = source[1]
+    with drafts.kept(stage.measurement):
+        path = _path(stage.measurement)
+        measured = Measured.from_json(atomic.read_input(path, "measurement"), str(path))
+        inputs = _inputs(stage.enclave)
+        day = pipeline.signing_day(stage.epoch)
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signer(_path(key)), day)
-        atomic.write(_path(target[0]), image)
-    return f"signed with {key} → {target[0]}"
+        atomic.write(_path(target), image)
+    return f"signed with {key} → {target}"
 
 
-def package(target: list[Any], source: list[Any], env: Any) -> str:
+def package(target: Any, source: list[Any], env: Any) -> str:
     """Append everything to the loader."""
     from mystikos_tool import pipeline
     from mystikos_tool.io.content import FileContent
 
-    node = target[0]
-    draft = node.attributes.myst_draft
+    stage = _stage(target, Package)
     try:
         image = FileContent.of(_path(source[0]))
-        size = pipeline.package(_inputs(node.attributes.myst), image, _path(node), draft)
+        size = pipeline.package(_inputs(stage.enclave), image, _path(target), stage.draft)
     finally:
-        drafts.drop(node)
-    return f"packaged {_shown_size(size)} → {node}"
+        drafts.drop(target)
+    return f"packaged {_shown_size(size)} → {target}"
 
 
-def make_key(target: list[Any], source: list[Any], env: Any) -> str:
+def key(target: Any, source: list[Any], env: Any) -> str:
     """Make a key, unless there is one."""
     from mystikos_tool.signing import pem
 
-    path = _path(target[0])
+    path = _path(target)
     if path.exists():
         pem.load(path)
         return f"kept the key → {path}"
@@ -117,16 +122,25 @@ def make_key(target: list[Any], source: list[Any], env: Any) -> str:
     return f"made a development key → {path}"
 
 
-def compile(target: list[Any], source: list[Any], env: Any) -> str:
+def runtime(target: Any, source: list[Any], env: Any) -> str:
     """Compile one image of the embedded runtime."""
     from mystikos_tool.runtime import build
 
-    node = target[0]
-    path = Path(node.get_abspath())
-    build.compile_image(
-        build.IMAGE_BY_OUTPUT[node.attributes.myst_image], path, env["MYST_RUNTIME_CC"] or None
-    )
-    return f"compiled {_shown_size(path.stat().st_size)} → {node}"
+    stage = _stage(target, RuntimeImage)
+    path = Path(target.get_abspath())
+    build.compile_image(build.IMAGE_BY_OUTPUT[stage.output], path, stage.compiler or None)
+    return f"compiled {_shown_size(path.stat().st_size)} → {target}"
+
+
+STAGES: Mapping[str, Callable[[Any, list[Any], Any], str]] = {
+    function.__name__: function for function in (rootfs, measure, sign, package, key, runtime)
+}
+
+
+def _stage(target: Any, kind: type[_StageT]) -> _StageT:
+    stage = stage_of(target)
+    assert isinstance(stage, kind)  # noqa: S101
+    return stage
 
 
 def _inputs(enclave: Enclave) -> pipeline.Inputs:

@@ -7,6 +7,6 @@ _CHECKOUT = str(Path(__file__).resolve().parents[2])
 if _CHECKOUT not in sys.path:
     sys.path.insert(0, _CHECKOUT)
 
-from mystikos_tool.scons import exists, generate  # noqa: E402
+from mystikos_tool.scons.tool import exists, generate, options  # noqa: E402
 
-__all__ = ["exists", "generate"]
+__all__ = ["exists", "generate", "options"]

@@ -362,6 +362,38 @@ SLIPS = {
     "two targets": Slip(
         'env.MystPackage(["hello", "other"], "appdir")', "MystPackage makes one file: name its target"
     ),
+    "no source": Slip(
+        'env.MystPackage("out")',
+        'MystPackage needs a source; give the application directory, or MYST_ROOT="disk" for a root on a',
+    ),
+    "a source that is None": Slip('env.MystPackage("out", None)', "MystPackage needs a source; give"),
+    "a measurement of nothing": Slip('env.MystMeasure("out", None)', "MystMeasure needs a source; give"),
+    "a source under a misspelt name": Slip(
+        'env.MystPackage(target="out", sources="app")',
+        "MystPackage does not take sources; did you mean source?",
+    ),
+    "a variable in small letters": Slip(
+        'env.MystPackage("out", "appdir", config="config.json")',
+        "MystPackage does not take config; did you mean MYST_CONFIG?",
+    ),
+    "a keyword that nothing knows": Slip(
+        'env.MystPackage("out", "appdir", colour="red")',
+        "MystPackage does not take colour; it takes target, source, variables",
+    ),
+    "a source of a key's keyword": Slip(
+        'env.MystKey("new.pem", bits=3072)', "MystKey does not take bits; it takes target, variables"
+    ),
+    "a root that is neither": Slip(
+        'env.MystPackage("out", "appdir", MYST_ROOT="ext2")',
+        'MYST_ROOT cannot be \'ext2\'; give "archive" or "disk"',
+    ),
+    "a source beside a disk": Slip(
+        'env.MystPackage("out", "appdir", MYST_ROOT="disk")',
+        'MystPackage takes no source with MYST_ROOT="disk", where the root is on a disk',
+    ),
+    "an expectation of a test that there is not": Slip(
+        'env.MystTest("test", "appdir", stdour="red")', "MystTest does not take stdour; did you mean stdout?"
+    ),
     "an empty source": Slip(
         'env.MystPackage("hello", Glob("*.nothing"))',
         "MystPackage needs a source; give the application directory",
@@ -447,6 +479,14 @@ def test_a_slip_is_shown_at_its_line_and_nothing_is_built(built: Project) -> Non
     assert "\nscons: *** there is no construction variable MYST_CONIFG;" in build.err
     assert f'File "{built.path("SConstruct")}", line 3, in <module>' in build.err
     assert "mystikos_tool" not in build.err
+    assert built.snapshot() == before
+
+
+@pytest.mark.parametrize("call", ['"out"', '"out", None', 'target="out", sources="appdir"'])
+def test_a_forgotten_source_is_shown_at_its_line_and_is_no_disk(built: Project, call: str) -> None:
+    built.sconstruct(f"\nenv.MystPackage({call})\n")
+    before = built.snapshot()
+    assert f'File "{built.path("SConstruct")}", line 4, in <module>' in built.fails().err
     assert built.snapshot() == before
 
 

@@ -155,8 +155,16 @@ env.MystPackage("from/archive", "hello.cpio")
     assert not built.path("from/archive.cpio").exists()
 
 
-def test_a_package_without_a_source_has_its_root_on_a_disk(project: Project) -> None:
-    project.sconstruct('env.MystPackage("hello")\n')
+@pytest.mark.parametrize(
+    "script",
+    [
+        'env.MystPackage("hello", MYST_ROOT="disk")\n',
+        'env.Replace(MYST_ROOT="disk")\nenv.MystPackage("hello", env.MystMeasure("hello"))\n',
+    ],
+    ids=["an override", "a variable of the environment"],
+)
+def test_a_root_on_a_disk_is_asked_for_by_name(project: Project, script: str) -> None:
+    project.sconstruct(script)
     assert project.build().made == ["hello.measurement.json", "hello.mystenc.so", "hello"]
 
 
@@ -250,8 +258,20 @@ def test_an_explanation_names_what_changed(built: Project) -> None:
     built.write("appdir/etc/motd", "good bye\n")
     shutil.copy(DATA / "keys" / "key-b.pem", built.path("key.pem"))
     explained = built.build("--debug=explain").out
-    assert "scons: rebuilding `hello.cpio' because `appdir' changed\n" in explained
+    assert "scons: rebuilding `hello.cpio' because `appdir' changed: etc/motd\n" in explained
     assert "`key.pem' changed" in explained
+
+
+def test_an_explanation_names_what_was_added_removed_and_changed_of_a_directory(built: Project) -> None:
+    for number in range(4):
+        built.write(f"appdir/etc/new{number}", "")
+    built.path("appdir/etc/motd").unlink()
+    built.path("appdir/etc/issue").unlink()
+    built.path("appdir/etc/issue").symlink_to("new0")
+    built.write("appdir/bin/hello", "#!/bin/other\n")
+    explained = built.build("--debug=explain").out
+    shown = "bin/hello, etc/issue, etc/motd, etc/new0, etc/new1 and 2 more"
+    assert f"scons: rebuilding `hello.cpio' because `appdir' changed: {shown}\n" in explained
 
 
 def test_an_explanation_names_an_added_key(built: Project) -> None:
@@ -339,6 +359,20 @@ def test_changes_within_a_second_are_followed_whatever_the_decider(project: Proj
     assert project.build("hello.cpio").stages == {ROOTFS}
     os.utime(archive, ns=(packed, packed))
     assert project.build().stages == {MEASURE, SIGN, PACKAGE}
+
+
+def test_the_runtime_is_a_builder_under_both_of_its_names(project: Project) -> None:
+    project.sconstruct(
+        """
+nodes = env.MystRuntime()
+assert list(map(str, nodes)) == list(map(str, env.MystLoader())), "the two differ"
+env.Install("installed", nodes)
+"""
+    )
+    project.build()
+    for name in ("bin/myst", "lib/openenclave/mystenc.so", "lib/libmystkernel.so", "lib/libmystcrt.so"):
+        installed = project.path(f"installed/{name.rpartition('/')[2]}")
+        assert installed.read_bytes() == project.path(f"rt/{name}").read_bytes()
 
 
 def test_what_is_installed_follows_what_no_one_measures(project: Project) -> None:

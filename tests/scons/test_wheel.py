@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import SCons
 from scons_project import CHECKOUT, CONFIG, SIGNING_DAY
 
 from mystikos_tool import config, pipeline, runtime
 from mystikos_tool.root.root import ArchiveRoot
 
 SCONSTRUCT = """
-from mystikos_tool.scons import mystikos, options
+from mystikos_tool.scons import options
 
 variables = Variables(None, ARGUMENTS)
 options(variables)
-env = Environment(tools=[mystikos], variables=variables)
+env = Environment(tools=["mystikos"], variables=variables)
 env.MystPackage("hello", "appdir", MYST_CONFIG="config.json", MYST_KEY=env.MystKey("private.pem"))
 """
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that the wheel is installed into."""
+    """A virtual environment that the wheel is installed into, beside SCons."""
     directory = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     offline = ["--quiet", "--no-deps", "--no-index"]
@@ -39,15 +41,22 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
         capture_output=True,
     )
-    (wheel,) = directory.glob("*.whl")
-    site = directory / "site"
+    (wheel,) = directory.glob("mystikos_tool*.whl")
+    environment = directory / "environment"
+    # Without the packages of this interpreter's own environment, of which the wheel needs these.
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    (site,) = environment.glob("lib/python3*/site-packages")
     subprocess.run([*pip, "install", *offline, "--target", str(site), str(wheel)], check=True)
-    return site
+    own = Path(SCons.__file__).parents[1]
+    shutil.copytree(own / "SCons", site / "SCons", dirs_exist_ok=True)
+    (site / "dependencies.pth").write_text(f"{own}\n")
+    return environment
 
 
 def scons(project: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(site), "SOURCE_DATE_EPOCH": SIGNING_DAY}
-    command = [sys.executable, "-m", "SCons", "-Q", *arguments]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": SIGNING_DAY}
+    environment.pop("PYTHONPATH", None)
+    command = [str(site / "bin/python"), "-m", "SCons", "-Q", *arguments]
     return subprocess.run(
         command, cwd=project, env=environment, capture_output=True, encoding="utf-8", check=False
     )
@@ -83,3 +92,33 @@ def test_the_help_names_builders_and_variables(installed: Path, tmp_path: Path) 
     assert "MystPackage" in said
     assert "MYST_ROOTFS_MODES" in said
     assert "[canonical]" in said
+
+
+def test_one_sconstruct_serves_an_installed_wheel_and_a_checkout(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "SConstruct").write_text(
+        'env = Environment(tools=["default", "mystikos"])\n'
+        'import mystikos_tool\nprint(mystikos_tool.__file__, env["MYST_RUNTIME"])\nExit(0)\n'
+    )
+    said = scons(tmp_path, installed).stdout
+    assert said == f"{next(installed.glob('lib/*/site-packages'))}/mystikos_tool/__init__.py embedded\n"
+    said = scons(tmp_path, installed, f"--site-dir={CHECKOUT / 'site_scons'}").stdout
+    assert said == f"{CHECKOUT}/mystikos_tool/__init__.py embedded\n"
+
+
+def test_the_set_up_of_a_checkout_installs_its_command_without_network(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(CHECKOUT / "mystikos_tool", checkout / "mystikos_tool")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "sconsw", "requirements.lock"):
+        shutil.copy(CHECKOUT / name, checkout / name)
+    # What the set-up makes first, from the network: an environment with the lock's packages.
+    venv = checkout / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    (site,) = venv.glob("lib/python3*/site-packages")
+    (site / "dependencies.pth").write_text(f"{Path(SCons.__file__).parents[1]}\n")
+    shutil.copy(CHECKOUT / "requirements.lock", venv / "installed.lock")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["PIP_INDEX_URL"] = "http://127.0.0.1:9/"  # nothing answers there
+    subprocess.run([str(checkout / "sconsw"), "--version"], env=environment, check=True, capture_output=True)
+    command = [str(venv / "bin/mystikos-tool"), "--help"]
+    said = subprocess.run(command, env=environment, check=True, capture_output=True, encoding="utf-8")
+    assert "package-sgx" in said.stdout

@@ -6,17 +6,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import SCons.Builder
 import SCons.Errors
-import SCons.Node.FS
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, PREBUILT, Runtime
 from mystikos_tool.scons import variables
-from mystikos_tool.scons.actions import StageAction
-from mystikos_tool.scons.nodes import digested
+from mystikos_tool.scons.actions import stage_builder
+from mystikos_tool.scons.stages import RuntimeImage, stage_of
+from mystikos_tool.scons.target_file import target_file
 
 _FILES = (LOADER, ENCLAVE, KERNEL, CRT)
+_RUNTIME = stage_builder("runtime")
 
 
 def runtime_nodes(env: Any) -> tuple[Any, Any, Any, Any]:
@@ -33,21 +33,13 @@ def runtime_nodes(env: Any) -> tuple[Any, Any, Any, Any]:
 
 @lru_cache
 def _installed(directory: Any) -> tuple[Any, Any, Any, Any]:
-    nodes = [directory.File(path) for path in _FILES]
+    loader, enclave, kernel, crt = nodes = [directory.File(path) for path in _FILES]
     if not any(node.is_derived() for node in nodes):
         try:
             Runtime.installed(Path(directory.get_abspath()))
         except UserError as error:
             raise SCons.Errors.UserError(str(error)) from error
-    loader, enclave, kernel, crt = map(digested, nodes)
     return loader, enclave, kernel, crt
-
-
-_COMPILE = SCons.Builder.Builder(
-    action=StageAction("compile", "MYSTRUNTIMECOMSTR", ("MYST_RUNTIME_CC", "_MYST_TOOLCHAIN")),
-    target_factory=SCons.Node.FS.get_default_fs().File,
-    source_factory=SCons.Node.FS.get_default_fs().File,
-)
 
 
 def _compiled(env: Any, directory: Any, output: str) -> Any:
@@ -56,16 +48,15 @@ def _compiled(env: Any, directory: Any, output: str) -> Any:
 
     node = directory.File(output)
     compiler = env["MYST_RUNTIME_CC"]
-    if node.has_explicit_builder():
-        if node.attributes.myst_compiler != compiler:
+    stage = stage_of(node)
+    if isinstance(stage, RuntimeImage):
+        if stage.compiler != compiler:
             raise SCons.Errors.UserError(
                 f"MYST_RUNTIME_CC differs for one runtime in {directory}; give each its own MYST_RUNTIME_DIR"
             )
         return node
     sources = [str(path) for path in build.sources(build.IMAGE_BY_OUTPUT[output])]
-    env = env.Override({"_MYST_TOOLCHAIN": "" if compiler else f"ziglang {build.ZIG_VERSION}"})
-    _COMPILE(env, node, sources)
-    node.attributes.myst_image = output
-    node.attributes.myst_compiler = compiler
+    _RUNTIME(env, node, sources)
     env.Precious(node)
-    return digested(node)
+    detail = compiler or f"ziglang {build.ZIG_VERSION}"
+    return target_file(node, RuntimeImage(detail=detail, output=output, compiler=compiler))

@@ -1,0 +1,72 @@
+"""Files of the user's that stages read: configuration, keys, an installed runtime, an archive."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import SCons.Errors
+import SCons.Node.FS
+
+from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons.database import UNREADABLE, content_digest
+from mystikos_tool.scons.input_node import InputNode
+from mystikos_tool.scons.target_file import TargetFile
+
+_ALIKE = 0.75  # from where on a file's name is taken for a slip in another's
+
+_files: dict[tuple[Any, str], InputFile] = {}
+
+
+class InputFile(InputNode):
+    """A file by the digest of its content; ``variable`` is the construction variable that names it."""
+
+    def __init__(self, origin: Any, variable: str) -> None:
+        super().__init__(origin)
+        self.variable = variable
+
+    def read_node(self) -> Any:
+        """Return the node of the file that is read: in a variant directory, that of the source directory."""
+        return self.origin if self.origin.is_derived() else self.origin.srcnode()
+
+    def signature(self) -> str | None:
+        """Return the digest of the content in hexadecimal."""
+        if scons_internals.was_only_told_of(self.origin):
+            return scons_internals.NOT_MADE
+        digest = content_digest(self.read_node())
+        return None if digest == UNREADABLE else digest
+
+    def missing(self) -> bool:
+        """Tell whether the file is neither there nor made.
+
+        Raises StopError, with what to do about it, where a variable names the file.
+        """
+        file = self.read_node()
+        if not file.missing():
+            return False
+        if self.variable:
+            remedy = _nearest(file) or f"create it, or correct {self.variable}"
+            raise SCons.Errors.StopError(f"{file}: is named by {self.variable} and is not there; {remedy}")
+        return True
+
+
+def input_file(origin: Any, variable: str = "") -> Any:
+    """Return the one input node of a file; what a stage made is compared by its signature as it is."""
+    origin = origin.disambiguate()
+    if isinstance(origin, TargetFile):
+        return origin
+    key = (origin, variable)
+    if key not in _files:
+        if type(origin) is SCons.Node.FS.Entry:
+            origin.must_be_same(SCons.Node.FS.File)
+        _files[key] = InputFile(origin, variable)
+    return _files[key]
+
+
+def _nearest(node: Any) -> str | None:
+    """Point to a file whose name is nearly that of a missing one."""
+    directory = Path(node.get_abspath()).parent
+    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    near = difflib.get_close_matches(node.name, names, 1, _ALIKE)
+    return f"did you mean {Path(str(node)).with_name(near[0])}?" if near else None

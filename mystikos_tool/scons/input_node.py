@@ -1,0 +1,87 @@
+"""What a stage is made of and no stage makes, as a node that the tool compares in its own way.
+
+The node stands before the file or directory of the user's, which keeps its class, its Decider and
+its entry in SCons' database: they are the user's, whose own targets may depend on it too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import SCons.Node.Python
+
+from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons.database import UNREADABLE
+
+
+class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
+    """A file or directory of the user's by its signature.
+
+    It is one of SCons' values, compared by its signature and kept in the database of whatever is
+    made of it under SCons' own class, so that the database can be read where this tool is not loaded.
+    """
+
+    def __init__(self, origin: Any) -> None:
+        super().__init__(origin, name=origin.name)
+        self.origin = origin
+        self.implicit: list[Any] | None = None
+        self.changed_paths: list[str] = []  # in a directory, since it was last looked at
+        self._shown: str | None = None
+
+    def __str__(self) -> str:
+        return self._shown or str(self.read_node())
+
+    def read_node(self) -> Any:
+        """Return the node of what is read."""
+        return self.origin
+
+    def str_for_display(self) -> str:
+        """Return the name that ``--tree`` shows."""
+        return str(self)
+
+    def get_abspath(self) -> str:
+        """Return the path of the file or directory."""
+        return str(self.read_node().get_abspath())
+
+    def get_subst_proxy(self) -> Any:
+        """Return what variables such as ``${SOURCE.file}`` are read from."""
+        return self.origin.get_subst_proxy()
+
+    def make_ready(self) -> None:
+        """Do nothing: whoever is made of the node asks for its signature."""
+
+    def scan(self) -> None:
+        """Find what has to be built before the node can be read."""
+        if self.implicit is None:
+            scons_internals.scanned(self, self.built_before())
+            self._shown = str(self.read_node())  # the build has begun, and no builder comes any more
+
+    def built_before(self) -> list[Any]:
+        """Return the nodes that have to be built first."""
+        return [self.origin] if needs_visit(self.origin) else []
+
+    def get_csig(self) -> str:
+        """Return the signature in hexadecimal, found out once in a build."""
+        info = self.get_ninfo()
+        try:
+            return str(info.csig)
+        except AttributeError:
+            pass
+        signature = self.signature()
+        if signature is None:
+            return UNREADABLE
+        info.csig = signature
+        return signature
+
+    def signature(self) -> str | None:
+        """Return the signature; None for what cannot be read, so that the action gets to say why."""
+        raise NotImplementedError
+
+    def get_text_contents(self) -> str:
+        """Return what stands for the content in signatures."""
+        return self.get_csig()
+
+
+def needs_visit(node: Any) -> bool:
+    """Tell whether SCons has something to do for a node before it can be read."""
+    return bool(node.is_derived() or node.depends or node.side_effects)

@@ -1,0 +1,163 @@
+"""What a call names, as nodes: its target, the sources of a root, the files that variables name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import SCons.Errors
+import SCons.Node.FS
+import SCons.Util
+from SCons.Util import is_List, is_String
+
+from mystikos_tool.scons import variables
+from mystikos_tool.scons.input_file import input_file
+from mystikos_tool.scons.root_source import SourceOptions, root_source
+from mystikos_tool.scons.runtime import runtime_nodes
+
+ROOTFS_SUFFIX = ".cpio"
+
+_runtimes: dict[Any, tuple[Any, Any, Any, Any]] = {}
+_named_files: dict[tuple[str, str, Any], Any] = {}
+
+
+def target_name(env: Any, target: Any, builder: str) -> str:
+    """Return the name that the targets of all stages begin with; suffixes can be added to it."""
+    names = target if is_List(target) else [target]
+    if len(names) != 1 or not names[0]:
+        raise SCons.Errors.UserError(f"{builder} makes one file: name its target")
+    return str(env.subst(names[0]) if is_String(names[0]) else names[0].get_abspath())
+
+
+def suffixed(name: str, suffix: str) -> str:
+    """Return a target's name with a suffix where it has none, as SCons' builders do."""
+    return str(SCons.Util.adjustixes(name, None, suffix))
+
+
+def target_node(env: Any, name: str, builder: str) -> Any:
+    """Return the node of a target."""
+    try:
+        return env.fs.File(name)
+    except TypeError:
+        raise SCons.Errors.UserError(
+            f"{builder}: the target {name} is a directory; name it otherwise"
+        ) from None
+
+
+def given(env: Any, source: Any) -> list[Any] | None:
+    """Return what a source consists of, None where there is none: nodes, mappings, None for what is None."""
+    if source is None:
+        return None
+    if is_String(source):
+        return list(env.arg2nodes(source, env.fs.Entry))
+    items: list[Any] = []
+    for item in SCons.Util.flatten(source):
+        items += [item] if item is None or isinstance(item, Mapping) else env.arg2nodes(item, env.fs.Entry)
+    return items
+
+
+def only_node(source: list[Any] | None) -> Any:
+    """Return the node where the source is just one."""
+    return source[0] if source and len(source) == 1 and not isinstance(source[0], Mapping) else None
+
+
+def one_node(env: Any, source: Any, builder: str) -> Any:
+    """Return the one node that a source is."""
+    nodes = env.arg2nodes(source or [], env.fs.Entry)
+    if len(nodes) != 1:
+        raise SCons.Errors.UserError(f"{builder} takes one source, not {len(nodes)}")
+    return nodes[0]
+
+
+def root_sources(env: Any, source: list[Any]) -> list[Any]:
+    """Return the nodes of everything that a root is made of: directories, files and mappings."""
+    preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
+    patterns = env["MYST_ROOTFS_EXCLUDE"]
+    exclude = tuple(env.subst(pattern) for pattern in (patterns if is_List(patterns) else [patterns]))
+    return [
+        root_source(node, SourceOptions(place, name, exclude, preserve))
+        for place, name, node in _placed(env, source)
+    ]
+
+
+def _placed(env: Any, source: list[Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield the place in the root, the name there and the node of every source.
+
+    A mapping gives a directory the path that it becomes, a file the path that it gets.
+    """
+    for item in source:
+        if item is None or (isinstance(item, Mapping) and None in item.values()):
+            raise SCons.Errors.UserError("a source of the root is None; give directories, files and mappings")
+        if isinstance(item, Mapping):
+            for path, value in item.items():
+                for node in map(resolved, env.arg2nodes(value, env.fs.Entry)):
+                    place, _, name = path.strip("/").rpartition("/")
+                    yield (path.strip("/"), "", node) if is_dir(node) else (place, name, node)
+        else:
+            yield "", "", resolved(item)
+
+
+def is_dir(node: Any) -> bool:
+    """Tell whether a node is known to be a directory."""
+    return isinstance(node, SCons.Node.FS.Dir)
+
+
+def resolved(node: Any) -> Any:
+    """Return the directory or file that a name stands for; what is not there yet is a directory."""
+    if not _is_directory(node):
+        return node.disambiguate()
+    node.must_be_same(SCons.Node.FS.Dir)
+    return node
+
+
+def _is_directory(node: Any) -> bool:
+    """Tell an appdir from an archive; neither needs to be there before the build."""
+    if isinstance(node, SCons.Node.FS.Dir | SCons.Node.FS.File):
+        return is_dir(node)
+    paths = {node.get_abspath(), node.srcnode().get_abspath()}
+    is_file = node.is_derived() or any(map(os.path.isfile, paths))
+    return not (is_file or node.name.endswith(ROOTFS_SUFFIX))
+
+
+def runtime_files(env: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the input nodes of loader, enclave image, kernel and C runtime."""
+    nodes = runtime_nodes(env)
+    if nodes not in _runtimes:
+        loader, enclave, kernel, crt = map(input_file, nodes)
+        _runtimes[nodes] = loader, enclave, kernel, crt
+    return _runtimes[nodes]
+
+
+def required_file(env: Any, variable: str) -> Any:
+    """Return the input node of the file that a construction variable names."""
+    value = env.get(variable)
+    if not value:
+        raise SCons.Errors.UserError(
+            f'{variable} is not set; give it as in MystPackage(..., {variable}="FILE")'
+        )
+    return _file(env, variable, value)
+
+
+def file_list(env: Any, variable: str) -> tuple[Any, ...]:
+    """Return the input nodes of the files that a construction variable names."""
+    value = env.get(variable) or []
+    return tuple(_file(env, variable, item) for item in (value if is_List(value) else [value]))
+
+
+def _file(env: Any, variable: str, value: Any) -> Any:
+    value = value[0] if is_List(value) else value
+    if not is_String(value):
+        return _input_file(env, variable, value)
+    # A thousand calls name the same file; "$" may stand for another one in each.
+    key = (variable, value if "$" not in value else env.subst(value), env.fs.getcwd())
+    if key not in _named_files:
+        _named_files[key] = _input_file(env, variable, key[1])
+    return _named_files[key]
+
+
+def _input_file(env: Any, variable: str, name: Any) -> Any:
+    try:
+        return input_file(env.File(name), variable)
+    except TypeError:
+        raise SCons.Errors.UserError(f"{variable}: {name} is a directory; give a file") from None

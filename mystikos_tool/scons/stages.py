@@ -1,0 +1,99 @@
+"""What a node of the tool's is for: one typed value for each stage, kept with the node that it makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mystikos_tool.packaging.partial import Draft
+    from mystikos_tool.scons.testing import Expectation
+
+
+class Enclave(NamedTuple):
+    """The nodes that a measurement is made of; ``rootfs`` is None where the root is on a disk.
+
+    ``runtime`` has the nodes of loader, enclave image, kernel and C runtime.
+    """
+
+    rootfs: Any
+    config: Any
+    runtime: tuple[Any, Any, Any, Any]
+    pubkeys: tuple[Any, ...]
+    roothashes: tuple[Any, ...]
+
+    def measured(self) -> list[Any]:
+        """Return all of them but the loader."""
+        rootfs = [self.rootfs] if self.rootfs else []
+        return [*rootfs, self.config, *self.pubkeys, *self.roothashes, *self.runtime[1:]]
+
+    def trust(self) -> str:
+        """Return what tells a root, keys and hashes apart, where all are sources alike."""
+        return f"{bool(self.rootfs)} {len(self.pubkeys)} {len(self.roothashes)}"
+
+
+@dataclass(slots=True)
+class Stage:
+    """What every stage has.
+
+    ``made_of`` names all that decides the target's content, words and nodes; where it is empty the
+    content itself is read. ``detail`` belongs to the signature of the action.
+    """
+
+    made_of: tuple[Any, ...] = ()
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Rootfs(Stage):
+    """A root file system's archive."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Measurement(Stage):
+    """A measurement; ``package`` is the node of the last package that is made of it."""
+
+    enclave: Enclave
+    package: Any = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Image(Stage):
+    """A signed enclave image; ``measurement`` is its node, ``epoch`` the SOURCE_DATE_EPOCH that dates it."""
+
+    enclave: Enclave
+    measurement: Any
+    epoch: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Package(Stage):
+    """A package; ``draft`` is what there is of it before its image is signed."""
+
+    enclave: Enclave
+    draft: Draft | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class RuntimeImage(Stage):
+    """An image of the embedded runtime: its path in the runtime, and the compiler that was asked for."""
+
+    output: str
+    compiler: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Test(Stage):
+    """A test of a package."""
+
+    expectation: Expectation
+
+
+def mark(node: Any, stage: Stage) -> None:
+    """Say what a node is for."""
+    node.attributes.mystikos = stage
+
+
+def stage_of(node: Any) -> Any:
+    """Return the Stage that a node is for; None where it is no node of the tool's."""
+    return getattr(node.attributes, "mystikos", None) if node else None

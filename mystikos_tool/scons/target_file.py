@@ -1,0 +1,156 @@
+"""The files that the stages make: their digests are remembered, so that nothing is read to compare it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import SCons.Node
+import SCons.Node.FS
+
+from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons.database import content_digest
+from mystikos_tool.scons.input_node import InputNode
+from mystikos_tool.scons.stages import Stage, mark, stage_of
+
+_SHOWN_PATHS = 5
+
+
+class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
+    """A file that a stage makes.
+
+    What its stage's ``made_of`` names decides the content: then the digest is that of the names
+    and of the nodes' signatures, and the file, however large, is never read. It is compared by the
+    digest whatever the environment's Decider: SCons' timestamps count seconds, in which a stage may
+    run twice.
+    """
+
+    __slots__ = ()
+
+    def get_csig(self) -> str:
+        """Return the digest in hexadecimal; of nothing where there is no file."""
+        if scons_internals.was_only_told_of(self):
+            return scons_internals.NOT_MADE
+        info = self.get_ninfo()
+        try:
+            return str(info.csig)
+        except AttributeError:
+            pass
+        info.csig = self._made_of() or self.get_content_hash()
+        return str(info.csig)
+
+    def _made_of(self) -> str | None:
+        stage = stage_of(self)
+        if not (stage and stage.made_of):
+            return None
+        words = [part if isinstance(part, str) else part.get_csig() for part in stage.made_of]
+        return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+    def get_content_hash(self) -> str:
+        """Return the SHA-256 of the content in hexadecimal; of nothing where there is no file."""
+        return content_digest(self)
+
+    def get_max_drift_csig(self) -> str:
+        """Return nothing: what stat says decides whether a file is read again, however old it is."""
+        return ""
+
+    def make_ready(self) -> None:
+        """Do nothing: what a build needs to know is found out when there is one."""
+
+    def prepare(self) -> None:
+        """Prepare to be made, unless there is nothing to make."""
+        if self.get_state() != SCons.Node.up_to_date:
+            super().prepare()
+
+    def changed(self, node: Any = None, allowcache: bool = False) -> bool:
+        """Tell whether the file has to be made.
+
+        SCons asks twice; from when all children are ready the answer stays the same.
+        """
+        ready = node is None and self.get_state() == SCons.Node.pending
+        return bool(super().changed(node, allowcache or ready)) or self._is_damaged()
+
+    def _is_damaged(self) -> bool:
+        """Tell whether the file has another size than when it was made, as after a power failure."""
+        made = getattr(self.get_stored_info().ninfo, "size", None)
+        return made is not None and self.exists() and bool(self.get_size() != made)
+
+    def release_target_info(self) -> None:
+        """Release nothing: to find out what can be released costs more than it holds."""
+
+    def remember(self) -> None:
+        """Read a new file's digest, in the thread that made it, not when SCons asks for it."""
+        stage = stage_of(self)
+        if stage and not stage.made_of:
+            self.clear_memoized_values()
+            self.get_content_hash()
+
+    def visited(self) -> None:
+        """Store what is known of the file, unless the database says the same already.
+
+        Where nothing changes, SCons then need not serialize its entries anew. It calls this again
+        for what it has found to be up to date.
+        """
+        state = self.get_state()
+        asked = state != SCons.Node.pending or scons_internals.fills_cache()
+        if state != SCons.Node.up_to_date and (asked or not self._is_stored()):
+            super().visited()
+
+    def _is_stored(self) -> bool:
+        known, stored = self.get_ninfo(), self.get_stored_info()
+        known.timestamp, known.size = self.get_timestamp(), self.get_size()
+        self.get_csig()
+        return _version(known) == _version(stored.ninfo) and _children(self) == _stored_children(stored.binfo)
+
+    def explain(self) -> Any:
+        """Return why the file is made again, naming what changed in a directory that it is made of."""
+        inputs = {str(child): child for child in self.sources if isinstance(child, InputNode)}
+        stored = self.get_stored_info().binfo
+        if hasattr(stored, "bsources"):
+            # The database keeps names; SCons would take them for the names of values.
+            stored.bsources = [inputs.get(name, name) for name in stored.bsources]
+        text = super().explain()
+        for name, node in inputs.items():
+            if text and node.changed_paths:
+                text = text.replace(f"`{name}' changed\n", f"`{name}' changed: {_few(node.changed_paths)}\n")
+        return text
+
+    def get_cachedir_csig(self) -> str:
+        """Return the digest that a file in the cache would have."""
+        made_of = self._made_of()
+        if made_of or self.exists():
+            return made_of or self.get_csig()
+        _, cached = self.get_build_env().get_CacheDir().cachepath(self)
+        if cached and Path(cached).is_file():
+            return hashlib.sha256(Path(cached).read_bytes()).hexdigest()
+        return self.get_csig()
+
+
+def _few(paths: list[str]) -> str:
+    more = len(paths) - _SHOWN_PATHS
+    return ", ".join(paths[:_SHOWN_PATHS]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _version(info: Any) -> tuple[Any, ...]:
+    """Return what is stored of a file beside what it was made of."""
+    return tuple(getattr(info, name, None) for name in ("csig", "timestamp", "size"))
+
+
+def _children(node: Any) -> list[str]:
+    return [str(child) for child in (*node.sources, *node.depends, *(node.implicit or ()))]
+
+
+def _stored_children(info: Any) -> list[str]:
+    """Return the names of what a file was made of, in the order of :func:`_children`."""
+    lists = (getattr(info, name, ()) for name in ("bsources", "bdepends", "bimplicit"))
+    return [str(child) for children in lists for child in children]
+
+
+def target_file(node: Any, stage: Stage) -> Any:
+    """Make a file node the target of a stage."""
+    if not isinstance(node, TargetFile):
+        node.__class__ = TargetFile
+        node.changed_since_last_build = scons_internals.BY_SIGNATURE
+    mark(node, stage)
+    return node
