@@ -117,7 +117,7 @@ def sign(
     Raises UserError when runtime or configuration are not those that were measured.
     """
     prepared = prepare(runtime, config)
-    if measurement.image_digest(prepared) != measured.image_sha256:
+    if prepared.digest().hex() != measured.image_sha256:
         raise UserError(
             str(runtime.enclave),
             f"is not what was measured with {config.name}",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Protocol
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import progress
@@ -49,10 +50,11 @@ class Content(Readable, Protocol):
         """Write the content to a file, at its position."""
 
 
-class Bytes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bytes:
     """Content in memory."""
 
-    data: bytes | bytearray
+    data: bytes | bytearray | memoryview
 
     @property
     def size(self) -> int:
@@ -79,7 +81,8 @@ class Bytes(NamedTuple):
         file.write(self.data)
 
 
-class FileContent(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FileContent:
     """``size`` bytes of a file, from ``offset``."""
 
     path: Path
