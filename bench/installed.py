@@ -69,7 +69,12 @@ _CRT = _Shape(3_100_000, 1_000_000, 34, 3_000, 1_800)
 def write(directory: Path) -> Runtime:
     """Write the runtime's files, the same in every run, and return where they are."""
     runtime = Runtime.at(directory)
-    files = ((runtime.loader, _LOADER), (runtime.enclave, _ENCLAVE), (runtime.kernel, _KERNEL), (runtime.crt, _CRT))
+    files = (
+        (runtime.loader, _LOADER),
+        (runtime.enclave, _ENCLAVE),
+        (runtime.kernel, _KERNEL),
+        (runtime.crt, _CRT),
+    )
     for number, (path, shape) in enumerate(files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_image(shape, random.Random(_SEED + number)))
@@ -121,7 +126,10 @@ def _image(shape: _Shape, source: random.Random) -> bytes:
     else:
         file.section(".data", _PROGBITS, data, loaded=True)
     _not_loaded(file, shape, source)
-    _finish(file, ((_R, 0, tables), (_R | _X, code_start, data_start), (_R | _W, data_start, data_start + data_size)))
+    _finish(
+        file,
+        ((_R, 0, tables), (_R | _X, code_start, data_start), (_R | _W, data_start, data_start + data_size)),
+    )
     return bytes(file.data)
 
 
@@ -163,6 +171,4 @@ def _finish(file: _File, segments: tuple[tuple[int, int, int], ...]) -> None:
         _PHDR.pack_into(file.data, _EHDR.size + number * _PHDR.size, *header)
     sizes = (_EHDR.size, _PHDR.size, len(segments), _SHDR.size, len(file.headers), len(file.headers) - 1)
     magic = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    _EHDR.pack_into(
-        file.data, 0, magic, _ET_DYN, _EM_X86_64, 1, segments[1][1], _EHDR.size, table, 0, *sizes
-    )
+    _EHDR.pack_into(file.data, 0, magic, _ET_DYN, _EM_X86_64, 1, segments[1][1], _EHDR.size, table, 0, *sizes)

@@ -20,10 +20,9 @@ from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio, elf, sigstruct
 from mystikos_tool.io import atomic, progress
-from mystikos_tool.io.content import Bytes, Content, FileContent
+from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
 from mystikos_tool.io.pages import PAGE
 from mystikos_tool.package import sections
-from mystikos_tool.package.partial import Draft
 from mystikos_tool.root.tree import Tree, scan
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import keys
@@ -74,17 +73,8 @@ def pack(directory: Path, target: Path, *, preserve_modes: bool = False) -> Tree
     return tree
 
 
-def draft(inputs: Inputs, target: Path) -> Draft:
-    """Begin a package whose enclave is still to be measured and signed.
-
-    Raises UserError as :func:`prepare` and :func:`sections.write` do.
-    """
-    unsigned = Bytes(prepare(inputs.runtime, inputs.config).file())
-    return Draft(inputs.runtime.loader, _package_parts(inputs, unsigned), target)
-
-
-def measure(inputs: Inputs, begun: Draft | None = None) -> Measurement:
-    """Lay the enclave out and measure it; the package that was begun with the same inputs gets its root.
+def measure(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:
+    """Lay the enclave out and measure it; ``rootfs`` is the root's content where it is at hand.
 
     Raises UserError where the configuration does not fit the root file system or the runtime.
     """
@@ -94,7 +84,7 @@ def measure(inputs: Inputs, begun: Draft | None = None) -> Measurement:
         enclave=prepared,
         kernel=_image(inputs.runtime.kernel),
         crt=_image(inputs.runtime.crt),
-        rootfs=begun.rootfs if begun else inputs.root_content(),
+        rootfs=rootfs or inputs.root_content(),
         pubkeys=inputs.pubkeys_content(),
         roothashes=inputs.roothashes_content(),
         config=inputs.config.data,
@@ -147,16 +137,20 @@ def signing_day(epoch: str | None) -> date:
         ) from error
 
 
-def assemble(inputs: Inputs, image: Path, target: Path, begun: Draft | None = None) -> int:
-    """Write the package of a signed enclave image, or finish what was begun; return its size in bytes."""
-    loader, parts = inputs.runtime.loader, _package_parts(inputs, FileContent.of(image))
-    if begun and begun.is_whole(loader, parts):
-        return begun.finish(parts.enclave)
+def assemble(inputs: Inputs, image: Path, target: Path) -> int:
+    """Write the package of a signed enclave image; return its size in bytes."""
+    parts = package_parts(inputs, FileContent.of(image))
     with progress.bar("packaging", parts.rootfs.size):
-        return sections.write(loader, parts, target)
+        return sections.write(inputs.runtime.loader, parts, target)
 
 
-def _package_parts(inputs: Inputs, image: Content) -> sections.Parts:
+def unsigned_image(inputs: Inputs) -> Content:
+    """Return the enclave image's file as it is before it is signed."""
+    return Bytes(prepare(inputs.runtime, inputs.config).file())
+
+
+def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
+    """Return the contents of a package's sections."""
     return sections.Parts(
         enclave=image,
         crt=FileContent.of(inputs.runtime.crt),

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,16 +91,21 @@ def _overview() -> argparse.ArgumentParser:
         epilog="\n".join(["verbs:", *lines, "", f"{PROGRAM} VERB --help tells more about a verb."]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     parser.add_argument("verb", metavar="VERB", choices=VERBS, help="what to do, one of the verbs below")
     return parser
 
 
-def _version() -> str:
-    try:
-        return metadata.version("mystikos-tool")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
+class _ShowVersion(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata  # takes longer to load than all of the tool
+
+        try:
+            version = metadata.version("mystikos-tool")
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        _say(f"{PROGRAM} {version}")
+        parser.exit()
 
 
 @contextmanager

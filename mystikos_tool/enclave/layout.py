@@ -15,7 +15,7 @@ from mystikos_tool.enclave.image import EnclaveImage, patch_in_memory
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
-from mystikos_tool.io.content import Bytes, Readable
+from mystikos_tool.io.content import Bytes, Readable, whole
 from mystikos_tool.io.pages import PAGE, page_up, power_of_two_up
 
 SECINFO_R, SECINFO_W, SECINFO_X = 1, 2, 4
@@ -76,7 +76,7 @@ class Run(NamedTuple):
         """Return the run ``distance`` bytes further on in the enclave."""
         content = self.content
         if self.addresses and distance:
-            data = bytearray(content.read())
+            data = bytearray(whole(content))
             for place in self.addresses:
                 _ADDRESS.pack_into(data, place, _ADDRESS.unpack_from(data, place)[0] + distance)
             content = Bytes(bytes(data))

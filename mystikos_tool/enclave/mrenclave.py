@@ -11,10 +11,11 @@ import hashlib
 import math
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 
 from mystikos_tool.enclave.layout import Layout, Repeat, Run
+from mystikos_tool.io.content import whole
 from mystikos_tool.io.pages import PAGE
 
 SSA_FRAME_SIZE = 1
@@ -26,32 +27,53 @@ _ADDRESS, _FLAGS = 8, 16  # offsets of these fields in the headers
 _WORD = struct.Struct("<Q")
 _BLOCK = 256
 _PAGES = 128  # of a piece: they stay in the cache of a core
+_MANY_PAGES = 4096  # from here on another core is worth it
 
 
 def mrenclave(layout: Layout) -> bytes:
     """Return a layout's MRENCLAVE, 32 bytes; the memory for it does not grow with the enclave."""
     digest = hashlib.sha256(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, layout.size))
-    for piece in _pieces(layout.stream):
-        digest.update(piece)
+    pages = [_MeasuredPages()]
+    for operation in _whole_in_a_piece(layout.stream):
+        if isinstance(operation, Run) and operation.measured and operation.pages > _MANY_PAGES:
+            _hash_beside(digest.update, _measured(operation, [*pages, _MeasuredPages()]))
+        else:
+            for piece in _pieces(operation, pages):
+                digest.update(piece)
     return digest.digest()
 
 
-def _pieces(stream: Sequence[Run | Repeat]) -> Iterator[memoryview]:
-    """Yield what is hashed of all pages; each piece stays as it is until the next is asked for."""
-    pages = _MeasuredPages()
+def _hash_beside(hash_piece: Callable[[memoryview], None], pieces: Iterator[memoryview]) -> None:
+    """Hash each piece while the next one is made, in another buffer."""
+    from concurrent.futures import Future, ThreadPoolExecutor  # small enclaves do without
+
+    hashed: Future[None] | None = None
+    with ThreadPoolExecutor(1) as executor:
+        for piece in pieces:
+            if hashed:
+                hashed.result()
+            hashed = executor.submit(hash_piece, piece)
+    if hashed:
+        hashed.result()
+
+
+def _whole_in_a_piece(stream: Sequence[Run | Repeat]) -> Iterator[Run | Repeat]:
+    """Yield a stream, with repetitions that are too large for a piece written out."""
     for operation in stream:
-        if isinstance(operation, Run):
-            yield from _run(operation, pages)
-        elif sum(run.pages for run in operation.runs) <= _PAGES:
-            yield from _repeated(operation)
+        if isinstance(operation, Repeat) and sum(run.pages for run in operation.runs) > _PAGES:
+            yield from operation.each()
         else:
-            yield from chain.from_iterable(_run(run, pages) for run in operation.each())
+            yield operation
 
 
-def _run(run: Run, pages: _MeasuredPages) -> Iterator[memoryview]:
-    if run.measured:
-        return pages.of(run)
-    return _repeated(Repeat((Run(run.offset, 1, run.flags, False),), run.pages, PAGE))
+def _pieces(operation: Run | Repeat, pages: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
+    """Yield what is hashed of pages; each piece stays as it is until the next is asked for."""
+    if isinstance(operation, Repeat):
+        return _repeated(operation)
+    if operation.measured:
+        return _measured(operation, pages)
+    header = Run(operation.offset, 1, operation.flags, False)
+    return _repeated(Repeat((header,), operation.pages, PAGE))
 
 
 def _repeated(repeat: Repeat) -> Iterator[memoryview]:
@@ -99,7 +121,7 @@ def _unit(runs: Sequence[Run]) -> tuple[bytes, dict[int, int]]:
     data = bytearray()
     addresses = {}
     for run in runs:
-        content = run.content.read().ljust(run.pages * PAGE, bytes([run.fill]))
+        content = whole(run.content).ljust(run.pages * PAGE, bytes([run.fill]))
         for page in range(0, len(content), PAGE):
             addresses[len(data) + _ADDRESS] = run.offset + page
             data += _EADD.pack(b"EADD\0\0\0\0", run.offset + page, run.flags)
@@ -120,29 +142,35 @@ def _measured_size(pages: int) -> int:
 
 
 class _MeasuredPages:
-    """What is hashed of consecutive measured pages, whatever their content and flags."""
+    """What is hashed of ``_PAGES`` consecutive measured pages, whatever their content and flags.
+
+    ``blocks`` are the places of the content, 256 bytes each.
+    """
 
     def __init__(self) -> None:
         self._copies = _Copies(Repeat((Run(0, 1, 0, True),), _PAGES, PAGE))
         block = _EEXTEND.size + _BLOCK
-        self._blocks = [
+        self.blocks = [
             self._copies.data[end - _BLOCK : end]
             for page in range(0, len(self._copies.data), self._copies.size)
             for end in range(page + _EADD.size + block, page + self._copies.size + 1, block)
         ]
 
-    def of(self, run: Run) -> Iterator[memoryview]:
-        """Yield what is hashed of a run."""
-        with run.content.opened() as content:
-            for first in range(0, run.pages, _PAGES):
-                count = min(_PAGES, run.pages - first)
-                if run.content.size or first == 0:  # where there is none, what was filled stays filled
-                    blocks = self._blocks[: count * PAGE // _BLOCK]
-                    _fill(blocks, content.read_into(blocks), run.fill)
-                width = self._copies.size // _WORD.size
-                flags = memoryview(array("Q", [run.flags]) * count)
-                self._copies.words[_FLAGS // _WORD.size : count * width : width] = flags
-                yield self._copies.at(run.offset + first * PAGE, count)
+    def at(self, offset: int, flags: int, count: int) -> memoryview:
+        """Return the first ``count`` pages as those at an offset in the enclave."""
+        width = self._copies.size // _WORD.size
+        every_flags = memoryview(array("Q", [flags]) * count)
+        self._copies.words[_FLAGS // _WORD.size : count * width : width] = every_flags
+        return self._copies.at(offset, count)
+
+
+def _measured(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
+    """Yield what is hashed of a run with its content, in buffers that are used again in turn."""
+    with run.content.opened() as content:
+        for first, pages in zip(range(0, run.pages, _PAGES), cycle(buffers)):
+            blocks = pages.blocks[: min(_PAGES, run.pages - first) * PAGE // _BLOCK]
+            _fill(blocks, content.read_into(blocks), run.fill)
+            yield pages.at(run.offset + first * PAGE, run.flags, len(blocks) * _BLOCK // PAGE)
 
 
 def _fill(blocks: Sequence[memoryview], start: int, value: int) -> None:

@@ -167,6 +167,14 @@ class FileContent:
         return copied
 
 
+def whole(content: Readable) -> bytes:
+    """Return content that is small."""
+    data = bytearray(content.size)
+    with content.opened() as reader:
+        reader.read_into([memoryview(data)] if data else [])
+    return bytes(data)
+
+
 class _BytesReader:
     def __init__(self, data: memoryview) -> None:
         self._left = data

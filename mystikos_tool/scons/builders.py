@@ -235,7 +235,7 @@ def _packaged(env: Any, name: Any, image: Any) -> Any:
     nodes = _PACKAGE(env, name, [image, loader, crt, kernel])
     nodes = _made(nodes, "package", enclave)
     nodes[0].attributes.myst_made_of = (f"package {REVISION}", image, loader, crt, kernel)
-    nodes[0].attributes.myst_draft = None
+    nodes[0].attributes.myst_partial = None
     measurement = image.sources[0]
     measurement.attributes.myst_package = nodes[0]
     return nodes

@@ -6,18 +6,14 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from mystikos_tool.cache.incremental import Archives
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, join
-from mystikos_tool.scons import drafts
+from mystikos_tool.scons import partial
 from mystikos_tool.scons.enclave import Enclave
 from mystikos_tool.scons.nodes import store
 
@@ -29,7 +25,7 @@ def pack(target: list[Any], source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
     tree = join([node.take_tree() for node in source])
     size = tree.size
-    with progress.bar("packing", size), _next_stages_loaded(size >= drafts.LARGE_ROOT):
+    with progress.bar("packing", size):
         Archives(store()).pack(tree, _path(target[0]))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target[0]}")
@@ -41,20 +37,6 @@ def pack(target: list[Any], source: list[Any], env: Any) -> str:
     return f"packed {tree.files:,} files, {_shown_size(size)} → {target[0]}"
 
 
-@contextmanager
-def _next_stages_loaded(beside: bool) -> Iterator[None]:
-    """Load what the next stages need while the kernel copies, if that takes long enough."""
-    if not beside:
-        yield
-        return
-    loading = Thread(target=importlib.import_module, args=("mystikos_tool.pipeline",))
-    loading.start()
-    try:
-        yield
-    finally:
-        loading.join()
-
-
 def measure(target: list[Any], source: list[Any], env: Any) -> str:
     """Measure an enclave."""
     from mystikos_tool import pipeline
@@ -64,8 +46,8 @@ def measure(target: list[Any], source: list[Any], env: Any) -> str:
         inputs = inputs._replace(archive=Archives(store()).read(inputs.rootfs))
     for warning in inputs.config.warnings:
         _warn(warning)
-    with drafts.kept(target[0]):
-        measured = pipeline.measure(inputs, drafts.begun(target[0], inputs))
+    with partial.kept(target[0]):
+        measured = pipeline.measure(inputs, partial.begin(target[0], inputs))
         atomic.write(_path(target[0]), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target[0]}"
 
@@ -77,7 +59,7 @@ def sign(target: list[Any], source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import keys
 
     measurement, key = source
-    with drafts.kept(measurement):
+    with partial.kept(measurement):
         path = _path(measurement)
         measured = Measurement.from_json(atomic.read_input(path, "measurement"), str(measurement))
         inputs = _inputs(target[0].attributes.myst)
@@ -90,13 +72,16 @@ def sign(target: list[Any], source: list[Any], env: Any) -> str:
 def package(target: list[Any], source: list[Any], env: Any) -> str:
     """Append everything to the loader."""
     from mystikos_tool import pipeline
+    from mystikos_tool.io.content import FileContent
 
-    node = target[0]
-    draft = node.attributes.myst_draft
+    node, image = target[0], _path(source[0])
+    inputs = _inputs(node.attributes.myst)
     try:
-        size = pipeline.assemble(_inputs(node.attributes.myst), _path(source[0]), _path(node), draft)
+        size = partial.commit(node, inputs, FileContent.of(image))
+        if size is None:
+            size = pipeline.assemble(inputs, image, _path(node))
     finally:
-        drafts.drop(node)
+        partial.abort(node)
     return f"packaged {_shown_size(size)} → {node}"
 
 

@@ -467,7 +467,7 @@ def test_relocation_data_is_rela_dyn_and_rela_plt_and_nothing_without_the_first(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"memory_size": 1 << 46}, "fits no address space; give a smaller MemorySize"),
+        ({"memory_size": 1 << 46}, "does not fit in an address space; give a smaller MemorySize"),
         (
             {"create_zero_base_enclave": True, "enclave_start_address": (1 << 47) - P},
             "leaves no room for the enclave below 2^47; give a lower EnclaveStartAddress",
@@ -480,7 +480,7 @@ def test_relocation_data_is_rela_dyn_and_rela_plt_and_nothing_without_the_first(
         ({"create_zero_base_enclave": True, "enclave_start_address": 100}, "not a multiple of 4096"),
     ],
 )
-def test_an_enclave_that_fits_no_address_space_is_told(change: dict[str, int | bool], problem: str) -> None:
+def test_an_enclave_that_does_not_fit_in_an_address_space_is_told(change: dict[str, int | bool], problem: str) -> None:
     config: Config = replace(SMALL.config, **change)  # type: ignore[arg-type]
     assert problem in told(replace(SMALL, config=config))
 
