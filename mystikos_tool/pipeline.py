@@ -27,10 +27,9 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
-from mystikos_tool.io.content import Bytes, Content, FileContent
+from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
 from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.packaging.opened import OpenedPackage
-from mystikos_tool.packaging.partial import Draft
 from mystikos_tool.root import archive
 from mystikos_tool.root.check import check
 from mystikos_tool.root.root import ArchiveRoot, Root
@@ -113,7 +112,7 @@ def build_directory(inputs: Inputs, rootfs: Path, signer: Signer, day: date, tar
     files of the directory are then as they were.
     """
     measured, image = _measure_and_sign(inputs, signer, day)
-    parts = _package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))
+    parts = package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))
     signed_directory.write(inputs.runtime.loader, parts, target)
     return measured
 
@@ -144,20 +143,10 @@ def warnings_of(tree: Tree, directory: Path) -> list[str]:
     ]
 
 
-def draft(inputs: Inputs, target: Path) -> Draft:
-    """Begin a package whose enclave is still to be measured and signed.
+def measure(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:
+    """Lay the enclave out and measure it; ``rootfs`` is the root's content where it is at hand.
 
-    Raises UserError as :func:`prepare` and :func:`sections.write` do.
-    """
-    unsigned = Bytes(prepare(inputs.runtime, inputs.config).file())
-    return Draft(inputs.runtime.loader, _package_parts(inputs, unsigned), target)
-
-
-def measure(inputs: Inputs, begun: Draft | None = None) -> Measurement:
-    """Lay the enclave out and measure it.
-
-    A package that was begun with the same inputs gets the root file system as it is read. Raises
-    UserError where the configuration does not fit the root file system or the runtime.
+    Raises UserError where the configuration does not fit the root file system or the runtime.
     """
     trusts_disks = bool(inputs.pubkeys or inputs.roothashes)
     check(inputs.root, inputs.config, trusts_disks=trusts_disks)
@@ -166,7 +155,7 @@ def measure(inputs: Inputs, begun: Draft | None = None) -> Measurement:
         enclave=prepared,
         kernel=_image(inputs.runtime.kernel),
         crt=_image(inputs.runtime.crt),
-        rootfs=begun.rootfs if begun else inputs.root.content(),
+        rootfs=rootfs or inputs.root.content(),
         pubkeys=inputs.pubkeys_content(),
         roothashes=inputs.roothashes_content(),
         config=inputs.config.data,
@@ -188,7 +177,7 @@ def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer
     signer gives no signature that holds.
     """
     prepared = prepare(runtime, config)
-    if measurement.image_digest(prepared) != measured.image_sha256:
+    if prepared.digest().hex() != measured.image_sha256:
         raise UserError(
             str(runtime.enclave),
             f"is not what was measured with {config.name}",
@@ -215,19 +204,23 @@ def signing_day(epoch: str | None) -> date:
         ) from error
 
 
-def package(inputs: Inputs, image: Content, target: Path, begun: Draft | None = None) -> int:
-    """Write the package of a signed enclave image, or finish what was begun; return its size in bytes.
+def package(inputs: Inputs, image: Content, target: Path) -> int:
+    """Write the package of a signed enclave image; return its size in bytes.
 
     Raises UserError as :func:`sections.write` does.
     """
-    loader, parts = inputs.runtime.loader, _package_parts(inputs, image)
-    if begun and begun.is_whole(loader, parts):
-        return begun.finish(parts.enclave)
+    parts = package_parts(inputs, image)
     with progress.bar("packaging", parts.rootfs.size):
-        return sections.write(loader, parts, target)
+        return sections.write(inputs.runtime.loader, parts, target)
 
 
-def _package_parts(inputs: Inputs, image: Content) -> sections.Parts:
+def unsigned_image(inputs: Inputs) -> Content:
+    """Return the enclave image's file as it is before it is signed."""
+    return Bytes(prepare(inputs.runtime, inputs.config).file())
+
+
+def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
+    """Return the contents of a package's sections."""
     return sections.Parts(
         enclave=image,
         crt=FileContent.of(inputs.runtime.crt),

@@ -112,8 +112,9 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
 def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
     """Read what the enclave is made of; tell what in the configuration is better changed."""
     from mystikos_tool import config, pipeline, runtime
+    from mystikos_tool.cache import configurations
 
-    configuration = config.load(options.config)
+    configuration = config.load(options.config, configurations.of_user())
     for warning in configuration.warnings:
         tell(f"warning: {warning}")
     return pipeline.Inputs(

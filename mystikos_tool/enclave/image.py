@@ -5,6 +5,7 @@ The rules are those of docs/formats.md, section 4.
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple, Protocol
 
 from mystikos_tool.errors import UserError
@@ -84,9 +85,20 @@ class EnclaveImage(NamedTuple):
 
     def file(self, sigstruct: bytes = bytes(SIGSTRUCT_SIZE)) -> bytes:
         """Return the image's file with ``sigstruct`` in its record."""
-        section = self.image.section(_OEINFO_SECTION)
+        return b"".join(self._pieces(sigstruct))
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the file before it is signed, 32 bytes."""
+        digest = hashlib.sha256()
+        for piece in self._pieces(bytes(SIGSTRUCT_SIZE)):
+            digest.update(piece)
+        return digest.digest()
+
+    def _pieces(self, sigstruct: bytes) -> tuple[memoryview, bytes, memoryview]:
+        start = self.image.section(_OEINFO_SECTION).offset
+        data = memoryview(self.image.data)
         record = OEINFO.patch(self.record, {"sigstruct": sigstruct})
-        return self.image.data[: section.offset] + record + self.image.data[section.offset + OEINFO.size :]
+        return data[:start], record, data[start + OEINFO.size :]
 
 
 def prepare(data: bytes, where: str, settings: Settings) -> EnclaveImage:
@@ -130,12 +142,12 @@ def _check(image: elf.Image) -> None:
             "its PT_LOADs are not in order of their addresses",
             "take the file as the linker made it",
         )
-    if image.type != "ET_DYN":
+    if image.type != elf.ET_DYN:
         raise UserError(image.where, "is no shared object or PIE", _REMEDY)
-    for tag in ("DT_RPATH", "DT_RUNPATH"):
+    for name, tag in (("DT_RPATH", elf.DT_RPATH), ("DT_RUNPATH", elf.DT_RUNPATH)):
         if tag in image.dynamic_tags:
-            raise UserError(image.where, f"has {tag}, which the signer refuses", "link it without -rpath")
-    if "DT_NEEDED" in image.dynamic_tags:
+            raise UserError(image.where, f"has {name}, which the signer refuses", "link it without -rpath")
+    if elf.DT_NEEDED in image.dynamic_tags:
         raise UserError(
             image.where, "needs a shared library, which a package has no place for", "link it statically"
         )

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mystikos_tool.enclave.image import EnclaveImage, patch_in_memory
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
-from mystikos_tool.io.content import Bytes, Readable
+from mystikos_tool.io.content import Bytes, Readable, whole
 from mystikos_tool.io.pages import PAGE, page_up, power_of_two_up
 
 SECINFO_R, SECINFO_W, SECINFO_X = 1, 2, 4
@@ -36,6 +37,8 @@ _TLS_EXTRA_PAGES = 1
 _TD_OFFSET_PAGES = 4
 _NSSA = 2
 _TCS = struct.Struct("<QQQIIQQQQII")
+_TCS_ADDRESSES = (16, 48, 56)  # OSSA, FS base and GS base; OENTRY is the same for all threads
+_ADDRESS = struct.Struct("<Q")
 _MODULE_SECTIONS = (".text", ".symtab", ".dynsym", ".strtab", ".dynstr")
 _MAX_TCS = 1024
 _MAX_STACK_PAGES = 1 << 20
@@ -57,7 +60,8 @@ class Run(NamedTuple):
     """Consecutive pages with the same SECINFO flags.
 
     ``offset`` counts bytes from the start of the enclave range; the content is followed by
-    ``fill`` bytes up to the last page's end.
+    ``fill`` bytes up to the last page's end. ``addresses`` are the offsets in the content of
+    64-bit addresses of the enclave, which move with the run.
     """
 
     offset: int
@@ -66,6 +70,32 @@ class Run(NamedTuple):
     measured: bool
     content: Readable = Bytes(b"")
     fill: int = 0
+    addresses: tuple[int, ...] = ()
+
+    def moved(self, distance: int) -> Run:
+        """Return the run ``distance`` bytes further on in the enclave."""
+        content = self.content
+        if self.addresses and distance:
+            data = bytearray(whole(content))
+            for place in self.addresses:
+                _ADDRESS.pack_into(data, place, _ADDRESS.unpack_from(data, place)[0] + distance)
+            content = Bytes(bytes(data))
+        return self._replace(offset=self.offset + distance, content=content)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The same runs ``count`` times, each time ``stride`` bytes further on."""
+
+    runs: tuple[Run, ...]
+    count: int
+    stride: int
+
+    def each(self) -> Iterator[Run]:
+        """Yield all runs in the order of the stream."""
+        for number in range(self.count):
+            for run in self.runs:
+                yield run.moved(number * self.stride)
 
 
 class Region(NamedTuple):
@@ -94,7 +124,8 @@ class Layout(NamedTuple):
     """An enclave laid out.
 
     ``size`` is what ECREATE gets, ``loaded_size`` what is in use, ``enclave_size`` the range
-    that the image's record states; all in bytes.
+    that the image's record states; all in bytes. ``stream`` has the pages in the order in which
+    they are added.
     """
 
     size: int
@@ -104,7 +135,16 @@ class Layout(NamedTuple):
     image_size: int
     heap_rva: int
     regions: tuple[Region, ...]
-    runs: tuple[Run, ...]
+    stream: tuple[Run | Repeat, ...]
+
+    @property
+    def runs(self) -> Iterator[Run]:
+        """The stream with every repetition written out."""
+        for operation in self.stream:
+            if isinstance(operation, Repeat):
+                yield from operation.each()
+            else:
+                yield operation
 
 
 def lay_out(parts: Parts) -> Layout:
@@ -121,18 +161,17 @@ def lay_out(parts: Parts) -> Layout:
     regions, region_runs = _regions(parts, regions_offset)
     heap_rva = regions[-1].offset + regions[-1].size + PAGE
     heap_size = OEINFO.get_int(record, "heap_pages") * PAGE
-    threads = _Threads(parts.enclave, heap_rva + heap_size, base)
+    threads = _Threads(parts.enclave, base + heap_rva + heap_size, base)
     loaded_size = heap_rva + heap_size + threads.size
     _check_addresses(image.where, base, loaded_size)
     enclave_size = power_of_two_up(loaded_size)
     in_memory = patch_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
 
     runs = [
-        *_segments(image, in_memory, 0),
-        *_data_run(image.size, relocations),
+        *_segments(image, in_memory),
+        *(run.moved(image.size) for run in _data_run(relocations)),
         *region_runs,
         *([Run(heap_rva, heap_size // PAGE, _RW, False)] if heap_size else []),
-        *threads.runs(),
     ]
     return Layout(
         size=power_of_two_up(loaded_size + base),
@@ -142,7 +181,7 @@ def lay_out(parts: Parts) -> Layout:
         image_size=image.size,
         heap_rva=heap_rva,
         regions=tuple(regions),
-        runs=tuple(_moved(run, base) for run in runs),
+        stream=(*(run.moved(base) for run in runs), threads.repeated()),
     )
 
 
@@ -162,7 +201,9 @@ def _base(record: bytes, where: str) -> int:
 def _check_addresses(where: str, base: int, loaded_size: int) -> None:
     if loaded_size > _ADDRESS_SPACE // 2:
         raise UserError(
-            where, f"its enclave of {loaded_size} bytes fits no address space", "give a smaller MemorySize"
+            where,
+            f"its enclave of {loaded_size} bytes does not fit in an address space",
+            "give a smaller MemorySize",
         )
     if base + loaded_size > _ADDRESS_SPACE:
         raise UserError(
@@ -172,12 +213,9 @@ def _check_addresses(where: str, base: int, loaded_size: int) -> None:
         )
 
 
-def _moved(run: Run, base: int) -> Run:
-    return Run(run.offset + base, run.pages, run.flags, run.measured, run.content, run.fill) if base else run
-
-
-def _segments(image: elf.Image, memory: bytes | bytearray, offset: int) -> Iterator[Run]:
+def _segments(image: elf.Image, memory: bytearray) -> Iterator[Run]:
     """Yield a run per PT_LOAD: every page that it touches."""
+    view = memoryview(memory)
     for segment in image.loads:
         start = segment.address // PAGE * PAGE
         end = page_up(segment.end)
@@ -187,13 +225,13 @@ def _segments(image: elf.Image, memory: bytes | bytearray, offset: int) -> Itera
             | (SECINFO_X if segment.flags & elf.PF_X else 0)
         )
         if end > start:
-            content = Bytes(memory[start:end])
-            yield Run(offset + start, (end - start) // PAGE, SECINFO_REG | permissions, True, content)
+            content = Bytes(view[start:end])
+            yield Run(start, (end - start) // PAGE, SECINFO_REG | permissions, True, content)
 
 
-def _data_run(offset: int, data: bytes) -> Iterator[Run]:
+def _data_run(data: bytes) -> Iterator[Run]:
     if data:
-        yield Run(offset, page_up(len(data)) // PAGE, _RO, True, Bytes(data))
+        yield Run(0, page_up(len(data)) // PAGE, _RO, True, Bytes(data))
 
 
 class _RegionPlan(NamedTuple):
@@ -209,7 +247,7 @@ def _regions(parts: Parts, offset: int) -> tuple[list[Region], list[Run]]:
     regions: list[Region] = []
     runs: list[Run] = []
     for index, plan in enumerate(_region_plans(parts)):
-        runs += (_moved(run, offset) for run in plan.runs)
+        runs += (run.moved(offset) for run in plan.runs)
         trailer = _TRAILER.pack(_TRAILER_MAGIC, plan.name.encode(), plan.size, plan.file_size, index)
         runs.append(Run(offset + plan.size, 1, _RO, True, Bytes(trailer)))
         regions.append(Region(plan.name, offset, plan.size, plan.file_size))
@@ -241,7 +279,7 @@ def _region_plans(parts: Parts) -> Iterator[_RegionPlan]:
 
 def _image_plan(name: str, image: elf.Image) -> _RegionPlan:
     _check_module(image)
-    return _RegionPlan(name, image.size, image.size, list(_segments(image, elf.loaded(image), 0)))
+    return _RegionPlan(name, image.size, image.size, _segments(image, elf.loaded(image)))
 
 
 def _check_module(image: elf.Image) -> None:
@@ -259,7 +297,7 @@ def _check_module(image: elf.Image) -> None:
 
 
 def _data_plan(name: str, data: bytes) -> _RegionPlan:
-    return _RegionPlan(name, page_up(len(data)), len(data), list(_data_run(0, data)))
+    return _RegionPlan(name, page_up(len(data)), len(data), _data_run(data))
 
 
 def _content_plan(name: str, content: Readable) -> _RegionPlan:
@@ -299,10 +337,13 @@ def _padded_section(image: elf.Image, name: str) -> bytes:
 
 
 class _Threads:
-    """The pages of each thread: stack, TCS, two SSA frames and thread-local storage, with guards between."""
+    """The pages of each thread: stack, TCS, two SSA frames and thread-local storage, with guards between.
 
-    def __init__(self, enclave: EnclaveImage, offset: int, base: int) -> None:
-        self._offset = offset
+    ``start`` is where they begin in the enclave range, ``base`` where the image does.
+    """
+
+    def __init__(self, enclave: EnclaveImage, start: int, base: int) -> None:
+        self._start = start
         self._base = base
         self._entry = enclave.image.entry
         self._count = OEINFO.get_int(enclave.record, "tcs_count")
@@ -318,23 +359,27 @@ class _Threads:
 
     @property
     def size(self) -> int:
-        """Bytes of all threads: each has its stack, its tls pages and five more pages in use or left out."""
-        return self._count * PAGE * (self._stack_pages + 2 + self._tls_pages + 5)
+        """Bytes of all threads."""
+        return self._count * self._stride
 
-    def runs(self) -> Iterator[Run]:
-        """Yield the runs of every thread in order."""
-        offset = self._offset
-        for _ in range(self._count):
-            yield Run(offset + PAGE, self._stack_pages, _RW, True, fill=_STACK_FILL)
-            tcs = offset + (self._stack_pages + 2) * PAGE
-            yield Run(tcs, 1, SECINFO_TCS, True, Bytes(self._tcs(tcs)))
-            yield Run(tcs + PAGE, _SSA_PAGES, _RW, True)
-            yield Run(tcs + _TD_OFFSET_PAGES * PAGE, self._tls_pages + _TLS_EXTRA_PAGES, _RW, True)
-            offset = tcs + (_TD_OFFSET_PAGES + self._tls_pages + _TLS_EXTRA_PAGES) * PAGE
+    @property
+    def _stride(self) -> int:
+        """Bytes of a thread: its stack, its tls pages and seven more pages in use or left out."""
+        return (self._stack_pages + 2 + self._tls_pages + 5) * PAGE
 
-    def _tcs(self, offset: int) -> bytes:
+    def repeated(self) -> Repeat:
+        """Return the runs of the first thread and how they repeat."""
+        tcs = self._start + (self._stack_pages + 2) * PAGE
+        runs = (
+            Run(self._start + PAGE, self._stack_pages, _RW, True, fill=_STACK_FILL),
+            Run(tcs, 1, SECINFO_TCS, True, Bytes(self._tcs(tcs)), addresses=_TCS_ADDRESSES),
+            Run(tcs + PAGE, _SSA_PAGES, _RW, True),
+            Run(tcs + _TD_OFFSET_PAGES * PAGE, self._tls_pages + _TLS_EXTRA_PAGES, _RW, True),
+        )
+        return Repeat(runs, self._count, self._stride)
+
+    def _tcs(self, address: int) -> bytes:
         """Return a TCS (SDM volume 3D, "Thread Control Structure"): OSSA, NSSA, OENTRY, FS and GS."""
-        address = self._base + offset
         segment = address + (_TD_OFFSET_PAGES + self._tls_pages) * PAGE
         return _TCS.pack(
             0,

@@ -6,7 +6,6 @@ the enclave image that was measured, so that no other one is ever signed in its 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any, NamedTuple
 
@@ -75,12 +74,7 @@ def of(enclave: EnclaveImage, layout: Layout) -> Measurement:
         security_version=OEINFO.get_int(record, "security_version"),
         capture_pf_gp=enclave.capture_pf_gp,
     )
-    return Measurement(measured, structure, image_digest(enclave), _describe(layout))
-
-
-def image_digest(enclave: EnclaveImage) -> str:
-    """Return the SHA-256 of the unsigned enclave image file, in hexadecimal."""
-    return hashlib.sha256(enclave.file()).hexdigest()
+    return Measurement(measured, structure, enclave.digest().hex(), _describe(layout))
 
 
 def _describe(layout: Layout) -> dict[str, Any]:

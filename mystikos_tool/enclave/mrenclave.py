@@ -1,145 +1,180 @@
-"""MRENCLAVE: the SHA-256 that ECREATE, EADD and EEXTEND make of a layout (SDM volume 3D)."""
+"""MRENCLAVE: the SHA-256 that ECREATE, EADD and EEXTEND make of a layout (SDM volume 3D).
+
+What is hashed is assembled in pieces of several hundred kilobytes, so that other threads run while
+one is hashed. A piece is the same pages with their headers many times over, in which only the
+addresses and the content differ.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
-import sys
 from array import array
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
-from queue import SimpleQueue
-from threading import Thread
 
-from mystikos_tool.enclave.layout import Layout, Run
+from mystikos_tool.enclave.layout import Layout, Repeat, Run
+from mystikos_tool.io.content import whole
 from mystikos_tool.io.pages import PAGE
 
 SSA_FRAME_SIZE = 1
 
 _ECREATE = struct.Struct("<8sIQ44x")
-_HEADER_START = struct.Struct("<8sQQ")
-_HEADER = 64
+_EADD = struct.Struct("<8sQQ40x")
+_EEXTEND = struct.Struct("<8sQ48x")
+_ADDRESS, _FLAGS = 8, 16  # offsets of these fields in the headers
+_WORD = struct.Struct("<Q")
 _BLOCK = 256
-_BLOCKS = PAGE // _BLOCK
-_EXTENDED_BLOCK = _HEADER + _BLOCK
-_EXTENDED_PAGE = _HEADER + _BLOCKS * _EXTENDED_BLOCK
-_WORD = 8
-_OFFSET = 1  # the header's word that says where a page or block lies
-_FLAGS = 2
-_PAGES = 128
-_FEW_PAGES = 12
-_ADDED_PAGES = 1024
-_WORTH_A_THREAD = (_FEW_PAGES + 1) * _EXTENDED_PAGE
-# One is filled, one hashed, and one waits, so that neither thread does.
-_BUFFERS = 3
+_PAGES = 128  # of a piece: they stay in the cache of a core
+_MANY_PAGES = 4096  # from here on another core is worth it
 
 
 def mrenclave(layout: Layout) -> bytes:
-    """Return a layout's MRENCLAVE, 32 bytes.
-
-    What is hashed is assembled in one buffer while another thread hashes what is in the others,
-    some hundred KiB each, whatever the size of the enclave.
-    """
+    """Return a layout's MRENCLAVE, 32 bytes; the memory for it does not grow with the enclave."""
     digest = hashlib.sha256(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, layout.size))
-    with _Hashing(digest.update) as hashing:
-        for piece in _pieces(layout):
-            hashing.update(piece)
+    pages = [_MeasuredPages()]
+    for operation in _whole_in_a_piece(layout.stream):
+        if isinstance(operation, Run) and operation.measured and operation.pages > _MANY_PAGES:
+            _hash_beside(digest.update, _measured(operation, [*pages, _MeasuredPages()]))
+        else:
+            for piece in _pieces(operation, pages):
+                digest.update(piece)
     return digest.digest()
 
 
-class _Hashing:
-    """Hashes pieces in their order, large ones in a thread of its own, to the end of the context."""
+def _hash_beside(hash_piece: Callable[[memoryview], None], pieces: Iterator[memoryview]) -> None:
+    """Hash each piece while the next one is made, in another buffer."""
+    from concurrent.futures import Future, ThreadPoolExecutor  # small enclaves do without
 
-    def __init__(self, hash_piece: Callable[[bytes | memoryview], None]) -> None:
-        self._hash = hash_piece
-        self._pieces: SimpleQueue[bytes | memoryview | None] = SimpleQueue()
-        self._hashed: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._waiting = 0
-        self._thread = Thread(target=self._run)
+    hashed: Future[None] | None = None
+    with ThreadPoolExecutor(1) as executor:
+        for piece in pieces:
+            if hashed:
+                hashed.result()
+            hashed = executor.submit(hash_piece, piece)
+    if hashed:
+        hashed.result()
 
-    def __enter__(self) -> _Hashing:
-        self._thread.start()
-        return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._pieces.put(None)
-        self._thread.join()
-        if kind is None:
-            self._wait(0)
-
-    def update(self, piece: bytes | memoryview) -> None:
-        """Hash a piece; a large one is to stay as it is until so many others were given."""
-        if len(piece) >= _WORTH_A_THREAD:
-            self._pieces.put(piece)
-            self._waiting += 1
-            self._wait(_BUFFERS - 1)
+def _whole_in_a_piece(stream: Sequence[Run | Repeat]) -> Iterator[Run | Repeat]:
+    """Yield a stream, with repetitions that are too large for a piece written out."""
+    for operation in stream:
+        if isinstance(operation, Repeat) and sum(run.pages for run in operation.runs) > _PAGES:
+            yield from operation.each()
         else:
-            self._wait(0)
-            self._hash(piece)
-
-    def _wait(self, left: int) -> None:
-        """Wait until no more than ``left`` pieces are still to be hashed."""
-        while self._waiting > left:
-            self._waiting -= 1
-            if error := self._hashed.get():
-                raise error
-
-    def _run(self) -> None:
-        while (piece := self._pieces.get()) is not None:
-            try:
-                self._hash(piece)
-            except BaseException as error:  # is raised where the piece was given
-                self._hashed.put(error)
-            else:
-                self._hashed.put(None)
+            yield operation
 
 
-def _pieces(layout: Layout) -> Iterator[bytes | memoryview]:
-    """Yield what is hashed of all pages, in buffers that are used again in turn.
+def _pieces(operation: Run | Repeat, pages: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
+    """Yield what is hashed of pages; each piece stays as it is until the next is asked for."""
+    if isinstance(operation, Repeat):
+        return _repeated(operation)
+    if operation.measured:
+        return _measured(operation, pages)
+    header = Run(operation.offset, 1, operation.flags, False)
+    return _repeated(Repeat((header,), operation.pages, PAGE))
 
-    The small one's pieces are not worth a thread: they are hashed before the next one is asked for.
+
+def _repeated(repeat: Repeat) -> Iterator[memoryview]:
+    copies = _Copies(repeat)
+    for first in range(0, repeat.count, copies.count):
+        yield copies.at(first * repeat.stride, min(copies.count, repeat.count - first))
+
+
+class _Copies:
+    """What is hashed of a repetition, as many times as a piece has room for (``count``)."""
+
+    def __init__(self, repeat: Repeat) -> None:
+        unit, addresses = _unit(repeat.runs)
+        self.size = len(unit)
+        self.count = min(repeat.count, max(_PAGES * _measured_size(1) // self.size, 1))
+        self.data = memoryview(bytearray(unit * self.count))
+        self.words = self.data.cast("Q")
+        self._first = min(addresses.values())
+        self._step = math.gcd(repeat.stride, *(address - self._first for address in addresses.values()))
+        self._stride = repeat.stride // self._step
+        self._numbers = [
+            (place // _WORD.size, (address - self._first) // self._step)
+            for place, address in addresses.items()
+        ]
+        self._length = max(number for _, number in self._numbers) + 1
+
+    def at(self, distance: int, count: int) -> memoryview:
+        """Return ``count`` copies, the first of them ``distance`` bytes further on than in the layout.
+
+        All their addresses are in one arithmetic progression, of which each place of an address
+        takes every ``_stride``-th one from its number on.
+        """
+        start, length = self._first + distance, self._length + (count - 1) * self._stride
+        progression = range(start, start + length * self._step, self._step)
+        addresses = memoryview(array("Q", list(progression)))  # sooner made of a list than of a range
+        width = self.size // _WORD.size
+        for word, number in self._numbers:
+            end = number + (count - 1) * self._stride + 1
+            self.words[word : count * width : width] = addresses[number : end : self._stride]
+        return self.data[: count * self.size]
+
+
+def _unit(runs: Sequence[Run]) -> tuple[bytes, dict[int, int]]:
+    """Return what is hashed of runs, and all addresses in it, 64-bit words, by their places."""
+    data = bytearray()
+    addresses = {}
+    for run in runs:
+        content = whole(run.content).ljust(run.pages * PAGE, bytes([run.fill]))
+        for page in range(0, len(content), PAGE):
+            addresses[len(data) + _ADDRESS] = run.offset + page
+            data += _EADD.pack(b"EADD\0\0\0\0", run.offset + page, run.flags)
+            for start in range(page, page + PAGE if run.measured else page, _BLOCK):
+                addresses[len(data) + _ADDRESS] = run.offset + start
+                data += _EEXTEND.pack(b"EEXTEND\0", run.offset + start)
+                for place in run.addresses:
+                    if start <= place < start + _BLOCK:
+                        (address,) = _WORD.unpack_from(content, place)
+                        addresses[len(data) + place - start] = address
+                data += content[start : start + _BLOCK]
+    return bytes(data), addresses
+
+
+def _measured_size(pages: int) -> int:
+    """Return how many bytes are hashed of measured pages."""
+    return pages * (_EADD.size + PAGE // _BLOCK * (_EEXTEND.size + _BLOCK))
+
+
+class _MeasuredPages:
+    """What is hashed of ``_PAGES`` consecutive measured pages, whatever their content and flags.
+
+    ``blocks`` are the places of the content, 256 bytes each.
     """
-    small = cycle([_ExtendedPages(_FEW_PAGES)])
-    large: Iterator[_ExtendedPages] | None = None
-    for run in layout.runs:
-        if not run.measured:
-            yield from _added(run)
-        elif run.pages <= _PAGES:
-            yield from _extended(run, small)
-        else:
-            large = large or cycle([_ExtendedPages(_PAGES) for _ in range(_BUFFERS)])
-            yield from _extended(run, large)
+
+    def __init__(self) -> None:
+        self._copies = _Copies(Repeat((Run(0, 1, 0, True),), _PAGES, PAGE))
+        block = _EEXTEND.size + _BLOCK
+        self.blocks = [
+            self._copies.data[end - _BLOCK : end]
+            for page in range(0, len(self._copies.data), self._copies.size)
+            for end in range(page + _EADD.size + block, page + self._copies.size + 1, block)
+        ]
+
+    def at(self, offset: int, flags: int, count: int) -> memoryview:
+        """Return the first ``count`` pages as those at an offset in the enclave."""
+        width = self._copies.size // _WORD.size
+        every_flags = memoryview(array("Q", [flags]) * count)
+        self._copies.words[_FLAGS // _WORD.size : count * width : width] = every_flags
+        return self._copies.at(offset, count)
 
 
-def _added(run: Run) -> Iterator[bytes]:
-    """Yield the EADDs of pages whose content is not measured."""
-    end = run.offset + run.pages * PAGE
-    for start in range(run.offset, end, _ADDED_PAGES * PAGE):
-        count = min((end - start) // PAGE, _ADDED_PAGES)
-        headers = bytearray(_header(b"EADD\0\0\0\0", run.flags) * count)
-        memoryview(headers).cast("Q")[_OFFSET :: _HEADER // _WORD] = _every(PAGE, start, count)
-        yield bytes(headers)
-
-
-def _extended(run: Run, buffers: Iterator[_ExtendedPages]) -> Iterator[memoryview]:
-    """Yield the EADD and the sixteen EEXTENDs of each page of a run."""
-    left = run.pages
+def _measured(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
+    """Yield what is hashed of a run with its content, in buffers that are used again in turn."""
     with run.content.opened() as content:
-        while left:
-            buffer = next(buffers)
-            count = min(left, buffer.pages)
-            blocks = buffer.blocks[: count * _BLOCKS]
-            size = content.read_into(blocks)
-            if size < count * PAGE:
-                _fill(blocks, size, run.fill)
-            buffer.place(run.offset + (run.pages - left) * PAGE, run.flags, count)
-            left -= count
-            yield buffer.data[: count * _EXTENDED_PAGE]
+        for first, pages in zip(range(0, run.pages, _PAGES), cycle(buffers)):
+            blocks = pages.blocks[: min(_PAGES, run.pages - first) * PAGE // _BLOCK]
+            _fill(blocks, content.read_into(blocks), run.fill)
+            yield pages.at(run.offset + first * PAGE, run.flags, len(blocks) * _BLOCK // PAGE)
 
 
-def _fill(blocks: list[memoryview], start: int, value: int) -> None:
-    """Give the bytes of blocks from ``start`` one value."""
+def _fill(blocks: Sequence[memoryview], start: int, value: int) -> None:
+    """Give the bytes of blocks from ``start`` on one value."""
     filler = bytes([value]) * _BLOCK
     full, rest = divmod(start, _BLOCK)
     if rest:
@@ -147,49 +182,3 @@ def _fill(blocks: list[memoryview], start: int, value: int) -> None:
         full += 1
     for block in blocks[full:]:
         block[:] = filler
-
-
-class _ExtendedPages:
-    """What is hashed for measured pages: of each its EADD, then sixteen EEXTENDs with 256 bytes of it.
-
-    ``blocks`` are the places of the content between the headers.
-    """
-
-    def __init__(self, pages: int) -> None:
-        page = _header(b"EADD\0\0\0\0") + (_header(b"EEXTEND\0") + bytes(_BLOCK)) * _BLOCKS
-        self.data = memoryview(bytearray(page * pages))
-        self.pages = pages
-        self._words = self.data.cast("Q")
-        self.blocks = [
-            self.data[start + _HEADER : start + _EXTENDED_BLOCK]
-            for page_start in range(_HEADER, len(self.data), _EXTENDED_PAGE)
-            for start in range(page_start, page_start + _BLOCKS * _EXTENDED_BLOCK, _EXTENDED_BLOCK)
-        ]
-
-    def place(self, offset: int, flags: int, count: int) -> None:
-        """Write into the headers where ``count`` pages lie, one behind the other, and their flags."""
-        stride = _EXTENDED_PAGE // _WORD
-        words = self._words[: count * stride]
-        blocks = _every(_BLOCK, offset, count * _BLOCKS)
-        words[_OFFSET::stride] = blocks[::_BLOCKS]
-        words[_FLAGS::stride] = memoryview(array("Q", [flags]) * count)
-        for block in range(_BLOCKS):
-            header = (_HEADER + block * _EXTENDED_BLOCK) // _WORD
-            words[header + _OFFSET :: stride] = blocks[block::_BLOCKS]
-
-
-def _header(tag: bytes, flags: int = 0) -> bytes:
-    return _HEADER_START.pack(tag, 0, flags).ljust(_HEADER, b"\0")
-
-
-def _every(step: int, start: int, count: int) -> memoryview:
-    """Return ``count`` words from ``start`` on: one addition to all, as one large number."""
-    words, ones = _words(step, count)
-    return memoryview((words + start * ones).to_bytes(count * _WORD, sys.byteorder)).cast("Q")
-
-
-@lru_cache
-def _words(step: int, count: int) -> tuple[int, int]:
-    """Return the words 0, ``step``, twice ``step`` and so on as one number, and as many ones."""
-    words = array("Q", range(0, count * step, step)), array("Q", [1]) * count
-    return int.from_bytes(words[0], sys.byteorder), int.from_bytes(words[1], sys.byteorder)

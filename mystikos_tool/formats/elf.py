@@ -1,25 +1,20 @@
 """ELF images: what a loader needs to know of one, and appending sections to one.
 
-Reading is pyelftools'; appending follows docs/formats.md, section 2, to the byte.
+Only the headers are read, and the tables that they name, as System V's ABI and its supplement for
+x86-64 have them. Appending follows docs/formats.md, section 2, to the byte.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from itertools import pairwise
+from functools import cached_property
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
-
-from elftools.common.exceptions import ELFError
-from elftools.construct import ConstructError
-from elftools.elf.dynamic import DynamicSection
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.pages import PAGE, align_up, page_up
@@ -34,17 +29,33 @@ R_X86_64_RELATIVE = 8
 R_X86_64_DTPMOD64 = 16
 R_X86_64_TPOFF64 = 18
 
+ET_DYN = 3
+DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_TEXTREL = 1, 15, 29, 22
+
+_MAGIC = b"\x7fELF"
+_ELFCLASS64, _ELFDATA2LSB, _EM_X86_64 = 2, 1, 62
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _EHDR_SHOFF = 0x28
 _EHDR_SHNUM = 0x3C
+_PHDR = struct.Struct("<IIQQQQQQ")
+_PT_LOAD, _PT_TLS = 1, 7
 _SHDR = struct.Struct("<IIQQQQIIQQ")
 _SHDR_OFFSET = 0x18
 _SHDR_SIZE = 0x20
+_SHT_PROGBITS, _SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM = 1, 6, 8, 11
+_SYM = struct.Struct("<IBBHQQ")
+_DYN = struct.Struct("<QQ")
+_DT_NULL = 0
 _RELA = struct.Struct("<QQQ")
-_SHT_PROGBITS = 1
+_RELA_TYPE = 2  # the number of its 32-bit word in an entry
 _NAME_UNIT = 64
+_MAX_NAME_SIZE = 1 << 16
+_MAX_NAMES_SIZE = 1 << 24
 _MAX_SHNUM = 0xFF00
 _MAX_IMAGE_SIZE = 1 << 30
 _DAMAGED = ("is a damaged ELF file", "build or install it again")
+
+Piece = bytes | memoryview
 
 
 class Segment(NamedTuple):
@@ -68,12 +79,18 @@ class Section(NamedTuple):
 
     name: str
     number: int
+    type: int
     address: int
     offset: int
     size: int
+    link: int
     align: int
     entry_size: int
-    nobits: bool
+
+    @property
+    def nobits(self) -> bool:
+        """Whether the section has no content in the file."""
+        return self.type == _SHT_NOBITS
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,7 @@ class Image:
 
     where: str
     data: bytes
-    type: str
+    type: int
     entry: int
     section_headers_offset: int
     section_names_index: int
@@ -93,7 +110,6 @@ class Image:
     in_order: bool
     tls: Segment | None
     section_list: tuple[Section, ...]
-    dynamic_tags: tuple[str, ...]
 
     @cached_property
     def _sections(self) -> Mapping[str, Sequence[Section]]:
@@ -118,7 +134,9 @@ class Image:
 
     def section_bytes(self, name: str) -> bytes:
         """Return the content of a section."""
-        section = self.section(name)
+        return self._content(self.section(name))
+
+    def _content(self, section: Section) -> bytes:
         return b"" if section.nobits else self.data[section.offset : section.offset + section.size]
 
     @cached_property
@@ -127,11 +145,24 @@ class Image:
         section = self.find_section(".dynsym")
         if section is None:
             return ()
-        with _malformed(self.where):
-            table = ELFFile(io.BytesIO(self.data)).get_section(section.number)
-            if not isinstance(table, SymbolTableSection):
-                raise UserError(self.where, ".dynsym is no symbol table", "replace the file")
-            return tuple((symbol.name, symbol["st_value"]) for symbol in table.iter_symbols())
+        table = self.section_bytes(".dynsym")
+        if section.type != _SHT_DYNSYM or section.entry_size != _SYM.size or len(table) % _SYM.size:
+            raise UserError(self.where, ".dynsym is no symbol table", "replace the file")
+        if section.link >= len(self.section_list):
+            raise UserError(self.where, *_DAMAGED)
+        names = self._content(self.section_list[section.link])
+        rows = _SYM.iter_unpack(table)
+        return tuple((_string(names, name, self.where), value) for name, _, _, _, value, _ in rows)
+
+    @cached_property
+    def dynamic_tags(self) -> frozenset[int]:
+        """The tags (DT_…) of ``.dynamic``."""
+        section = self.find_section(".dynamic")
+        if section is None or section.type != _SHT_DYNAMIC:
+            return frozenset()
+        table = self.section_bytes(".dynamic")
+        tags = (tag for tag, _ in _DYN.iter_unpack(table[: len(table) // _DYN.size * _DYN.size]))
+        return frozenset(takewhile(lambda tag: tag != _DT_NULL, tags))
 
     @property
     def size(self) -> int:
@@ -156,17 +187,27 @@ class Image:
         return self.tls.align if self.tls and self.tls.address == section.address else section.align
 
 
-@lru_cache(maxsize=16)
 def parse(data: bytes, where: str) -> Image:
     """Read an x86-64 ELF image from its bytes.
 
     Raises UserError for anything that is not a well-formed 64-bit little-endian x86-64 ELF
     file whose section and program headers lie within the file.
     """
-    if data[:4] != b"\x7fELF":
-        raise UserError(where, "is not an ELF file", "give an x86-64 ELF file")
-    with _malformed(where):
-        image = _describe(_open(io.BytesIO(data), where), data, where)
+    file = _File(lambda offset, size: data[offset : offset + size], where)
+    segments = file.segments()
+    loads = [segment for kind, segment in segments if kind == _PT_LOAD]
+    image = Image(
+        where=where,
+        data=data,
+        type=file.header.type,
+        entry=file.header.entry,
+        section_headers_offset=file.header.sections_offset,
+        section_names_index=file.header.names_index,
+        loads=tuple(sorted(loads, key=lambda load: load.address)),
+        in_order=all(one.address < other.address for one, other in pairwise(loads)),
+        tls=next((segment for kind, segment in segments if kind == _PT_TLS), None),
+        section_list=file.sections(),
+    )
     _check_bounds(image)
     return image
 
@@ -178,100 +219,111 @@ def read_sections(path: Path) -> tuple[Section, ...]:
     """
     try:
         with path.open("rb") as stream:
-            if stream.read(4) != b"\x7fELF":
-                raise UserError(str(path), "is not an ELF file", "give an x86-64 ELF file")
-            with _malformed(str(path)):
-                return _sections(_open(stream, str(path)))
+            return _File(_reading(stream), str(path)).sections()
     except OSError as error:
         raise UserError(
             str(path), (error.strerror or "cannot be read").lower(), "give an existing file"
         ) from error
 
 
-def _open(stream: BinaryIO, where: str) -> ELFFile:
-    file = ELFFile(stream)
-    if not (file.elfclass == 64 and file.little_endian and file["e_machine"] == "EM_X86_64"):
-        raise UserError(
-            where,
-            f"is an ELF file for {file.get_machine_arch()}, not 64-bit x86-64",
-            "give one built for x86-64",
+def _reading(stream: BinaryIO) -> Callable[[int, int], bytes]:
+    """Return what reads at any place of a file, and nothing where the file ends before."""
+    end = os.fstat(stream.fileno()).st_size
+    return lambda offset, size: os.pread(stream.fileno(), size, offset) if offset + size <= end else b""
+
+
+class _Header(NamedTuple):
+    """What is needed of the file header: offsets in bytes, and numbers of rows."""
+
+    type: int
+    entry: int
+    segments_offset: int
+    segment_count: int
+    sections_offset: int
+    section_count: int
+    names_index: int
+
+
+class _File:
+    """The header and the tables of an ELF file; ``read`` returns up to a number of bytes from an offset."""
+
+    def __init__(self, read: Callable[[int, int], bytes], where: str) -> None:
+        self._read = read
+        self._where = where
+        self.header = self._header()
+
+    def _header(self) -> _Header:
+        if self._read(0, len(_MAGIC)) != _MAGIC:
+            raise UserError(self._where, "is not an ELF file", "give an x86-64 ELF file")
+        start = self._bytes(0, _EHDR.size)
+        identity, kind, machine, _, entry, segments, sections, _, *sizes = _EHDR.unpack(start)
+        if (identity[4], identity[5], machine) != (_ELFCLASS64, _ELFDATA2LSB, _EM_X86_64):
+            raise UserError(
+                self._where,
+                f"is an ELF file for {self._machine(start)}, not 64-bit x86-64",
+                "give one built for x86-64",
+            )
+        header_size, segment_size, segment_count, section_size, section_count, names_index = sizes
+        rows = (header_size, section_size, segment_size if segment_count else _PHDR.size)
+        if rows != (_EHDR.size, _SHDR.size, _PHDR.size):
+            raise UserError(self._where, *_DAMAGED)
+        return _Header(kind, entry, segments, segment_count, sections, section_count, names_index)
+
+    def _machine(self, header: bytes) -> str:
+        """Name the architecture of a file that is not for x86-64."""
+        from elftools.common.exceptions import ELFError  # for this message only
+        from elftools.elf.elffile import ELFFile
+
+        up_to_entry = header[:24]
+        try:
+            return str(ELFFile(io.BytesIO(up_to_entry.ljust(_EHDR.size, b"\0"))).get_machine_arch())
+        except ELFError as error:
+            raise UserError(self._where, *_DAMAGED) from error
+
+    def _bytes(self, offset: int, size: int) -> bytes:
+        data = self._read(offset, size)
+        if len(data) < size:
+            raise UserError(self._where, *_DAMAGED)
+        return data
+
+    def segments(self) -> list[tuple[int, Segment]]:
+        """Return every program header and its type."""
+        table = self._bytes(self.header.segments_offset, self.header.segment_count * _PHDR.size)
+        return [
+            (kind, Segment(address, offset, file_size, memory_size, flags, align))
+            for kind, flags, offset, address, _, file_size, memory_size, align in _PHDR.iter_unpack(table)
+        ]
+
+    def sections(self) -> tuple[Section, ...]:
+        """Return every section header with its name."""
+        table = self._bytes(self.header.sections_offset, self.header.section_count * _SHDR.size)
+        rows = list(_SHDR.iter_unpack(table))
+        names = self._section_names(rows)
+        return tuple(
+            Section(
+                _string(names, name, self._where) if names else "",
+                *(number, kind, address, offset, size, link, align, entry_size),
+            )
+            for number, (name, kind, _, address, offset, size, link, _, align, entry_size) in enumerate(rows)
         )
-    sizes = (file["e_ehsize"], file["e_shentsize"], file["e_phentsize"] if file["e_phnum"] else 56)
-    if sizes != (64, 64, 56):
+
+    def _section_names(self, rows: Sequence[tuple[int, ...]]) -> bytes:
+        if self.header.names_index == 0 or not rows:
+            return b""
+        if self.header.names_index >= len(rows):
+            raise UserError(self._where, *_DAMAGED)
+        offset, size = rows[self.header.names_index][4:6]
+        if size > _MAX_NAMES_SIZE:
+            raise UserError(self._where, *_DAMAGED)
+        return self._bytes(offset, size)
+
+
+def _string(table: bytes, start: int, where: str) -> str:
+    """Return a string of a string table; raise UserError where none begins."""
+    end = table.find(b"\0", start, start + _MAX_NAME_SIZE)
+    if end < 0:
         raise UserError(where, *_DAMAGED)
-    return file
-
-
-@contextmanager
-def _malformed(where: str) -> Iterator[None]:
-    """Turn pyelftools' complaints about a damaged file into a UserError."""
-    try:
-        yield
-    except (
-        ELFError,
-        ConstructError,
-        AssertionError,
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        UnicodeDecodeError,
-        struct.error,
-    ) as error:
-        raise UserError(where, *_DAMAGED) from error
-
-
-def _describe(file: ELFFile, data: bytes, where: str) -> Image:
-    segments = [(header["p_type"], _segment(header)) for header in (s.header for s in file.iter_segments())]
-    loads = [segment for kind, segment in segments if kind == "PT_LOAD"]
-    dynamic = file.get_section_by_name(".dynamic")
-    tags = (
-        tuple(str(tag.entry.d_tag) for tag in dynamic.iter_tags())
-        if isinstance(dynamic, DynamicSection)
-        else ()
-    )
-    return Image(
-        where=where,
-        data=data,
-        type=file["e_type"],
-        entry=file["e_entry"],
-        section_headers_offset=file["e_shoff"],
-        section_names_index=file["e_shstrndx"],
-        loads=tuple(sorted(loads, key=lambda load: load.address)),
-        in_order=all(one.address < other.address for one, other in pairwise(loads)),
-        tls=next((s for kind, s in segments if kind == "PT_TLS"), None),
-        section_list=_sections(file),
-        dynamic_tags=tags,
-    )
-
-
-def _sections(file: ELFFile) -> tuple[Section, ...]:
-    return tuple(
-        Section(
-            section.name,
-            index,
-            section["sh_addr"],
-            section["sh_offset"],
-            section["sh_size"],
-            section["sh_addralign"],
-            section["sh_entsize"],
-            section["sh_type"] == "SHT_NOBITS",
-        )
-        for index, section in enumerate(file.iter_sections())
-    )
-
-
-def _segment(header: Mapping[str, int]) -> Segment:
-    return Segment(
-        header["p_vaddr"],
-        header["p_offset"],
-        header["p_filesz"],
-        header["p_memsz"],
-        header["p_flags"],
-        header["p_align"],
-    )
+    return table[start:end].decode(errors="replace")
 
 
 def _check_bounds(image: Image) -> None:
@@ -318,9 +370,9 @@ def check_loadable(image: Image) -> None:
 
 def loaded(image: Image) -> bytearray:
     """Return the image as it lies in memory: ``image.size`` bytes, gaps and .bss zero."""
-    memory = bytearray(image.size)
+    memory, data = bytearray(image.size), memoryview(image.data)
     for segment in image.loads:
-        memory[segment.address : segment.address + segment.file_size] = image.data[
+        memory[segment.address : segment.address + segment.file_size] = data[
             segment.offset : segment.offset + segment.file_size
         ]
     return memory
@@ -347,27 +399,30 @@ def _relocation_entries(image: Image, name: str, accepted: frozenset[int]) -> by
     entries = bytearray(image.section_bytes(name))
     if len(entries) % _RELA.size or image.section(name).entry_size != _RELA.size:
         raise UserError(where, "is not a table of RELA entries", "build or install the file again")
-    for number, (offset, info, _) in enumerate(_RELA.iter_unpack(bytes(entries))):
-        kind, symbol = info & 0xFFFFFFFF, info >> 32
-        if kind not in accepted:
-            raise UserError(
-                where,
-                f"relocation {number} has type {kind}, which an enclave cannot apply",
-                "compile the image as position-independent code (-fPIE) with hidden symbols",
-            )
-        if kind == R_X86_64_TPOFF64:
-            if symbol >= len(image.dynamic_symbols):
+    kinds = memoryview(entries).cast("I")[_RELA_TYPE :: _RELA.size // 4].tolist()
+    unknown = set(kinds) - accepted
+    if unknown:
+        number = next(number for number, kind in enumerate(kinds) if kind in unknown)
+        raise UserError(
+            where,
+            f"relocation {number} has type {kinds[number]}, which an enclave cannot apply",
+            "compile the image as position-independent code (-fPIE) with hidden symbols",
+        )
+    if R_X86_64_TPOFF64 in kinds:
+        for number in (number for number, kind in enumerate(kinds) if kind == R_X86_64_TPOFF64):
+            offset, info, _ = _RELA.unpack_from(entries, number * _RELA.size)
+            if info >> 32 >= len(image.dynamic_symbols):
                 raise UserError(
                     where,
-                    f"relocation {number} names symbol {symbol}, which is not there",
+                    f"relocation {number} names symbol {info >> 32}, which is not there",
                     "build or install the file again",
                 )
-            value = image.dynamic_symbols[symbol][1]
+            value = image.dynamic_symbols[info >> 32][1]
             _RELA.pack_into(entries, number * _RELA.size, offset, info, value)
     return entries
 
 
-def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[bytes | int]:
+def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece | int]:
     """Plan the file that has sections appended to ``image``, without touching their bodies.
 
     ``added`` gives each section's name and the size of its body in bytes. The file is the
@@ -399,7 +454,11 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[bytes 
         )
     )
     start, end = names.offset, names.offset + names.size
-    return [data[:start], *range(len(added)), data[start:end] + inserted_names + data[end:] + new_headers]
+    return [
+        data[:start],
+        *range(len(added)),
+        b"".join((data[start:end], inserted_names, data[end:], new_headers)),
+    ]
 
 
 def _check_appendable(image: Image, added: Sequence[str]) -> None:
@@ -444,7 +503,7 @@ class _SectionHeaders:
         if self.table >= offset:
             self.table += size
 
-    def patched(self, names_index: int, names_size: int) -> bytes:
+    def patched(self, names_index: int, names_size: int) -> memoryview:
         """Return the original file with the offsets, the count and .shstrtab's size set anew."""
         data = bytearray(self._image.data)
         table = self._image.section_headers_offset
@@ -454,4 +513,4 @@ class _SectionHeaders:
         struct.pack_into("<Q", data, table + names_index * _SHDR.size + _SHDR_SIZE, names_size)
         struct.pack_into("<Q", data, _EHDR_SHOFF, self.table)
         struct.pack_into("<H", data, _EHDR_SHNUM, len(self.offsets))
-        return bytes(data)
+        return memoryview(data)

@@ -14,6 +14,11 @@ class Field(NamedTuple):
     offset: int
     format: str
 
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return struct.calcsize("<" + self.format)
+
 
 class Record:
     """Packs and unpacks a record of ``size`` bytes; bytes that no field covers are zero.
@@ -31,32 +36,40 @@ class Record:
         return self.patch(bytes(self.size), values)
 
     def patch(self, record: bytes, values: Mapping[str, int | bytes]) -> bytes:
-        """Return ``record`` with the named fields replaced."""
+        """Return ``record`` with the named fields replaced.
+
+        Raises ValueError for a record or a bytes value that does not have its size.
+        """
+        if len(record) != self.size:
+            raise ValueError(f"a record of {self.size} bytes was expected, not of {len(record)}")
         data = bytearray(record)
         for name, value in values.items():
             field = self.fields[name]
+            if isinstance(value, bytes) and len(value) != field.size:  # struct would pad or cut it
+                raise ValueError(f"{name} has {field.size} bytes, not {len(value)}")
             struct.pack_into(self._order + field.format, data, field.offset, value)
         return bytes(data)
 
     def unpack(self, record: bytes) -> dict[str, int | bytes]:
         """Return every field's value: an int, or bytes for a ``Ns`` format."""
-        return {
-            field.name: struct.unpack_from(self._order + field.format, record, field.offset)[0]
-            for field in self.fields.values()
-        }
+        return {name: self._value(record, name) for name in self.fields}
 
     def get_int(self, record: bytes, name: str) -> int:
         """Return the value of an integer field."""
-        return int(self.unpack(record)[name])
+        return int(self._value(record, name))
 
     def get_bytes(self, record: bytes, name: str) -> bytes:
         """Return the value of a bytes field."""
-        return bytes(self.unpack(record)[name])
+        return bytes(self._value(record, name))
+
+    def _value(self, record: bytes, name: str) -> int | bytes:
+        field = self.fields[name]
+        value: int | bytes = struct.unpack_from(self._order + field.format, record, field.offset)[0]
+        return value
 
     def reserved(self, record: bytes) -> bytes:
         """Return the bytes that no field covers, in order."""
         covered = bytearray(self.size)
         for field in self.fields.values():
-            size = struct.calcsize(self._order + field.format)
-            covered[field.offset : field.offset + size] = b"\1" * size
+            covered[field.offset : field.offset + field.size] = b"\1" * field.size
         return bytes(byte for byte, used in zip(record, covered, strict=True) if not used)

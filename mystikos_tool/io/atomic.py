@@ -31,7 +31,10 @@ def read_input(path: Path, what: str, limit: int = 1 << 20) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            size = min(os.fstat(file.fileno()).st_size, limit)
+            data = file.read(size + 1)
+            if len(data) > size:  # the file grows, or is none with a size
+                data += file.read(limit + 1 - len(data))
     except FileNotFoundError:
         raise UserError(str(path), f"there is no such {what}", "give an existing file") from None
     except IsADirectoryError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Protocol
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import progress
@@ -59,10 +60,11 @@ class Content(Readable, Protocol):
         """Write the content to a file, at its position."""
 
 
-class Bytes(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bytes:
     """Content in memory."""
 
-    data: bytes | bytearray
+    data: bytes | bytearray | memoryview
 
     @property
     def size(self) -> int:
@@ -98,7 +100,8 @@ class Bytes(NamedTuple):
         file.write(self.data)
 
 
-class FileContent(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FileContent:
     """``size`` bytes of a file, from ``offset``."""
 
     path: Path
@@ -194,6 +197,14 @@ class FileContent(NamedTuple):
                 progress.advance(size)
                 copied += size
         return copied
+
+
+def whole(content: Readable) -> bytes:
+    """Return content that is small."""
+    data = bytearray(content.size)
+    with content.opened() as reader:
+        reader.read_into([memoryview(data)] if data else [])
+    return bytes(data)
 
 
 class _BytesReader:

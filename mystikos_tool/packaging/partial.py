@@ -20,11 +20,11 @@ from mystikos_tool.io.content import IOV_MAX, Content, FileContent, Readable, Re
 from mystikos_tool.packaging import sections
 
 
-class Draft:
-    """A package whose enclave image is not there yet; ``parts.enclave`` gives its size and nothing else.
+class PartialPackage:
+    """A package whose enclave image is still missing; of ``parts.enclave`` only the size is taken.
 
-    ``rootfs`` is the root file system, to be read once from its start to its end. Finished, the
-    package takes the place of ``target``; discarded, it leaves nothing.
+    ``rootfs`` is the root file system, to be read once from its start to its end. The package
+    takes the place of ``target`` when it is committed; aborted, it leaves nothing.
 
     Raises UserError as :func:`sections.write` does.
     """
@@ -43,25 +43,25 @@ class Draft:
         """The root file system, which is written to the package as it is read."""
         return self._copy
 
-    def is_whole(self, loader: Path, parts: sections.Parts) -> bool:
-        """Tell whether nothing but the enclave image is missing, and these parts are what is there."""
+    def is_of(self, loader: Path, parts: sections.Parts) -> bool:
+        """Tell whether only the enclave image is missing, and the rest are these parts as they are now."""
         return self._copy.is_whole and self._made_of == _versions(loader, parts)
 
-    def finish(self, enclave: Content) -> int:
-        """Put the enclave image in and let the package take its place; return its size in bytes."""
+    def commit(self, enclave: Content) -> int:
+        """Write the enclave image and let the package take its place; return its size in bytes."""
         with self._closing:
             size = self._file.seek(0, os.SEEK_END)
             self._file.seek(self._enclave_place)
             enclave.write_to(self._file)
             return size
 
-    def discard(self) -> None:
-        """Leave nothing behind; a package that is finished stays."""
-        with suppress(_Discarded), self._closing:
-            raise _Discarded
+    def abort(self) -> None:
+        """Leave nothing behind; a package that was committed stays."""
+        with suppress(_Aborted), self._closing:
+            raise _Aborted
 
 
-class _Discarded(Exception):  # noqa: N818 no error
+class _Aborted(Exception):  # noqa: N818 no error
     """Nobody wants the package any more."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from mystikos_tool.packaging.partial import Draft
+    from mystikos_tool.packaging.partial import PartialPackage
     from mystikos_tool.scons.testing import Expectation
 
 
@@ -68,10 +68,10 @@ class Image(Stage):
 
 @dataclass(slots=True, kw_only=True)
 class Package(Stage):
-    """A package; ``draft`` is what there is of it before its image is signed."""
+    """A package; ``partial`` is what there is of it before its image is signed."""
 
     enclave: Enclave
-    draft: Draft | None = None
+    partial: PartialPackage | None = None
 
 
 @dataclass(slots=True, kw_only=True)

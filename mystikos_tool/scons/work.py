@@ -9,18 +9,15 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 
 from __future__ import annotations
 
-import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.io import atomic
 from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, join
-from mystikos_tool.scons import drafts
+from mystikos_tool.scons import partial
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, RuntimeImage, Stage, stage_of
 
@@ -33,9 +30,7 @@ _StageT = TypeVar("_StageT", bound=Stage)
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
     tree = join([node.take_tree() for node in source])
-    size = tree.size
-    with _next_stages_loaded(size >= drafts.LARGE_ROOT):
-        IncrementalArchives(store()).pack(tree, _path(target))
+    IncrementalArchives(store()).pack(tree, _path(target))
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target}")
     for path in tree.too_long_to_boot:
@@ -43,22 +38,7 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     for node in source:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
-    return f"packed {tree.files:,} files, {_shown_size(size)} → {target}"
-
-
-@contextmanager
-def _next_stages_loaded(beside: bool) -> Iterator[None]:
-    """Load what the next stages need while the kernel copies, if that takes long enough."""
-    if not beside:
-        yield
-        return
-    modules = ("mystikos_tool.pipeline", "mystikos_tool.signing.pem")
-    loading = Thread(target=lambda: [importlib.import_module(module) for module in modules])
-    loading.start()
-    try:
-        yield
-    finally:
-        loading.join()
+    return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target}"
 
 
 def measure(target: Any, source: list[Any], env: Any) -> str:
@@ -72,8 +52,8 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
         inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
     for warning in inputs.config.warnings:
         _warn(warning)
-    with drafts.kept(target):
-        measured = pipeline.measure(inputs, drafts.begun(target, inputs))
+    with partial.kept(target):
+        measured = pipeline.measure(inputs, partial.begin(target, inputs))
         atomic.write(_path(target), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
 
@@ -86,7 +66,7 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
 
     stage = _stage(target, Image)
     key = source[1]
-    with drafts.kept(stage.measurement):
+    with partial.kept(stage.measurement):
         path = _path(stage.measurement)
         measured = Measured.from_json(atomic.read_input(path, "measurement"), str(path))
         inputs = _inputs(stage.enclave)
@@ -101,12 +81,13 @@ def package(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool import pipeline
     from mystikos_tool.io.content import FileContent
 
-    stage = _stage(target, Package)
+    inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(_path(source[0]))
     try:
-        image = FileContent.of(_path(source[0]))
-        size = pipeline.package(_inputs(stage.enclave), image, _path(target), stage.draft)
+        size = partial.commit(target, inputs, image)
+        if size is None:
+            size = pipeline.package(inputs, image, _path(target))
     finally:
-        drafts.drop(target)
+        partial.abort(target)
     return f"packaged {_shown_size(size)} → {target}"
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from mystikos_tool.formats.ext2_reader import Filesystem
 from mystikos_tool.root.nodes import nodes_of
-from mystikos_tool.root.tree import scan
+from mystikos_tool.root.source import DirectorySource
 
 DATA = Path(__file__).parent.parent / "data" / "disks"
 
@@ -79,4 +79,4 @@ def run(*command: str | Path, stdin: bytes = b"") -> str:
 
 
 def nodes(directory: Path) -> Any:
-    return nodes_of(scan(directory, preserve_modes=True))
+    return nodes_of(DirectorySource(directory, preserve_modes=True).tree())

@@ -218,7 +218,7 @@ def test_the_regions_are_found_from_the_heap_backwards(name: str) -> None:
     laid_out = recorded(name)
     by_offset = {
         page.offset - laid_out.base: page.content
-        for page in pages(laid_out._replace(runs=tuple(laid_out.runs[: -1024 * 4])))
+        for page in pages(laid_out._replace(stream=laid_out.stream[:-1]))
     }
     found: dict[str, bytes] = {}
     end = laid_out.heap_rva
@@ -251,7 +251,7 @@ def test_the_tables_of_memory_pages_have_an_entry_each(memory_pages: int) -> Non
 
 def test_a_large_memory_takes_no_memory_to_lay_out() -> None:
     laid_out = replace(SMALL, config=replace(SMALL.config, memory_size=1 << 40)).laid_out()
-    assert len(laid_out.runs) < 100
+    assert len(laid_out.stream) < 100
     assert laid_out.size == 1 << 41
 
 
@@ -397,7 +397,7 @@ def tls_enclave(*placed: Placed, tls: Tls) -> TinyEnclave:
 
 
 def tls_pages(enclave: TinyEnclave) -> int:
-    return enclave.laid_out().runs[-1].pages - 1
+    return list(enclave.laid_out().runs)[-1].pages - 1
 
 
 def test_zero_initialised_thread_local_data_alone_gets_its_pages() -> None:
@@ -467,7 +467,7 @@ def test_relocation_data_is_rela_dyn_and_rela_plt_and_nothing_without_the_first(
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"memory_size": 1 << 46}, "fits no address space; give a smaller MemorySize"),
+        ({"memory_size": 1 << 46}, "does not fit in an address space; give a smaller MemorySize"),
         (
             {"create_zero_base_enclave": True, "enclave_start_address": (1 << 47) - P},
             "leaves no room for the enclave below 2^47; give a lower EnclaveStartAddress",
@@ -480,7 +480,9 @@ def test_relocation_data_is_rela_dyn_and_rela_plt_and_nothing_without_the_first(
         ({"create_zero_base_enclave": True, "enclave_start_address": 100}, "not a multiple of 4096"),
     ],
 )
-def test_an_enclave_that_fits_no_address_space_is_told(change: dict[str, int | bool], problem: str) -> None:
+def test_an_enclave_that_does_not_fit_in_an_address_space_is_told(
+    change: dict[str, int | bool], problem: str
+) -> None:
     config: Config = replace(SMALL.config, **change)  # type: ignore[arg-type]
     assert problem in told(replace(SMALL, config=config))
 

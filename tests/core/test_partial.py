@@ -15,8 +15,8 @@ from tiny_runtime import DAY, build, inputs, key, root_path
 
 from mystikos_tool import pipeline
 from mystikos_tool.errors import UserError
-from mystikos_tool.io.content import Bytes
-from mystikos_tool.packaging.partial import Draft
+from mystikos_tool.io.content import FileContent
+from mystikos_tool.packaging.partial import PartialPackage
 from mystikos_tool.pipeline import Inputs
 
 
@@ -32,10 +32,24 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "out" / "app"
 
 
-def measured(given: Inputs, draft: Draft | None) -> Bytes:
-    """Measure and sign with a package begun; return the signed image."""
-    measurement = pipeline.measure(given, draft)
-    return Bytes(pipeline.sign(measurement, given.runtime, given.config, key(), DAY))
+def begun(given: Inputs, target: Path) -> PartialPackage:
+    parts = pipeline.package_parts(given, pipeline.unsigned_image(given))
+    return PartialPackage(given.runtime.loader, parts, target)
+
+
+def finished(given: Inputs, image: Path, target: Path, partial: PartialPackage) -> int:
+    """Commit a package if its parts are still the same, or else write it anew."""
+    content = FileContent.of(image)
+    if partial.is_of(given.runtime.loader, pipeline.package_parts(given, content)):
+        return partial.commit(content)
+    return pipeline.package(given, content, target)
+
+
+def measured(given: Inputs, partial: PartialPackage, image: Path) -> Path:
+    """Measure and sign with a package begun; return the signed image's path."""
+    measurement = pipeline.measure(given, partial.rootfs)
+    image.write_bytes(pipeline.sign(measurement, given.runtime, given.config, key(), DAY))
+    return image
 
 
 def beside(target: Path) -> set[str]:
@@ -44,37 +58,37 @@ def beside(target: Path) -> set[str]:
 
 @given(st.integers(0, 3 * 4096 + 5) | st.sampled_from([4095, 4096, 4097, 600_000, 600_001]))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_finished_draft_is_the_package_that_is_written_at_once(
+def test_a_committed_package_is_the_package_that_is_written_at_once(
     made: Inputs, target: Path, tmp_path: Path, size: int
 ) -> None:
     archive = root_path(made)
     motd = archive.parent / "appdir" / "motd"
     motd.write_bytes(os.urandom(size))
     pipeline.pack(motd.parent, archive)
-    draft = pipeline.draft(made, target)
-    image = measured(made, draft)
-    assert pipeline.package(made, image, target, draft) == target.stat().st_size
+    partial = begun(made, target)
+    image = measured(made, partial, tmp_path / "image")
+    assert finished(made, image, target, partial) == target.stat().st_size
     assert target.read_bytes() == build(made, tmp_path / "at-once").read_bytes()
     assert target.stat().st_mode == (tmp_path / "at-once").stat().st_mode
     assert beside(target) == {"app"}
 
 
-def test_until_it_is_finished_the_earlier_package_stays(made: Inputs, target: Path, tmp_path: Path) -> None:
+def test_until_it_is_committed_the_earlier_package_stays(made: Inputs, target: Path, tmp_path: Path) -> None:
     target.write_bytes(b"earlier")
-    draft = pipeline.draft(made, target)
-    measured(made, draft)
+    partial = begun(made, target)
+    measured(made, partial, tmp_path / "image")
     assert target.read_bytes() == b"earlier"
     assert len(beside(target)) == 2
-    draft.discard()
+    partial.abort()
     assert target.read_bytes() == b"earlier"
     assert beside(target) == {"app"}
 
 
-def test_a_draft_that_is_finished_cannot_be_discarded(made: Inputs, target: Path, tmp_path: Path) -> None:
-    draft = pipeline.draft(made, target)
-    pipeline.package(made, measured(made, draft), target, draft)
-    draft.discard()
-    draft.discard()
+def test_what_is_committed_cannot_be_aborted(made: Inputs, target: Path, tmp_path: Path) -> None:
+    partial = begun(made, target)
+    finished(made, measured(made, partial, tmp_path / "image"), target, partial)
+    partial.abort()
+    partial.abort()
     assert pipeline.verify(target)
 
 
@@ -94,23 +108,23 @@ def test_what_has_changed_since_is_written_anew(
     own = tmp_path / "public.pem"
     own.write_bytes(made.pubkeys[0].read_bytes())
     changing = Inputs(made.runtime, made.config, made.root, (own,))
-    draft = pipeline.draft(changing, target)
-    image = measured(changing, draft)
+    partial = begun(changing, target)
+    image = measured(changing, partial, tmp_path / "image")
     change(changing)
-    pipeline.package(changing, image, target, draft)
-    draft.discard()
-    pipeline.package(changing, image, tmp_path / "at-once")
+    finished(changing, image, target, partial)
+    partial.abort()
+    pipeline.package(changing, FileContent.of(image), tmp_path / "at-once")
     assert target.read_bytes() == (tmp_path / "at-once").read_bytes()
     assert beside(target) == {"app"}
 
 
-def test_a_draft_of_which_nothing_was_measured_is_written_anew(
+def test_a_package_of_which_nothing_was_measured_is_written_anew(
     made: Inputs, target: Path, tmp_path: Path
 ) -> None:
     expected = build(made, tmp_path / "at-once").read_bytes()
-    draft = pipeline.draft(made, target)
-    pipeline.package(made, measured(made, None), target, draft)
-    draft.discard()
+    partial = begun(made, target)
+    finished(made, tmp_path / "at-once.image", target, partial)
+    partial.abort()
     assert target.read_bytes() == expected
     assert beside(target) == {"app"}
 
@@ -126,13 +140,13 @@ def test_what_cannot_be_written_beside_is_measured_nevertheless_and_takes_no_spa
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(descriptor, buffers[:1], place)
 
-    draft = pipeline.draft(made, target)
+    partial = begun(made, target)
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwritev", full)
-        image = measured(made, draft)
+        image = measured(made, partial, tmp_path / "image")
     assert sum(path.stat().st_size for path in target.parent.iterdir()) == 0
-    pipeline.package(made, image, target, draft)
-    draft.discard()
+    finished(made, image, target, partial)
+    partial.abort()
     assert beside(target) == {"app"}
     assert target.read_bytes() == build(made, tmp_path / "at-once").read_bytes()
 
@@ -141,21 +155,21 @@ def test_a_disk_that_is_full_at_the_end_is_told_and_the_earlier_package_stays(
     made: Inputs, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target.write_bytes(b"earlier")
-    draft = pipeline.draft(made, target)
-    image = measured(made, draft)
+    partial = begun(made, target)
+    image = measured(made, partial, tmp_path / "image")
 
     def full(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("mystikos_tool.io.content.Bytes.write_to", full)
     with pytest.raises(UserError, match="no space left"):
-        pipeline.package(made, image, target, draft)
+        finished(made, image, target, partial)
     assert target.read_bytes() == b"earlier"
     assert beside(target) == {"app"}
 
 
 def test_a_place_where_nothing_can_be_written_is_told(made: Inputs, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a directory"):
-        pipeline.draft(made, tmp_path)
+        begun(made, tmp_path)
     with pytest.raises(UserError, match="make the directory first"):
-        pipeline.draft(made, tmp_path / "missing" / "app")
+        begun(made, tmp_path / "missing" / "app")

@@ -101,9 +101,9 @@ def test_an_image_has_no_debugging_information_and_no_build_id(runtime: Runtime,
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_an_image_is_position_independent_and_needs_nothing(runtime: Runtime, output: str) -> None:
     image = read(runtime, output)
-    assert image.type == "ET_DYN"
+    assert image.type == elf.ET_DYN
     assert image.loads[0].address == 0
-    assert not {"DT_NEEDED", "DT_RPATH", "DT_RUNPATH", "DT_TEXTREL"} & set(image.dynamic_tags)
+    assert not {elf.DT_NEEDED, elf.DT_RPATH, elf.DT_RUNPATH, elf.DT_TEXTREL} & image.dynamic_tags
     assert not [load for load in image.loads if load.flags & elf.PF_W and load.flags & elf.PF_X]
 
 

@@ -41,7 +41,7 @@ env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}], MYST_RUNTIME="r
 env.Replace(MYST_CONFIG="config.json", MYST_KEY="key.pem")
 """
 # Put before, it makes the tool treat every root as it treats large ones.
-EVERY_ROOT_IS_LARGE = "from mystikos_tool.scons import drafts\ndrafts.LARGE_ROOT = 0\n"
+EVERY_ROOT_IS_LARGE = "from mystikos_tool.scons import partial\npartial.LARGE_ROOT = 0\n"
 PACKAGE_HELLO = 'env.MystPackage("hello", "appdir")\n'
 
 NOBODY = 65534
