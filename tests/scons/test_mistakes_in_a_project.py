@@ -452,7 +452,7 @@ def test_a_slip_is_shown_at_its_line_and_nothing_is_built(built: Project) -> Non
 
 def test_a_signing_day_that_is_none_is_told(built: Project) -> None:
     build = built.fails(environment={"SOURCE_DATE_EPOCH": "yesterday"})
-    assert "SOURCE_DATE_EPOCH: 'yesterday' is not a time in seconds since 1970; set it to a number" in build.err
+    assert "SOURCE_DATE_EPOCH: 'yesterday' is not a time in seconds since 1970" in build.err
 
 
 def test_an_output_that_may_not_be_written_is_told(built: Project) -> None:
