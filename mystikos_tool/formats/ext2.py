@@ -77,7 +77,7 @@ SUPERBLOCK = Record(
         Field("incompat", 96, "I"),
         Field("ro_compat", 100, "I"),
         Field("uuid", 104, "16s"),
-        Field("volume_name", 120, "16s"),
+        Field("volume_name", 120, "16s", filled=True),
         Field("hash_seed", 236, "16s"),
         Field("hash_version", 252, "B"),
         Field("creation_time", 264, "I"),

@@ -25,7 +25,7 @@ FSSIG = Record(
         Field("hash_offset", 16, "Q"),
         Field("root_hash", 24, "32s"),
         Field("signer", 56, "32s"),
-        Field("signature", 88, "1024s"),
+        Field("signature", 88, "1024s", filled=True),
         Field("signature_size", 1112, "Q"),
     ),
 )

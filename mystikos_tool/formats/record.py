@@ -8,16 +8,24 @@ from typing import NamedTuple
 
 
 class Field(NamedTuple):
-    """One field: its name, its offset in bytes and its ``struct`` format without a byte order."""
+    """One field: its name, its offset in bytes and its ``struct`` format without a byte order.
+
+    A ``filled`` one takes fewer bytes than it has, with zeros behind them.
+    """
 
     name: str
     offset: int
     format: str
+    filled: bool = False
 
     @property
     def size(self) -> int:
         """Number of bytes."""
         return struct.calcsize("<" + self.format)
+
+    def takes(self, value: bytes) -> bool:
+        """Tell whether a value has the right number of bytes."""
+        return len(value) == self.size or (self.filled and len(value) < self.size)
 
 
 class Record:
@@ -45,7 +53,7 @@ class Record:
         data = bytearray(record)
         for name, value in values.items():
             field = self.fields[name]
-            if isinstance(value, bytes) and len(value) != field.size:  # struct would pad or cut it
+            if isinstance(value, bytes) and not field.takes(value):  # struct would pad or cut it
                 raise ValueError(f"{name} has {field.size} bytes, not {len(value)}")
             struct.pack_into(self._order + field.format, data, field.offset, value)
         return bytes(data)

@@ -37,12 +37,12 @@ SUPERBLOCK = Record(
         Field("version", 8, "I"),
         Field("hash_type", 12, "I"),
         Field("uuid", 16, "16s"),
-        Field("algorithm", 32, "32s"),
+        Field("algorithm", 32, "32s", filled=True),
         Field("data_block_size", 64, "I"),
         Field("hash_block_size", 68, "I"),
         Field("data_blocks", 72, "Q"),
         Field("salt_size", 80, "H"),
-        Field("salt", 88, "256s"),
+        Field("salt", 88, "256s", filled=True),
     ),
 )
 

@@ -10,7 +10,7 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 

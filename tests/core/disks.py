@@ -16,8 +16,14 @@ import pytest
 from mystikos_tool.formats.ext2_reader import Filesystem
 from mystikos_tool.root.nodes import nodes_of
 from mystikos_tool.root.source import DirectorySource
+from mystikos_tool.root.tree import Tree
 
 DATA = Path(__file__).parent.parent / "data" / "disks"
+
+
+def scan(directory: Path, **options: bool) -> Tree:
+    """The tree of a directory."""
+    return DirectorySource(directory, **options).tree()
 
 
 @dataclass(frozen=True)
@@ -79,4 +85,4 @@ def run(*command: str | Path, stdin: bytes = b"") -> str:
 
 
 def nodes(directory: Path) -> Any:
-    return nodes_of(DirectorySource(directory, preserve_modes=True).tree())
+    return nodes_of(scan(directory, preserve_modes=True))

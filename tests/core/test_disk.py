@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import RECORDED, SIGNED, nodes, run, tool
+from disks import RECORDED, SIGNED, nodes, run, scan, tool
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ext2, luks
@@ -21,7 +21,6 @@ from mystikos_tool.formats.ext2_reader import Filesystem, Member
 from mystikos_tool.root import disk, disk_reader
 from mystikos_tool.root.disk import Options
 from mystikos_tool.root.nodes import Node, nodes_of
-from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.signing.disk_key import load_disk_key
 
 BLOCK = 4096
@@ -259,7 +258,7 @@ def test_order_umask_time_and_holes_of_the_source_do_not_change_a_byte(tmp_path:
         os.umask(umask)
     os.utime(second / "lib/file3", (1, 1))
     for source in (first, second):
-        disk.write(nodes_of(DirectorySource(source).tree()), tmp_path / f"{source.name}.disk")
+        disk.write(nodes_of(scan(source)), tmp_path / f"{source.name}.disk")
     assert (tmp_path / "first.disk").read_bytes() == (tmp_path / "second.disk").read_bytes()
 
 
@@ -358,7 +357,7 @@ def test_others_decrypt_it_to_a_sound_file_system(tmp_path: Path) -> None:
 
 
 def boots(root: Path, target: Path) -> set[str]:
-    disk.write(nodes_of(DirectorySource(root, may_be_missing=True).tree()), target)
+    disk.write(nodes_of(scan(root, may_be_missing=True)), target)
     return paths(open_disk(target)[0])
 
 
@@ -418,7 +417,7 @@ def test_what_keeps_the_kernel_from_starting_is_refused(
     with pytest.raises(UserError, match=problem):
         boots(root, tmp_path / "disk")
     assert not (tmp_path / "disk").exists()
-    disk.write(nodes_of(DirectorySource(root).tree()), tmp_path / "disk", DATA)  # but programs may mount it
+    disk.write(nodes_of(scan(root)), tmp_path / "disk", DATA)  # but programs may mount it
 
 
 # Sizes
@@ -483,7 +482,7 @@ def test_owners_are_roots_unless_they_are_preserved(tmp_path: Path) -> None:
     status = (tmp_path / "in/file").stat()
     for preserve, owner in ((False, (0, 0)), (True, (status.st_uid, status.st_gid))):
         disk.write(
-            nodes_of(DirectorySource(tmp_path / "in").tree(), preserve_owners=preserve),
+            nodes_of(scan(tmp_path / "in"), preserve_owners=preserve),
             tmp_path / "disk",
             DATA,
         )

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from disks import run
+from disks import run, scan
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import luks
 from mystikos_tool.root import disk
 from mystikos_tool.root.disk import Options
 from mystikos_tool.root.nodes import Node, nodes_of
-from mystikos_tool.root.source import DirectorySource
 
 BLOCK = 4096
 
@@ -37,7 +36,7 @@ def unread() -> Iterator[bytes]:
 
 def rewrite(tree: Path, target: Path, changed: set[bytes], options: Options = Options()) -> disk.Disk:  # noqa: B008
     """Write the tree to where an earlier disk is; no file but the changed ones can be read."""
-    nodes = nodes_of(DirectorySource(tree).tree())
+    nodes = nodes_of(scan(tree))
     unchanged = {node.path for node in nodes} - changed
     found = [node._replace(chunks=unread) if node.path in unchanged else node for node in nodes]
     return disk.write(found, target, options, unchanged)
@@ -75,11 +74,11 @@ def patched(name: str, offset: int) -> Edit:
 def test_a_changed_file_alone_is_read_and_the_disk_is_that_of_a_new_build(
     tree: Path, tmp_path: Path, name: str, edit: Edit
 ) -> None:
-    disk.write(nodes_of(DirectorySource(tree).tree()), tmp_path / "disk")
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk")
     before = (tmp_path / "disk").stat().st_ino
     edit(tree)
     made = rewrite(tree, tmp_path / "disk", {name.encode()})
-    expected = disk.write(nodes_of(DirectorySource(tree).tree()), tmp_path / "new")
+    expected = disk.write(nodes_of(scan(tree)), tmp_path / "new")
     assert made == expected
     assert (tmp_path / "disk").read_bytes() == (tmp_path / "new").read_bytes()
     assert (tmp_path / "disk").stat().st_ino == before  # in place
@@ -88,10 +87,10 @@ def test_a_changed_file_alone_is_read_and_the_disk_is_that_of_a_new_build(
 
 def test_what_a_larger_file_moves_is_written_again(tree: Path, tmp_path: Path) -> None:
     options = Options(size=16 << 20)
-    disk.write(nodes_of(DirectorySource(tree).tree()), tmp_path / "disk", options)
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk", options)
     before = (tmp_path / "disk").stat().st_ino
     (tree / "lib/file05").write_bytes(os.urandom(20 * BLOCK))
-    nodes = nodes_of(DirectorySource(tree).tree())
+    nodes = nodes_of(scan(tree))
     disk.write(nodes, tmp_path / "disk", options, {node.path for node in nodes} - {b"lib/file05"})
     disk.write(nodes, tmp_path / "new", options)
     assert (tmp_path / "disk").read_bytes() == (tmp_path / "new").read_bytes()
@@ -99,7 +98,7 @@ def test_what_a_larger_file_moves_is_written_again(tree: Path, tmp_path: Path) -
 
 
 def test_few_bytes_are_written_for_a_changed_block(tree: Path, tmp_path: Path) -> None:
-    disk.write(nodes_of(DirectorySource(tree).tree()), tmp_path / "disk")
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk")
     before = (tmp_path / "disk").read_bytes()
     patched("lib/large", 100 * BLOCK)(tree)
     rewrite(tree, tmp_path / "disk", {b"lib/large"})
@@ -137,9 +136,9 @@ def broken_inodes(tree: Path, target: Path) -> None:
 
 @pytest.mark.parametrize("damage", [add_file, grow_the_disk, no_disk, missing, broken_inodes])
 def test_a_disk_that_is_of_no_use_is_written_anew(tree: Path, tmp_path: Path, damage: Damage) -> None:
-    disk.write(nodes_of(DirectorySource(tree).tree()), tmp_path / "disk")
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk")
     damage(tree, tmp_path / "disk")
-    nodes = nodes_of(DirectorySource(tree).tree())
+    nodes = nodes_of(scan(tree))
     disk.write(
         nodes, tmp_path / "disk", unchanged={node.path for node in nodes} - {b"lib/file00", b"another"}
     )
@@ -150,18 +149,18 @@ def test_a_disk_that_is_of_no_use_is_written_anew(tree: Path, tmp_path: Path, da
 def test_an_encrypted_disk_is_written_anew(tree: Path, tmp_path: Path) -> None:
     options = Options(encryption=luks.Encryption(bytes(range(64))), room=0)
     for name in ("disk", "new"):
-        disk.write(nodes_of(DirectorySource(tree).tree()), tmp_path / name, options)
-    nodes = nodes_of(DirectorySource(tree).tree())
+        disk.write(nodes_of(scan(tree)), tmp_path / name, options)
+    nodes = nodes_of(scan(tree))
     disk.write(nodes, tmp_path / "disk", options, {node.path for node in nodes})
     assert (tmp_path / "disk").read_bytes() == (tmp_path / "new").read_bytes()
 
 
 def test_another_name_of_the_earlier_disk_keeps_its_content(tree: Path, tmp_path: Path) -> None:
-    disk.write(nodes_of(DirectorySource(tree).tree()), tmp_path / "disk")
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk")
     (tmp_path / "kept").hardlink_to(tmp_path / "disk")
     before = (tmp_path / "kept").read_bytes()
     (tree / "lib/file01").write_bytes(b"changed")
-    nodes = nodes_of(DirectorySource(tree).tree())
+    nodes = nodes_of(scan(tree))
     disk.write(nodes, tmp_path / "disk", unchanged={node.path for node in nodes} - {b"lib/file01"})
     assert (tmp_path / "kept").read_bytes() == before
     assert (tmp_path / "disk").read_bytes() != before
@@ -181,12 +180,9 @@ def changing(node: Node) -> Node:
 
 
 def test_a_rewriting_that_fails_leaves_no_half_written_disk(tree: Path, tmp_path: Path) -> None:
-    disk.write(nodes_of(DirectorySource(tree).tree()), tmp_path / "disk")
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk")
     (tree / "lib/file20").write_bytes(os.urandom(60_000))
-    nodes = [
-        changing(node) if node.path == b"lib/file20" else node
-        for node in nodes_of(DirectorySource(tree).tree())
-    ]
+    nodes = [changing(node) if node.path == b"lib/file20" else node for node in nodes_of(scan(tree))]
     with pytest.raises(UserError, match="changed while"):
         disk.write(nodes, tmp_path / "disk", unchanged={node.path for node in nodes} - {b"lib/file20"})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tree"]
