@@ -26,6 +26,7 @@ from remote_servers import casd_binary, free_port
 PACKAGE = 200_000_000
 PARALLEL, PART = 16, 32_000_000
 CHUNK = 1 << 19
+_TRIES = 100
 GIGABIT = 125_000_000  # bytes a second
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     """Print every figure."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        #_one_change(directory / "change")
+        _one_change(directory / "change")
         with _casd(directory / "casd", "127.0.0.1") as url:
             _transfers(directory / "loopback", url, None)
         if os.geteuid() == 0 and shutil.which("ip") and shutil.which("tc"):
@@ -53,7 +54,9 @@ def _one_change(directory: Path) -> None:
     one.store({"package": (changed, 0o755)}, "after")
     print(f"one change: {(one.client.traffic.sent - sent) / 1e6:.2f} MB sent in {one.seconds:.2f} s")
     assert other.fetch(["package"], "after")
-    print(f"one change: {(other.client.traffic.received - received) / 1e6:.2f} MB received in {other.seconds:.2f} s")
+    print(
+        f"one change: {(other.client.traffic.received - received) / 1e6:.2f} MB received in {other.seconds:.2f} s"
+    )
     server.stop()
 
 
@@ -86,7 +89,10 @@ def _casd(directory: Path, address: str, *before: str) -> Iterator[str]:
     process = subprocess.Popen(command)
     url = f"grpc://{address}:{port}"
     try:
-        while (probe := Machine(directory.with_name("probe"), url)).fetch(["x"]) or probe.warnings:
+        for _ in range(_TRIES):
+            probe = Machine(directory.with_name("probe"), url)
+            if not probe.fetch(["x"]) and not probe.warnings:
+                break
             time.sleep(0.1)
         yield url
     finally:
@@ -105,15 +111,15 @@ def _link() -> Iterator[tuple[str, tuple[str, ...]]]:
         stack.callback(subprocess.run, ["ip", "netns", "delete", name], check=True)
         for command in (
             ("ip", "link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name),
-            ("ip", "address", "add", "192.0.2.1/30", "dev", f"{name}a"),
+            ("ip", "address", "add", "198.51.100.1/30", "dev", f"{name}a"),
             ("ip", "link", "set", f"{name}a", "up"),
-            (*inside, "ip", "address", "add", "192.0.2.2/30", "dev", f"{name}b"),
+            (*inside, "ip", "address", "add", "198.51.100.2/30", "dev", f"{name}b"),
             (*inside, "ip", "link", "set", f"{name}b", "up"),
             ("tc", "qdisc", "add", "dev", f"{name}a", *shape),
             (*inside, "tc", "qdisc", "add", "dev", f"{name}b", *shape),
         ):
             subprocess.run(command, check=True)
-        yield "192.0.2.2", inside
+        yield "198.51.100.2", inside
 
 
 if __name__ == "__main__":
