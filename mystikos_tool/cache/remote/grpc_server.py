@@ -292,7 +292,9 @@ class GrpcServer:
                 for answer in call:
                     transfer.moved += len(answer)
                     self._traffic.received += len(answer)
-                    yield messages.read("ReadResponse", answer).data
+                    data = messages.read("ReadResponse", answer).data
+                    with transfer.paused():
+                        yield data
             except grpc.RpcError:
                 if transfer.is_late:
                     raise _error(_Code.DEADLINE_EXCEEDED) from None

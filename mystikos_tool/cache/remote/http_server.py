@@ -155,7 +155,8 @@ class HttpServer:
             while data := response.read(PIECE):
                 exchange.transfer.moved += len(data)
                 self._traffic.received += len(data)
-                yield data
+                with exchange.transfer.paused():
+                    yield data
             if response.length:
                 raise http.client.IncompleteRead(b"", response.length)
 

@@ -19,14 +19,25 @@ class Transfer:
         self.is_late = False
         self._since = time.monotonic()
         self._before = 0
+        self._paused: float | None = None
 
     def allow(self, seconds: float) -> None:
         """Let the other side do something that moves nothing for so long."""
         self._since = time.monotonic() + seconds
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Count no time, while this side does something else."""
+        self._paused = time.monotonic()
+        try:
+            yield
+        finally:
+            self._since += time.monotonic() - self._paused
+            self._paused = None
+
     def look(self, seconds: float, least: int) -> bool:
         """Tell whether it is late: fewer bytes than ``least`` moved in that many seconds."""
-        now = time.monotonic()
+        now = self._paused or time.monotonic()
         if self.moved - self._before >= least:
             self._since, self._before = max(now, self._since), self.moved
         return now - self._since > seconds

@@ -1,0 +1,126 @@
+"""Measures the remote cache against buildbox-casd on loopback: ``python -m bench.remote``.
+
+With root, ``ip`` and ``tc``, the server is put behind a link of 1 Gbit/s in a network namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+sys.path.insert(0, "tests/core")
+
+from reapi_server import ReapiServer
+from remote_machine import Machine
+from remote_servers import casd_binary, free_port
+
+PACKAGE = 200_000_000
+PARALLEL, PART = 16, 32_000_000
+CHUNK = 1 << 19
+_TRIES = 100
+GIGABIT = 125_000_000  # bytes a second
+
+
+def main() -> None:
+    """Print every figure."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        _one_change(directory / "change")
+        with _casd(directory / "casd", "127.0.0.1") as url:
+            _transfers(directory / "loopback", url, None)
+        if os.geteuid() == 0 and shutil.which("ip") and shutil.which("tc"):
+            with _link() as (address, namespace), _casd(directory / "far", address, *namespace) as url:
+                _transfers(directory / "link", url, GIGABIT)
+
+
+def _one_change(directory: Path) -> None:
+    """A package of which one file of 4 kB changed, through a server that knows FastCDC."""
+    server = ReapiServer(average=CHUNK).start()
+    data = random.Random(1).randbytes(PACKAGE)
+    changed = data[: PACKAGE // 2] + bytes(4000) + data[PACKAGE // 2 + 4000 :]
+    one, other = Machine(directory / "one", server.url), Machine(directory / "other", server.url)
+    one.store({"package": (data, 0o755)}, "before")
+    other.fetch(["package"], "before")
+    sent, received = one.client.traffic.sent, other.client.traffic.received
+    one.store({"package": (changed, 0o755)}, "after")
+    print(f"one change: {(one.client.traffic.sent - sent) / 1e6:.2f} MB sent in {one.seconds:.2f} s")
+    assert other.fetch(["package"], "after")
+    print(
+        f"one change: {(other.client.traffic.received - received) / 1e6:.2f} MB received in {other.seconds:.2f} s"
+    )
+    server.stop()
+
+
+def _transfers(directory: Path, url: str, rate: int | None) -> None:
+    place = "link of 1 Gbit/s" if rate else "loopback"
+    one, other = Machine(directory / "one", url), Machine(directory / "other", url)
+    one.store({"package": (random.Random(2).randbytes(PACKAGE), 0o755)})
+    _told(f"{place}: one file stored", PACKAGE, one.seconds, rate)
+    assert other.fetch(["package"]), other.warnings
+    _told(f"{place}: one file fetched", PACKAGE, other.seconds, rate)
+    parts = {str(number): (random.Random(number).randbytes(PART), 0o755) for number in range(PARALLEL)}
+    for name, content in parts.items():
+        one.store({name: content}, name)
+    started = time.monotonic()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        fetched = list(pool.map(lambda name: other.fetch([name], name), parts))
+    assert all(fetched), other.warnings
+    _told(f"{place}: {PARALLEL} files fetched at once", PARALLEL * PART, time.monotonic() - started, rate)
+
+
+def _told(what: str, size: int, seconds: float, rate: int | None) -> None:
+    against = f", {seconds / (size / rate):.2f} times what the link takes" if rate else ""
+    print(f"{what}: {size / 1e6:.0f} MB in {seconds:.2f} s, {size / seconds / 1e6:.0f} MB/s{against}")
+
+
+@contextmanager
+def _casd(directory: Path, address: str, *before: str) -> Iterator[str]:
+    port = free_port()
+    command = [*before, casd_binary() or "buildbox-casd", "--bind", f"{address}:{port}", str(directory)]
+    process = subprocess.Popen(command)
+    url = f"grpc://{address}:{port}"
+    try:
+        for _ in range(_TRIES):
+            probe = Machine(directory.with_name("probe"), url)
+            if not probe.fetch(["x"]) and not probe.warnings:
+                break
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def _link() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """A namespace behind a shaped link; yields its address and what runs a command in it."""
+    name = f"myst{os.getpid()}"
+    inside = ("ip", "netns", "exec", name)
+    shape = ("root", "tbf", "rate", "1gbit", "burst", "256kb", "latency", "50ms")
+    with ExitStack() as stack:
+        subprocess.run(["ip", "netns", "add", name], check=True)
+        stack.callback(subprocess.run, ["ip", "netns", "delete", name], check=True)
+        for command in (
+            ("ip", "link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name),
+            ("ip", "address", "add", "198.51.100.1/30", "dev", f"{name}a"),
+            ("ip", "link", "set", f"{name}a", "up"),
+            (*inside, "ip", "address", "add", "198.51.100.2/30", "dev", f"{name}b"),
+            (*inside, "ip", "link", "set", f"{name}b", "up"),
+            ("tc", "qdisc", "add", "dev", f"{name}a", *shape),
+            (*inside, "tc", "qdisc", "add", "dev", f"{name}b", *shape),
+        ):
+            subprocess.run(command, check=True)
+        yield "198.51.100.2", inside
+
+
+if __name__ == "__main__":
+    main()
