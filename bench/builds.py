@@ -35,7 +35,7 @@ _CHANGES: dict[str, Callable[[Project], None]] = {
 }
 _ROWS_OF = {OURS: (FILE, KEY, CONFIG), TAR: (FILE,), COMMAND: ()}
 _NOTHING_RUNS = 3
-# Longer than the clock's tick, after which the tool trusts a stamp.
+# Longer than the clock's tick, after which no fingerprint is racy.
 _SETTLED = 0.15
 
 
