@@ -276,7 +276,7 @@ class _Reading:
 
 def _label(steps: Steps) -> str:
     """Return what messages call a value, such as ``Mount[0].Target``."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).lstrip(".")
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
 
 
 def _conflicts(reading: _Reading) -> Iterator[Finding]:
