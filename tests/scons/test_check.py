@@ -101,4 +101,4 @@ def test_a_misspelt_expectation_is_told(tested: Project) -> None:
     expect(tested, '"one", "program", stdot="x"')
     build = tested.run("check")
     assert build.status != 0
-    assert "MystTest does not know stdot; it takes args, environment" in build.err
+    assert "MystTest does not take stdot; did you mean stdout?" in build.err
