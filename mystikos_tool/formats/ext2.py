@@ -8,6 +8,7 @@ of 4096 bytes, the unit of the hash tree, and inodes of 128; `ext2_reader` reads
 from __future__ import annotations
 
 import struct
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -366,7 +367,13 @@ class IndexTree:
                     leaf = self._numbers["leaf", _leaf_of(first)]
                     slot = (first - _DIRECT) % _PER_BLOCK
                     blocks[leaf][slot : slot + count] = array("I", numbers)
-        return struct.pack("<15I", *inode), [struct.pack(f"<{_PER_BLOCK}I", *block) for block in blocks]
+        return struct.pack("<15I", *inode), [_packed(block) for block in blocks]
+
+
+def _packed(block: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        block.byteswap()
+    return block.tobytes()
 
 
 def _leaf_of(block: int) -> int:

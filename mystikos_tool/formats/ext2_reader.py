@@ -66,6 +66,7 @@ class Filesystem:
     def __init__(self, read_at: ReadAt, size: int, where: str) -> None:
         self._read_at = read_at
         self._where = where
+        self._tables: dict[int, int] = {}
         data = read_at(ext2.SUPERBLOCK_OFFSET, ext2.SUPERBLOCK.size)
         if (
             len(data) < ext2.SUPERBLOCK.size
@@ -279,11 +280,9 @@ class Filesystem:
         if not 0 < number <= self._numbers["inodes_count"]:
             raise UserError(f"{self._where}, {where}", "does not exist", _REMEDY)
         group, slot = divmod(number - 1, self._numbers["inodes_per_group"])
-        descriptors = (self._numbers["first_data_block"] + 1) * self.block_size
         try:
-            descriptor = self._bytes(descriptors + group * ext2.GROUP.size, ext2.GROUP.size)
-            table = ext2.GROUP.get_int(descriptor, "inode_table") * self.block_size
-            data = self._bytes(table + slot * self._numbers["inode_size"], ext2.INODE_SIZE)
+            offset = self._table(group) + slot * self._numbers["inode_size"]
+            data = self._bytes(offset, ext2.INODE_SIZE)
         except _Broken as error:
             raise UserError(f"{self._where}, {where}", str(error), _REMEDY) from None
         inode = ext2.INODE.unpack(data)
@@ -292,6 +291,14 @@ class Filesystem:
                 f"{self._where}, {where}", "has extents or inline data, which the kernel hangs on", _REMEDY
             )
         return inode
+
+    def _table(self, group: int) -> int:
+        """Return the offset of a group's inode table."""
+        if group not in self._tables:
+            descriptors = (self._numbers["first_data_block"] + 1) * self.block_size
+            descriptor = self._bytes(descriptors + group * ext2.GROUP.size, ext2.GROUP.size)
+            self._tables[group] = ext2.GROUP.get_int(descriptor, "inode_table") * self.block_size
+        return self._tables[group]
 
     def _blocks(self, inode: dict[str, int | bytes], size: int) -> Iterator[bytes]:
         """Yield the blocks of ``size`` bytes of a file."""

@@ -27,6 +27,7 @@ class Earlier:
     def __init__(self, disk: DiskFile) -> None:
         self._disk = disk
         self._filesystem: Filesystem = disk.filesystem()
+        self._inodes: dict[int, dict[str, int | bytes]] = {}
 
     def is_file(self, descriptor: int) -> bool:
         """Tell whether an open file is this disk."""
@@ -90,7 +91,9 @@ class Earlier:
         )
 
     def _inode(self, number: int) -> dict[str, int | bytes]:
-        return self._filesystem.inode(number)
+        if number not in self._inodes:
+            self._inodes[number] = self._filesystem.inode(number)
+        return self._inodes[number]
 
 
 def _bits(number: int) -> Iterator[int]:

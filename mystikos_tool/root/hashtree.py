@@ -118,21 +118,33 @@ def _run(task: str, descriptor: int, parts: list[_Part], salt: bytes) -> list[in
     try:
         found = _do(task, descriptor, parts[0], salt)
         for part, worker in zip(parts[1:], workers, strict=True):
-            lines = worker.communicate()[0].split()
-            # What could not be started, from an archive of modules for example, is done here.
-            numbers = _do(task, descriptor, part, salt) if worker.returncode else map(int, lines)
+            numbers = _finished(worker)
+            if numbers is None:
+                numbers = _do(task, descriptor, part, salt)
             found += [part.offset // BLOCK + number for number in numbers]
         return found
     finally:
-        for worker in workers:
+        for worker in filter(None, workers):
             worker.kill()
             worker.wait()
 
 
-def _start(task: str, descriptor: int, part: _Part, salt: bytes) -> subprocess.Popen[bytes]:
+def _start(task: str, descriptor: int, part: _Part, salt: bytes) -> subprocess.Popen[bytes] | None:
     numbers = map(str, (descriptor, *part))
     command = [sys.executable, "-I", "-S", hash_worker.__file__, task, *numbers, salt.hex()]
-    return subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        return subprocess.Popen(command, pass_fds=[descriptor], stdin=nothing, stdout=pipe)
+    except OSError:  # no more processes for this user, or no interpreter that it may start
+        return None
+
+
+def _finished(worker: subprocess.Popen[bytes] | None) -> list[int] | None:
+    """Return what a process found; None where none could be started, or it could not do its part."""
+    if worker is None:
+        return None
+    lines = worker.communicate()[0].split()
+    return None if worker.returncode else list(map(int, lines))
 
 
 def _do(task: str, descriptor: int, part: _Part, salt: bytes) -> list[int]:

@@ -25,6 +25,7 @@ class Image:
         self.placement = placement
         self._geometry = placement.geometry
         self._time = time
+        self._maps: dict[int, tuple[bytes, list[Blocks]]] = {}
 
     def content(self, file: File) -> Iterator[Blocks]:
         """Yield the blocks of a file's content, or of a directory or a long link's target."""
@@ -51,6 +52,11 @@ class Image:
 
     def map_of(self, file: File) -> tuple[bytes, list[Blocks]]:
         """Return what the inode holds of a file's block map, 60 bytes, and its indirect blocks."""
+        if file.number not in self._maps:
+            self._maps[file.number] = self._map_of(file)
+        return self._maps[file.number]
+
+    def _map_of(self, file: File) -> tuple[bytes, list[Blocks]]:
         numbers = self.placement.numbers(file.start, file.blocks)
         size = file.index.size
         pointers, index = file.index.build(numbers[:size], numbers[size:])

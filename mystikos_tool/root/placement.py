@@ -269,8 +269,9 @@ def _place_within(files: Sequence[File], size: int) -> Placement:
 
 
 def _put(files: Sequence[File], *, keep: bool) -> None:
+    """Give directories their blocks first, so that files, which change, do not move them."""
     start = 0
-    for file in files:
+    for file in sorted(files, key=lambda file: not file.body):
         file.start = start
         start += _kept(file.blocks) if keep else file.blocks
 

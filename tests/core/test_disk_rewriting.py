@@ -11,6 +11,7 @@ from disks import run, scan
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import luks
+from mystikos_tool.io.atomic import rewriting
 from mystikos_tool.root import disk
 from mystikos_tool.root.disk import Options
 from mystikos_tool.root.nodes import Node, nodes_of
@@ -164,6 +165,28 @@ def test_another_name_of_the_earlier_disk_keeps_its_content(tree: Path, tmp_path
     disk.write(nodes, tmp_path / "disk", unchanged={node.path for node in nodes} - {b"lib/file01"})
     assert (tmp_path / "kept").read_bytes() == before
     assert (tmp_path / "disk").read_bytes() != before
+
+
+def test_a_disk_that_another_process_writes_is_left_to_it(tree: Path, tmp_path: Path) -> None:
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk")
+    with rewriting(tmp_path / "disk") as first:
+        assert first
+        assert not (tmp_path / "disk").exists()  # out of sight
+        with rewriting(tmp_path / "disk") as second:
+            assert second is None
+        nodes = nodes_of(scan(tree))
+        disk.write(nodes, tmp_path / "disk", unchanged={node.path for node in nodes})
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_a_killed_process_left_does_not_stand_in_the_way(tree: Path, tmp_path: Path) -> None:
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk")
+    (tmp_path / ".disk.mystikos-part").write_bytes(b"half a disk")
+    patched("lib/large", 5)(tree)
+    rewrite(tree, tmp_path / "disk", {b"lib/large"})
+    disk.write(nodes_of(scan(tree)), tmp_path / "new")
+    assert (tmp_path / "disk").read_bytes() == (tmp_path / "new").read_bytes()
+    assert not (tmp_path / ".disk.mystikos-part").exists()
 
 
 def changing(node: Node) -> Node:

@@ -112,13 +112,14 @@ def test_a_large_disk_is_hashed_by_several_processes_to_the_same_tree(descriptor
     assert hashtree.wrong_blocks(descriptor, shape, SALT) == changed
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o644], ids=["failing", "not executable"])
 def test_without_further_processes_one_does_it_all(
-    descriptor: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    descriptor: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int
 ) -> None:
     shape, root_hash = build(descriptor, b"data", blocks=3 << 14)
     failing = tmp_path / "python"
     failing.write_text("#!/bin/sh\nexit 1\n")
-    failing.chmod(0o755)
+    failing.chmod(mode)
     monkeypatch.setattr(sys, "executable", str(failing))
     assert build(descriptor, b"data", blocks=3 << 14) == (shape, root_hash)
 
