@@ -266,6 +266,11 @@ def _environment(env: Any, overrides: Mapping[str, Any]) -> Any:
     epoch = env.get(_EPOCH, os.environ.get(_EPOCH, ""))
     variables.check_names(env.Dictionary())
     variables.check_names(overrides)
+    if variables.REMOTE_CACHE in overrides:
+        raise SCons.Errors.UserError(
+            f"{variables.REMOTE_CACHE} is the environment's: give it to Environment or Clone, not to one call"
+        )
+    variables.use_remote_cache(env)
     env = env.Override({_EPOCH: epoch, **overrides})
     variables.check_values(env)
     return env

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from mystikos_tool.cache.remote.results import Key
     from mystikos_tool.cache.remote.uploads import Uploads
 
-VARIABLE = "MYST_REMOTE_CACHE"
-
 _UPLOADS_AT_ONCE = 4
 _DONE = {
     ("Retrieve", False): "not in cache",
@@ -50,10 +48,9 @@ def accepts(target: Any, paths: Sequence[Path]) -> bool:
     return not hasattr(target.attributes, "myst_stage")
 
 
-def attach(env: Any) -> None:
-    """Make an environment use the cache that its variable names, if it names one."""
-    url = env.get(VARIABLE)
-    if url and getattr(env, "_CacheDir_path", None) != url:
+def attach(env: Any, url: str) -> None:
+    """Make an environment use a cache, unless it does."""
+    if getattr(env, "_CacheDir_path", None) != url:
         env.CacheDir(url.replace("$", "$$"), custom_class=RemoteCache)
 
 
