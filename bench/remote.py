@@ -52,11 +52,10 @@ def _one_change(directory: Path) -> None:
     other.fetch(["package"], "before")
     sent, received = one.client.traffic.sent, other.client.traffic.received
     one.store({"package": (changed, 0o755)}, "after")
-    print(f"one change: {(one.client.traffic.sent - sent) / 1e6:.2f} MB sent in {one.seconds:.2f} s")
-    assert other.fetch(["package"], "after")
-    print(
-        f"one change: {(other.client.traffic.received - received) / 1e6:.2f} MB received in {other.seconds:.2f} s"
-    )
+    _say(f"one change: {(one.client.traffic.sent - sent) / 1e6:.2f} MB sent in {one.seconds:.2f} s")
+    _check(other, other.fetch(["package"], "after"))
+    moved = other.client.traffic.received - received
+    _say(f"one change: {moved / 1e6:.2f} MB received in {other.seconds:.2f} s")
     server.stop()
 
 
@@ -65,7 +64,7 @@ def _transfers(directory: Path, url: str, rate: int | None) -> None:
     one, other = Machine(directory / "one", url), Machine(directory / "other", url)
     one.store({"package": (random.Random(2).randbytes(PACKAGE), 0o755)})
     _told(f"{place}: one file stored", PACKAGE, one.seconds, rate)
-    assert other.fetch(["package"]), other.warnings
+    _check(other, other.fetch(["package"]))
     _told(f"{place}: one file fetched", PACKAGE, other.seconds, rate)
     parts = {str(number): (random.Random(number).randbytes(PART), 0o755) for number in range(PARALLEL)}
     for name, content in parts.items():
@@ -73,13 +72,23 @@ def _transfers(directory: Path, url: str, rate: int | None) -> None:
     started = time.monotonic()
     with ThreadPoolExecutor(PARALLEL) as pool:
         fetched = list(pool.map(lambda name: other.fetch([name], name), parts))
-    assert all(fetched), other.warnings
+    _check(other, all(fetched))
     _told(f"{place}: {PARALLEL} files fetched at once", PARALLEL * PART, time.monotonic() - started, rate)
 
 
 def _told(what: str, size: int, seconds: float, rate: int | None) -> None:
     against = f", {seconds / (size / rate):.2f} times what the link takes" if rate else ""
-    print(f"{what}: {size / 1e6:.0f} MB in {seconds:.2f} s, {size / seconds / 1e6:.0f} MB/s{against}")
+    _say(f"{what}: {size / 1e6:.0f} MB in {seconds:.2f} s, {size / seconds / 1e6:.0f} MB/s{against}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _check(machine: Machine, fetched: bool) -> None:
+    if not fetched:
+        sys.exit(f"was not fetched: {machine.warnings}")
 
 
 @contextmanager

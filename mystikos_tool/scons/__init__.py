@@ -16,7 +16,7 @@ from typing import Any
 
 from mystikos_tool.scons.blame import at_the_caller
 from mystikos_tool.scons.builders import BUILDERS
-from mystikos_tool.scons.variables import VARIABLES, Variable, defaults
+from mystikos_tool.scons.variables import VARIABLES, Variable, defaults, use_remote_cache
 
 _GC_THRESHOLD = 100_000
 
@@ -30,15 +30,8 @@ def generate(env: Any, **_: Any) -> None:
         env.SetDefault(**{name: value})
     for name, builder in BUILDERS.items():
         env.AddMethod(at_the_caller(builder), name)
-    _use_cache(env)
+    use_remote_cache(env)
     _help(env)
-
-
-def _use_cache(env: Any) -> None:
-    if env.get("MYST_REMOTE_CACHE"):
-        from mystikos_tool.scons import remote_cache  # not needed by other builds
-
-        remote_cache.attach(env)
 
 
 def options(variables: Any) -> None:

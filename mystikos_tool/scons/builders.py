@@ -203,8 +203,10 @@ def _environment(
 ) -> Any:
     """Return the environment of one call, its variables checked."""
     variables.check_names(env.Dictionary())
+    variables.use_remote_cache(env)
     if overrides:
         variables.check_keywords(builder, overrides, parameters, env)
+        variables.check_remote_cache(overrides)
         env = env.Override(overrides)
     variables.check_values(env)
     return env

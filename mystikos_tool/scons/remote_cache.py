@@ -20,6 +20,7 @@ import SCons.Errors
 import SCons.Node.FS
 import SCons.Tool.linkCommon
 
+from mystikos_tool.scons.stages import stage_of
 from mystikos_tool.cache.remote import address
 from mystikos_tool.errors import UserError
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from mystikos_tool.cache.remote.client import Client
     from mystikos_tool.cache.remote.results import Key
     from mystikos_tool.cache.remote.uploads import Uploads
-
-VARIABLE = "MYST_REMOTE_CACHE"
 
 _UPLOADS_AT_ONCE = 4
 _DONE = {
@@ -47,13 +46,12 @@ def accepts(target: Any, paths: Sequence[Path]) -> bool:
     their places. What the tool's own stages make leads to a signature: it has to be verified against
     configuration, runtime, signer and local tree. Nothing verifies it yet, and so it is refused.
     """
-    return not hasattr(target.attributes, "myst_stage")
+    return stage_of(target) is None
 
 
-def attach(env: Any) -> None:
-    """Make an environment use the cache that its variable names, if it names one."""
-    url = env.get(VARIABLE)
-    if url and getattr(env, "_CacheDir_path", None) != url:
+def attach(env: Any, url: str) -> None:
+    """Make an environment use a cache, unless it does."""
+    if getattr(env, "_CacheDir_path", None) != url:
         env.CacheDir(url.replace("$", "$$"), custom_class=RemoteCache)
 
 

@@ -10,6 +10,7 @@ import SCons.Errors
 from SCons.Util import is_List, is_String
 
 PREFIX = "MYST"
+REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 ARCHIVE, DISK = "archive", "disk"
@@ -69,7 +70,7 @@ VARIABLES = (
         "MYST_ROOTFS_MODES", CANONICAL, _modes, "whether file modes are made canonical or taken as they are"
     ),
     Variable("MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root"),
-    Variable("MYST_REMOTE_CACHE", "", _text, "URL of a cache on a server, for all targets"),
+    Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(
         Variable(f"MYST{stage}COMSTR", None, _comstr, f"printed instead of the line that tells of {action}")
         for stage, action in (
@@ -91,6 +92,22 @@ _NAMES = {variable.name: variable for variable in VARIABLES}
 def defaults() -> dict[str, Any]:
     """Return every variable's default."""
     return {variable.name: variable.default for variable in VARIABLES}
+
+
+def use_remote_cache(env: Any) -> None:
+    """Make an environment use the cache that its variable names, if it names one."""
+    if env.get(REMOTE_CACHE):
+        from mystikos_tool.scons import remote_cache  # not needed by other builds
+
+        remote_cache.attach(env, env[REMOTE_CACHE])
+
+
+def check_remote_cache(overrides: Iterable[str]) -> None:
+    """Raise SCons' UserError where one call is given what is for all targets of an environment."""
+    if REMOTE_CACHE in overrides:
+        raise SCons.Errors.UserError(
+            f"{REMOTE_CACHE} is the environment's: give it to Environment or Clone, not to one call"
+        )
 
 
 def check_names(names: Iterable[str]) -> None:

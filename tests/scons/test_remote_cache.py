@@ -202,11 +202,20 @@ def test_a_cache_in_an_older_state_changes_no_build(server: ReapiServer, tmp_pat
 def test_what_leads_to_a_signature_is_neither_stored_nor_fetched(
     project: Project, server: ReapiServer, tmp_path: Path
 ) -> None:
-    project.sconstruct(f"env['MYST_REMOTE_CACHE'] = {server.url!r}\n" + PACKAGE_HELLO)
+    body = 'env.Command("appdir/upper", "config.json", "tr a-z A-Z < $SOURCE > $TARGET")\n'
+    project.sconstruct(f"env['MYST_REMOTE_CACHE'] = {server.url!r}\n" + PACKAGE_HELLO + body)
     other = project.copy(tmp_path / "other")
     assert project.build().stages == ALL
-    assert other.build().stages == ALL
-    assert not server.calls
+    build = other.build()
+    assert "Retrieved `appdir/upper' from cache" in build.out
+    assert build.stages == ALL
+    assert len(server.results) == 1
+    assert project.path("hello").read_bytes() == other.path("hello").read_bytes()
+
+
+def test_a_cache_for_one_call_is_an_error(project: Project) -> None:
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_REMOTE_CACHE="grpc://cache")\n')
+    assert "MYST_REMOTE_CACHE is the environment's" in project.fails().err
 
 
 def test_nothing_secret_gets_to_where_it_does_not_belong(server: ReapiServer, tmp_path: Path) -> None:
