@@ -112,7 +112,7 @@ INODE = Record(
         Field("links", 26, "H"),
         Field("sectors", 28, "I"),
         Field("flags", 32, "I"),
-        Field("blocks", 40, "60s"),
+        Field("blocks", 40, "60s", filled=True),
         Field("generation", 100, "I"),
         Field("attributes", 104, "I"),
         Field("size_high", 108, "I"),

@@ -20,9 +20,9 @@ import SCons.Errors
 import SCons.Node.FS
 import SCons.Tool.linkCommon
 
-from mystikos_tool.scons.stages import stage_of
 from mystikos_tool.cache.remote import address
 from mystikos_tool.errors import UserError
+from mystikos_tool.scons.stages import stage_of
 
 if TYPE_CHECKING:
     from mystikos_tool.cache.remote.client import Client

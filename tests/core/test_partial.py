@@ -123,7 +123,9 @@ def test_a_package_of_which_nothing_was_measured_is_written_anew(
 ) -> None:
     expected = build(made, tmp_path / "at-once").read_bytes()
     partial = begun(made, target)
-    finished(made, tmp_path / "at-once.image", target, partial)
+    image = tmp_path / "image"
+    image.write_bytes(pipeline.sign(pipeline.measure(made), made.runtime, made.config, key(), DAY))
+    finished(made, image, target, partial)
     partial.abort()
     assert target.read_bytes() == expected
     assert beside(target) == {"app"}
@@ -161,7 +163,7 @@ def test_a_disk_that_is_full_at_the_end_is_told_and_the_earlier_package_stays(
     def full(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("mystikos_tool.io.content.Bytes.write_to", full)
+    monkeypatch.setattr("mystikos_tool.io.content.FileContent.write_to", full)
     with pytest.raises(UserError, match="no space left"):
         finished(made, image, target, partial)
     assert target.read_bytes() == b"earlier"
