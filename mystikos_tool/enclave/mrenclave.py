@@ -12,7 +12,8 @@ import math
 import struct
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle
+from itertools import chain, cycle
+from threading import Thread
 
 from mystikos_tool.enclave.layout import Layout, Repeat, Run
 from mystikos_tool.io.content import whole
@@ -23,122 +24,148 @@ SSA_FRAME_SIZE = 1
 _ECREATE = struct.Struct("<8sIQ44x")
 _EADD = struct.Struct("<8sQQ40x")
 _EEXTEND = struct.Struct("<8sQ48x")
-_ADDRESS, _FLAGS = 8, 16  # offsets of these fields in the headers
+_OFFSET, _FLAGS = 8, 16  # where these fields are in the headers
 _WORD = struct.Struct("<Q")
 _BLOCK = 256
+_MEASURED_PAGE = _EADD.size + PAGE // _BLOCK * (_EEXTEND.size + _BLOCK)
 _PAGES = 128  # of a piece: they stay in the cache of a core
-_MANY_PAGES = 4096  # from here on another core is worth it
+_LARGE_PIECE = 32 * _MEASURED_PAGE  # takes longer to hash than a thread to start
 
 
 def mrenclave(layout: Layout) -> bytes:
     """Return a layout's MRENCLAVE, 32 bytes; the memory for it does not grow with the enclave."""
     digest = hashlib.sha256(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, layout.size))
-    pages = [_MeasuredPages()]
-    for operation in _whole_in_a_piece(layout.stream):
-        if isinstance(operation, Run) and operation.measured and operation.pages > _MANY_PAGES:
-            _hash_beside(digest.update, _measured(operation, [*pages, _MeasuredPages()]))
-        else:
-            for piece in _pieces(operation, pages):
-                digest.update(piece)
+    _hash_beside(digest.update, _pieces(layout.stream))
     return digest.digest()
 
 
-def _hash_beside(hash_piece: Callable[[memoryview], None], pieces: Iterator[memoryview]) -> None:
-    """Hash each piece while the next one is made, in another buffer."""
-    from concurrent.futures import Future, ThreadPoolExecutor  # small enclaves do without
-
-    hashed: Future[None] | None = None
-    with ThreadPoolExecutor(1) as executor:
+def _hash_beside(update: Callable[[memoryview], None], pieces: Iterator[memoryview]) -> None:
+    """Hash pieces in their order, a large one in a thread while the next one is made."""
+    hashing = _Hashing()
+    try:
         for piece in pieces:
-            if hashed:
-                hashed.result()
-            hashed = executor.submit(hash_piece, piece)
-    if hashed:
-        hashed.result()
+            hashing.finish()
+            if len(piece) >= _LARGE_PIECE:
+                hashing.start(update, piece)
+            else:
+                update(piece)
+    finally:
+        hashing.finish()
 
 
-def _whole_in_a_piece(stream: Sequence[Run | Repeat]) -> Iterator[Run | Repeat]:
-    """Yield a stream, with repetitions that are too large for a piece written out."""
+class _Hashing:
+    """A piece that is hashed in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
+
+    def start(self, update: Callable[[memoryview], None], piece: memoryview) -> None:
+        """Begin to hash a piece."""
+
+        def run() -> None:
+            try:
+                update(piece)
+            except BaseException as error:  # is raised by `finish`
+                self._error = error
+
+        self._thread = Thread(target=run)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait until the piece is hashed."""
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        if self._error:
+            raise self._error
+
+
+def _pieces(stream: Sequence[Run | Repeat]) -> Iterator[memoryview]:
+    """Yield what is hashed of all pages; a piece stays as it is until the one after the next is made."""
+    buffers = cycle((_MeasuredPages(), _MeasuredPages()))
     for operation in stream:
-        if isinstance(operation, Repeat) and sum(run.pages for run in operation.runs) > _PAGES:
-            yield from operation.each()
+        if isinstance(operation, Run):
+            yield from _run(operation, buffers)
+        elif sum(run.pages for run in operation.runs) <= _PAGES:
+            yield from _repeated(operation)
         else:
-            yield operation
+            yield from chain.from_iterable(_run(run, buffers) for run in operation.each())
 
 
-def _pieces(operation: Run | Repeat, pages: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
-    """Yield what is hashed of pages; each piece stays as it is until the next is asked for."""
-    if isinstance(operation, Repeat):
-        return _repeated(operation)
-    if operation.measured:
-        return _measured(operation, pages)
-    header = Run(operation.offset, 1, operation.flags, False)
-    return _repeated(Repeat((header,), operation.pages, PAGE))
+def _run(run: Run, buffers: Iterator[_MeasuredPages]) -> Iterator[memoryview]:
+    if run.measured:
+        return _measured(run, buffers)
+    return _repeated(Repeat((Run(run.offset, 1, run.flags, False),), run.pages, PAGE))
 
 
 def _repeated(repeat: Repeat) -> Iterator[memoryview]:
-    copies = _Copies(repeat)
-    for first in range(0, repeat.count, copies.count):
-        yield copies.at(first * repeat.stride, min(copies.count, repeat.count - first))
+    first_copies = _Copies(repeat)
+    is_one_piece = first_copies.count == repeat.count
+    buffers = cycle((first_copies,) if is_one_piece else (first_copies, _Copies(repeat)))
+    for first in range(0, repeat.count, first_copies.count):
+        count = min(first_copies.count, repeat.count - first)
+        yield next(buffers).at(first * repeat.stride, count)
 
 
 class _Copies:
     """What is hashed of a repetition, as many times as a piece has room for (``count``)."""
 
     def __init__(self, repeat: Repeat) -> None:
-        unit, addresses = _unit(repeat.runs)
+        unit, offsets, self._addresses = _unit(repeat.runs)
         self.size = len(unit)
-        self.count = min(repeat.count, max(_PAGES * _measured_size(1) // self.size, 1))
+        self.count = min(repeat.count, max(_PAGES * _MEASURED_PAGE // self.size, 1))
         self.data = memoryview(bytearray(unit * self.count))
-        self.words = self.data.cast("Q")
-        self._first = min(addresses.values())
-        self._step = math.gcd(repeat.stride, *(address - self._first for address in addresses.values()))
-        self._stride = repeat.stride // self._step
-        self._numbers = [
-            (place // _WORD.size, (address - self._first) // self._step)
-            for place, address in addresses.items()
-        ]
-        self._length = max(number for _, number in self._numbers) + 1
+        self._words = self.data.cast("Q")
+        self._stride = repeat.stride
+        self._first = min(offsets.values())
+        self._step = math.gcd(repeat.stride, *(offset - self._first for offset in offsets.values()))
+        self._numbers = [(place, (offset - self._first) // self._step) for place, offset in offsets.items()]
 
     def at(self, distance: int, count: int) -> memoryview:
         """Return ``count`` copies, the first of them ``distance`` bytes further on than in the layout.
 
-        All their addresses are in one arithmetic progression, of which each place of an address
-        takes every ``_stride``-th one from its number on.
+        All offsets are numbers of one arithmetic progression: those at one place of the copies
+        begin with the place's number and are ``stride`` apart.
         """
-        start, length = self._first + distance, self._length + (count - 1) * self._stride
-        progression = range(start, start + length * self._step, self._step)
-        addresses = memoryview(array("Q", list(progression)))  # sooner made of a list than of a range
-        width = self.size // _WORD.size
-        for word, number in self._numbers:
-            end = number + (count - 1) * self._stride + 1
-            self.words[word : count * width : width] = addresses[number : end : self._stride]
+        first, last = self._first + distance, max(number for _, number in self._numbers)
+        end = first + (count - 1) * self._stride + last * self._step + 1
+        offsets = _words(first, end, self._step)
+        every = self._stride // self._step
+        for place, number in self._numbers:
+            self.set(place, count, offsets[number : number + (count - 1) * every + 1 : every])
+        for place, address in self._addresses.items():
+            first = address + distance
+            self.set(place, count, _words(first, first + count * self._stride, self._stride))
         return self.data[: count * self.size]
 
+    def set(self, place: int, count: int, values: memoryview) -> None:
+        """Write a 64-bit value at one place of each copy."""
+        width = self.size // _WORD.size
+        self._words[place // _WORD.size : count * width : width] = values
 
-def _unit(runs: Sequence[Run]) -> tuple[bytes, dict[int, int]]:
-    """Return what is hashed of runs, and all addresses in it, 64-bit words, by their places."""
+
+def _words(start: int, end: int, step: int) -> memoryview:
+    return memoryview(array("Q", list(range(start, end, step))))  # made sooner of a list than of a range
+
+
+def _unit(runs: Sequence[Run]) -> tuple[bytes, dict[int, int], dict[int, int]]:
+    """Return what is hashed of runs once, with the offsets and the addresses in it by their places."""
     data = bytearray()
-    addresses = {}
+    offsets, addresses = {}, {}
     for run in runs:
         content = whole(run.content).ljust(run.pages * PAGE, bytes([run.fill]))
         for page in range(0, len(content), PAGE):
-            addresses[len(data) + _ADDRESS] = run.offset + page
+            offsets[len(data) + _OFFSET] = run.offset + page
             data += _EADD.pack(b"EADD\0\0\0\0", run.offset + page, run.flags)
             for start in range(page, page + PAGE if run.measured else page, _BLOCK):
-                addresses[len(data) + _ADDRESS] = run.offset + start
+                offsets[len(data) + _OFFSET] = run.offset + start
                 data += _EEXTEND.pack(b"EEXTEND\0", run.offset + start)
-                for place in run.addresses:
-                    if start <= place < start + _BLOCK:
-                        (address,) = _WORD.unpack_from(content, place)
-                        addresses[len(data) + place - start] = address
+                for at in run.addresses:
+                    if start <= at < start + _BLOCK:
+                        (addresses[len(data) + at - start],) = _WORD.unpack_from(content, at)
                 data += content[start : start + _BLOCK]
-    return bytes(data), addresses
-
-
-def _measured_size(pages: int) -> int:
-    """Return how many bytes are hashed of measured pages."""
-    return pages * (_EADD.size + PAGE // _BLOCK * (_EEXTEND.size + _BLOCK))
+    return bytes(data), offsets, addresses
 
 
 class _MeasuredPages:
@@ -158,19 +185,18 @@ class _MeasuredPages:
 
     def at(self, offset: int, flags: int, count: int) -> memoryview:
         """Return the first ``count`` pages as those at an offset in the enclave."""
-        width = self._copies.size // _WORD.size
-        every_flags = memoryview(array("Q", [flags]) * count)
-        self._copies.words[_FLAGS // _WORD.size : count * width : width] = every_flags
+        self._copies.set(_FLAGS, count, memoryview(array("Q", [flags]) * count))
         return self._copies.at(offset, count)
 
 
-def _measured(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
-    """Yield what is hashed of a run with its content, in buffers that are used again in turn."""
+def _measured(run: Run, buffers: Iterator[_MeasuredPages]) -> Iterator[memoryview]:
+    """Yield what is hashed of a run with its content."""
     with run.content.opened() as content:
-        for first, pages in zip(range(0, run.pages, _PAGES), cycle(buffers)):
-            blocks = pages.blocks[: min(_PAGES, run.pages - first) * PAGE // _BLOCK]
+        for first in range(0, run.pages, _PAGES):
+            pages, count = next(buffers), min(_PAGES, run.pages - first)
+            blocks = pages.blocks[: count * PAGE // _BLOCK]
             _fill(blocks, content.read_into(blocks), run.fill)
-            yield pages.at(run.offset + first * PAGE, run.flags, len(blocks) * _BLOCK // PAGE)
+            yield pages.at(run.offset + first * PAGE, run.flags, count)
 
 
 def _fill(blocks: Sequence[memoryview], start: int, value: int) -> None:
