@@ -257,7 +257,7 @@ def use(data: bytes) -> None:
 
 COMPLETE = complete()
 HEADERS = [
-    *range(64 + 56 * 5),
+    *range(elf.parse(COMPLETE, "file").section(".dynsym").offset),
     *range(struct.unpack_from("<Q", COMPLETE, 40)[0], len(COMPLETE)),
 ]
 
