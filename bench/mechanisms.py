@@ -36,7 +36,7 @@ _LARGE, _MANY = "5,000 files, 200 MB", "100 apps, installed runtime"
 def _hash_in_turn() -> None:
     from mystikos_tool.enclave import mrenclave
 
-    mrenclave._LARGE_PIECE = _NEVER
+    mrenclave._MANY_PAGES = _NEVER
 
 
 def _package_afterwards() -> None:
@@ -61,21 +61,14 @@ def _free_in_turn() -> None:
     atomic.Thread = Called  # type: ignore[misc]
 
 
-def _large_numbers() -> None:
+def _arrays_of_ranges() -> None:
     from mystikos_tool.enclave import mrenclave
 
-    known: dict[tuple[int, int], tuple[int, int]] = {}
+    def progression(start: int, count: int, step: int) -> memoryview:
+        # Of a list an array is made sooner than of a range.
+        return memoryview(array("Q", list(range(start, start + count * step, step))))
 
-    def words(start: int, end: int, step: int) -> memoryview:
-        count = len(range(start, end, step))
-        if (count, step) not in known:
-            both = array("Q", range(0, count * step, step)), array("Q", [1]) * count
-            steps, ones = (int.from_bytes(each.tobytes(), "little") for each in both)
-            known[count, step] = steps, ones
-        steps, ones = known[count, step]
-        return memoryview((steps + start * ones).to_bytes(count * 8, "little")).cast("Q")
-
-    mrenclave._words = words
+    mrenclave._progression = progression
 
 
 def _load_while_packing() -> None:
@@ -113,10 +106,10 @@ _CHANGES = tuple((_LARGE, row) for row in (FULL, FILE, KEY, CONFIG))
 MECHANISMS = (
     Mechanism(
         "hashing",
-        "a piece is hashed while the next one is made (mrenclave.py)",
+        "a large root is hashed by one thread while another one reads (mrenclave.py)",
         "in turn",
         _hash_in_turn,
-        ((_LARGE, FULL), (_LARGE, CONFIG), (_MANY, FULL)),
+        ((_LARGE, FULL), (_LARGE, CONFIG)),
     ),
     Mechanism(
         "partial",
@@ -141,11 +134,10 @@ MECHANISMS = (
     ),
     Mechanism(
         "large-numbers",
-        "offsets are one addition of large integers",
+        "offsets are one addition of large integers (mrenclave.py)",
         "an array of a range",
-        _large_numbers,
-        ((_MANY, FULL), (_LARGE, CONFIG)),
-        is_candidate=True,
+        _arrays_of_ranges,
+        ((_MANY, FULL), (_LARGE, FULL), (_LARGE, CONFIG)),
     ),
     Mechanism(
         "preloading",

@@ -103,7 +103,7 @@ class Failing:
             raise RuntimeError("cannot be hashed")
 
 
-@pytest.mark.parametrize("pages_", [129, 256, 1280])
+@pytest.mark.parametrize("pages_", [129, 1280, 4095, 4096, 5000])
 def test_what_goes_wrong_in_hashing_is_raised(monkeypatch: pytest.MonkeyPatch, pages_: int) -> None:
     """Beside making the pieces, as for many pages, as well as in turn with it."""
     monkeypatch.setattr("hashlib.sha256", Failing)
@@ -120,6 +120,11 @@ def test_many_pages_are_measured_as_few_at_a_time_are(tmp_path: Path) -> None:
         for at in range(0, 4600, 100)
     ]
     assert mrenclave(layout_of(whole)) == mrenclave(layout_of(*parts))
+
+
+def test_an_offset_that_has_no_64_bits_is_a_bug() -> None:
+    with pytest.raises(OverflowError):
+        mrenclave(layout_of(Run((1 << 64) - P, 1, RW, True)))
 
 
 # Repetitions
