@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench import builds, inputs, plot, report, stages, starts
+from bench import apps, builds, inputs, plot, report, stages, starts
 from bench.figures import Figures
 from bench.plan import Plan
 from bench.projects import CHECKOUT
@@ -25,6 +25,7 @@ def main() -> int:
     for scenario in inputs.SCENARIOS:
         builds.measure(scenario, plan, figures)
     stages.measure(plan, figures)
+    apps.measure(plan, figures)
     starts.measure(plan, figures)
     if not figures.values:
         sys.stderr.write(f"bench: nothing has {' or '.join(arguments.only)} in its name\n")

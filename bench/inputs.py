@@ -36,15 +36,17 @@ SCENARIOS = (
     Scenario("100 files, 1 MB", 1, 100, 10_000),
     Scenario("5,000 files, 200 MB", 1, 5_000, 40_000),
     Scenario("20,000 files, 200 MB", 1, 20_000, 10_000),
+    Scenario("100,000 files, 100 MB", 1, 100_000, 1_000),
     Scenario("1 app of 20 files", 1, 20, 1_000),
     Scenario("100 apps of 20 files", 100, 20, 1_000),
     Scenario("1,000 apps of 20 files", 1_000, 20, 1_000),
 )
 MANY_FILES = SCENARIOS[2]
 LARGE_FILES = SCENARIOS[1]
-ONE_APP = SCENARIOS[3]
-HUNDRED_APPS = SCENARIOS[4]
-THOUSAND_APPS = SCENARIOS[5]
+MOST_FILES = SCENARIOS[3]
+ONE_APP = SCENARIOS[4]
+HUNDRED_APPS = SCENARIOS[5]
+THOUSAND_APPS = SCENARIOS[6]
 
 
 def write_apps(scenario: Scenario, directory: Path) -> list[Path]:

@@ -68,9 +68,9 @@ class Project:
     appdirs: Sequence[Path]
     scenario: Scenario
 
-    def build(self) -> processes.Usage:
-        """Build everything with as many jobs as there are cores."""
-        command = [sys.executable, "-m", "SCons", "-Q", f"-j{os.cpu_count()}"]
+    def build(self, jobs: int | None = None, module: Sequence[str] = ("SCons",)) -> processes.Usage:
+        """Build everything, with as many jobs as there are cores if no number is given."""
+        command = [sys.executable, "-m", *module, "-Q", f"-j{jobs or os.cpu_count()}"]
         return processes.run(command, cwd=self.directory, environment=environment())
 
     def forget(self) -> None:

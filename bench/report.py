@@ -14,7 +14,21 @@ from bench import builds, targets
 from bench.figures import BYTES, SECONDS, Figures
 from bench.inputs import SCENARIOS
 from bench.projects import COLUMNS, COMMAND, OURS
-from bench.rows import EACH, EMPTY, FLOOR, FULL, HASH, NOTHING, ROWS, STAGES, STARTS, WALK, WRITE, memory
+from bench.rows import (
+    EACH,
+    EMPTY,
+    FLOOR,
+    FULL,
+    HASH,
+    INSTALLED,
+    NOTHING,
+    ROWS,
+    STAGES,
+    STARTS,
+    WALK,
+    WRITE,
+    memory,
+)
 
 Table = list[Sequence[str]]
 
@@ -84,7 +98,7 @@ def tables(figures: Figures) -> list[tuple[Table, str]]:
         if table:
             known = figures.median(scenario.name, EMPTY, FLOOR) is not None
             found.append((table, floors_line(scenario.name, figures) if known else ""))
-    others = [memory_table(figures), *(other_table(name, figures) for name in (STAGES, STARTS))]
+    others = [memory_table(figures), *(other_table(name, figures) for name in (STAGES, INSTALLED, STARTS))]
     found.extend((table, "") for table in [*others, target_table(figures)] if table)
     return found
 

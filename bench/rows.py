@@ -17,10 +17,20 @@ STAGES = "stages without SCons"
 TOGETHER, SIGN_ANEW = "rootfs, measure, sign and package", "sign and package anew"
 ROOTFS, MEASURE, SIGN, PACKAGE = "rootfs", "measure", "sign", "package"
 
+INSTALLED = "runtime of an installed Mystikos' size"
+COMMAND_LINE, INTERPRETER = "hello from the command line", "interpreter start"
+MEASURE_HELLO, HASH_OF_HELLO = "hello, measure", "hash of the same bytes"
+APPS = (1, 100, 1_000)
+
 STARTS = "starts"
 HELLO, LARGE, HUGE = "hello", "5,000 files, 200 MB", "1,000 files, 1 GB"
 PLAIN_PROCESS, AS_PACKAGE = "plain process", "package"
 UNPACK, CPIO = "unpack 5,000 files, 200 MB", "cpio -i"
+
+
+def from_nothing(apps: int, jobs: int) -> str:
+    """Return the name of the row in which a number of apps is built from nothing."""
+    return f"{apps:,} app{'s' if apps > 1 else ''} from nothing, -j{jobs}"
 
 
 def memory(row: str) -> str:

@@ -6,19 +6,24 @@ import os
 from dataclasses import dataclass
 
 from bench.figures import BYTES, SECONDS, Figures
-from bench.inputs import HUNDRED_APPS, MANY_FILES, THOUSAND_APPS
+from bench.inputs import HUNDRED_APPS, MANY_FILES, MOST_FILES, THOUSAND_APPS
 from bench.projects import OURS
 from bench.rows import (
     AS_PACKAGE,
+    COMMAND_LINE,
     CPIO,
     EMPTY,
     FILE,
     FLOOR,
     FULL,
     HASH,
+    HASH_OF_HELLO,
     HELLO,
     HUGE,
+    INSTALLED,
+    INTERPRETER,
     LARGE,
+    MEASURE_HELLO,
     NOTHING,
     PLAIN_PROCESS,
     SIGN_ANEW,
@@ -28,11 +33,13 @@ from bench.rows import (
     UNPACK,
     WALK,
     WRITE,
+    from_nothing,
     memory,
 )
 
 _MB = 1_000_000
-_MANY, _HUNDRED, _THOUSAND = MANY_FILES.name, HUNDRED_APPS.name, THOUSAND_APPS.name
+_MANY, _MOST = MANY_FILES.name, MOST_FILES.name
+_HUNDRED, _THOUSAND = HUNDRED_APPS.name, THOUSAND_APPS.name
 
 _Parts = tuple[tuple[float, tuple[str, str, str]], ...]
 
@@ -92,11 +99,18 @@ TARGETS = (
         _floor(_MANY, HASH, 1.5) + _floor(_MANY, WRITE, 3) + _one(_MANY, NOTHING, OURS),
     ),
     Target(
+        "100,000 files, nothing to do",
+        "1.3 x (empty SConstruct + stat walk)",
+        SECONDS,
+        _one(_MOST, NOTHING, OURS),
+        _floor(_MOST, EMPTY, 1.3) + _floor(_MOST, WALK, 1.3),
+    ),
+    Target(
         "1,000 apps, nothing to do, an app",
-        "2 ms",
+        "0.6 ms",
         SECONDS,
         _one(_THOUSAND, NOTHING, OURS, 1 / THOUSAND_APPS.apps),
-        constant=0.002,
+        constant=0.0006,
     ),
     Target(
         "100 apps from nothing, an app and core",
@@ -130,6 +144,35 @@ TARGETS = (
         _one(STAGES, SIGN_ANEW, OURS),
         _floor(STAGES, WRITE, 1),
         0.3,
+    ),
+    Target(
+        "installed runtime: measuring hello",
+        "1.5 x hash of the same bytes",
+        SECONDS,
+        _one(INSTALLED, MEASURE_HELLO, OURS),
+        _one(INSTALLED, HASH_OF_HELLO, FLOOR, 1.5),
+    ),
+    Target(
+        "installed runtime: hello from the command line",
+        "interpreter start + hash of the same bytes + 0.12 s",
+        SECONDS,
+        _one(INSTALLED, COMMAND_LINE, OURS),
+        _one(INSTALLED, INTERPRETER, FLOOR) + _one(INSTALLED, HASH_OF_HELLO, FLOOR),
+        0.12,
+    ),
+    Target(
+        "installed runtime: 100 apps from nothing, an app and core",
+        "60 ms",
+        SECONDS,
+        _one(INSTALLED, from_nothing(100, 2), OURS, 2 / 100),
+        constant=0.060,
+    ),
+    Target(
+        "installed runtime: 100 apps from nothing, two jobs",
+        "one job / 1.7",
+        SECONDS,
+        _one(INSTALLED, from_nothing(100, 2), OURS),
+        _one(INSTALLED, from_nothing(100, 1), OURS, 1 / 1.7),
     ),
     Target("hello, what the loader adds", "20 ms", SECONDS, _start(HELLO), constant=0.020),
     *(

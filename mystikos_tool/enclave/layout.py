@@ -85,7 +85,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """The same runs ``count`` times, each time ``stride`` bytes further on."""
+    """The same runs, which lie within ``stride`` bytes, ``count`` times, each time that much further on."""
 
     runs: tuple[Run, ...]
     count: int

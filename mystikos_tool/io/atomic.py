@@ -142,10 +142,11 @@ def _temporary_name(final: Path) -> Path:
 
 
 def _replace(final: Path, temporary: Path) -> None:
-    """Give a file the name of ``final``; if that was large, another thread frees the space that it had.
+    """Rename a temporary file to ``final``.
 
-    A large file changes places with the earlier one: ext4 writes to the disk what is renamed over
-    a file, which takes longer than to make it.
+    ext4 writes a file to the disk before it lets the file replace another one, which for a large
+    file takes longer than making it. Therefore a large file and the earlier one exchange their
+    names, and then the earlier one is removed. A thread closes it, since freeing its space takes time.
     """
     earlier = _large_earlier(final)
     if earlier is None or not _exchange(temporary, final):
@@ -162,7 +163,7 @@ def _replace(final: Path, temporary: Path) -> None:
 def _large_earlier(final: Path) -> FileIO | None:
     """Open and lock a large earlier file; None where there is none.
 
-    Locked, it is taken for nobody's temporary file while it has the name of one.
+    The lock keeps other processes from writing to it while it has the name of the temporary file.
     """
     try:
         if final.stat().st_size < _LARGE:

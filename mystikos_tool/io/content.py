@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -246,9 +247,12 @@ def _capacity(buffers: Sequence[memoryview]) -> int:
 
 
 def _scatter(data: memoryview, buffers: Sequence[memoryview]) -> None:
-    width = len(buffers[0]) if buffers else 1
+    if not buffers:
+        return
+    width = len(buffers[0])
     full, rest = divmod(len(data), width)
-    for buffer, start in zip(buffers[:full], range(0, len(data), width), strict=False):
-        buffer[:] = data[start : start + width]
+    pieces = struct.iter_unpack(f"{width}s", data[: full * width])
+    for buffer, (piece,) in zip(buffers, pieces, strict=False):
+        buffer[:] = piece
     if rest:
         buffers[full][:rest] = data[full * width :]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io.content import Bytes, FileContent
+from mystikos_tool.io.content import Bytes, FileContent, whole
 from mystikos_tool.io.pages import align_up, page_up, power_of_two_up
 
 
@@ -34,6 +34,19 @@ def test_a_part_of_a_file_is_like_bytes_in_memory(
 def test_a_whole_file_is_taken_with_its_size(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     assert FileContent.of(tmp_path / "file") == FileContent(tmp_path / "file", 5)
+
+
+def test_content_is_equal_to_the_same_content_and_to_no_tuple() -> None:
+    assert Bytes(b"1") == Bytes(b"1")
+    assert Bytes(b"1") != (b"1",)
+    assert FileContent(Path("file"), 5) != (Path("file"), 5, 0)
+    assert FileContent(Path("file"), 5) != FileContent(Path("file"), 5, 1)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000])
+def test_small_content_is_read_whole(tmp_path: Path, size: int) -> None:
+    (tmp_path / "file").write_bytes(b"x" * size)
+    assert whole(FileContent.of(tmp_path / "file")) == whole(Bytes(b"x" * size)) == b"x" * size
 
 
 @pytest.mark.parametrize(

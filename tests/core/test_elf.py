@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import shutil
 import struct
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import model
 import pytest
 import tiny_elf
+from elftools.elf.elffile import ELFFile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference_cases import DATA
@@ -138,6 +140,31 @@ def test_a_segment_behind_the_section_names_is_told() -> None:
 # Reading
 
 
+@pytest.mark.parametrize("name", [*FILES, "enclave"])
+def test_everything_is_read_as_pyelftools_reads_it(name: str) -> None:
+    data = FILES.get(name) or complete()
+    image, expected = elf.parse(data, name), ELFFile(io.BytesIO(data))
+    assert (image.entry, image.section_headers_offset) == (expected["e_entry"], expected["e_shoff"])
+    fields = ("sh_addr", "sh_offset", "sh_size", "sh_link", "sh_addralign", "sh_entsize")
+    assert [
+        (s.name, s.address, s.offset, s.size, s.link, s.align, s.entry_size) for s in image.section_list
+    ] == [(s.name, *(s[field] for field in fields)) for s in expected.iter_sections()]
+    assert [s.number for s in image.section_list if s.nobits] == [
+        number for number, s in enumerate(expected.iter_sections()) if s["sh_type"] == "SHT_NOBITS"
+    ]
+    fields = ("p_vaddr", "p_offset", "p_filesz", "p_memsz", "p_flags", "p_align")
+    loads = [tuple(s[field] for field in fields) for s in expected.iter_segments("PT_LOAD")]
+    assert [tuple(load) for load in image.loads] == loads
+    tls = [tuple(s[field] for field in fields) for s in expected.iter_segments("PT_TLS")]
+    assert [tuple(segment) for segment in [image.tls] if segment] == tls
+    symbols, dynamic = (expected.get_section_by_name(section) for section in (".dynsym", ".dynamic"))
+    assert image.dynamic_symbols == tuple((s.name, s["st_value"]) for s in symbols.iter_symbols())
+    if dynamic:
+        tags = {tag.entry.d_tag for tag in dynamic.iter_tags()}
+        known = {"DT_NEEDED": elf.DT_NEEDED, "DT_RPATH": elf.DT_RPATH, "DT_RUNPATH": elf.DT_RUNPATH}
+        assert {name for name, tag in known.items() if tag in image.dynamic_tags} == tags & known.keys()
+
+
 @pytest.mark.parametrize("data", [b"", b"\x7fEL", b"#!/bin/sh\n", bytes(4096), b"MZ" + bytes(100)])
 def test_what_is_no_elf_file_is_told(data: bytes) -> None:
     assert told_parsing(data) == "file: is not an ELF file; give an x86-64 ELF file"
@@ -230,7 +257,7 @@ def use(data: bytes) -> None:
 
 COMPLETE = complete()
 HEADERS = [
-    *range(64 + 56 * 5),
+    *range(elf.parse(COMPLETE, "file").section(".dynsym").offset),
     *range(struct.unpack_from("<Q", COMPLETE, 40)[0], len(COMPLETE)),
 ]
 

@@ -204,7 +204,13 @@ IMAGE = tiny_elf.enclave(
 def test_a_damaged_image_gives_a_usererror_or_a_layout(data: st.DataObject) -> None:
     damaged = bytearray(IMAGE)
     table = struct.unpack_from("<Q", IMAGE, 40)[0]
-    places = st.integers(0, 0x400) | st.integers(0x1100, 0x1100 + 160) | st.integers(table, len(IMAGE) - 1)
+    sections = elf.parse(IMAGE, "mystenc.so")
+    tables_end, own_record = sections.loads[0].file_size, sections.section(".oeinfo").offset
+    places = (
+        st.integers(0, tables_end - 1)
+        | st.integers(own_record, own_record + 160)
+        | st.integers(table, len(IMAGE) - 1)
+    )
     for _ in range(data.draw(st.integers(1, 3))):
         damaged[data.draw(places)] = data.draw(st.integers(0, 255))
     try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import struct
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from reference_cases import CASES
 from tiny_elf import Load, Placed, Tls
 from tiny_enclave import CONFIG, TinyEnclave, pages
 
-from mystikos_tool.enclave.layout import Layout, Run
+from mystikos_tool.enclave.layout import Layout, Repeat, Run
 from mystikos_tool.enclave.mrenclave import mrenclave
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.content import Bytes, FileContent
@@ -26,7 +27,7 @@ P = 4096
 RW = 0x203
 
 
-def layout_of(*runs: Run, size: int = 1 << 20) -> Layout:
+def layout_of(*runs: Run | Repeat, size: int = 1 << 20) -> Layout:
     return Layout(size, 0, 0, 0, 0, 0, (), runs)
 
 
@@ -102,14 +103,70 @@ class Failing:
             raise RuntimeError("cannot be hashed")
 
 
-@pytest.mark.parametrize("pages_", [256, 3 * 128, 10 * 128])
-def test_what_goes_wrong_in_the_hashing_thread_is_raised(
-    monkeypatch: pytest.MonkeyPatch, pages_: int
-) -> None:
-    """Whether it is the last piece or one of many."""
+@pytest.mark.parametrize("pages_", [129, 1280, 4095, 4096, 5000])
+def test_what_goes_wrong_in_hashing_is_raised(monkeypatch: pytest.MonkeyPatch, pages_: int) -> None:
+    """Beside making the pieces, as for many pages, as well as in turn with it."""
     monkeypatch.setattr("hashlib.sha256", Failing)
     with pytest.raises(RuntimeError, match="cannot be hashed"):
         mrenclave(layout_of(Run(0, pages_, RW, True)))
+
+
+def test_many_pages_are_measured_as_few_at_a_time_are(tmp_path: Path) -> None:
+    path = tmp_path / "root.cpio"
+    path.write_bytes(random.Random(1).randbytes(4500 * P + 1))
+    whole = Run(0, 4600, RW, True, FileContent.of(path), fill=0xAA)
+    parts = [
+        Run(at * P, 100, RW, True, FileContent(path, min(100 * P, 4500 * P + 1 - at * P), at * P), fill=0xAA)
+        for at in range(0, 4600, 100)
+    ]
+    assert mrenclave(layout_of(whole)) == mrenclave(layout_of(*parts))
+
+
+def test_an_offset_that_has_no_64_bits_is_a_bug() -> None:
+    with pytest.raises(OverflowError):
+        mrenclave(layout_of(Run((1 << 64) - P, 1, RW, True)))
+
+
+# Repetitions
+
+
+@st.composite
+def repetitions(draw: st.DrawFn) -> Repeat:
+    """Up to four runs with gaps between them, with addresses anywhere in their content."""
+    offset = draw(st.integers(0, 5)) * P
+    runs = []
+    for _ in range(draw(st.integers(1, 4))):
+        offset += draw(st.integers(0, 2)) * P
+        count = draw(st.sampled_from([1, 2, 3, 40]))
+        words = draw(st.lists(st.integers(0, (1 << 47) - 1), max_size=40 if count == 1 else 600))
+        places = st.integers(0, len(words) - 1).map(lambda at: at * 8)
+        addresses = draw(st.lists(places, unique=True, max_size=5)) if words else []
+        content = Bytes(struct.pack(f"<{len(words)}Q", *words))
+        flags, measured, fill = draw(st.integers(0, 0x3FF)), draw(st.booleans()), draw(st.integers(0, 255))
+        runs.append(Run(offset, count, flags, measured, content, fill, tuple(addresses)))
+        offset += count * P
+    stride = offset + draw(st.integers(0, 3)) * P
+    return Repeat(tuple(runs), draw(st.sampled_from([1, 2, 9, 70])), stride)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(repetitions())
+def test_a_repetition_is_measured_as_its_runs_one_by_one(repeat: Repeat) -> None:
+    assert mrenclave(layout_of(repeat)) == mrenclave(layout_of(*repeat.each()))
+
+
+def test_a_repetition_moves_addresses_and_leaves_all_else() -> None:
+    run = Run(P, 1, RW, True, Bytes(struct.pack("<4Q", 1, 2, 3, 4)), addresses=(8, 24))
+    first, second = Repeat((run,), 2, 2 * P).each()
+    assert first == run
+    assert second.offset == 3 * P
+    assert second.content == Bytes(struct.pack("<4Q", 1, 2 + 2 * P, 3, 4 + 2 * P))
+
+
+@pytest.mark.parametrize("stack_pages", [1, 123, 124, 125, 300])
+def test_threads_with_any_stack_are_measured_as_the_model_does(stack_pages: int) -> None:
+    enclave = TinyEnclave(tiny_elf.enclave(tiny_elf.oeinfo(tcs_count=3, stack_pages=stack_pages)))
+    assert mrenclave(enclave.laid_out()) == enclave.modelled().mrenclave()
 
 
 # Against the model

@@ -168,7 +168,9 @@ def test_veritysetup_makes_the_same_bytes(descriptor: int, tmp_path: Path) -> No
 def test_a_superblock_that_the_kernel_refuses_is_refused_by_name(field: str) -> None:
     block = verity.superblock(7, SALT, bytes(16))
     assert verity.parse(block, "disk") == (7, SALT, bytes(16))
-    other: int | bytes = b"x" * verity.SUPERBLOCK.fields[field].size if field in ("signature", "algorithm") else 2
+    other: int | bytes = (
+        b"x" * verity.SUPERBLOCK.fields[field].size if field in ("signature", "algorithm") else 2
+    )
     damaged = verity.SUPERBLOCK.patch(block[:512], {field: other})
     with pytest.raises(UserError, match=field.replace("_", " ")):
         verity.parse(damaged, "disk")

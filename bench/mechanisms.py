@@ -1,0 +1,222 @@
+"""What each mechanism that makes the tool faster wins: builds with it against builds without it.
+
+    python -m bench.mechanisms [--runs N] [NAME ...]
+
+A mechanism is switched off in the process that is measured, from here: the tool itself has no such
+option. Builds with and without it run in turn, and what it wins is the median over the pairs. It
+stays if it wins 5 % of a row that people wait for. A candidate is what the tool does not do, or no
+longer: it is switched on, and what it wins would be missed if it were there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import runpy
+import statistics
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from bench import apps, inputs, installed, projects
+from bench.projects import OURS, Project
+from bench.rows import CONFIG, FILE, FULL, KEY
+
+_NEVER = 1 << 62
+_WORTH = 0.05
+_NONE = "none"
+_LARGE, _MANY = "5,000 files, 200 MB", "100 apps, installed runtime"
+
+
+def _hash_in_turn() -> None:
+    from mystikos_tool.enclave import mrenclave
+
+    mrenclave._MANY_PAGES = _NEVER
+
+
+def _package_afterwards() -> None:
+    from mystikos_tool.scons import partial
+
+    partial.LARGE_ROOT = _NEVER
+
+
+def _rename_only() -> None:
+    from mystikos_tool.io import atomic
+
+    atomic._LARGE = _NEVER
+
+
+def _free_in_turn() -> None:
+    from mystikos_tool.io import atomic
+
+    class Called(Thread):
+        def start(self) -> None:
+            self.run()
+
+    atomic.Thread = Called  # type: ignore[misc]
+
+
+def _arrays_of_ranges() -> None:
+    from mystikos_tool.enclave import mrenclave
+
+    def progression(start: int, count: int, step: int) -> memoryview:
+        # Of a list an array is made sooner than of a range.
+        return memoryview(array("Q", list(range(start, start + count * step, step))))
+
+    mrenclave._progression = progression
+
+
+def _load_while_packing() -> None:
+    from mystikos_tool.scons import work
+
+    pack = work.pack
+
+    def pack_and_load(target: Any, source: Any, env: Any) -> str:
+        loading = Thread(target=importlib.import_module, args=("mystikos_tool.pipeline",))
+        loading.start()
+        try:
+            return pack(target, source, env)
+        finally:
+            loading.join()
+
+    work.pack = pack_and_load
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """A mechanism: what it does, what is done without it, and the rows in which it could matter.
+
+    ``switch`` changes the running process: off, or on for a candidate.
+    """
+
+    name: str
+    does: str
+    without: str
+    switch: Callable[[], None]
+    rows: tuple[tuple[str, str], ...]
+    is_candidate: bool = False
+
+
+_CHANGES = tuple((_LARGE, row) for row in (FULL, FILE, KEY, CONFIG))
+MECHANISMS = (
+    Mechanism(
+        "hashing",
+        "a large root is hashed by one thread while another one reads (mrenclave.py)",
+        "in turn",
+        _hash_in_turn,
+        ((_LARGE, FULL), (_LARGE, CONFIG)),
+    ),
+    Mechanism(
+        "partial",
+        "a large package is written while its root is measured (package/partial.py)",
+        "after it is signed",
+        _package_afterwards,
+        _CHANGES,
+    ),
+    Mechanism(
+        "exchange",
+        "a large file changes places with the one that it replaces (io/atomic.py)",
+        "it is renamed over it",
+        _rename_only,
+        _CHANGES,
+    ),
+    Mechanism(
+        "freeing",
+        "the space of a large file that was replaced is freed in a thread (io/atomic.py)",
+        "in turn",
+        _free_in_turn,
+        _CHANGES,
+    ),
+    Mechanism(
+        "large-numbers",
+        "offsets are one addition of large integers (mrenclave.py)",
+        "an array of a range",
+        _arrays_of_ranges,
+        ((_MANY, FULL), (_LARGE, FULL), (_LARGE, CONFIG)),
+    ),
+    Mechanism(
+        "preloading",
+        "what later stages need is loaded while a root is packed",
+        "when they begin",
+        _load_while_packing,
+        ((_LARGE, FULL), (_MANY, FULL)),
+        is_candidate=True,
+    ),
+)
+
+
+def _compare(mechanism: Mechanism, runs: int, made: dict[str, tuple[Project, Project]]) -> None:
+    """Print, for each row, the medians with and without a mechanism and what it wins."""
+    for scenario, row in mechanism.rows:
+        seconds: dict[str, list[float]] = {_NONE: [], mechanism.name: []}
+        for run in range(runs):
+            pairs = list(zip(seconds, made[scenario], strict=True))
+            if row == FILE:  # the projects share their appdirs
+                made[scenario][0].change_file()
+            for name, project in pairs if run % 2 else reversed(pairs):
+                if row != FILE:
+                    {FULL: Project.forget, KEY: Project.change_key, CONFIG: Project.change_config}[row](
+                        project
+                    )
+                usage = project.build(module=("bench.mechanisms", "--run", name))
+                seconds[name].append(usage.seconds)
+        usual, switched = seconds.values()
+        with_it, without = (switched, usual) if mechanism.is_candidate else (usual, switched)
+        wins = statistics.median(1 - one / other for one, other in zip(with_it, without, strict=True))
+        sys.stdout.write(
+            f"{mechanism.name:14} {scenario}, {row}: with {statistics.median(with_it):.3f} s,"
+            f" without {statistics.median(without):.3f} s, wins {wins:+.1%}"
+            f" {'' if wins >= _WORTH else '(less than 5 %)'}\n"
+        )
+        sys.stdout.flush()
+
+
+def _projects(directory: Path) -> dict[str, tuple[Project, Project]]:
+    """Make two equal projects of each scenario, so that each always has its own earlier files."""
+    runtime = directory / "runtime"
+    installed.write(runtime)
+    appdirs = inputs.write_apps(inputs.LARGE_FILES, directory / "apps")
+    large = [
+        projects.make(OURS, directory / f"large-{which}", appdirs, inputs.LARGE_FILES, runtime)
+        for which in range(2)
+    ]
+    many = [apps.make(100, directory / f"many-{which}", runtime) for which in range(2)]
+    for project in (*large, *many):
+        project.build()
+    return {_LARGE: (large[0], large[1]), _MANY: (many[0], many[1])}
+
+
+def _run(name: str, arguments: Sequence[str]) -> None:
+    """Run SCons in this process, with one mechanism switched."""
+    for mechanism in MECHANISMS:
+        if mechanism.name == name:
+            mechanism.switch()
+    sys.argv = ["scons", *arguments]
+    runpy.run_module("SCons", run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    """Compare the mechanisms that are named, or all."""
+    if sys.argv[1:2] == ["--run"]:
+        _run(sys.argv[2], sys.argv[3:])
+        return
+    names = [mechanism.name for mechanism in MECHANISMS]
+    parser = argparse.ArgumentParser(prog="python -m bench.mechanisms", description="Compare mechanisms.")
+    parser.add_argument("--runs", type=int, default=9, help="pairs of builds for each row (%(default)s)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="mystikos-bench-") as directory:
+        made = _projects(Path(directory))
+        for mechanism in MECHANISMS:
+            if mechanism.name in (options.names or names):
+                sys.stdout.write(f"{mechanism.name}: {mechanism.does}; without: {mechanism.without}\n")
+                _compare(mechanism, options.runs, made)
+
+
+if __name__ == "__main__":
+    main()
