@@ -392,7 +392,7 @@ def test_a_missing_dynamic_linker_is_named(package: MakePackage, anyone: Caller)
     shell = Path("/bin/sh").resolve()
     if b"/lib64/ld-linux-x86-64.so.2\0" not in shell.read_bytes()[:4096]:
         pytest.skip("needs a dynamically linked /bin/sh")
-    with pytest.raises(UserError, match="its interpreter /lib64/ld-linux-x86-64.so.2 is not in the root"):
+    with pytest.raises(UserError, match=r"its interpreter /lib64/ld-linux-x86-64\.so\.2 is not in the root"):
         package({"bin/program": shell}, ApplicationPath="/bin/program")
     done = anyone.run(package({"bin/program": shell}, checked=False, ApplicationPath="/bin/program"))
     assert refusal(done) == (
