@@ -55,7 +55,7 @@ def package(
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
     signs, signed_on, tree = _signer(key), _day(day), _tree(source, exclude, modes)
-    return pipeline.build(inputs, signs, signed_on, Path(target), tree=tree)
+    return pipeline.build(inputs, signs, signed_on, Path(target), tree=tree, warn=_log.warning)
 
 
 def pack(
@@ -93,7 +93,7 @@ def measure(
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
     tree = _tree(source, exclude, modes)
     with pipeline.packed(inputs, tree, Path(tempfile.gettempdir(), "rootfs")) as whole:
-        return pipeline.measure(whole)
+        return pipeline.measure(whole, warn=_log.warning)
 
 
 def sign(

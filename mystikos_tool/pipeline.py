@@ -11,7 +11,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -34,7 +34,7 @@ from mystikos_tool.root import archive
 from mystikos_tool.root.check import check
 from mystikos_tool.root.root import ArchiveRoot, Root
 from mystikos_tool.root.source import DirectorySource
-from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, Tree
+from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing import trusted
@@ -75,15 +75,17 @@ def build(
     *,
     tree: Tree | None = None,
     parents: bool = False,
+    warn: Callable[[str], object] | None = None,
 ) -> Measurement:
     """Run every stage and write the package of an enclave; return its measurement.
 
     With a ``tree``, that is packed and is the root file system. With ``parents``, directories
-    above ``target`` are made where they are missing. Raises UserError as the stages do; an earlier
-    target is then as it was.
+    above ``target`` are made where they are missing; ``warn`` is as in `measure`. Raises UserError
+    as the stages do; an earlier target is then as it was.
     """
+    sections.check_name(target)
     with packed(inputs, tree, target) as whole:
-        measured, image = _measure_and_sign(whole, signer, day)
+        measured, image = _measure_and_sign(whole, signer, day, warn)
         if parents:
             atomic.make_directory(target.parent)
         package(whole, image, target)
@@ -105,20 +107,29 @@ def packed(inputs: Inputs, tree: Tree | None, beside: Path) -> Iterator[Inputs]:
         yield inputs._replace(root=packed_root)
 
 
-def build_directory(inputs: Inputs, rootfs: Path, signer: Signer, day: date, target: Path) -> Measurement:
+def build_directory(
+    inputs: Inputs,
+    rootfs: Path,
+    signer: Signer,
+    day: date,
+    target: Path,
+    warn: Callable[[str], object] | None = None,
+) -> Measurement:
     """Run every stage and write what a package has in it as the files of a signed directory.
 
-    ``rootfs`` is copied as it is, archive or ext2 disk. Raises UserError as the stages do; earlier
-    files of the directory are then as they were.
+    ``rootfs`` is copied as it is, archive or ext2 disk; ``warn`` is as in `measure`. Raises UserError
+    as the stages do; earlier files of the directory are then as they were.
     """
-    measured, image = _measure_and_sign(inputs, signer, day)
+    measured, image = _measure_and_sign(inputs, signer, day, warn)
     parts = package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))
     signed_directory.write(inputs.runtime.loader, parts, target)
     return measured
 
 
-def _measure_and_sign(inputs: Inputs, signer: Signer, day: date) -> tuple[Measurement, Content]:
-    measured = measure(inputs)
+def _measure_and_sign(
+    inputs: Inputs, signer: Signer, day: date, warn: Callable[[str], object] | None
+) -> tuple[Measurement, Content]:
+    measured = measure(inputs, warn=warn)
     return measured, Bytes(sign(measured, inputs.runtime, inputs.config, signer, day))
 
 
@@ -139,17 +150,27 @@ def warnings_of(tree: Tree, directory: Path) -> list[str]:
     left_out = "is left out; a root file system holds no devices and FIFOs"
     return [
         *(f"{directory / path}: {left_out}" for path in tree.left_out),
-        *(f"{directory / path}: {TOO_LONG_TO_BOOT}" for path in tree.too_long_to_boot),
+        *(f"{directory / path}: {boot_fault(path)}" for path in tree.too_long_to_boot),
     ]
 
 
-def measure(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:
+def measure(
+    inputs: Inputs, rootfs: Readable | None = None, warn: Callable[[str], object] | None = None
+) -> Measurement:
     """Lay the enclave out and measure it; ``rootfs`` is the root's content where it is at hand.
 
-    Raises UserError where the configuration does not fit the root file system or the runtime.
+    What may keep the package from starting goes to ``warn``. Raises UserError for what certainly
+    does: where the configuration does not fit the root file system or the runtime.
     """
-    trusts_disks = bool(inputs.pubkeys or inputs.roothashes)
-    check(inputs.root, inputs.config, trusts_disks=trusts_disks)
+    trusts_disks, embedded = bool(inputs.pubkeys or inputs.roothashes), inputs.runtime.is_embedded
+    for warning in check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded):
+        if warn:
+            warn(warning)
+    return measure_unchecked(inputs, rootfs)
+
+
+def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:
+    """Measure an enclave as :func:`measure` does, whether it could start or not."""
     prepared = prepare(inputs.runtime, inputs.config)
     parts = layout.Parts(
         enclave=prepared,

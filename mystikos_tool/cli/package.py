@@ -50,8 +50,15 @@ def run_package(options: argparse.Namespace) -> None:
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
     tree = _scan(options) if options.appdir else None
-    measured = pipeline.build(inputs, signer, day, target, tree=tree, parents=not options.outfile)
+    measured = pipeline.build(
+        inputs, signer, day, target, tree=tree, parents=not options.outfile, warn=tell_warning
+    )
     say(f"created {target}: {target.stat().st_size:,} bytes, MRENCLAVE {measured.mrenclave.hex()}")
+
+
+def tell_warning(text: str) -> None:
+    """Tell the user of what was accepted and is better changed."""
+    tell(f"warning: {text}")
 
 
 def _scan(options: argparse.Namespace) -> Tree:
@@ -79,7 +86,7 @@ def run_sign(options: argparse.Namespace) -> None:
     inputs = _inputs(options, root.of(options.rootfs))
     signer, day = _signing(options)
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
-    measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory)
+    measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
     say(f"created {directory}: MRENCLAVE {measured.mrenclave.hex()}")
 
 
@@ -116,7 +123,7 @@ def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
 
     configuration = config.load(options.config, configurations.of_user())
     for warning in configuration.warnings:
-        tell(f"warning: {warning}")
+        tell_warning(warning)
     return pipeline.Inputs(
         runtime=runtime.Runtime.installed(options.runtime) if options.runtime else runtime.embedded(),
         config=configuration,

@@ -42,7 +42,7 @@ _PT_LOAD, _PT_TLS = 1, 7
 _SHDR = struct.Struct("<IIQQQQIIQQ")
 _SHDR_OFFSET = 0x18
 _SHDR_SIZE = 0x20
-_SHT_PROGBITS, _SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM = 1, 6, 8, 11
+SHT_PROGBITS, _SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM = 1, 6, 8, 11
 _SYM = struct.Struct("<IBBHQQ")
 _DYN = struct.Struct("<QQ")
 _DT_NULL = 0
@@ -448,7 +448,7 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece 
         headers.offsets.append(body_offset)
     data = headers.patched(names.number, names.size + len(inserted_names))
     new_headers = b"".join(
-        _SHDR.pack(name_offset, _SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
+        _SHDR.pack(name_offset, SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
         for name_offset, offset, (_, size) in zip(
             name_offsets, headers.offsets[len(image.section_list) :], added, strict=True
         )

@@ -21,6 +21,7 @@ CONFIG = ".mystconfig"
 SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
 
 MODE = 0o755
+_LOADER_NAME = "myst"
 
 
 class Parts(NamedTuple):
@@ -58,11 +59,20 @@ def pieces(loader: Path, parts: Parts) -> list[Content]:
     return [bodies[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
 
 
+def check_name(target: Path) -> None:
+    """Raise UserError for the one name that a package cannot have: the loader goes by it."""
+    if target.name == _LOADER_NAME:
+        problem = "a package of this name acts as the loader without a package"
+        raise UserError(str(target), problem, "give it another name")
+
+
 def write(loader: Path, parts: Parts, target: Path) -> int:
     """Append the parts to the loader as an executable file; return its size in bytes.
 
-    Raises UserError as :func:`pieces` does. The target is written beside its place and renamed.
+    Raises UserError as :func:`check_name` and :func:`pieces` do. The target is written beside its
+    place and renamed.
     """
+    check_name(target)
     content = pieces(loader, parts)
     with writing(target, MODE) as file:
         for piece in content:
@@ -85,8 +95,8 @@ class Package(NamedTuple):
 def read(path: Path) -> Package:
     """Find a package's sections.
 
-    Raises UserError for what is no package: no ELF file, a section missing, there twice or
-    beyond the end of the file.
+    Raises UserError for what is no package: no ELF file, a section missing, there twice, not of
+    the type PROGBITS or beyond the end of the file.
     """
     sections = elf.read_sections(path)
     return Package(path, {name: _only(name, sections, path) for name in SECTIONS})
@@ -102,6 +112,9 @@ def _only(name: str, sections: Sequence[elf.Section], path: Path) -> elf.Section
         raise UserError(
             str(path), f"has the section {name} {len(found)} times", "do not use it; package it again"
         )
+    if found[0].type != elf.SHT_PROGBITS:
+        problem = f"is of the type {found[0].type}, not PROGBITS"
+        raise UserError(f"{path}, section {name}", problem, "do not use it; package it again")
     if found[0].offset + found[0].size > path.stat().st_size:
         raise UserError(
             f"{path}, section {name}",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.io import atomic
-from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, join
+from mystikos_tool.root.tree import boot_fault, join
 from mystikos_tool.scons import partial
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, RuntimeImage, Stage, stage_of
@@ -34,7 +34,7 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target}")
     for path in tree.too_long_to_boot:
-        _warn(f"{path}: {TOO_LONG_TO_BOOT}")
+        _warn(f"{path}: {boot_fault(path)}")
     for node in source:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
@@ -53,7 +53,7 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
     for warning in inputs.config.warnings:
         _warn(warning)
     with partial.kept(target):
-        measured = pipeline.measure(inputs, partial.begin(target, inputs))
+        measured = pipeline.measure(inputs, partial.begin(target, inputs), _warn)
         atomic.write(_path(target), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
 

@@ -203,3 +203,8 @@ def test_the_loader_has_the_version_of_the_project() -> None:
     assert header[1] == __version__
     extra = re.search(r'"ziglang==(.+)"', (PROJECT / "pyproject.toml").read_text())
     assert extra and extra[1] == ZIG_VERSION
+
+
+def test_the_embedded_runtime_is_told_from_an_installed_one_by_its_kernel(runtime: Runtime) -> None:
+    assert runtime.is_embedded
+    assert not Runtime.at(Path(__file__).parent.parent / "data" / "rt-a").is_embedded

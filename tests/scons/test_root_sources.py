@@ -133,4 +133,4 @@ def test_an_archive_that_was_damaged_between_builds_is_not_used_again(layered: P
 def test_a_path_that_an_installed_mystikos_does_not_boot_with_is_told(layered: Project) -> None:
     layered.write("appdir/" + "n" * 254, "")
     layered.sconstruct('env.MystPackage("hello", ["base", "appdir"])\n')
-    assert "nnn: its path in the root has more than 253 bytes" in layered.build().err
+    assert "nnn: its path in the root has 254 bytes, and an installed" in layered.build().err
