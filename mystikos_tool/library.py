@@ -19,13 +19,14 @@ from mystikos_tool import pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.packaging import inspection
 from mystikos_tool.packaging.inspection import Inspection
+from mystikos_tool.packaging.verification import Expectations, Verification
 from mystikos_tool.root import root
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree
-from mystikos_tool.runtime import Runtime, embedded
+from mystikos_tool.runtime import Runtime, embedded, embedded_loader
+from mystikos_tool.signing import expectation
 from mystikos_tool.signing.signer import Signer, signer
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -114,13 +115,38 @@ def sign(
     return pipeline.sign(measurement, _runtime(runtime), _config(config), _signer(key), _day(day))
 
 
-def verify(package: StrPath) -> Identity:
-    """Measure a package anew and check its signature; return the identity that is proved so.
+def verify(
+    package: StrPath,
+    *,
+    signer: StrPath | None = None,
+    mrenclave: bytes | str | None = None,
+    mrsigner: bytes | str | None = None,
+    product_id: int | None = None,
+    min_security_version: int | None = None,
+    no_debug: bool = False,
+    loader: StrPath | None = None,
+) -> Verification:
+    """Measure a package anew and check its signature; return what is proved so, its identity above all.
 
-    Raises UserError, naming the section, when anything does not fit. The host program, which loads
-    the enclave, is not part of what is measured.
+    What is given is expected, and anything else is refused: ``signer``, a file with the signer's
+    public or private key (PEM) or MRSIGNER in hexadecimal; MRENCLAVE and MRSIGNER as 32 bytes or 64
+    hexadecimal digits; the lowest security version. ``loader`` is the file that the host program
+    has to equal, which nothing measures; without it, that of the embedded runtime is recognized.
+
+    Raises VerificationError, naming the section, when anything does not fit, and UserError for what
+    is no package or cannot be read.
     """
-    return pipeline.verify(Path(package))
+    expected = Expectations(
+        mrenclave=None if mrenclave is None else expectation.digest(mrenclave, "mrenclave"),
+        mrsigner=expectation.signer(
+            signer, None if mrsigner is None else expectation.digest(mrsigner, "mrsigner")
+        ),
+        product_id=product_id,
+        min_security_version=min_security_version,
+        no_debug=no_debug,
+    )
+    given = None if loader is None else Path(loader)
+    return pipeline.verify(Path(package), expected, given, embedded=embedded_loader())
 
 
 def inspect(package: StrPath) -> Inspection:

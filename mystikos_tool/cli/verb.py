@@ -11,13 +11,16 @@ PROGRAM = "mystikos-tool"
 
 
 class Verb(NamedTuple):
-    """A verb: its line in the overview, examples, its arguments, and what it does with them."""
+    """A verb: its line in the overview, examples, its arguments, and what it does with them.
+
+    ``run`` returns the exit status, None for 0.
+    """
 
     name: str
     summary: str
     example: str
     declare: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
 
     def parser(self) -> argparse.ArgumentParser:
         """Return the parser of the arguments behind the verb."""

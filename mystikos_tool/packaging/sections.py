@@ -22,6 +22,19 @@ SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
 
 MODE = 0o755
 
+# Bytes that an image may have, and a list of what is trusted: more is not read.
+MAX_IMAGE = 1 << 28
+MAX_TRUSTED = 1 << 24
+MAX_CONFIG = 1 << 20
+_MAX_SIZES = {
+    ENCLAVE: MAX_IMAGE,
+    CRT: MAX_IMAGE,
+    KERNEL: MAX_IMAGE,
+    PUBKEYS: MAX_TRUSTED,
+    ROOTHASHES: MAX_TRUSTED,
+    CONFIG: MAX_CONFIG,
+}
+
 
 class Parts(NamedTuple):
     """The contents of the seven sections."""
@@ -85,8 +98,8 @@ class Package(NamedTuple):
 def read(path: Path) -> Package:
     """Find a package's sections.
 
-    Raises UserError for what is no package: no ELF file, a section missing, there twice or
-    beyond the end of the file.
+    Raises UserError for what is no package: no ELF file, a section missing, there twice, beyond
+    the end of the file, or larger than one of its kind may be.
     """
     sections = elf.read_sections(path)
     return Package(path, {name: _only(name, sections, path) for name in SECTIONS})
@@ -108,4 +121,8 @@ def _only(name: str, sections: Sequence[elf.Section], path: Path) -> elf.Section
             "lies beyond the end of the file",
             "the package is truncated: make it again",
         )
+    limit = _MAX_SIZES.get(name)
+    if limit is not None and found[0].size > limit:
+        problem = f"has {found[0].size:,} bytes, more than {limit:,}"
+        raise UserError(f"{path}, section {name}", problem, "do not use it; package it again")
     return found[0]

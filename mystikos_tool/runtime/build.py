@@ -8,6 +8,7 @@ there are no debugging information, paths, times or identifiers in them.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import shlex
@@ -98,6 +99,16 @@ def sources(image: Image) -> list[Path]:
     headers = [path for folder in folders for path in folder.glob("*.h")]
     compiled = [SOURCE_DIRECTORY / unit for unit in units(image)]
     return sorted([*compiled, *headers, SOURCE_DIRECTORY / _LINKER_SCRIPT])
+
+
+def sources_digest() -> str:
+    """Return the SHA-256 in hexadecimal of all that decides the images: sources, commands and toolchain."""
+    digest = hashlib.sha256(ZIG_VERSION.encode())
+    for image in IMAGES:
+        digest.update("\0".join(command(image, Path("output"))[1:]).encode())
+        for source in sources(image):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
 
 
 def command(image: Image, output: Path, cc: str | None = None) -> list[str]:
