@@ -184,8 +184,11 @@ def prepare(runtime: Runtime, config: Config) -> EnclaveImage:
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
     """Return the signed enclave image.
 
-    Raises UserError when runtime or configuration are not those that were measured, and when the
-    signer gives no signature that holds.
+    All of the measurement but MRENCLAVE follows from runtime and configuration, and is held to
+    them: whoever could change a measurement's file would otherwise choose what the key signs.
+
+    Raises UserError when runtime or configuration are not those that were measured, when the
+    measurement says something else, and when the signer gives no signature that holds.
     """
     prepared = prepare(runtime, config)
     if prepared.digest().hex() != measured.image_sha256:
@@ -194,7 +197,17 @@ def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer
             f"is not what was measured with {config.name}",
             "measure again with this runtime and configuration",
         )
-    return prepared.file(signers.sign(measured.sigstruct, signer, day))
+    structure = measurement.structure(prepared, measured.mrenclave)
+    if measured.sigstruct != structure:
+        changed = (
+            ", ".join(sigstruct.SIGSTRUCT.different(measured.sigstruct, structure)) or "a reserved field"
+        )
+        raise UserError(
+            "the measurement",
+            f"is not what measuring with {config.name} gives: its SIGSTRUCT differs in {changed}",
+            "find out who changed it, and measure again",
+        )
+    return prepared.file(signers.sign(structure, signer, day))
 
 
 def signing_day(epoch: str | None) -> date:

@@ -22,6 +22,8 @@ SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
 
 MODE = 0o755
 
+_CHUNK = 1 << 20
+
 # Bytes that an image may have, and a list of what is trusted: more is not read.
 MAX_IMAGE = 1 << 28
 MAX_TRUSTED = 1 << 24
@@ -81,6 +83,18 @@ def write(loader: Path, parts: Parts, target: Path) -> int:
         for piece in content:
             piece.write_to(file)
         return file.tell()
+
+
+def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
+    """Tell whether a file, no symbolic link, is byte for byte what :func:`write` would make.
+
+    Raises UserError as :func:`pieces` does.
+    """
+    content = pieces(loader, parts)
+    if path.is_symlink() or path.stat().st_size != sum(piece.size for piece in content):
+        return False
+    with path.open("rb") as file:
+        return all(chunk == file.read(len(chunk)) for piece in content for chunk in piece.chunks(_CHUNK))
 
 
 class Package(NamedTuple):

@@ -89,6 +89,10 @@ class Test(Stage):
     expectation: Expectation
 
 
+# What a cache may keep. The others lead to a signature, and to prove them costs what making them does.
+CACHED = (Package, RuntimeImage)
+
+
 def mark(node: Any, stage: Stage) -> None:
     """Say what a node is for."""
     node.attributes.mystikos = stage

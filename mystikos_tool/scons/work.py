@@ -9,28 +9,41 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 
 from __future__ import annotations
 
+import filecmp
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
-from mystikos_tool.io import atomic
-from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, join
+from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.root.archive import write
+from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, Tree, join
 from mystikos_tool.scons import partial
 from mystikos_tool.scons.database import store
-from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, RuntimeImage, Stage, stage_of
+from mystikos_tool.scons.stages import (
+    Enclave,
+    Image,
+    Measurement,
+    Package,
+    Rootfs,
+    RuntimeImage,
+    Stage,
+    stage_of,
+)
 
 if TYPE_CHECKING:
     from mystikos_tool import pipeline
+
+# The table of the store with the fingerprints of the archives that were packed.
+_PACKED = "packed"
 
 _StageT = TypeVar("_StageT", bound=Stage)
 
 
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
-    tree = join([node.take_tree() for node in source])
-    IncrementalArchives(store()).pack(tree, _path(target))
+    tree = _pack(target, source)
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target}")
     for path in tree.too_long_to_boot:
@@ -41,12 +54,45 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target}"
 
 
+def _pack(target: Any, source: list[Any]) -> Tree:
+    """Pack an archive, and remember the file as it is now."""
+    path, tree = _path(target), join([node.take_tree() for node in source])
+    IncrementalArchives(store()).pack(tree, path)
+    _remember(path)
+    return tree
+
+
+def _remember(archive: Path) -> None:
+    store().change(_PACKED, str(archive), fingerprint.of(archive.stat()))
+
+
+def _prove(archive: Any) -> None:
+    """Let an archive of ours be what its sources make: what is measured gets signed.
+
+    The file that was packed is not looked into. Another one is, as in a tree that was copied.
+    """
+    path = _path(archive)
+    if not isinstance(stage_of(archive), Rootfs):
+        return
+    if store().table(_PACKED).get(str(path)) == fingerprint.of(path.stat()):
+        return
+    with atomic.scratch(path) as directory:
+        packed = directory / "rootfs"
+        write(join([node.take_tree() for node in archive.sources]), packed)
+        if filecmp.cmp(packed, path, shallow=False):
+            _remember(path)
+            return
+    _pack(archive, archive.sources)
+
+
 def measure(target: Any, source: list[Any], env: Any) -> str:
     """Measure an enclave."""
     from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot
 
-    inputs = _inputs(_stage(target, Measurement).enclave)
+    enclave = _stage(target, Measurement).enclave
+    _prove(enclave.rootfs)
+    inputs = _inputs(enclave)
     if isinstance(inputs.root, ArchiveRoot):
         path = inputs.root.path
         inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
@@ -89,6 +135,16 @@ def package(target: Any, source: list[Any], env: Any) -> str:
     finally:
         partial.abort(target)
     return f"packaged {_shown_size(size)} → {target}"
+
+
+def is_package(target: Any, path: Path) -> bool:
+    """Tell whether a file is, byte for byte, the package that this build would make."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.io.content import FileContent
+    from mystikos_tool.packaging import sections
+
+    inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(_path(target.sources[0]))
+    return sections.is_made_of(path, inputs.runtime.loader, pipeline.package_parts(inputs, image))
 
 
 def key(target: Any, source: list[Any], env: Any) -> str:
