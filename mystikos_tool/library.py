@@ -30,6 +30,7 @@ from mystikos_tool.signing import expectation
 from mystikos_tool.signing.signer import Signer, signer
 
 StrPath: TypeAlias = str | os.PathLike[str]
+Secrets: TypeAlias = Literal["warn", "error", "allow"]
 Modes: TypeAlias = Literal["canonical", "preserve"]
 
 _log = logging.getLogger("mystikos_tool")
@@ -47,16 +48,20 @@ def package(
     exclude: Sequence[str] = (),
     modes: Modes = "canonical",
     day: date | None = None,
+    secrets: Secrets = "warn",
 ) -> Measurement:
     """Run every stage and write a package; return the measurement of its enclave.
 
     ``source`` is what `measure` takes, ``key`` and ``day`` are what `sign` takes, and so are the
-    others. Raises UserError as these do, and when ``target`` cannot be written; an earlier target
+    others. ``secrets`` says what private keys in the root are, but for the signer's, which is an
+    error. Raises UserError as these do, and when ``target`` cannot be written; an earlier target
     is then as it was.
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
     signs, signed_on, tree = _signer(key), _day(day), _tree(source, exclude, modes)
-    return pipeline.build(inputs, signs, signed_on, Path(target), tree=tree)
+    return pipeline.build(
+        inputs, signs, signed_on, Path(target), tree=tree, secrets=secrets, warn=_log.warning
+    )
 
 
 def pack(

@@ -11,7 +11,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -46,8 +46,8 @@ from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, Tree
 from mystikos_tool.runtime import Runtime
+from mystikos_tool.signing import root_keys, trusted
 from mystikos_tool.signing import signer as signers
-from mystikos_tool.signing import trusted
 from mystikos_tool.signing.signer import Signer
 
 _DISTRUST = "do not use the package; make it again"
@@ -78,6 +78,10 @@ class Inputs(NamedTuple):
         return b"".join(trusted.load_root_hash(path) for path in self.roothashes)
 
 
+def _ignore(warning: str) -> None:
+    """Tell nobody."""
+
+
 def build(
     inputs: Inputs,
     signer: Signer,
@@ -86,14 +90,21 @@ def build(
     *,
     tree: Tree | None = None,
     parents: bool = False,
+    secrets: str = root_keys.WARN,
+    warn: Callable[[str], None] = _ignore,
 ) -> Measurement:
     """Run every stage and write the package of an enclave; return its measurement.
 
     With a ``tree``, that is packed and is the root file system. With ``parents``, directories
-    above ``target`` are made where they are missing. Raises UserError as the stages do; an earlier
-    target is then as it was.
+    above ``target`` are made where they are missing. ``secrets`` says what private keys in the root
+    are: "warn", for one call of ``warn``, "error" or "allow". Raises UserError as the stages do, and
+    for a root that holds the signer's key; an earlier target is then as it was.
     """
     with packed(inputs, tree, target) as whole:
+        keys = root_keys.of(whole.root)
+        root_keys.refuse_signer(keys, signer.modulus, "the root")
+        for warning in root_keys.told(keys, "the root", secrets):
+            warn(warning)
         measured, image = _measure_and_sign(whole, signer, day)
         if parents:
             atomic.make_directory(target.parent)
@@ -122,6 +133,7 @@ def build_directory(inputs: Inputs, rootfs: Path, signer: Signer, day: date, tar
     ``rootfs`` is copied as it is, archive or ext2 disk. Raises UserError as the stages do; earlier
     files of the directory are then as they were.
     """
+    root_keys.refuse_signer(root_keys.of(inputs.root), signer.modulus, "the root")
     measured, image = _measure_and_sign(inputs, signer, day)
     parts = package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))
     signed_directory.write(inputs.runtime.loader, parts, target)

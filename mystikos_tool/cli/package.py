@@ -33,6 +33,12 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     )
     declare_modes(parser, "canonical")
     parser.add_argument(
+        "--secrets",
+        choices=("warn", "error", "allow"),
+        default="warn",
+        help="private keys in the root; that of the signer is always an error (default: warn)",
+    )
+    parser.add_argument(
         "-o", "--outfile", type=Path, metavar="FILE", help="the package (default: myst/bin/NAME)"
     )
 
@@ -50,7 +56,16 @@ def run_package(options: argparse.Namespace) -> None:
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
     tree = _scan(options) if options.appdir else None
-    measured = pipeline.build(inputs, signer, day, target, tree=tree, parents=not options.outfile)
+    measured = pipeline.build(
+        inputs,
+        signer,
+        day,
+        target,
+        tree=tree,
+        parents=not options.outfile,
+        secrets=options.secrets,
+        warn=lambda warning: tell(f"warning: {warning}"),
+    )
     say(f"created {target}: {target.stat().st_size:,} bytes, MRENCLAVE {measured.mrenclave.hex()}")
 
 

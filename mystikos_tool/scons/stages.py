@@ -51,10 +51,14 @@ class Rootfs(Stage):
 
 @dataclass(slots=True, kw_only=True)
 class Measurement(Stage):
-    """A measurement; ``package`` is the node of the last package that is made of it."""
+    """A measurement; ``package`` is the node of the last package that is made of it.
+
+    ``secrets`` says what private keys in the root are.
+    """
 
     enclave: Enclave
     package: Any = None
+    secrets: str = "warn"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -34,9 +34,12 @@ from mystikos_tool.scons.stages import (
 
 if TYPE_CHECKING:
     from mystikos_tool import pipeline
+    from mystikos_tool.root.root import Root
+    from mystikos_tool.signing.root_keys import RootKey
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
+_ROOT_KEYS = "root keys"
 
 _StageT = TypeVar("_StageT", bound=Stage)
 
@@ -89,14 +92,18 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
     """Measure an enclave."""
     from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot
+    from mystikos_tool.signing import root_keys
 
-    enclave = _stage(target, Measurement).enclave
+    stage = _stage(target, Measurement)
+    enclave = stage.enclave
     _prove(enclave.rootfs)
     inputs = _inputs(enclave)
     if isinstance(inputs.root, ArchiveRoot):
         path = inputs.root.path
         inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
     for warning in inputs.config.warnings:
+        _warn(warning)
+    for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
         _warn(warning)
     with partial.kept(target):
         measured = pipeline.measure(inputs, partial.begin(target, inputs))
@@ -108,6 +115,7 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
     """Sign an enclave image that was measured."""
     from mystikos_tool import pipeline
     from mystikos_tool.enclave.measurement import Measurement as Measured
+    from mystikos_tool.signing import root_keys
     from mystikos_tool.signing.signer import signer
 
     stage = _stage(target, Image)
@@ -117,7 +125,9 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
         measured = Measured.from_json(atomic.read_input(path, "measurement"), str(path))
         inputs = _inputs(stage.enclave)
         day = pipeline.signing_day(stage.epoch)
-        image = pipeline.sign(measured, inputs.runtime, inputs.config, signer(_path(key)), day)
+        signs = signer(_path(key))
+        root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
+        image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
         atomic.write(_path(target), image)
     return f"signed with {key} → {target}"
 
@@ -135,6 +145,22 @@ def package(target: Any, source: list[Any], env: Any) -> str:
     finally:
         partial.abort(target)
     return f"packaged {_shown_size(size)} → {target}"
+
+
+def _root_keys(root: Root) -> list[RootKey]:
+    """Return the private keys in a root, which is looked through once as long as it is the same file."""
+    from mystikos_tool.root.root import DiskRoot
+    from mystikos_tool.signing import root_keys
+
+    if isinstance(root, DiskRoot):
+        return []
+    now, name = fingerprint.of(root.path.stat()), str(root.path)
+    known = store().table(_ROOT_KEYS).get(name)
+    if known and known[0] == now:
+        return [root_keys.RootKey(*key) for key in known[1]]
+    keys = root_keys.of(root)
+    store().change(_ROOT_KEYS, name, (now, [tuple(key) for key in keys]))
+    return keys
 
 
 def is_package(target: Any, path: Path) -> bool:

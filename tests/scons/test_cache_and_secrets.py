@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from scons_project import (
     ALL,
+    DATA,
     EVERY_ROOT_IS_LARGE,
     MEASURE,
     PACKAGE,
@@ -245,3 +246,23 @@ def test_a_store_of_digests_holds_no_more_than_digests_and_stamps(built: Project
     store = built.path(".sconsign.mystikos").read_bytes()
     for content in (b"good day", b"#!/bin/hello", b"ApplicationPath", b"PRIVATE KEY"):
         assert not re.search(content, store)
+
+
+def test_the_signing_key_in_the_appdir_is_an_error(project: Project) -> None:
+    shutil.copy(project.path("key.pem"), project.path("appdir/etc/k.pem"))
+    failed = project.fails()
+    assert "hello.cpio: holds the key that signs, at /etc/k.pem" in failed.text
+    assert not project.path("hello").exists()
+
+
+def test_other_private_keys_in_a_root_are_one_warning_an_error_or_silent(project: Project) -> None:
+    for name in ("a", "b"):
+        shutil.copy(DATA / "keys" / "key-b.pem", project.path(f"appdir/etc/{name}.pem"))
+    told = "hello.cpio: holds private keys, which everybody gets who has the package: /etc/a.pem, /etc/b.pem"
+    assert project.build().err == f"mystikos: warning: {told}\n"
+    assert project.build().err == ""
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_SECRETS="error")\n')
+    assert told in project.fails().text
+    project.build("-c")
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_SECRETS="allow")\n')
+    assert project.build().err == ""
