@@ -204,7 +204,14 @@ def _runtime(directory: StrPath | None) -> Runtime:
 
 
 def _signer(key: StrPath | Signer) -> Signer:
-    return signer(key) if isinstance(key, (str, os.PathLike)) else key
+    if not isinstance(key, (str, os.PathLike)):
+        return key
+    from mystikos_tool.signing import pem  # loads the cryptography library
+
+    found = signer(key)
+    if isinstance(found, pem.PemSigner):
+        _warn(filter(None, [pem.exposed(Path(key))]))
+    return found
 
 
 def _day(day: date | None) -> date:

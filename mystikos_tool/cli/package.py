@@ -144,9 +144,13 @@ def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
 def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
     """Return who signs, and the date for the signature."""
     from mystikos_tool import pipeline
+    from mystikos_tool.signing import pem
     from mystikos_tool.signing.signer import signer
 
-    return signer(options.key), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
+    key = signer(options.key)
+    if isinstance(key, pem.PemSigner) and (warning := pem.exposed(Path(options.key))):
+        tell(f"warning: {warning}")
+    return key, pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
 
 
 def _check_target(target: Path, options: argparse.Namespace) -> None:

@@ -9,7 +9,6 @@ there are no debugging information, paths, times or identifiers in them.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import shlex
 import subprocess
@@ -142,6 +141,8 @@ def build(directory: Path, cc: str | None = None) -> list[Path]:
 
 def check_toolchain() -> None:
     """Raise UserError unless the pinned Zig toolchain is installed for this interpreter."""
+    import importlib.metadata  # takes its time, and what looks at digests does without
+
     install = f"{shlex.quote(sys.executable)} -m pip install ziglang=={ZIG_VERSION}"
     remedy = f"run: {install} (or set MYST_RUNTIME_CC)"
     try:

@@ -9,7 +9,6 @@ from pathlib import Path
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.signing import pem
 from mystikos_tool.signing.pem_blocks import PUBLIC, blocks
 
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
@@ -47,6 +46,8 @@ def _of_file(path: Path) -> bytes:
     data = read_input(path, "key file")
     found = blocks(data)
     if len(found) != 1 or found[0].label not in PUBLIC:
+        from mystikos_tool.signing import pem  # loads the cryptography library
+
         return mrsigner(pem.load(path).modulus)
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization

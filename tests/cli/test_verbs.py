@@ -300,6 +300,24 @@ def test_a_package_with_a_changed_signature_is_not_sound(run: Run, hello: Path) 
     assert "SIGSTRUCT: " in result.err
 
 
+def test_a_configuration_is_shown_without_its_control_characters(run: Run, project: Path) -> None:
+    steered = '{"version": "0.1", "Debug": true, "ApplicationPath": "/bin/hello"} // \x1b[2J\x9b'
+    (project / "config.json").write_text(steered)
+    assert run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=x").status == 0
+    out = run("dump-sgx", "x").out
+    assert "// \\x1b[2J\\x9b" in out
+    assert "\x1b" not in out
+
+
+def test_a_key_that_others_may_read_is_warned_of(run: Run, project: Path) -> None:
+    arguments = ["package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=x"]
+    assert run(*arguments).err == ""
+    (project / "key.pem").chmod(0o640)
+    result = run(*arguments)
+    assert result.status == 0
+    assert "warning: key.pem: others may read or change this key (mode 0640); chmod go= key.pem" in result.err
+
+
 # keygen
 
 
