@@ -62,8 +62,8 @@ VERBS = {
         ),
         Verb(
             "verify",
-            "measure a package anew and check its signature",
-            "hello",
+            "prove what a package is: measure it anew, check its signature and what is expected",
+            "hello --signer public.pem --no-debug",
             inspect.declare_verify,
             inspect.run_verify,
         ),
@@ -83,7 +83,7 @@ VERBS = {
         ),
         Verb(
             "schema",
-            "print the JSON schema of the configuration, for an editor",
+            "print the JSON schema of the configuration, for an editor, or of what verify prints",
             "> config.schema.json",
             schema.declare,
             schema.run,
@@ -100,7 +100,10 @@ VERBS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit status: 0, 2 for the user's mistakes, 128+n for a signal."""
+    """Run one verb; return the exit status.
+
+    It is 0, 1 for a package that is not as expected, 2 for the user's mistakes, 128+n for a signal.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _signals_end_the_run():
@@ -118,13 +121,13 @@ def _run(arguments: list[str]) -> int:
     # Intermixed: options may stand between positional arguments, as the reference allows.
     options = verb.parser().parse_intermixed_args(arguments[1:])
     try:
-        verb.run(options)
+        status = verb.run(options)
         sys.stdout.flush()
     except UserError as error:
         for line in str(error).splitlines():
             tell(f"error: {line}")
         return USER_ERROR
-    return 0
+    return status or 0
 
 
 def _overview() -> argparse.ArgumentParser:

@@ -33,6 +33,12 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     )
     declare_modes(parser, "canonical")
     parser.add_argument(
+        "--secrets",
+        choices=("warn", "error", "allow"),
+        default="warn",
+        help="private keys in the root; that of the signer is always an error (default: warn)",
+    )
+    parser.add_argument(
         "-o", "--outfile", type=Path, metavar="FILE", help="the package (default: myst/bin/NAME)"
     )
 
@@ -51,7 +57,14 @@ def run_package(options: argparse.Namespace) -> None:
     _check_target(target, options)
     tree = _scan(options) if options.appdir else None
     measured = pipeline.build(
-        inputs, signer, day, target, tree=tree, parents=not options.outfile, warn=tell_warning
+        inputs,
+        signer,
+        day,
+        target,
+        tree=tree,
+        parents=not options.outfile,
+        secrets=options.secrets,
+        warn=tell_warning,
     )
     say(f"created {target}: {target.stat().st_size:,} bytes, MRENCLAVE {measured.mrenclave.hex()}")
 
@@ -136,9 +149,13 @@ def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
 def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
     """Return who signs, and the date for the signature."""
     from mystikos_tool import pipeline
+    from mystikos_tool.signing import pem
     from mystikos_tool.signing.signer import signer
 
-    return signer(options.key), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
+    key = signer(options.key)
+    if isinstance(key, pem.PemSigner) and (warning := pem.exposed(Path(options.key))):
+        tell(f"warning: {warning}")
+    return key, pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
 
 
 def _check_target(target: Path, options: argparse.Namespace) -> None:

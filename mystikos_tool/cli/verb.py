@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 PROGRAM = "mystikos-tool"
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 
 class Verb(NamedTuple):
-    """A verb: its line in the overview, examples, its arguments, and what it does with them."""
+    """A verb: its line in the overview, examples, its arguments, and what it does with them.
+
+    ``run`` returns the exit status, None for 0.
+    """
 
     name: str
     summary: str
     example: str
     declare: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
 
     def parser(self) -> argparse.ArgumentParser:
         """Return the parser of the arguments behind the verb."""
@@ -33,10 +39,18 @@ class Verb(NamedTuple):
 
 
 def tell(message: str) -> None:
-    """Print a warning or an error on standard error."""
-    print(f"{PROGRAM}: {message}", file=sys.stderr)  # noqa: T201
+    """Print a warning or an error on standard error, as :func:`shown`."""
+    print(f"{PROGRAM}: {shown(message)}", file=sys.stderr)  # noqa: T201
 
 
 def say(message: str) -> None:
-    """Print a result on standard output."""
-    print(message)  # noqa: T201
+    """Print a result on standard output, as :func:`shown`."""
+    print(shown(message))  # noqa: T201
+
+
+def shown(text: str) -> str:
+    r"""Return text with ``\xNN`` for each control character but line ends and tabs.
+
+    Names and texts of a package would otherwise steer the terminal.
+    """
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -23,6 +23,21 @@ SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
 MODE = 0o755
 _LOADER_NAME = "myst"
 
+_CHUNK = 1 << 20
+
+# Bytes that an image may have, and a list of what is trusted: more is not read.
+MAX_IMAGE = 1 << 28
+MAX_TRUSTED = 1 << 24
+MAX_CONFIG = 1 << 20
+_MAX_SIZES = {
+    ENCLAVE: MAX_IMAGE,
+    CRT: MAX_IMAGE,
+    KERNEL: MAX_IMAGE,
+    PUBKEYS: MAX_TRUSTED,
+    ROOTHASHES: MAX_TRUSTED,
+    CONFIG: MAX_CONFIG,
+}
+
 
 class Parts(NamedTuple):
     """The contents of the seven sections."""
@@ -80,6 +95,18 @@ def write(loader: Path, parts: Parts, target: Path) -> int:
         return file.tell()
 
 
+def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
+    """Tell whether a file, no symbolic link, is byte for byte what :func:`write` would make.
+
+    Raises UserError as :func:`pieces` does.
+    """
+    content = pieces(loader, parts)
+    if path.is_symlink() or path.stat().st_size != sum(piece.size for piece in content):
+        return False
+    with path.open("rb") as file:
+        return all(chunk == file.read(len(chunk)) for piece in content for chunk in piece.chunks(_CHUNK))
+
+
 class Package(NamedTuple):
     """A package on disk; ``sections`` gives the place of each of its seven sections."""
 
@@ -96,7 +123,7 @@ def read(path: Path) -> Package:
     """Find a package's sections.
 
     Raises UserError for what is no package: no ELF file, a section missing, there twice, not of
-    the type PROGBITS or beyond the end of the file.
+    the type PROGBITS, beyond the end of the file, or larger than one of its kind may be.
     """
     sections = elf.read_sections(path)
     return Package(path, {name: _only(name, sections, path) for name in SECTIONS})
@@ -121,4 +148,8 @@ def _only(name: str, sections: Sequence[elf.Section], path: Path) -> elf.Section
             "lies beyond the end of the file",
             "the package is truncated: make it again",
         )
+    limit = _MAX_SIZES.get(name)
+    if limit is not None and found[0].size > limit:
+        problem = f"has {found[0].size:,} bytes, more than {limit:,}"
+        raise UserError(f"{path}, section {name}", problem, "do not use it; package it again")
     return found[0]

@@ -223,12 +223,16 @@ class _ArchiveFiles:
                 yield data
 
 
-def extract(archive: Archive, directory: Path) -> None:
+def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> None:
     """Unpack an archive into ``directory``, which is created and must be empty.
+
+    Set-user-ID and set-group-ID bits are left out unless they are asked for: the files belong to
+    whoever unpacks, and an archive of another's would make a program that runs as that user.
 
     Nothing is written outside of it: :func:`index` takes no archive whose names could lead there.
     Raises UserError for a directory that is not empty or can't be written.
     """
+    kept = 0o7777 if keep_set_id else 0o1777
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
@@ -237,10 +241,10 @@ def extract(archive: Archive, directory: Path) -> None:
             )
         with archive.content.at_any_offset() as read_at:
             for member in archive.members:
-                _extract_member(member, read_at, os.path.join(os.fsencode(directory), member.path))
+                _extract_member(member, read_at, os.path.join(os.fsencode(directory), member.path), kept)
         for member in reversed(archive.members):
             if stat.S_ISDIR(member.mode):
-                os.chmod(os.path.join(os.fsencode(directory), member.path), stat.S_IMODE(member.mode))
+                os.chmod(os.path.join(os.fsencode(directory), member.path), member.mode & kept)
     except OSError as error:
         raise UserError(
             os.fsdecode(error.filename or directory),
@@ -249,7 +253,7 @@ def extract(archive: Archive, directory: Path) -> None:
         ) from error
 
 
-def _extract_member(member: Member, read_at: ReadAt, target: bytes) -> None:
+def _extract_member(member: Member, read_at: ReadAt, target: bytes, kept: int) -> None:
     if stat.S_ISDIR(member.mode):
         os.mkdir(target, 0o700)
         return
@@ -263,4 +267,4 @@ def _extract_member(member: Member, read_at: ReadAt, target: bytes) -> None:
             if len(data) < size:
                 raise UserError(os.fsdecode(target), "its data are truncated", "pack the archive again")
             output.write(data)
-    os.chmod(target, stat.S_IMODE(member.mode))
+    os.chmod(target, member.mode & kept)

@@ -60,6 +60,15 @@ class Runtime:
         return runtime
 
 
+def embedded_loader() -> str | None:
+    """Return the SHA-256 of the embedded runtime's loader, in hexadecimal; None where it is not known."""
+    from mystikos_tool.runtime import digests
+
+    if PREBUILT.is_dir():
+        return digests.of(PREBUILT / LOADER)
+    return digests.expected().get(LOADER)
+
+
 def embedded() -> Runtime:
     """Return the embedded runtime: prebuilt in a wheel, else compiled once into the user's cache.
 

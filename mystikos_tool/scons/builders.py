@@ -165,7 +165,10 @@ def _measurement(env: Any, name: str, rootfs: Any) -> Any:
         pubkeys=sources.file_list(env, "MYST_PUBKEYS"),
         roothashes=sources.file_list(env, "MYST_ROOTHASHES"),
     )
-    stage = Measurement(detail=enclave.trust(), enclave=enclave)
+    secrets = env["MYST_ROOTFS_SECRETS"]
+    # An error that was none before has to be found; a warning is no reason to measure again.
+    strict = " secrets" if secrets == "error" else ""
+    stage = Measurement(detail=enclave.trust() + strict, enclave=enclave, secrets=secrets)
     node = sources.target_node(env, name, "MystMeasure")
     return _made(_MEASURE, env, node, enclave.measured(), stage)
 

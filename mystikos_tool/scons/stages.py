@@ -51,10 +51,14 @@ class Rootfs(Stage):
 
 @dataclass(slots=True, kw_only=True)
 class Measurement(Stage):
-    """A measurement; ``package`` is the node of the last package that is made of it."""
+    """A measurement; ``package`` is the node of the last package that is made of it.
+
+    ``secrets`` says what private keys in the root are.
+    """
 
     enclave: Enclave
     package: Any = None
+    secrets: str = "warn"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,6 +91,10 @@ class Test(Stage):
     """A test of a package."""
 
     expectation: Expectation
+
+
+# What a cache may keep. The others lead to a signature, and to prove them costs what making them does.
+CACHED = (Package, RuntimeImage)
 
 
 def mark(node: Any, stage: Stage) -> None:

@@ -13,6 +13,7 @@ PREFIX = "MYST"
 REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
+SECRETS = ("warn", "error", "allow")
 ARCHIVE, DISK = "archive", "disk"
 
 
@@ -49,6 +50,10 @@ def _modes(value: Any) -> str | None:
     return None if value in (CANONICAL, PRESERVE) else f'"{CANONICAL}" or "{PRESERVE}"'
 
 
+def _secrets(value: Any) -> str | None:
+    return None if value in SECRETS else " or ".join(f'"{policy}"' for policy in SECRETS)
+
+
 def _root(value: Any) -> str | None:
     return None if value in (ARCHIVE, DISK) else f'"{ARCHIVE}" or "{DISK}"'
 
@@ -69,6 +74,7 @@ VARIABLES = (
     Variable(
         "MYST_ROOTFS_MODES", CANONICAL, _modes, "whether file modes are made canonical or taken as they are"
     ),
+    Variable("MYST_ROOTFS_SECRETS", "warn", _secrets, "private keys in a root: warn, error or allow"),
     Variable("MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root"),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(

@@ -54,6 +54,7 @@ def project(tmp_path: Path, runtimes: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (directory / "appdir" / "bin" / "hello").chmod(0o755)
     (directory / "appdir" / "motd").write_bytes(b"hello\n")
     shutil.copy(DATA / "keys" / "key-a.pem", directory / "key.pem")
+    (directory / "key.pem").chmod(0o600)
     configure(directory)
     shutil.copytree(runtimes / "rt-a", directory / "runtime")
     monkeypatch.chdir(directory)

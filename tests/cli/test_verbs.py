@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+import jsonschema
 import pytest
 from cli_support import DATA, Run, configure
 
@@ -248,10 +249,35 @@ def test_a_sound_package_is_verified(run: Run, hello: Path) -> None:
     dump = json.loads(run("dump-sgx", "--json", hello).out)
     result = run("verify", hello)
     assert (result.status, result.err) == (0, "")
-    assert result.out == (
-        f"{hello} is sound: MRENCLAVE {dump['mrenclave']}, MRSIGNER {dump['mrsigner']},"
-        " product 7, security version 9, debug on\n"
+    assert result.out.startswith(
+        f"{hello}: verified\nMRENCLAVE {dump['mrenclave']}\nMRSIGNER {dump['mrsigner']}\n"
+        "product 7, security version 9, debug on\nproved: "
     )
+    assert "not proved: what the host program does" in result.out
+
+
+def test_what_is_expected_of_a_package_decides_the_exit_status(run: Run, hello: Path) -> None:
+    expected = ["--signer=key.pem", "--product=7", "--min-svn=9", "--loader=runtime/bin/myst"]
+    result = run("verify", hello, *expected)
+    assert (result.status, result.err) == (0, "")
+    assert "proved: the host program is the given loader" in result.out
+    for wrong in ("--signer=" + "0" * 64, "--mrenclave=" + "0" * 64, "--mrsigner=" + "0" * 64):
+        assert run("verify", hello, wrong).status == 1
+    for wrong in ("--product=8", "--min-svn=10", "--no-debug", "--loader=runtime/lib/libmystcrt.so"):
+        assert run("verify", hello, wrong).status == 1
+    for unreadable in ("--signer=missing.pem", "--mrenclave=12", "--loader=missing"):
+        assert run("verify", hello, unreadable).status == 2
+    assert run("verify", "config.json").status == 2
+
+
+def test_verify_tells_programs_in_json_that_follows_the_printed_schema(run: Run, hello: Path) -> None:
+    schema = json.loads(run("schema", "verification").out)
+    for arguments, status in (([], 0), (["--no-debug"], 1)):
+        result = run("verify", hello, "--json", *arguments)
+        assert result.status == status
+        document = json.loads(result.out)
+        jsonschema.validate(document, schema)
+        assert document["verified"] == (status == 0)
 
 
 @pytest.mark.parametrize("section", sections.SECTIONS)
@@ -263,7 +289,7 @@ def test_a_package_with_a_changed_section_is_not_sound(run: Run, project: Path, 
     data[sections.read(project / "hello").sections[section].offset + 24] ^= 1  # of an image, its entry point
     (project / "hello").write_bytes(data)
     result = run("verify", "hello")
-    assert result.status == 2
+    assert result.status in (1, 2)  # 2 where it cannot be read any more
     assert result.err.startswith("mystikos-tool: error: hello")
 
 
@@ -273,8 +299,26 @@ def test_a_package_with_a_changed_signature_is_not_sound(run: Run, hello: Path) 
     data[data.index(signature)] ^= 1
     hello.write_bytes(data)
     result = run("verify", hello)
-    assert result.status == 2
+    assert result.status == 1
     assert "SIGSTRUCT: " in result.err
+
+
+def test_a_configuration_is_shown_without_its_control_characters(run: Run, project: Path) -> None:
+    steered = '{"version": "0.1", "Debug": true, "ApplicationPath": "/bin/hello"} // \x1b[2J\x9b'
+    (project / "config.json").write_text(steered)
+    assert run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=x").status == 0
+    out = run("dump-sgx", "x").out
+    assert "// \\x1b[2J\\x9b" in out
+    assert "\x1b" not in out
+
+
+def test_a_key_that_others_may_read_is_warned_of(run: Run, project: Path) -> None:
+    arguments = ["package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=x"]
+    assert run(*arguments).err == ""
+    (project / "key.pem").chmod(0o640)
+    result = run(*arguments)
+    assert result.status == 0
+    assert "warning: key.pem: others may read or change this key (mode 0640); chmod go= key.pem" in result.err
 
 
 # keygen

@@ -195,11 +195,21 @@ def test_other_programs_read_the_archive(tmp_path: Path, reader: str) -> None:
 def test_extracting_gives_back_the_tree(tmp_path: Path, preserve_modes: bool) -> None:
     tree(tmp_path / "root")
     pack(tmp_path / "root", tmp_path / "archive", preserve_modes=preserve_modes)
-    extract(read(tmp_path / "archive"), tmp_path / "out")
+    extract(read(tmp_path / "archive"), tmp_path / "out", keep_set_id=True)
     expected = unpacked(tmp_path / "root")
     if not preserve_modes:
         expected = {path: (canonical_mode(mode), data) for path, (mode, data) in expected.items()}
     assert unpacked(tmp_path / "out") == expected
+
+
+def test_set_id_bits_are_extracted_only_on_request(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "su").write_bytes(b"")
+    (tmp_path / "root" / "su").chmod(0o6755)
+    pack(tmp_path / "root", tmp_path / "archive", preserve_modes=True)
+    for keep, mode in ((False, 0o755), (True, 0o6755)):
+        extract(read(tmp_path / "archive"), tmp_path / str(keep), keep_set_id=keep)
+        assert (tmp_path / str(keep) / "su").stat().st_mode & 0o7777 == mode
 
 
 NAMES = (

@@ -28,6 +28,7 @@ from mystikos_tool.pipeline import Inputs
 from mystikos_tool.root.archive import read
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.runtime import Runtime
+from mystikos_tool.signing import signer as signers
 
 
 def told(call: Callable[[], object]) -> str:
@@ -564,6 +565,29 @@ def test_a_signer_that_signs_something_else_is_told(made: Inputs) -> None:
     )
 
 
+@pytest.mark.parametrize("field", sigstruct.SIGSTRUCT.fields)
+def test_a_key_signs_no_measurement_with_a_field_that_is_not_the_configuration_s(
+    made: Inputs, field: str
+) -> None:
+    measured = pipeline.measure(made)
+    offset = sigstruct.SIGSTRUCT.fields[field].offset
+    structure = bytearray(measured.sigstruct)
+    structure[offset] ^= 2
+    changed = measured._replace(sigstruct=bytes(structure))
+    assert told(lambda: pipeline.sign(changed, made.runtime, made.config, key(), DAY)) == (
+        f"the measurement: is not what measuring with {made.config.name} gives: its SIGSTRUCT differs in"
+        f" {field}; find out who changed it, and measure again"
+    )
+
+
+def test_a_key_signs_no_measurement_with_reserved_bytes_set(made: Inputs) -> None:
+    measured = pipeline.measure(made)
+    changed = measured._replace(sigstruct=measured.sigstruct[:1000] + b"\1" + measured.sigstruct[1001:])
+    assert "differs in a reserved field" in told(
+        lambda: pipeline.sign(changed, made.runtime, made.config, key(), DAY)
+    )
+
+
 @pytest.mark.parametrize(
     ("epoch", "day"),
     [("0", date(1970, 1, 1)), ("1795392000", date(2026, 11, 23)), ("1795391999", date(2026, 11, 22))],
@@ -679,7 +703,8 @@ def test_a_sigstruct_that_was_signed_for_other_attributes_is_told(tmp_path: Path
     measured = pipeline.measure(made)
     for values in ({"attributes": 6}, {"product_id": 1}, {"miscmask": 0}, {"attributes_mask": 0}):
         changed = sigstruct.SIGSTRUCT.patch(measured.sigstruct, values)  # type: ignore[arg-type]
-        image = pipeline.sign(measured._replace(sigstruct=changed), made.runtime, made.config, key(), DAY)
+        signed = signers.sign(changed, key(), DAY)
+        image = pipeline.prepare(made.runtime, made.config).file(signed)
         pipeline.package(made, Bytes(image), tmp_path / "app")
         assert told(lambda: pipeline.verify(tmp_path / "app")) == (
             f"{tmp_path}/app, section .mystenc: SIGSTRUCT does not agree with the enclave's record;"

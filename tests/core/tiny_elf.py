@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mystikos_tool.formats import elf
 
@@ -285,3 +286,11 @@ def with_sections(data: bytes, *added: tuple[str, bytes]) -> bytes:
     """Return an ELF file with sections appended as packages have them."""
     plan = elf.with_sections(elf.parse(data, "file"), [(name, len(body)) for name, body in added])
     return b"".join(added[piece][1] if isinstance(piece, int) else piece for piece in plan)
+
+
+def resize_section(path: Path, name: str, size: int) -> None:
+    """Let the header of a file's section say another size."""
+    number = next(section.number for section in elf.read_sections(path) if section.name == name)
+    data = path.read_bytes()
+    (headers,) = struct.unpack_from("<Q", data, 0x28)
+    path.write_bytes(patched(data, headers + number * 64 + 0x20, "Q", size))
