@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+import SCons.Errors
 import SCons.Node.FS
 import SCons.Script
 
 from mystikos_tool.cache.digests import Digests, changed_paths
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, scan_file
+from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
-from mystikos_tool.scons.input_node import InputNode
+from mystikos_tool.scons.input_node import InputNode, is_made_of
+from mystikos_tool.scons.stages import awaited
 
 _sources: dict[tuple[Any, SourceOptions], RootSource] = {}
 _handing_over = Lock()
@@ -43,11 +45,41 @@ class RootSource(InputNode):
         self.options = options
         self.stray: list[str] = []
         self._scanned: Source | None = None
-        self.roots = 0  # that take the tree
+        self.taken_by: list[Any] = []  # roots, of which each takes the tree
+        self._taken = 0
 
     def built_before(self) -> list[Any]:
-        """Return what is built, in any SConscript, into the directory."""
-        return sorted((node for layer in _layers(self.origin) for node in _derived(layer)), key=str)
+        """Return what is built, in any SConscript, into the directory or before one of its roots.
+
+        Raises StopError where something is built into the directory that is made of it.
+        """
+        nodes = self.made_by()
+        for node in nodes:
+            if is_made_of(node, self):
+                raise SCons.Errors.StopError(
+                    f"{node}: lies in {self.origin}, which it is made of;"
+                    " give it another place, or exclude it with MYST_ROOTFS_EXCLUDE"
+                )
+        # One directory is looked at once in a build, whichever of its roots comes first.
+        before = [node for root in self.taken_by for node in awaited(root) if not is_made_of(node, self)]
+        return sorted({*nodes, *before}, key=str)
+
+    def made_by(self) -> list[Any]:
+        """Return what is built into the directory, or before anything in it, in any SConscript."""
+        return [
+            before
+            for layer in _layers(self.origin)
+            for node in self._known(layer)
+            for before in _before(node)
+        ]
+
+    def _known(self, directory: Any) -> Iterator[Any]:
+        """Yield the nodes that are known of a layer, but for those that are excluded."""
+        return _known(directory, excluding(self.options.exclude), b"")
+
+    def _built(self, directory: Any) -> list[Any]:
+        """Return the nodes that builders make in a layer, or the layer itself."""
+        return [node for node in self._known(directory) if _is_built(node)]
 
     def take_tree(self) -> Tree:
         """Return the tree whose digest is the signature; raise UserError as the core's scan does.
@@ -56,8 +88,8 @@ class RootSource(InputNode):
         """
         with _handing_over:
             source = self._scanned
-            self.roots -= 1
-            if self.roots <= 0:
+            self._taken += 1
+            if self._taken >= len(self.taken_by):
                 self._scanned = None
         return (source or self._source()).tree()
 
@@ -85,7 +117,7 @@ class RootSource(InputNode):
         stray: set[str] = set()
         for variant in reversed(variants):
             found = self._scan(variant, True).tree()
-            built = {os.fsencode(node.get_path(variant)) for node in _derived(variant)}
+            built = {os.fsencode(node.get_path(variant)) for node in self._built(variant)}
             tree = overlay(tree, found if b"." in built else select(found, built))
             there = {entry.path for entry in tree.entries}
             stray.update(os.fsdecode(entry.path) for entry in found.entries if entry.path not in there)
@@ -121,7 +153,6 @@ def root_source(origin: Any, options: SourceOptions) -> RootSource:
     key = (origin, options)
     if key not in _sources:
         _sources[key] = RootSource(origin, options)
-    _sources[key].roots += 1
     return _sources[key]
 
 
@@ -133,16 +164,29 @@ def _layers(directory: Any) -> list[Any]:
     return layers
 
 
-def _derived(directory: Any) -> Iterator[Any]:
-    """Yield the nodes that builders make in or below a directory, or the directory or file itself."""
-    if directory.has_explicit_builder():
-        yield directory
-    if not isinstance(directory, SCons.Node.FS.Dir):
+def _known(node: Any, excluded: Callable[[bytes], object] | None, path: bytes) -> Iterator[Any]:
+    """Yield a node and, of a directory, every node below it; ``path`` is the node's in the root."""
+    yield node
+    if not isinstance(node, SCons.Node.FS.Dir):
         return
-    for name, node in list(directory.entries.items()):
-        if name in (".", ".."):
-            continue
-        if isinstance(node, SCons.Node.FS.Dir):
-            yield from _derived(node)
-        elif node.is_derived():
-            yield node
+    prefix = path + b"/" if path else b""
+    for name, child in list(node.entries.items()):
+        below = prefix + os.fsencode(name)
+        if name not in (".", "..") and not (excluded and excluded(below)):
+            yield from _known(child, excluded, below)
+
+
+def _is_built(node: Any) -> bool:
+    """Tell whether a builder makes a file, or a directory with all that is in it."""
+    # Every directory has a builder, which makes an empty one.
+    return bool(node.has_explicit_builder() or node.side_effect)
+
+
+def _before(node: Any) -> list[Any]:
+    """Return what SCons has to make before a file or directory is as it will be."""
+    is_directory = isinstance(node, SCons.Node.FS.Dir)
+    if node.has_explicit_builder() or (node.side_effect and not is_directory):
+        return [node]
+    # A directory itself would wait for all that SCons knows in it.
+    made_by = node.sources if node.side_effect else ()
+    return [*made_by, *(node.depends or ()), *(node.prerequisites or ())]
