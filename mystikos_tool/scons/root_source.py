@@ -14,6 +14,7 @@ import SCons.Script
 
 from mystikos_tool.cache.digests import Digests, changed_paths
 from mystikos_tool.errors import UserError
+from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import scons_internals
@@ -26,12 +27,17 @@ _handing_over = Lock()
 
 
 class SourceOptions(NamedTuple):
-    """How a directory or file goes into a root: its place there, the name of a file, and what stays out."""
+    """How a directory, file or layer goes into a root.
+
+    ``place`` is the directory in the root, ``name`` that of a file; an archive that is a layer has
+    its modes already.
+    """
 
     place: str = ""
     name: str = ""
     exclude: tuple[str, ...] = ()
     preserve_modes: bool = False
+    layer: bool = False
 
 
 class RootSource(InputNode):
@@ -95,13 +101,23 @@ class RootSource(InputNode):
 
     def _source(self) -> Source:
         """Return what is at its place in the root."""
-        source = self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()
+        source = self._layer() if self.options.layer else self._found()
         return PlacedSource(source, self.options.place) if self.options.place else source
 
-    def _file(self) -> Tree:
+    def _found(self) -> Source:
+        return self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()
+
+    def _path(self) -> Path:
+        """Return the path of the file."""
         node = self.origin if self.origin.is_derived() else self.origin.srcnode()
+        return Path(node.get_abspath())
+
+    def _layer(self) -> ArchiveSource:
+        return ArchiveSource(self._path(), exclude=self.options.exclude)
+
+    def _file(self) -> Tree:
         name = self.options.name or self.origin.name
-        return scan_file(Path(node.get_abspath()), name, preserve_modes=self.options.preserve_modes)
+        return scan_file(self._path(), name, preserve_modes=self.options.preserve_modes)
 
     def _directory(self) -> Source:
         """Return a directory's source.
@@ -135,6 +151,8 @@ class RootSource(InputNode):
 
     def signature(self) -> str | None:
         """Return the tree's digest in hexadecimal."""
+        if any(map(scons_internals.was_only_told_of, self.implicit or ())):
+            return scons_internals.NOT_MADE
         digests, name = Digests(store()), f"{self} {self.options}"
         try:
             source = self._source()
