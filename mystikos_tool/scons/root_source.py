@@ -18,7 +18,7 @@ from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import scons_internals
-from mystikos_tool.scons.database import store
+from mystikos_tool.scons.database import patterns_in, store
 from mystikos_tool.scons.input_node import InputNode, is_made_of
 from mystikos_tool.scons.stages import awaited
 
@@ -141,10 +141,10 @@ class RootSource(InputNode):
         return tree if tree.entries else self._scan(source, False)
 
     def _scan(self, directory: Any, may_be_missing: bool) -> DirectorySource:
-        database = scons_internals.database_in_directories()
+        path = Path(directory.get_abspath())
         return DirectorySource(
-            Path(directory.get_abspath()),
-            exclude=(*self.options.exclude, database) if database else self.options.exclude,
+            path,
+            exclude=(*self.options.exclude, *patterns_in(path)),
             preserve_modes=self.options.preserve_modes,
             may_be_missing=may_be_missing,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scons_project import ALL, Project
+from scons_project import ALL, CONFIG, Project
 
 from mystikos_tool.root.archive import read
 
@@ -178,3 +178,39 @@ def test_a_build_that_only_tells_knows_that_a_file_of_a_root_would_be_another(la
     layered.build()
     layered.write("LICENSE", "another")
     assert "pack appdir → hello.cpio" in layered.run("-n", "hello").out
+
+
+@pytest.mark.parametrize("database", ["", "SConsignFile('state/db')\n", "SConsignFile(None)\n"])
+def test_a_root_of_the_top_directory_holds_nothing_that_scons_keeps_there(
+    project: Project, database: str
+) -> None:
+    project.path("state").mkdir()
+    project.sconstruct(
+        f'{database}env.MystPackage("out/hello", ".", MYST_ROOTFS_EXCLUDE=["out", "key.pem", "rt"])\n'
+    )
+    project.write("config.json", CONFIG.replace("/bin", "/appdir/bin"))
+    project.build("out")
+    project.write("another", "")  # the databases are there by now
+    project.build("out")
+    expected = {"SConstruct", "another", "config.json", "appdir/bin/hello", "appdir/etc/motd"}
+    assert set(members(project, "out/hello.cpio")) == expected
+    assert project.build("out").stages == set()
+
+
+@pytest.mark.parametrize("source", ['"."', '{"app": "."}', '["base", "."]'])
+def test_a_target_that_lies_in_what_it_is_made_of_is_told(layered: Project, source: str) -> None:
+    layered.sconstruct(f'env.MystPackage("out/hello", {source})\n')
+    error = layered.fails("out/hello").err
+    assert "out/hello" in error
+    assert "which it is made of; give it another place, or exclude it with MYST_ROOTFS_EXCLUDE" in error
+    assert "Dependency cycle" not in error
+
+
+def test_a_package_may_lie_in_the_directory_of_another_one(project: Project) -> None:
+    project.write("outer/bin/hello", "", 0o755)
+    project.sconstruct(
+        'env.MystPackage("outer/inner", "appdir")\n'
+        'env.MystPackage("hello", "outer", MYST_ROOTFS_EXCLUDE=["inner.*"])\n'
+    )
+    project.build()
+    assert set(members(project)) == {"bin/hello", "inner"}
