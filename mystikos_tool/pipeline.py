@@ -78,7 +78,6 @@ class Inputs(NamedTuple):
         return b"".join(trusted.load_root_hash(path) for path in self.roothashes)
 
 
-
 def build(
     inputs: Inputs,
     signer: Signer,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -20,7 +21,7 @@ from mystikos_tool.formats.cpio import Member
 from mystikos_tool.io import fingerprint, progress
 from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Content, FileContent, ReadAt
-from mystikos_tool.root.source import changed, unchanged
+from mystikos_tool.root.source import changed, excluding, unchanged
 from mystikos_tool.root.tree import Entry, Tree
 
 _CHUNK = 1 << 20
@@ -152,15 +153,17 @@ def index(content: Content, where: str) -> Archive:
 class ArchiveSource:
     """An archive as a source of a root: a layer, with its modes as they are.
 
-    Raises UserError, when it is asked, as :func:`read` does.
+    What matches a pattern of ``exclude`` stays out, as of a directory. Raises UserError, when it is
+    asked, as :func:`read` does.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, exclude: tuple[str, ...] = ()) -> None:
         self._path = path
+        self._exclude = exclude
 
     def fingerprint(self) -> bytes:
-        """Return 48 bytes that change when the archive may have changed."""
-        return self._found[1]
+        """Return 32 bytes that change when the archive may have changed."""
+        return hashlib.sha256("\0".join((*self._exclude, "")).encode() + self._found[1]).digest()
 
     def is_racy(self) -> bool:
         """Tell whether the archive could be changed and the fingerprint stay as it is."""
@@ -172,7 +175,8 @@ class ArchiveSource:
         started, known = self._found
         archive = read(self._path)
         files = _ArchiveFiles(self._path, archive)
-        entries = [files.entry(member, known) for member in archive.members]
+        kept = _without(archive.members, excluding(self._exclude))
+        entries = [files.entry(member, known) for member in kept]
         return Tree(tuple(sorted(entries, key=attrgetter("path"))), (), started)
 
     @cached_property
@@ -184,6 +188,14 @@ class ArchiveSource:
         except OSError as error:
             reason = (error.strerror or "cannot be read").lower()
             raise UserError(str(self._path), reason, "give an existing archive") from error
+
+
+def _without(members: Sequence[Member], excluded: Callable[[bytes], object] | None) -> Iterator[Member]:
+    """Yield the members that are not excluded, a directory with all that is in it."""
+    for member in members:
+        parts = member.path.split(b"/")
+        if not (excluded and any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))):
+            yield member
 
 
 class _ArchiveFiles:

@@ -47,7 +47,8 @@ def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: 
     env = _environment(env, "MystMeasure", overrides)
     name = sources.suffixed(sources.target_name(env, target, "MystMeasure"), _MEASUREMENT_SUFFIX)
     archive = name.removesuffix(_MEASUREMENT_SUFFIX) + sources.ROOTFS_SUFFIX
-    root = _root(env, archive, sources.given(env, source), "MystMeasure")
+    node = sources.target_node(env, name, "MystMeasure")
+    root = _root(env, archive, sources.given(env, source), "MystMeasure", node)
     return NodeList([_measurement(env, name, root)])
 
 
@@ -75,9 +76,9 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     stage = stage_of(node)
     if not isinstance(stage, Image):
         if not isinstance(stage, Measurement):
-            root = _root(env, name + sources.ROOTFS_SUFFIX, source, "MystPackage")
-            node = _measurement(env, name + _MEASUREMENT_SUFFIX, root)
-        node = _image(env, name + _IMAGE_SUFFIX, node)
+            root = _root(env, name + sources.ROOTFS_SUFFIX, source, "MystPackage", package)
+            node = _measurement(env, name + _MEASUREMENT_SUFFIX, root, package)
+        node = _image(env, name + _IMAGE_SUFFIX, node, package)
     return NodeList([_packaged(env, package, node)])
 
 
@@ -132,7 +133,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
 
 
-def _root(env: Any, name: str, source: list[Any] | None, builder: str) -> Any:
+def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any) -> Any:
     """Return the root file system's node, given or packed from its sources; None where it is on a disk."""
     if env["MYST_ROOT"] == variables.DISK:
         if source:
@@ -145,19 +146,22 @@ def _root(env: Any, name: str, source: list[Any] | None, builder: str) -> Any:
         raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
     if node and not sources.is_dir(sources.resolved(node)):
         return input_file(node)
-    return _rootfs(env, name, source, builder)
+    return _rootfs(env, name, source, builder, added_for)
 
 
-def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str) -> Any:
+def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any = None) -> Any:
     nodes = sources.root_sources(env, source or [])
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
-    stage = Rootfs(made_of=(f"rootfs {REVISION}", *nodes))
-    return _made(_ROOTFS, env, sources.target_node(env, name, builder), nodes, stage)
+    stage = Rootfs(made_of=(f"rootfs {REVISION}", *nodes), added_for=added_for)
+    target = sources.target_node(env, name, builder)
+    for node in nodes:
+        node.taken_by.append(target)
+    return _made(_ROOTFS, env, target, nodes, stage)
 
 
-def _measurement(env: Any, name: str, rootfs: Any) -> Any:
+def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any:
     enclave = Enclave(
         rootfs=rootfs,
         config=sources.required_file(env, "MYST_CONFIG"),
@@ -168,15 +172,17 @@ def _measurement(env: Any, name: str, rootfs: Any) -> Any:
     secrets = env["MYST_ROOTFS_SECRETS"]
     # An error that was none before has to be found; a warning is no reason to measure again.
     strict = " secrets" if secrets == "error" else ""
-    stage = Measurement(detail=enclave.trust() + strict, enclave=enclave, secrets=secrets)
+    stage = Measurement(
+        detail=enclave.trust() + strict, enclave=enclave, secrets=secrets, added_for=added_for
+    )
     node = sources.target_node(env, name, "MystMeasure")
     return _made(_MEASURE, env, node, enclave.measured(), stage)
 
 
-def _image(env: Any, name: str, measurement: Any) -> Any:
+def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
     epoch = str(env.subst(str(env.get(_EPOCH, os.environ.get(_EPOCH, "")))))
     enclave = stage_of(measurement).enclave
-    stage = Image(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch)
+    stage = Image(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch, added_for=added_for)
     # The measurement holds the digest of the image and, in it, of the configuration.
     parts = [measurement, sources.required_file(env, "MYST_KEY")]
     return _made(_SIGN, env, sources.target_node(env, name, "MystSign"), parts, stage)
@@ -197,7 +203,6 @@ def _made(builder: Any, env: Any, node: Any, parts: list[Any], stage: Stage) -> 
     """Describe what a stage makes. A failed build keeps the earlier target, which was made whole."""
     scons_internals.describe(builder, env, node, parts)
     node.set_precious()
-    scons_internals.scanned(node, [])  # no scanner has anything to find here
     return target_file(node, stage)
 
 

@@ -33,11 +33,12 @@ def database_name() -> str:
     return str(SCons.SConsign.DB_Name or ".sconsign")
 
 
-def database_in_directories() -> str | None:
-    """Return the name of the file that SConsignFile(None) makes SCons keep in every directory."""
-    if SCons.SConsign.ForDirectory is not SCons.SConsign.DirFile:
-        return None
-    return str(SCons.SConsign.current_sconsign_filename())
+def database_files() -> list[str]:
+    """Return the files of the signature database: paths below the top, or a name in every directory."""
+    if SCons.SConsign.ForDirectory is SCons.SConsign.DirFile:
+        return [str(SCons.SConsign.current_sconsign_filename())]
+    # SCons writes the second and renames it; a database of another module may have no suffix.
+    return [f"./{database_name()}{suffix}" for suffix in (".dblite", ".tmp", "")]
 
 
 def only_tells() -> bool:

@@ -37,11 +37,13 @@ class Stage:
     """What every stage has.
 
     ``made_of`` names all that decides the target's content, words and nodes; where it is empty the
-    content itself is read. ``detail`` belongs to the signature of the action.
+    content itself is read. ``detail`` belongs to the signature of the action. ``added_for`` is the
+    target of the call that added the stage; None for a stage that was called itself.
     """
 
     made_of: tuple[Any, ...] = ()
     detail: str = ""
+    added_for: Any = None
 
 
 @dataclass(slots=True)
@@ -105,3 +107,10 @@ def mark(node: Any, stage: Stage) -> None:
 def stage_of(node: Any) -> Any:
     """Return the Stage that a node is for; None where it is no node of the tool's."""
     return getattr(node.attributes, "mystikos", None) if node else None
+
+
+def awaited(node: Any) -> list[Any]:
+    """Return what the user lets a stage, or the target that the stage was added for, depend on."""
+    stage = stage_of(node)
+    nodes = [*(node.depends or ()), *(node.prerequisites or ())]
+    return nodes + (awaited(stage.added_for) if stage and stage.added_for else [])

@@ -10,8 +10,8 @@ import SCons.Node.FS
 
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import content_digest
-from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.stages import CACHED, Stage, mark, stage_of
+from mystikos_tool.scons.input_node import InputNode, is_made_of
+from mystikos_tool.scons.stages import CACHED, Stage, awaited, mark, stage_of
 
 _SHOWN_PATHS = 5
 
@@ -53,6 +53,17 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
     def get_max_drift_csig(self) -> str:
         """Return nothing: what stat says decides whether a file is read again, however old it is."""
         return ""
+
+    def scan(self) -> None:
+        """Find what has to be made before: what the stage was added for waits for it, and so does the stage.
+
+        No scanner has anything to find in what a stage is made of.
+        """
+        if self.implicit is None:
+            scons_internals.scanned(self, [])
+            added_for = getattr(stage_of(self), "added_for", None)
+            before = awaited(added_for) if added_for else []
+            self.add_prerequisite([node for node in before if not is_made_of(node, self)])
 
     def make_ready(self) -> None:
         """Do nothing: what a build needs to know is found out when there is one."""
