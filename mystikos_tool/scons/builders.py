@@ -194,7 +194,6 @@ def _made(builder: Any, env: Any, node: Any, parts: list[Any], stage: Stage) -> 
     """Describe what a stage makes. A failed build keeps the earlier target, which was made whole."""
     scons_internals.describe(builder, env, node, parts)
     node.set_precious()
-    scons_internals.scanned(node, [])  # no scanner has anything to find here
     return target_file(node, stage)
 
 
