@@ -23,7 +23,6 @@ from mystikos_tool.scons.runtime import runtime_nodes
 from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, Rootfs, Stage, stage_of
 from mystikos_tool.scons.target_file import target_file
 
-_EPOCH = "SOURCE_DATE_EPOCH"
 _MEASUREMENT_SUFFIX = ".measurement.json"
 _IMAGE_SUFFIX = ".mystenc.so"
 
@@ -37,6 +36,7 @@ _KEY = stage_builder("key")
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = _environment(env, "MystRootfs", overrides)
+    variables.check_matter("MystRootfs", overrides, (variables.ROOTFS,))
     name = sources.target_name(env, target, "MystRootfs")
     source = sources.given(env, source)
     return NodeList([_rootfs(env, sources.suffixed(name, sources.ROOTFS_SUFFIX), source, "MystRootfs")])
@@ -47,14 +47,18 @@ def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: 
     env = _environment(env, "MystMeasure", overrides)
     name = sources.suffixed(sources.target_name(env, target, "MystMeasure"), _MEASUREMENT_SUFFIX)
     archive = name.removesuffix(_MEASUREMENT_SUFFIX) + sources.ROOTFS_SUFFIX
+    source = sources.given(env, source)
+    added = _stages_before_signing(env, sources.only_node(source))
+    variables.check_matter("MystMeasure", overrides, added)
     node = sources.target_node(env, name, "MystMeasure")
-    root = _root(env, archive, sources.given(env, source), "MystMeasure", node)
+    root = _root(env, archive, source, "MystMeasure", node)
     return NodeList([_measurement(env, name, root)])
 
 
 def myst_sign(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Sign what MystMeasure measured: ``MystSign(target, measurement)``."""
     env = _environment(env, "MystSign", overrides)
+    variables.check_matter("MystSign", overrides, (variables.SIGN,))
     measurement = sources.one_node(env, source, "MystSign")
     if not isinstance(stage_of(measurement), Measurement):
         raise SCons.Errors.UserError(f"MystSign signs what MystMeasure made; {measurement} is something else")
@@ -74,6 +78,9 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     source = sources.given(env, source)
     node = sources.only_node(source)
     stage = stage_of(node)
+    variables.check_matter(
+        "MystPackage", overrides, (*_stages_before_packaging(env, node), variables.PACKAGE)
+    )
     if not isinstance(stage, Image):
         if not isinstance(stage, Measurement):
             root = _root(env, name + sources.ROOTFS_SUFFIX, source, "MystPackage", package)
@@ -84,7 +91,9 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
 
 def myst_runtime(env: Any, **overrides: Any) -> Any:
     """Return the runtime's nodes: loader, enclave image, kernel and C runtime."""
-    return NodeList(runtime_nodes(_environment(env, "MystRuntime", overrides, parameters=())))
+    env = _environment(env, "MystRuntime", overrides, parameters=())
+    variables.check_matter("MystRuntime", overrides, (variables.RUNTIME,))
+    return NodeList(runtime_nodes(env))
 
 
 def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -92,6 +101,7 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
     if source:
         raise SCons.Errors.UserError("MystKey takes no source")
     env = _environment(env, "MystKey", overrides, parameters=("target",))
+    variables.check_matter("MystKey", overrides, (variables.KEY,))
     node = sources.target_node(env, sources.target_name(env, target, "MystKey"), "MystKey")
     nodes = _KEY(env, [node], [])
     env.Precious(nodes)
@@ -103,6 +113,7 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
 def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: Any) -> Any:
     """Add an alias that starts a package with arguments: ``MystRun("run", package, ["red"])``."""
     env = _environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
+    variables.check_matter("MystRun", overrides, (variables.RUN,))
     node = sources.one_node(env, package, "MystRun")
     if is_String(args):
         raise SCons.Errors.UserError(
@@ -125,12 +136,29 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     fields = tuple(field.name for field in dataclasses.fields(testing.Expectation))
     overrides = {key: value for key, value in expected.items() if key not in fields}
     env = _environment(env, "MystTest", overrides, parameters=("name", "package", *fields))
+    variables.check_matter("MystTest", overrides, (variables.TEST,))
     arguments = tuple(
         str(argument) for argument in (args if is_List(args) else [args] if is_String(args) else args)
     )
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.Expectation(args=arguments, **given)
     return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
+
+
+def _stages_before_packaging(env: Any, node: Any) -> tuple[str, ...]:
+    """Return the stages that are added between a call's one source, if it is one, and its package."""
+    stage = stage_of(node)
+    if isinstance(stage, Image):
+        return ()
+    before = () if isinstance(stage, Measurement) else _stages_before_signing(env, node)
+    return (*before, variables.SIGN)
+
+
+def _stages_before_signing(env: Any, node: Any) -> tuple[str, ...]:
+    """Return the stages that are added between a call's one source, if it is one, and its measurement."""
+    is_archive = node and not sources.is_dir(sources.resolved(node))
+    packs = not is_archive and env["MYST_ROOT"] != variables.DISK
+    return (*((variables.ROOTFS,) if packs else ()), variables.MEASURE, variables.RUNTIME)
 
 
 def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any) -> Any:
@@ -180,7 +208,7 @@ def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any
 
 
 def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
-    epoch = str(env.subst(str(env.get(_EPOCH, os.environ.get(_EPOCH, "")))))
+    epoch = str(env.subst(str(env.get(variables.EPOCH, os.environ.get(variables.EPOCH, "")))))
     enclave = stage_of(measurement).enclave
     stage = Image(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch, added_for=added_for)
     # The measurement holds the digest of the image and, in it, of the configuration.

@@ -68,6 +68,13 @@ def scanned(node: Any, implicit: list[Any]) -> None:
     node._children_reset()
 
 
+def programs_of_added_actions(node: Any) -> list[Any]:
+    """Return the programs that AddPreAction and AddPostAction made a node depend on."""
+    executor = node.get_executor()
+    added = executor.pre_actions or executor.post_actions
+    return list(executor.get_implicit_deps()) if added else []
+
+
 class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
     """The executor of one target: what SCons gathers from many targets in lists is that one's own.
 

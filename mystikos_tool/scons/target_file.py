@@ -68,6 +68,14 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
     def make_ready(self) -> None:
         """Do nothing: what a build needs to know is found out when there is one."""
 
+    def scan(self) -> None:
+        """Find the programs of the user's pre- and post-actions; no scanner has anything to find here.
+
+        SCons forgets them when a source was made, and asks again.
+        """
+        if self.implicit is None:
+            scons_internals.scanned(self, scons_internals.programs_of_added_actions(self))
+
     def prepare(self) -> None:
         """Prepare to be made, unless there is nothing to make."""
         if self.get_state() != SCons.Node.up_to_date:
