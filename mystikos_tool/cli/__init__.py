@@ -16,11 +16,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mystikos_tool import __version__
-from mystikos_tool.cli import archive, disk, inspect, keys, package, run, schema
+from mystikos_tool.cli import archive, disk, inspect, keys, package, run, schema, shell
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
 from mystikos_tool.errors import UserError
 
 USER_ERROR = 2
+
+
+def _declare_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=shell.SHELLS, help="the shell that is to read the script")
+
+
+def _print_completion(options: argparse.Namespace) -> None:
+    sys.stdout.write(shell.completion(options.shell, VERBS.values()))
+
+
+def _declare_nothing(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _print_manual(options: argparse.Namespace) -> None:
+    sys.stdout.write(shell.manual(VERBS.values(), __version__))
+
 
 VERBS = {
     verb.name: verb
@@ -106,6 +123,20 @@ VERBS = {
             "private.pem",
             keys.declare_keygen,
             keys.run_keygen,
+        ),
+        Verb(
+            "completion",
+            "print the script that completes command lines in bash, zsh or fish",
+            "bash > ~/.local/share/bash-completion/completions/mystikos-tool",
+            _declare_completion,
+            _print_completion,
+        ),
+        Verb(
+            "man",
+            "print the manual page",
+            "> ~/.local/share/man/man1/mystikos-tool.1",
+            _declare_nothing,
+            _print_manual,
         ),
     )
 }
