@@ -87,19 +87,27 @@ def declare_sign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rootfs", type=Path, help="root file system: an archive, or an ext2 disk")
     _declare_signing(parser)
     parser.add_argument(
-        "-d", "--outdir", type=Path, metavar="DIR", help="the signed directory (default: NAME.signed)"
+        "-d",
+        "--outdir",
+        type=Path,
+        metavar="DIR",
+        help="the signed directory (default: NAME.signed);"
+        " its files are made anew where it is there, and what else is in it stays",
     )
 
 
 def run_sign(options: argparse.Namespace) -> None:
-    """Make a signed directory."""
+    """Make a signed directory, or make the files of an earlier one anew."""
     from mystikos_tool import pipeline
+    from mystikos_tool.packaging import signed_directory
     from mystikos_tool.root import root
 
     inputs = _inputs(options, root.of(options.rootfs))
     signer, day = _signing(options)
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
+    for path in signed_directory.others(directory):
+        tell(f"warning: {path}: is no part of the signed directory and stays; remove it if it is not wanted")
     say(f"created {directory}: MRENCLAVE {measured.mrenclave.hex()}")
 
 

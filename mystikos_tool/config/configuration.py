@@ -173,6 +173,11 @@ def parse(data: bytes, name: str, known: Known | None = None) -> Config:
     )
 
 
+def members(config: Config) -> dict[str, Any]:
+    """Return what goes into the package as the values of JSON, by their keys, to be changed and parsed."""
+    return dict(_Reading(jsonc.read(config.data, config.name)).values)
+
+
 def memory_size_of(data: bytes, name: str) -> int:
     """The memory of a configuration that may be wrong in everything else, in bytes.
 

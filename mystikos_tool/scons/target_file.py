@@ -55,26 +55,19 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         return ""
 
     def scan(self) -> None:
-        """Find what has to be made before: what the stage was added for waits for it, and so does the stage.
+        """Find the programs of the user's pre- and post-actions, and what has to be made before.
 
-        No scanner has anything to find in what a stage is made of.
+        What the stage was added for waits for it, and so does the stage. No scanner has anything to
+        find in what a stage is made of. SCons forgets this when a source was made, and asks again.
         """
         if self.implicit is None:
-            scons_internals.scanned(self, [])
+            scons_internals.scanned(self, scons_internals.programs_of_added_actions(self))
             added_for = getattr(stage_of(self), "added_for", None)
             before = awaited(added_for) if added_for else []
             self.add_prerequisite([node for node in before if not is_made_of(node, self)])
 
     def make_ready(self) -> None:
         """Do nothing: what a build needs to know is found out when there is one."""
-
-    def scan(self) -> None:
-        """Find the programs of the user's pre- and post-actions; no scanner has anything to find here.
-
-        SCons forgets them when a source was made, and asks again.
-        """
-        if self.implicit is None:
-            scons_internals.scanned(self, scons_internals.programs_of_added_actions(self))
 
     def prepare(self) -> None:
         """Prepare to be made, unless there is nothing to make."""

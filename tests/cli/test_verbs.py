@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from cli_support import DATA, Run, configure
 
-from mystikos_tool.cli import VERBS
+from mystikos_tool.cli import NAMES, VERBS
 from mystikos_tool.packaging import sections
 
 CASES = json.loads((DATA / "cases.json").read_text())
@@ -175,16 +175,25 @@ def test_a_signed_directory_has_the_parts_of_the_package(run: Run, project: Path
     assert sum(path.is_file() for path in signed.rglob("*")) == len(places) + 1
 
 
-@pytest.mark.parametrize("option", ["--outdir=out", "-d=out"])
-def test_a_signed_directory_is_made_again_beside_what_else_is_there(
-    run: Run, project: Path, option: str
+@pytest.mark.parametrize(
+    ("options", "directory"), [([], "hello.signed"), (["--outdir=out"], "out"), (["-d=out"], "out")]
+)
+def test_a_signed_directory_is_made_again_and_what_else_is_there_stays_and_is_named(
+    run: Run, project: Path, options: list[str], directory: str
 ) -> None:
     assert run("mkcpio", "appdir", "archive").status == 0
-    (project / "out").mkdir()
-    (project / "out" / "mine").write_bytes(b"mine")
-    for _ in range(2):
-        assert run("sign-sgx", "archive", "key.pem", "config.json", "--runtime=runtime", option).status == 0
-    assert (project / "out" / "mine").read_bytes() == b"mine"
+    sign = ["sign-sgx", "archive", "key.pem", "config.json", "--runtime=runtime", *options]
+    assert run(*sign).err == ""
+    assert run(*sign).err == ""
+    (project / directory / "lib" / "mine").write_bytes(b"mine")
+    (project / directory / "empty").mkdir()
+    again = run(*sign)
+    assert again.status == 0
+    assert again.err == (
+        f"mystikos-tool: warning: {directory}/lib/mine: is no part of the signed directory and stays;"
+        " remove it if it is not wanted\n"
+    )
+    assert (project / directory / "lib" / "mine").read_bytes() == b"mine"
 
 
 def test_an_ext2_disk_is_signed_as_a_root_that_is_no_archive(run: Run, project: Path) -> None:
@@ -211,6 +220,16 @@ def test_what_is_packed_is_unpacked_again(run: Run, project: Path) -> None:
     assert (project / "out" / "motd").read_bytes() == b"hello\n"
     assert mode(project / "out" / "motd") == 0o640
     assert (project / "out" / "link").readlink() == Path("bin/hello")
+
+
+def test_an_archive_is_unpacked_into_a_directory_that_is_there_and_empty(run: Run, project: Path) -> None:
+    assert run("mkcpio", "appdir", "archive").status == 0
+    (project / "out").mkdir()
+    assert run("excpio", "archive", "out").status == 0
+    assert (project / "out" / "motd").read_bytes() == b"hello\n"
+    again = run("excpio", "archive", "out")
+    assert again.status == 2
+    assert "out: is not empty" in again.err
 
 
 # dump-sgx and verify
@@ -343,10 +362,19 @@ def test_every_verb_has_help_with_an_example(run: Run, verb: str) -> None:
     assert f"example:\n  mystikos-tool {verb} " in result.out
 
 
-def test_the_overview_names_every_verb(run: Run) -> None:
+def test_the_overview_names_every_verb_with_its_other_names(run: Run) -> None:
     result = run("--help")
     assert result.status == 0
-    assert all(f"  {verb} " in result.out for verb in VERBS)
+    for verb in VERBS.values():
+        assert f"  {', '.join((verb.name, *verb.aliases))} " in result.out
+
+
+def test_verbs_have_the_short_names_of_the_reference(run: Run) -> None:
+    short = {"package": "package-sgx", "sign": "sign-sgx", "dump": "dump-sgx"}
+    for name, verb in short.items():
+        assert NAMES[name].name == verb
+        assert run(name, "--help").out == run(verb, "--help").out
+        assert f"Other names: {name}." in run(verb, "--help").out
 
 
 def test_the_version_is_shown(run: Run) -> None:
