@@ -86,6 +86,8 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Monorepo:
     directory = tmp_path_factory.mktemp("monorepo")
     runtime = directory / "runtime"
     shutil.copytree(DATA / "rt-a" / "lib", runtime / "lib")
+    with (runtime / "lib" / "libmystkernel.so").open("ab") as kernel:
+        kernel.write(b"--myst-mount")  # as the embedded one, which starts the example's static program
     (runtime / "bin").mkdir()
     shutil.copy(DATA / "program", runtime / "bin" / "myst")
     generator = CHECKOUT / "examples" / "monorepo" / "generate.py"
