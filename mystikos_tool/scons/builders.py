@@ -13,13 +13,12 @@ from typing import Any
 
 import SCons.Errors
 from SCons.Node import NodeList
-from SCons.Util import is_List, is_String
 
-from mystikos_tool.scons import scons_internals, sources, variables
+from mystikos_tool.scons import arguments, scons_internals, sources, variables
 from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.running import StartAction
-from mystikos_tool.scons.runtime import runtime_nodes
+from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
 from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, Rootfs, Stage, stage_of
 from mystikos_tool.scons.target_file import target_file
 
@@ -37,17 +36,17 @@ def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: A
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = _environment(env, "MystRootfs", overrides)
     variables.check_matter("MystRootfs", overrides, (variables.ROOTFS,))
-    name = sources.target_name(env, target, "MystRootfs")
-    source = sources.given(env, source)
+    name = arguments.target_name(env, target, "MystRootfs")
+    source = arguments.root_sources(env, source, "MystRootfs")
     return NodeList([_rootfs(env, sources.suffixed(name, sources.ROOTFS_SUFFIX), source, "MystRootfs")])
 
 
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Measure an enclave: ``MystMeasure(target, rootfs)``; with MYST_ROOT="disk" there is no source."""
     env = _environment(env, "MystMeasure", overrides)
-    name = sources.suffixed(sources.target_name(env, target, "MystMeasure"), _MEASUREMENT_SUFFIX)
+    name = sources.suffixed(arguments.target_name(env, target, "MystMeasure"), _MEASUREMENT_SUFFIX)
     archive = name.removesuffix(_MEASUREMENT_SUFFIX) + sources.ROOTFS_SUFFIX
-    source = sources.given(env, source)
+    source = arguments.root_sources(env, source, "MystMeasure")
     added = _stages_before_signing(env, sources.only_node(source))
     variables.check_matter("MystMeasure", overrides, added)
     node = sources.target_node(env, name, "MystMeasure")
@@ -62,7 +61,7 @@ def myst_sign(env: Any, target: Any = None, source: Any = None, **overrides: Any
     measurement = sources.one_node(env, source, "MystSign")
     if not isinstance(stage_of(measurement), Measurement):
         raise SCons.Errors.UserError(f"MystSign signs what MystMeasure made; {measurement} is something else")
-    name = sources.suffixed(sources.target_name(env, target, "MystSign"), _IMAGE_SUFFIX)
+    name = sources.suffixed(arguments.target_name(env, target, "MystSign"), _IMAGE_SUFFIX)
     return NodeList([_image(env, name, measurement)])
 
 
@@ -73,9 +72,9 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     stages before it are added. With MYST_ROOT="disk" there is no source.
     """
     env = _environment(env, "MystPackage", overrides)
-    name = sources.target_name(env, target, "MystPackage")
+    name = arguments.target_name(env, target, "MystPackage")
     package = sources.target_node(env, name, "MystPackage")
-    source = sources.given(env, source)
+    source = arguments.root_sources(env, source, "MystPackage")
     node = sources.only_node(source)
     stage = stage_of(node)
     variables.check_matter(
@@ -102,7 +101,7 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
         raise SCons.Errors.UserError("MystKey takes no source")
     env = _environment(env, "MystKey", overrides, parameters=("target",))
     variables.check_matter("MystKey", overrides, (variables.KEY,))
-    node = sources.target_node(env, sources.target_name(env, target, "MystKey"), "MystKey")
+    node = sources.target_node(env, arguments.target_name(env, target, "MystKey"), "MystKey")
     nodes = _KEY(env, [node], [])
     env.Precious(nodes)
     env.NoClean(nodes)
@@ -115,11 +114,8 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     env = _environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
     variables.check_matter("MystRun", overrides, (variables.RUN,))
     node = sources.one_node(env, package, "MystRun")
-    if is_String(args):
-        raise SCons.Errors.UserError(
-            f'MystRun takes a list of arguments, as in ["red", "blue"], not {args!r}'
-        )
-    nodes = env.Alias(alias, node, StartAction(node, [str(argument) for argument in args]))
+    alias = arguments.name(env, "MystRun: the alias", alias)
+    nodes = env.Alias(alias, node, StartAction(node, arguments.program_arguments("MystRun", args)))
     env.AlwaysBuild(nodes)
     return nodes
 
@@ -137,11 +133,9 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     overrides = {key: value for key, value in expected.items() if key not in fields}
     env = _environment(env, "MystTest", overrides, parameters=("name", "package", *fields))
     variables.check_matter("MystTest", overrides, (variables.TEST,))
-    arguments = tuple(
-        str(argument) for argument in (args if is_List(args) else [args] if is_String(args) else args)
-    )
     given = {key: value for key, value in expected.items() if key in fields}
-    expectation = testing.Expectation(args=arguments, **given)
+    expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
+    name = arguments.name(env, "MystTest: the name", name)
     return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
 
 
@@ -193,7 +187,7 @@ def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any
     enclave = Enclave(
         rootfs=rootfs,
         config=sources.required_file(env, "MYST_CONFIG"),
-        runtime=sources.runtime_files(env),
+        runtime=runtime_files(env),
         pubkeys=sources.file_list(env, "MYST_PUBKEYS"),
         roothashes=sources.file_list(env, "MYST_ROOTHASHES"),
     )

@@ -10,8 +10,9 @@ import SCons.Errors
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, PREBUILT, Runtime
-from mystikos_tool.scons import variables
+from mystikos_tool.scons import arguments, variables
 from mystikos_tool.scons.actions import stage_builder
+from mystikos_tool.scons.input_file import InputFile
 from mystikos_tool.scons.stages import RuntimeImage, stage_of
 from mystikos_tool.scons.target_file import target_file
 
@@ -19,26 +20,59 @@ _FILES = (LOADER, ENCLAVE, KERNEL, CRT)
 _RUNTIME = stage_builder("runtime")
 
 
+class RuntimeFile(InputFile):
+    """A file of an installed runtime; only what is made of it asks whether it is there."""
+
+    def __init__(self, origin: Any, directory: Any) -> None:
+        super().__init__(origin, "MYST_RUNTIME")
+        self.directory = directory
+
+    def missing(self) -> bool:
+        """Tell that the file is there or will be made; raise StopError, with a remedy, where it is not."""
+        if self.read_node().missing():
+            try:
+                Runtime.installed(Path(self.directory.srcnode().get_abspath()))
+            except UserError as error:
+                raise SCons.Errors.StopError(str(error)) from error
+        return False
+
+
 def runtime_nodes(env: Any) -> tuple[Any, Any, Any, Any]:
     """Return the nodes of loader, enclave image, kernel and C runtime."""
-    runtime = env.subst("$MYST_RUNTIME")
-    if runtime != variables.EMBEDDED:
-        return _installed(env.Dir(runtime))
-    if PREBUILT.is_dir() and not env["MYST_RUNTIME_CC"]:
-        return _installed(env.Dir(str(PREBUILT)))
-    directory = env.Dir(env["MYST_RUNTIME_DIR"])
-    loader, enclave, kernel, crt = (_compiled(env, directory, output) for output in _FILES)
+    directory = _installed_directory(env)
+    if directory:
+        loader, enclave, kernel, crt = (directory.File(path) for path in _FILES)
+    else:
+        directory = _directory(env, "MYST_RUNTIME_DIR")
+        loader, enclave, kernel, crt = (_compiled(env, directory, output) for output in _FILES)
     return loader, enclave, kernel, crt
 
 
+def runtime_files(env: Any) -> tuple[Any, Any, Any, Any]:
+    """Return the input nodes of loader, enclave image, kernel and C runtime."""
+    directory = _installed_directory(env)
+    return _installed_files(directory) if directory else runtime_nodes(env)
+
+
+def _installed_directory(env: Any) -> Any:
+    """Return the directory of an installed or a prebuilt runtime; None for one that is compiled."""
+    if arguments.text(env["MYST_RUNTIME"]) is None or env.subst("$MYST_RUNTIME") != variables.EMBEDDED:
+        return _directory(env, "MYST_RUNTIME")
+    return env.Dir(str(PREBUILT)) if PREBUILT.is_dir() and not env["MYST_RUNTIME_CC"] else None
+
+
+def _directory(env: Any, variable: str) -> Any:
+    value = env[variable]
+    name = arguments.text(value)
+    try:
+        return env.Dir(value if name is None else env.subst(name))
+    except TypeError:
+        raise SCons.Errors.UserError(f"{variable}: {value} is a file; give a directory") from None
+
+
 @lru_cache
-def _installed(directory: Any) -> tuple[Any, Any, Any, Any]:
-    loader, enclave, kernel, crt = nodes = [directory.File(path) for path in _FILES]
-    if not any(node.is_derived() for node in nodes):
-        try:
-            Runtime.installed(Path(directory.get_abspath()))
-        except UserError as error:
-            raise SCons.Errors.UserError(str(error)) from error
+def _installed_files(directory: Any) -> tuple[Any, Any, Any, Any]:
+    loader, enclave, kernel, crt = (RuntimeFile(directory.File(path), directory) for path in _FILES)
     return loader, enclave, kernel, crt
 
 

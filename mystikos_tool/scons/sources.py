@@ -9,26 +9,15 @@ from typing import Any
 import SCons.Errors
 import SCons.Node.FS
 import SCons.Util
-from SCons.Util import is_List, is_String
 
-from mystikos_tool.scons import variables
+from mystikos_tool.scons import arguments, variables
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.root_source import SourceOptions, root_source
-from mystikos_tool.scons.runtime import runtime_nodes
 from mystikos_tool.scons.stages import Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
 
-_runtimes: dict[Any, tuple[Any, Any, Any, Any]] = {}
 _named_files: dict[tuple[str, str, Any], Any] = {}
-
-
-def target_name(env: Any, target: Any, builder: str) -> str:
-    """Return the name that the targets of all stages begin with; suffixes can be added to it."""
-    names = target if is_List(target) else [target]
-    if len(names) != 1 or not names[0]:
-        raise SCons.Errors.UserError(f"{builder} makes one file: name its target")
-    return str(env.subst(names[0]) if is_String(names[0]) else names[0].get_abspath())
 
 
 def suffixed(name: str, suffix: str) -> str:
@@ -46,18 +35,6 @@ def target_node(env: Any, name: str, builder: str) -> Any:
         ) from None
 
 
-def given(env: Any, source: Any) -> list[Any] | None:
-    """Return what a source consists of, None where there is none: nodes, mappings, None for what is None."""
-    if source is None:
-        return None
-    if is_String(source):
-        return list(env.arg2nodes(source, env.fs.Entry))
-    items: list[Any] = []
-    for item in SCons.Util.flatten(source):
-        items += [item] if item is None or isinstance(item, Mapping) else env.arg2nodes(item, env.fs.Entry)
-    return items
-
-
 def only_node(source: list[Any] | None) -> Any:
     """Return the node where the source is just one."""
     return source[0] if source and len(source) == 1 and not isinstance(source[0], Mapping) else None
@@ -65,17 +42,20 @@ def only_node(source: list[Any] | None) -> Any:
 
 def one_node(env: Any, source: Any, builder: str) -> Any:
     """Return the one node that a source is."""
-    nodes = env.arg2nodes(source or [], env.fs.Entry)
+    nodes = arguments.nodes(env, f"{builder}: the source", source, "a file")
     if len(nodes) != 1:
         raise SCons.Errors.UserError(f"{builder} takes one source, not {len(nodes)}")
-    return nodes[0]
+    node = nodes[0].disambiguate()
+    if is_dir(node):
+        raise SCons.Errors.UserError(f"{builder}: the source {node} is a directory; give a file")
+    return node
 
 
 def root_sources(env: Any, source: list[Any]) -> list[Any]:
     """Return the nodes of everything that a root is made of: directories, files and mappings."""
     preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
     patterns = env["MYST_ROOTFS_EXCLUDE"]
-    exclude = tuple(env.subst(pattern) for pattern in (patterns if is_List(patterns) else [patterns]))
+    exclude = tuple(env.subst(arguments.text(pattern)) for pattern in SCons.Util.flatten([patterns]))
     return [
         root_source(node, options._replace(exclude=exclude, preserve_modes=preserve))
         for node, options in _placed(env, source)
@@ -130,15 +110,6 @@ def _is_directory(node: Any) -> bool:
     return not (is_file or node.name.endswith(ROOTFS_SUFFIX))
 
 
-def runtime_files(env: Any) -> tuple[Any, Any, Any, Any]:
-    """Return the input nodes of loader, enclave image, kernel and C runtime."""
-    nodes = runtime_nodes(env)
-    if nodes not in _runtimes:
-        loader, enclave, kernel, crt = map(input_file, nodes)
-        _runtimes[nodes] = loader, enclave, kernel, crt
-    return _runtimes[nodes]
-
-
 def required_file(env: Any, variable: str) -> Any:
     """Return the input node of the file that a construction variable names."""
     value = env.get(variable)
@@ -152,15 +123,16 @@ def required_file(env: Any, variable: str) -> Any:
 def file_list(env: Any, variable: str) -> tuple[Any, ...]:
     """Return the input nodes of the files that a construction variable names."""
     value = env.get(variable) or []
-    return tuple(_file(env, variable, item) for item in (value if is_List(value) else [value]))
+    return tuple(_file(env, variable, item) for item in SCons.Util.flatten([value]))
 
 
 def _file(env: Any, variable: str, value: Any) -> Any:
-    value = value[0] if is_List(value) else value
-    if not is_String(value):
+    (value,) = SCons.Util.flatten([value])
+    name = arguments.text(value)
+    if name is None:
         return _input_file(env, variable, value)
     # A thousand calls name the same file; "$" may stand for another one in each.
-    key = (variable, value if "$" not in value else env.subst(value), env.fs.getcwd())
+    key = (variable, name if "$" not in name else env.subst(name), env.fs.getcwd())
     if key not in _named_files:
         _named_files[key] = _input_file(env, variable, key[1])
     return _named_files[key]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ import SCons.Errors
 import SCons.Node.FS
 import SCons.Script
 import SCons.Subst
+from SCons.Util import is_String
 
+from mystikos_tool.scons import arguments
 from mystikos_tool.scons.stages import Test, mark, stage_of
 
 ALIAS = "check"
@@ -54,6 +57,69 @@ class Expectation:
     def signature(self) -> str:
         """Return what stands for the expectation in signatures."""
         return json.dumps(asdict(self), sort_keys=True)
+
+
+def expectation(**given: Any) -> Expectation:
+    """Return an expectation; raise SCons' UserError for a value that a field cannot have."""
+    for field, value in given.items():
+        accepted = _CHECKS[field](value) if field in _CHECKS else None
+        if accepted:
+            raise arguments.wrong(f"MystTest: {field}", value, accepted)
+    environment = given.get("environment")
+    if environment is not None:
+        given["environment"] = {str(name): str(value) for name, value in environment.items()}
+    return Expectation(**given)
+
+
+def _text(value: Any) -> str | None:
+    return None if is_String(value) else "a string"
+
+
+def _output(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _pattern(value: Any) -> str | None:
+    accepted = "a regular expression in a string"
+    if value is None or not is_String(value):
+        return None if value is None else accepted
+    try:
+        re.compile(value)
+    except re.error as error:
+        return f"a regular expression; this one is none: {error}"
+    return None
+
+
+def _status(value: Any) -> str | None:
+    return None if type(value) is int else "the number that the program ends with"
+
+
+def _seconds(value: Any) -> str | None:
+    is_number = type(value) in (int, float) and math.isfinite(value) and value > 0
+    return None if is_number else "a number of seconds greater than 0"
+
+
+def _environment(value: Any) -> str | None:
+    accepted = 'a dictionary of variables, as in {"GREETING": "hi"}'
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        return accepted
+    names = all(is_String(name) and name and not {"=", "\0"} & set(name) for name in value)
+    values = all(type(item) is int or (is_String(item) and "\0" not in item) for item in value.values())
+    return None if names and values else accepted
+
+
+_CHECKS: Mapping[str, Callable[[Any], str | None]] = {
+    "environment": _environment,
+    "stdin": _text,
+    "status": _status,
+    "stdout": _output,
+    "stdout_pattern": _pattern,
+    "stderr": _output,
+    "stderr_pattern": _pattern,
+    "timeout": _seconds,
+}
 
 
 @dataclass
@@ -124,7 +190,7 @@ def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
         done = subprocess.run(
             command,
             env=environment,
-            input=expectation.stdin.encode(),
+            input=expectation.stdin.encode(errors="surrogateescape"),
             capture_output=True,
             timeout=expectation.timeout,
             check=False,

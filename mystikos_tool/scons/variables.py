@@ -7,7 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import SCons.Errors
-from SCons.Util import is_List, is_String
+import SCons.Node.FS
+from SCons.Util import flatten, is_String
+
+from mystikos_tool.scons import arguments
 
 PREFIX = "MYST"
 REMOTE_CACHE = "MYST_REMOTE_CACHE"
@@ -45,14 +48,24 @@ class Variable(NamedTuple):
 
 
 def _file(value: Any) -> str | None:
-    if value is None or is_String(value) or hasattr(value, "get_abspath"):
-        return None
-    return "a file name or a file node" if not (is_List(value) and len(value) == 1) else _file(value[0])
+    items = flatten([value])
+    is_one = value is None or not items or (len(items) == 1 and _is_name(items[0], SCons.Node.FS.Base))
+    return None if is_one else "a file name or a file node"
 
 
 def _files(value: Any) -> str | None:
-    wrong = [item for item in (value if is_List(value) else [value]) if _file(item)]
+    wrong = [item for item in flatten([value]) if not _is_name(item, SCons.Node.FS.Base)]
     return "a list of file names or file nodes" if wrong else None
+
+
+def _directory(value: Any) -> str | None:
+    is_directory = _is_name(value, SCons.Node.FS.Dir | SCons.Node.FS.Entry)
+    return None if value and is_directory else "a directory's name or node"
+
+
+def _is_name(value: Any, node: Any) -> bool:
+    name = arguments.text(value)
+    return isinstance(value, node) if name is None else "\0" not in name
 
 
 def _text(value: Any) -> str | None:
@@ -60,7 +73,7 @@ def _text(value: Any) -> str | None:
 
 
 def _texts(value: Any) -> str | None:
-    wrong = [item for item in (value if is_List(value) else [value]) if _text(item)]
+    wrong = [item for item in flatten([value]) if arguments.text(item) is None]
     return "a list of patterns" if wrong else None
 
 
@@ -84,10 +97,18 @@ VARIABLES = (
     Variable("MYST_CONFIG", None, _file, "the configuration (JSON)", MEASURE),
     Variable("MYST_KEY", None, _file, "the signing key: PEM, RSA-3072, exponent 3", SIGN),
     Variable(
-        "MYST_RUNTIME", EMBEDDED, _file, f'"{EMBEDDED}" or the directory of an installed Mystikos', RUNTIME
+        "MYST_RUNTIME",
+        EMBEDDED,
+        _directory,
+        f'"{EMBEDDED}" or the directory of an installed Mystikos',
+        RUNTIME,
     ),
     Variable(
-        "MYST_RUNTIME_DIR", "#build/mystikos-runtime", _text, "where the embedded runtime is built", RUNTIME
+        "MYST_RUNTIME_DIR",
+        "#build/mystikos-runtime",
+        _directory,
+        "where the embedded runtime is built",
+        RUNTIME,
     ),
     Variable(
         "MYST_RUNTIME_CC", "", _text, "another compiler than the pinned one for the embedded runtime", RUNTIME
@@ -203,4 +224,7 @@ def check_values(env: Any) -> None:
             continue
         accepted = variable.check(value)
         if accepted:
-            raise SCons.Errors.UserError(f"{variable.name} cannot be {value!r}; give {accepted}")
+            raise arguments.wrong(variable.name, value, accepted)
+    epoch = env.get(EPOCH)
+    if epoch is not None and not is_String(epoch) and type(epoch) is not int:
+        raise arguments.wrong(EPOCH, epoch, "a number of seconds since 1970")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -437,14 +438,6 @@ SLIPS = {
         'env.MystRun("run", env.MystPackage("hello", "appdir"), "red blue")',
         'MystRun takes a list of arguments, as in ["red", "blue"], not \'red blue\'',
     ),
-    "a runtime that is not there": Slip(
-        'env.MystPackage("hello", "appdir", MYST_RUNTIME="rtt")',
-        "rtt: there is no such runtime directory; give the directory of an installed Mystikos",
-    ),
-    "a runtime that lacks a file": Slip(
-        'env.MystPackage("hello", "appdir", MYST_RUNTIME="half")',
-        "half: is no complete runtime: it lacks lib/libmystcrt.so; give",
-    ),
 }
 
 
@@ -452,8 +445,6 @@ SLIPS = {
 def slips(_built: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each slip's call raises, all of them in one SConstruct."""
     project = _built.copy(tmp_path_factory.mktemp("slips") / "project")
-    shutil.copytree(project.path("rt"), project.path("half"))
-    project.path("half/lib/libmystcrt.so").unlink()
     project.sconstruct(
         f"""
 import SCons.Errors
@@ -571,3 +562,135 @@ Exit(0)
 
 def test_every_variable_but_that_of_the_whole_environment_matters_for_a_stage() -> None:
     assert [variable.name for variable in VARIABLES if not variable.stage] == ["MYST_REMOTE_CACHE"]
+
+
+RUNTIMES = {
+    "rtt": "rtt: there is no such runtime directory; give the directory of an installed Mystikos",
+    "half": "half: is no complete runtime: it lacks lib/libmystcrt.so; give",
+}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_runtime_that_cannot_be_used_is_told_by_what_is_made_of_it_alone(
+    built: Project, runtime: str
+) -> None:
+    shutil.copytree(built.path("rt"), built.path("half"))
+    built.path("half/lib/libmystcrt.so").unlink()
+    built.sconstruct(
+        f'env.MystPackage("out", "appdir", MYST_RUNTIME={runtime!r})\n'
+        "env.Command('copy', 'config.json', Copy('$TARGET', '$SOURCE'))\n"
+    )
+    for arguments in (("copy",), ("-h",), ("-c",)):
+        built.build(*arguments)
+    assert RUNTIMES[runtime] in built.fails("out").err
+
+
+CALLS = {  # {} is what is put in, N the number of the case
+    "a target": [
+        "MystRootfs({}, 'appdir')",
+        "MystMeasure({}, 'appdir')",
+        "MystPackage({}, 'appdir')",
+        "MystSign({}, M)",
+        "MystKey({})",
+    ],
+    "a name": ["MystRun({}, 'prog')", "MystTest({}, 'prog')"],
+    "a source": [
+        "MystRootfs('oN', {})",
+        "MystMeasure('oN', {})",
+        "MystPackage('oN', {})",
+        "MystRootfs('oN', {{'a': {}}})",
+    ],
+    "a path": ["MystRootfs('oN', {{{}: 'appdir'}})"],
+    "a program": ["MystRun('rN', {})", "MystTest('tN', {})"],
+    "arguments": ["MystRun('rN', 'prog', {})", "MystTest('tN', 'prog', args={})"],
+    "a file": [f"MystPackage('oN', 'appdir', {name}={{}})" for name in ("MYST_CONFIG", "MYST_KEY")],
+    "files": [f"MystPackage('oN', 'appdir', {name}={{}})" for name in ("MYST_PUBKEYS", "MYST_ROOTHASHES")],
+    "a directory": [f"MystPackage('oN', 'appdir', {name}={{}})" for name in ("MYST_RUNTIME",)],
+    "a number": ["MystTest('tN', 'prog', status={})"],
+    "seconds": ["MystTest('tN', 'prog', timeout={})"],
+    "variables": ["MystTest('tN', 'prog', environment={})"],
+    "text": [f"MystTest('tN', 'prog', {name}={{}})" for name in ("stdin", "stdout", "stderr")],
+    "a pattern": [f"MystTest('tN', 'prog', {name}={{}})" for name in ("stdout_pattern", "stderr_pattern")],
+}
+NEVER = ["3.5j", "object()", "len", "{'x'}", "(n for n in 'ab')"]
+NO_NAME = [*NEVER, "3", "True", "'a\\0b'", "env.Value('v')", "env.Alias('alias')[0]", "[3]"]
+NO_TEXT = [*NEVER, "3", "True", "b'x'", "['a']", "{'a': 1}", "env.Value('v')", "pathlib.Path('x')"]
+NAMES = ["'xN'", "b'xN'", "pathlib.Path('xN')"]
+ONE = [*NAMES, "['xN']", "('xN',)", "[['xN']]", "File('xN')"]
+REFUSED = {
+    "a target": [*NO_NAME, "None", "''", "{'a': 'b'}", "'new/'", "'/'", "'..'", "Dir('new')", "['a', 'b']"],
+    "a name": [*NO_NAME, "None", "''", "{'a': 'b'}"],
+    "a source": [*NO_NAME, "env.Alias('alias')"],
+    "a path": ["3", "None", "object()", "('a', 'b')", "'a\\0b'", "len"],
+    "a program": [*NO_NAME, "None", "{'a': 'b'}", "'appdir'", "pathlib.Path('appdir')", "['a', 'b']"],
+    "arguments": [*NEVER, "None", "3", "'red'", "b'x'", "{'a': 'b'}", "[None]", "[['a']]", "['a\\0b']"],
+    "a file": [*NO_NAME, "{'a': 1}", "Dir('appdir')", "['a', 'b']"],
+    "files": [*NO_NAME, "{'a': 1}", "Dir('appdir')", "[None]"],
+    "a directory": [*NO_NAME, "'config.json'", "File('config.json')", "['rt']"],
+    "a number": [*NEVER, "None", "'0'", "1.5", "True", "b'0'", "['a']", "env.Value('v')"],
+    "seconds": [*NEVER, "None", "'5'", "0", "-1", "True", "float('nan')", "float('inf')", "b'x'"],
+    "variables": [*NEVER, "3", "['a']", "'a'", "{1: 'b'}", "{'a': None}", "{'a=b': 'c'}", "{'a': 'b\\0'}"],
+    "text": NO_TEXT,
+    "a pattern": [*NO_TEXT, "'('", "'*'"],
+}
+TAKEN = {
+    "a target": ONE,
+    "a name": NAMES,
+    "a source": [*ONE, "Dir('xN')", "[pathlib.Path('xN'), 'yN']"],
+    "a path": NAMES,
+    "a program": ["'prog'", "b'prog'", "pathlib.Path('prog')", "('prog',)", "File('prog')"],
+    "arguments": ["[]", "('a', 'b')", "[3, b'x', pathlib.Path('x'), env.Value('v'), File('prog')]"],
+    "a file": ["'a'", "b'a'", "pathlib.Path('a')", "('a',)", "['a']", "File('a')"],
+    "files": ["'a'", "b'a'", "pathlib.Path('a')", "('a', 'b')", "[]", "[File('a')]"],
+    "a directory": ["'rt'", "b'rt'", "pathlib.Path('rt')", "Dir('rt')"],
+    "a number": ["0", "-9", "255"],
+    "seconds": ["1", "0.5"],
+    "variables": ["None", "{}", "{'a': 'b', 'c': 3}"],
+    "text": ["''", "'$x'", "'\\udcff'"],
+    "a pattern": ["None", "'^a|b$'"],
+}
+
+
+def calls_with(values: dict[str, list[str]]) -> list[str]:
+    """Every call with every value that it can be given in one place."""
+    calls = [call.format(value) for kind in CALLS for call in CALLS[kind] for value in values[kind]]
+    return ["env." + call.replace("N'", f"{number}'") for number, call in enumerate(calls)]
+
+
+def outcomes(project: Project, calls: list[str]) -> dict[str, str]:
+    """What each call does, all of them in one SConstruct: "taken", a message, or a Python error."""
+    project.write("prog", "#!/bin/sh\n", 0o755)
+    project.sconstruct(
+        f"""
+import json, pathlib, SCons.Errors
+M, told = env.MystMeasure("m", "appdir"), {{}}
+for call in {calls!r}:
+    try:
+        eval(call, dict(globals(), env=env.Clone()))
+        told[call] = "taken"
+    except SCons.Errors.UserError as error:
+        told[call] = "told: " + str(error)
+    except Exception as error:
+        told[call] = repr(error)
+pathlib.Path("told").write_text(json.dumps(told))
+Exit(0)
+"""
+    )
+    project.build()
+    told = json.loads(project.path("told").read_text())
+    assert isinstance(told, dict)
+    return told
+
+
+def test_what_a_call_cannot_take_is_told_in_one_line(built: Project) -> None:
+    calls = calls_with(REFUSED)
+    assert len(calls) > 180
+    told = outcomes(built, calls)
+    assert [
+        (call, text) for call, text in told.items() if not text.startswith("told: ") or "\n" in text
+    ] == []
+
+
+def test_names_are_taken_as_strings_bytes_paths_nodes_lists_and_tuples(built: Project) -> None:
+    told = outcomes(built, calls_with(TAKEN))
+    assert [(call, text) for call, text in told.items() if text != "taken"] == []

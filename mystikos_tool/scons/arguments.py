@@ -1,0 +1,127 @@
+"""What a call in an SConstruct is given, as names and nodes; what cannot be one gets a message.
+
+Wherever a name is taken it may be a string, which is substituted, bytes or a path such as
+``pathlib.Path``; wherever several are taken, lists and tuples of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import SCons.Errors
+import SCons.Node
+import SCons.Node.Alias
+import SCons.Node.FS
+import SCons.Node.Python
+from SCons.Util import flatten, is_String
+
+_SHOWN = 60  # characters of a value in a message
+
+
+def text(value: Any) -> str | None:
+    """Return the text of a string, of bytes or of a path; None for anything else."""
+    if is_String(value):
+        return str(value)
+    if isinstance(value, bytes | os.PathLike) and not isinstance(value, SCons.Node.Node):
+        return os.fsdecode(value)
+    return None
+
+
+def wrong(what: str, value: Any, accepted: str) -> SCons.Errors.UserError:
+    """Return the error of a value that is not accepted."""
+    return SCons.Errors.UserError(f"{what} cannot be {_shown(value)}; give {accepted}")
+
+
+def name(env: Any, what: str, value: Any, accepted: str = "a name") -> str:
+    """Return a name that is given as text, substituted; raise SCons' UserError for anything else."""
+    given = text(value)
+    if not given or "\0" in given:
+        raise wrong(what, value, accepted)
+    return str(env.subst(given))
+
+
+def target_name(env: Any, target: Any, builder: str) -> str:
+    """Return the name of a call's one target; raise SCons' UserError for what names no file."""
+    items = flatten([target])
+    if len(items) != 1 or items[0] is None or items[0] == "":
+        raise SCons.Errors.UserError(f"{builder} makes one file: name its target")
+    node = items[0] if isinstance(items[0], SCons.Node.FS.Base) else None
+    given = str(node) if node else name(env, f"{builder}: the target", items[0], "a file name or a file node")
+    if isinstance(node, SCons.Node.FS.Dir) or given.rpartition("/")[2] in ("", ".", ".."):
+        raise SCons.Errors.UserError(f"{builder}: the target {given} is a directory; name it otherwise")
+    return str(node.get_abspath()) if node else given
+
+
+def nodes(env: Any, what: str, value: Any, accepted: str) -> list[Any]:
+    """Return the nodes of files and directories; raise SCons' UserError for anything else."""
+    found: list[Any] = []
+    for item in flatten([] if value is None else [value]):
+        given = text(item)
+        if given is not None and "\0" not in given:
+            found += _looked_up(env, what, given)
+        elif isinstance(item, SCons.Node.FS.Base):
+            found.append(item)
+        else:
+            raise wrong(what, item, accepted)
+    return found
+
+
+def _looked_up(env: Any, what: str, given: str) -> list[Any]:
+    found = list(env.arg2nodes(given, env.fs.Entry))
+    for node in found:
+        if not isinstance(node, SCons.Node.FS.Base):
+            raise wrong(what, node, f'what it stands for, or the file or directory as Entry("{given}")')
+    return found
+
+
+def root_sources(env: Any, source: Any, builder: str) -> list[Any] | None:
+    """Return what a root is made of: nodes, mappings from names to nodes, and None for what is None."""
+    if source is None:
+        return None
+    what, accepted = f"{builder}: a source", "files, directories and mappings"
+    items: list[Any] = []
+    for item in flatten([source]):
+        if isinstance(item, Mapping):
+            items.append({_place(env, key): _mapped(env, value) for key, value in item.items()})
+        else:
+            items += [None] if item is None else nodes(env, what, item, accepted)
+    return items
+
+
+def _place(env: Any, key: Any) -> str:
+    """Return the path in the root that a mapping's key is."""
+    accepted = 'a path in the root, as in {"usr/share": "share"}'
+    return "" if key == "" else name(env, "the path of a mapping", key, accepted)
+
+
+def _mapped(env: Any, value: Any) -> list[Any] | None:
+    if value is None:
+        return None
+    return nodes(env, "what a mapping leads to", value, "a file or a directory")
+
+
+def program_arguments(builder: str, value: Any) -> tuple[str, ...]:
+    """Return a program's arguments; raise SCons' UserError for what is no list of them."""
+    accepted = 'a list of arguments, as in ["red", "blue"]'
+    if not isinstance(value, list | tuple):
+        raise SCons.Errors.UserError(f"{builder} takes {accepted}, not {_shown(value)}")
+    return tuple(_argument(builder, item, accepted) for item in value)
+
+
+def _argument(builder: str, value: Any, accepted: str) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    given = str(value) if is_number or isinstance(value, SCons.Node.Node) else text(value)
+    if given is None or "\0" in given:
+        raise wrong(f"{builder}: an argument", value, accepted)
+    return given
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, SCons.Node.Alias.Alias):
+        return f"the Alias {value}"
+    if isinstance(value, SCons.Node.Python.Value):
+        return f"the Value {value}"
+    shown = str(value) if isinstance(value, SCons.Node.Node) else repr(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
