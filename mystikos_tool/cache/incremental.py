@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,8 +28,11 @@ class IncrementalArchives:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def pack(self, tree: Tree, target: Path) -> Archive:
-        """Write a tree as :func:`archive.write` does, out of an earlier archive where there is one."""
+    def pack(self, tree: Tree, target: Path) -> tuple[Archive, Collection[bytes]]:
+        """Write a tree as :func:`archive.write` does, out of an earlier archive where there is one.
+
+        Return what is in the archive, and the paths whose data were taken from the earlier one.
+        """
         known = {row[0]: row for row in self._rows(target)}
         started = time.time_ns()
         same = {}
@@ -40,13 +44,13 @@ class IncrementalArchives:
         name = _name(target)
         if len(tree.entries) < _WORTH_REMEMBERING:
             self._store.forget(name)
-            return written
+            return written, same.keys()
         rows: list[_Row] = []
         for entry, (path, mode, offset, size) in zip(tree.entries, written.members, strict=True):
             racy = path not in same and fingerprint.is_racy(entry.fingerprint, started)
             rows.append((path, mode, offset, size, None if racy else entry.fingerprint))
         self._store.keep(name, (fingerprint.of(target.stat()), rows))
-        return written
+        return written, same.keys()
 
     def read(self, path: Path) -> Archive:
         """Return what is in an archive; raise UserError as :func:`archive.read` does.

@@ -60,8 +60,13 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
 def _pack(target: Any, source: list[Any]) -> Tree:
     """Pack an archive, and remember the file as it is now."""
     path, tree = _path(target), join([node.take_tree() for node in source])
-    IncrementalArchives(store()).pack(tree, path)
+    before = _known_keys(path)
+    packed, unchanged = IncrementalArchives(store()).pack(tree, path)
     _remember(path)
+    if before is not None and unchanged:
+        from mystikos_tool.signing import root_keys
+
+        _remember_keys(path, root_keys.in_changed(packed, unchanged, before))
     return tree
 
 
@@ -154,13 +159,26 @@ def _root_keys(root: Root) -> list[RootKey]:
 
     if isinstance(root, DiskRoot):
         return []
-    now, name = fingerprint.of(root.path.stat()), str(root.path)
-    known = store().table(_ROOT_KEYS).get(name)
-    if known and known[0] == now:
-        return [root_keys.RootKey(*key) for key in known[1]]
-    keys = root_keys.of(root)
-    store().change(_ROOT_KEYS, name, (now, [tuple(key) for key in keys]))
+    keys = _known_keys(root.path)
+    if keys is None:
+        keys = root_keys.of(root)
+        _remember_keys(root.path, keys)
     return keys
+
+
+def _known_keys(archive: Path) -> list[RootKey] | None:
+    """Return the private keys in an archive that was looked through as it is now; None in another one."""
+    known = store().table(_ROOT_KEYS).get(str(archive))
+    if not known or not archive.exists() or known[0] != fingerprint.of(archive.stat()):
+        return None
+    from mystikos_tool.signing.root_keys import RootKey
+
+    return [RootKey(*key) for key in known[1]]
+
+
+def _remember_keys(archive: Path, keys: list[RootKey]) -> None:
+    known = fingerprint.of(archive.stat()), [tuple(key) for key in keys]
+    store().change(_ROOT_KEYS, str(archive), known)
 
 
 def is_package(target: Any, path: Path) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
 from mystikos_tool.io.content import Content
 from mystikos_tool.root.archive import Archive
@@ -20,14 +21,12 @@ from mystikos_tool.root.root import DiskRoot, Root
 
 WARN, ERROR, ALLOW = POLICIES = ("warn", "error", "allow")
 
-_BEGIN = b"-----BEGIN "
 _MARK = b"PRIVATE KEY-----"
 _KEY = re.compile(
     rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3}PRIVATE KEY)-----"
     rb"((?:[A-Za-z0-9+/=\s:,]|-(?!-)|\\[rn]){64,})-----END \1-----"
 )
 _LONGEST_KEY = 1 << 15  # bytes of a block
-_LONGEST_LABEL = 64
 _CHUNK = 1 << 22
 _SHOWN = 10
 
@@ -48,32 +47,44 @@ def in_archive(archive: Archive) -> list[RootKey]:
     """Return the private keys in an archive, in its order; it is read once, in pieces."""
     members = archive.members  # in the order of their data
     starts = [member.offset for member in members]
-    keys: dict[RootKey, None] = {}
-    for offset, block in _blocks(archive.content):
-        member = members[bisect_right(starts, offset) - 1]
-        path = member.path.decode(errors="backslashreplace")
-        keys[RootKey(path, _mrsigner(block))] = None
-    return list(keys)
+    blocks = ((members[bisect_right(starts, at) - 1], block) for at, block in _blocks(archive.content))
+    return _found(blocks)
+
+
+def in_changed(archive: Archive, unchanged: Collection[bytes], before: Iterable[RootKey]) -> list[RootKey]:
+    """Return the private keys in an archive, of which only what is not ``unchanged`` is read.
+
+    ``before`` are the keys of the archive that the unchanged paths are from.
+    """
+    known: dict[str, list[RootKey]] = {}
+    for key in before:
+        known.setdefault(key.path, []).append(key)
+    keys: list[RootKey] = []
+    for member in archive.members:
+        if member.path not in unchanged:
+            keys += _found((member, block) for _, block in _blocks(archive.content_of(member)))
+        elif known:
+            keys += known.get(_shown(member), ())
+    return keys
+
+
+def _found(blocks: Iterable[tuple[Member, bytes]]) -> list[RootKey]:
+    return list(dict.fromkeys(RootKey(_shown(member), _mrsigner(block)) for member, block in blocks))
+
+
+def _shown(member: Member) -> str:
+    return member.path.decode(errors="backslashreplace")
 
 
 def _blocks(content: Content) -> Iterator[tuple[int, bytes]]:
-    """Yield each block of a private key and its offset."""
-    overlap = b""
-    offset = 0
-    with content.at_any_offset() as read_at:
-        for chunk in content.chunks(_CHUNK):
-            data = overlap + bytes(chunk)
-            place = data.find(_MARK)
-            while place >= 0:
-                end = offset - len(overlap) + place
-                start = max(end - _LONGEST_LABEL, 0)
-                near = read_at(start, min(_LONGEST_KEY, content.size - start))
-                begin = near.rfind(_BEGIN, 0, end - start)
-                if begin >= 0 and (match := _KEY.match(near, begin)):
-                    yield start + begin, match[0]
-                place = data.find(_MARK, place + len(_MARK))
-            offset += len(chunk)
-            overlap = data[-len(_MARK) + 1 :]
+    """Yield each block of a private key and its offset; some twice, where pieces overlap."""
+    data = b""
+    end = 0
+    for chunk in content.chunks(_CHUNK):
+        data = data[-_LONGEST_KEY:] + bytes(chunk)
+        end += len(chunk)
+        if _MARK in data:
+            yield from ((end - len(data) + match.start(), match[0]) for match in _KEY.finditer(data))
 
 
 def _mrsigner(block: bytes) -> str:

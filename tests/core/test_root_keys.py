@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tiny_runtime import DAY, inputs, key
 from mystikos_tool import pipeline
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.sigstruct import mrsigner
+from mystikos_tool.io.content import Bytes
 from mystikos_tool.root import archive
 from mystikos_tool.root.root import ArchiveRoot
 from mystikos_tool.signing import root_keys
@@ -19,6 +21,17 @@ from mystikos_tool.signing.root_keys import RootKey
 
 OWN, OTHER = (DATA / "keys" / f"key-{name}.pem" for name in "ab")
 MRSIGNER = mrsigner(key().modulus).hex()
+
+
+class Counted(Bytes):
+    """Content that counts what is read of it."""
+
+    read_bytes = 0
+
+    def chunks(self, size: int) -> Iterator[bytes | memoryview]:
+        for chunk in super().chunks(size):
+            Counted.read_bytes += len(chunk)
+            yield chunk
 
 
 def found(directory: Path, **files: bytes) -> list[RootKey]:
@@ -58,6 +71,27 @@ def test_keys_of_other_kinds_are_found_by_their_label(tmp_path: Path) -> None:
 )
 def test_what_only_looks_like_a_key_is_none(tmp_path: Path, content: bytes) -> None:
     assert found(tmp_path, a=content) == []
+
+
+def test_of_a_changed_root_only_what_changed_is_read(tmp_path: Path, opened: Callable[[], set[str]]) -> None:
+    given = {name: (OWN if name in "ac" else OTHER).read_bytes() for name in "abcd"}
+    before = found(tmp_path, **given)
+    (tmp_path / "root" / "a").write_bytes(b"none")  # was changed
+    (tmp_path / "root" / "b").unlink()
+    (tmp_path / "root" / "e").write_bytes(OTHER.read_bytes())
+    pipeline.pack(tmp_path / "root", tmp_path / "packed")
+    now = archive.read(tmp_path / "packed")
+    keys = root_keys.in_changed(now, {b"c", b"d"}, before)
+    assert keys == root_keys.in_archive(now)
+    opened()
+    assert root_keys.in_changed(now, {member.path for member in now.members}, keys) == keys
+    assert "packed" not in opened()
+
+
+def test_what_begins_as_a_key_again_and_again_takes_no_more_time_than_reading_it(tmp_path: Path) -> None:
+    content = Counted(b"-----BEGIN PRIVATE KEY-----" * 100_000)
+    assert list(root_keys._blocks(content)) == []
+    assert content.read_bytes == content.size
 
 
 def package(tmp_path: Path, content: bytes, secrets: str = "warn") -> list[str]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -253,6 +254,21 @@ def test_the_signing_key_in_the_appdir_is_an_error(project: Project) -> None:
     failed = project.fails()
     assert "hello.cpio: holds the key that signs, at /etc/k.pem" in failed.text
     assert not project.path("hello").exists()
+
+
+def test_a_key_that_comes_into_a_large_root_or_stays_there_is_told(project: Project) -> None:
+    for number in range(300):
+        project.write(f"appdir/etc/{number}", str(number))
+    old = time.time() - 60
+    for path in project.path("appdir/etc").iterdir():
+        os.utime(path, (old, old))
+    assert project.build().err == ""
+    shutil.copy(DATA / "keys" / "key-b.pem", project.path("appdir/etc/b.pem"))
+    assert "holds private keys" in project.build().err
+    project.write("appdir/etc/1", "changed")
+    assert "/etc/b.pem" in project.build().err
+    shutil.copy(project.path("key.pem"), project.path("appdir/etc/2"))
+    assert "holds the key that signs, at /etc/2" in project.fails().text
 
 
 def test_other_private_keys_in_a_root_are_one_warning_an_error_or_silent(project: Project) -> None:
