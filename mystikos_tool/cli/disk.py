@@ -14,7 +14,7 @@ from mystikos_tool.errors import UserError
 if TYPE_CHECKING:
     from mystikos_tool.formats.luks import Encryption
     from mystikos_tool.root.tree import Tree
-    from mystikos_tool.signing.disk_key import DiskKey
+    from mystikos_tool.signing.pem import PemSigner
 
 
 def declare_mkext2(parser: argparse.ArgumentParser) -> None:
@@ -88,20 +88,20 @@ def declare_mkext2(parser: argparse.ArgumentParser) -> None:
 
 def run_mkext2(options: argparse.Namespace) -> None:
     """Make a disk of a directory."""
-    from mystikos_tool.root import disk
-    from mystikos_tool.root.nodes import nodes_of
+    from mystikos_tool.root.disk import writer
+    from mystikos_tool.root.disk.nodes import nodes_of
 
     _check_target(options)
     key = _signer(options.sign)
     encryption = _encryption(options)
     tree = _tree(options)
-    made = disk.write(
+    made = writer.write(
         nodes_of(tree, preserve_owners=options.owners == "preserve"),
         options.disk,
-        disk.Options(
+        writer.Options(
             size=options.size,
             room=options.room,
-            time=disk.TIME if options.time is None else options.time,
+            time=writer.TIME if options.time is None else options.time,
             boots=not options.data,
             encryption=encryption,
             signer=key,
@@ -125,9 +125,9 @@ def declare_fssig(parser: argparse.ArgumentParser) -> None:
 
 def run_fssig(options: argparse.Namespace) -> None:
     """Show the FSSIG of a disk, once the hash tree is found to be right."""
-    from mystikos_tool.root import disk_reader
+    from mystikos_tool.root.disk import reader
 
-    with disk_reader.opened(options.disk) as disk:
+    with reader.opened(options.disk) as disk:
         disk.check()
         signed = disk.fssig
     if options.roothash:
@@ -162,7 +162,7 @@ def _tree(options: argparse.Namespace) -> Tree:
     return tree
 
 
-def _signer(pair: tuple[Path, Path] | None) -> DiskKey | None:
+def _signer(pair: tuple[Path, Path] | None) -> PemSigner | None:
     if pair is None:
         return None
     from mystikos_tool.signing.disk_key import load_disk_key

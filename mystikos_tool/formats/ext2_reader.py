@@ -17,12 +17,12 @@ from typing import NamedTuple
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ext2
 from mystikos_tool.formats.ext2 import Name
+from mystikos_tool.formats.paths import follow
 
 _MAX_BLOCK_SIZE = 8192
 _INODE_SIZES = (128, 256)
 _DIRECT = 12
 _MAX_PATH = 4095
-_MAX_LINKS = 40
 _READABLE_INCOMPAT = ext2.INCOMPAT_FILETYPE
 _BIGALLOC = 0x200
 _KINDS = {
@@ -129,29 +129,10 @@ class Filesystem:
 
         Symbolic links are followed, never out of it.
         """
-        pending = [part for part in os.fsencode(path).split(b"/") if part]
-        above: list[Member] = [self._root]
-        links = 0
-        while pending:
-            part = pending.pop(0)
-            if part == b".":
-                continue
-            if part == b"..":
-                above = above[:-1] or above
-                continue
-            found = self._child(above[-1], part)
-            if found is None:
-                return None
-            if not stat.S_ISLNK(found.mode):
-                above.append(found)
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                return None
-            target = self.data(found)
-            above = above[:1] if target.startswith(b"/") else above
-            pending = [part for part in target.split(b"/") if part] + pending
-        return above[-1]
+        return follow(path, self._root, self._child, self._link_target)
+
+    def _link_target(self, member: Member) -> bytes | None:
+        return self.data(member) if stat.S_ISLNK(member.mode) else None
 
     def data(self, member: Member) -> bytes:
         """Return a symbolic link's target."""

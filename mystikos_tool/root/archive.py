@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import posixpath
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 from mystikos_tool.formats.cpio import Member
+from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import fingerprint, progress
 from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Content, FileContent, ReadAt
@@ -25,7 +25,6 @@ from mystikos_tool.root.source import changed, excluding, unchanged
 from mystikos_tool.root.tree import Entry, Tree
 
 _CHUNK = 1 << 20
-_MAX_LINKS = 40
 _PLANNED = attrgetter("path", "mode", "size")
 
 
@@ -51,29 +50,13 @@ class Archive:
 
         Symbolic links are followed, never out of the root. "/" is a directory that is always there.
         """
-        pending = [part for part in os.fsencode(path).split(b"/") if part]
-        place = b""
-        links = 0
-        while pending:
-            part = pending.pop(0)
-            if part == b".":
-                continue
-            if part == b"..":
-                place = posixpath.dirname(place)
-                continue
-            member = self.by_path.get(place + b"/" + part if place else part)
-            if member is None:
-                return None
-            if not stat.S_ISLNK(member.mode):
-                place = member.path
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                return None
-            target = self.data(member)
-            place = b"" if target.startswith(b"/") else place
-            pending = [part for part in target.split(b"/") if part] + pending
-        return self.by_path.get(place) if place else Member(b"", stat.S_IFDIR | 0o755, 0, 0)
+        return follow(path, Member(b"", stat.S_IFDIR | 0o755, 0, 0), self._child, self._link_target)
+
+    def _child(self, directory: Member, name: bytes) -> Member | None:
+        return self.by_path.get(directory.path + b"/" + name if directory.path else name)
+
+    def _link_target(self, member: Member) -> bytes | None:
+        return self.data(member) if stat.S_ISLNK(member.mode) else None
 
     def data(self, member: Member) -> bytes:
         """Return a member's data."""

@@ -70,15 +70,29 @@ class PemSigner:
         return mrsigner(self.modulus).hex()
 
     def sign(self, digest: bytes) -> bytes:
-        """Return the PKCS#1 v1.5 signature over a SHA-256 digest of 32 bytes: 384 bytes, big-endian."""
+        """Return the PKCS#1 v1.5 signature over a SHA-256 digest, big-endian, as long as the modulus."""
         return self._key.sign(digest, padding.PKCS1v15(), utils.Prehashed(hashes.SHA256()))
 
 
 def load(path: Path) -> PemSigner:
-    """Read the private key of a PEM file, PKCS#8 or PKCS#1.
+    """Read the private key of a PEM file, PKCS#8 or PKCS#1, that signs enclaves.
 
-    Raises UserError for a file that is missing, unreadable, not PEM, encrypted or damaged, one
-    that holds no private key or several, and for a key that SGX does not take.
+    Raises UserError as :func:`load_rsa` does, and for a key that SGX does not take.
+    """
+    signer = load_rsa(path)
+    bits, exponent = signer.modulus.bit_length(), signer.exponent
+    if bits != KEY_BITS:
+        raise _refused(path, (f"is an RSA key of {bits} bits, and SGX takes only 3072", _KEYGEN))
+    if exponent != EXPONENT:
+        raise _refused(path, (f"is an RSA key with exponent {exponent}, and SGX takes only 3", _KEYGEN))
+    return signer
+
+
+def load_rsa(path: Path) -> PemSigner:
+    """Read the private key of a PEM file, of any size and exponent, as one that signs disks may be.
+
+    Raises UserError for a file that is missing, unreadable, not PEM, encrypted or damaged, and
+    for one that holds no private RSA key or several.
     """
     block = _private_block(path)
     try:
@@ -91,11 +105,6 @@ def load(path: Path) -> PemSigner:
         raise _refused(path, _MORE_PRIMES if _has_more_primes(block) else _DAMAGED) from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise _refused(path, _NOT_RSA)
-    exponent = key.public_key().public_numbers().e
-    if key.key_size != KEY_BITS:
-        raise _refused(path, (f"is an RSA key of {key.key_size} bits, and SGX takes only 3072", _KEYGEN))
-    if exponent != EXPONENT:
-        raise _refused(path, (f"is an RSA key with exponent {exponent}, and SGX takes only 3", _KEYGEN))
     if not _is_consistent(key.private_numbers()):
         raise _refused(path, _DAMAGED)
     return PemSigner(key)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli_support import DATA, Run
 
-from mystikos_tool.root import disk_reader
+from mystikos_tool.root.disk import reader as disk_reader
 
 KEYS = DATA / "disks" / "p2-names-signed"
 PAIR = f"{KEYS / 'rsa2048.pub'}:{KEYS / 'rsa2048.pem'}"
@@ -136,9 +136,9 @@ def nothing(project: Path) -> None:
         (nothing, ["--size", "4096"], "too small"),
         (nothing, ["--sign", "key.pem"], "is no pair PUB:KEY"),
         (nothing, ["--sign", f"{OTHER / 'rsa3072e3.pub'}:{KEYS / 'rsa2048.pem'}"], "is not the public half"),
-        (nothing, ["--sign", f"{KEYS / 'rsa2048.pub'}:missing.pem"], "there is no such private key file"),
+        (nothing, ["--sign", f"{KEYS / 'rsa2048.pub'}:missing.pem"], "there is no such key file"),
         (nothing, ["--sign", f"{KEYS / 'rsa2048.pem'}:{KEYS / 'rsa2048.pem'}"], "is a private key"),
-        (write("bad.pem", b"?"), ["--sign", f"{KEYS / 'rsa2048.pub'}:bad.pem"], "is no private key in PEM"),
+        (write("bad.pem", b"?"), ["--sign", f"{KEYS / 'rsa2048.pub'}:bad.pem"], "is not PEM"),
         (nothing, ["--encrypt", "missing"], "there is no such key file"),
         (write("short", bytes(63)), ["--encrypt", "short"], "has 63 bytes"),
         (write("equal", bytes(64)), ["--encrypt", "equal"], "two equal halves"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mystikos_tool.formats.ext2_reader import Filesystem
-from mystikos_tool.root.nodes import nodes_of
+from mystikos_tool.root.disk.nodes import nodes_of
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree
 

@@ -18,9 +18,10 @@ from disks import RECORDED, SIGNED, nodes, run, scan, tool
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ext2, luks
 from mystikos_tool.formats.ext2_reader import Filesystem, Member
-from mystikos_tool.root import disk, disk_reader
-from mystikos_tool.root.disk import Options
-from mystikos_tool.root.nodes import Node, nodes_of
+from mystikos_tool.root.disk import reader as disk_reader
+from mystikos_tool.root.disk import writer as disk
+from mystikos_tool.root.disk.nodes import Node, nodes_of
+from mystikos_tool.root.disk.writer import Options
 from mystikos_tool.signing.disk_key import load_disk_key
 
 BLOCK = 4096

@@ -12,9 +12,9 @@ from disks import run, scan
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import luks
 from mystikos_tool.io.atomic import rewriting
-from mystikos_tool.root import disk
-from mystikos_tool.root.disk import Options
-from mystikos_tool.root.nodes import Node, nodes_of
+from mystikos_tool.root.disk import writer as disk
+from mystikos_tool.root.disk.nodes import Node, nodes_of
+from mystikos_tool.root.disk.writer import Options
 
 BLOCK = 4096
 

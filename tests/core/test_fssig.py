@@ -11,7 +11,8 @@ from disks import RECORDED, SIGNED, Recorded
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import fssig
-from mystikos_tool.signing.disk_key import DiskKey, load_disk_key
+from mystikos_tool.signing.disk_key import load_disk_key
+from mystikos_tool.signing.pem import PemSigner
 
 HASH = bytes(range(32))
 DISK_SIZE = 1 << 20
@@ -48,7 +49,7 @@ def test_a_signature_is_good_for_its_key_and_root_hash_only(disk: Recorded) -> N
 
 @pytest.mark.parametrize(("bits", "exponent"), [(1024, 65537), (2056, 3), (4096, 65537)])
 def test_a_key_of_any_size_and_exponent_signs(bits: int, exponent: int) -> None:
-    key = DiskKey(rsa.generate_private_key(exponent, bits))
+    key = PemSigner(rsa.generate_private_key(exponent, bits))
     read = fssig.parse(fssig.build(4096, HASH, key), DISK_SIZE, "disk")
     assert len(read.signature) == bits // 8
     assert fssig.verify(read, key.modulus, key.exponent)
@@ -57,14 +58,14 @@ def test_a_key_of_any_size_and_exponent_signs(bits: int, exponent: int) -> None:
 class Impostor:
     """Signs with another key than it names."""
 
-    def __init__(self, modulus: int, exponent: int, key: DiskKey) -> None:
+    def __init__(self, modulus: int, exponent: int, key: PemSigner) -> None:
         self.modulus = modulus
         self.exponent = exponent
         self.sign = key.sign
 
 
 def test_a_signature_that_is_not_the_signers_goes_onto_no_disk() -> None:
-    named, other = (DiskKey(rsa.generate_private_key(3, 1024)) for _ in range(2))
+    named, other = (PemSigner(rsa.generate_private_key(3, 1024)) for _ in range(2))
     with pytest.raises(UserError, match="not its key's"):
         fssig.build(4096, HASH, Impostor(named.modulus, named.exponent, other))
     with pytest.raises(UserError, match="more than 8192 bits"):
@@ -106,7 +107,7 @@ def test_a_public_key_that_does_not_belong_to_the_private_one_is_refused() -> No
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"no key", "is no private key in PEM"),
+        (b"no key", "is not PEM"),
         (pem(rsa.generate_private_key(3, 1024), b"secret"), "is encrypted"),
         (pem(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key"),
     ],
@@ -120,4 +121,4 @@ def test_a_private_key_that_cannot_be_read_is_refused(tmp_path: Path, data: byte
 
 
 def test_a_key_does_not_show_itself() -> None:
-    assert repr(load_disk_key(*SIGNED[0].keys)) == "DiskKey()"
+    assert repr(load_disk_key(*SIGNED[0].keys)) == "PemSigner()"

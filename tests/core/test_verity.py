@@ -14,7 +14,7 @@ from disks import RECORDED, Recorded, run
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import fssig, verity
 from mystikos_tool.formats.verity import BLOCK, Shape
-from mystikos_tool.root import hash_worker, hashtree
+from mystikos_tool.root.disk import hash_worker, hashtree
 
 SALT = bytes(range(32))
 

@@ -22,13 +22,13 @@ from mystikos_tool.formats import fssig, luks, verity
 from mystikos_tool.formats.ext2 import BLOCK
 from mystikos_tool.io import progress
 from mystikos_tool.io.atomic import rewriting, writing
-from mystikos_tool.root import hashtree
-from mystikos_tool.root.booting import bootable
-from mystikos_tool.root.disk_reader import opened
-from mystikos_tool.root.earlier import Earlier
-from mystikos_tool.root.image import Blocks, Image, listing_digest, uuid_from
-from mystikos_tool.root.nodes import Node, made_directory
-from mystikos_tool.root.placement import File, files_of, find_blocks, place
+from mystikos_tool.root.disk import hashtree
+from mystikos_tool.root.disk.booting import bootable
+from mystikos_tool.root.disk.earlier import Earlier
+from mystikos_tool.root.disk.image import Blocks, Image, listing_digest, uuid_from
+from mystikos_tool.root.disk.nodes import Node, made_directory
+from mystikos_tool.root.disk.placement import File, files_of, find_blocks, place
+from mystikos_tool.root.disk.reader import opened
 
 ROOM = 8 << 20
 # That of the files in an archive (docs/formats.md, section 1).

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mystikos_tool.formats.verity import BLOCK, DIGEST_SIZE, PER_BLOCK, Level, Shape
-from mystikos_tool.root import hash_worker
+from mystikos_tool.root.disk import hash_worker
 
 _ALONE = 1 << 14  # blocks, 64 MiB: for fewer it does not pay to start a process
 _MAX_WORKERS = 16

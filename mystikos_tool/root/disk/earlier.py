@@ -10,9 +10,9 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ext2, verity
 from mystikos_tool.formats.ext2 import BLOCK, BLOCKS_PER_GROUP, IndexTree, Run
 from mystikos_tool.formats.ext2_reader import Filesystem, Member
-from mystikos_tool.root.disk_reader import DiskFile
-from mystikos_tool.root.image import Blocks, Image
-from mystikos_tool.root.placement import File, joined_runs
+from mystikos_tool.root.disk.image import Blocks, Image
+from mystikos_tool.root.disk.placement import File, joined_runs
+from mystikos_tool.root.disk.reader import DiskFile
 
 _VARYING: dict[str, int | bytes] = {"uuid": bytes(16), "hash_seed": bytes(16), "free_blocks": 0}
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from mystikos_tool.formats import ext2
 from mystikos_tool.formats.ext2 import BLOCK, BLOCKS_PER_GROUP
-from mystikos_tool.root.placement import File, Placement, whole_chunks
+from mystikos_tool.root.disk.placement import File, Placement, whole_chunks
 
 _CLEAN, _CONTINUE, _NO_MAXIMUM = 1, 1, 0xFFFF
 _HALF_MD4, _SIGNED_HASH = 1, 1

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ext2
 from mystikos_tool.formats.ext2 import BLOCK, Geometry, IndexTree, Name, Run
-from mystikos_tool.root.nodes import Node
+from mystikos_tool.root.disk.nodes import Node
 
 _TYPES = {
     stat.S_IFREG: ext2.TYPE_FILE,

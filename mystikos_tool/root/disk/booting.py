@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping, Sequence
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.nodes import Node, made_directory
+from mystikos_tool.root.disk.nodes import Node, made_directory
 
 _DIRECTORIES = {b"dev": 0o755, b"etc": 0o755, b"proc": 0o755, b"tmp": 0o1777, b"usr/local/etc": 0o755}
 _RESOLV_CONF = b"etc/resolv.conf"

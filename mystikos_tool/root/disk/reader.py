@@ -11,7 +11,7 @@ from pathlib import Path
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import fssig, luks, verity
 from mystikos_tool.formats.ext2_reader import Filesystem
-from mystikos_tool.root import hashtree
+from mystikos_tool.root.disk import hashtree
 
 _REMEDY = "make it with 'mystikos-tool mkext2'"
 _AGAIN = "do not trust this disk; make it again"
