@@ -71,3 +71,15 @@ def test_the_regions_and_sections_are_named_in_their_order() -> None:
     for names, text in ((REGIONS, section(5)), (sections.SECTIONS, section(7))):
         places = [text.index(f"`{name}`") for name in names]
         assert places == sorted(places)
+
+
+def test_the_design_names_every_module_of_the_core() -> None:
+    page = (DOCS / "design.md").read_text().split("## The core")[1]
+    rows = [line.split("|") for line in page.splitlines() if line.startswith("| `")]
+    named = {row[1].strip(" `"): row[2] for row in rows if len(row) == 4}
+    for name, text in named.items():
+        directory = DOCS.parent / "mystikos_tool" / name
+        if name in ("runtime", "errors", "pipeline"):
+            continue
+        modules = {path.stem for path in directory.glob("*.py")} - {"__init__", "pem_blocks"}
+        assert [module for module in sorted(modules) if f"`{module}`" not in text] == [], name
