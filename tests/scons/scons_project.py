@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.runtime import ENCLAVE
 
@@ -28,7 +29,6 @@ TARGETS = {
     SIGN: "hello.mystenc.so",
     PACKAGE: "hello",
 }
-_OEINFO = 0x4600  # where the recorded enclave image has its record
 _VERBS = {"packed": ROOTFS, "measured": MEASURE, "signed": SIGN, "packaged": PACKAGE}
 _STAGE_LINE = re.compile(rf"^({'|'.join(_VERBS)}) .*→ (\S+)$", re.MULTILINE)
 
@@ -63,6 +63,11 @@ WITHOUT_OVERRIDE = (
 needs_setpriv_as_root = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv to become another user"
 )
+
+
+def section_offset(image: Path, name: str) -> int:
+    """Where a section of the recorded enclave image begins in its file."""
+    return elf.parse(image.read_bytes(), str(image)).section(name).offset
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,8 @@ def make_runtime(directory: Path) -> Path:
     shutil.copy(DATA / "program", directory / "bin" / "myst")
     image = directory / ENCLAVE
     data = bytearray(image.read_bytes())
-    record = slice(_OEINFO, _OEINFO + OEINFO.size)
+    start = section_offset(image, ".oeinfo")
+    record = slice(start, start + OEINFO.size)
     data[record] = OEINFO.patch(bytes(data[record]), {"tcs_count": 1})
     image.write_bytes(data)
     return directory

@@ -26,6 +26,7 @@ from scons_project import (
     Build,
     Project,
     make_project,
+    section_offset,
 )
 
 from mystikos_tool.scons.variables import VARIABLES
@@ -33,7 +34,6 @@ from mystikos_tool.scons.variables import VARIABLES
 Break = Callable[[Project], object]
 
 MACHINE_OFFSET, AARCH64 = 18, 183
-RELA_DYN = 0x578  # of the recorded enclave image
 R_X86_64_COPY, R_X86_64_RELATIVE = 5, 8
 ENCLAVE, KERNEL, CRT, LOADER = (
     "rt/lib/openenclave/mystenc.so",
@@ -80,7 +80,7 @@ def other_machine(name: str) -> Break:
 def unsupported_relocation(part: Project) -> None:
     """Change the type of the enclave image's first relocation to R_X86_64_COPY."""
     data = bytearray(part.path(ENCLAVE).read_bytes())
-    info = RELA_DYN + 8
+    info = section_offset(part.path(ENCLAVE), ".rela.dyn") + 8
     assert data[info] == R_X86_64_RELATIVE
     data[info] = R_X86_64_COPY
     part.path(ENCLAVE).write_bytes(data)
