@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,17 +58,20 @@ class Digests:
             self._store.change(_FILES, name, (before, digest))
         return digest
 
-    def tree(self, source: Source, name: str) -> bytes:
+    def tree(self, source: Source, name: str, check: Callable[[Tree], None] | None = None) -> bytes:
         """Return the digest of a source's tree: paths, modes, link targets and content, 32 bytes.
 
-        ``name`` tells sources apart in the store. Raises UserError for a file that can't be read
-        or changes meanwhile. Where nothing changed, only the source's fingerprint is asked for.
+        ``name`` tells sources apart in the store. ``check`` sees a tree before its files are read,
+        and raises UserError for one that cannot be used. Raises it also for a file that can't be
+        read or changes meanwhile. Where nothing changed, only the source's fingerprint is asked for.
         """
         current = source.fingerprint()
         known = self._store.table(_TREES).get(name)
         if known and known[0] == current:
             return bytes(known[1])
         tree = source.tree()
+        if check:
+            check(tree)
         digest = hashlib.sha256(tree.described() + b"".join(self.files(tree, name).values())).digest()
         if not source.is_racy():
             self._store.change(_TREES, name, (current, digest))

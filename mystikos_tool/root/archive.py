@@ -83,9 +83,7 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
     Raises UserError for what an archive cannot hold, and for a file that changed since its tree
     was made or can't be read; the target is then as it was.
     """
-    for entry in tree.entries:
-        if fault := cpio.fault(entry.path, entry.mode, entry.size):
-            raise UserError(entry.name, *fault)
+    check(tree)
     members = cpio.plan(map(_PLANNED, tree.entries))
     known = earlier.offsets if earlier else {}
 
@@ -106,6 +104,13 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
                     _write_member(entry, file)
         file.write(cpio.end(members[-1].end if members else len(cpio.ROOT)))
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))
+
+
+def check(tree: Tree) -> None:
+    """Raise UserError for what an archive cannot hold; no file is read for it."""
+    for entry in tree.entries:
+        if fault := cpio.fault(entry.path, entry.mode, entry.size):
+            raise UserError(entry.name, *fault)
 
 
 def _write_member(entry: Entry, file: BinaryIO) -> None:

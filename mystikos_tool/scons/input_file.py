@@ -46,9 +46,16 @@ class InputFile(InputNode):
         if not file.missing():
             return False
         if self.variable:
-            remedy = _nearest(file) or f"create it, or correct {self.variable}"
+            remedy = self._at_the_top() or _nearest(file) or f"create it, or correct {self.variable}"
             raise SCons.Errors.StopError(f"{file}: is named by {self.variable} and is not there; {remedy}")
         return True
+
+    def _at_the_top(self) -> str | None:
+        """Point to a file of that name at the top of the build, which SConscripts below it name by ``#``."""
+        name, top = self.origin.name, self.origin.fs.Top
+        node = top.entries.get(name)
+        is_there = Path(top.get_abspath(), name).is_file() or bool(node and node.is_derived())
+        return f'did you mean "#{name}"?' if is_there and self.origin.dir is not top else None
 
 
 def input_file(origin: Any, variable: str = "") -> Any:

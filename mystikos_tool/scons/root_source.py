@@ -14,6 +14,7 @@ import SCons.Script
 
 from mystikos_tool.cache.digests import Digests, changed_paths
 from mystikos_tool.errors import UserError
+from mystikos_tool.root import archive
 from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
@@ -157,7 +158,7 @@ class RootSource(InputNode):
         try:
             source = self._source()
             before = digests.rows(name) if "explain" in SCons.Script.GetOption("debug") else None
-            digest = digests.tree(source, name).hex()
+            digest = digests.tree(source, name, archive.check).hex()
         except UserError:
             return None
         if before:

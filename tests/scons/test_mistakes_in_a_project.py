@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -694,3 +695,19 @@ def test_what_a_call_cannot_take_is_told_in_one_line(built: Project) -> None:
 def test_names_are_taken_as_strings_bytes_paths_nodes_lists_and_tuples(built: Project) -> None:
     told = outcomes(built, calls_with(TAKEN))
     assert [(call, text) for call, text in told.items() if text != "taken"] == []
+
+
+def test_a_file_that_no_archive_holds_is_told_without_reading_it(built: Project) -> None:
+    with built.path("appdir/huge").open("wb") as file:
+        file.truncate(1 << 40)
+    started = time.monotonic()
+    assert "appdir/huge: has 1099511627776 bytes" in built.fails().err
+    assert time.monotonic() - started < 20  # reading it takes some minutes
+
+
+def test_a_file_of_the_top_that_an_sconscript_below_names_as_its_own_is_pointed_to(built: Project) -> None:
+    built.write("sub/SConscript", 'Import("env")\nenv.MystPackage("sub", "#appdir")\n')
+    built.sconstruct('SConscript("sub/SConscript", exports="env")\n')
+    assert 'sub/config.json: is named by MYST_CONFIG and is not there; did you mean "#config.json"?' in (
+        built.fails().err
+    )
