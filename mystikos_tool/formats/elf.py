@@ -7,16 +7,15 @@ x86-64 have them. Appending follows docs/formats.md, section 2, to the byte.
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, takewhile
-from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io.content import Content
 from mystikos_tool.io.pages import PAGE, align_up, page_up
 
 PF_X, PF_W, PF_R = 1, 2, 4
@@ -212,24 +211,17 @@ def parse(data: bytes, where: str) -> Image:
     return image
 
 
-def read_sections(path: Path) -> tuple[Section, ...]:
+def read_sections(content: Content, where: str) -> tuple[Section, ...]:
     """Return the section headers of an ELF file of any size, without reading the rest of it.
 
     Raises UserError for anything that is not a well-formed x86-64 ELF file.
     """
-    try:
-        with path.open("rb") as stream:
-            return _File(_reading(stream), str(path)).sections()
-    except OSError as error:
-        raise UserError(
-            str(path), (error.strerror or "cannot be read").lower(), "give an existing file"
-        ) from error
+    with content.at_any_offset() as read_at:
 
+        def whole(offset: int, size: int) -> bytes:
+            return read_at(offset, size) if offset + size <= content.size else b""
 
-def _reading(stream: BinaryIO) -> Callable[[int, int], bytes]:
-    """Return what reads at any place of a file, and nothing where the file ends before."""
-    end = os.fstat(stream.fileno()).st_size
-    return lambda offset, size: os.pread(stream.fileno(), size, offset) if offset + size <= end else b""
+        return _File(whole, where).sections()
 
 
 class _Header(NamedTuple):

@@ -125,7 +125,7 @@ def read(path: Path) -> Package:
     Raises UserError for what is no package: no ELF file, a section missing, there twice, not of
     the type PROGBITS, beyond the end of the file, or larger than one of its kind may be.
     """
-    sections = elf.read_sections(path)
+    sections = elf.read_sections(FileContent.of(path), str(path))
     return Package(path, {name: _only(name, sections, path) for name in SECTIONS})
 
 

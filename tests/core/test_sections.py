@@ -169,3 +169,14 @@ def test_a_section_that_is_not_progbits_is_told_as_at_the_start(
         f"{tmp_path}/app, section .mystrootfs: is of the type {kind}, not PROGBITS;"
         " do not use it; package it again"
     )
+
+
+def test_what_is_not_there_or_is_no_regular_file_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name, problem in (
+        ("missing", "no such file"),
+        ("fifo", "is not a regular file"),
+        (".", "regular file"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            sections.read(tmp_path / name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mystikos_tool.formats import elf
+from mystikos_tool.io.content import FileContent
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
@@ -290,7 +291,11 @@ def with_sections(data: bytes, *added: tuple[str, bytes]) -> bytes:
 
 def resize_section(path: Path, name: str, size: int) -> None:
     """Let the header of a file's section say another size."""
-    number = next(section.number for section in elf.read_sections(path) if section.name == name)
+    number = next(
+        section.number
+        for section in elf.read_sections(FileContent.of(path), str(path))
+        if section.name == name
+    )
     data = path.read_bytes()
     (headers,) = struct.unpack_from("<Q", data, 0x28)
     path.write_bytes(patched(data, headers + number * 64 + 0x20, "Q", size))
