@@ -22,6 +22,7 @@ import SCons.Tool.linkCommon
 
 from mystikos_tool.cache.remote import address
 from mystikos_tool.errors import UserError
+from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.stages import RuntimeImage, stage_of
 
 if TYPE_CHECKING:
@@ -201,14 +202,16 @@ class _Session:
                     self._is_usable = False
                     _warn(f"remote cache {self._address}: install mystikos-tool[remote] ({error.name})")
                     return None
-                self._used = Client(self._address, _warn), Uploads(_UPLOADS_AT_ONCE, self._end)
-                self._used[1].watch()
+                self._used = Client(self._address, _warn), Uploads(_UPLOADS_AT_ONCE)
+                scons_internals.at_end_of_build(self._end)
             return self._used
 
     def _end(self) -> None:
-        """Say what the build had of the cache."""
+        """Wait for what is stored, and say what the build had of the cache."""
         if self._used:
-            client = self._used[0]
+            (client, uploads), self._used = self._used, None
+            self._actions.clear()
+            uploads.wait()
             client.close()
             line = client.summary()
             if line and SCons.Action.print_actions:

@@ -6,6 +6,7 @@ keeps for itself. The tests run with the oldest and the newest SCons that the pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import SCons.Action
@@ -59,6 +60,26 @@ def prints_actions() -> bool:
 def fills_cache() -> bool:
     """Tell whether SCons puts what is up to date into its cache too, with ``--cache-force``."""
     return bool(SCons.CacheDir.cache_force)
+
+
+class _AtEndOfBuild:
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work: Callable[[], None] | None = work
+
+    def write(self, sync: int = 1) -> None:
+        """Do the work, once; SCons goes through its list meanwhile, which has to stay as it is."""
+        work, self._work = self._work, None
+        if work:
+            work()
+
+
+def at_end_of_build(work: Callable[[], None]) -> None:
+    """Have something done when all targets are made, or the build has failed.
+
+    SCons then writes what is in this list, and lets nobody else know of the end. Later, when the
+    interpreter ends, Python 3.12 starts no threads any more.
+    """
+    SCons.SConsign.sig_files.append(_AtEndOfBuild(work))
 
 
 def scanned(node: Any, implicit: list[Any]) -> None:

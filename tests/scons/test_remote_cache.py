@@ -66,6 +66,13 @@ def check_built(project: Project) -> None:
     assert project.path("out/upper").stat().st_mode & 0o777 == 0o751
 
 
+def test_signatures_of_every_directory_are_written_at_the_end(server: ReapiServer, tmp_path: Path) -> None:
+    project = checkout(tmp_path / "project", server.url, "SConsignFile(None)\n" + UPPER)
+    project.build()
+    assert project.path("out/.sconsign").exists()
+    assert project.build().out.splitlines()[0] == "scons: `.' is up to date."
+
+
 @pytest.mark.parametrize(
     "start", [pytest.param(casd, marks=needs_casd), pytest.param(nginx, marks=needs_nginx)]
 )

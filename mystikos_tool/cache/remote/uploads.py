@@ -10,44 +10,34 @@ Work = Callable[[], None]
 
 
 class Uploads:
-    """Does work in a few threads; ``ended`` is called when the main thread has ended and all is done.
+    """Does work in a few threads. Work that waits is no more than what it refers to.
 
-    The threads keep the process alive until then, also when a thread that does not began them. Work that
-    waits is no more than what it refers to.
+    The threads do not keep the process alive: :meth:`wait` has to be called before the interpreter
+    begins to end, from when on Python starts no thread, which the work may need.
     """
 
-    def __init__(self, threads: int, ended: Work) -> None:
+    def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._ended = ended
         self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._workers: list[threading.Thread] = []
-        self._is_watched = False
-
-    def watch(self) -> None:
-        """See to it that ``ended`` is called, even if there is no work."""
-        with self._lock:
-            if not self._is_watched:
-                self._is_watched = True
-                threading.Thread(target=self._wait, args=(threading.main_thread(),), daemon=False).start()
 
     def add(self, work: Work) -> None:
         """Do this sometime."""
-        self.watch()
         with self._lock:
             if len(self._workers) < self._threads:
-                self._workers.append(threading.Thread(target=self._run, daemon=False))
+                self._workers.append(threading.Thread(target=self._run, daemon=True))
                 self._workers[-1].start()
         self._work.put(work)
+
+    def wait(self) -> None:
+        """Return when all work is done."""
+        workers, self._workers = self._workers, []
+        for _ in workers:
+            self._work.put(None)
+        for worker in workers:
+            worker.join()
 
     def _run(self) -> None:
         while work := self._work.get():
             work()
-
-    def _wait(self, main: threading.Thread) -> None:
-        main.join()
-        for _ in self._workers:
-            self._work.put(None)
-        for worker in self._workers:
-            worker.join()
-        self._ended()
