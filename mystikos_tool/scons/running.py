@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import SCons.Errors
 import SCons.Subst
 
+from mystikos_tool.io import console
 from mystikos_tool.scons import scons_internals
 
 COMSTR = "MYSTRUNCOMSTR"
@@ -41,8 +43,10 @@ class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
     def strfunction(self, target: Any, source: Any, env: Any, executor: Any = None) -> str:
         """Return the line to print before: the user's, or the command."""
         if env.get(COMSTR) is not None:
-            return str(env.subst(env[COMSTR], SCons.Subst.SUBST_RAW, target, source))
-        return str(self)
+            shown = str(env.subst(env[COMSTR], SCons.Subst.SUBST_RAW, target, source))
+        else:
+            shown = str(self)
+        return console.shown(shown, sys.stdout)
 
     def execute(self, target: Any, source: Any, env: Any, executor: Any = None) -> Any:
         """Start the package and wait for its end."""

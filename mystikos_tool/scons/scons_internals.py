@@ -6,16 +6,20 @@ keeps for itself. The tests run with the oldest and the newest SCons that the pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import SCons.Action
 import SCons.CacheDir
+import SCons.Errors
 import SCons.Executor
 import SCons.Node
 import SCons.Node.FS
 import SCons.Node.Python
 import SCons.SConsign
+import SCons.Warnings
 
 # SCons has no documented class for an action whose signature is something else than its code.
 # Its FunctionAction takes the code of a function apart, for each of a thousand packages.
@@ -62,6 +66,15 @@ def fills_cache() -> bool:
     return bool(SCons.CacheDir.cache_force)
 
 
+def writes_ninja_file() -> bool:
+    """Tell whether SCons' ninja tool has replaced what builds targets; it knows the actions of SCons alone.
+
+    Its name was another one in SCons 4.5. With ``--disable-ninja`` it replaces nothing.
+    """
+    tools = (sys.modules.get(f"SCons.Tool.{name}") for name in ("ninja_tool", "ninja"))
+    return any(getattr(tool, "NINJA_STATE", None) for tool in tools)
+
+
 class _AtEndOfBuild:
     def __init__(self, work: Callable[[], None]) -> None:
         self._work: Callable[[], None] | None = work
@@ -80,6 +93,16 @@ def at_end_of_build(work: Callable[[], None]) -> None:
     interpreter ends, Python 3.12 starts no threads any more.
     """
     SCons.SConsign.sig_files.append(_AtEndOfBuild(work))
+
+
+@contextmanager
+def warnings_to(show: Callable[[Any], None]) -> Iterator[None]:
+    """Have SCons' own warnings shown by a function. Its own would name a line of this tool's as the place."""
+    before, SCons.Warnings._warningOut = SCons.Warnings._warningOut, show
+    try:
+        yield
+    finally:
+        SCons.Warnings._warningOut = before
 
 
 def scanned(node: Any, implicit: list[Any]) -> None:
@@ -112,8 +135,13 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Check that the sources are there, unless there is nothing to make of them."""
-        if self.batches[0].targets[0].get_state() != SCons.Node.up_to_date:
+        target = self.batches[0].targets[0]
+        if target.get_state() == SCons.Node.up_to_date:
+            return
+        try:
             super().prepare()
+        except SCons.Errors.StopError as error:
+            raise SCons.Errors.StopError(target.named(str(error))) from error
 
     def get_action_targets(self) -> Any:
         """Return the target."""

@@ -54,8 +54,8 @@ def one_node(env: Any, source: Any, builder: str) -> Any:
 def root_sources(env: Any, source: list[Any]) -> list[Any]:
     """Return the nodes of everything that a root is made of: directories, files and mappings."""
     preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
-    patterns = env["MYST_ROOTFS_EXCLUDE"]
-    exclude = tuple(env.subst(arguments.text(pattern)) for pattern in SCons.Util.flatten([patterns]))
+    patterns = variables.items(env["MYST_ROOTFS_EXCLUDE"])
+    exclude = tuple(env.subst(arguments.text(pattern)) for pattern in patterns)
     return [
         root_source(node, options._replace(exclude=exclude, preserve_modes=preserve))
         for node, options in _placed(env, source)
@@ -123,7 +123,7 @@ def required_file(env: Any, variable: str) -> Any:
 def file_list(env: Any, variable: str) -> tuple[Any, ...]:
     """Return the input nodes of the files that a construction variable names."""
     value = env.get(variable) or []
-    return tuple(_file(env, variable, item) for item in SCons.Util.flatten([value]))
+    return tuple(_file(env, variable, item) for item in variables.items(value))
 
 
 def _file(env: Any, variable: str, value: Any) -> Any:
@@ -132,14 +132,15 @@ def _file(env: Any, variable: str, value: Any) -> Any:
     if name is None:
         return _input_file(env, variable, value)
     # A thousand calls name the same file; "$" may stand for another one in each.
-    key = (variable, name if "$" not in name else env.subst(name), env.fs.getcwd())
+    directory = variables.directory_of(env, variable)
+    key = (variable, name if "$" not in name else env.subst(name), directory)
     if key not in _named_files:
-        _named_files[key] = _input_file(env, variable, key[1])
+        _named_files[key] = _input_file(env, variable, key[1], directory)
     return _named_files[key]
 
 
-def _input_file(env: Any, variable: str, name: Any) -> Any:
+def _input_file(env: Any, variable: str, name: Any, directory: Any = None) -> Any:
     try:
-        return input_file(env.File(name), variable)
+        return input_file(env.File(name, directory), variable)
     except TypeError:
         raise SCons.Errors.UserError(f"{variable}: {name} is a directory; give a file") from None

@@ -23,8 +23,10 @@ import SCons.Errors
 import SCons.Node.FS
 import SCons.Script
 import SCons.Subst
+from SCons.Node import NodeList
 from SCons.Util import is_String
 
+from mystikos_tool.io import console
 from mystikos_tool.scons import arguments
 from mystikos_tool.scons.stages import Test, mark, stage_of
 
@@ -136,10 +138,14 @@ _summary = _Summary()
 
 def described(env: Any, name: str, package: Any, expectation: Expectation) -> Any:
     """Describe a test; return its node: a file that is written when the test passes."""
+    test = Test(expectation=expectation)
+    known = env.fs.File(name + SUFFIX)
+    if known.sources == [package] and stage_of(known) and stage_of(known).expectation == expectation:
+        return NodeList([known])  # the same call once more
     _summary.tests += 1
     env = env.Override({_EXPECTATION: expectation.signature().replace("$", "$$")})
     nodes = _TEST(env, name + SUFFIX, [package])
-    mark(nodes[0], Test(expectation=expectation))
+    mark(nodes[0], test)
     env.NoCache(nodes)
     # Whoever builds all that is in the directory runs no test; whoever cleans the package cleans its tests.
     env.Ignore(nodes[0].dir, nodes)
@@ -169,8 +175,10 @@ def _run(target: list[Any], source: list[Any], env: Any) -> Any:
 
 def _shown(target: list[Any], source: list[Any], env: Any) -> str:
     if env.get(COMSTR) is not None:
-        return str(env.subst(env[COMSTR], SCons.Subst.SUBST_RAW, target, source))
-    return f"test {str(target[0]).removesuffix(SUFFIX)}"
+        shown = str(env.subst(env[COMSTR], SCons.Subst.SUBST_RAW, target, source))
+    else:
+        shown = f"test {str(target[0]).removesuffix(SUFFIX)}"
+    return console.shown(shown, sys.stdout)
 
 
 _TEST = SCons.Builder.Builder(
@@ -223,6 +231,6 @@ def _summarise(target: list[Any], source: list[Any], env: Any) -> Any:
     failed = len(_summary.failed)
     unchanged = _summary.tests - _summary.ran
     line = f"check: {_summary.tests - failed} passed ({unchanged} of them unchanged), {failed} failed"
-    print(line + "".join(f"\n  failed: {name}" for name in _summary.failed), flush=True)  # noqa: T201
+    console.write_line(line + "".join(f"\n  failed: {name}" for name in _summary.failed), sys.stdout)
     _summary.ran, _summary.failed = 0, ()
     return SCons.Errors.BuildError(target, f"{failed} failed", status=1, exitstatus=2) if failed else None
