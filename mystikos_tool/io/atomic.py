@@ -334,6 +334,6 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _remedy(error: OSError, final: Path) -> str:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not final.parent.is_dir():
         return f"make the directory first: mkdir -p {final.parent}"
     return "choose another place for the output"

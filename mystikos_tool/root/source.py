@@ -344,7 +344,7 @@ class Excluding:
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[bytes]:
     translated = [fnmatch.translate(pattern.strip("/")) for pattern in patterns]
-    return re.compile("|".join(translated).encode() or rb"(?!)")
+    return re.compile("|".join(translated).encode(errors="surrogateescape") or rb"(?!)")
 
 
 def _matches(pattern: str, path: bytes) -> bool:

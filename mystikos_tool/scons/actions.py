@@ -11,7 +11,7 @@ import SCons.Errors
 import SCons.Node.FS
 import SCons.Subst
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, not_installed
 from mystikos_tool.io import console
 from mystikos_tool.scons import blame, leftovers, scons_internals
 from mystikos_tool.scons.stages import call_of, stage_of
@@ -83,9 +83,11 @@ class StageAction(scons_internals.ActionBase):  # type: ignore[misc]
                 target[0].remember()
         except UserError as error:
             return self._failed(target, str(error))
-        except Exception as error:  # a bug: SCons would drop the traceback
-            traceback.print_exc()
-            return self._failed(target, f"{type(error).__name__}: {error}")
+        except Exception as error:
+            missing = not_installed(error)
+            if not missing:  # a bug: SCons would drop the traceback
+                traceback.print_exc()
+            return self._failed(target, str(missing or f"{type(error).__name__}: {error}"))
         if env.get(self.comstr) is None and scons_internals.prints_actions():
             console.write_line(line, sys.stdout)
         return None

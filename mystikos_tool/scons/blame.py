@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -47,9 +48,16 @@ def at_the_caller(name: str, builder: Callable[..., Any]) -> Callable[..., Any]:
         try:
             with scons_internals.warnings_to(_warn_at_the_caller):
                 return builder(*arguments, **named)
-        except SCons.Errors.UserError as error:
+        except (SCons.Errors.UserError, TypeError) as error:
+            told = (
+                error
+                if isinstance(error, SCons.Errors.UserError)
+                else _mismatch(name, builder, arguments, named)
+            )
+            if told is None:
+                raise
             place = TracebackType(None, frame, frame.f_lasti, frame.f_lineno)
-            raise error.with_traceback(place) from error.__cause__
+            raise told.with_traceback(place) from error.__cause__
         finally:
             _calls.pop()
 
@@ -75,6 +83,20 @@ def warn(message: str, call: Call | None = None) -> None:
 def below_top(text: str) -> str:
     """Return text with the paths in it relative to the top of the build, where they lie below it."""
     return text.replace(str(SCons.Node.FS.get_default_fs().Top.get_abspath()) + os.sep, "")
+
+
+def _mismatch(
+    name: str, builder: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]
+) -> SCons.Errors.UserError | None:
+    """Return the error of a call that the builder's parameters do not fit; None where they do."""
+    signature = inspect.signature(builder)
+    try:
+        signature.bind(*arguments, **named)
+    except TypeError as error:
+        _, *parameters = signature.parameters.values()
+        takes = ", ".join(each.name for each in parameters if each.kind is not each.VAR_KEYWORD)
+        return SCons.Errors.UserError(f"{name}: {error}; it takes {takes or 'no arguments'} and variables")
+    return None
 
 
 def _warn_at_the_caller(warning: Any) -> None:

@@ -144,7 +144,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     variables.check_matter("MystTest", overrides, (variables.TEST,))
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
-    name = arguments.name(env, "MystTest: the name", name)
+    name = arguments.file_name(env, "MystTest: the name", name)
     return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
 
 
@@ -181,7 +181,7 @@ def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for
 
 
 def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any = None) -> Any:
-    nodes = sources.root_sources(env, source or [])
+    nodes = list(dict.fromkeys(sources.root_sources(env, source or [])))  # twice the same is once
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")

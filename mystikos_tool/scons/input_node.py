@@ -31,6 +31,16 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
     def __str__(self) -> str:
         return self._shown or str(self.read_node())
 
+    def get_executor(self, create: int = 1) -> Any:
+        """Return the executor; it is made when it is asked for, as that of any node."""
+        try:
+            return self.executor
+        except AttributeError:
+            if not create:
+                raise
+        self.executor = scons_internals.NothingToMake(targets=[self])
+        return self.executor
+
     def read_node(self) -> Any:
         """Return the node of what is read."""
         return self.origin
@@ -49,6 +59,9 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
 
     def make_ready(self) -> None:
         """Do nothing: whoever is made of the node asks for its signature."""
+
+    def prepare(self) -> None:
+        """Do nothing: nothing makes the node."""
 
     def scan(self) -> None:
         """Find what has to be built before the node can be read."""

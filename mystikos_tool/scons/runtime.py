@@ -67,9 +67,11 @@ def _directory(env: Any, variable: str) -> Any:
     try:
         if name is None:
             return env.Dir(value)
-        return env.Dir(env.subst(name), variables.directory_of(env, variable))
-    except TypeError:
-        raise SCons.Errors.UserError(f"{variable}: {value} is a file; give a directory") from None
+        return env.Dir(
+            arguments.substituted(env, f"{variable}:", name), variables.directory_of(env, variable)
+        )
+    except TypeError as error:
+        raise arguments.misplaced(f"{variable}:", value, error) from None
 
 
 @lru_cache

@@ -152,6 +152,18 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
         return self.batches[0].targets[0].side_effects
 
 
+class NothingToMake(SCons.Executor.Null):  # type: ignore[misc]
+    """The executor of a node that nothing makes, but that others may have to be made for.
+
+    When one of them has failed already, SCons calls what the executor names failed; without a name the
+    node, and all that is made of it, would wait for ever.
+    """
+
+    def get_action_targets(self) -> Any:
+        """Return the node."""
+        return self.batches[0].targets
+
+
 def describe(builder: Any, env: Any, target: Any, sources: list[Any]) -> None:
     """Give a node its builder, as a call of the builder does where the names are nodes already.
 

@@ -17,6 +17,8 @@ from mystikos_tool.scons.stages import Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
 
+_LONGEST_NAME = 255
+
 _named_files: dict[tuple[str, str, Any], Any] = {}
 
 
@@ -27,12 +29,14 @@ def suffixed(name: str, suffix: str) -> str:
 
 def target_node(env: Any, name: str, builder: str) -> Any:
     """Return the node of a target."""
+    size = len(os.fsencode(name.rpartition("/")[2]))
+    if size > _LONGEST_NAME:
+        problem = f"has {size} bytes, and a file's name has at most {_LONGEST_NAME}; shorten it"
+        raise SCons.Errors.UserError(f"{builder}: the name of the target {problem}")
     try:
         return env.fs.File(name)
-    except TypeError:
-        raise SCons.Errors.UserError(
-            f"{builder}: the target {name} is a directory; name it otherwise"
-        ) from None
+    except TypeError as error:
+        raise arguments.misplaced(f"{builder}: the target", name, error) from None
 
 
 def only_node(source: list[Any] | None) -> Any:
@@ -133,7 +137,11 @@ def _file(env: Any, variable: str, value: Any) -> Any:
         return _input_file(env, variable, value)
     # A thousand calls name the same file; "$" may stand for another one in each.
     directory = variables.directory_of(env, variable)
-    key = (variable, name if "$" not in name else env.subst(name), directory)
+    key = (
+        variable,
+        name if "$" not in name else arguments.substituted(env, f"{variable}:", name),
+        directory,
+    )
     if key not in _named_files:
         _named_files[key] = _input_file(env, variable, key[1], directory)
     return _named_files[key]
@@ -142,5 +150,5 @@ def _file(env: Any, variable: str, value: Any) -> Any:
 def _input_file(env: Any, variable: str, name: Any, directory: Any = None) -> Any:
     try:
         return input_file(env.File(name, directory), variable)
-    except TypeError:
-        raise SCons.Errors.UserError(f"{variable}: {name} is a directory; give a file") from None
+    except TypeError as error:
+        raise arguments.misplaced(f"{variable}:", name, error) from None

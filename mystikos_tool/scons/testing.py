@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 import subprocess
 import sys
@@ -26,8 +25,11 @@ import SCons.Subst
 from SCons.Node import NodeList
 from SCons.Util import is_String
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
 from mystikos_tool.scons import arguments
+from mystikos_tool.scons.arguments import is_usable
+from mystikos_tool.scons.running import not_started, process_environment
 from mystikos_tool.scons.stages import Test, mark, stage_of
 
 ALIAS = "check"
@@ -36,6 +38,9 @@ SUFFIX = ".passed"
 
 _EXPECTATION = "_MYST_EXPECTATION"
 _SHOWN_LINES = 20
+_SIGNALS = 64
+_LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # the others stand for bytes that are no text
+_LONGEST = 10**8  # seconds; the system's clocks count no endless time
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ def expectation(**given: Any) -> Expectation:
 
 
 def _text(value: Any) -> str | None:
-    return None if is_String(value) else "a string"
+    is_text = is_String(value) and not _LONE_SURROGATE.search(str(value))
+    return None if is_text else "a string"
 
 
 def _output(value: Any) -> str | None:
@@ -93,12 +99,13 @@ def _pattern(value: Any) -> str | None:
 
 
 def _status(value: Any) -> str | None:
-    return None if type(value) is int else "the number that the program ends with"
+    is_status = type(value) is int and -_SIGNALS <= value <= 255
+    return None if is_status else "the number that the program ends with, or -N where signal N ends it"
 
 
 def _seconds(value: Any) -> str | None:
-    is_number = type(value) in (int, float) and math.isfinite(value) and value > 0
-    return None if is_number else "a number of seconds greater than 0"
+    is_number = type(value) in (int, float) and 0 < value <= _LONGEST
+    return None if is_number else f"a number of seconds greater than 0, at most {_LONGEST:,}"
 
 
 def _environment(value: Any) -> str | None:
@@ -107,8 +114,8 @@ def _environment(value: Any) -> str | None:
         return None
     if not isinstance(value, Mapping):
         return accepted
-    names = all(is_String(name) and name and not {"=", "\0"} & set(name) for name in value)
-    values = all(type(item) is int or (is_String(item) and "\0" not in item) for item in value.values())
+    names = all(is_String(name) and name and "=" not in name and is_usable(name) for name in value)
+    values = all(type(item) is int or (is_String(item) and is_usable(item)) for item in value.values())
     return None if names and values else accepted
 
 
@@ -191,10 +198,8 @@ _TEST = SCons.Builder.Builder(
 def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
     """Run a package; return what is not as expected, a line each."""
     command = [package.get_abspath(), *expectation.args]
-    environment = {name: str(value) for name, value in env["ENV"].items()} | dict(
-        expectation.environment or {}
-    )
     try:
+        environment = process_environment(env) | dict(expectation.environment or {})
         done = subprocess.run(
             command,
             env=environment,
@@ -203,6 +208,8 @@ def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
             timeout=expectation.timeout,
             check=False,
         )
+    except (UserError, OSError) as error:
+        return [str(not_started(package, error))]
     except subprocess.TimeoutExpired:
         return [f"did not end within {expectation.timeout:g} s"]
     wrong = []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import SCons.Errors
@@ -93,7 +94,17 @@ def _directory(value: Any) -> str | None:
 
 def _is_name(value: Any, node: Any) -> bool:
     name = arguments.text(value)
-    return isinstance(value, node) if name is None else "\0" not in name
+    return isinstance(value, node) if name is None else arguments.is_usable(name)
+
+
+def _command(value: Any) -> str | None:
+    accepted = "a compiler and its options, as in a shell"
+    if not is_String(value):
+        return accepted
+    try:
+        return None if value == "" or shlex.split(value) else accepted
+    except ValueError:  # a quotation without end
+        return accepted
 
 
 def _text(value: Any) -> str | None:
@@ -101,7 +112,8 @@ def _text(value: Any) -> str | None:
 
 
 def _texts(value: Any) -> str | None:
-    wrong = [item for item in items(value) if arguments.text(item) is None]
+    texts = map(arguments.text, items(value))
+    wrong = [given for given in texts if given is None or not arguments.is_usable(given)]
     return "a list of patterns" if wrong else None
 
 
@@ -139,7 +151,11 @@ VARIABLES = (
         RUNTIME,
     ),
     Variable(
-        "MYST_RUNTIME_CC", "", _text, "another compiler than the pinned one for the embedded runtime", RUNTIME
+        "MYST_RUNTIME_CC",
+        "",
+        _command,
+        "another compiler than the pinned one for the embedded runtime",
+        RUNTIME,
     ),
     Variable("MYST_ROOT", ARCHIVE, _root, f'"{DISK}" for a root on a disk, which is in no package', MEASURE),
     Variable("MYST_PUBKEYS", [], _files, "public keys (PEM) whose disks the enclave trusts", MEASURE),
@@ -286,6 +302,9 @@ def check_values(env: Any) -> None:
         accepted = variable.check(value)
         if accepted:
             raise arguments.wrong(variable.name, value, accepted)
+    environment = env.get("ENV", {})
+    if not isinstance(environment, Mapping):
+        raise arguments.wrong("ENV", environment, 'a dictionary, as in {"PATH": "/bin"}')
     epoch = env.get(EPOCH)
     if epoch is not None and not is_String(epoch) and type(epoch) is not int:
         raise arguments.wrong(EPOCH, epoch, "a number of seconds since 1970")

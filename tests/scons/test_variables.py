@@ -185,3 +185,9 @@ def test_a_program_as_a_source_is_answered_with_the_mapping_that_is_meant(
         "env.MystPackage('hello', {'bin/hello': program})\n"
     )
     project.build()
+
+
+def test_a_source_that_is_given_twice_is_taken_once(project: Project) -> None:
+    project.sconstruct("env.MystPackage('hello', ['appdir', Dir('appdir')])\n")
+    project.build()
+    assert "bin/hello" in packed(project)
