@@ -21,6 +21,8 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
     made of it under SCons' own class, so that the database can be read where this tool is not loaded.
     """
 
+    executor: Any
+
     def __init__(self, origin: Any) -> None:
         super().__init__(origin, name=origin.name)
         self.origin = origin

@@ -207,11 +207,13 @@ def key(target: Any, source: list[Any], env: Any) -> str:
 
 def runtime(target: Any, source: list[Any], env: Any) -> str:
     """Compile one image of the embedded runtime."""
-    from mystikos_tool.runtime import build
+    from mystikos_tool.runtime import build, digests
 
     stage = _stage(target, RuntimeImage)
     path = Path(target.get_abspath())
     build.compile_image(build.IMAGE_BY_OUTPUT[stage.output], path, stage.compiler or None)
+    if not stage.compiler:
+        digests.check(path.parents[stage.output.count("/")], stage.output)
     return f"compiled {_shown_size(path.stat().st_size)} → {target}"
 
 

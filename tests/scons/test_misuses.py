@@ -216,7 +216,7 @@ WHEN_BUILT = [
     ),
     ("MystPackage('t@', 'appdir', MYST_RUNTIME='empty')", "t@.measurement.json", "is no complete runtime"),
     (
-        "MystPackage('t@', 'appdir', MYST_RUNTIME='embedded', MYST_RUNTIME_DIR='r@', MYST_RUNTIME_CC='nocc -x')",
+        "MystPackage('t@', 'appdir', MYST_RUNTIME='embedded', MYST_RUNTIME_DIR='r@', MYST_RUNTIME_CC='nocc')",
         "r@/bin/myst",
         "the compiler nocc can't be started",
     ),
