@@ -102,8 +102,10 @@ def misplaced(what: str, given: Any, error: TypeError) -> SCons.Errors.UserError
 
 def substituted(env: Any, what: str, given: str) -> str:
     """Return text with its variables replaced; raise SCons' UserError where nothing is left of it."""
+    if "$" not in given:
+        return given
     result = str(env.subst(given))
-    if given and not result:
+    if not result:
         raise SCons.Errors.UserError(
             f"{what} {given} stands for nothing; set what it names, or name it otherwise"
         )

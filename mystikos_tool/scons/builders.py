@@ -187,8 +187,8 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
     stage = Rootfs(made_of=(f"rootfs {REVISION}", *nodes), added_for=added_for)
     target = sources.target_node(env, name, builder)
-    for node in nodes:
-        if target not in node.taken_by:  # the same call may come twice
+    if stage_of(target) is None:  # the same call may come twice
+        for node in nodes:
             node.taken_by.append(target)
     exclusion.declare(target, nodes)
     return _made(_ROOTFS, env, target, nodes, stage)

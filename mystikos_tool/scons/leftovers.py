@@ -6,6 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import SCons.Script
+
 from mystikos_tool.io import abandoned
 
 
@@ -19,9 +21,14 @@ def _sweep(directory: Path) -> None:
     abandoned.sweep(directory)
 
 
+@lru_cache(None)
+def _cleans() -> bool:
+    return bool(SCons.Script.GetOption("clean"))
+
+
 def clean(env: Any, target: Any) -> None:
     """Have ``-c`` remove what was left of a target."""
-    if env.GetOption("clean"):
+    if _cleans():
         path = Path(target.get_abspath())
         found = abandoned.found(path.parent, path.name)
         env.Clean(target, [env.fs.Entry(str(each)) for each in found])

@@ -245,7 +245,7 @@ def check_remote_cache(overrides: Iterable[str]) -> None:
 def check_names(names: Iterable[str]) -> None:
     """Raise SCons' UserError for a variable of the tool's that does not exist."""
     for name in names:
-        if name[:1] in ("M", "m") and name not in _NAMES and _is_meant_for_us(name):
+        if name.startswith(("MYST", "myst")) and name not in _NAMES and _is_meant_for_us(name):
             near = difflib.get_close_matches(name.upper(), _NAMES, 1, 0.0)[0]
             raise SCons.Errors.UserError(f"there is no construction variable {name}; did you mean {near}?")
 
