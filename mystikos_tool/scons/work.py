@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.io.kept import kept
 from mystikos_tool.root.archive import write
 from mystikos_tool.root.tree import Tree, boot_fault, join
 from mystikos_tool.scons import blame, exclusion, hints, partial
@@ -34,12 +35,16 @@ from mystikos_tool.scons.stages import (
 
 if TYPE_CHECKING:
     from mystikos_tool import pipeline
+    from mystikos_tool.config import Config
     from mystikos_tool.root.root import Root
     from mystikos_tool.signing.root_keys import RootKey
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
 _ROOT_KEYS = "root keys"
+
+# Configurations that are kept in memory: those of the apps whose stages alternate under -j.
+_CONFIGURATIONS = 16
 
 _StageT = TypeVar("_StageT", bound=Stage)
 
@@ -229,18 +234,25 @@ def _stage(target: Any, kind: type[_StageT]) -> _StageT:
 
 
 def _inputs(enclave: Enclave) -> pipeline.Inputs:
-    from mystikos_tool import config, pipeline
-    from mystikos_tool.cache.configurations import KnownInStore
+    from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot, DiskRoot
     from mystikos_tool.runtime import Runtime
 
     return pipeline.Inputs(
         runtime=Runtime(*map(_path, enclave.runtime)),
-        config=config.load(_path(enclave.config), KnownInStore(store())),
+        config=_config(_path(enclave.config)),
         root=ArchiveRoot(_path(enclave.rootfs)) if enclave.rootfs else DiskRoot(),
         pubkeys=[_path(node) for node in enclave.pubkeys],
         roothashes=[_path(node) for node in enclave.roothashes],
     )
+
+
+@kept(_CONFIGURATIONS)
+def _config(path: Path) -> Config:
+    from mystikos_tool import config
+    from mystikos_tool.cache.configurations import KnownInStore
+
+    return config.load(path, KnownInStore(store()))
 
 
 def _path(node: Any) -> Path:
