@@ -68,19 +68,22 @@ class SharedStore(Store):
 def store_path() -> Path:
     """Return the path of this build's store."""
     top = Path(SCons.Node.FS.get_default_fs().Top.get_abspath())
-    return top / f"{scons_internals.database_name()}.mystikos"
+    return top / _store_name()
+
+
+def _store_name() -> str:
+    return f"{scons_internals.database_name()}.mystikos"
 
 
 def patterns_in(directory: Path) -> tuple[str, ...]:
     """Return patterns of the files that SCons and this tool keep for themselves below a directory."""
-    top = Path(SCons.Node.FS.get_default_fs().Top.get_abspath())
-    patterns = []
-    for name in [*scons_internals.database_files(), str(store_path())]:
-        if "/" not in name:
-            patterns.append(name)
-        elif (path := top / name).is_relative_to(directory):
-            patterns.append("/" + glob.escape(str(path.relative_to(directory))))
-    return tuple(patterns)
+    node = SCons.Node.FS.get_default_fs().Top
+    tops = [Path(each.get_abspath()) for each in (node, *node.repositories)]
+    names = scons_internals.database_files()
+    files = {top / name for top in tops for name in names if "/" in name}
+    files |= {top / _store_name() for top in tops}
+    found = sorted(str(path.relative_to(directory)) for path in files if path.is_relative_to(directory))
+    return (*(name for name in names if "/" not in name), *("/" + glob.escape(path) for path in found))
 
 
 def store() -> Store:
