@@ -53,6 +53,7 @@ class RootSource(InputNode):
     def __init__(self, origin: Any, options: SourceOptions) -> None:
         super().__init__(origin)
         self.options = options
+        _layers(origin)  # SCons would take for a file what it does not find, as it may lie in a repository
         self.stray: list[str] = []
         self._made: list[Any] = []  # what builders make in it, or above it
         self._scanned: Source | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,16 +161,22 @@ def _not_in_source(node: Any, place: Any, below: str) -> tuple[set[str], set[str
 
     Their paths are below ``place``. What other builders make there stays.
     """
-    sources = [Path(_read(each).get_abspath()) for each in node.sources]
+    sources = [(Path(each.get_abspath()), left_behind(each, each).paths) for each in map(_read, node.sources)]
     files: set[str] = set()
     folders: set[str] = set()
     target = Path(place.get_abspath(), below)
     for folder, names, others in os.walk(target):
         for name in (*names, *others):
             path = os.path.relpath(f"{folder}/{name}", target)
-            if not (_made_below(node, path) or any(os.path.lexists(source / path) for source in sources)):
+            if not (_made_below(node, path) or any(_is_there(*source, path) for source in sources)):
                 (folders if name in names else files).add(os.path.normpath(f"{below}/{path}"))
     return files, folders
+
+
+def _is_there(source: Path, left: Collection[str], path: str) -> bool:
+    """Tell whether a directory has something, which is not left behind there."""
+    parts = {path, *map(str, Path(path).parents)}
+    return os.path.lexists(source / path) and parts.isdisjoint(left)
 
 
 def make_again_where_stale(node: Any) -> None:
