@@ -158,7 +158,7 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     behind the last member.
     """
     directories = {b""}
-    seen = set()
+    seen: set[bytes] = set()
     read = _Window(read).read
     for member, links in _parsed(read, size, where):
         try:
