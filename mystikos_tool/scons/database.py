@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import glob
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -77,13 +78,21 @@ def _store_name() -> str:
 
 def patterns_in(directory: Path) -> tuple[str, ...]:
     """Return patterns of the files that SCons and this tool keep for themselves below a directory."""
-    node = SCons.Node.FS.get_default_fs().Top
-    tops = [Path(each.get_abspath()) for each in (node, *node.repositories)]
+    names, paths = _kept_files()
+    above = str(directory).rstrip("/") + "/"
+    below = (path.removeprefix(above) for path in paths if path.startswith(above))
+    return (*names, *(f"/{glob.escape(path)}" for path in below))
+
+
+@lru_cache
+def _kept_files() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names that such files have in any directory, and the paths of others."""
+    top = SCons.Node.FS.get_default_fs().Top
+    tops = [Path(each.get_abspath()) for each in (top, *top.repositories)]
     names = scons_internals.database_files()
-    files = {top / name for top in tops for name in names if "/" in name}
-    files |= {top / _store_name() for top in tops}
-    found = sorted(str(path.relative_to(directory)) for path in files if path.is_relative_to(directory))
-    return (*(name for name in names if "/" not in name), *("/" + glob.escape(path) for path in found))
+    paths = {str(each / name) for each in tops for name in names if "/" in name}
+    paths |= {str(each / _store_name()) for each in tops}
+    return tuple(name for name in names if "/" not in name), tuple(sorted(paths))
 
 
 def store() -> Store:
