@@ -333,8 +333,8 @@ def excluding(patterns: tuple[str, ...]) -> Callable[[bytes], object] | None:
         return None
     names = [fnmatch.translate(pattern) for pattern in patterns if "/" not in pattern]
     paths = [fnmatch.translate(pattern.strip("/")) for pattern in patterns if "/" in pattern]
-    of_name = re.compile("|".join(names).encode() or rb"(?!)")
-    of_path = re.compile("|".join(paths).encode() or rb"(?!)")
+    of_name = re.compile(os.fsencode("|".join(names)) or rb"(?!)")
+    of_path = re.compile(os.fsencode("|".join(paths)) or rb"(?!)")
     return lambda path: of_name.match(path.rpartition(b"/")[2]) or of_path.match(path)
 
 

@@ -22,6 +22,7 @@ from mystikos_tool.root.archive import write
 from mystikos_tool.root.tree import Tree, boot_fault, join
 from mystikos_tool.scons import partial
 from mystikos_tool.scons.database import store
+from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.stages import (
     Enclave,
     Image,
@@ -46,6 +47,8 @@ _ROOT_KEYS = "root keys"
 # Configurations that are kept in memory: those of the apps whose stages alternate under -j.
 _CONFIGURATIONS = 16
 
+_STRAY = "describe it, remove it, or touch it where it became a source"
+
 _StageT = TypeVar("_StageT", bound=Stage)
 
 
@@ -58,7 +61,7 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
         _warn(f"{path}: {boot_fault(path)}")
     for node in source:
         for path in node.stray:
-            _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
+            _warn(f"{node}/{path}: has no source and no builder and was left out; {_STRAY}")
     return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target}"
 
 
@@ -252,8 +255,11 @@ def _config(path: Path) -> Config:
 
 
 def _path(node: Any) -> Path:
-    """Return a node's path, relative to the top of the build where it lies below it."""
-    return Path(str(node))
+    """Return a node's path, relative to the top of the build where it lies below it.
+
+    What the user gives may lie in a repository.
+    """
+    return Path(str(node.read_node().rfile() if isinstance(node, InputNode) else node))
 
 
 def _warn(text: str) -> None:
