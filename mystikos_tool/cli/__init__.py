@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mystikos_tool import __version__
-from mystikos_tool.cli import archive, disk, inspect, keys, package, run, schema, shell
+from mystikos_tool.cli import archive, disk, explain, inspect, keys, package, run, schema, shell
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
 from mystikos_tool.errors import UserError
 
@@ -95,6 +95,13 @@ VERBS = {
             "hello --signer public.pem --no-debug",
             inspect.declare_verify,
             inspect.run_verify,
+        ),
+        Verb(
+            "diff",
+            "tell why two packages are not the same enclave, or that they are",
+            "hello hello.rebuilt",
+            explain.declare_diff,
+            explain.run_diff,
         ),
         Verb(
             "mkext2",
