@@ -90,6 +90,13 @@ VERBS = {
             aliases=("dump",),
         ),
         Verb(
+            "inspect",
+            "show what is in a package, its page layout and its files, also as a page with a picture",
+            "hello --format html -o hello.html",
+            explain.declare_inspect,
+            explain.run_inspect,
+        ),
+        Verb(
             "verify",
             "prove what a package is: measure it anew, check its signature and what is expected",
             "hello --signer public.pem --no-debug",

@@ -1,4 +1,4 @@
-"""The verbs that explain: ``diff``."""
+"""The verbs that explain: ``diff`` and ``inspect``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,25 @@ def run_diff(options: argparse.Namespace) -> int:
     else:
         _give(found.to_json() if options.format == "json" else text.of(found), options)
     return 0 if found.same else ANOTHER_ENCLAVE
+
+
+def declare_inspect(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``inspect``."""
+    parser.add_argument("package", type=Path, help="a package or a signed directory")
+    _declare_output(parser, ("text", "json", "html", "svg"))
+
+
+def run_inspect(options: argparse.Namespace) -> None:
+    """Show what is in a package."""
+    from mystikos_tool.explain.report import report
+
+    found = report(options.package)
+    if options.format in ("html", "svg"):
+        from mystikos_tool.explain import page
+
+        _give((page.of_report if options.format == "html" else page.picture_of)(found), options)
+    else:
+        _give(found.to_json() if options.format == "json" else found.to_text(), options)
 
 
 def _declare_output(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ _FILES = {
     "config": ("config.schema", "FILE"),
     "verification": ("packaging.verification", "SCHEMA"),
     "difference": ("explain.difference", "SCHEMA"),
+    "report": ("explain.report", "SCHEMA"),
 }
 
 

@@ -314,18 +314,27 @@ def _configuration(a: bytes, b: bytes) -> Iterator[Change]:
     """Yield the keys whose values differ; the texts where these mean the same or are no JSON."""
     if a == b:
         return
-    try:
-        one, other = (dict(_flat(jsonc.read(data, "configuration").root, "")) for data in (a, b))
-    except UserError:
-        one, other = {}, {}
+    one, other = configuration_values(a), configuration_values(b)
     names = [name for name in dict.fromkeys([*one, *other]) if one.get(name) != other.get(name)]
     for name in names:
-        yield Change(printable(name), _shown(one.get(name)), _shown(other.get(name)))
+        yield Change(name, one.get(name), other.get(name))
     if not names:
         yield Change("bytes, as comments, spaces or the order of keys", len(a), len(b))
 
 
-def _flat(node: Node, path: str) -> Iterator[tuple[str, object]]:
+def configuration_values(data: bytes) -> dict[str, str]:
+    """Return the values of a configuration as JSON by their paths, such as ``Mount[0].Target``.
+
+    All are fit to be printed. There are none where it is no JSON.
+    """
+    try:
+        values = dict(_flat(jsonc.read(data, "configuration").root, ""))
+    except UserError:
+        return {}
+    return {printable(name): printable(value) for name, value in values.items()}
+
+
+def _flat(node: Node, path: str) -> Iterator[tuple[str, str]]:
     """Yield the values of a document by their paths, such as ``Mount[0].Target``."""
     if isinstance(node.value, list):
         if not node.value:
@@ -340,10 +349,6 @@ def _flat(node: Node, path: str) -> Iterator[tuple[str, object]]:
             yield from _flat(member.node, f"{path}.{member.key}{again}".lstrip("."))
     else:
         yield path, json.dumps(node.value, ensure_ascii=False)
-
-
-def _shown(value: object) -> str | None:
-    return None if value is None else printable(str(value))
 
 
 def _trusted(a: Opened, b: Opened) -> Iterator[Change]:

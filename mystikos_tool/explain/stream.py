@@ -19,7 +19,7 @@ from mystikos_tool.explain.areas import HEAP, IMAGE, RELOCATIONS, THREADS, Area,
 from mystikos_tool.io.content import Reader
 from mystikos_tool.io.pages import PAGE
 
-_PAGES = 256  # that are read at once
+_PAGES = 64  # that are read at once: both buffers stay in the cache of a core
 _BLOCK = 256  # bytes that one EEXTEND measures
 
 _PERMISSIONS = ((SECINFO_R, "r"), (SECINFO_W, "w"), (SECINFO_X, "x"))
@@ -161,6 +161,7 @@ class _Pages:
         self._start = area.offset
         self._stack = ExitStack()
         self._reader: Reader | None = None
+        self._buffer = bytearray(_PAGES * PAGE)
         self.run = _END
         self.left = 0
         self._next_run()
@@ -187,12 +188,17 @@ class _Pages:
         return self.run.fill if self.run.content.size == 0 else None
 
     def read(self, pages: int) -> bytearray:
-        """Return the content of the next pages, so many of the run; once some are read, all are."""
+        """Return the content of the next pages, so many of the run; once some are read, all are.
+
+        The buffer is used again by the next call.
+        """
         if self._reader is None:
             self._reader = self._stack.enter_context(self.run.content.opened())
-        data = bytearray([self.run.fill]) * (pages * PAGE)
-        self._reader.read_into([memoryview(data)])
-        return data
+        whole = self._buffer if pages == _PAGES else bytearray(pages * PAGE)
+        size = self._reader.read_into([memoryview(whole)])
+        if size < len(whole):
+            whole[size:] = bytes([self.run.fill]) * (len(whole) - size)
+        return whole
 
     def skip(self, pages: int) -> None:
         """Go on behind the next pages, so many of the run."""
