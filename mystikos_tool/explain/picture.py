@@ -13,8 +13,9 @@ from mystikos_tool.explain.report import Pages, Report, ShownArea
 from mystikos_tool.io.pages import PAGE
 
 WIDTH = 1000
-_TOP, _BOTTOM, _GAP = 118, 120, 3
+_TOP, _GAP = 118, 3
 _LEAST, _STEP = 23.0, 2.6  # height of a page, and what each doubling adds
+_COLUMNS, _LEGEND = 3, 24  # of the legend, and the height of its rows
 _AXIS_START, _AXIS_END = 736, 966
 _MARK = 16  # from one mark of the axis to the next
 _UNITS = ((1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB"))
@@ -78,7 +79,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Picture:
-    """All boxes, the marks of the logarithmic axis, and the kinds of pages for the legend."""
+    """All boxes, the marks of the logarithmic axis, and the kinds of pages for the legend, in rows."""
 
     width: int
     height: float
@@ -86,7 +87,7 @@ class Picture:
     bottom: float
     boxes: tuple[Box, ...]
     marks: tuple[tuple[float, str], ...]
-    legend: tuple[tuple[str, str, bool], ...]
+    legend: tuple[tuple[tuple[str, str, bool], ...], ...]
 
 
 def picture(report: Report) -> Picture:
@@ -112,7 +113,8 @@ def picture(report: Report) -> Picture:
         if (kind, measured) in used
     )
     shown = tuple((_axis(size, largest), in_units(size)) for size in marks)
-    return Picture(WIDTH, bottom + _BOTTOM, _TOP, bottom, tuple(boxes), shown, legend)
+    rows = tuple(legend[start : start + _COLUMNS] for start in range(0, len(legend), _COLUMNS))
+    return Picture(WIDTH, bottom + _LEGEND * len(rows) + 46, _TOP, bottom, tuple(boxes), shown, rows)
 
 
 def _axis(size: int, largest: int) -> float:

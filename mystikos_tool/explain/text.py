@@ -136,8 +136,13 @@ def area_change(area: AreaChange) -> str:
     if a.size != b.size:
         said.append(_sizes(a.size, b.size))
     if area.first_page is not None:
-        pages = "" if area.different_pages is None else f"{area.different_pages:,} pages differ, "
-        said.append(f"{pages}the first at {a.offset + area.first_page:#x}")
+        count, at = area.different_pages, f"{a.offset + area.first_page:#x}"
+        if count is None:
+            said.append(f"pages differ from {at} on")
+        else:
+            said.append(
+                f"one page differs, at {at}" if count == 1 else f"{count:,} pages differ, the first at {at}"
+            )
     return "; ".join(said)
 
 
