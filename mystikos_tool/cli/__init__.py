@@ -111,6 +111,20 @@ VERBS = {
             explain.run_diff,
         ),
         Verb(
+            "sbom",
+            "write the bill of materials of a package: its files and components, as CycloneDX 1.6",
+            "hello -o hello.cdx.json",
+            explain.declare_sbom,
+            explain.run_sbom,
+        ),
+        Verb(
+            "provenance",
+            "state what a package was made of, by digest: in-toto, SLSA",
+            "hello appdir config.json -o hello.provenance.json",
+            explain.declare_provenance,
+            explain.run_provenance,
+        ),
+        Verb(
             "mkext2",
             "make an ext2 disk of a directory, integrity-protected, signed and encrypted as asked",
             "appdir app.disk --sign public.pem:private.pem",

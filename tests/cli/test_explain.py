@@ -56,3 +56,47 @@ def test_diff_tells_programs_in_json_that_follows_the_printed_schema(
     told = json.loads((project / "told.json").read_text())
     jsonschema.validate(told, json.loads(run("schema", "difference").out))
     assert [change["name"] for change in told["configuration"]] == ["ProductID"]
+
+
+# inspect
+
+
+@pytest.mark.parametrize("form", ["text", "json", "html", "svg"])
+def test_inspect_prints_every_form_or_writes_it(run: Run, project: Path, hello: str, form: str) -> None:
+    printed = run("inspect", hello, f"--format={form}")
+    assert (printed.status, printed.err) == (0, "")
+    written = run("inspect", hello, f"--format={form}", "-o", "shown")
+    assert (written.status, written.out) == (0, "")
+    assert (project / "shown").read_text() == printed.out
+    assert "rootfs" in printed.out
+
+
+def test_inspect_tells_programs_in_json_that_follows_the_printed_schema(run: Run, hello: str) -> None:
+    told = json.loads(run("inspect", hello, "--format=json").out)
+    jsonschema.validate(told, json.loads(run("schema", "report").out))
+    assert [file["path"] for file in told["files"]] == ["bin", "bin/hello", "motd"]
+
+
+def test_what_is_no_package_cannot_be_inspected(run: Run, project: Path) -> None:
+    result = run("inspect", "config.json")
+    assert (result.status, result.out) == (2, "")
+
+
+# sbom, provenance
+
+
+def test_sbom_lists_the_files_of_a_package(run: Run, hello: str) -> None:
+    told = json.loads(run("sbom", hello).out)
+    assert told["specVersion"] == "1.6"
+    assert [one["name"] for one in told["components"] if one["type"] == "file"] == ["bin/hello", "motd"]
+
+
+def test_provenance_is_stated_of_the_inputs_of_a_package_only(run: Run, project: Path, hello: str) -> None:
+    result = run("provenance", hello, "appdir", "config.json", "--runtime=runtime", "--key=key.pem")
+    assert (result.status, result.err) == (0, "")
+    assert json.loads(result.out)["payloadType"] == "application/vnd.in-toto+json"
+    assert json.loads(run("provenance", hello, "appdir", "config.json", "--runtime=runtime").out)["subject"]
+    (project / "appdir" / "motd").write_bytes(b"hullo\n")
+    result = run("provenance", hello, "appdir", "config.json", "--runtime=runtime", "-o=stated")
+    assert (result.status, result.out) == (2, "")
+    assert not (project / "stated").exists()
