@@ -172,8 +172,8 @@ def diff(a: StrPath, b: StrPath, *, exclude: Sequence[str] = (), modes: Modes = 
     such; ``exclude`` and ``modes`` say how a directory is packed. Nothing is proved of either.
     Raises UserError for what cannot be read, and for a measurement beside a root.
     """
-    how = {"exclude": tuple(exclude), "preserve_modes": modes == "preserve"}
-    return difference.compare(Path(a), Path(b), **how)
+    preserve_modes = modes == "preserve"
+    return difference.compare(Path(a), Path(b), exclude=tuple(exclude), preserve_modes=preserve_modes)
 
 
 def _inputs(

@@ -129,6 +129,12 @@ def _component(
 ) -> Iterator[Component]:
     """Yield a component where its name and version are told."""
     if name and version:
-        shown = (None if value is None else printable(value) for value in (architecture, license_))
-        named = namespace and printable(namespace), printable(name), printable(version)
-        yield Component(kind, *named, *shown, source)
+        yield Component(
+            kind,
+            namespace and printable(namespace),
+            printable(name),
+            printable(version),
+            architecture and printable(architecture),
+            license_ and printable(license_),
+            source,
+        )

@@ -95,15 +95,15 @@ def _environment() -> Environment:
 class Node(NamedTuple):
     """A step through a tree of files: "open" and "close" a directory, or a "file" or "link".
 
-    ``name`` is the last component of the path; a directory's ``size`` and ``count`` are those of the
-    files below it.
+    ``name`` is the last component of the path; a directory's ``size`` is that of the ``files``
+    below it.
     """
 
     step: str
     name: str
     file: ShownFile
     size: int = 0
-    count: int = 0
+    files: int = 0
 
 
 def _tree(files: tuple[ShownFile, ...]) -> Iterator[Node]:
