@@ -4,6 +4,9 @@
 
 #include "../common/application.h"
 
+#include <stddef.h>
+#include <stdint.h>
+
 /* What the filter does; a positive value is the errno that the call fails with. */
 enum
 {
@@ -12,10 +15,34 @@ enum
     MYST_CLONE = -2,    /* by its flags: see myst_clone_action */
     MYST_AFFINITY = -3, /* done for the application, within what MaxAffinityCPUs leaves */
     MYST_PROGRAM = -4,  /* a new program: its stacks are prepared before it runs */
-    MYST_LIMITS = -7,   /* not those of process 1 */
+    MYST_SERVE = -7,    /* by process 1: users, owners, the machine */
     MYST_IOCTL = -6,    /* by its request: see myst_ioctl_action */
     MYST_PERSONA = -5,  /* allowed to make stacks executable, on which see stacks.c, and else as unhandled */
+    MYST_CREATE = -8,   /* by process 1 where the flags ask for a new file */
+    MYST_RULED = -9,    /* by its arguments: see myst_rules; the number is subtracted */
 };
+
+/* What Mystikos answers to certain arguments without doing anything. The first rule that fits decides; a call that none
+ * fits is allowed. */
+struct myst_rule
+{
+    unsigned call;
+    unsigned char argument;
+    bool differs;  /* fits where the argument's lower half is another than `value` */
+    unsigned value;
+    int action; /* an errno, or MYST_UNHANDLED */
+};
+
+#define MYST_UNHANDLED (-10) /* as myst_unhandled_action says */
+
+extern const struct myst_rule myst_rules[];
+extern const size_t myst_rule_count;
+
+/* Of a call that is ruled. */
+int myst_ruled_action(const struct myst_application *application, unsigned number, const uint64_t *arguments);
+
+/* The argument of an open call that has its flags, or -1 where it is no such call. */
+int myst_flags_argument(unsigned number);
 
 /* For a call of the 64-bit kind. */
 int myst_call_action(const struct myst_application *application, unsigned number);

@@ -137,8 +137,8 @@ void myst_open_mount_sources(const struct myst_config *config, const struct myst
 }
 
 /* Opens a path below the working directory, never through a symbolic link: an absolute one would lead out of the
- * root, which is not yet ours. */
-static int open_in_root(const char *path, int flags)
+ * root, which is not yet ours. `makes`: as Mystikos does, the directories that are not there are made. */
+static int open_in_root(const char *path, int flags, bool makes)
 {
     char components[PATH_MAX], *name = components;
     if (myst_path_components(path, components, sizeof components) != 0)
@@ -152,6 +152,8 @@ static int open_in_root(const char *path, int flags)
         char *slash = strchr(name, '/');
         if (slash)
             *slash = 0;
+        if (makes)
+            mkdirat(at, name, 0777); /* what is there stays */
         int next = openat(at, name, (slash ? O_PATH | O_DIRECTORY : flags) | O_NOFOLLOW | O_CLOEXEC);
         int error = errno;
         close(at);
@@ -166,15 +168,13 @@ static int open_in_root(const char *path, int flags)
 
 static int open_target(const struct myst_mount *mount)
 {
-    int target = open_in_root(mount->target, O_PATH | O_DIRECTORY);
+    int target = open_in_root(mount->target, O_PATH | O_DIRECTORY, true);
     if (target >= 0)
         return target;
     if (errno == ENOTDIR || errno == ELOOP)
         myst_refuse("configuration: Mount: %s in the root file system must be a directory, and no symbolic link on "
                     "the way to it",
                     mount->target);
-    if (errno == ENOENT)
-        myst_refuse("configuration: Mount: there is no %s in the root file system", mount->target);
     myst_refuse_errno("configuration: Mount: cannot open %s", mount->target);
 }
 
@@ -210,7 +210,7 @@ static void mount_host_directory(const struct myst_mount *declared, int director
 static struct myst_archive map_archive(const char *source)
 {
     struct stat status;
-    int file = open_in_root(source, O_RDONLY | O_NONBLOCK);
+    int file = open_in_root(source, O_RDONLY | O_NONBLOCK, false);
     if (file < 0 || fstat(file, &status) != 0)
         myst_refuse_errno("options: --myst-mount: cannot open the archive %s in the root file system", source);
     if (!S_ISREG(status.st_mode) || status.st_size == 0)
