@@ -14,7 +14,8 @@ def check(root: Root, config: Config, *, trusts_disks: bool) -> None:
     """Raise UserError where the configuration does not fit the root.
 
     ``trusts_disks`` says whether the package has a public key or root hash by which a disk is
-    checked. An archive has to hold the program, executable, and a directory for every mount.
+    checked. An archive has to hold the program, executable, and nothing but a directory where a mount goes;
+    the kernel makes one that is not there.
     """
     if isinstance(root, DiskRoot):
         if not (config.debug or trusts_disks):
@@ -28,11 +29,11 @@ def check(root: Root, config: Config, *, trusts_disks: bool) -> None:
     _check_program(archive, config)
     for number, mount in enumerate(config.mounts):
         found = archive.find(mount.target)
-        if found is None or not stat.S_ISDIR(found.mode):
+        if found is not None and not stat.S_ISDIR(found.mode):
             raise UserError(
                 config.where(f"Mount[{number}].Target"),
                 f"{mount.target} is no directory in {archive.where}",
-                "create it in the appdir",
+                "make it a directory in the appdir",
             )
 
 

@@ -50,8 +50,13 @@ static struct sock_filter *emit(struct filter *filter, struct sock_filter instru
 static void emit_action(struct filter *filter, int action)
 {
     unsigned result = SECCOMP_RET_USER_NOTIF;
-    if (action == MYST_ALLOW || (action == MYST_SERVE && !filter->serves))
+    const struct myst_application *application = filter->application;
+    const bool is_watched = application->thread_stack || application->exec_stack;
+    const bool is_optional = action == MYST_SERVE || (action == MYST_PROGRAM && !is_watched);
+    if (action == MYST_ALLOW || (is_optional && !filter->serves))
         result = SECCOMP_RET_ALLOW;
+    else if (action == MYST_SUCCEED)
+        result = SECCOMP_RET_ERRNO;
     else if (action > 0 && !filter->application->trace)
         result = SECCOMP_RET_ERRNO | (unsigned)action;
     filter->asks |= result == SECCOMP_RET_USER_NOTIF;
@@ -102,28 +107,39 @@ static void emit_create(struct filter *filter, unsigned number)
     emit_action(filter, MYST_ALLOW);
 }
 
+/* Jumps over the one instruction that follows unless the rule fits. */
+static void emit_condition(struct filter *filter, const struct myst_rule *rule)
+{
+    const unsigned low = offsetof(struct seccomp_data, args[rule->argument]);
+    if (rule->condition == MYST_ALWAYS)
+        return;
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, low));
+    if (rule->condition == MYST_IS_NULL)
+    {
+        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3));
+        EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, low + 4));
+        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1));
+        return;
+    }
+    const bool differs = rule->condition == MYST_IS_NOT;
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, rule->value, differs, !differs));
+}
+
 /* As myst_ruled_action. */
-static void emit_ruled(struct filter *filter, unsigned number)
+static void emit_rules(struct filter *filter, unsigned number)
 {
     for (size_t i = 0; i < myst_rule_count; i++)
     {
-        const struct myst_rule *rule = &myst_rules[i];
-        if (rule->call != number)
+        if (myst_rules[i].call != number)
             continue;
-        EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[rule->argument])));
-        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, rule->value, rule->differs ? 1 : 0, rule->differs ? 0 : 1));
-        emit_action(filter, rule->action == MYST_UNHANDLED ? myst_unhandled_action(filter->application) : rule->action);
+        emit_condition(filter, &myst_rules[i]);
+        emit_action(filter, myst_rule_action(filter->application, &myst_rules[i]));
     }
-    emit_action(filter, MYST_ALLOW);
 }
 
 static void emit_rule(struct filter *filter, unsigned number, int action)
 {
-    if (action <= MYST_RULED)
-    {
-        emit_ruled(filter, number);
-        return;
-    }
+    emit_rules(filter, number);
     switch (action)
     {
     case MYST_CLONE:
@@ -162,7 +178,8 @@ static void emit_search(struct filter *filter, size_t begin, size_t end)
 
 static void add_range(struct filter *filter, unsigned first, int action)
 {
-    if (filter->range_count > 0 && filter->ranges[filter->range_count - 1].action == action)
+    const struct range *last = filter->range_count > 0 ? &filter->ranges[filter->range_count - 1] : NULL;
+    if (last && last->action == action && !myst_is_ruled(first) && !myst_is_ruled(last->first))
         return;
     filter->ranges[filter->range_count++] = (struct range){first, action};
 }

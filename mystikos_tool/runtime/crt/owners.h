@@ -8,4 +8,7 @@
 /* Serves chown, stat, creation and their kind: the result of the call, a negative errno, or MYST_CONTINUE. */
 int64_t myst_serve_owners(const struct myst_call *call);
 
+/* Mystikos starts programs whatever their mode: what the caller is about to execute gets the x that Linux asks for. */
+void myst_make_executable(const struct myst_call *call);
+
 #endif

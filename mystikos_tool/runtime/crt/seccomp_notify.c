@@ -94,7 +94,9 @@ static bool let_go_on(const struct myst_call *call)
 
 static bool let_execute(const struct myst_call *call)
 {
-    if (!myst_expect_program((pid_t)call->notification.pid))
+    const bool is_watched = call->application->thread_stack || call->application->exec_stack;
+    myst_make_executable(call);
+    if (is_watched && !myst_expect_program((pid_t)call->notification.pid))
     {
         /* As under a debugger, which must not be left without a program to debug. */
         myst_warn("ThreadStackSize and ExecStack have no effect on the program that thread %d starts: %s",
@@ -127,9 +129,10 @@ static bool serve_and_answer(const struct myst_call *call)
 static int action_of(const struct myst_call *call)
 {
     const struct seccomp_data *data = &call->notification.data;
-    int action = myst_call_action(call->application, (unsigned)data->nr);
-    if (action <= MYST_RULED)
-        return myst_ruled_action(call->application, (unsigned)data->nr, (const uint64_t *)data->args);
+    int action = myst_ruled_action(call->application, (unsigned)data->nr, (const uint64_t *)data->args);
+    if (action != MYST_ALLOW)
+        return action;
+    action = myst_call_action(call->application, (unsigned)data->nr);
     switch (action)
     {
     case MYST_PERSONA:

@@ -136,6 +136,13 @@ void myst_open_mount_sources(const struct myst_config *config, const struct myst
     }
 }
 
+/* False within a directory of the host that is mounted already. */
+static bool is_in_root(int directory)
+{
+    struct stat root, status;
+    return stat(".", &root) == 0 && fstat(directory, &status) == 0 && root.st_dev == status.st_dev;
+}
+
 /* Opens a path below the working directory, never through a symbolic link: an absolute one would lead out of the
  * root, which is not yet ours. `makes`: as Mystikos does, the directories that are not there are made. */
 static int open_in_root(const char *path, int flags, bool makes)
@@ -152,7 +159,7 @@ static int open_in_root(const char *path, int flags, bool makes)
         char *slash = strchr(name, '/');
         if (slash)
             *slash = 0;
-        if (makes)
+        if (makes && is_in_root(at))
             mkdirat(at, name, 0777); /* what is there stays */
         int next = openat(at, name, (slash ? O_PATH | O_DIRECTORY : flags) | O_NOFOLLOW | O_CLOEXEC);
         int error = errno;
@@ -175,6 +182,8 @@ static int open_target(const struct myst_mount *mount)
         myst_refuse("configuration: Mount: %s in the root file system must be a directory, and no symbolic link on "
                     "the way to it",
                     mount->target);
+    if (errno == ENOENT)
+        myst_refuse("configuration: Mount: there is no %s in the directory of the host", mount->target);
     myst_refuse_errno("configuration: Mount: cannot open %s", mount->target);
 }
 

@@ -53,7 +53,7 @@ void myst_make_root(uint64_t bytes, uint64_t files)
     char options[96];
     const char *mount_point = find_mount_point();
 
-    snprintf(options, sizeof options, "mode=0755,size=%llu,nr_inodes=%llu", (unsigned long long)bytes,
+    snprintf(options, sizeof options, "mode=0777,size=%llu,nr_inodes=%llu", (unsigned long long)bytes,
              (unsigned long long)files);
     if (myst_mount_tmpfs(mount_point, options) != 0)
         myst_refuse_no_privilege("cannot make a file system in memory");
@@ -159,6 +159,7 @@ static void make_dev(uint64_t shared_memory)
 
     need_directory("dev/pts", SHARED_MODE);
     mount_in_root("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620");
+    chmod("dev/pts", SHARED_MODE);
     need_directory("dev/shm", SHARED_MODE);
     snprintf(options, sizeof options, "mode=0777,size=%llu", (unsigned long long)shared_memory);
     mount_in_root("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, options);
@@ -312,6 +313,7 @@ static void mount_proc(uint64_t memory)
             myst_refuse_masked_proc("cannot mount /proc");
         myst_refuse_errno("cannot mount /proc");
     }
+    chmod("proc", SHARED_MODE); /* as it shows on Mystikos; nothing can be made there */
     for (size_t i = 0; i < MYST_COUNT(protected_in_proc); i++)
         protect_in_proc(protected_in_proc[i]);
     describe_machine(memory);
