@@ -179,6 +179,22 @@ static int sleep_long(char *clock)
     return 0;
 }
 
+/* Makes processes until there can be no more. */
+static int bomb(void)
+{
+    int count = 0;
+    pid_t pid;
+    while (count < 5000 && (pid = fork()) >= 0)
+    {
+        if (pid == 0)
+            for (;;)
+                pause();
+        count++;
+    }
+    printf("%d: %s\n", count, strerror(errno));
+    return 0;
+}
+
 static int measure(void)
 {
     enum { CALLS = 20000 };
@@ -214,6 +230,8 @@ int main(int argc, char **argv)
         return signal_group();
     if (strcmp(what, "sleep") == 0)
         return sleep_long(argv[2]);
+    if (strcmp(what, "bomb") == 0)
+        return bomb();
     if (strcmp(what, "measure") == 0)
         return measure();
     if (strcmp(what, "arguments") == 0)

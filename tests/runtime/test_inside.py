@@ -197,6 +197,12 @@ def test_broken_variables_of_the_root_refuse_the_start(inside: MakeInside, anyon
 # Nothing gets out
 
 
+def test_processes_that_make_processes_end_at_a_number(inside: MakeInside, caller: Caller) -> None:
+    count, reason = caller.output(inside(ForkMode="pseudo"), "bomb").rstrip().split(": ")
+    assert 900 < int(count) < 1400
+    assert reason == "Resource temporarily unavailable"
+
+
 def test_a_signal_to_group_0_does_not_reach_the_callers_group(inside: MakeInside, caller: Caller) -> None:
     assert caller.output(inside(), "signal-group").splitlines() == [
         "kill(0, SIGTERM): No such process",

@@ -2,6 +2,7 @@
 
 #include "../common/error.h"
 #include "../common/interpreter.h"
+#include "../common/linux_version.h"
 #include "../common/sizes.h"
 #include "filter.h"
 #include "machine.h"
@@ -35,12 +36,16 @@ static void set_limit_if_allowed(int resource, uint64_t current, uint64_t maximu
 }
 
 /* Known values in place of the caller's. What Mystikos does not limit, nothing but the host's maximum does. */
-static void set_other_limits(void)
+static void set_other_limits(const struct myst_application *application)
 {
-    static const int unlimited[] = {RLIMIT_CPU,    RLIMIT_FSIZE,      RLIMIT_DATA,     RLIMIT_RSS,   RLIMIT_NPROC,
+    static const int unlimited[] = {RLIMIT_CPU,    RLIMIT_FSIZE,      RLIMIT_DATA,     RLIMIT_RSS,
                                     RLIMIT_MEMLOCK, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_RTTIME};
     for (size_t i = 0; i < MYST_COUNT(unlimited); i++)
         set_limit_if_allowed(unlimited[i], RLIM_INFINITY, RLIM_INFINITY);
+    /* Before Linux 5.14 the caller's processes outside count as well. */
+    const bool counts_inside = application->isolated && myst_linux_is_at_least(5, 14);
+    const uint64_t processes = counts_inside ? MYST_MAX_THREADS : RLIM_INFINITY;
+    set_limit_if_allowed(RLIMIT_NPROC, processes, processes);
     set_limit_if_allowed(RLIMIT_NOFILE, MYST_MAX_DESCRIPTORS, MYST_MAX_DESCRIPTORS);
     set_limit_if_allowed(RLIMIT_CORE, 0, 0);
     set_limit_if_allowed(MYST_USERS_LIMIT, 0, RLIM_INFINITY);
@@ -151,7 +156,7 @@ void myst_execute(const struct myst_application *application, int socket)
 {
     set_stack_limit(application);
     set_limit(RLIMIT_AS, application->address_space, application->address_space, "MemorySize");
-    set_other_limits();
+    set_other_limits(application);
     close_what_was_closed(application);
     signal(SIGXFSZ, SIG_DFL);
     sigprocmask(SIG_SETMASK, &application->signal_mask, NULL);

@@ -1,5 +1,7 @@
 #include "machine.h"
 
+#include "../common/sizes.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_THREADS 1024                 /* of an enclave */
-#define LOCKED_MEMORY (64ull << 20)      /* the rest as Mystikos has them */
+#define LOCKED_MEMORY (64ull << 20) /* as Mystikos has it, and the rest */
 #define PENDING_SIGNALS 128319
 #define MESSAGE_QUEUES 819200
 #define FILE_SYSTEM_TYPE 0x858458f6 /* RAMFS_MAGIC */
@@ -40,7 +41,7 @@ static int64_t limit_of(const struct myst_call *call, unsigned resource, struct 
         *limit = (struct rlimit){0, RLIM_INFINITY};
         return 0;
     case RLIMIT_NPROC:
-        value = MAX_THREADS;
+        value = MYST_MAX_THREADS;
         break;
     case RLIMIT_NOFILE:
         value = MYST_MAX_DESCRIPTORS;

@@ -21,7 +21,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define NAME "mystikos-"
+#define NAME "mystikos-root-"
 
 /* Where a C library's linker looks by itself. */
 static const char *const library_directories[] = {

@@ -1,6 +1,7 @@
 #include "root.h"
 
 #include "../common/error.h"
+#include "../common/linux_version.h"
 #include "../common/sizes.h"
 #include "namespaces.h"
 #include "path.h"
@@ -277,7 +278,7 @@ static void protect_in_proc(const char *path)
 static void mount_over(const char *text, const char *name)
 {
     char path[64];
-    snprintf(path, sizeof path, "dev/.%s", name);
+    snprintf(path, sizeof path, "dev/.%s", strrchr(name, '/') ? strrchr(name, '/') + 1 : name);
     const int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
     if (file < 0 || myst_write_all(file, text, strlen(text)) != 0)
         myst_refuse_errno("cannot write /proc/%s", name);
@@ -300,6 +301,21 @@ static void describe_machine(uint64_t memory)
     mount_over("cpu  0 0 0 0 0 0 0 0 0 0\nintr 0\nnctxt 0\nbtime 0\nprocesses 0\nprocs_running 0\nprocs_blocked 0\n"
                "softirq 0\n",
                "stat");
+    mount_over("32768\n", "sys/kernel/pid_max");
+}
+
+/* So many processes and threads there can be at once, for root as well: numbers up to 300 are given out once only.
+ * Before Linux 6.14 the setting is the host's. */
+static void limit_processes(void)
+{
+    char number[16];
+    const int size = snprintf(number, sizeof number, "%d", MYST_MAX_THREADS + 300);
+    if (!myst_linux_is_at_least(6, 14))
+        return;
+    const int file = open("proc/sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
+    if (file < 0 || write(file, number, (size_t)size) != size)
+        myst_refuse_errno("cannot limit the number of processes");
+    close(file);
 }
 
 static void mount_proc(uint64_t memory)
@@ -313,6 +329,7 @@ static void mount_proc(uint64_t memory)
             myst_refuse_masked_proc("cannot mount /proc");
         myst_refuse_errno("cannot mount /proc");
     }
+    limit_processes();
     chmod("proc", SHARED_MODE); /* as it shows on Mystikos; nothing can be made there */
     for (size_t i = 0; i < MYST_COUNT(protected_in_proc); i++)
         protect_in_proc(protected_in_proc[i]);
