@@ -1,4 +1,4 @@
-"""What the application is told and may do is what Mystikos tells and lets it do, whoever starts the package."""
+"""What the application is told and may do is what Mystikos tells and lets it do, whoever starts it."""
 
 from __future__ import annotations
 
@@ -143,10 +143,14 @@ def test_a_dangling_link_in_place_of_the_names_refuses_the_start(
     package: MakePackage, anyone: Caller
 ) -> None:
     made = package({"etc/x": b""}, links={"etc/resolv.conf": "../run/resolv.conf"})
-    assert "/etc/resolv.conf in the root file system is a symbolic link" in refusal(anyone.run(made, "leave", "0"))
+    assert "/etc/resolv.conf in the root file system is a symbolic link" in refusal(
+        anyone.run(made, "leave", "0")
+    )
 
 
-def test_a_clock_that_mystikos_does_not_sleep_on_stops_the_program(inside: MakeInside, anyone: Caller) -> None:
+def test_a_clock_that_mystikos_does_not_sleep_on_stops_the_program(
+    inside: MakeInside, anyone: Caller
+) -> None:
     assert anyone.output(inside(), "sleep", "real") == "sleep: done\n"
     done = anyone.run(inside(), "sleep", "monotonic")
     assert done.returncode == 128 + signal.SIGSYS
@@ -184,13 +188,29 @@ def test_the_roots_variables_come_behind_the_others(inside: MakeInside, caller: 
         "B=3",
     ]
     first = inside(root, EnvironmentVariables=["PATH=/bin"])
-    assert caller.output(first, "environment").splitlines()[:3] == ["PATH=/bin", "MYST_TARGET=linux", "PATH=/app"]
+    assert caller.output(first, "environment").splitlines()[:3] == [
+        "PATH=/bin",
+        "MYST_TARGET=linux",
+        "PATH=/app",
+    ]
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"no", b"{}", b'{"Env": []}', b'{"Env": ["A"]}', b'{"Env": [1]}', b'{"Env": ["A=1"]} x', b'{"X": []}']
+    "text",
+    [
+        b"",
+        b"no",
+        b"{}",
+        b'{"Env": []}',
+        b'{"Env": ["A"]}',
+        b'{"Env": [1]}',
+        b'{"Env": ["A=1"]} x',
+        b'{"X": []}',
+    ],
 )
-def test_broken_variables_of_the_root_refuse_the_start(inside: MakeInside, anyone: Caller, text: bytes) -> None:
+def test_broken_variables_of_the_root_refuse_the_start(
+    inside: MakeInside, anyone: Caller, text: bytes
+) -> None:
     assert refusal(anyone.run(inside({"appenv.json": text}), "environment")).startswith("/appenv.json: ")
 
 
@@ -267,4 +287,6 @@ def test_a_deployment_forbids_the_loaders_options(package: MakePackage, anyone: 
         "options: --myst-no-isolation is refused, since MYST_OPTIONS is none"
     )
     assert anyone.run(made, "leave", "3", env=forbidden).returncode == 3
-    assert "none is all that it can be" in refusal(anyone.run(made, "leave", "0", env={"MYST_OPTIONS": "some"}))
+    assert "none is all that it can be" in refusal(
+        anyone.run(made, "leave", "0", env={"MYST_OPTIONS": "some"})
+    )
