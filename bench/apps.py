@@ -107,11 +107,12 @@ def main(appdir: Path, config: Path, runtime: Path, targets: Path) -> None:
     from mystikos_tool import config as config_reader
     from mystikos_tool import pipeline
     from mystikos_tool.enclave import mrenclave
+    from mystikos_tool.root.root import ArchiveRoot
     from mystikos_tool.runtime import Runtime
 
     archive = targets / "rootfs.cpio"
     pipeline.pack(appdir, archive)
-    given = pipeline.Inputs(Runtime.installed(runtime), config_reader.load(config), archive)
+    given = pipeline.Inputs(Runtime.installed(runtime), config_reader.load(config), ArchiveRoot(archive))
     sizes: list[int] = []
     hash_pieces = mrenclave._hash
 

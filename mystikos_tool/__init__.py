@@ -39,6 +39,8 @@ __all__ = [
     "Measurement",
     "Signer",
     "UserError",
+    "Verification",
+    "VerificationError",
     "__version__",
     "inspect",
     "measure",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from mystikos_tool.formats.sigstruct import Identity
     from mystikos_tool.library import inspect, measure, pack, package, sign, verify
     from mystikos_tool.packaging.inspection import Inspection
+    from mystikos_tool.packaging.verification import Verification, VerificationError
     from mystikos_tool.signing.signer import Signer
 
 _MODULES = {
@@ -66,6 +69,8 @@ _MODULES = {
     "Measurement": "enclave.measurement",
     "Signer": "signing.signer",
     "UserError": "errors",
+    "Verification": "packaging.verification",
+    "VerificationError": "packaging.verification",
     **dict.fromkeys(("inspect", "measure", "pack", "package", "sign", "verify"), "library"),
 }
 

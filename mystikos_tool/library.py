@@ -19,16 +19,18 @@ from mystikos_tool import pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.packaging import inspection
 from mystikos_tool.packaging.inspection import Inspection
+from mystikos_tool.packaging.verification import Expectations, Verification
 from mystikos_tool.root import root
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree
-from mystikos_tool.runtime import Runtime, embedded
+from mystikos_tool.runtime import Runtime, embedded, embedded_loader
+from mystikos_tool.signing import expectation
 from mystikos_tool.signing.signer import Signer, signer
 
 StrPath: TypeAlias = str | os.PathLike[str]
+Secrets: TypeAlias = Literal["warn", "error", "allow"]
 Modes: TypeAlias = Literal["canonical", "preserve"]
 
 _log = logging.getLogger("mystikos_tool")
@@ -46,16 +48,20 @@ def package(
     exclude: Sequence[str] = (),
     modes: Modes = "canonical",
     day: date | None = None,
+    secrets: Secrets = "warn",
 ) -> Measurement:
     """Run every stage and write a package; return the measurement of its enclave.
 
     ``source`` is what `measure` takes, ``key`` and ``day`` are what `sign` takes, and so are the
-    others. Raises UserError as these do, and when ``target`` cannot be written; an earlier target
+    others. ``secrets`` says what private keys in the root are, but for the signer's, which is an
+    error. Raises UserError as these do, and when ``target`` cannot be written; an earlier target
     is then as it was.
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
     signs, signed_on, tree = _signer(key), _day(day), _tree(source, exclude, modes)
-    return pipeline.build(inputs, signs, signed_on, Path(target), tree=tree)
+    return pipeline.build(
+        inputs, signs, signed_on, Path(target), tree=tree, secrets=secrets, warn=_log.warning
+    )
 
 
 def pack(
@@ -93,7 +99,7 @@ def measure(
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
     tree = _tree(source, exclude, modes)
     with pipeline.packed(inputs, tree, Path(tempfile.gettempdir(), "rootfs")) as whole:
-        return pipeline.measure(whole)
+        return pipeline.measure(whole, warn=_log.warning)
 
 
 def sign(
@@ -114,13 +120,38 @@ def sign(
     return pipeline.sign(measurement, _runtime(runtime), _config(config), _signer(key), _day(day))
 
 
-def verify(package: StrPath) -> Identity:
-    """Measure a package anew and check its signature; return the identity that is proved so.
+def verify(
+    package: StrPath,
+    *,
+    signer: StrPath | None = None,
+    mrenclave: bytes | str | None = None,
+    mrsigner: bytes | str | None = None,
+    product_id: int | None = None,
+    min_security_version: int | None = None,
+    no_debug: bool = False,
+    loader: StrPath | None = None,
+) -> Verification:
+    """Measure a package anew and check its signature; return what is proved so, its identity above all.
 
-    Raises UserError, naming the section, when anything does not fit. The host program, which loads
-    the enclave, is not part of what is measured.
+    What is given is expected, and anything else is refused: ``signer``, a file with the signer's
+    public or private key (PEM) or MRSIGNER in hexadecimal; MRENCLAVE and MRSIGNER as 32 bytes or 64
+    hexadecimal digits; the lowest security version. ``loader`` is the file that the host program
+    has to equal, which nothing measures; without it, that of the embedded runtime is recognized.
+
+    Raises VerificationError, naming the section, when anything does not fit, and UserError for what
+    is no package or cannot be read.
     """
-    return pipeline.verify(Path(package))
+    expected = Expectations(
+        mrenclave=None if mrenclave is None else expectation.digest(mrenclave, "mrenclave"),
+        mrsigner=expectation.signer(
+            signer, None if mrsigner is None else expectation.digest(mrsigner, "mrsigner")
+        ),
+        product_id=product_id,
+        min_security_version=min_security_version,
+        no_debug=no_debug,
+    )
+    given = None if loader is None else Path(loader)
+    return pipeline.verify(Path(package), expected, given, embedded=embedded_loader())
 
 
 def inspect(package: StrPath) -> Inspection:
@@ -173,7 +204,14 @@ def _runtime(directory: StrPath | None) -> Runtime:
 
 
 def _signer(key: StrPath | Signer) -> Signer:
-    return signer(key) if isinstance(key, (str, os.PathLike)) else key
+    if not isinstance(key, (str, os.PathLike)):
+        return key
+    from mystikos_tool.signing import pem  # loads the cryptography library
+
+    found = signer(key)
+    if isinstance(found, pem.PemSigner):
+        _warn(filter(None, [pem.exposed(Path(key))]))
+    return found
 
 
 def _day(day: date | None) -> date:

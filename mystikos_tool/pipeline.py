@@ -11,7 +11,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -23,26 +23,37 @@ from mystikos_tool.enclave import image as enclave_image
 from mystikos_tool.enclave import layout, measurement
 from mystikos_tool.enclave.image import EnclaveImage
 from mystikos_tool.enclave.measurement import Measurement
+from mystikos_tool.enclave.mrenclave import hashed_size
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
+from mystikos_tool.packaging import host_program as host_programs
 from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.packaging.opened import OpenedPackage
+from mystikos_tool.packaging.verification import (
+    ANYTHING,
+    Expectations,
+    HostProgram,
+    Verification,
+    VerificationError,
+    facts,
+)
 from mystikos_tool.root import archive
 from mystikos_tool.root.check import check
-from mystikos_tool.root.root import ArchiveRoot, Root
+from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.source import DirectorySource
-from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, Tree
+from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
+from mystikos_tool.signing import root_keys, trusted
 from mystikos_tool.signing import signer as signers
-from mystikos_tool.signing import trusted
 from mystikos_tool.signing.signer import Signer
 
 _DISTRUST = "do not use the package; make it again"
 
-_MAX_IMAGE = 1 << 30
+# Bytes hashed for what a package only describes, as its memory: enough for half a terabyte of it.
+_MAX_HASHED = 1 << 34
 
 
 class Inputs(NamedTuple):
@@ -75,15 +86,25 @@ def build(
     *,
     tree: Tree | None = None,
     parents: bool = False,
+    secrets: str = root_keys.WARN,
+    warn: Callable[[str], object] | None = None,
 ) -> Measurement:
     """Run every stage and write the package of an enclave; return its measurement.
 
     With a ``tree``, that is packed and is the root file system. With ``parents``, directories
-    above ``target`` are made where they are missing. Raises UserError as the stages do; an earlier
-    target is then as it was.
+    above ``target`` are made where they are missing; ``warn`` is as in `measure`. ``secrets`` says
+    what private keys in the root are: "warn", for one call of ``warn``, "error" or "allow". Raises
+    UserError as the stages do, and for a root that holds the signer's key; an earlier target is then
+    as it was.
     """
+    sections.check_name(target)
     with packed(inputs, tree, target) as whole:
-        measured, image = _measure_and_sign(whole, signer, day)
+        keys = root_keys.of(whole.root)
+        root_keys.refuse_signer(keys, signer.modulus, "the root")
+        for warning in root_keys.told(keys, "the root", secrets):
+            if warn:
+                warn(warning)
+        measured, image = _measure_and_sign(whole, signer, day, warn)
         if parents:
             atomic.make_directory(target.parent)
         package(whole, image, target)
@@ -105,20 +126,30 @@ def packed(inputs: Inputs, tree: Tree | None, beside: Path) -> Iterator[Inputs]:
         yield inputs._replace(root=packed_root)
 
 
-def build_directory(inputs: Inputs, rootfs: Path, signer: Signer, day: date, target: Path) -> Measurement:
+def build_directory(
+    inputs: Inputs,
+    rootfs: Path,
+    signer: Signer,
+    day: date,
+    target: Path,
+    warn: Callable[[str], object] | None = None,
+) -> Measurement:
     """Run every stage and write what a package has in it as the files of a signed directory.
 
-    ``rootfs`` is copied as it is, archive or ext2 disk. Raises UserError as the stages do; earlier
-    files of the directory are then as they were.
+    ``rootfs`` is copied as it is, archive or ext2 disk; ``warn`` is as in `measure`. Raises UserError
+    as the stages do; earlier files of the directory are then as they were.
     """
-    measured, image = _measure_and_sign(inputs, signer, day)
+    root_keys.refuse_signer(root_keys.of(inputs.root), signer.modulus, "the root")
+    measured, image = _measure_and_sign(inputs, signer, day, warn)
     parts = package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))
     signed_directory.write(inputs.runtime.loader, parts, target)
     return measured
 
 
-def _measure_and_sign(inputs: Inputs, signer: Signer, day: date) -> tuple[Measurement, Content]:
-    measured = measure(inputs)
+def _measure_and_sign(
+    inputs: Inputs, signer: Signer, day: date, warn: Callable[[str], object] | None
+) -> tuple[Measurement, Content]:
+    measured = measure(inputs, warn=warn)
     return measured, Bytes(sign(measured, inputs.runtime, inputs.config, signer, day))
 
 
@@ -139,17 +170,27 @@ def warnings_of(tree: Tree, directory: Path) -> list[str]:
     left_out = "is left out; a root file system holds no devices and FIFOs"
     return [
         *(f"{directory / path}: {left_out}" for path in tree.left_out),
-        *(f"{directory / path}: {TOO_LONG_TO_BOOT}" for path in tree.too_long_to_boot),
+        *(f"{directory / path}: {boot_fault(path)}" for path in tree.too_long_to_boot),
     ]
 
 
-def measure(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:
+def measure(
+    inputs: Inputs, rootfs: Readable | None = None, warn: Callable[[str], object] | None = None
+) -> Measurement:
     """Lay the enclave out and measure it; ``rootfs`` is the root's content where it is at hand.
 
-    Raises UserError where the configuration does not fit the root file system or the runtime.
+    What may keep the package from starting goes to ``warn``. Raises UserError for what certainly
+    does: where the configuration does not fit the root file system or the runtime.
     """
-    trusts_disks = bool(inputs.pubkeys or inputs.roothashes)
-    check(inputs.root, inputs.config, trusts_disks=trusts_disks)
+    trusts_disks, embedded = bool(inputs.pubkeys or inputs.roothashes), inputs.runtime.is_embedded
+    for warning in check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded):
+        if warn:
+            warn(warning)
+    return measure_unchecked(inputs, rootfs)
+
+
+def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:
+    """Measure an enclave as :func:`measure` does, whether it could start or not."""
     prepared = prepare(inputs.runtime, inputs.config)
     parts = layout.Parts(
         enclave=prepared,
@@ -173,8 +214,11 @@ def prepare(runtime: Runtime, config: Config) -> EnclaveImage:
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
     """Return the signed enclave image.
 
-    Raises UserError when runtime or configuration are not those that were measured, and when the
-    signer gives no signature that holds.
+    All of the measurement but MRENCLAVE follows from runtime and configuration, and is held to
+    them: whoever could change a measurement's file would otherwise choose what the key signs.
+
+    Raises UserError when runtime or configuration are not those that were measured, when the
+    measurement says something else, and when the signer gives no signature that holds.
     """
     prepared = prepare(runtime, config)
     if prepared.digest().hex() != measured.image_sha256:
@@ -183,7 +227,17 @@ def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer
             f"is not what was measured with {config.name}",
             "measure again with this runtime and configuration",
         )
-    return prepared.file(signers.sign(measured.sigstruct, signer, day))
+    structure = measurement.structure(prepared, measured.mrenclave)
+    if measured.sigstruct != structure:
+        changed = (
+            ", ".join(sigstruct.SIGSTRUCT.different(measured.sigstruct, structure)) or "a reserved field"
+        )
+        raise UserError(
+            "the measurement",
+            f"is not what measuring with {config.name} gives: its SIGSTRUCT differs in {changed}",
+            "find out who changed it, and measure again",
+        )
+    return prepared.file(signers.sign(structure, signer, day))
 
 
 def signing_day(epoch: str | None) -> date:
@@ -237,32 +291,63 @@ def _image(path: Path) -> elf.Image:
 
 
 def _read(path: Path) -> bytes:
-    return atomic.read_input(path, "runtime file", _MAX_IMAGE)
+    return atomic.read_input(path, "runtime file", sections.MAX_IMAGE)
 
 
-def verify(path: Path) -> Identity:
-    """Measure a package anew and hold its SIGSTRUCT against EINIT's rules and the measurement.
+def verify(
+    path: Path, expected: Expectations = ANYTHING, loader: Path | None = None, *, embedded: str | None = None
+) -> Verification:
+    """Prove what can be proved of a package; return that, and what was not proved.
 
-    Raises UserError, naming the section, when anything does not fit.
+    SIGSTRUCT is held against EINIT's rules and against what is expected, before anything large is
+    read; then the enclave is measured anew. ``loader`` is the host program that the package has to
+    have, ``embedded`` the SHA-256 of the embedded runtime's, in hexadecimal.
+
+    Raises VerificationError, naming the section, when anything does not fit, and UserError for what
+    is no package or cannot be read.
     """
     opened = OpenedPackage(path)
-    where = opened.where(sections.ENCLAVE)
+    stated = _stated_identity(opened)
+    expected.check(stated, str(path))
+    if opened.content(sections.CONFIG).read() != opened.config:
+        where = opened.where(sections.CONFIG)
+        raise VerificationError(where, "is not the configuration in the enclave", _DISTRUST)
+    host_program = _host_program(opened, loader, embedded)
+    _check_measurement(opened, stated)
+    return Verification(stated, host_program, *facts(host_program, expected, disk=_is_on_disk(opened)))
+
+
+def _stated_identity(opened: OpenedPackage) -> Identity:
+    """Return the identity that a package states in a SIGSTRUCT which its signer signed."""
     broken = sigstruct.check(opened.sigstruct)
     if broken:
-        raise UserError(where, f"SIGSTRUCT: {broken}", _DISTRUST)
-    if opened.content(sections.CONFIG).read() != opened.config:
-        raise UserError(opened.where(sections.CONFIG), "is not the configuration in the enclave", _DISTRUST)
-    measured = measurement.of(opened.image, layout.lay_out(_layout_parts(opened)))
-    stated = sigstruct.identity(opened.sigstruct)
+        raise VerificationError(opened.where(sections.ENCLAVE), f"SIGSTRUCT: {broken}", _DISTRUST)
+    return sigstruct.identity(opened.sigstruct)
+
+
+def _host_program(opened: OpenedPackage, loader: Path | None, embedded: str | None) -> HostProgram:
+    sha256 = host_programs.digest(opened.sections)
+    return HostProgram(sha256, host_programs.known_as(sha256, loader, embedded))
+
+
+def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
+    laid_out = layout.lay_out(_layout_parts(opened))
+    if hashed_size(laid_out) - 2 * opened.path.stat().st_size > _MAX_HASHED:
+        problem = f"describes an enclave of {laid_out.loaded_size:,} bytes, too large to be measured"
+        raise VerificationError(str(opened.path), problem, _DISTRUST)
+    measured = measurement.of(opened.image, laid_out)
     if measured.mrenclave != stated.mrenclave:
-        raise UserError(
-            str(path),
-            f"MRENCLAVE is {measured.mrenclave.hex()}, signed is {stated.mrenclave.hex()}",
-            _DISTRUST,
-        )
+        problem = f"MRENCLAVE is {measured.mrenclave.hex()}, signed is {stated.mrenclave.hex()}"
+        raise VerificationError(str(opened.path), problem, _DISTRUST)
     if _unsigned_fields(opened.sigstruct) != _unsigned_fields(measured.sigstruct):
-        raise UserError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
-    return stated
+        where = opened.where(sections.ENCLAVE)
+        raise VerificationError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
+
+
+def _is_on_disk(opened: OpenedPackage) -> bool:
+    """Tell whether the package holds, for its root, the page of zeros that stands for a disk."""
+    content, disk = opened.content(sections.ROOTFS), DiskRoot().content()
+    return content.size == disk.size and content.read() == disk.read()
 
 
 def _layout_parts(opened: OpenedPackage) -> layout.Parts:

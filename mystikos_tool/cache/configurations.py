@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
 from mystikos_tool.cache.store import Store
+from mystikos_tool.io import user_cache
 
 LIMIT = 1000  # then they are forgotten, so that no store or file grows for ever
 
@@ -54,6 +54,4 @@ class KnownInFile:
 
 def of_user() -> KnownInFile:
     """Return what the user's command lines found valid, in the cache directory that XDG specifies."""
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    directory = Path(given) if given.startswith("/") else Path(os.path.expanduser("~"), ".cache")  # noqa: PTH111
-    return KnownInFile(directory / "mystikos-tool" / "configurations")
+    return KnownInFile(user_cache.directory() / "configurations")

@@ -16,11 +16,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mystikos_tool import __version__
-from mystikos_tool.cli import archive, disk, inspect, keys, package, schema
+from mystikos_tool.cli import archive, disk, inspect, keys, package, run, schema, shell
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
 from mystikos_tool.errors import UserError
 
 USER_ERROR = 2
+
+
+def _declare_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=shell.SHELLS, help="the shell that is to read the script")
+
+
+def _print_completion(options: argparse.Namespace) -> None:
+    sys.stdout.write(shell.completion(options.shell, VERBS.values()))
+
+
+def _declare_nothing(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _print_manual(options: argparse.Namespace) -> None:
+    sys.stdout.write(shell.manual(VERBS.values(), __version__))
+
 
 VERBS = {
     verb.name: verb
@@ -31,6 +48,7 @@ VERBS = {
             "appdir private.pem config.json --outfile hello",
             package.declare_package,
             package.run_package,
+            aliases=("package",),
         ),
         Verb(
             "sign-sgx",
@@ -38,6 +56,16 @@ VERBS = {
             "rootfs.cpio private.pem config.json --outdir hello.signed",
             package.declare_sign,
             package.run_sign,
+            aliases=("sign",),
+        ),
+        Verb(
+            "run",
+            "start a program of a directory or an archive at once, with the embedded runtime",
+            "--config config.json appdir /bin/hello one two",
+            run.declare,
+            run.run,
+            aliases=("exec-linux",),
+            passes_on=True,
         ),
         Verb(
             "mkcpio",
@@ -48,7 +76,7 @@ VERBS = {
         ),
         Verb(
             "excpio",
-            "unpack a CPIO archive into a new directory",
+            "unpack a CPIO archive into a directory that is new or empty",
             "rootfs.cpio dir",
             archive.declare_excpio,
             archive.run_excpio,
@@ -59,11 +87,12 @@ VERBS = {
             "hello --json",
             inspect.declare_dump,
             inspect.run_dump,
+            aliases=("dump",),
         ),
         Verb(
             "verify",
-            "measure a package anew and check its signature",
-            "hello",
+            "prove what a package is: measure it anew, check its signature and what is expected",
+            "hello --signer public.pem --no-debug",
             inspect.declare_verify,
             inspect.run_verify,
         ),
@@ -83,7 +112,7 @@ VERBS = {
         ),
         Verb(
             "schema",
-            "print the JSON schema of the configuration, for an editor",
+            "print the JSON schema of the configuration, for an editor, or of what verify prints",
             "> config.schema.json",
             schema.declare,
             schema.run,
@@ -95,12 +124,39 @@ VERBS = {
             keys.declare_keygen,
             keys.run_keygen,
         ),
+        Verb(
+            "completion",
+            "print the script that completes command lines in bash, zsh or fish",
+            "bash > ~/.local/share/bash-completion/completions/mystikos-tool",
+            _declare_completion,
+            _print_completion,
+        ),
+        Verb(
+            "man",
+            "print the manual page",
+            "> ~/.local/share/man/man1/mystikos-tool.1",
+            _declare_nothing,
+            _print_manual,
+        ),
     )
 }
 
+# What a verb is called on the command line: its own name and its other ones.
+NAMES = {name: verb for verb in VERBS.values() for name in (verb.name, *verb.aliases)}
+
+_IN_HARDWARE = (
+    "starts enclaves in SGX hardware, which is an installed Mystikos' to do",
+    f"use '{PROGRAM} run' to start with the embedded runtime; for hardware, '{PROGRAM} sign-sgx --runtime'"
+    " makes a directory whose bin/myst has this verb",
+)
+_ELSEWHERE = {"exec-sgx": _IN_HARDWARE, "exec": _IN_HARDWARE}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return the exit status: 0, 2 for the user's mistakes, 128+n for a signal."""
+    """Run one verb; return the exit status.
+
+    It is the verb's, 2 for the user's mistakes, 128+n for a signal.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _signals_end_the_run():
@@ -114,22 +170,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    verb = VERBS[_overview().parse_args(arguments[:1]).verb]
-    # Intermixed: options may stand between positional arguments, as the reference allows.
-    options = verb.parser().parse_intermixed_args(arguments[1:])
     try:
-        verb.run(options)
+        if arguments and arguments[0] in _ELSEWHERE:
+            raise UserError(arguments[0], *_ELSEWHERE[arguments[0]])
+        verb = NAMES[_overview().parse_args(arguments[:1]).verb]
+        status = verb.run(verb.parse(arguments[1:]))
         sys.stdout.flush()
     except UserError as error:
         for line in str(error).splitlines():
             tell(f"error: {line}")
         return USER_ERROR
-    return 0
+    return status or 0
 
 
 def _overview() -> argparse.ArgumentParser:
-    width = max(map(len, VERBS))
-    lines = [f"  {verb.name:{width}}  {verb.summary}" for verb in VERBS.values()]
+    shown = {", ".join((verb.name, *verb.aliases)): verb.summary for verb in VERBS.values()}
+    width = max(map(len, shown))
+    lines = [f"  {names:{width}}  {summary}" for names, summary in shown.items()]
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [-h] [--version] VERB ...",
@@ -138,18 +195,25 @@ def _overview() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    parser.add_argument("verb", metavar="VERB", choices=VERBS, help="what to do, one of the verbs below")
+    parser.add_argument("verb", metavar="VERB", choices=NAMES, help="what to do, one of the verbs below")
     return parser
 
 
 @contextmanager
 def _signals_end_the_run() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the run as an exception does, so that no temporary file is left."""
+    """Let SIGTERM and SIGHUP end the run as an exception does, so that no temporary file is left.
+
+    One that is ignored, as under nohup, stays so: for this run and for a program that it starts.
+    """
 
     def end(number: int, frame: object) -> None:
         sys.exit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {
+        number: signal.signal(number, end)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:

@@ -34,6 +34,9 @@ def declare_excpio(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``excpio``."""
     parser.add_argument("archive", type=Path, help="the CPIO archive")
     parser.add_argument("directory", type=Path, metavar="dir", help="directory to unpack it into")
+    parser.add_argument(
+        "--set-id", action="store_true", help="keep set-user-ID and set-group-ID bits, which are left out"
+    )
 
 
 def run_excpio(options: argparse.Namespace) -> None:
@@ -41,7 +44,7 @@ def run_excpio(options: argparse.Namespace) -> None:
     from mystikos_tool.root import archive
 
     found = archive.read(options.archive)
-    archive.extract(found, options.directory)
+    archive.extract(found, options.directory, keep_set_id=options.set_id)
     say(f"created {options.directory}: {len(found.members):,} members of {options.archive}")
 
 

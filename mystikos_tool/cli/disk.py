@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mystikos_tool.cli.archive import check_outside
-from mystikos_tool.cli.verb import say, tell
+from mystikos_tool.cli.verb import say, size_in_bytes, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
     from mystikos_tool.formats.luks import Encryption
     from mystikos_tool.root.tree import Tree
     from mystikos_tool.signing.disk_key import DiskKey
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def declare_mkext2(parser: argparse.ArgumentParser) -> None:
@@ -27,14 +24,14 @@ def declare_mkext2(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", "--force", action="store_true", help="replace a file that is there already")
     parser.add_argument(
         "--size",
-        type=_bytes,
+        type=size_in_bytes,
         metavar="SIZE",
         help="size of the data area, in bytes or with k, m or g, a multiple of 4096 (default: what the"
         " content needs, and --room)",
     )
     parser.add_argument(
         "--room",
-        type=_bytes,
+        type=size_in_bytes,
         default=8 << 20,
         metavar="SIZE",
         help="space left for programs to write, without --size (default: 8m)",
@@ -201,13 +198,6 @@ def _encryption(options: argparse.Namespace) -> Encryption | None:
     if passphrase is not None and len(passphrase) < luks.MIN_PASSPHRASE:
         raise UserError("the passphrase", f"has fewer than {luks.MIN_PASSPHRASE} bytes", "give a longer one")
     return luks.Encryption(key, passphrase)
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"([0-9]+)([kmg]?)", text.lower())
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, such as 67108864 or 64m")
-    return int(match[1]) * _UNITS[match[2]]
 
 
 def _pair(text: str) -> tuple[Path, Path]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mystikos_tool.cli.verb import say
+from mystikos_tool.cli.verb import say, tell
+
+NOT_AS_EXPECTED = 1
 
 
 def declare_dump(parser: argparse.ArgumentParser) -> None:
@@ -25,15 +27,44 @@ def run_dump(options: argparse.Namespace) -> None:
 def declare_verify(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``verify``."""
     parser.add_argument("package", type=Path, help="the package")
-
-
-def run_verify(options: argparse.Namespace) -> None:
-    """Verify a package."""
-    from mystikos_tool import pipeline
-
-    identity = pipeline.verify(options.package)
-    say(
-        f"{options.package} is sound: MRENCLAVE {identity.mrenclave.hex()},"
-        f" MRSIGNER {identity.mrsigner.hex()}, product {identity.product_id},"
-        f" security version {identity.security_version}, debug {'on' if identity.debug else 'off'}"
+    expected = parser.add_argument_group("what is expected; anything else ends with exit status 1")
+    expected.add_argument(
+        "--signer", metavar="KEY", help="PEM file of the signer's key, or MRSIGNER in hexadecimal"
     )
+    expected.add_argument("--mrsigner", metavar="HEX", help="MRSIGNER, 64 hexadecimal digits")
+    expected.add_argument("--mrenclave", metavar="HEX", help="MRENCLAVE, 64 hexadecimal digits")
+    expected.add_argument("--product", type=int, metavar="N", help="ProductID")
+    expected.add_argument("--min-svn", type=int, metavar="N", help="the lowest SecurityVersion")
+    expected.add_argument("--no-debug", action="store_true", help="no enclave that can be debugged")
+    expected.add_argument(
+        "--loader",
+        type=Path,
+        metavar="FILE",
+        help="the host program (default: the embedded one is recognized)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    """Verify a package; return the exit status: 0 as expected, 1 not so."""
+    from mystikos_tool import library
+    from mystikos_tool.packaging.verification import VerificationError, refusal
+
+    try:
+        verified = library.verify(
+            options.package,
+            signer=options.signer,
+            mrenclave=options.mrenclave,
+            mrsigner=options.mrsigner,
+            product_id=options.product,
+            min_security_version=options.min_svn,
+            no_debug=options.no_debug,
+            loader=options.loader,
+        )
+    except VerificationError as error:
+        tell(f"error: {error}")
+        if options.json:
+            say(refusal(error))
+        return NOT_AS_EXPECTED
+    say(verified.to_json() if options.json else f"{options.package}: verified\n{verified.to_text()}")
+    return 0

@@ -33,6 +33,12 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     )
     declare_modes(parser, "canonical")
     parser.add_argument(
+        "--secrets",
+        choices=("warn", "error", "allow"),
+        default="warn",
+        help="private keys in the root; that of the signer is always an error (default: warn)",
+    )
+    parser.add_argument(
         "-o", "--outfile", type=Path, metavar="FILE", help="the package (default: myst/bin/NAME)"
     )
 
@@ -50,8 +56,22 @@ def run_package(options: argparse.Namespace) -> None:
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
     tree = _scan(options) if options.appdir else None
-    measured = pipeline.build(inputs, signer, day, target, tree=tree, parents=not options.outfile)
+    measured = pipeline.build(
+        inputs,
+        signer,
+        day,
+        target,
+        tree=tree,
+        parents=not options.outfile,
+        secrets=options.secrets,
+        warn=tell_warning,
+    )
     say(f"created {target}: {target.stat().st_size:,} bytes, MRENCLAVE {measured.mrenclave.hex()}")
+
+
+def tell_warning(text: str) -> None:
+    """Tell the user of what was accepted and is better changed."""
+    tell(f"warning: {text}")
 
 
 def _scan(options: argparse.Namespace) -> Tree:
@@ -67,19 +87,27 @@ def declare_sign(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rootfs", type=Path, help="root file system: an archive, or an ext2 disk")
     _declare_signing(parser)
     parser.add_argument(
-        "-d", "--outdir", type=Path, metavar="DIR", help="the signed directory (default: NAME.signed)"
+        "-d",
+        "--outdir",
+        type=Path,
+        metavar="DIR",
+        help="the signed directory (default: NAME.signed);"
+        " its files are made anew where it is there, and what else is in it stays",
     )
 
 
 def run_sign(options: argparse.Namespace) -> None:
-    """Make a signed directory."""
+    """Make a signed directory, or make the files of an earlier one anew."""
     from mystikos_tool import pipeline
+    from mystikos_tool.packaging import signed_directory
     from mystikos_tool.root import root
 
     inputs = _inputs(options, root.of(options.rootfs))
     signer, day = _signing(options)
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
-    measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory)
+    measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
+    for path in signed_directory.others(directory):
+        tell(f"warning: {path}: is no part of the signed directory and stays; remove it if it is not wanted")
     say(f"created {directory}: MRENCLAVE {measured.mrenclave.hex()}")
 
 
@@ -116,7 +144,7 @@ def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
 
     configuration = config.load(options.config, configurations.of_user())
     for warning in configuration.warnings:
-        tell(f"warning: {warning}")
+        tell_warning(warning)
     return pipeline.Inputs(
         runtime=runtime.Runtime.installed(options.runtime) if options.runtime else runtime.embedded(),
         config=configuration,
@@ -129,9 +157,13 @@ def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
 def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
     """Return who signs, and the date for the signature."""
     from mystikos_tool import pipeline
+    from mystikos_tool.signing import pem
     from mystikos_tool.signing.signer import signer
 
-    return signer(options.key), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
+    key = signer(options.key)
+    if isinstance(key, pem.PemSigner) and (warning := pem.exposed(Path(options.key))):
+        tell(f"warning: {warning}")
+    return key, pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
 
 
 def _check_target(target: Path, options: argparse.Namespace) -> None:

@@ -7,11 +7,20 @@ import sys
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Declare no arguments: there is one schema."""
+    """Declare which schema is printed."""
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("config", "verification"),
+        default="config",
+        help="the configuration, or what verify --json prints (default: config)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the schema of the configuration."""
+    """Print a schema."""
     from mystikos_tool.config import schema
+    from mystikos_tool.packaging import verification
 
-    sys.stdout.write(schema.FILE.read_text(encoding="utf-8"))
+    file = schema.FILE if options.what == "config" else verification.SCHEMA
+    sys.stdout.write(file.read_text(encoding="utf-8"))

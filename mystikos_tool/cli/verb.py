@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
 PROGRAM = "mystikos-tool"
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Verb(NamedTuple):
-    """A verb: its line in the overview, examples, its arguments, and what it does with them."""
+    """A verb: its line in the overview, an example, its arguments, and what it does with them.
+
+    ``run`` returns the exit status, None for 0. ``aliases`` are other names of the verb. With
+    ``passes_on``, all that follows the positional arguments is a program's, options as well.
+    """
 
     name: str
     summary: str
     example: str
     declare: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
+    aliases: tuple[str, ...] = ()
+    passes_on: bool = False
 
     def parser(self) -> argparse.ArgumentParser:
         """Return the parser of the arguments behind the verb."""
         parser = argparse.ArgumentParser(
             prog=f"{PROGRAM} {self.name}",
-            description=self.summary[0].upper() + self.summary[1:] + ".",
+            description=self.summary[0].upper() + self.summary[1:] + "." + self._other_names(),
             epilog=f"example:\n  {PROGRAM} {self.name} {self.example}\n",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -31,12 +41,36 @@ class Verb(NamedTuple):
         self.declare(parser)
         return parser
 
+    def parse(self, arguments: list[str]) -> argparse.Namespace:
+        """Read the arguments behind the verb; options may stand between positional ones."""
+        parser = self.parser()
+        return parser.parse_args(arguments) if self.passes_on else parser.parse_intermixed_args(arguments)
+
+    def _other_names(self) -> str:
+        return f" Other names: {', '.join(self.aliases)}." if self.aliases else ""
+
+
+def size_in_bytes(text: str) -> int:
+    """Read a number of bytes, such as 67108864 or 64m; for argparse."""
+    match = re.fullmatch(r"([0-9]+)([kmg]?)", text.lower())
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes, such as 67108864 or 64m")
+    return int(match[1]) * _UNITS[match[2]]
+
 
 def tell(message: str) -> None:
-    """Print a warning or an error on standard error."""
-    print(f"{PROGRAM}: {message}", file=sys.stderr)  # noqa: T201
+    """Print a warning or an error on standard error, as :func:`shown`."""
+    print(f"{PROGRAM}: {shown(message)}", file=sys.stderr)  # noqa: T201
 
 
 def say(message: str) -> None:
-    """Print a result on standard output."""
-    print(message)  # noqa: T201
+    """Print a result on standard output, as :func:`shown`."""
+    print(shown(message))  # noqa: T201
+
+
+def shown(text: str) -> str:
+    r"""Return text with ``\xNN`` for each control character but line ends and tabs.
+
+    Names and texts of a package would otherwise steer the terminal.
+    """
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

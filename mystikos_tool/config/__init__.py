@@ -8,6 +8,7 @@ from mystikos_tool.config.configuration import (
     Mount,
     Secret,
     load,
+    members,
     memory_size_of,
     parse,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "Mount",
     "Secret",
     "load",
+    "members",
     "memory_size_of",
     "parse",
     "schema",

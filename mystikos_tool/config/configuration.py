@@ -160,15 +160,22 @@ def parse(data: bytes, name: str, known: Known | None = None) -> Config:
     for key, record in (("mounts", Mount), ("secrets", Secret)):
         typed[key] = tuple(record(**members) for members in typed.get(key, ()))
     findings = [*_better_changed(values), *_bare_strings(values, packaged)]
-    # What an installed Mystikos misreads in the file's text, it does not see in the canonical form.
-    notes = reading.document.notes if packaged == values else ()
+    unreadable = [note for note in reading.document.notes if note.unreadable]
+    as_it_is = packaged == values and not unreadable
+    # Where a value has to change, what an installed Mystikos trips over in the text is gone with it.
+    notes = [_with_consequence(note) for note in reading.document.notes] if packaged == values else ()
     return Config(
         **typed,
         name=name,
-        data=data if packaged == values else _canonical(packaged),
+        data=data if as_it_is else _canonical(packaged),
         warnings=reading.warnings(notes, findings),
         places=reading.places(),
     )
+
+
+def members(config: Config) -> dict[str, Any]:
+    """Return what goes into the package as the values of JSON, by their keys, to be changed and parsed."""
+    return dict(_Reading(jsonc.read(config.data, config.name)).values)
 
 
 def memory_size_of(data: bytes, name: str) -> int:
@@ -248,7 +255,9 @@ class _Reading:
 
     def warnings(self, notes: Iterable[jsonc.Note], findings: Iterable[Finding]) -> tuple[str, ...]:
         """Return what is better changed, in the order of the file."""
-        told = [(note.start, self._error(note.start, Finding((), *note[1:]))) for note in notes]
+        told = [
+            (note.start, self._error(note.start, Finding((), note.problem, note.remedy))) for note in notes
+        ]
         told += [(start, self._error(start, found)) for found in findings for start in [self._start(found)]]
         return tuple(str(error) for _, error in sorted(told, key=lambda item: item[0]))
 
@@ -292,11 +301,13 @@ def _conflicts(reading: _Reading) -> Iterator[Finding]:
         steps = ("Mount", number)
         if steps in faulty:
             continue
-        first = targets.setdefault(posixpath.normpath(mount["Target"]), number)
+        first = targets.setdefault(posixpath.normpath(mount["Target"].lstrip("/")), number)
         if first != number:
             line = reading.line(("Mount", first, "Target"))
             problem = f"is the target of Mount[{first}] in line {line} too"
             yield Finding((*steps, "Target"), problem, "give another one")
+        if {"ro", "rw"} <= set(mount.get("Flags", ())):
+            yield Finding((*steps, "Flags"), "ro and rw exclude each other", "remove one of the two")
         for key in ("PublicKey", "RootHash"):
             if mount["Type"] != "ext2" and mount.get(key) is not None:
                 yield Finding((*steps, key), f"means nothing for {mount['Type']}", "remove it")
@@ -313,6 +324,9 @@ def _better_changed(values: dict[str, Any]) -> Iterator[Finding]:
     if type(uds) is int:
         problem = f"an installed Mystikos takes {uds} for the opposite"
         yield Finding(("HostUDS",), problem, f"write {'true' if uds else 'false'}")
+    if "_" in values.get("Hostname", ""):
+        problem = "_ does not belong into a host name, and some programs refuse one with it"
+        yield Finding(("Hostname",), problem, "write - for it")
     yield from _empty_variables(values.get("EnvironmentVariables", []))
     for number, mount in enumerate(values.get("Mount", [])):
         for key, name in (("Flags", "mount flags"), ("PublicKey", "PublicKey"), ("RootHash", "RootHash")):
@@ -349,6 +363,12 @@ def _bare_strings(given: Any, packaged: Any, steps: Steps = ()) -> Iterator[Find
             " of this file, with a list and no comments, goes into the package",
             f"write [{quote(given)}]",
         )
+
+
+def _with_consequence(note: jsonc.Note) -> jsonc.Note:
+    """Say of what an installed Mystikos cannot read what goes into the package instead."""
+    consequence = ", so a canonical form of this file, without comments, goes into the package"
+    return note._replace(problem=note.problem + consequence) if note.unreadable else note
 
 
 def _canonical(values: dict[str, Any]) -> bytes:

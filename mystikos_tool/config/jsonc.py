@@ -3,8 +3,8 @@
 The dialect (docs/formats.md, section 3) is RFC 8259 with two additions: ``//`` starts a comment
 up to the end of the line wherever white space may stand, and a comma may follow the last member.
 
-Reading also notes what is well-formed here but not to the reader of an installed Mystikos, which
-carries the same bytes: it skips comments only in some places, and only a limited number in a row.
+Reading also notes what is well-formed here but not to the reader of an installed Mystikos: it skips
+comments only in some places, and only a limited number in a row, and it takes few escapes.
 """
 
 from __future__ import annotations
@@ -56,11 +56,15 @@ class Node(NamedTuple):
 
 
 class Note(NamedTuple):
-    """Something at ``start`` that is accepted here but is better changed."""
+    """Something at ``start`` that is accepted here but is better changed.
+
+    ``unreadable`` says that an installed Mystikos cannot read the text with it, or reads another content.
+    """
 
     start: int
     problem: str
     remedy: str
+    unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -235,12 +239,11 @@ class _Reader:
             self.fail(start, "a string with half of a surrogate pair in it", "write the character itself")
         for escape in _ESCAPE.finditer(lexeme):
             # The installed reader stores \u0080 to \u00ff as one byte and refuses those above.
-            if escape.group(1) and int(escape.group(1), 16) > 0x7F:
-                self.note(
-                    start + escape.start(),
-                    f"an installed Mystikos misreads the escape {escape.group()}",
-                    "write the character itself",
-                )
+            unit = int(escape.group(1) or "0", 16)
+            if unit > 0x7F:
+                reads = "cannot read" if unit > 0xFF else "misreads"
+                problem = f"an installed Mystikos {reads} the escape {escape.group()}"
+                self.note(start + escape.start(), problem, "write the character itself", unit > 0xFF)
         return value
 
     def string_fault(self, start: int, end: int) -> NoReturn:
@@ -277,15 +280,15 @@ class _Reader:
             problem = "an installed Mystikos cannot read a comment here"
             remedy = "move it to the line before a key"
         if fault is not None:
-            self.note(start + fault, problem, remedy)
+            self.note(start + fault, problem, remedy, unreadable=True)
 
     def trailing_comma(self, offset: int) -> None:
         """Note a comma at ``offset``, where the opening bracket stands if nothing came before."""
         if self.text[offset] == ",":
             self.note(offset, "a comma after the last member", "remove it")
 
-    def note(self, start: int, problem: str, remedy: str) -> None:
-        self.notes.append(Note(start, problem, remedy))
+    def note(self, start: int, problem: str, remedy: str, unreadable: bool = False) -> None:
+        self.notes.append(Note(start, problem, remedy, unreadable))
 
     def found(self) -> str:
         word = _WORD.match(self.text, self.at)

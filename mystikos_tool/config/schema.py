@@ -44,6 +44,10 @@ class Finding(NamedTuple):
     key: str | None = None
 
 
+# Keys of older versions of Mystikos, which mean nothing any more.
+_NO_LONGER_USED = {"KernelMemSize", "StackMemSize"}
+
+
 @cache
 def table() -> Schema:
     """Return the schema."""
@@ -92,7 +96,11 @@ def _validator() -> Validator:
 
     # For JSON Schema 1.0 is an integer; for an installed Mystikos it is not.
     integers = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    keywords = {"pattern": _check_pattern, "x-max-bytes": _check_max_bytes}
+    keywords = {
+        "pattern": _check_pattern,
+        "x-max-bytes": _check_max_bytes,
+        "x-max-length": _check_max_length,
+    }
     make: Any = extend(Draft202012Validator, keywords, type_checker=integers)  # type: ignore[no-untyped-call]
     validator: Validator = make(table())
     return validator
@@ -105,6 +113,11 @@ def _check_pattern(_: Validator, pattern: str, value: Any, __: Schema) -> Iterat
 
 def _check_max_bytes(_: Validator, limit: int, value: Any, __: Schema) -> Iterator[ValidationError]:
     if isinstance(value, str) and (_bytes(value) or 0) > limit:
+        yield _error()
+
+
+def _check_max_length(_: Validator, limit: int, value: Any, __: Schema) -> Iterator[ValidationError]:
+    if isinstance(value, str) and len(value.encode()) > limit:
         yield _error()
 
 
@@ -135,7 +148,9 @@ def _findings(error: Any) -> Iterator[Finding]:
     elif error.validator == "additionalProperties":
         known = part["properties"]
         for key in instance:
-            if key not in known:
+            if key in _NO_LONGER_USED and not steps:
+                yield Finding(steps, f"{quote(key)} is no longer used", "remove it", key)
+            elif key not in known:
                 yield Finding(steps, f"unknown key {quote(key)}", _nearest(key, known), key)
     else:
         yield Finding(steps, *refusal(instance, part))

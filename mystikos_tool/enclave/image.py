@@ -104,7 +104,7 @@ class EnclaveImage(NamedTuple):
 def prepare(data: bytes, where: str, settings: Settings) -> EnclaveImage:
     """Put the configuration into an enclave image and set its record, but for the signature.
 
-    Raises UserError for an image that the reference would refuse.
+    Raises UserError for an image, or a base of the enclave, that the reference would refuse.
     """
     original = elf.parse(data, where)
     _check(original)
@@ -113,7 +113,7 @@ def prepare(data: bytes, where: str, settings: Settings) -> EnclaveImage:
     image = elf.parse(file, where)
     return EnclaveImage(
         image=image,
-        record=_set(image.section_bytes(_OEINFO_SECTION), settings),
+        record=_set(image.section_bytes(_OEINFO_SECTION), settings, where),
         relocations=_relocations(image),
     )
 
@@ -181,9 +181,14 @@ def _holds(load: elf.Segment, section: elf.Section) -> bool:
     return 0 <= start <= load.file_size - section.size and load.offset + start == section.offset
 
 
-def _set(section: bytes, settings: Settings) -> bytes:
+def _set(section: bytes, settings: Settings, where: str) -> bytes:
     record = section[: OEINFO.size]
     flags = OEINFO.get_int(record, "flags") & FLAG_ZERO_BASE
+    if settings.create_zero_base_enclave and not flags and settings.enclave_start_address is None:
+        problem = (
+            "is built without a zero base, and CreateZeroBaseEnclave asks for one without a start address"
+        )
+        raise UserError(where, problem, f'add "EnclaveStartAddress": {DEFAULT_START_ADDRESS}')
     if settings.create_zero_base_enclave is not None:
         flags = FLAG_ZERO_BASE if settings.create_zero_base_enclave else 0
     values: dict[str, int | bytes] = {

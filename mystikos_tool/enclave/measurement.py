@@ -66,15 +66,19 @@ class Measurement(NamedTuple):
 def of(enclave: EnclaveImage, layout: Layout) -> Measurement:
     """Measure an enclave that has been laid out."""
     measured = mrenclave(layout)
+    return Measurement(measured, structure(enclave, measured), enclave.digest().hex(), _describe(layout))
+
+
+def structure(enclave: EnclaveImage, measured: bytes) -> bytes:
+    """Return the unsigned SIGSTRUCT of an enclave image whose MRENCLAVE was ``measured``."""
     record = enclave.record
-    structure = sigstruct.unsigned(
+    return sigstruct.unsigned(
         measured,
         debug=bool(OEINFO.get_int(record, "attributes") & ATTRIBUTE_DEBUG),
         product_id=OEINFO.get_int(record, "product_id"),
         security_version=OEINFO.get_int(record, "security_version"),
         capture_pf_gp=enclave.capture_pf_gp,
     )
-    return Measurement(measured, structure, enclave.digest().hex(), _describe(layout))
 
 
 def _describe(layout: Layout) -> dict[str, Any]:

@@ -49,6 +49,19 @@ def mrenclave(layout: Layout) -> bytes:
     return digest.digest()
 
 
+def hashed_size(layout: Layout) -> int:
+    """Return how many bytes are hashed for a layout's MRENCLAVE, which tells how long that takes."""
+    return sum(
+        run.pages * (_MEASURED_PAGE if run.measured else _EADD.size) * count
+        for runs, count in map(_repetition, layout.stream)
+        for run in runs
+    )
+
+
+def _repetition(operation: Run | Repeat) -> tuple[Sequence[Run], int]:
+    return (operation.runs, operation.count) if isinstance(operation, Repeat) else ((operation,), 1)
+
+
 def _hash(update: Callable[[memoryview], None], pieces: Iterator[memoryview]) -> None:
     for piece in pieces:
         update(piece)

@@ -44,11 +44,12 @@ _OTHER = {"nlink": 1, "mtime": 0x56734BA4, **_DEVICE}
 _TRAILER = {"nlink": 2}
 _ALIGN = 4
 _BLOCK = 512
+_CHUNK = 1 << 20
 _NO_NEWC = "make it with 'mystikos-tool mkcpio'"
 _DIGITS = b"%08X"
 _VARYING = ("mode", "filesize", "namesize")
 _FIELD_FORMAT = f">{len(_FIELDS)}I"
-_MODE, _FILESIZE, _NAMESIZE = (_FIELDS.index(name) for name in ("mode", "filesize", "namesize"))
+_MODE, _NLINK, _FILESIZE, _NAMESIZE = map(_FIELDS.index, ("mode", "nlink", "filesize", "namesize"))
 _NO_COMPONENTS = {b"", b".", b".."}
 _UPPER_HEX = re.compile(rb"[0-9A-F]*")
 
@@ -146,54 +147,72 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     What comes after is read when it is asked for; data are passed over. ``where`` names the
     archive in messages.
 
-    Raises UserError for anything that is no archive or is truncated, and for what the kernel
-    would not unpack: a name that leads out of the root, is there twice or does not lie in a
-    directory that came before it, and types other than directory, file and symbolic link.
+    Raises UserError for anything that is no archive or is truncated, and for what no kernel unpacks
+    as it was meant: a name that leads out of the root, is there twice or does not lie in a
+    directory that came before it, a root that is no directory, types other than directory, file and
+    symbolic link, a link's target that is no C string, a hard link, and bytes behind the last member.
     """
     directories = {b""}
     seen = set()
-    for member in _parsed(read, size, where):
+    for member, links in _parsed(read, size, where):
         try:
+            _check_type(member, links)
+            _check_target(member, read)
+            if not member.path:
+                continue
             if member.path.rpartition(b"/")[0] not in directories:
                 raise _Malformed("does not lie in a directory of the archive", "do not trust this archive")
             if member.path in seen:
                 raise _Malformed("is in the archive twice", "pack it again")
-            _check_type(member)
         except _Malformed as error:
-            raise UserError(f"{where}, {os.fsdecode(member.path)}", *error.args) from None
+            raise UserError(f"{where}, {os.fsdecode(member.path or b'/')}", *error.args) from None
         seen.add(member.path)
         if stat.S_ISDIR(member.mode):
             directories.add(member.path)
         yield member
 
 
-def _parsed(read: ReadAt, end: int, where: str) -> Iterator[Member]:
+def _parsed(read: ReadAt, end: int, where: str) -> Iterator[tuple[Member, int]]:
+    """Yield every member, the root with an empty path, and the number of its links."""
     offset = 0
     while True:
         start = read(offset, _HEADER_SIZE + MAX_PATH + 1)
         try:
-            mode, size, name_size = _parse(start)
+            mode, links, size, name_size = _parse(start)
             name = _name(start, name_size)
             data = align_up(offset + _HEADER_SIZE + name_size, _ALIGN)
             following = align_up(data + size, _ALIGN)
             if following > end:
                 raise _Malformed("is truncated", "pack it again")
             if name == TRAILER_NAME:
+                _check_end(read, following, end)
                 return
             path = _relative(name)
         except _Malformed as error:
             raise UserError(f"{where}, offset {offset}", *error.args) from None
-        if path:
-            yield Member(path, mode, data, size)
+        yield Member(path, mode, data, size), links
         offset = following
+
+
+def _check_end(read: ReadAt, offset: int, end: int) -> None:
+    """Refuse what would be measured and never unpacked, as of a second archive behind the first."""
+    while offset < end:
+        data = read(offset, min(_CHUNK, end - offset))
+        if not data:
+            return
+        if data.strip(b"\0"):
+            raise _Malformed(
+                "ends the archive, and more than zeros follow", "pack all of it into one archive"
+            )
+        offset += len(data)
 
 
 class _Malformed(Exception):  # noqa: N818 becomes a UserError, which knows the place
     """What is wrong with a member, and the remedy."""
 
 
-def _parse(header: bytes) -> tuple[int, int, int]:
-    """Return the mode, the data's size and the name's size that a header states."""
+def _parse(header: bytes) -> tuple[int, int, int, int]:
+    """Return the mode, the number of links, the data's size and the name's size that a header states."""
     if header[: len(MAGIC)] != MAGIC[: len(header)]:
         raise _Malformed("is no CPIO archive of the newc form", _NO_NEWC)
     if len(header) < _HEADER_SIZE:
@@ -202,7 +221,7 @@ def _parse(header: bytes) -> tuple[int, int, int]:
     if not _UPPER_HEX.fullmatch(digits):
         raise _Malformed("has a header that is not in upper-case hexadecimal digits", _NO_NEWC)
     fields = struct.unpack(_FIELD_FORMAT, bytes.fromhex(digits.decode()))
-    return fields[_MODE], fields[_FILESIZE], fields[_NAMESIZE]
+    return fields[_MODE], fields[_NLINK], fields[_FILESIZE], fields[_NAMESIZE]
 
 
 def _name(start: bytes, size: int) -> bytes:
@@ -227,9 +246,19 @@ def _relative(name: bytes) -> bytes:
     return b"/".join(part for part in parts if part not in (b"", b"."))
 
 
-def _check_type(member: Member) -> None:
+def _check_type(member: Member, links: int) -> None:
     kind = stat.S_IFMT(member.mode)
+    if not member.path and kind != stat.S_IFDIR:
+        raise _Malformed(f"is the root and has the type {kind:o}, not that of a directory", "pack it again")
     if kind == stat.S_IFLNK and not 0 < member.size <= MAX_TARGET:
         raise _Malformed(f"is a symbolic link with a target of {member.size} bytes", "pack it again")
+    if kind == stat.S_IFREG and links > 1 and member.size == 0:
+        # Of several links newc has the content with the last one only.
+        raise _Malformed("is one of several hard links, whose content is elsewhere", _NO_NEWC)
     if kind not in _TYPES:
         raise _Malformed(f"has the type {kind:o}", "pack it again")
+
+
+def _check_target(member: Member, read: ReadAt) -> None:
+    if stat.S_ISLNK(member.mode) and b"\0" in read(member.offset, member.size):
+        raise _Malformed("is a symbolic link whose target has a NUL byte in it", "pack the archive again")

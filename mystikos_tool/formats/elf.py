@@ -42,7 +42,7 @@ _PT_LOAD, _PT_TLS = 1, 7
 _SHDR = struct.Struct("<IIQQQQIIQQ")
 _SHDR_OFFSET = 0x18
 _SHDR_SIZE = 0x20
-_SHT_PROGBITS, _SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM = 1, 6, 8, 11
+SHT_PROGBITS, _SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM = 1, 6, 8, 11
 _SYM = struct.Struct("<IBBHQQ")
 _DYN = struct.Struct("<QQ")
 _DT_NULL = 0
@@ -448,7 +448,7 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece 
         headers.offsets.append(body_offset)
     data = headers.patched(names.number, names.size + len(inserted_names))
     new_headers = b"".join(
-        _SHDR.pack(name_offset, _SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
+        _SHDR.pack(name_offset, SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
         for name_offset, offset, (_, size) in zip(
             name_offsets, headers.offsets[len(image.section_list) :], added, strict=True
         )
@@ -514,3 +514,36 @@ class _SectionHeaders:
         struct.pack_into("<Q", data, _EHDR_SHOFF, self.table)
         struct.pack_into("<H", data, _EHDR_SHNUM, len(self.offsets))
         return memoryview(data)
+
+
+def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]) -> bytes:
+    """Return the file that :func:`with_sections` was given, from what it put around the bodies.
+
+    ``start`` is what comes before the first body, ``rest`` what follows the last; ``added`` is as
+    there. Of any other file the result is none that sections were appended to: whoever wants to
+    know appends them again. Raises ValueError where the headers do not even lie in the file.
+    """
+    names_size = sum(align_up(len(name) + 1, _NAME_UNIT) for name, _ in added)
+    bodies_size = sum(size for _, size in added)
+    data = bytearray(start + rest)
+    try:
+        headers = struct.unpack_from("<Q", data, _EHDR_SHOFF)[0] - bodies_size
+        count, names = struct.unpack_from("<HH", data, _EHDR_SHNUM)
+        names_offset, names_end = struct.unpack_from("<QQ", data, headers + names * _SHDR.size + _SHDR_OFFSET)
+        kept = count - len(added)
+        names_offset -= bodies_size
+        names_end += names_offset - names_size
+        for number in range(kept):
+            field = headers + number * _SHDR.size + _SHDR_OFFSET
+            (offset,) = struct.unpack_from("<Q", data, field)
+            if offset >= names_offset + bodies_size:
+                offset -= bodies_size
+                offset -= names_size if offset >= names_end + names_size else 0
+                struct.pack_into("<Q", data, field, offset)
+        struct.pack_into("<Q", data, headers + names * _SHDR.size + _SHDR_SIZE, names_end - names_offset)
+        struct.pack_into("<Q", data, _EHDR_SHOFF, headers - names_size)
+        struct.pack_into("<H", data, _EHDR_SHNUM, kept)
+    except struct.error:
+        raise ValueError("the headers lie outside of the file") from None
+    end = headers + kept * _SHDR.size
+    return bytes(data[:names_end] + data[names_end + names_size : end])

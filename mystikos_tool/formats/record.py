@@ -75,6 +75,10 @@ class Record:
         value: int | bytes = struct.unpack_from(self._order + field.format, record, field.offset)[0]
         return value
 
+    def different(self, record: bytes, other: bytes) -> list[str]:
+        """Return the names of the fields in which two records differ."""
+        return [name for name in self.fields if self._value(record, name) != self._value(other, name)]
+
     def reserved(self, record: bytes) -> bytes:
         """Return the bytes that no field covers, in order."""
         covered = bytearray(self.size)

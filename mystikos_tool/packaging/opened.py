@@ -14,13 +14,13 @@ class OpenedPackage:
     """What is in a package. That it can be read is all that is checked of it.
 
     ``image`` is its enclave image as it was before it was signed, ``sigstruct`` the 1808 bytes of
-    its SIGSTRUCT. Raises UserError for what is no package, and for an enclave image that could not
-    have been signed.
+    its SIGSTRUCT, ``sections`` the places of its sections. Raises UserError for what is no package,
+    and for an enclave image that could not have been signed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._package = sections.read(path)
+        self.sections = sections.read(path)
         data = self.content(sections.ENCLAVE).read()
         self.image, self.sigstruct = reopen(data, self.where(sections.ENCLAVE))
 
@@ -40,7 +40,7 @@ class OpenedPackage:
 
     def content(self, name: str) -> Content:
         """Return a section's content, read when it is used."""
-        return self._package.content(name)
+        return self.sections.content(name)
 
     def elf(self, name: str) -> elf.Image:
         """Return the ELF image in a section; raise UserError where it holds none."""

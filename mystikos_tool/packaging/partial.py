@@ -31,6 +31,7 @@ class PartialPackage:
 
     def __init__(self, loader: Path, parts: sections.Parts, target: Path) -> None:
         self._made_of = _versions(loader, parts)
+        sections.check_name(target)
         content = sections.pieces(loader, parts)
         with ExitStack() as closing:
             self._file = closing.enter_context(writing(target, sections.MODE))

@@ -21,6 +21,22 @@ CONFIG = ".mystconfig"
 SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
 
 MODE = 0o755
+_LOADER_NAME = "myst"
+
+_CHUNK = 1 << 20
+
+# Bytes that an image may have, and a list of what is trusted: more is not read.
+MAX_IMAGE = 1 << 28
+MAX_TRUSTED = 1 << 24
+MAX_CONFIG = 1 << 20
+_MAX_SIZES = {
+    ENCLAVE: MAX_IMAGE,
+    CRT: MAX_IMAGE,
+    KERNEL: MAX_IMAGE,
+    PUBKEYS: MAX_TRUSTED,
+    ROOTHASHES: MAX_TRUSTED,
+    CONFIG: MAX_CONFIG,
+}
 
 
 class Parts(NamedTuple):
@@ -58,16 +74,37 @@ def pieces(loader: Path, parts: Parts) -> list[Content]:
     return [bodies[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
 
 
+def check_name(target: Path) -> None:
+    """Raise UserError for the one name that a package cannot have: the loader goes by it."""
+    if target.name == _LOADER_NAME:
+        problem = "a package of this name acts as the loader without a package"
+        raise UserError(str(target), problem, "give it another name")
+
+
 def write(loader: Path, parts: Parts, target: Path) -> int:
     """Append the parts to the loader as an executable file; return its size in bytes.
 
-    Raises UserError as :func:`pieces` does. The target is written beside its place and renamed.
+    Raises UserError as :func:`check_name` and :func:`pieces` do. The target is written beside its
+    place and renamed.
     """
+    check_name(target)
     content = pieces(loader, parts)
     with writing(target, MODE) as file:
         for piece in content:
             piece.write_to(file)
         return file.tell()
+
+
+def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
+    """Tell whether a file, no symbolic link, is byte for byte what :func:`write` would make.
+
+    Raises UserError as :func:`pieces` does.
+    """
+    content = pieces(loader, parts)
+    if path.is_symlink() or path.stat().st_size != sum(piece.size for piece in content):
+        return False
+    with path.open("rb") as file:
+        return all(chunk == file.read(len(chunk)) for piece in content for chunk in piece.chunks(_CHUNK))
 
 
 class Package(NamedTuple):
@@ -85,8 +122,8 @@ class Package(NamedTuple):
 def read(path: Path) -> Package:
     """Find a package's sections.
 
-    Raises UserError for what is no package: no ELF file, a section missing, there twice or
-    beyond the end of the file.
+    Raises UserError for what is no package: no ELF file, a section missing, there twice, not of
+    the type PROGBITS, beyond the end of the file, or larger than one of its kind may be.
     """
     sections = elf.read_sections(path)
     return Package(path, {name: _only(name, sections, path) for name in SECTIONS})
@@ -102,10 +139,17 @@ def _only(name: str, sections: Sequence[elf.Section], path: Path) -> elf.Section
         raise UserError(
             str(path), f"has the section {name} {len(found)} times", "do not use it; package it again"
         )
+    if found[0].type != elf.SHT_PROGBITS:
+        problem = f"is of the type {found[0].type}, not PROGBITS"
+        raise UserError(f"{path}, section {name}", problem, "do not use it; package it again")
     if found[0].offset + found[0].size > path.stat().st_size:
         raise UserError(
             f"{path}, section {name}",
             "lies beyond the end of the file",
             "the package is truncated: make it again",
         )
+    limit = _MAX_SIZES.get(name)
+    if limit is not None and found[0].size > limit:
+        problem = f"has {found[0].size:,} bytes, more than {limit:,}"
+        raise UserError(f"{path}, section {name}", problem, "do not use it; package it again")
     return found[0]

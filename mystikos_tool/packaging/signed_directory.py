@@ -7,8 +7,20 @@ from pathlib import Path
 
 from mystikos_tool import runtime
 from mystikos_tool.io.atomic import make_directory, writing
-from mystikos_tool.io.content import Content, FileContent
+from mystikos_tool.io.content import FileContent
 from mystikos_tool.packaging.sections import Parts
+
+# In the order of the loader and a package's sections.
+FILES = (
+    runtime.LOADER,
+    runtime.ENCLAVE,
+    runtime.CRT,
+    runtime.KERNEL,
+    "rootfs",
+    "pubkeys",
+    "roothashes",
+    "config.json",
+)
 
 
 def write(loader: Path, parts: Parts, directory: Path) -> None:
@@ -17,18 +29,19 @@ def write(loader: Path, parts: Parts, directory: Path) -> None:
     Raises UserError when something cannot be read or written; earlier files of the directory are
     then as they were.
     """
-    files: tuple[tuple[str, int, Content], ...] = (
-        (runtime.LOADER, 0o755, FileContent.of(loader)),
-        (runtime.ENCLAVE, 0o644, parts.enclave),
-        (runtime.KERNEL, 0o644, parts.kernel),
-        (runtime.CRT, 0o644, parts.crt),
-        ("rootfs", 0o644, parts.rootfs),
-        ("pubkeys", 0o644, parts.pubkeys),
-        ("roothashes", 0o644, parts.roothashes),
-        ("config.json", 0o644, parts.config),
-    )
+    files = zip(FILES, (FileContent.of(loader), *parts.in_order()), strict=True)
     with ExitStack() as stack:  # every file is written before the first takes its place
-        for name, mode, content in files:
+        for name, content in files:
             target = directory / name
             make_directory(target.parent)
+            mode = 0o755 if name == runtime.LOADER else 0o644
             content.write_to(stack.enter_context(writing(target, mode)))
+
+
+def others(directory: Path) -> list[Path]:
+    """Return what else than directories and the files of a signed directory is in ``directory``."""
+    return sorted(
+        path
+        for path in directory.rglob("*")
+        if not (path.is_dir() and not path.is_symlink()) and str(path.relative_to(directory)) not in FILES
+    )

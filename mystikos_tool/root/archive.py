@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -20,7 +21,7 @@ from mystikos_tool.formats.cpio import Member
 from mystikos_tool.io import fingerprint, progress
 from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Content, FileContent, ReadAt
-from mystikos_tool.root.source import changed, unchanged
+from mystikos_tool.root.source import changed, excluding, unchanged
 from mystikos_tool.root.tree import Entry, Tree
 
 _CHUNK = 1 << 20
@@ -152,15 +153,17 @@ def index(content: Content, where: str) -> Archive:
 class ArchiveSource:
     """An archive as a source of a root: a layer, with its modes as they are.
 
-    Raises UserError, when it is asked, as :func:`read` does.
+    What matches a pattern of ``exclude`` stays out, as of a directory. Raises UserError, when it is
+    asked, as :func:`read` does.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, exclude: tuple[str, ...] = ()) -> None:
         self._path = path
+        self._exclude = exclude
 
     def fingerprint(self) -> bytes:
-        """Return 48 bytes that change when the archive may have changed."""
-        return self._found[1]
+        """Return 32 bytes that change when the archive may have changed."""
+        return hashlib.sha256("\0".join((*self._exclude, "")).encode() + self._found[1]).digest()
 
     def is_racy(self) -> bool:
         """Tell whether the archive could be changed and the fingerprint stay as it is."""
@@ -172,7 +175,8 @@ class ArchiveSource:
         started, known = self._found
         archive = read(self._path)
         files = _ArchiveFiles(self._path, archive)
-        entries = [files.entry(member, known) for member in archive.members]
+        kept = _without(archive.members, excluding(self._exclude))
+        entries = [files.entry(member, known) for member in kept]
         return Tree(tuple(sorted(entries, key=attrgetter("path"))), (), started)
 
     @cached_property
@@ -186,6 +190,14 @@ class ArchiveSource:
             raise UserError(str(self._path), reason, "give an existing archive") from error
 
 
+def _without(members: Sequence[Member], excluded: Callable[[bytes], object] | None) -> Iterator[Member]:
+    """Yield the members that are not excluded, a directory with all that is in it."""
+    for member in members:
+        parts = member.path.split(b"/")
+        if not (excluded and any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))):
+            yield member
+
+
 class _ArchiveFiles:
     """The files of an archive; an entry's origin is the member's path."""
 
@@ -197,10 +209,7 @@ class _ArchiveFiles:
         """Return a member as an entry."""
         target = self._archive.data(member) if stat.S_ISLNK(member.mode) else b""
         size = 0 if stat.S_ISDIR(member.mode) else member.size
-        entry = Entry(member.path, member.mode, size, member.path, known, self, target)
-        if b"\0" in target:
-            raise UserError(entry.name, "its target has a NUL byte in it", "pack the archive again")
-        return entry
+        return Entry(member.path, member.mode, size, member.path, known, self, target)
 
     def name(self, entry: Entry) -> str:
         """Return the archive's path and the path in it."""
@@ -226,12 +235,16 @@ class _ArchiveFiles:
                 yield data
 
 
-def extract(archive: Archive, directory: Path) -> None:
+def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> None:
     """Unpack an archive into ``directory``, which is created and must be empty.
+
+    Set-user-ID and set-group-ID bits are left out unless they are asked for: the files belong to
+    whoever unpacks, and an archive of another's would make a program that runs as that user.
 
     Nothing is written outside of it: :func:`index` takes no archive whose names could lead there.
     Raises UserError for a directory that is not empty or can't be written.
     """
+    kept = 0o7777 if keep_set_id else 0o1777
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
@@ -240,10 +253,10 @@ def extract(archive: Archive, directory: Path) -> None:
             )
         with archive.content.at_any_offset() as read_at:
             for member in archive.members:
-                _extract_member(member, read_at, os.path.join(os.fsencode(directory), member.path))
+                _extract_member(member, read_at, os.path.join(os.fsencode(directory), member.path), kept)
         for member in reversed(archive.members):
             if stat.S_ISDIR(member.mode):
-                os.chmod(os.path.join(os.fsencode(directory), member.path), stat.S_IMODE(member.mode))
+                os.chmod(os.path.join(os.fsencode(directory), member.path), member.mode & kept)
     except OSError as error:
         raise UserError(
             os.fsdecode(error.filename or directory),
@@ -252,15 +265,12 @@ def extract(archive: Archive, directory: Path) -> None:
         ) from error
 
 
-def _extract_member(member: Member, read_at: ReadAt, target: bytes) -> None:
+def _extract_member(member: Member, read_at: ReadAt, target: bytes, kept: int) -> None:
     if stat.S_ISDIR(member.mode):
         os.mkdir(target, 0o700)
         return
     if stat.S_ISLNK(member.mode):
-        link = read_at(member.offset, member.size)
-        if b"\0" in link:
-            raise UserError(os.fsdecode(target), "its target has a NUL byte in it", "pack the archive again")
-        os.symlink(link, target)
+        os.symlink(read_at(member.offset, member.size), target)
         return
     with open(target, "xb") as output:
         for start in range(0, member.size, _CHUNK):
@@ -269,4 +279,4 @@ def _extract_member(member: Member, read_at: ReadAt, target: bytes) -> None:
             if len(data) < size:
                 raise UserError(os.fsdecode(target), "its data are truncated", "pack the archive again")
             output.write(data)
-    os.chmod(target, stat.S_IMODE(member.mode))
+    os.chmod(target, member.mode & kept)

@@ -1,44 +1,116 @@
-"""What a configuration asks of the root that it is packaged with."""
+"""What a configuration and a runtime ask of the root: what would not start is refused here."""
 
 from __future__ import annotations
 
+import posixpath
 import stat
+from collections.abc import Iterator
 
-from mystikos_tool.config import Config
+from mystikos_tool.config import Config, jsonc
 from mystikos_tool.errors import UserError
 from mystikos_tool.root.archive import Archive
+from mystikos_tool.root.mounts import check_mounts, mount_over
+from mystikos_tool.root.program import faults
 from mystikos_tool.root.root import DiskRoot, Root
 
+_APPENV = "/appenv.json"
+_MAX_APPENV = 1 << 20
+_MADE_AT_START = ("/tmp", "/etc", "/dev", "/proc")  # noqa: S108 in the root, not here
 
-def check(root: Root, config: Config, *, trusts_disks: bool) -> None:
-    """Raise UserError where the configuration does not fit the root.
+
+def check(root: Root, config: Config, *, trusts_disks: bool, embedded: bool) -> list[str]:
+    """Return what may keep the package from starting; raise UserError for what certainly does.
 
     ``trusts_disks`` says whether the package has a public key or root hash by which a disk is
-    checked. An archive has to hold the program, executable, and nothing but a directory where a mount goes;
-    the kernel makes one that is not there.
+    checked, ``embedded`` whether the runtime is the embedded one or an installed Mystikos. An
+    archive has to hold the program, executable, with what it needs to start.
     """
+    if embedded and config.secrets:
+        problem = "secrets are released after attestation, and the embedded runtime has none"
+        raise UserError(config.where("Secret"), problem, "use an installed Mystikos")
     if isinstance(root, DiskRoot):
-        if not (config.debug or trusts_disks):
-            raise UserError(
-                config.name,
-                "an ext2 root would be mounted unchecked in an enclave without Debug",
-                "give a public key or a root hash that makes the disk trusted",
-            )
-        return
+        _check_disk(config, trusts_disks=trusts_disks, embedded=embedded)
+        return []
     archive = root.index()
-    _check_program(archive, config)
-    for number, mount in enumerate(config.mounts):
-        found = archive.find(mount.target)
-        if found is not None and not stat.S_ISDIR(found.mode):
-            raise UserError(
-                config.where(f"Mount[{number}].Target"),
-                f"{mount.target} is no directory in {archive.where}",
-                "make it a directory in the appdir",
-            )
+    _check_system_files(archive, embedded=embedded)
+    _check_appenv(archive, config)
+    return [
+        *_check_program(archive, config, embedded=embedded),
+        *check_mounts(archive, config, embedded=embedded),
+        *_check_working_directory(archive, config, embedded=embedded),
+    ]
 
 
-def _check_program(archive: Archive, config: Config) -> None:
+def _check_disk(config: Config, *, trusts_disks: bool, embedded: bool) -> None:
+    if not (config.debug or trusts_disks):
+        raise UserError(
+            config.name,
+            "an ext2 root would be mounted unchecked in an enclave without Debug",
+            "give a public key or a root hash that makes the disk trusted",
+        )
+    if embedded:
+        raise UserError(
+            config.name,
+            "the embedded runtime mounts no ext2 root",
+            "use an installed Mystikos, or an archive as the root",
+        )
+
+
+def _check_system_files(archive: Archive, *, embedded: bool) -> None:
+    """Refuse a root in whose directories of the system the runtime cannot make what belongs there."""
+    if embedded:
+        for path in ("/dev", "/proc"):
+            entry = archive.entry(path)
+            if entry and not stat.S_ISDIR(entry.mode):
+                raise UserError(archive.where, f"{path} is no directory", "make it one, or leave it out")
+        return
+    for member in archive.members:
+        if member.path.startswith(b"proc/") and not stat.S_ISDIR(member.mode):
+            path = "/" + member.path.decode(errors="replace")
+            problem = f"{path} lies in /proc, where an installed Mystikos cannot unpack it"
+            raise UserError(archive.where, problem, "leave it out")
+    for path in ("/etc/hosts", "/etc/resolv.conf"):
+        if archive.entry(path) and not archive.find(path):
+            problem = f"{path} is a symbolic link that leads nowhere, with which an installed Mystikos stops"
+            raise UserError(archive.where, problem, "leave it out; the host's file takes its place")
+
+
+def _check_appenv(archive: Archive, config: Config) -> None:
+    """Refuse a file of variables that would be read at the start and refused then."""
+    member = archive.find(_APPENV)
+    if member is None or posixpath.normpath(config.current_working_directory).strip("/"):
+        return
+    where = f"{archive.where}, {_APPENV}"
+    remedy = 'write {"Env": ["NAME=VALUE"]}, or leave it out'
+    if not stat.S_ISREG(member.mode):
+        raise UserError(where, "is no file", remedy)
+    if member.size > _MAX_APPENV:
+        raise UserError(where, f"is larger than {_MAX_APPENV:,} bytes", remedy)
+    root = jsonc.read(archive.data(member), where).root.value
+    members = {one.key: one.node.value for one in root} if isinstance(root, tuple) else {}
+    variables = members.get("Env")
+    if not isinstance(variables, list) or not variables:
+        raise UserError(where, "has no list Env with a variable in it", remedy)
+    for node in variables:
+        if not isinstance(node.value, str) or "=" not in node.value:
+            raise UserError(where, "has an element in Env that is not NAME=VALUE", remedy)
+
+
+def _check_working_directory(archive: Archive, config: Config, *, embedded: bool) -> Iterator[str]:
+    path = config.current_working_directory
+    found = archive.find(path)
+    made = posixpath.normpath(path).startswith(_MADE_AT_START) or mount_over(config, path)
+    if embedded and not made and not (found and stat.S_ISDIR(found.mode)):
+        problem = f"{path} is no directory in {archive.where}, and the embedded runtime may not start"
+        yield str(UserError(config.where("CurrentWorkingDirectory"), problem, "create it in the appdir"))
+
+
+def _check_program(archive: Archive, config: Config, *, embedded: bool) -> Iterator[str]:
     where, path = config.where("ApplicationPath"), config.application_path
+    if mount := mount_over(config, path):
+        problem = f"{path} lies in the mount {mount}, so that nothing is known of it yet"
+        yield str(UserError(where, problem, "see that the source has it, executable"))
+        return
     member = archive.find(path)
     if member is None:
         raise _not_found(where, path, archive)
@@ -46,6 +118,11 @@ def _check_program(archive: Archive, config: Config) -> None:
         raise UserError(where, f"{path} is no file in {archive.where}", "name the program to start")
     if not member.mode & 0o111:
         raise UserError(where, f"{path} is not executable in {archive.where}", "chmod +x it in the appdir")
+    for fault in faults(archive, member, config, embedded=embedded):
+        error = UserError(where, f"{path} does not start: {fault.problem}", fault.remedy)
+        if fault.certain:
+            raise error
+        yield str(error).replace("does not start", "may not start", 1)
 
 
 def _not_found(where: str, path: str, archive: Archive) -> UserError:

@@ -116,7 +116,7 @@ class DirectorySource:
                 return _Walk(started, b"", [])
             reason = (error.strerror or "cannot be read").lower()
             raise UserError(str(self._path), reason, "create the application directory first") from error
-        folders = _folders(os.fsencode(self._path), _excluding(self._exclude))
+        folders = _folders(os.fsencode(self._path), excluding(self._exclude))
         return _Walk(started, fingerprint.of(status), list(folders))
 
 
@@ -327,7 +327,7 @@ def _taken_mode(mode: int) -> int:
 
 
 @lru_cache
-def _excluding(patterns: tuple[str, ...]) -> Callable[[bytes], object] | None:
+def excluding(patterns: tuple[str, ...]) -> Callable[[bytes], object] | None:
     """Return what tells whether a path is excluded; None where nothing is."""
     if not patterns:
         return None

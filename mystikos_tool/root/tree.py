@@ -15,12 +15,15 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 from mystikos_tool.io import fingerprint
 
-TOO_LONG_TO_BOOT = (
-    f"its path in the root has more than {cpio.MAX_BOOTED_PATH} bytes, and an installed Mystikos does not"
-    " boot; shorten its names"
-)
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _PATH = attrgetter("path")
+
+
+def boot_fault(path: str) -> str:
+    """Return what an installed Mystikos makes of a path that is too long for it."""
+    size = len(os.fsencode(path))
+    fault = "does not boot" if size > cpio.MAX_BOOTED_PATH + 1 else "cuts its last byte off"
+    return f"its path in the root has {size} bytes, and an installed Mystikos {fault}; shorten its names"
 
 
 class Contents(Protocol):

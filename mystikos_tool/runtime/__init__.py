@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io.atomic import read_input
 
 LOADER = "bin/myst"
 ENCLAVE = "lib/openenclave/mystenc.so"
 KERNEL = "lib/libmystkernel.so"
 CRT = "lib/libmystcrt.so"
+
+_MAX_IMAGE = 1 << 30
+_EMBEDDED_MARK = b"--myst-mount"  # an option of the embedded runtime, which its kernel tells of
 
 # Where a wheel has the embedded runtime; a checkout compiles it instead.
 PREBUILT = Path(__file__).resolve().parent / "prebuilt"
@@ -30,6 +35,14 @@ class Runtime:
         """Name the files of a runtime without looking for them."""
         return cls(directory / LOADER, directory / ENCLAVE, directory / KERNEL, directory / CRT)
 
+    @cached_property
+    def is_embedded(self) -> bool:
+        """Whether this is the embedded runtime, not an installed Mystikos: its kernel says so.
+
+        Raises UserError where the kernel cannot be read.
+        """
+        return _EMBEDDED_MARK in read_input(self.kernel, "runtime file", _MAX_IMAGE)
+
     @classmethod
     def installed(cls, directory: Path) -> Runtime:
         """Return the runtime in ``directory``; raise UserError unless it is complete."""
@@ -45,6 +58,15 @@ class Runtime:
                     remedy,
                 )
         return runtime
+
+
+def embedded_loader() -> str | None:
+    """Return the SHA-256 of the embedded runtime's loader, in hexadecimal; None where it is not known."""
+    from mystikos_tool.runtime import digests
+
+    if PREBUILT.is_dir():
+        return digests.of(PREBUILT / LOADER)
+    return digests.expected().get(LOADER)
 
 
 def embedded() -> Runtime:

@@ -8,7 +8,7 @@ there are no debugging information, paths, times or identifiers in them.
 
 from __future__ import annotations
 
-import importlib.metadata
+import hashlib
 import os
 import shlex
 import subprocess
@@ -100,6 +100,16 @@ def sources(image: Image) -> list[Path]:
     return sorted([*compiled, *headers, SOURCE_DIRECTORY / _LINKER_SCRIPT])
 
 
+def sources_digest() -> str:
+    """Return the SHA-256 in hexadecimal of all that decides the images: sources, commands and toolchain."""
+    digest = hashlib.sha256(ZIG_VERSION.encode())
+    for image in IMAGES:
+        digest.update("\0".join(command(image, Path("output"))[1:]).encode())
+        for source in sources(image):
+            digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
 def command(image: Image, output: Path, cc: str | None = None) -> list[str]:
     """Return the compiler's arguments that make ``output``, an absolute path.
 
@@ -131,6 +141,8 @@ def build(directory: Path, cc: str | None = None) -> list[Path]:
 
 def check_toolchain() -> None:
     """Raise UserError unless the pinned Zig toolchain is installed for this interpreter."""
+    import importlib.metadata  # takes its time, and what looks at digests does without
+
     install = f"{shlex.quote(sys.executable)} -m pip install ziglang=={ZIG_VERSION}"
     remedy = f"run: {install} (or set MYST_RUNTIME_CC)"
     try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.runtime import build
+from mystikos_tool.runtime import build, digests
 
 
 def compiled() -> Path:
@@ -17,13 +17,18 @@ def compiled() -> Path:
 
     The directory is named after the digest of the sources and the compiler's version, and it
     appears whole: several processes may compile at once. ``XDG_CACHE_HOME`` says where.
+
+    What is packed and signed comes from there. Raises UserError where others than the user could
+    put something in, and for an image that has another digest than these sources give.
     """
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mystikos-tool"
-    directory = home / f"runtime-{_digest()[:16]}"
-    if directory.is_dir():
+    directory = home / f"runtime-{build.sources_digest()[:16]}"
+    if os.path.lexists(directory):
+        check(directory)
         return directory
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(home)
         scratch = Path(tempfile.mkdtemp(prefix=".runtime-", dir=home))
     except OSError as error:
         raise UserError(
@@ -31,20 +36,45 @@ def compiled() -> Path:
         ) from error
     try:
         build.build(scratch)
-        scratch.chmod(0o755)
+        for path in (scratch, *scratch.rglob("*")):
+            path.chmod(0o755)  # whatever the umask lets others do
         scratch.rename(directory)
     except OSError:
         if not directory.is_dir():
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    check(directory)
     return directory
 
 
-def _digest() -> str:
-    digest = hashlib.sha256(build.ZIG_VERSION.encode())
-    for image in build.IMAGES:
-        digest.update("\0".join(build.command(image, Path("output"))[1:]).encode())
-        for source in build.sources(image):
-            digest.update(source.read_bytes())
-    return digest.hexdigest()
+def check(directory: Path) -> None:
+    """Raise UserError unless a compiled runtime is the user's own, and its images have their digests.
+
+    Where no digests are known of these sources, owner and permissions are all that is checked.
+    """
+    for path in (directory.parent, directory, *sorted(directory.rglob("*"))):
+        _check_owner(path)
+    for output, digest in digests.expected().items():
+        path = directory / output
+        if not path.is_file() or digests.of(path) != digest:
+            problem = "is not what the runtime's sources give"
+            raise UserError(str(path), problem, f"remove it, after asking who made it: rm -r {directory}")
+
+
+def _check_owner(path: Path) -> None:
+    """Raise UserError for what another user has made or could change, and for a symbolic link."""
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        problem = "is a symbolic link, and the runtime's cache has none"
+    elif status.st_uid != os.geteuid():
+        problem = f"belongs to another user (uid {status.st_uid})"
+    elif status.st_mode & 0o022:
+        problem = "may be written by other users"
+    else:
+        return
+    raise UserError(
+        str(path),
+        f"{problem}, so that the runtime in it could be another's",
+        f"remove it and: chmod go-w {path.parent}; or set XDG_CACHE_HOME to a directory of your own",
+    )

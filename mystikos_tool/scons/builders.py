@@ -23,7 +23,6 @@ from mystikos_tool.scons.runtime import runtime_nodes
 from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, Rootfs, Stage, stage_of
 from mystikos_tool.scons.target_file import target_file
 
-_EPOCH = "SOURCE_DATE_EPOCH"
 _MEASUREMENT_SUFFIX = ".measurement.json"
 _IMAGE_SUFFIX = ".mystenc.so"
 
@@ -37,6 +36,7 @@ _KEY = stage_builder("key")
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = _environment(env, "MystRootfs", overrides)
+    variables.check_matter("MystRootfs", overrides, (variables.ROOTFS,))
     name = sources.target_name(env, target, "MystRootfs")
     source = sources.given(env, source)
     return NodeList([_rootfs(env, sources.suffixed(name, sources.ROOTFS_SUFFIX), source, "MystRootfs")])
@@ -47,13 +47,18 @@ def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: 
     env = _environment(env, "MystMeasure", overrides)
     name = sources.suffixed(sources.target_name(env, target, "MystMeasure"), _MEASUREMENT_SUFFIX)
     archive = name.removesuffix(_MEASUREMENT_SUFFIX) + sources.ROOTFS_SUFFIX
-    root = _root(env, archive, sources.given(env, source), "MystMeasure")
+    source = sources.given(env, source)
+    added = _stages_before_signing(env, sources.only_node(source))
+    variables.check_matter("MystMeasure", overrides, added)
+    node = sources.target_node(env, name, "MystMeasure")
+    root = _root(env, archive, source, "MystMeasure", node)
     return NodeList([_measurement(env, name, root)])
 
 
 def myst_sign(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Sign what MystMeasure measured: ``MystSign(target, measurement)``."""
     env = _environment(env, "MystSign", overrides)
+    variables.check_matter("MystSign", overrides, (variables.SIGN,))
     measurement = sources.one_node(env, source, "MystSign")
     if not isinstance(stage_of(measurement), Measurement):
         raise SCons.Errors.UserError(f"MystSign signs what MystMeasure made; {measurement} is something else")
@@ -73,17 +78,22 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     source = sources.given(env, source)
     node = sources.only_node(source)
     stage = stage_of(node)
+    variables.check_matter(
+        "MystPackage", overrides, (*_stages_before_packaging(env, node), variables.PACKAGE)
+    )
     if not isinstance(stage, Image):
         if not isinstance(stage, Measurement):
-            root = _root(env, name + sources.ROOTFS_SUFFIX, source, "MystPackage")
-            node = _measurement(env, name + _MEASUREMENT_SUFFIX, root)
-        node = _image(env, name + _IMAGE_SUFFIX, node)
+            root = _root(env, name + sources.ROOTFS_SUFFIX, source, "MystPackage", package)
+            node = _measurement(env, name + _MEASUREMENT_SUFFIX, root, package)
+        node = _image(env, name + _IMAGE_SUFFIX, node, package)
     return NodeList([_packaged(env, package, node)])
 
 
 def myst_runtime(env: Any, **overrides: Any) -> Any:
     """Return the runtime's nodes: loader, enclave image, kernel and C runtime."""
-    return NodeList(runtime_nodes(_environment(env, "MystRuntime", overrides, parameters=())))
+    env = _environment(env, "MystRuntime", overrides, parameters=())
+    variables.check_matter("MystRuntime", overrides, (variables.RUNTIME,))
+    return NodeList(runtime_nodes(env))
 
 
 def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -91,6 +101,7 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
     if source:
         raise SCons.Errors.UserError("MystKey takes no source")
     env = _environment(env, "MystKey", overrides, parameters=("target",))
+    variables.check_matter("MystKey", overrides, (variables.KEY,))
     node = sources.target_node(env, sources.target_name(env, target, "MystKey"), "MystKey")
     nodes = _KEY(env, [node], [])
     env.Precious(nodes)
@@ -102,6 +113,7 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
 def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: Any) -> Any:
     """Add an alias that starts a package with arguments: ``MystRun("run", package, ["red"])``."""
     env = _environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
+    variables.check_matter("MystRun", overrides, (variables.RUN,))
     node = sources.one_node(env, package, "MystRun")
     if is_String(args):
         raise SCons.Errors.UserError(
@@ -124,6 +136,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     fields = tuple(field.name for field in dataclasses.fields(testing.Expectation))
     overrides = {key: value for key, value in expected.items() if key not in fields}
     env = _environment(env, "MystTest", overrides, parameters=("name", "package", *fields))
+    variables.check_matter("MystTest", overrides, (variables.TEST,))
     arguments = tuple(
         str(argument) for argument in (args if is_List(args) else [args] if is_String(args) else args)
     )
@@ -132,7 +145,23 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
 
 
-def _root(env: Any, name: str, source: list[Any] | None, builder: str) -> Any:
+def _stages_before_packaging(env: Any, node: Any) -> tuple[str, ...]:
+    """Return the stages that are added between a call's one source, if it is one, and its package."""
+    stage = stage_of(node)
+    if isinstance(stage, Image):
+        return ()
+    before = () if isinstance(stage, Measurement) else _stages_before_signing(env, node)
+    return (*before, variables.SIGN)
+
+
+def _stages_before_signing(env: Any, node: Any) -> tuple[str, ...]:
+    """Return the stages that are added between a call's one source, if it is one, and its measurement."""
+    is_archive = node and not sources.is_dir(sources.resolved(node))
+    packs = not is_archive and env["MYST_ROOT"] != variables.DISK
+    return (*((variables.ROOTFS,) if packs else ()), variables.MEASURE, variables.RUNTIME)
+
+
+def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any) -> Any:
     """Return the root file system's node, given or packed from its sources; None where it is on a disk."""
     if env["MYST_ROOT"] == variables.DISK:
         if source:
@@ -145,19 +174,22 @@ def _root(env: Any, name: str, source: list[Any] | None, builder: str) -> Any:
         raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
     if node and not sources.is_dir(sources.resolved(node)):
         return input_file(node)
-    return _rootfs(env, name, source, builder)
+    return _rootfs(env, name, source, builder, added_for)
 
 
-def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str) -> Any:
+def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any = None) -> Any:
     nodes = sources.root_sources(env, source or [])
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
-    stage = Rootfs(made_of=(f"rootfs {REVISION}", *nodes))
-    return _made(_ROOTFS, env, sources.target_node(env, name, builder), nodes, stage)
+    stage = Rootfs(made_of=(f"rootfs {REVISION}", *nodes), added_for=added_for)
+    target = sources.target_node(env, name, builder)
+    for node in nodes:
+        node.taken_by.append(target)
+    return _made(_ROOTFS, env, target, nodes, stage)
 
 
-def _measurement(env: Any, name: str, rootfs: Any) -> Any:
+def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any:
     enclave = Enclave(
         rootfs=rootfs,
         config=sources.required_file(env, "MYST_CONFIG"),
@@ -165,15 +197,20 @@ def _measurement(env: Any, name: str, rootfs: Any) -> Any:
         pubkeys=sources.file_list(env, "MYST_PUBKEYS"),
         roothashes=sources.file_list(env, "MYST_ROOTHASHES"),
     )
-    stage = Measurement(detail=enclave.trust(), enclave=enclave)
+    secrets = env["MYST_ROOTFS_SECRETS"]
+    # An error that was none before has to be found; a warning is no reason to measure again.
+    strict = " secrets" if secrets == "error" else ""
+    stage = Measurement(
+        detail=enclave.trust() + strict, enclave=enclave, secrets=secrets, added_for=added_for
+    )
     node = sources.target_node(env, name, "MystMeasure")
     return _made(_MEASURE, env, node, enclave.measured(), stage)
 
 
-def _image(env: Any, name: str, measurement: Any) -> Any:
-    epoch = str(env.subst(str(env.get(_EPOCH, os.environ.get(_EPOCH, "")))))
+def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
+    epoch = str(env.subst(str(env.get(variables.EPOCH, os.environ.get(variables.EPOCH, "")))))
     enclave = stage_of(measurement).enclave
-    stage = Image(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch)
+    stage = Image(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch, added_for=added_for)
     # The measurement holds the digest of the image and, in it, of the configuration.
     parts = [measurement, sources.required_file(env, "MYST_KEY")]
     return _made(_SIGN, env, sources.target_node(env, name, "MystSign"), parts, stage)
@@ -194,7 +231,6 @@ def _made(builder: Any, env: Any, node: Any, parts: list[Any], stage: Stage) -> 
     """Describe what a stage makes. A failed build keeps the earlier target, which was made whole."""
     scons_internals.describe(builder, env, node, parts)
     node.set_precious()
-    scons_internals.scanned(node, [])  # no scanner has anything to find here
     return target_file(node, stage)
 
 

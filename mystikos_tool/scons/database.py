@@ -9,6 +9,7 @@ file; whoever hashes or packs does so between operations.
 from __future__ import annotations
 
 import atexit
+import glob
 import hashlib
 from pathlib import Path
 from threading import RLock
@@ -64,12 +65,29 @@ class SharedStore(Store):
             super().save()
 
 
+def store_path() -> Path:
+    """Return the path of this build's store."""
+    top = Path(SCons.Node.FS.get_default_fs().Top.get_abspath())
+    return top / f"{scons_internals.database_name()}.mystikos"
+
+
+def patterns_in(directory: Path) -> tuple[str, ...]:
+    """Return patterns of the files that SCons and this tool keep for themselves below a directory."""
+    top = Path(SCons.Node.FS.get_default_fs().Top.get_abspath())
+    patterns = []
+    for name in [*scons_internals.database_files(), str(store_path())]:
+        if "/" not in name:
+            patterns.append(name)
+        elif (path := top / name).is_relative_to(directory):
+            patterns.append("/" + glob.escape(str(path.relative_to(directory))))
+    return tuple(patterns)
+
+
 def store() -> Store:
     """Return the store of this build; it is written when SCons ends, unless it only tells."""
     global _store
     if _store is None:
-        top = Path(SCons.Node.FS.get_default_fs().Top.get_abspath())
-        _store = SharedStore(top / f"{scons_internals.database_name()}.mystikos")
+        _store = SharedStore(store_path())
         atexit.register(_save)
     return _store
 

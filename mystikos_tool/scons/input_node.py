@@ -57,7 +57,11 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
             self._shown = str(self.read_node())  # the build has begun, and no builder comes any more
 
     def built_before(self) -> list[Any]:
-        """Return the nodes that have to be built first."""
+        """Return the nodes that have to be built first; raise StopError where that cannot be."""
+        return self.made_by()
+
+    def made_by(self) -> list[Any]:
+        """Return the nodes that make what is read."""
         return [self.origin] if needs_visit(self.origin) else []
 
     def get_csig(self) -> str:
@@ -80,6 +84,21 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
     def get_text_contents(self) -> str:
         """Return what stands for the content in signatures."""
         return self.get_csig()
+
+
+def is_made_of(node: Any, part: Any) -> bool:
+    """Tell whether a node is, or is made after, another one, as far as it is known before the build."""
+    pending, seen = [node], set()
+    while pending:
+        node = pending.pop()
+        if node is part:
+            return True
+        if node not in seen:
+            seen.add(node)
+            parts = (node.sources, node.depends, node.prerequisites, node.implicit)
+            pending += [each for nodes in parts for each in nodes or ()]  # SCons drops what it has made
+            pending += node.made_by() if isinstance(node, InputNode) else ()
+    return False
 
 
 def needs_visit(node: Any) -> bool:

@@ -22,7 +22,7 @@ import SCons.Tool.linkCommon
 
 from mystikos_tool.cache.remote import address
 from mystikos_tool.errors import UserError
-from mystikos_tool.scons.stages import stage_of
+from mystikos_tool.scons.stages import RuntimeImage, stage_of
 
 if TYPE_CHECKING:
     from mystikos_tool.cache.remote.client import Client
@@ -43,10 +43,15 @@ def accepts(target: Any, paths: Sequence[Path]) -> bool:
 
     Asked with no ``paths`` before anything is fetched or stored; and with the files that were fetched
     for all targets of the action, complete and of the digests that the cache gave, before they take
-    their places. What the tool's own stages make leads to a signature: it has to be verified against
-    configuration, runtime, signer and local tree. Nothing verifies it yet, and so it is refused.
+    their places. What the tool's own stages make leads to a signature and is not cached: even a package
+    is sooner put together than fetched. An image of the runtime is held to its digest.
     """
-    return stage_of(target) is None
+    stage = stage_of(target)
+    if stage is None or not paths:
+        return stage is None or isinstance(stage, RuntimeImage)
+    from mystikos_tool.scons import acceptance
+
+    return all(acceptance.accepts(target, path) for path in paths)
 
 
 def attach(env: Any, url: str) -> None:

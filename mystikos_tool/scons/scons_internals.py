@@ -33,11 +33,12 @@ def database_name() -> str:
     return str(SCons.SConsign.DB_Name or ".sconsign")
 
 
-def database_in_directories() -> str | None:
-    """Return the name of the file that SConsignFile(None) makes SCons keep in every directory."""
-    if SCons.SConsign.ForDirectory is not SCons.SConsign.DirFile:
-        return None
-    return str(SCons.SConsign.current_sconsign_filename())
+def database_files() -> list[str]:
+    """Return the files of the signature database: paths below the top, or a name in every directory."""
+    if SCons.SConsign.ForDirectory is SCons.SConsign.DirFile:
+        return [str(SCons.SConsign.current_sconsign_filename())]
+    # SCons writes the second and renames it; a database of another module may have no suffix.
+    return [f"./{database_name()}{suffix}" for suffix in (".dblite", ".tmp", "")]
 
 
 def only_tells() -> bool:
@@ -65,6 +66,13 @@ def scanned(node: Any, implicit: list[Any]) -> None:
     node.implicit = implicit
     node.implicit_set = set(implicit)
     node._children_reset()
+
+
+def programs_of_added_actions(node: Any) -> list[Any]:
+    """Return the programs that AddPreAction and AddPostAction made a node depend on."""
+    executor = node.get_executor()
+    added = executor.pre_actions or executor.post_actions
+    return list(executor.get_implicit_deps()) if added else []
 
 
 class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]

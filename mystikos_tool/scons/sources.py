@@ -15,6 +15,7 @@ from mystikos_tool.scons import variables
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.root_source import SourceOptions, root_source
 from mystikos_tool.scons.runtime import runtime_nodes
+from mystikos_tool.scons.stages import Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
 
@@ -76,15 +77,16 @@ def root_sources(env: Any, source: list[Any]) -> list[Any]:
     patterns = env["MYST_ROOTFS_EXCLUDE"]
     exclude = tuple(env.subst(pattern) for pattern in (patterns if is_List(patterns) else [patterns]))
     return [
-        root_source(node, SourceOptions(place, name, exclude, preserve))
-        for place, name, node in _placed(env, source)
+        root_source(node, options._replace(exclude=exclude, preserve_modes=preserve))
+        for node, options in _placed(env, source)
     ]
 
 
-def _placed(env: Any, source: list[Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yield the place in the root, the name there and the node of every source.
+def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
+    """Yield the node of every source, its place in the root and its name there.
 
-    A mapping gives a directory the path that it becomes, a file the path that it gets.
+    A mapping gives a directory the path that it becomes, a file, which an archive is too, the path
+    that it gets. An archive by itself is a layer.
     """
     for item in source:
         if item is None or (isinstance(item, Mapping) and None in item.values()):
@@ -93,9 +95,17 @@ def _placed(env: Any, source: list[Any]) -> Iterator[tuple[str, str, Any]]:
             for path, value in item.items():
                 for node in map(resolved, env.arg2nodes(value, env.fs.Entry)):
                     place, _, name = path.strip("/").rpartition("/")
-                    yield (path.strip("/"), "", node) if is_dir(node) else (place, name, node)
+                    options = SourceOptions(path.strip("/")) if is_dir(node) else SourceOptions(place, name)
+                    yield node, options
         else:
-            yield "", "", resolved(item)
+            node = resolved(item)
+            yield node, SourceOptions(layer=_is_archive(node))
+
+
+def _is_archive(node: Any) -> bool:
+    """Tell whether a source is an archive: a root that a stage packs, or a file that is named as one."""
+    is_packed = isinstance(stage_of(node), Rootfs)
+    return is_packed or (not is_dir(node) and bool(node.name.endswith(ROOTFS_SUFFIX)))
 
 
 def is_dir(node: Any) -> bool:

@@ -37,11 +37,13 @@ class Stage:
     """What every stage has.
 
     ``made_of`` names all that decides the target's content, words and nodes; where it is empty the
-    content itself is read. ``detail`` belongs to the signature of the action.
+    content itself is read. ``detail`` belongs to the signature of the action. ``added_for`` is the
+    target of the call that added the stage; None for a stage that was called itself.
     """
 
     made_of: tuple[Any, ...] = ()
     detail: str = ""
+    added_for: Any = None
 
 
 @dataclass(slots=True)
@@ -51,10 +53,14 @@ class Rootfs(Stage):
 
 @dataclass(slots=True, kw_only=True)
 class Measurement(Stage):
-    """A measurement; ``package`` is the node of the last package that is made of it."""
+    """A measurement; ``package`` is the node of the last package that is made of it.
+
+    ``secrets`` says what private keys in the root are.
+    """
 
     enclave: Enclave
     package: Any = None
+    secrets: str = "warn"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,6 +95,10 @@ class Test(Stage):
     expectation: Expectation
 
 
+# What a cache may keep. The others lead to a signature, and to prove them costs what making them does.
+CACHED = (Package, RuntimeImage)
+
+
 def mark(node: Any, stage: Stage) -> None:
     """Say what a node is for."""
     node.attributes.mystikos = stage
@@ -97,3 +107,10 @@ def mark(node: Any, stage: Stage) -> None:
 def stage_of(node: Any) -> Any:
     """Return the Stage that a node is for; None where it is no node of the tool's."""
     return getattr(node.attributes, "mystikos", None) if node else None
+
+
+def awaited(node: Any) -> list[Any]:
+    """Return what the user lets a stage, or the target that the stage was added for, depend on."""
+    stage = stage_of(node)
+    nodes = [*(node.depends or ()), *(node.prerequisites or ())]
+    return nodes + (awaited(stage.added_for) if stage and stage.added_for else [])

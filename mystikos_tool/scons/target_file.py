@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import SCons.Node
@@ -11,8 +10,8 @@ import SCons.Node.FS
 
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import content_digest
-from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.stages import Stage, mark, stage_of
+from mystikos_tool.scons.input_node import InputNode, is_made_of
+from mystikos_tool.scons.stages import CACHED, Stage, awaited, mark, stage_of
 
 _SHOWN_PATHS = 5
 
@@ -55,6 +54,18 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         """Return nothing: what stat says decides whether a file is read again, however old it is."""
         return ""
 
+    def scan(self) -> None:
+        """Find the programs of the user's pre- and post-actions, and what has to be made before.
+
+        What the stage was added for waits for it, and so does the stage. No scanner has anything to
+        find in what a stage is made of. SCons forgets this when a source was made, and asks again.
+        """
+        if self.implicit is None:
+            scons_internals.scanned(self, scons_internals.programs_of_added_actions(self))
+            added_for = getattr(stage_of(self), "added_for", None)
+            before = awaited(added_for) if added_for else []
+            self.add_prerequisite([node for node in before if not is_made_of(node, self)])
+
     def make_ready(self) -> None:
         """Do nothing: what a build needs to know is found out when there is one."""
 
@@ -72,9 +83,27 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         return bool(super().changed(node, allowcache or ready)) or self._is_damaged()
 
     def _is_damaged(self) -> bool:
-        """Tell whether the file has another size than when it was made, as after a power failure."""
-        made = getattr(self.get_stored_info().ninfo, "size", None)
-        return made is not None and self.exists() and bool(self.get_size() != made)
+        """Tell whether the file is not the one that was made, as after a power failure or by another's hand.
+
+        Of a small file the content tells, of others the size. A key must not sign what no build has made.
+        """
+        made = self.get_stored_info().ninfo
+        if getattr(made, "size", None) is None or not self.exists():
+            return False
+        if made.size != self.get_size():
+            return True
+        stage = stage_of(self)
+        return not (stage and stage.made_of) and bool(made.csig != self.get_csig())
+
+    def retrieve_from_cache(self) -> bool:
+        """Take the file from SCons' cache, unless it is not what this build would make."""
+        if not super().retrieve_from_cache():
+            return False
+        if scons_internals.only_tells():
+            return True
+        from mystikos_tool.scons import acceptance
+
+        return acceptance.accepted(self)
 
     def release_target_info(self) -> None:
         """Release nothing: to find out what can be released costs more than it holds."""
@@ -117,13 +146,7 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         return text
 
     def get_cachedir_csig(self) -> str:
-        """Return the digest that a file in the cache would have."""
-        made_of = self._made_of()
-        if made_of or self.exists():
-            return made_of or self.get_csig()
-        _, cached = self.get_build_env().get_CacheDir().cachepath(self)
-        if cached and Path(cached).is_file():
-            return hashlib.sha256(Path(cached).read_bytes()).hexdigest()
+        """Return the digest by which a cache finds what is made of the file."""
         return self.get_csig()
 
 
@@ -152,5 +175,7 @@ def target_file(node: Any, stage: Stage) -> Any:
     if not isinstance(node, TargetFile):
         node.__class__ = TargetFile
         node.changed_since_last_build = scons_internals.BY_SIGNATURE
+    if not isinstance(stage, CACHED):
+        node.set_nocache()
     mark(node, stage)
     return node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import SCons.Errors
@@ -13,16 +13,35 @@ PREFIX = "MYST"
 REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
+SECRETS = ("warn", "error", "allow")
 ARCHIVE, DISK = "archive", "disk"
+EPOCH = "SOURCE_DATE_EPOCH"
+
+ROOTFS, MEASURE, SIGN, PACKAGE = "rootfs", "measure", "sign", "package"
+RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
+_DONE = {
+    ROOTFS: "pack a root",
+    MEASURE: "measure",
+    SIGN: "sign",
+    PACKAGE: "package",
+    RUNTIME: "take a runtime",
+    KEY: "make a key",
+    RUN: "start a package",
+    TEST: "test",
+}
 
 
 class Variable(NamedTuple):
-    """A construction variable; ``check`` returns what it accepts when a value is wrong."""
+    """A construction variable; ``check`` returns what it accepts when a value is wrong.
+
+    ``stage`` is the one that the variable matters for, "" where it is the whole environment's.
+    """
 
     name: str
     default: Any
     check: Callable[[Any], str | None]
     help: str
+    stage: str = ""
 
 
 def _file(value: Any) -> str | None:
@@ -49,6 +68,10 @@ def _modes(value: Any) -> str | None:
     return None if value in (CANONICAL, PRESERVE) else f'"{CANONICAL}" or "{PRESERVE}"'
 
 
+def _secrets(value: Any) -> str | None:
+    return None if value in SECRETS else " or ".join(f'"{policy}"' for policy in SECRETS)
+
+
 def _root(value: Any) -> str | None:
     return None if value in (ARCHIVE, DISK) else f'"{ARCHIVE}" or "{DISK}"'
 
@@ -58,30 +81,51 @@ def _comstr(value: Any) -> str | None:
 
 
 VARIABLES = (
-    Variable("MYST_CONFIG", None, _file, "the configuration (JSON)"),
-    Variable("MYST_KEY", None, _file, "the signing key: PEM, RSA-3072, exponent 3"),
-    Variable("MYST_RUNTIME", EMBEDDED, _file, f'"{EMBEDDED}" or the directory of an installed Mystikos'),
-    Variable("MYST_RUNTIME_DIR", "#build/mystikos-runtime", _text, "where the embedded runtime is built"),
-    Variable("MYST_RUNTIME_CC", "", _text, "another compiler than the pinned one for the embedded runtime"),
-    Variable("MYST_ROOT", ARCHIVE, _root, f'"{DISK}" for a root on a disk, which is in no package'),
-    Variable("MYST_PUBKEYS", [], _files, "public keys (PEM) whose disks the enclave trusts"),
-    Variable("MYST_ROOTHASHES", [], _files, "root hashes of disks that the enclave trusts"),
+    Variable("MYST_CONFIG", None, _file, "the configuration (JSON)", MEASURE),
+    Variable("MYST_KEY", None, _file, "the signing key: PEM, RSA-3072, exponent 3", SIGN),
     Variable(
-        "MYST_ROOTFS_MODES", CANONICAL, _modes, "whether file modes are made canonical or taken as they are"
+        "MYST_RUNTIME", EMBEDDED, _file, f'"{EMBEDDED}" or the directory of an installed Mystikos', RUNTIME
     ),
-    Variable("MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root"),
+    Variable(
+        "MYST_RUNTIME_DIR", "#build/mystikos-runtime", _text, "where the embedded runtime is built", RUNTIME
+    ),
+    Variable(
+        "MYST_RUNTIME_CC", "", _text, "another compiler than the pinned one for the embedded runtime", RUNTIME
+    ),
+    Variable("MYST_ROOT", ARCHIVE, _root, f'"{DISK}" for a root on a disk, which is in no package', MEASURE),
+    Variable("MYST_PUBKEYS", [], _files, "public keys (PEM) whose disks the enclave trusts", MEASURE),
+    Variable("MYST_ROOTHASHES", [], _files, "root hashes of disks that the enclave trusts", MEASURE),
+    Variable(
+        "MYST_ROOTFS_MODES",
+        CANONICAL,
+        _modes,
+        "whether file modes are made canonical or taken as they are",
+        ROOTFS,
+    ),
+    Variable(
+        "MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root", ROOTFS
+    ),
+    Variable(
+        "MYST_ROOTFS_SECRETS", "warn", _secrets, "private keys in a root: warn, error or allow", MEASURE
+    ),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(
-        Variable(f"MYST{stage}COMSTR", None, _comstr, f"printed instead of the line that tells of {action}")
+        Variable(
+            f"MYST{stage.upper()}COMSTR",
+            None,
+            _comstr,
+            f"printed instead of the line that tells of {action}",
+            stage,
+        )
         for stage, action in (
-            ("ROOTFS", "packing a root"),
-            ("MEASURE", "measuring"),
-            ("SIGN", "signing"),
-            ("PACKAGE", "packaging"),
-            ("RUNTIME", "compiling the runtime"),
-            ("KEY", "making a key"),
-            ("RUN", "starting a package"),
-            ("TEST", "running a test"),
+            (ROOTFS, "packing a root"),
+            (MEASURE, "measuring"),
+            (SIGN, "signing"),
+            (PACKAGE, "packaging"),
+            (RUNTIME, "compiling the runtime"),
+            (KEY, "making a key"),
+            (RUN, "starting a package"),
+            (TEST, "running a test"),
         )
     ),
 )
@@ -130,6 +174,17 @@ def check_keywords(builder: str, names: Iterable[str], parameters: Sequence[str]
         near = _near(name, parameters)
         remedy = f"did you mean {near}?" if near else f"it takes {', '.join([*parameters, 'variables'])}"
         raise SCons.Errors.UserError(f"{builder} does not take {name}; {remedy}")
+
+
+def check_matter(builder: str, overrides: Iterable[str], stages: Collection[str]) -> None:
+    """Raise SCons' UserError for an override that matters for none of the stages that a call adds."""
+    for name in overrides:
+        stage = SIGN if name == EPOCH else _NAMES[name].stage if name in _NAMES else ""
+        if stage and stage not in stages:
+            raise SCons.Errors.UserError(
+                f"{name} has no effect: this {builder} does not {_DONE[stage]};"
+                " give it to the call that does, or leave it out"
+            )
 
 
 def _near(name: str, parameters: Sequence[str]) -> str | None:

@@ -9,51 +9,104 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 
 from __future__ import annotations
 
+import filecmp
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
-from mystikos_tool.io import atomic
-from mystikos_tool.root.tree import TOO_LONG_TO_BOOT, join
+from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.root.archive import write
+from mystikos_tool.root.tree import Tree, boot_fault, join
 from mystikos_tool.scons import partial
 from mystikos_tool.scons.database import store
-from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, RuntimeImage, Stage, stage_of
+from mystikos_tool.scons.stages import (
+    Enclave,
+    Image,
+    Measurement,
+    Package,
+    Rootfs,
+    RuntimeImage,
+    Stage,
+    stage_of,
+)
 
 if TYPE_CHECKING:
     from mystikos_tool import pipeline
+    from mystikos_tool.root.root import Root
+    from mystikos_tool.signing.root_keys import RootKey
+
+# The table of the store with the fingerprints of the archives that were packed.
+_PACKED = "packed"
+_ROOT_KEYS = "root keys"
 
 _StageT = TypeVar("_StageT", bound=Stage)
 
 
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
-    tree = join([node.take_tree() for node in source])
-    IncrementalArchives(store()).pack(tree, _path(target))
+    tree = _pack(target, source)
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target}")
     for path in tree.too_long_to_boot:
-        _warn(f"{path}: {TOO_LONG_TO_BOOT}")
+        _warn(f"{path}: {boot_fault(path)}")
     for node in source:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
     return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target}"
 
 
+def _pack(target: Any, source: list[Any]) -> Tree:
+    """Pack an archive, and remember the file as it is now."""
+    path, tree = _path(target), join([node.take_tree() for node in source])
+    IncrementalArchives(store()).pack(tree, path)
+    _remember(path)
+    return tree
+
+
+def _remember(archive: Path) -> None:
+    store().change(_PACKED, str(archive), fingerprint.of(archive.stat()))
+
+
+def _prove(archive: Any) -> None:
+    """Let an archive of ours be what its sources make: what is measured gets signed.
+
+    The file that was packed is not looked into. Another one is, as in a tree that was copied.
+    """
+    path = _path(archive)
+    if not isinstance(stage_of(archive), Rootfs):
+        return
+    if store().table(_PACKED).get(str(path)) == fingerprint.of(path.stat()):
+        return
+    with atomic.scratch(path) as directory:
+        packed = directory / "rootfs"
+        write(join([node.take_tree() for node in archive.sources]), packed)
+        if filecmp.cmp(packed, path, shallow=False):
+            _remember(path)
+            return
+    _pack(archive, archive.sources)
+
+
 def measure(target: Any, source: list[Any], env: Any) -> str:
     """Measure an enclave."""
     from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot
+    from mystikos_tool.signing import root_keys
 
-    inputs = _inputs(_stage(target, Measurement).enclave)
+    stage = _stage(target, Measurement)
+    enclave = stage.enclave
+    _prove(enclave.rootfs)
+    inputs = _inputs(enclave)
     if isinstance(inputs.root, ArchiveRoot):
         path = inputs.root.path
         inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
     for warning in inputs.config.warnings:
         _warn(warning)
+    for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
+        _warn(warning)
     with partial.kept(target):
-        measured = pipeline.measure(inputs, partial.begin(target, inputs))
+        measured = pipeline.measure(inputs, partial.begin(target, inputs), _warn)
         atomic.write(_path(target), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
 
@@ -62,6 +115,7 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
     """Sign an enclave image that was measured."""
     from mystikos_tool import pipeline
     from mystikos_tool.enclave.measurement import Measurement as Measured
+    from mystikos_tool.signing import root_keys
     from mystikos_tool.signing.signer import signer
 
     stage = _stage(target, Image)
@@ -71,7 +125,9 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
         measured = Measured.from_json(atomic.read_input(path, "measurement"), str(path))
         inputs = _inputs(stage.enclave)
         day = pipeline.signing_day(stage.epoch)
-        image = pipeline.sign(measured, inputs.runtime, inputs.config, signer(_path(key)), day)
+        signs = signer(_path(key))
+        root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
+        image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
         atomic.write(_path(target), image)
     return f"signed with {key} → {target}"
 
@@ -89,6 +145,32 @@ def package(target: Any, source: list[Any], env: Any) -> str:
     finally:
         partial.abort(target)
     return f"packaged {_shown_size(size)} → {target}"
+
+
+def _root_keys(root: Root) -> list[RootKey]:
+    """Return the private keys in a root, which is looked through once as long as it is the same file."""
+    from mystikos_tool.root.root import DiskRoot
+    from mystikos_tool.signing import root_keys
+
+    if isinstance(root, DiskRoot):
+        return []
+    now, name = fingerprint.of(root.path.stat()), str(root.path)
+    known = store().table(_ROOT_KEYS).get(name)
+    if known and known[0] == now:
+        return [root_keys.RootKey(*key) for key in known[1]]
+    keys = root_keys.of(root)
+    store().change(_ROOT_KEYS, name, (now, [tuple(key) for key in keys]))
+    return keys
+
+
+def is_package(target: Any, path: Path) -> bool:
+    """Tell whether a file is, byte for byte, the package that this build would make."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.io.content import FileContent
+    from mystikos_tool.packaging import sections
+
+    inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(_path(target.sources[0]))
+    return sections.is_made_of(path, inputs.runtime.loader, pipeline.package_parts(inputs, image))
 
 
 def key(target: Any, source: list[Any], env: Any) -> str:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import errno
 import os
+import stat
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,14 @@ def load(path: Path) -> PemSigner:
     if not _is_consistent(key.private_numbers()):
         raise _refused(path, _DAMAGED)
     return PemSigner(key)
+
+
+def exposed(path: Path) -> str | None:
+    """Return a warning where others than its owner may read or write a key file, else None."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if not mode & 0o066:
+        return None
+    return f"{path}: others may read or change this key (mode {mode:04o}); chmod go= {path}"
 
 
 def _private_block(path: Path) -> Block:

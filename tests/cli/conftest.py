@@ -50,10 +50,11 @@ def project(tmp_path: Path, runtimes: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A directory to work in: an appdir, a key, a configuration and a runtime."""
     directory = tmp_path / "project"
     (directory / "appdir" / "bin").mkdir(parents=True)
-    (directory / "appdir" / "bin" / "hello").write_bytes(b"#!/bin/sh\n")
+    (directory / "appdir" / "bin" / "hello").write_bytes(b"#!/bin/hello\n")
     (directory / "appdir" / "bin" / "hello").chmod(0o755)
     (directory / "appdir" / "motd").write_bytes(b"hello\n")
     shutil.copy(DATA / "keys" / "key-a.pem", directory / "key.pem")
+    (directory / "key.pem").chmod(0o600)
     configure(directory)
     shutil.copytree(runtimes / "rt-a", directory / "runtime")
     monkeypatch.chdir(directory)

@@ -261,6 +261,19 @@ def test_an_empty_environment_variable_is_dropped_with_a_warning() -> None:
     assert len(configuration.warnings) == 1
 
 
+CANONICAL = ", so a canonical form of this file, without comments, goes into the package"
+
+
+def canonical(text: str) -> tuple[str, ...]:
+    """The warnings of a text that an installed Mystikos cannot read."""
+    configuration = parse(text.encode(), "c.json")
+    again = parse(configuration.data, "c.json")
+    assert again == configuration
+    assert (again.data, again.warnings) == (configuration.data, ())
+    assert b"//" not in configuration.data
+    return configuration.warnings
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -272,17 +285,21 @@ def test_an_empty_environment_variable_is_dropped_with_a_warning() -> None:
         '{"version": "0.1", "ApplicationPath": "/app", "ApplicationParameters": [ // 1\n // 2\n // 3\n "a"]}',
     ],
 )
-def test_a_comment_where_an_installed_mystikos_reads_none_is_accepted_with_a_warning(text: str) -> None:
-    (warning,) = warned(text)
-    assert "an installed Mystikos cannot read a comment here" in warning
+def test_where_an_installed_mystikos_reads_no_comment_a_canonical_form_goes_into_the_package(
+    text: str,
+) -> None:
+    (warning,) = canonical(text)
+    assert f"an installed Mystikos cannot read a comment here{CANONICAL}; move it" in warning
 
 
 @pytest.mark.parametrize("comment", ['// "Debug": true,', "// ${HOME}"])
-def test_a_comment_that_an_installed_mystikos_takes_for_content_gives_a_warning(comment: str) -> None:
+def test_a_comment_that_an_installed_mystikos_takes_for_content_does_not_go_into_the_package(
+    comment: str,
+) -> None:
     text = f'{{"version": "0.1",\n// first\n{comment}\n"ApplicationPath": "/app"}}'
-    (warning,) = warned(text)
+    (warning,) = canonical(text)
     assert warning.startswith("c.json:3:")
-    assert "an installed Mystikos takes a part of this comment for content" in warning
+    assert f"an installed Mystikos takes a part of this comment for content{CANONICAL};" in warning
     assert parse(text.encode(), "c.json").debug is False
 
 
@@ -300,8 +317,29 @@ def test_ordinary_comments_give_no_warning() -> None:
 def test_an_escape_that_an_installed_mystikos_misreads_is_accepted_with_a_warning() -> None:
     text = '{"version": "0.1", "ApplicationPath": "/app", "ApplicationParameters": ["\\u0041\\u00fc"]}'
     (warning,) = warned(text)
-    assert "the escape \\u00fc" in warning
+    assert "misreads the escape \\u00fc;" in warning
     assert parse(text.encode(), "c.json").application_parameters == ("Aü",)
+
+
+@pytest.mark.parametrize(("escape", "character"), [("\\u20ac", "€"), ("\\ud83d\\ude00", "😀")])
+def test_an_escape_that_an_installed_mystikos_cannot_read_goes_into_the_package_as_the_character(
+    escape: str, character: str
+) -> None:
+    text = f'{{"version": "0.1", "ApplicationPath": "/app", "ApplicationParameters": ["{escape}"]}}'
+    units = [f"\\u{unit}" for unit in escape.split("\\u")[1:]]
+    warnings = canonical(text)
+    assert [warning.split(": ", 1)[1] for warning in warnings] == [
+        f"an installed Mystikos cannot read the escape {unit}{CANONICAL}; write the character itself"
+        for unit in units
+    ]
+    assert character in parse(text.encode(), "c.json").data.decode()
+
+
+def test_a_host_name_with_an_underscore_is_accepted_with_a_warning() -> None:
+    assert warned('{"version": "0.1", "ApplicationPath": "/app", "Hostname": "a_b"}') == (
+        "c.json:1:59: Hostname: _ does not belong into a host name, and some programs refuse one with it;"
+        " write - for it",
+    )
 
 
 # What is not JSON
@@ -368,6 +406,13 @@ def test_an_unknown_key_is_told_with_the_nearest_real_one() -> None:
 )
 def test_a_key_in_the_wrong_case_is_unknown(key: str, real: str) -> None:
     assert f'unknown key "{key}"; write "{real}"' in told_of(**{key: 1})
+
+
+@pytest.mark.parametrize("key", ["KernelMemSize", "StackMemSize"])
+def test_a_key_of_an_older_mystikos_is_told_to_be_one(key: str) -> None:
+    assert told(f'{{"version": "0.1",\n "{key}": "4m", "ApplicationPath": "/app"}}') == (
+        f'c.json:2:2: "{key}" is no longer used; remove it'
+    )
 
 
 def test_a_key_like_no_other_is_to_be_removed() -> None:
@@ -461,6 +506,10 @@ def test_no_more_than_a_hundred_mistakes_are_told() -> None:
         ("ApplicationPath", "/bin/", 'ApplicationPath: cannot be "/bin/";'),
         ("ApplicationPath", "/bin/..", 'ApplicationPath: cannot be "/bin/..";'),
         ("ApplicationPath", "", 'ApplicationPath: cannot be "";'),
+        ("ApplicationPath", "/" + "ä" * 2048, "in the root file system, at most 4095 bytes"),
+        ("CurrentWorkingDirectory", "/" + "a" * 4095, "give an absolute path of at most 4095 bytes"),
+        ("Mount", [{"Target": "/" + "a" * 4095, "Type": "ramfs"}], "of at most 4095 bytes"),
+        ("Mount", [{"Target": "/a", "Type": "ramfs", "Flags": ["ro", "rw"]}], "ro and rw exclude each other"),
         ("ApplicationPath", 1, "ApplicationPath: cannot be 1;"),
         ("ApplicationParameters", ["a", 1], "ApplicationParameters[1]: cannot be 1; give a string"),
         ("ApplicationParameters", [["a"]], "ApplicationParameters[0]: cannot be a list;"),
@@ -477,8 +526,8 @@ def test_no_more_than_a_hundred_mistakes_are_told() -> None:
         ("HostEnvironmentVariables", [""], 'HostEnvironmentVariables[0]: cannot be "";'),
         ("HostEnvironmentVariables", ["MYST_TARGET"], "HostEnvironmentVariables[0]: cannot be"),
         ("CurrentWorkingDirectory", "tmp", 'CurrentWorkingDirectory: cannot be "tmp"; give an absolute path'),
-        ("Hostname", "", 'Hostname: cannot be ""; give 1 to 64 of the characters a-z A-Z 0-9 - .'),
-        ("Hostname", "a_b", 'Hostname: cannot be "a_b";'),
+        ("Hostname", "", 'Hostname: cannot be ""; give 1 to 64 of the characters a-z A-Z 0-9 - . _'),
+        ("Hostname", "a+b", 'Hostname: cannot be "a+b";'),
         ("Hostname", "ä", 'Hostname: cannot be "ä";'),
         ("Hostname", "a\n", 'Hostname: cannot be "a\\n";'),
         ("Hostname", "a" * 65, "Hostname: cannot be"),
@@ -532,10 +581,11 @@ def test_a_value_outside_the_accepted_is_told_with_its_accepted_form(
     assert any(line.startswith("c.json:2:") and message in line for line in lines), lines
 
 
-def test_two_mounts_on_one_target_are_told_with_both_lines() -> None:
+@pytest.mark.parametrize("again", ["/mnt//a/", "//mnt/a"])
+def test_two_mounts_on_one_target_are_told_with_both_lines(again: str) -> None:
     text = (
         '{"version": "0.1", "ApplicationPath": "/app", "Mount": [\n'
-        ' {"Target": "/mnt/a", "Type": "hostfs"},\n {"Target": "/mnt//a/", "Type": "ramfs"}]}'
+        f' {{"Target": "/mnt/a", "Type": "hostfs"}},\n {{"Target": "{again}", "Type": "ramfs"}}]}}'
     )
     assert told(text) == (
         "c.json:3:13: Mount[1].Target: is the target of Mount[0] in line 2 too; give another one"
@@ -719,11 +769,11 @@ MEMBERS: dict[str, st.SearchStrategy[Any]] = {
     "EnvironmentVariables": st.lists(st.tuples(NAMES, TEXTS).map("=".join), max_size=4),
     "HostEnvironmentVariables": NAMES | st.lists(NAMES, max_size=4),
     "CurrentWorkingDirectory": PATHS,
-    "Hostname": st.from_regex(r"[A-Za-z0-9.-]{1,64}", fullmatch=True),
+    "Hostname": st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
     "Mount": st.lists(
         st.fixed_dictionaries(
             {"Target": PATHS, "Type": st.sampled_from(["ext2", "hostfs", "ramfs"])},
-            optional={"Flags": st.lists(st.sampled_from(["ro", "rw"])), "PublicKey": st.none()},
+            optional={"Flags": st.sampled_from([[], ["ro"], ["rw"], ["ro", "ro"]]), "PublicKey": st.none()},
         ),
         max_size=2,
         unique_by=lambda mount: mount["Target"],

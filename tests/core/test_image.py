@@ -62,7 +62,6 @@ def test_faults_are_reported_to_the_enclave_whatever_the_runtime_s_record_says()
     [
         (1, None, None, 1, 0x5000),
         (1, None, 0x9000, 1, 0x5000),
-        (1, True, None, 3, 0x100000000),
         (1, True, 0x9000, 3, 0x9000),
         (3, None, None, 3, 0x100000000),
         (3, None, 0x9000, 3, 0x9000),
@@ -81,6 +80,13 @@ def test_base_and_start_address(
         enclave_start_address=address,
     )
     assert (fields["flags"], fields["start_address"]) == (flags, start)
+
+
+def test_a_zero_base_that_the_runtime_is_not_built_for_needs_a_start_address() -> None:
+    image = tiny_elf.enclave(oeinfo(flags=1))
+    with pytest.raises(UserError, match='without a start address; add "EnclaveStartAddress": 4294967296'):
+        record(image, create_zero_base_enclave=True)
+    assert record(image, create_zero_base_enclave=True, enclave_start_address=1 << 32)["flags"] == 3
 
 
 def test_sizes_stay_as_the_runtime_has_them() -> None:

@@ -156,7 +156,8 @@ def test_the_tcs_names_its_ssa_the_entry_point_and_the_segments() -> None:
 
 def test_a_zero_base_moves_every_page_and_address_by_the_start_address() -> None:
     start = 0x100000000
-    moved = replace(SMALL, config=replace(SMALL.config, create_zero_base_enclave=True)).laid_out()
+    config = replace(SMALL.config, create_zero_base_enclave=True, enclave_start_address=start)
+    moved = replace(SMALL, config=config).laid_out()
     assert [page.offset - start for page in pages(moved)] == [number * P for number, *_ in SMALL_PAGES]
     assert (moved.base, moved.size, moved.enclave_size) == (start, 2 * start, 128 * P)
     tcs = next(page for page in pages(moved) if page.flags == TCS)

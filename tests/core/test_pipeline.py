@@ -20,7 +20,7 @@ from mystikos_tool.config import Config
 from mystikos_tool.enclave.image import reopen
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import elf, sigstruct
+from mystikos_tool.formats import elf, program, sigstruct
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.io.content import Bytes
 from mystikos_tool.packaging import sections
@@ -28,6 +28,7 @@ from mystikos_tool.pipeline import Inputs
 from mystikos_tool.root.archive import read
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.runtime import Runtime
+from mystikos_tool.signing import signer as signers
 
 
 def told(call: Callable[[], object]) -> str:
@@ -124,10 +125,308 @@ def test_a_mount_needs_a_directory_or_nothing_in_its_place(made: Inputs, target:
     assert pipeline.measure(with_mounts(made, target)).mrenclave
 
 
-def test_a_mount_on_anything_else_is_told_with_its_number(made: Inputs) -> None:
-    message = told(lambda: pipeline.measure(with_mounts(made, "/mnt", "/bin/app")))
-    assert "Mount[1].Target: /bin/app is no directory in" in message
-    assert message.endswith("; make it a directory in the appdir")
+def warned(given: Inputs) -> list[str]:
+    """What may keep a package from starting."""
+    warnings: list[str] = []
+    assert pipeline.measure(given, warn=warnings.append)
+    return warnings
+
+
+@pytest.mark.parametrize("target", ["/missing", "/missing/below", "/mnt/below", "/link/below"])
+def test_a_target_of_a_mount_that_is_not_in_the_root_is_made_and_told(
+    tmp_path: Path, made: Inputs, target: str
+) -> None:
+    (warning,) = warned(with_mounts(made, target))
+    assert warning.endswith(
+        f"Mount[0].Target: {target} is not in {tmp_path}/root.cpio and is made at the start, with mode 0777;"
+        " create it in the appdir to choose its mode"
+    )
+
+
+def test_a_target_within_another_mount_is_nothing_of_the_root(made: Inputs) -> None:
+    assert warned(with_mounts(made, "/mnt", "/mnt/below")) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("/bin/app", "/bin/app is no directory in"),
+        ("/bin/app/below", "/bin/app is no directory in"),
+        ("/dangling", "/dangling is a symbolic link in"),
+        ("/dangling/below", "/dangling is a symbolic link in"),
+        (f"/mnt/{'a' * 256}", "has more than 255 bytes"),
+    ],
+)
+def test_a_mount_on_what_is_no_directory_and_cannot_become_one_is_told_with_its_number(
+    made: Inputs, target: str, problem: str
+) -> None:
+    mounts = [{"Target": one, "Type": "hostfs"} for one in ("/mnt", target)]
+    given = with_root(made, lambda root: (root / "dangling").symlink_to("no/where"), Mount=mounts)
+    message = told(lambda: pipeline.measure(given))
+    assert "Mount[1].Target: " in message
+    assert problem in message
+    assert message.endswith("; create it in the appdir")
+
+
+@pytest.mark.parametrize("path", ["/data/bin/app", "/mnt/app"])
+def test_a_program_inside_of_a_mount_is_accepted_and_told(made: Inputs, path: str) -> None:
+    target = path.split("/")[1]
+    mounts = [{"Target": f"/{target}/", "Type": "hostfs"}]
+    warnings = warned(with_root(made, lambda root: None, ApplicationPath=path, Mount=mounts))
+    assert (
+        f"ApplicationPath: {path} lies in the mount /{target}/, so that nothing is known of it" in warnings[0]
+    )
+
+
+# What the program needs to start
+
+
+def as_embedded(given: Inputs) -> Inputs:
+    """The same with the kernel of the embedded runtime, as far as it is known by."""
+    given.runtime.kernel.write_bytes(given.runtime.kernel.read_bytes() + b"--myst-mount")
+    return given
+
+
+LINKER, LIBRARY = "/lib/ld.so.1", "libx.so.1"
+DYNAMIC = tiny_elf.program(interpreter=LINKER, needed=[LIBRARY])
+STATIC = tiny_elf.program()
+EXECUTABLES = {
+    "dynamic": DYNAMIC,
+    "static": STATIC,
+    "at a fixed address": tiny_elf.program(interpreter=LINKER, kind=2),
+    "for another machine": tiny_elf.patched(STATIC, 18, "H", 183),
+    "cut off": STATIC[:70],
+    "script": b"#! /bin/interp -x\n",
+    "script of an empty line": b"#!\n/bin/sh",
+    "text": b"text",
+    "empty": b"",
+    "needs a musl": tiny_elf.program(interpreter="/lib/ld-musl-x86_64.so.1", needed=["libc.so", "libm.so.6"]),
+    "needs itself in its own directory": tiny_elf.program(
+        interpreter=LINKER, needed=[LIBRARY], search=["/no/where:$ORIGIN/../own"]
+    ),
+}
+NO_LINKER = f"its interpreter {LINKER} is not in the root"
+NO_LIBRARY = f"the library {LIBRARY}, which /bin/app needs, is not in the root"
+NEITHER = "is neither an x86-64 ELF program nor a script that begins with #!"
+
+
+def with_program(given: Inputs, kind: str, *files: str, content: bytes = STATIC, **keys: object) -> Inputs:
+    def change(root: Path) -> None:
+        (root / "bin" / "app").write_bytes(EXECUTABLES[kind])
+        for name in files:
+            path = root / name.lstrip("/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(0o755)
+
+    return with_root(given, change, **keys)
+
+
+@pytest.mark.parametrize(
+    ("kind", "files"),
+    [
+        ("static", []),
+        ("at a fixed address", [LINKER]),
+        ("dynamic", [LINKER, f"/lib/{LIBRARY}"]),
+        ("dynamic", [LINKER, f"/usr/lib/x86_64-linux-gnu/{LIBRARY}"]),
+        ("needs itself in its own directory", [LINKER, f"/own/{LIBRARY}"]),
+        ("needs a musl", ["/lib/ld-musl-x86_64.so.1"]),
+        ("script", ["/bin/interp"]),
+    ],
+)
+def test_a_program_that_has_what_it_needs_is_packaged_for_the_embedded_runtime_without_a_word(
+    made: Inputs, kind: str, files: list[str]
+) -> None:
+    assert warned(as_embedded(with_program(made, kind, *files))) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "problem"),
+    [
+        ("dynamic", [f"/lib/{LIBRARY}"], NO_LINKER),
+        ("dynamic", [LINKER], NO_LIBRARY),
+        ("at a fixed address", [], NO_LINKER),
+        ("script", [], "its interpreter /bin/interp is not in the root"),
+        ("script of an empty line", [], NEITHER),
+        ("for another machine", [], NEITHER),
+        ("cut off", [], NEITHER),
+        ("text", [], NEITHER),
+        ("empty", [], NEITHER),
+    ],
+)
+def test_a_program_that_can_never_start_in_the_embedded_runtime_is_refused(
+    made: Inputs, kind: str, files: list[str], problem: str
+) -> None:
+    message = told(lambda: pipeline.measure(as_embedded(with_program(made, kind, *files))))
+    assert f"ApplicationPath: /bin/app does not start: {problem}" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "problem"),
+    [
+        ("static", [], "/bin/app is statically linked, and an installed Mystikos starts no such program"),
+        ("at a fixed address", [LINKER], "/bin/app is not position-independent, and an installed Mystikos"),
+        ("dynamic", [LINKER], NO_LIBRARY),
+    ],
+)
+def test_a_program_that_an_installed_mystikos_never_starts_is_refused(
+    made: Inputs, kind: str, files: list[str], problem: str
+) -> None:
+    message = told(lambda: pipeline.measure(with_program(made, kind, *files)))
+    assert f"ApplicationPath: /bin/app does not start: {problem}" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "problem"),
+    [
+        ("dynamic", [f"/lib/{LIBRARY}"], NO_LINKER),
+        ("needs a musl", [], "its interpreter /lib/ld-musl-x86_64.so.1 is not in the root"),
+        ("script", [], "its interpreter /bin/interp is not in the root"),
+        ("text", [], NEITHER),
+    ],
+)
+def test_a_program_that_an_installed_mystikos_may_not_start_is_packaged_with_a_warning(
+    made: Inputs, kind: str, files: list[str], problem: str
+) -> None:
+    (warning,) = warned(with_program(made, kind, *files))
+    assert f"ApplicationPath: /bin/app may not start: {problem}" in warning
+
+
+@pytest.mark.parametrize(
+    ("files", "keys", "warns"),
+    [
+        ([f"/opt/{LIBRARY}"], {}, True),
+        ([f"/opt/{LIBRARY}"], {"EnvironmentVariables": ["LD_LIBRARY_PATH=/no:/opt"]}, False),
+        ([f"/opt/{LIBRARY}", "/etc/ld.so.cache"], {}, False),
+        ([], {"Mount": [{"Target": "/mnt", "Type": "hostfs"}]}, True),
+    ],
+)
+def test_a_library_that_may_be_found_is_no_more_than_a_warning(
+    made: Inputs, files: list[str], keys: dict[str, object], warns: bool
+) -> None:
+    warnings = warned(as_embedded(with_program(made, "dynamic", LINKER, *files, **keys)))
+    assert [f"the library {LIBRARY}, which /bin/app needs" in warning for warning in warnings] == [
+        True
+    ] * warns
+
+
+def test_what_a_library_needs_is_looked_for_too(made: Inputs) -> None:
+    library = tiny_elf.program(needed=["libdeep.so"])
+    given = as_embedded(with_program(made, "dynamic", LINKER, f"/lib/{LIBRARY}", content=library))
+    message = told(lambda: pipeline.measure(given))
+    assert f"the library libdeep.so, which /lib/{LIBRARY} needs, is not in the root" in message
+
+
+def test_what_is_no_file_is_no_interpreter(made: Inputs) -> None:
+    given = as_embedded(with_program(made, "script", "/bin/interp/x"))
+    assert "its interpreter /bin/interp is not an executable file of the root" in told(
+        lambda: pipeline.measure(given)
+    )
+
+
+@given(st.integers(0, len(DYNAMIC) - 1), st.binary(max_size=8))
+def test_damage_to_a_program_is_read_and_never_a_crash(place: int, damage: bytes) -> None:
+    damaged = DYNAMIC[:place] + damage + DYNAMIC[place + len(damage) :]
+    with Bytes(damaged).at_any_offset() as read_at:
+        assert isinstance(program.read(read_at), program.Executable | program.Script | None)
+
+
+# What a runtime would refuse of a root or a configuration
+
+
+def test_what_the_embedded_runtime_would_refuse_of_a_configuration_is_refused(made: Inputs) -> None:
+    secret = {"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d"}
+    cases: list[tuple[dict[str, object], str]] = [
+        ({"Secret": [secret]}, "Secret: secrets are released after attestation"),
+        (
+            {"Mount": [{"Target": "/mnt", "Type": "ext2"}]},
+            "Mount[0].Type: the embedded runtime mounts no ext2",
+        ),
+        ({"Mount": [{"Target": "/", "Type": "hostfs"}]}, "/ is no directory that the embedded runtime can"),
+        ({"Mount": [{"Target": "/mnt/../mnt", "Type": "hostfs"}]}, "/mnt/../mnt is no directory that"),
+        ({"Mount": [{"Target": "/link", "Type": "hostfs"}]}, "/link is a symbolic link, which"),
+        ({"Mount": [{"Target": "/link/x", "Type": "hostfs"}]}, "/link is a symbolic link, which"),
+    ]
+    for keys, problem in cases:
+        given = with_root(made, lambda root: None, **keys)
+        if "link" in problem:
+            (root_path(given).parent / "appdir" / "link").unlink(missing_ok=True)
+            given = with_root(given, lambda root: (root / "link").symlink_to("mnt"), **keys)
+        assert pipeline.measure(given)
+        kernel = given.runtime.kernel.read_bytes()
+        embedded = as_embedded(given._replace(runtime=Runtime.at(root_path(given).parent / "runtime")))
+        assert problem in told(lambda embedded=embedded: pipeline.measure(embedded))  # type: ignore[misc]
+        given.runtime.kernel.write_bytes(kernel)
+
+
+@pytest.mark.parametrize("name", ["dev", "proc"])
+def test_a_root_in_which_the_embedded_runtime_cannot_make_its_directories_is_refused(
+    made: Inputs, name: str
+) -> None:
+    given = as_embedded(with_root(made, lambda root: (root / name).symlink_to("mnt")))
+    assert f"root.cpio: /{name} is no directory" in told(lambda: pipeline.measure(given))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda root: (root / "proc").mkdir() or (root / "proc" / "own").touch(), "/proc/own lies in /proc"),
+        (lambda root: (root / "etc").mkdir() or (root / "etc" / "hosts").symlink_to("no"), "/etc/hosts is a"),
+        (
+            lambda root: (root / "etc").mkdir() or (root / "etc" / "resolv.conf").symlink_to("../run/resolv"),
+            "/etc/resolv.conf is a symbolic link that leads nowhere",
+        ),
+    ],
+)
+def test_a_root_with_which_an_installed_mystikos_stops_is_refused(
+    made: Inputs, change: Callable[[Path], object], problem: str
+) -> None:
+    assert problem in told(lambda: pipeline.measure(with_root(made, change)))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("not json", "/appenv.json:1:1: expected a value"),
+        ("[]", "has no list Env with a variable in it"),
+        ("{}", "has no list Env with a variable in it"),
+        ('{"Env": []}', "has no list Env with a variable in it"),
+        ('{"Env": "A=1"}', "has no list Env with a variable in it"),
+        ('{"Env": ["A=1", "APP"]}', "has an element in Env that is not NAME=VALUE"),
+        ('{"Env": [1]}', "has an element in Env that is not NAME=VALUE"),
+    ],
+)
+def test_a_broken_appenv_json_is_refused_where_it_would_be_read(
+    made: Inputs, text: str, problem: str
+) -> None:
+    def change(root: Path) -> None:
+        (root / "appenv.json").write_text(text)
+
+    message = told(lambda: pipeline.measure(with_root(made, change)))
+    assert "root.cpio, /appenv.json" in message
+    assert problem in message
+    elsewhere = with_root(made, change, CurrentWorkingDirectory="/mnt")
+    assert warned(elsewhere) == []
+
+
+def test_an_appenv_json_is_accepted(made: Inputs) -> None:
+    given = with_root(made, lambda root: (root / "appenv.json").write_text('{"Env": ["A=1", "B="]}'))
+    assert warned(given) == []
+
+
+def test_a_working_directory_that_is_not_in_the_root_is_told_for_the_embedded_runtime(made: Inputs) -> None:
+    given = with_root(made, lambda root: None, CurrentWorkingDirectory="/no")
+    assert warned(given) == []
+    (warning,) = warned(as_embedded(given._replace(runtime=Runtime.at(root_path(given).parent / "runtime"))))
+    assert "CurrentWorkingDirectory: /no is no directory in" in warning
+
+
+def test_a_package_cannot_be_called_as_the_loader(tmp_path: Path, made: Inputs) -> None:
+    message = told(lambda: build(made, tmp_path / "myst"))
+    assert message == (
+        f"{tmp_path}/myst: a package of this name acts as the loader without a package; give it another name"
+    )
+    assert not (tmp_path / "myst").exists()
 
 
 def test_an_ext2_root_needs_something_that_makes_it_trusted(made: Inputs) -> None:
@@ -266,6 +565,29 @@ def test_a_signer_that_signs_something_else_is_told(made: Inputs) -> None:
     )
 
 
+@pytest.mark.parametrize("field", sigstruct.SIGSTRUCT.fields)
+def test_a_key_signs_no_measurement_with_a_field_that_is_not_the_configuration_s(
+    made: Inputs, field: str
+) -> None:
+    measured = pipeline.measure(made)
+    offset = sigstruct.SIGSTRUCT.fields[field].offset
+    structure = bytearray(measured.sigstruct)
+    structure[offset] ^= 2
+    changed = measured._replace(sigstruct=bytes(structure))
+    assert told(lambda: pipeline.sign(changed, made.runtime, made.config, key(), DAY)) == (
+        f"the measurement: is not what measuring with {made.config.name} gives: its SIGSTRUCT differs in"
+        f" {field}; find out who changed it, and measure again"
+    )
+
+
+def test_a_key_signs_no_measurement_with_reserved_bytes_set(made: Inputs) -> None:
+    measured = pipeline.measure(made)
+    changed = measured._replace(sigstruct=measured.sigstruct[:1000] + b"\1" + measured.sigstruct[1001:])
+    assert "differs in a reserved field" in told(
+        lambda: pipeline.sign(changed, made.runtime, made.config, key(), DAY)
+    )
+
+
 @pytest.mark.parametrize(
     ("epoch", "day"),
     [("0", date(1970, 1, 1)), ("1795392000", date(2026, 11, 23)), ("1795391999", date(2026, 11, 22))],
@@ -381,7 +703,8 @@ def test_a_sigstruct_that_was_signed_for_other_attributes_is_told(tmp_path: Path
     measured = pipeline.measure(made)
     for values in ({"attributes": 6}, {"product_id": 1}, {"miscmask": 0}, {"attributes_mask": 0}):
         changed = sigstruct.SIGSTRUCT.patch(measured.sigstruct, values)  # type: ignore[arg-type]
-        image = pipeline.sign(measured._replace(sigstruct=changed), made.runtime, made.config, key(), DAY)
+        signed = signers.sign(changed, key(), DAY)
+        image = pipeline.prepare(made.runtime, made.config).file(signed)
         pipeline.package(made, Bytes(image), tmp_path / "app")
         assert told(lambda: pipeline.verify(tmp_path / "app")) == (
             f"{tmp_path}/app, section .mystenc: SIGSTRUCT does not agree with the enclave's record;"

@@ -152,3 +152,20 @@ def test_a_section_beyond_the_end_is_told(tmp_path: Path, made: Path) -> None:
 
 def test_a_missing_package_is_told(tmp_path: Path) -> None:
     assert "no such file or directory" in told(lambda: sections.read(tmp_path / "app"))
+
+
+@pytest.mark.parametrize("kind", [1, 7, 8])
+def test_a_section_that_is_not_progbits_is_told_as_at_the_start(
+    tmp_path: Path, made: Path, kind: int
+) -> None:
+    data = made.read_bytes()
+    image = elf.parse(data, "app")
+    field = image.section_headers_offset + 64 * image.section(sections.ROOTFS).number + 4
+    (tmp_path / "app").write_bytes(patched(data, field, "I", kind))
+    if kind == elf.SHT_PROGBITS:
+        assert sections.read(tmp_path / "app").sections.keys() == set(sections.SECTIONS)
+        return
+    assert told(lambda: sections.read(tmp_path / "app")) == (
+        f"{tmp_path}/app, section .mystrootfs: is of the type {kind}, not PROGBITS;"
+        " do not use it; package it again"
+    )

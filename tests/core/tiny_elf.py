@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mystikos_tool.formats import elf
 
@@ -14,7 +16,7 @@ SYM = struct.Struct("<IBBHQQ")
 RELA = struct.Struct("<QQq")
 
 ET_DYN = 3
-PT_LOAD, PT_DYNAMIC, PT_TLS = 1, 2, 7
+PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_TLS = 1, 2, 3, 7
 SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_DYNAMIC, SHT_NOBITS, SHT_DYNSYM = 1, 2, 3, 4, 6, 8, 11
 X, W, R = 1, 2, 4
 
@@ -202,6 +204,33 @@ def build(
     return bytes(file.data)
 
 
+def program(
+    *,
+    interpreter: str = "",
+    needed: Sequence[str] = (),
+    search: Sequence[str] = (),
+    kind: int = ET_DYN,
+) -> bytes:
+    """Return a program or library without sections, as far as a dynamic linker looks at one."""
+    strings, entries = b"\0", b""
+    for tag, names in ((1, needed), (29, search)):  # DT_NEEDED, DT_RUNPATH
+        for name in names:
+            entries += struct.pack("<QQ", tag, len(strings))
+            strings += name.encode() + b"\0"
+    interp = interpreter.encode() + b"\0"
+    count = 2 + bool(interpreter)
+    start = EHDR.size + count * PHDR.size
+    at_strings, at_dynamic = start + len(interp), start + len(interp) + len(strings)
+    entries += struct.pack("<QQQQQQ", 5, at_strings, 10, len(strings), 0, 0)  # DT_STRTAB, DT_STRSZ
+    size = at_dynamic + len(entries)
+    rows = [(PT_LOAD, 0, size), (PT_DYNAMIC, at_dynamic, len(entries))]
+    rows += [(PT_INTERP, start, len(interp))] if interpreter else []
+    segments = (PHDR.pack(type_, R, at, at, at, length, length, 8) for type_, at, length in rows)
+    identity = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    header = EHDR.pack(identity, kind, 62, 1, 0, EHDR.size, 0, 0, EHDR.size, PHDR.size, count, 0, 0, 0)
+    return header + b"".join(segments) + interp + strings + entries
+
+
 def oeinfo(
     *,
     heap_pages: int = 2,
@@ -257,3 +286,11 @@ def with_sections(data: bytes, *added: tuple[str, bytes]) -> bytes:
     """Return an ELF file with sections appended as packages have them."""
     plan = elf.with_sections(elf.parse(data, "file"), [(name, len(body)) for name, body in added])
     return b"".join(added[piece][1] if isinstance(piece, int) else piece for piece in plan)
+
+
+def resize_section(path: Path, name: str, size: int) -> None:
+    """Let the header of a file's section say another size."""
+    number = next(section.number for section in elf.read_sections(path) if section.name == name)
+    data = path.read_bytes()
+    (headers,) = struct.unpack_from("<Q", data, 0x28)
+    path.write_bytes(patched(data, headers + number * 64 + 0x20, "Q", size))

@@ -39,7 +39,7 @@ def archive(directory: Path) -> Path:
     """Pack an appdir with a program, a link to it and a place for a mount."""
     appdir = directory / "appdir"
     (appdir / "bin").mkdir(parents=True)
-    (appdir / "bin" / "app").write_bytes(b"#!/bin/true\n" + bytes(5000))
+    (appdir / "bin" / "app").write_bytes(b"#!/bin/app\n" + bytes(5000))
     (appdir / "bin" / "app").chmod(0o755)
     (appdir / "mnt").mkdir()
     target = directory / "root.cpio"

@@ -51,9 +51,10 @@ def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackag
         files: Files | None = None,
         modes: Mapping[str, int] | None = None,
         links: Mapping[str, str] | None = None,
+        checked: bool = True,
         **settings: Any,
     ) -> Path:
-        key = repr((files, modes, links, settings))
+        key = repr((files, modes, links, checked, settings))
         if key not in made:
             directory = public_directory / str(len(made))
             appdir = write_appdir(directory / "appdir", {"bin/probe": probe, **(files or {})})
@@ -62,7 +63,7 @@ def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackag
             for name, destination in (links or {}).items():
                 (appdir / name).symlink_to(destination)
             settings = {"ApplicationPath": PROBE, "HostApplicationParameters": True, **settings}
-            made[key] = make_package(directory, runtime, appdir, settings)
+            made[key] = make_package(directory, runtime, appdir, settings, checked=checked)
         return made[key]
 
     return package

@@ -10,6 +10,8 @@ from typing import Any
 
 from mystikos_tool import config as config_reader
 from mystikos_tool import pipeline
+from mystikos_tool.config import Config
+from mystikos_tool.io.content import Bytes
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.runtime import Runtime
@@ -40,15 +42,28 @@ def make_package(
     key: Path = KEY,
     pubkeys: Sequence[Path] = (),
     roothashes: Sequence[Path] = (),
+    checked: bool = True,
 ) -> Path:
     """Run every stage in ``directory``; return the package's path.
 
-    Without an ``appdir`` the root is an ext2 disk.
+    Without an ``appdir`` the root is an ext2 disk. What is not ``checked`` is packaged as another
+    tool might, which the runtime has to refuse by itself.
     """
     directory.mkdir(parents=True, exist_ok=True)
     config_file = directory / "config.json"
-    config_file.write_text(json.dumps({"version": "0.1", **settings}))
-    inputs = pipeline.Inputs(runtime, config_reader.load(config_file), DiskRoot(), pubkeys, roothashes)
+    text = json.dumps({"version": "0.1", **settings})
+    config_file.write_text(text)
+    if checked:
+        config = config_reader.load(config_file)
+    else:
+        config = Config(settings["ApplicationPath"], debug=bool(settings.get("Debug")), data=text.encode())
+    inputs = pipeline.Inputs(runtime, config, DiskRoot(), pubkeys, roothashes)
     tree, target = DirectorySource(appdir).tree() if appdir else None, directory / "package"
-    pipeline.build(inputs, signer(key), SIGNING_DAY, target, tree=tree)
+    if checked:
+        pipeline.build(inputs, signer(key), SIGNING_DAY, target, tree=tree)
+        return target
+    with pipeline.packed(inputs, tree, target) as whole:
+        measured = pipeline.measure_unchecked(whole)
+        image = pipeline.sign(measured, runtime, config, signer(key), SIGNING_DAY)
+        pipeline.package(whole, Bytes(image), target)
     return target

@@ -18,7 +18,8 @@ from mystikos_tool import __version__
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import OEINFO
-from mystikos_tool.runtime import Runtime
+from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, Runtime
+from mystikos_tool.runtime import digests as shipped
 from mystikos_tool.runtime.build import (
     IMAGES,
     SOURCE_DIRECTORY,
@@ -83,6 +84,17 @@ def test_the_bytes_are_the_same_wherever_and_whenever_it_is_compiled(tmp_path: P
     other = {"TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1", **headers}
     there = build_elsewhere(tmp_path / "another path" / "b", 0o077, other)
     assert here == there
+
+
+def test_the_shipped_digests_are_those_of_a_fresh_build(runtime: Runtime) -> None:
+    """After a change of the sources: python -m mystikos_tool.runtime.digests."""
+    images = (runtime.loader, runtime.enclave, runtime.kernel, runtime.crt)
+    fresh = {str(path): shipped.of(path) for path in images}
+    known = shipped.expected()
+    assert known, "the digests are of other sources: run python -m mystikos_tool.runtime.digests"
+    assert fresh == {
+        str(path): known[output] for path, output in zip(images, (LOADER, ENCLAVE, KERNEL, CRT), strict=True)
+    }
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
@@ -203,3 +215,8 @@ def test_the_loader_has_the_version_of_the_project() -> None:
     assert header[1] == __version__
     extra = re.search(r'"ziglang==(.+)"', (PROJECT / "pyproject.toml").read_text())
     assert extra and extra[1] == ZIG_VERSION
+
+
+def test_the_embedded_runtime_is_told_from_an_installed_one_by_its_kernel(runtime: Runtime) -> None:
+    assert runtime.is_embedded
+    assert not Runtime.at(Path(__file__).parent.parent / "data" / "rt-a").is_embedded

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mystikos_tool import config as python_reader
+from mystikos_tool.config import Config
 from mystikos_tool.errors import UserError
 from mystikos_tool.runtime.build import SOURCE_DIRECTORY
 
@@ -52,7 +53,10 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
 
 def from_python(document: bytes) -> dict[str, Any]:
     """What the packager's reader makes of it, in the form of the kernel's."""
-    config = python_reader.parse(document, "c.json")
+    return fields_of(python_reader.parse(document, "c.json"))
+
+
+def fields_of(config: Config) -> dict[str, Any]:
     types = ("ext2", "hostfs", "ramfs")
     modes = ("none", "pseudo", "pseudo_wait_for_exit_exec")
     levels = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
@@ -112,7 +116,7 @@ EVERYTHING = b"""// comment
         "HOME"
         // comment
     ],
-    "CurrentWorkingDirectory": "/tmp", "Hostname": "a-1.B", "ForkMode": "pseudo",
+    "CurrentWorkingDirectory": "/tmp", "Hostname": "a-1.B_c", "ForkMode": "pseudo",
     "Mount": [{"Target": "/a", "Type": "ramfs", "Flags": ["ro"], "PublicKey": null}, {
         "Target": "/b", "Type": "ext2",
         "RootHash": "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF"}],
@@ -175,6 +179,22 @@ def test_it_reads_whatever_the_packager_accepts_to_the_same_values(
     assert without_empty_variables(read(document)) == from_python(document)
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        b'{"$schema": "s.json", "ApplicationPath": "/app"}',
+        b'{"ApplicationPath": "/app" // after the value\n}',
+        b'// one\n// "Debug": true,\n{"ApplicationPath": "/app",}',
+        b'{"ApplicationPath": "/app", "ApplicationParameters": "\\u00fc\\u20ac\\ud83d\\ude00\\u0001\x7f"}',
+        b'{"ApplicationPath": "/app", "Hostname": "a_b"}',
+        b'{"ApplicationPath": "/app", "Mount": [{"Target": "/x", "Type": "ramfs", "Flags": "ro"}]}',
+    ],
+)
+def test_it_reads_from_the_package_what_the_packager_read_from_the_file(read: Read, document: bytes) -> None:
+    config = python_reader.parse(document, "c.json")
+    assert read(config.data) == fields_of(config)
+
+
 places = st.integers(0, len(EVERYTHING))
 replacements = st.one_of(st.binary(max_size=4), st.sampled_from([b"[", b"{", b'"', b"\\u"]))
 
@@ -227,7 +247,8 @@ def test_it_survives_any_bytes(read: Read, document: bytes) -> None:
         ('"MemorySize": "99999999999g"', 'MemorySize: expected a size such as 67108864 or "64m"'),
         ('"EnclaveStartAddress": 4097', "EnclaveStartAddress: must be a multiple of 4096"),
         ('"version": "0.2"', 'version: expected "0.1"'),
-        ('"Hostname": "a b"', "Hostname: must be 1 to 64 characters of a-z A-Z 0-9 - ."),
+        ('"Hostname": "a b"', "Hostname: must be 1 to 64 characters of a-z A-Z 0-9 - . _"),
+        (f'"CurrentWorkingDirectory": "/{"a" * 4095}"', "CurrentWorkingDirectory: the path is too long"),
         ('"ForkMode": "real"', 'ForkMode: unknown value "real"'),
         ('"Mount": [{"Type": "ramfs"}]', "Mount: each needs a Target and a Type"),
         ('"ApplicationParameters": ["a" "b"]', "ApplicationParameters: expected , or ]"),
@@ -243,15 +264,20 @@ def test_it_survives_any_bytes(read: Read, document: bytes) -> None:
         ('"Debug": 1} x', "something follows the closing }"),
     ],
 )
-def test_what_it_refuses_it_names(read: Read, members: str, problem: str) -> None:
-    document = f'{{"ApplicationPath": "/bin/app", {members}}}'
-    assert read(document.encode()) == {"error": f"configuration: line 1: {problem}"}
+def test_what_it_refuses_it_names_and_the_packager_refuses_too(
+    read: Read, members: str, problem: str
+) -> None:
+    document = f'{{"ApplicationPath": "/bin/app", {members}}}'.encode()
+    assert read(document) == {"error": f"configuration: line 1: {problem}"}
+    with pytest.raises(UserError):
+        from_python(document)
 
 
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
         ("{}", "line 1: ApplicationPath: missing"),
+        (f'{{"ApplicationPath": "/{"ä" * 2048}"}}', "line 1: ApplicationPath: the path is too long"),
         ('{"ApplicationPath": "bin/app"}', "line 1: ApplicationPath: must begin with /"),
         ('{"ApplicationPath": "/bin/"}', "line 1: ApplicationPath: must end with the name of a file"),
         ('// one\n{\n"Debug": no}', "line 3: Debug: expected true or false"),
@@ -260,3 +286,5 @@ def test_what_it_refuses_it_names(read: Read, members: str, problem: str) -> Non
 )
 def test_it_says_in_which_line(read: Read, document: str, problem: str) -> None:
     assert read(document.encode()) == {"error": f"configuration: {problem}"}
+    with pytest.raises(UserError):
+        from_python(document.encode())

@@ -14,6 +14,7 @@ from compiling import HERE, compile_image, needs_compiler
 from packaging import DATA, make_package, write_appdir
 
 from mystikos_tool import config as config_reader
+from mystikos_tool import pipeline
 from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.layout import SECINFO_R, SECINFO_REG, SECINFO_W, SECINFO_X, Layout
 from mystikos_tool.formats import elf
@@ -50,7 +51,9 @@ def package(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> tuple
     roothash = DATA / "keys" / "disk1.roothash"
     path = make_package(directory, runtime, appdir, SETTINGS, roothashes=[roothash])
     config = config_reader.load(directory / "config.json")
-    inputs = Inputs(runtime, config, ArchiveRoot(directory / "rootfs.cpio"), roothashes=[roothash])
+    archive = directory / "rootfs.cpio"
+    pipeline.pack(appdir, archive)
+    inputs = Inputs(runtime, config, ArchiveRoot(archive), roothashes=[roothash])
     return path, lay_out(inputs)
 
 

@@ -21,6 +21,7 @@ from starting import (
     refusal,
 )
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.runtime import Runtime
 
 # What the application is given
@@ -340,14 +341,18 @@ def test_a_package_with_secrets_does_not_start_without_attestation(
     package: MakePackage, anyone: Caller
 ) -> None:
     secret = {"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d"}
-    assert refusal(anyone.run(package(Secret=[secret]), "leave", "0")) == (
+    with pytest.raises(UserError, match="Secret: secrets are released after attestation"):
+        package(Secret=[secret])
+    assert refusal(anyone.run(package(checked=False, Secret=[secret]), "leave", "0")) == (
         "configuration: Secret: secrets are released after attestation, and there is none here"
     )
 
 
 def test_a_root_on_a_disk_is_refused(public_directory: Path, runtime: Runtime, anyone: Caller) -> None:
     settings = {"Debug": True, "ApplicationPath": PROBE}
-    made = make_package(public_directory / "disk", runtime, None, settings)
+    with pytest.raises(UserError, match="the embedded runtime mounts no ext2 root"):
+        make_package(public_directory / "disk", runtime, None, settings)
+    made = make_package(public_directory / "disk", runtime, None, settings, checked=False)
     assert refusal(anyone.run(made)) == (
         "the root file system is on an ext2 disk, which the embedded runtime does not mount"
     )
@@ -376,7 +381,9 @@ def test_values_that_ask_for_nothing_start(package: MakePackage, anyone: Caller)
 def test_a_program_that_cannot_be_executed_is_named(
     package: MakePackage, anyone: Caller, program: bytes, problem: str
 ) -> None:
-    done = anyone.run(package({"bin/program": program}, ApplicationPath="/bin/program"))
+    with pytest.raises(UserError, match="/bin/program does not start"):
+        package({"bin/program": program}, ApplicationPath="/bin/program")
+    done = anyone.run(package({"bin/program": program}, checked=False, ApplicationPath="/bin/program"))
     assert refusal(done) == f"cannot start /bin/program: {problem}"
 
 
@@ -384,7 +391,9 @@ def test_a_missing_dynamic_linker_is_named(package: MakePackage, anyone: Caller)
     shell = Path("/bin/sh").resolve()
     if b"/lib64/ld-linux-x86-64.so.2\0" not in shell.read_bytes()[:4096]:
         pytest.skip("needs a dynamically linked /bin/sh")
-    done = anyone.run(package({"bin/program": shell}, ApplicationPath="/bin/program"))
+    with pytest.raises(UserError, match=r"its interpreter /lib64/ld-linux-x86-64\.so\.2 is not in the root"):
+        package({"bin/program": shell}, ApplicationPath="/bin/program")
+    done = anyone.run(package({"bin/program": shell}, checked=False, ApplicationPath="/bin/program"))
     assert refusal(done) == (
         "cannot start /bin/program: its interpreter /lib64/ld-linux-x86-64.so.2: No such file or directory"
     )

@@ -13,6 +13,7 @@ from packaging import write_appdir
 from starting import Caller, MakePackage, refusal
 
 from mystikos_tool import pipeline
+from mystikos_tool.errors import UserError
 
 
 @pytest.fixture
@@ -158,11 +159,14 @@ def test_a_source_that_is_given_twice_is_refused(package: MakePackage, anyone: C
         (declare("hostfs", target="/mnt/../mnt"), "/mnt/../mnt is not a directory that can be mounted on"),
     ],
 )
-def test_a_mount_that_cannot_be_honoured_is_refused(
+def test_a_mount_that_cannot_be_honoured_is_refused_when_it_is_packaged_and_at_the_start(
     package: MakePackage, anyone: Caller, mount: dict[str, Any], problem: str
 ) -> None:
     target = mount["Mount"][0]["Target"]
-    done = anyone.run(package(FILES, **mount), f"--myst-mount=/etc={target}", "leave", "0")
+    with pytest.raises(UserError):
+        package(FILES, **mount)
+    made = package(FILES, checked=False, **mount)
+    done = anyone.run(made, f"--myst-mount=/etc={target}", "leave", "0")
     assert refusal(done).startswith(f"configuration: Mount: {problem}")
 
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from scons_project import ALL, PACKAGE_HELLO, TARGETS, Project
+from scons_project import (
+    ALL,
+    DATA,
+    EVERY_ROOT_IS_LARGE,
+    MEASURE,
+    PACKAGE,
+    PACKAGE_HELLO,
+    ROOTFS,
+    SIGN,
+    TARGETS,
+    Project,
+)
 
 CACHED = "CacheDir('../cache')\n"
 
@@ -73,13 +86,23 @@ def test_the_search_for_a_key_finds_one(project: Project) -> None:
     assert {Path(name).name for name in holding_a_secret(key, project.directory)} == {"copy", "first"}
 
 
-def test_the_cache_gives_a_package_back_without_building_it(project: Project, tmp_path: Path) -> None:
+def cached(project: Project) -> list[Path]:
+    """What is in the cache, but for what SCons keeps there for itself."""
+    return [path for path in project.path("../cache").glob("??/*") if not path.is_dir()]
+
+
+def test_the_cache_gives_a_package_back_and_nothing_that_leads_to_a_signature(
+    project: Project, tmp_path: Path
+) -> None:
     project.sconstruct(CACHED + PACKAGE_HELLO)
     elsewhere = project.copy(tmp_path / "elsewhere")
     assert project.build().stages == ALL
+    (package,) = cached(project)
+    assert package.read_bytes() == project.path("hello").read_bytes()
     build = elsewhere.build()
-    assert build.stages == set()
-    assert build.out == "".join(f"Retrieved `{name}' from cache\n" for name in TARGETS.values())
+    assert build.stages == ALL - {PACKAGE}
+    assert build.err == ""
+    assert "Retrieved `hello' from cache\n" in build.out
     for name in TARGETS.values():
         ours, theirs = project.path(name), elsewhere.path(name)
         assert ours.read_bytes() == theirs.read_bytes()
@@ -92,8 +115,106 @@ def test_the_cache_gives_back_what_is_missing_after_a_clean(project: Project) ->
     project.build()
     package = project.path("hello").read_bytes()
     project.build("-c")
-    assert project.build("hello").stages == set()
+    assert project.build("hello").stages == ALL - {PACKAGE}
     assert project.path("hello").read_bytes() == package
+
+
+def first_byte_of_the_loader(package: Path) -> None:
+    data = bytearray(package.read_bytes())
+    data[0x200] ^= 1
+    package.write_bytes(data)
+
+
+def a_byte_of_the_root(package: Path) -> None:
+    data = bytearray(package.read_bytes())
+    data[data.index(b"good day")] ^= 1
+    package.write_bytes(data)
+
+
+def bytes_behind_it(package: Path) -> None:
+    with package.open("ab") as file:
+        file.write(bytes(64))
+
+
+def a_link_to_the_same(package: Path) -> None:
+    package.rename(package.with_suffix(".moved"))
+    package.symlink_to(package.with_suffix(".moved"))
+
+
+def nothing_in_it(package: Path) -> None:
+    package.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [first_byte_of_the_loader, a_byte_of_the_root, bytes_behind_it, a_link_to_the_same, nothing_in_it],
+)
+@pytest.mark.parametrize("large", [False, True], ids=["small root", "large root"])
+def test_a_package_in_the_cache_that_is_another_is_a_miss_with_a_warning(
+    project: Project, change: Callable[[Path], None], large: bool
+) -> None:
+    project.sconstruct((EVERY_ROOT_IS_LARGE if large else "") + CACHED + PACKAGE_HELLO)
+    project.build()
+    made = project.path("hello").read_bytes()
+    project.build("-c")
+    change(cached(project)[0])
+    build = project.build()
+    assert build.stages == ALL
+    assert build.err == (
+        "mystikos: warning: hello: what the cache gave is not what this build makes; it is made here\n"
+    )
+    assert project.path("hello").read_bytes() == made
+    assert not project.path("hello").is_symlink()
+
+
+def test_permissions_of_a_package_are_not_those_that_the_cache_has(project: Project) -> None:
+    project.sconstruct(CACHED + PACKAGE_HELLO)
+    project.build()
+    project.build("-c")
+    cached(project)[0].chmod(0o4777)
+    project.build()
+    assert project.path("hello").stat().st_mode & 0o7777 == 0o755
+
+
+def test_nothing_is_signed_that_a_cache_could_have_put_in(project: Project) -> None:
+    """What the key signs is made here, whatever the cache has under the names of earlier stages."""
+    project.sconstruct(CACHED + PACKAGE_HELLO)
+    project.build()
+    project.build("-c")
+    for name in (ROOTFS, MEASURE, SIGN):
+        assert f"Retrieved `{TARGETS[name]}'" not in project.build("--cache-force").out
+
+
+def forged(measurement: Path) -> None:
+    """Let a measurement of the same size and time say that another enclave is to be signed."""
+    status = measurement.stat()
+    document = json.loads(measurement.read_text())
+    text = measurement.read_text().replace(document["mrenclave"], "ab" * 32)
+    measurement.write_text(text)
+    os.utime(measurement, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert measurement.stat().st_size == status.st_size
+
+
+def test_a_measurement_that_no_build_made_is_made_again_before_a_key_signs_it(project: Project) -> None:
+    project.build()
+    made = project.path("hello").read_bytes()
+    forged(project.path(TARGETS[MEASURE]))
+    build = project.build()
+    assert MEASURE in build.stages
+    assert b"ab" * 32 not in project.path(TARGETS[MEASURE]).read_bytes()
+    assert project.path("hello").read_bytes() == made
+
+
+def test_an_archive_that_no_build_made_is_made_again_before_it_is_measured(project: Project) -> None:
+    project.build()
+    archive = project.path(TARGETS[ROOTFS])
+    packed, times = archive.read_bytes(), archive.stat()
+    archive.write_bytes(packed.replace(b"good day", b"bad dayy"))
+    os.utime(archive, ns=(times.st_atime_ns, times.st_mtime_ns))
+    project.write("config.json", project.path("config.json").read_text() + "\n")
+    assert MEASURE in project.build().stages
+    assert archive.read_bytes() == packed
+    assert b"bad dayy" not in project.path("hello").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["appdir/etc/motd", "config.json", "rt/lib/libmystcrt.so", "rt/bin/myst"])
@@ -125,3 +246,23 @@ def test_a_store_of_digests_holds_no_more_than_digests_and_stamps(built: Project
     store = built.path(".sconsign.mystikos").read_bytes()
     for content in (b"good day", b"#!/bin/hello", b"ApplicationPath", b"PRIVATE KEY"):
         assert not re.search(content, store)
+
+
+def test_the_signing_key_in_the_appdir_is_an_error(project: Project) -> None:
+    shutil.copy(project.path("key.pem"), project.path("appdir/etc/k.pem"))
+    failed = project.fails()
+    assert "hello.cpio: holds the key that signs, at /etc/k.pem" in failed.text
+    assert not project.path("hello").exists()
+
+
+def test_other_private_keys_in_a_root_are_one_warning_an_error_or_silent(project: Project) -> None:
+    for name in ("a", "b"):
+        shutil.copy(DATA / "keys" / "key-b.pem", project.path(f"appdir/etc/{name}.pem"))
+    told = "hello.cpio: holds private keys, which everybody gets who has the package: /etc/a.pem, /etc/b.pem"
+    assert project.build().err == f"mystikos: warning: {told}\n"
+    assert project.build().err == ""
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_SECRETS="error")\n')
+    assert told in project.fails().text
+    project.build("-c")
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_SECRETS="allow")\n')
+    assert project.build().err == ""

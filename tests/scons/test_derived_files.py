@@ -106,6 +106,72 @@ SConscript(["one/SConscript", "two/SConscript"], exports="env")
     assert [name.partition("/")[0] for name in project.build().made] == ["two"] * 4
 
 
+UNPACK = "stamp = env.Command('stamp', 'source', [Copy('appdir/unpacked', '$SOURCE'), Touch('$TARGET')])\n"
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        "env.Depends(env.Dir('appdir'), stamp)",
+        "env.Requires(env.Dir('appdir'), stamp)",
+        "env.Depends(env.Dir('appdir/bin'), stamp)",
+        "env.Depends(env.File('appdir/unpacked'), stamp)",
+        "env.SideEffect(env.Dir('appdir'), stamp)",
+        "env.Depends(package, stamp)",
+        "env.Requires(package, stamp)",
+    ],
+)
+def test_what_the_directory_or_the_package_depends_on_is_made_before_the_root_is_packed(
+    project: Project, order: str
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"package = env.MystPackage('hello', 'appdir')\n{UNPACK}{order}\n")
+    project.build("hello")
+    assert root(project)["unpacked"] == b"one"
+    project.write("source", "two")
+    project.build("hello")
+    assert root(project)["unpacked"] == b"two"
+    assert project.build("hello").out == "scons: `hello' is up to date.\n"
+
+
+def test_what_a_measurement_depends_on_is_made_before_its_root_is_packed(project: Project) -> None:
+    project.write("source", "one")
+    project.sconstruct(
+        "measurement = env.MystMeasure('hello', 'appdir')\nenv.MystPackage('hello', measurement)\n"
+        f"{UNPACK}env.Depends(measurement, stamp)\n"
+    )
+    project.build("hello")
+    assert root(project)["unpacked"] == b"one"
+
+
+def test_what_one_package_depends_on_is_made_before_another_one_packs_the_same_directory(
+    project: Project,
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(
+        f"env.MystPackage('first', 'appdir')\npackage = env.MystPackage('hello', 'appdir')\n{UNPACK}"
+        "env.Depends(package, stamp)\n"
+    )
+    project.build("first", "hello")
+    assert root(project)["unpacked"] == root(project, "first.cpio")["unpacked"] == b"one"
+
+
+def test_a_package_may_depend_on_another_of_the_same_directory_and_on_what_is_made_of_its_own_stages(
+    project: Project,
+) -> None:
+    project.sconstruct(
+        f"""
+first = env.MystPackage("first", "appdir")
+package = env.MystPackage("hello", "appdir")
+env.Depends(package, [first, env.Command("report", "hello.measurement.json", {COPY})])
+"""
+    )
+    build = project.build("hello")
+    assert build.made.index("first") < build.made.index("hello")
+    assert project.path("report").exists()
+    assert project.build("hello").stages == set()
+
+
 VARIANT = """\
 env.Replace(MYST_RUNTIME="#rt")
 SConscript("src/SConscript", variant_dir="build", duplicate={duplicate}, exports="env")

@@ -27,6 +27,8 @@ from scons_project import (
     make_project,
 )
 
+from mystikos_tool.scons.variables import VARIABLES
+
 Break = Callable[[Project], object]
 
 MACHINE_OFFSET, AARCH64 = 18, 183
@@ -515,3 +517,57 @@ def test_all_mistakes_of_a_configuration_are_told_at_once(built: Project) -> Non
     build = built.fails()
     assert "config.json:1:29: Debug" in build.err
     assert "config.json:2:21: ApplicationPath" in build.err
+
+
+# A call whose source is further on than the stage that a variable matters for.
+WITHOUT_EFFECT = {
+    "a configuration of what is measured": ('MystPackage("out", measurement', "MYST_CONFIG", "measure"),
+    "a runtime of what is measured": ('MystPackage("out", measurement', "MYST_RUNTIME", "take a runtime"),
+    "a disk of what is measured": ('MystPackage("out", measurement', "MYST_ROOT", "measure"),
+    "keys of what is measured": ('MystPackage("out", measurement', "MYST_PUBKEYS", "measure"),
+    "a key of what is signed": ('MystPackage("out", image', "MYST_KEY", "sign"),
+    "a date of what is signed": ('MystPackage("out", image', "SOURCE_DATE_EPOCH", "sign"),
+    "patterns of what is packed": ('MystPackage("out", rootfs', "MYST_ROOTFS_EXCLUDE", "pack a root"),
+    "modes of an archive": ('MystMeasure("out", "some.cpio"', "MYST_ROOTFS_MODES", "pack a root"),
+    "patterns of a disk": ('MystMeasure("out", MYST_ROOT="disk"', "MYST_ROOTFS_EXCLUDE", "pack a root"),
+    "a key of a measurement": ('MystMeasure("out", rootfs', "MYST_KEY", "sign"),
+    "a configuration of a signature": ('MystSign("out", measurement', "MYST_CONFIG", "measure"),
+    "a configuration of a root": ('MystRootfs("out", "appdir"', "MYST_CONFIG", "measure"),
+    "a key of a start": ('MystRun("out", image', "MYST_KEY", "sign"),
+    "a line of a test": ('MystTest("out", image', "MYSTRUNCOMSTR", "start a package"),
+    "a configuration of a runtime": ("MystRuntime(", "MYST_CONFIG", "measure"),
+    "a key of a key": ('MystKey("new.pem"', "MYST_KEY", "sign"),
+}
+VALUES = {"MYST_ROOT": "disk", "MYST_ROOTFS_MODES": "preserve"}
+
+
+def test_an_override_that_cannot_matter_is_told(built: Project) -> None:
+    calls = [
+        f'{call}{", " if call[-1] != "(" else ""}{name}="{VALUES.get(name, "1")}")'
+        for call, name, _ in WITHOUT_EFFECT.values()
+    ]
+    built.sconstruct(
+        f"""
+import SCons.Errors
+rootfs = env.MystRootfs("one", "appdir")
+measurement = env.MystMeasure("one", rootfs)
+image = env.MystSign("one", measurement)
+for call in {calls!r}:
+    try:
+        exec("env." + call, globals())
+        print("accepted")
+    except SCons.Errors.UserError as error:
+        print(error)
+Exit(0)
+"""
+    )
+    told = dict(zip(WITHOUT_EFFECT, built.build().out.splitlines(), strict=True))
+    assert told == {
+        case: f"{name} has no effect: this {call.partition('(')[0]} does not {done};"
+        " give it to the call that does, or leave it out"
+        for case, (call, name, done) in WITHOUT_EFFECT.items()
+    }
+
+
+def test_every_variable_but_that_of_the_whole_environment_matters_for_a_stage() -> None:
+    assert [variable.name for variable in VARIABLES if not variable.stage] == ["MYST_REMOTE_CACHE"]

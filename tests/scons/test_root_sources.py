@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scons_project import ALL, Project
+from scons_project import ALL, CONFIG, Project
 
 from mystikos_tool.root.archive import read
 
@@ -133,4 +133,84 @@ def test_an_archive_that_was_damaged_between_builds_is_not_used_again(layered: P
 def test_a_path_that_an_installed_mystikos_does_not_boot_with_is_told(layered: Project) -> None:
     layered.write("appdir/" + "n" * 254, "")
     layered.sconstruct('env.MystPackage("hello", ["base", "appdir"])\n')
-    assert "nnn: its path in the root has more than 253 bytes" in layered.build().err
+    assert "nnn: its path in the root has 254 bytes, and an installed" in layered.build().err
+
+
+def test_an_archive_among_the_sources_is_a_layer(layered: Project) -> None:
+    layered.write("base/bin/tool", "tool", 0o755)
+    layered.sconstruct(
+        'base = env.MystRootfs("base", "base")\n'
+        'env.MystPackage("hello", ["appdir", base], MYST_ROOTFS_EXCLUDE=["*.pyc", "lib/tests"])\n'
+        'env.MystPackage("other", ["appdir", "base.cpio", {"share/base.cpio": base}])\n'
+    )
+    layered.build()
+    found = members(layered)
+    assert found["etc/base.conf"] == b"base"
+    assert not [name for name in found if name.endswith((".pyc", ".cpio")) or "tests" in name]
+    assert read(layered.path("hello.cpio")).by_path[b"bin/tool"].mode & 0o777 == 0o755
+    other = members(layered, "other.cpio")
+    assert other["share/base.cpio"] == layered.path("base.cpio").read_bytes()
+    assert other["lib/tests/test.py"] == b"tests"
+    layered.write("base/etc/base.conf", "another")
+    assert layered.run("-n", "hello").out.count("→") == 5
+    layered.build()
+    assert members(layered)["etc/base.conf"] == b"another"
+    assert layered.build().stages == set()
+
+
+def test_a_root_can_be_packed_of_one_archive(layered: Project) -> None:
+    layered.sconstruct('env.MystRootfs("less", env.MystRootfs("base", "base"), MYST_ROOTFS_EXCLUDE="lib")\n')
+    layered.build()
+    assert set(members(layered, "less.cpio")) == {"etc/base.conf"}
+
+
+def test_an_archive_that_is_damaged_is_told(layered: Project) -> None:
+    layered.write("base.cpio", "no archive")
+    layered.sconstruct('env.MystPackage("hello", ["appdir", "base.cpio"])\n')
+    assert "base.cpio, offset 0: is no CPIO archive" in layered.fails().err
+
+
+def test_a_build_that_only_tells_knows_that_a_file_of_a_root_would_be_another(layered: Project) -> None:
+    layered.sconstruct(
+        'env.Command("appdir/made", "LICENSE", Copy("$TARGET", "$SOURCE"))\n'
+        'env.MystPackage("hello", "appdir")\n'
+    )
+    layered.build()
+    layered.write("LICENSE", "another")
+    assert "pack appdir → hello.cpio" in layered.run("-n", "hello").out
+
+
+@pytest.mark.parametrize("database", ["", "SConsignFile('state/db')\n", "SConsignFile(None)\n"])
+def test_a_root_of_the_top_directory_holds_nothing_that_scons_keeps_there(
+    project: Project, database: str
+) -> None:
+    project.path("state").mkdir()
+    project.sconstruct(
+        f'{database}env.MystPackage("out/hello", ".", MYST_ROOTFS_EXCLUDE=["out", "key.pem", "rt"])\n'
+    )
+    project.write("config.json", CONFIG.replace("/bin", "/appdir/bin"))
+    project.build("out")
+    project.write("another", "")  # the databases are there by now
+    project.build("out")
+    expected = {"SConstruct", "another", "config.json", "appdir/bin/hello", "appdir/etc/motd"}
+    assert set(members(project, "out/hello.cpio")) == expected
+    assert project.build("out").stages == set()
+
+
+@pytest.mark.parametrize("source", ['"."', '{"app": "."}', '["base", "."]'])
+def test_a_target_that_lies_in_what_it_is_made_of_is_told(layered: Project, source: str) -> None:
+    layered.sconstruct(f'env.MystPackage("out/hello", {source})\n')
+    error = layered.fails("out/hello").err
+    assert "out/hello" in error
+    assert "which it is made of; give it another place, or exclude it with MYST_ROOTFS_EXCLUDE" in error
+    assert "Dependency cycle" not in error
+
+
+def test_a_package_may_lie_in_the_directory_of_another_one(project: Project) -> None:
+    project.write("outer/bin/hello", "", 0o755)
+    project.sconstruct(
+        'env.MystPackage("outer/inner", "appdir")\n'
+        'env.MystPackage("hello", "outer", MYST_ROOTFS_EXCLUDE=["inner.*"])\n'
+    )
+    project.build()
+    assert set(members(project)) == {"bin/hello", "inner"}

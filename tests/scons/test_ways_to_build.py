@@ -382,3 +382,19 @@ def test_what_is_installed_follows_what_no_one_measures(project: Project) -> Non
         project.write(name, project.path(name).read_bytes()[:-1] + b"\t")
         project.build()
         assert project.path("installed/hello").read_bytes() == project.path("hello").read_bytes()
+
+
+@pytest.mark.parametrize("target", ["hello.measurement.json", "hello.mystenc.so", "hello"])
+def test_a_command_added_before_or_after_a_stage_does_not_make_it_run_again(
+    project: Project, target: str
+) -> None:
+    project.sconstruct(
+        PACKAGE_HELLO + f"env.AddPreAction({target!r}, 'echo before')\n"
+        f"env.AddPostAction({target!r}, 'echo after')\n"
+    )
+    for content in ("good bye\n", "good day\n"):
+        project.write("appdir/etc/motd", content)
+        build = project.build()
+        assert build.out.index("\nbefore\n") < build.out.index(f"→ {target}\n") < build.out.index("\nafter\n")
+        for _ in range(2):
+            assert project.build().out == "scons: `.' is up to date.\n"

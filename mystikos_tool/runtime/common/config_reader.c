@@ -180,12 +180,12 @@ static int read_file_path(struct myst_json *r, const char **path)
 
 static int read_hostname(struct myst_json *r, const char **name)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.";
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
     if (myst_json_string(r, name) != 0)
         return -1;
     size_t length = strlen(*name);
     if (length < 1 || length > 64 || strspn(*name, allowed) != length)
-        return myst_json_fail(r, "must be 1 to 64 characters of a-z A-Z 0-9 - .");
+        return myst_json_fail(r, "must be 1 to 64 characters of a-z A-Z 0-9 - . _");
     return 0;
 }
 

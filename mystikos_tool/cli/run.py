@@ -1,0 +1,244 @@
+"""The verb ``run``: start a program of a directory or an archive with the embedded runtime.
+
+It has the options of the reference's ``exec-linux``. The package is temporary: it has no name any
+more when this process becomes its host program, so that nothing is left behind, and signals and
+the exit status are the program's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mystikos_tool.cli.verb import size_in_bytes, tell
+from mystikos_tool.errors import UserError
+
+if TYPE_CHECKING:
+    from mystikos_tool.config import Config
+    from mystikos_tool.root.root import ArchiveRoot
+
+_FORK_MODES = ("none", "pseudo", "pseudo_wait_for_exit_exec")
+_OPTIONS = "mystikos-tool run"
+_STRACE = "trace the calls with: strace -f mystikos-tool run ..."
+_DISKS = "give a directory or an archive; the embedded runtime mounts no disks"
+# Options of exec-linux that mean nothing here, and what does their work.
+_ELSEWHERE = {
+    ("--strace-failing", "--strace-filter", "--strace-exclude-filter"): _STRACE,
+    ("--strace-filter-tid", "--strace-filter-pid"): "trace one process with: strace -p PID",
+    ("--etrace", "--trace-errors", "--ttrace", "--trace-times"): _STRACE,
+    ("--perf",): "count the calls with: strace -c -f mystikos-tool run ...",
+    ("--memcheck",): "leave it out; the kernel that it checks is not in the embedded runtime",
+    ("--report-native-tids",): "see the threads with: ps -L -e",
+    ("--pubkey", "--roothash"): _DISKS,
+}
+
+
+class _Refuse(argparse.Action):
+    """Says what does an option's work; its help text is that."""
+
+    def __call__(self, parser: object, namespace: object, values: object, option: str | None = None) -> None:
+        raise UserError(f"option {option}", "is none of the embedded runtime", str(self.const))
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``run``."""
+    parser.usage = "%(prog)s [options] root program [arguments ...]"
+    parser.add_argument("root", type=Path, help="application directory, or an archive")
+    parser.add_argument("program", help="absolute path in the root of the program to start")
+    parser.add_argument(
+        "arguments", nargs=argparse.REMAINDER, help="the program's arguments, options as well"
+    )
+    parser.add_argument(
+        "-c", "--config", "--app-config-path", type=Path, metavar="FILE", help="configuration to start with"
+    )
+    _declare_settings(parser)
+    parser.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        type=_mount,
+        metavar="SOURCE=TARGET",
+        help="mount a directory of this machine, or where the configuration says ramfs an archive of the"
+        " root, at a directory of the root (repeatable)",
+    )
+    parser.add_argument(
+        "--strace",
+        "--trace-syscalls",
+        action="store_true",
+        help="tell each system call that is refused; for all calls use strace -f",
+    )
+    parser.add_argument("--shell", action="store_true", help="start /bin/sh of the root instead")
+    parser.add_argument(
+        "--no-isolation", action="store_true", help="do without namespaces where the machine allows none"
+    )
+    for kind in ("uid", "gid"):
+        parser.add_argument(
+            f"--host-to-enc-{kind}-map",
+            metavar="HOST:ENC",
+            help=f"only the caller's {kind} to 0 is possible, which is always so",
+        )
+    for names, instead in _ELSEWHERE.items():
+        parser.add_argument(*names, action=_Refuse, nargs="?", const=instead, help=argparse.SUPPRESS)
+
+
+def _declare_settings(parser: argparse.ArgumentParser) -> None:
+    """Declare what stands in place of a key of the configuration, whose name is its destination."""
+    settings = parser.add_argument_group("in place of what the configuration says")
+    for names, key in (
+        (("--memory-size", "--user-mem-size"), "MemorySize"),
+        (("--main-stack-size",), "MainStackSize"),
+        (("--thread-stack-size",), "ThreadStackSize"),
+    ):
+        settings.add_argument(*names, dest=key, type=size_in_bytes, metavar="SIZE", help=key)
+    settings.add_argument("--nobrk", dest="NoBrk", action="store_true", default=None, help="NoBrk")
+    settings.add_argument(
+        "--exec-stack", dest="ExecStack", action="store_true", default=None, help="ExecStack"
+    )
+    settings.add_argument("--fork-mode", dest="ForkMode", choices=_FORK_MODES, help="ForkMode")
+    settings.add_argument(
+        "--max-affinity-cpus", dest="MaxAffinityCPUs", type=int, metavar="N", help="MaxAffinityCPUs"
+    )
+    settings.add_argument(
+        "--unhandled-syscall-enosys",
+        dest="UnhandledSyscallEnosys",
+        type=_boolean,
+        metavar="BOOL",
+        help="UnhandledSyscallEnosys: true or false",
+    )
+
+
+_SETTINGS = (
+    "MemorySize",
+    "MainStackSize",
+    "ThreadStackSize",
+    "NoBrk",
+    "ExecStack",
+    "ForkMode",
+    "MaxAffinityCPUs",
+    "UnhandledSyscallEnosys",
+)
+
+
+def run(options: argparse.Namespace) -> NoReturn:
+    """Become the program."""
+    import tempfile
+
+    from mystikos_tool import pipeline, runtime
+    from mystikos_tool.io import atomic
+    from mystikos_tool.signing import throwaway
+
+    _check_maps(options)
+    configuration = _configuration(options)
+    with atomic.scratch(Path(tempfile.gettempdir(), "run")) as directory:
+        inputs = pipeline.Inputs(runtime.embedded(), configuration, _root(options.root, directory))
+        package = directory / "package"
+        pipeline.build(inputs, throwaway.of_user(directory), pipeline.signing_day(None), package)
+        descriptor = os.open(package, os.O_RDONLY | os.O_CLOEXEC)
+    _become(descriptor, [configuration.application_name, *_loader_options(options), *options.arguments])
+
+
+def _root(path: Path, directory: Path) -> ArchiveRoot:
+    """Return the archive to start; that of a directory is packed, and lies in ``directory``."""
+    from dataclasses import replace
+
+    from mystikos_tool import pipeline
+    from mystikos_tool.root import archive, root
+    from mystikos_tool.root.source import DirectorySource
+
+    if not path.is_dir():
+        found = root.of(path)
+        if isinstance(found, root.DiskRoot):
+            raise UserError(str(path), "is an ext2 disk", _DISKS)
+        return found
+    tree = DirectorySource(path).tree()
+    for warning in pipeline.warnings_of(tree, path):
+        tell(f"warning: {warning}")
+    packed = directory / "rootfs"
+    return root.ArchiveRoot(packed, replace(archive.write(tree, packed), where=str(path)))
+
+
+def _configuration(options: argparse.Namespace) -> Config:
+    """Return the configuration of the file, or one that asks for nothing, with what the options say."""
+    import json
+    from dataclasses import replace
+
+    from mystikos_tool import config
+
+    if not options.program.startswith("/"):
+        raise UserError(options.program, "is no absolute path in the root", f"write /{options.program}")
+    # Without a configuration the reference hands the whole environment on.
+    members: dict[str, Any] = {"version": "0.1", "HostEnvironmentVariables": sorted(os.environ)}
+    if options.config:
+        given = config.load(options.config)
+        for warning in given.warnings:
+            tell(f"warning: {warning}")
+        members = config.members(given)
+    members |= {key: value for key in _SETTINGS if (value := getattr(options, key)) is not None}
+    if "MemorySize" in members:
+        members.pop("UserMemSize", None)
+    members |= {"ApplicationPath": options.program, "HostApplicationParameters": True, "Debug": True}
+    members["Mount"] = [*members.get("Mount", []), *_undeclared(options.mount, members.get("Mount", []))]
+    # Without the places, which are in a text that the user does not see.
+    return replace(config.parse(json.dumps(members).encode(), _OPTIONS), places={})
+
+
+def _undeclared(mounts: Sequence[tuple[str, str]], declared: Sequence[Any]) -> Iterator[dict[str, str]]:
+    """Yield a declaration for each mount that the configuration has none of."""
+    known = {os.path.normpath(mount["Target"]) for mount in declared}
+    for _, target in mounts:
+        if os.path.normpath(target) not in known:
+            yield {"Target": target, "Type": "hostfs"}
+
+
+def _loader_options(options: argparse.Namespace) -> list[str]:
+    flags = {
+        "--myst-strace": options.strace,
+        "--myst-shell": options.shell,
+        "--myst-no-isolation": options.no_isolation,
+    }
+    mounts = [f"--myst-mount={source}={target}" for source, target in options.mount]
+    return [*mounts, *(flag for flag, wanted in flags.items() if wanted)]
+
+
+def _become(descriptor: int, command: Sequence[str]) -> NoReturn:
+    """Replace this process by a program that may have no name any more."""
+    # Python ignores these, and a program that ignores them from its start is another one.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execve(descriptor, list(command), os.environ)
+    except PermissionError:
+        import tempfile
+
+        where = tempfile.gettempdir()
+        problem = "is mounted so that no program can be started from it (noexec)"
+        raise UserError(where, problem, "set TMPDIR to another directory") from None
+
+
+def _check_maps(options: argparse.Namespace) -> None:
+    for kind, own in (("uid", os.geteuid()), ("gid", os.getegid())):
+        given = getattr(options, f"host_to_enc_{kind}_map")
+        if given not in (None, f"{own}:0"):
+            raise UserError(
+                f"option --host-to-enc-{kind}-map",
+                f"cannot be {given}: in the embedded runtime the caller is 0, and nobody else is there",
+                f"leave it out, or give {own}:0",
+            )
+
+
+def _mount(text: str) -> tuple[str, str]:
+    # As the loader: a target is an absolute path, and a source may have a = in it.
+    source, equals, target = text.partition("=/")
+    if not (source and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is no SOURCE=TARGET with a TARGET that begins with /")
+    return source, f"/{target}"
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"

@@ -1,0 +1,157 @@
+"""Whether the program of a configuration can start: its interpreter and libraries, as its root has them.
+
+Under an installed Mystikos its own C library loads every program, in place of PT_INTERP, and brings
+its part of the C library along; it takes position-independent programs with a PT_INTERP only.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mystikos_tool.config import Config
+from mystikos_tool.formats import program
+from mystikos_tool.formats.cpio import Member
+from mystikos_tool.formats.program import Executable, Script
+from mystikos_tool.root.archive import Archive
+from mystikos_tool.root.mounts import mount_over
+
+_LIBRARY_DIRECTORIES = tuple(
+    f"{top}/{name}" for top in ("", "/usr", "/usr/local") for name in ("lib", "lib64", "lib/x86_64-linux-gnu")
+)
+_LINKER_FILES = ("/etc/ld-musl-x86_64.path", "/etc/ld.so.cache")
+# What a musl C library is itself, whatever follows the dot.
+_IN_MUSL = ("libc.", "libpthread.", "librt.", "libm.", "libdl.", "libutil.", "libxnet.")
+_OF_A_C_LIBRARY = ("libc.", "ld-")
+
+
+class Fault(NamedTuple):
+    """Why the program does not start, or, where it is not ``certain``, may not."""
+
+    problem: str
+    remedy: str
+    certain: bool
+
+
+def faults(archive: Archive, member: Member, config: Config, *, embedded: bool) -> Iterator[Fault]:
+    """Yield what keeps the program ``member`` from starting, in the embedded runtime or an installed one."""
+    checked = _Start(archive, config, embedded)
+    found = _read(archive, member)
+    if isinstance(found, Script):
+        yield from checked.script(found)
+    elif found:
+        yield from checked.executable(found, config.application_path)
+    else:
+        problem = "is neither an x86-64 ELF program nor a script that begins with #!"
+        yield Fault(problem, "give a program of one of these kinds", certain=embedded)
+
+
+def _read(archive: Archive, member: Member) -> Script | Executable | None:
+    with archive.content_of(member).at_any_offset() as read_at:
+        return program.read(read_at)
+
+
+class _Start(NamedTuple):
+    archive: Archive
+    config: Config
+    embedded: bool
+
+    def script(self, script: Script) -> Iterator[Fault]:
+        path = self._absolute(script.interpreter)
+        member = self.archive.find(path)
+        if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
+            yield self._missing(f"its interpreter {path}", path, certain=self.embedded)
+            return
+        found = _read(self.archive, member)
+        if isinstance(found, Executable):
+            yield from self.executable(found, path)
+
+    def executable(self, found: Executable, path: str) -> Iterator[Fault]:
+        if not self.embedded and not found.position_independent:
+            problem = f"{path} is not position-independent, and an installed Mystikos starts no such program"
+            yield Fault(problem, "link it with -pie", certain=True)
+        if found.interpreter is not None:
+            yield from self._interpreter(self._absolute(found.interpreter))
+        elif not self.embedded:
+            problem = f"{path} is statically linked, and an installed Mystikos starts no such program"
+            yield Fault(problem, "link it dynamically, against musl", certain=True)
+        if found.interpreter is not None:
+            yield from self._libraries(found, path)
+
+    def _interpreter(self, path: str) -> Iterator[Fault]:
+        member = self.archive.find(path)
+        if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
+            if self.embedded:
+                yield self._missing(f"its interpreter {path}", path, certain=True)
+            else:
+                problem = f"its interpreter {path} is not in the root, and Mystikos' own C library loads it"
+                yield Fault(problem, "put the C library that it was linked with into the appdir", False)
+
+    def _libraries(self, start: Executable, path: str) -> Iterator[Fault]:
+        """Look for what is needed as a dynamic linker does, also of the libraries themselves."""
+        linker = posixpath.basename(self._absolute(start.interpreter or b""))
+        builtin = _IN_MUSL if linker.startswith("ld-musl") or not self.embedded else ()
+        pending, seen = [(start, path, self._given_directories())], {linker}
+        while pending:
+            found, user, directories = pending.pop()
+            directories = [*self._directories(found, user), *directories]
+            for name in (needed.decode(errors="surrogateescape") for needed in found.needed):
+                if name in seen or name.startswith(builtin):
+                    continue
+                seen.add(name)
+                place = self._place(name, directories)
+                member = self.archive.find(place) if place else None
+                if member is None or place is None:
+                    yield from self._missing_library(name, user)
+                    continue
+                library = _read(self.archive, member)
+                if isinstance(library, Executable):
+                    pending.append((library, place, directories))
+
+    def _directories(self, found: Executable, path: str) -> list[str]:
+        origin = posixpath.dirname(path)
+        written = [directory.decode(errors="surrogateescape") for directory in found.search]
+        return [one.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for one in written]
+
+    def _given_directories(self) -> list[str]:
+        name = "LD_LIBRARY_PATH="
+        given = [one[len(name) :] for one in self.config.environment_variables if one.startswith(name)]
+        return [directory for paths in given for directory in paths.split(":") if directory]
+
+    def _place(self, name: str, directories: list[str]) -> str | None:
+        places = [name] if "/" in name else [f"{one}/{name}" for one in (*directories, *_LIBRARY_DIRECTORIES)]
+        for place in (self._absolute(place.encode(errors="surrogateescape")) for place in places):
+            member = self.archive.find(place)
+            if member and stat.S_ISREG(member.mode):
+                return place
+        return None
+
+    def _missing_library(self, name: str, user: str) -> Iterator[Fault]:
+        encoded = name.encode(errors="surrogateescape")
+        if any(one.path.rpartition(b"/")[2] == encoded for one in self.archive.members):
+            if any(self.archive.find(path) for path in _LINKER_FILES):
+                return  # these name further directories
+            problem = (
+                f"the library {name}, which {user} needs, is in none of the directories it is looked for in"
+            )
+            yield Fault(problem, "set LD_LIBRARY_PATH in EnvironmentVariables", certain=False)
+            return
+        may_be_elsewhere = self.config.mounts or (not self.embedded and name.startswith(_OF_A_C_LIBRARY))
+        problem = f"the library {name}, which {user} needs, is not in the root"
+        yield Fault(problem, "put it into the appdir", certain=not may_be_elsewhere)
+
+    def _missing(self, what: str, path: str, *, certain: bool) -> Fault:
+        mount = mount_over(self.config, path)
+        place = (
+            f"not a program of the root; it may be one of the mount {mount}" if mount else "not in the root"
+        )
+        member = self.archive.find(path)
+        if member and not mount:
+            place = "not an executable file of the root"
+        return Fault(f"{what} is {place}", "put it into the appdir", certain and not mount)
+
+    def _absolute(self, path: bytes) -> str:
+        written = path.decode(errors="surrogateescape")
+        return posixpath.join(self.config.current_working_directory, written)

@@ -1,0 +1,61 @@
+"""What a cache gave for a stage's target is held to what this build would make.
+
+Whoever may write to a cache could otherwise choose what is shipped, and by the runtime's images what
+is signed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.scons.stages import Package, RuntimeImage, stage_of
+
+
+def accepted(target: Any) -> bool:
+    """Tell whether a file that came from a cache to its place stays; remove it where it is another."""
+    path = Path(target.get_abspath())
+    if accepts(target, path):
+        path.chmod(0o755)  # the cache's permissions are not looked at
+        return True
+    path.unlink(missing_ok=True)
+    target.clear_memoized_values()
+    return False
+
+
+def accepts(target: Any, path: Path) -> bool:
+    """Tell whether a file is what this build would make of the sources of ``target``; warn where not."""
+    stage = stage_of(target)
+    if isinstance(stage, Package):
+        same = accept_package(target, path)
+    else:
+        same = not isinstance(stage, RuntimeImage) or accept_image(stage, path)
+    if not same:
+        sys.stderr.write(
+            f"mystikos: warning: {target}: what the cache gave is not what this build makes;"
+            " it is made here\n"
+        )
+    return same
+
+
+def accept_package(target: Any, path: Path) -> bool:
+    """Tell whether a package is that of the local image, which was signed here, root and runtime.
+
+    It is compared with them byte for byte: no less proves what nothing measures, the host program.
+    """
+    from mystikos_tool.scons import work
+
+    try:
+        return work.is_package(target, path)
+    except (UserError, OSError):  # making the package says what is wrong
+        return False
+
+
+def accept_image(stage: RuntimeImage, path: Path) -> bool:
+    """Tell whether an image of the embedded runtime has the digest that the pinned toolchain gives it."""
+    from mystikos_tool.runtime import digests
+
+    expected = None if stage.compiler else digests.expected().get(stage.output)
+    return not path.is_symlink() and digests.of(path) == expected

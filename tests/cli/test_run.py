@@ -1,0 +1,255 @@
+"""The verb run: what exec-linux of the reference does, with the embedded runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from cli_support import Run
+from test_process import COMMAND, ENVIRONMENT
+
+from mystikos_tool.io import user_cache
+from mystikos_tool.runtime.cache import compiled
+
+needs_compiler = pytest.mark.skipif(find_spec("ziglang") is None, reason="needs the ziglang package")
+
+PROGRAM = r"""
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static int is_ignored(int number)
+{
+    struct sigaction action;
+    sigaction(number, NULL, &action);
+    return action.sa_handler == SIG_IGN;
+}
+
+int main(int count, char **arguments)
+{
+    const char *what = count > 1 ? arguments[1] : "";
+    char line[100] = "";
+    struct rlimit limit;
+    if (!strcmp(what, "wait"))
+    {
+        puts("waiting");
+        fflush(stdout);
+        pause();
+    }
+    else if (!strcmp(what, "limits"))
+    {
+        getrlimit(RLIMIT_AS, &limit);
+        printf("%lu ", limit.rlim_cur);
+        getrlimit(RLIMIT_STACK, &limit);
+        printf("%lu\n", limit.rlim_cur);
+    }
+    else if (!strcmp(what, "ignored"))
+        printf("hup %d pipe %d\n", is_ignored(SIGHUP), is_ignored(SIGPIPE));
+    else if (!strcmp(what, "read"))
+    {
+        FILE *file = fopen(arguments[2], "r");
+        puts(file && fgets(line, sizeof line, file) ? line : "nothing");
+    }
+    else if (!strcmp(what, "where"))
+        printf("%s %s\n", getcwd(line, sizeof line), getenv("COLOUR") ? getenv("COLOUR") : "none");
+    else
+        for (int i = 0; i < count; i++)
+            puts(arguments[i]);
+    return count > 3 ? 7 : 0;
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the program's appdir, and the cache that every run of these tests shares."""
+    directory = tmp_path_factory.mktemp("run")
+    (directory / "appdir" / "bin").mkdir(parents=True)
+    (directory / "appdir" / "data").mkdir()
+    (directory / "program.c").write_text(PROGRAM)
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static"]
+    subprocess.run([*compiler, "program.c", "-o", "appdir/bin/probe"], cwd=directory, check=True)
+    # Compiling takes longer than all these tests: what this user's cache has is taken from there.
+    runtime = compiled()
+    shutil.copytree(runtime, directory / "cache" / "mystikos-tool" / runtime.name)
+    return directory
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(machine: Path, tmp_path: Path) -> Start:
+    """Start the command line where temporary files go to ``tmp_path / "tmp"``."""
+    (tmp_path / "tmp").mkdir()
+    environment = {
+        **ENVIRONMENT,
+        "XDG_CACHE_HOME": str(machine / "cache"),
+        "TMPDIR": str(tmp_path / "tmp"),
+        "COLOUR": "red",
+    }
+
+    def start(*arguments: str | Path, **keywords: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            cwd=machine,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **keywords,  # type: ignore[call-overload]
+        )
+
+    return start
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@needs_compiler
+@pytest.mark.parametrize("verb", ["run", "exec-linux"])
+def test_the_program_gets_what_follows_it_and_its_status_is_that_of_the_run(start: Start, verb: str) -> None:
+    done = ended(start(verb, "appdir", "/bin/probe", "one", "--memory-size", "-c"))
+    assert done == (7, "/bin/probe\none\n--memory-size\n-c\n", "")
+
+
+@needs_compiler
+def test_an_archive_is_started_too(start: Start, tmp_path: Path) -> None:
+    assert ended(start("mkcpio", "appdir", tmp_path / "rootfs.cpio"))[0] == 0
+    assert ended(start("run", tmp_path / "rootfs.cpio", "/bin/probe", "x")) == (0, "/bin/probe\nx\n", "")
+
+
+@needs_compiler
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_is_the_programs_and_no_file_is_left_while_it_runs(
+    start: Start, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start("run", "appdir", "/bin/probe", "wait")
+    assert process.stdout
+    assert process.stdout.readline() == "waiting\n"
+    assert list((tmp_path / "tmp").iterdir()) == []
+    process.send_signal(number)
+    assert ended(process) == (128 + number, "", "")
+
+
+@needs_compiler
+def test_signals_are_ignored_as_for_a_program_that_is_started_without_us(start: Start) -> None:
+    assert ended(start("run", "appdir", "/bin/probe", "ignored"))[1] == "hup 0 pipe 0\n"
+    ignoring = start(
+        "run",
+        "appdir",
+        "/bin/probe",
+        "ignored",
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert ended(ignoring)[1] == "hup 1 pipe 0\n"
+
+
+@needs_compiler
+def test_the_options_of_exec_linux_stand_in_place_of_the_configuration(start: Start, tmp_path: Path) -> None:
+    given = {"version": "0.1", "ApplicationPath": "/bin/other", "MemorySize": "32m", "MainStackSize": "2m"}
+    (tmp_path / "config.json").write_text(json.dumps({**given, "CurrentWorkingDirectory": "/data"}))
+    config = ["--app-config-path", tmp_path / "config.json"]
+    limits = ["appdir", "/bin/probe", "limits"]
+    assert ended(start("run", *config, *limits))[1] == f"{32 << 20} {2 << 20}\n"
+    sizes = ["--memory-size", "16m", "--main-stack-size=1m"]
+    assert ended(start("run", *sizes, *config, *limits))[1] == f"{16 << 20} {1 << 20}\n"
+    assert ended(start("run", *config, "appdir", "/bin/probe", "where"))[1] == "/data none\n"
+
+
+@needs_compiler
+def test_without_a_configuration_the_environment_is_the_callers(start: Start) -> None:
+    assert ended(start("run", "appdir", "/bin/probe", "where"))[1] == "/ red\n"
+
+
+@needs_compiler
+def test_a_directory_is_mounted_without_being_declared(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "motd").write_text("good day")
+    mount = f"--mount={tmp_path}=/data"
+    assert ended(start("run", mount, "appdir", "/bin/probe", "read", "/data/motd"))[1] == "good day\n"
+
+
+@needs_compiler
+def test_the_key_is_kept_for_the_next_run_and_for_its_user_only(start: Start, machine: Path) -> None:
+    key = machine / "cache" / "mystikos-tool" / "throwaway.pem"
+    ended(start("run", "appdir", "/bin/probe"))
+    before = key.read_bytes()
+    ended(start("run", "appdir", "/bin/probe"))
+    assert (key.read_bytes(), key.stat().st_mode & 0o777) == (before, 0o600)
+
+
+@needs_compiler
+def test_a_program_that_is_not_there_is_told_with_the_name_that_was_given(
+    start: Start, tmp_path: Path
+) -> None:
+    status, out, err = ended(start("run", "appdir", "/bin/prob"))
+    assert (status, out) == (2, "")
+    assert "/bin/prob is not in appdir; did you mean /bin/probe?" in err
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--strace-filter=open", "appdir", "/bin/hello"], "strace -f mystikos-tool run"),
+        (["--etrace", "appdir", "/bin/hello"], "strace -f mystikos-tool run"),
+        (["--perf", "appdir", "/bin/hello"], "strace -c -f"),
+        (["--memcheck", "appdir", "/bin/hello"], "leave it out"),
+        (["--roothash=file", "appdir", "/bin/hello"], "mounts no disks"),
+        (["--host-to-enc-uid-map=12345:7", "appdir", "/bin/hello"], f"give {os.geteuid()}:0"),
+        (["--host-to-enc-gid-map=12345:7", "appdir", "/bin/hello"], f"give {os.getegid()}:0"),
+        (["--memory-size=lots", "appdir", "/bin/hello"], "no number of bytes"),
+        (["--unhandled-syscall-enosys=1", "appdir", "/bin/hello"], "neither true nor false"),
+        (["--mount=here", "appdir", "/bin/hello"], "no SOURCE=TARGET"),
+        (["--config=missing.json", "appdir", "/bin/hello"], "no such configuration file"),
+        (["appdir", "bin/hello"], "write /bin/hello"),
+        (["appdir"], "required: program"),
+    ],
+)
+def test_what_run_cannot_do_is_told_with_what_does_it(
+    run: Run, project: Path, arguments: list[str], message: str
+) -> None:
+    result = run("run", *arguments)
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err
+
+
+@needs_compiler
+def test_a_disk_is_not_started(
+    run: Run, project: Path, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(machine / "cache"))
+    run("mkext2", "appdir", "app.disk")
+    assert "app.disk: is an ext2 disk; give a directory" in run("run", "app.disk", "/bin/hello").err
+
+
+@pytest.mark.parametrize("verb", ["exec-sgx", "exec"])
+def test_what_starts_enclaves_in_hardware_names_run_and_sign_sgx(run: Run, verb: str) -> None:
+    result = run(verb, "rootfs.cpio", "/bin/hello")
+    assert result.status == 2
+    assert "'mystikos-tool run'" in result.err
+    assert "'mystikos-tool sign-sgx --runtime'" in result.err
+
+
+def test_the_cache_of_a_user_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    for given, directory in (
+        ("/c", "/c"),
+        ("relative", "/home/someone/.cache"),
+        ("", "/home/someone/.cache"),
+    ):
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+        assert user_cache.directory() == Path(directory, "mystikos-tool")

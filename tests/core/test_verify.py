@@ -1,0 +1,273 @@
+"""What `verify` proves, what it says that it did not prove, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+import tiny_elf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_cases import DATA
+from tiny_runtime import build, inputs, key
+
+import mystikos_tool
+from mystikos_tool import VerificationError, pipeline
+from mystikos_tool.errors import UserError
+from mystikos_tool.formats import sigstruct
+from mystikos_tool.packaging import sections, verification
+from mystikos_tool.packaging.verification import Verification
+from mystikos_tool.pipeline import Inputs
+
+DISTRUST = "; do not use the package; make it again"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Inputs:
+    return inputs(tmp_path, ProductID=7, SecurityVersion=9)
+
+
+@pytest.fixture
+def app(tmp_path: Path, made: Inputs) -> Path:
+    return build(made, tmp_path / "app")
+
+
+def refused(call: Callable[[], object]) -> str:
+    with pytest.raises(VerificationError) as error:
+        call()
+    return str(error.value)
+
+
+# The host program
+
+
+def test_the_host_program_is_held_to_the_loader_that_is_given(made: Inputs, app: Path) -> None:
+    verified = mystikos_tool.verify(app, loader=made.runtime.loader)
+    assert verified.host_program.known == "given"
+    assert "the host program is the given loader" in verified.proved
+    assert not any("host program" in fact for fact in verified.unproved)
+
+
+def test_a_host_program_that_nothing_is_known_of_is_named_as_not_checked(made: Inputs, app: Path) -> None:
+    verified = mystikos_tool.verify(app)
+    digest = hashlib.sha256(made.runtime.loader.read_bytes()).hexdigest()
+    assert verified.host_program == (digest, None)
+    assert any(digest in fact and "host program" in fact for fact in verified.unproved)
+
+
+def test_the_embedded_host_program_is_recognized_by_its_digest(made: Inputs, app: Path) -> None:
+    digest = hashlib.sha256(made.runtime.loader.read_bytes()).hexdigest()
+    assert pipeline.verify(app, embedded=digest).host_program.known == "embedded"
+
+
+def test_a_host_program_that_was_replaced_is_refused(tmp_path: Path, made: Inputs, app: Path) -> None:
+    trojan, data = tmp_path / "trojan", bytearray(made.runtime.loader.read_bytes())
+    data[0x200] ^= 1
+    trojan.write_bytes(data)
+    image = pipeline.sign(pipeline.measure(made), made.runtime, made.config, key(), pipeline.signing_day("0"))
+    sections.write(trojan, pipeline.package_parts(made, sections.Bytes(image)), app)
+    assert mystikos_tool.verify(app).host_program.known is None
+    assert refused(lambda: mystikos_tool.verify(app, loader=made.runtime.loader)) == (
+        f"the host program: is not {made.runtime.loader}, but has the SHA-256"
+        f" {hashlib.sha256(data).hexdigest()}; do not start the package"
+    )
+
+
+# Bytes that belong to nothing
+
+
+FOREIGN = "has bytes in it that belong neither to its sections nor to a loader that they were appended to"
+
+
+@pytest.mark.parametrize("size", [1, 64, 100_000])
+def test_bytes_that_were_appended_are_refused(app: Path, size: int) -> None:
+    with app.open("ab") as file:
+        file.write(bytes(size))
+    assert refused(lambda: mystikos_tool.verify(app)) == f"{app}: {FOREIGN}{DISTRUST}"
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_bit_that_changed_anywhere_is_refused_or_is_in_the_loader(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    directory = tmp_path_factory.mktemp("bits")
+    made = inputs(directory)
+    app = build(made, directory / "app")
+    content = bytearray(app.read_bytes())
+    package = sections.read(app)
+    start = package.sections[sections.ENCLAVE].offset
+    end = package.sections[sections.CONFIG].offset + package.sections[sections.CONFIG].size
+    around = [*range(start), *range(end, len(content))]
+    content[data.draw(st.sampled_from(around))] ^= 1 << data.draw(st.integers(0, 7))
+    app.write_bytes(content)
+    with pytest.raises(UserError):
+        mystikos_tool.verify(app, loader=made.runtime.loader)
+
+
+@pytest.mark.parametrize("without", ["nothing", "pubkeys", "roothashes", "both"])
+def test_a_package_without_trusted_keys_or_hashes_has_no_foreign_bytes(
+    tmp_path: Path, made: Inputs, without: str
+) -> None:
+    if without in ("pubkeys", "both"):
+        made = made._replace(pubkeys=())
+    if without in ("roothashes", "both"):
+        made = made._replace(roothashes=())
+    app = build(made, tmp_path / "app")
+    assert mystikos_tool.verify(app, loader=made.runtime.loader).host_program.known == "given"
+
+
+# Expectations
+
+
+MRSIGNER = sigstruct.mrsigner(key().modulus)
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        {"signer": DATA / "keys/key-a.pem"},
+        {"signer": MRSIGNER.hex()},
+        {"signer": MRSIGNER.hex().upper()},
+        {"mrsigner": MRSIGNER},
+        {"mrsigner": MRSIGNER.hex()},
+        {"product_id": 7},
+        {"min_security_version": 9},
+        {"min_security_version": 0},
+        {"no_debug": True},
+    ],
+)
+def test_what_is_as_expected_is_verified(app: Path, expected: dict[str, object]) -> None:
+    assert mystikos_tool.verify(app, **expected).mrsigner == MRSIGNER  # type: ignore[arg-type]
+
+
+def test_a_signer_is_expected_by_its_public_key(tmp_path: Path, app: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+
+    private = serialization.load_pem_private_key((DATA / "keys/key-a.pem").read_bytes(), None)
+    public = tmp_path / "public.pem"
+    public.write_bytes(
+        private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    assert mystikos_tool.verify(app, signer=public).mrsigner == MRSIGNER
+
+
+def test_mrenclave_is_expected_as_bytes_or_in_hexadecimal(made: Inputs, app: Path) -> None:
+    mrenclave = pipeline.measure(made).mrenclave
+    assert mystikos_tool.verify(app, mrenclave=mrenclave).mrenclave == mrenclave
+    assert mystikos_tool.verify(app, mrenclave=mrenclave.hex()).mrenclave == mrenclave
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [
+        ({"signer": "0" * 64}, f"MRSIGNER is {MRSIGNER.hex()}, expected is {'0' * 64}"),
+        ({"mrsigner": bytes(32)}, f"MRSIGNER is {MRSIGNER.hex()}, expected is {'0' * 64}"),
+        ({"mrenclave": bytes(32)}, f", expected is {'0' * 64}"),
+        ({"product_id": 8}, "the product is 7, expected is 8"),
+        ({"min_security_version": 10}, "the security version is 9, expected is at least 10"),
+    ],
+)
+def test_what_is_not_as_expected_is_refused(app: Path, expected: dict[str, object], told: str) -> None:
+    message = refused(lambda: mystikos_tool.verify(app, **expected))  # type: ignore[arg-type]
+    assert told in message
+    assert message.endswith("; take the package that was expected")
+
+
+def test_a_debug_enclave_is_refused_where_none_is_expected(tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    app = build(inputs(tmp_path / "given", Debug=True), tmp_path / "app")
+    assert mystikos_tool.verify(app).debug
+    assert "debugging is on" in refused(lambda: mystikos_tool.verify(app, no_debug=True))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mrenclave": "12"}, {"mrsigner": b"12"}, {"signer": "missing.pem"}, {"mrenclave": "g" * 64}]
+)
+def test_an_expectation_that_is_none_is_the_caller_s_mistake(app: Path, wrong: dict[str, object]) -> None:
+    with pytest.raises(UserError) as error:
+        mystikos_tool.verify(app, **wrong)  # type: ignore[arg-type]
+    assert not isinstance(error.value, VerificationError)
+
+
+def test_expectations_are_checked_before_anything_is_measured(tmp_path: Path, app: Path) -> None:
+    """A package of another signer's is refused for that, whatever else is wrong with it."""
+    data = bytearray(app.read_bytes())
+    data[sections.read(app).sections[sections.ROOTFS].offset + 200] ^= 1
+    app.write_bytes(data)
+    assert "MRSIGNER is " in refused(lambda: mystikos_tool.verify(app, signer="0" * 64))
+    assert "MRENCLAVE is " in refused(lambda: mystikos_tool.verify(app))
+
+
+# What is told
+
+
+def test_without_an_expected_signer_it_is_said_that_anybody_may_have_signed(app: Path) -> None:
+    assert any(fact.startswith("who signed it") for fact in mystikos_tool.verify(app).unproved)
+    trusted = mystikos_tool.verify(app, signer=MRSIGNER.hex())
+    assert not any(fact.startswith("who signed it") for fact in trusted.unproved)
+
+
+def test_the_content_of_a_disk_is_named_as_not_proved(tmp_path: Path, made: Inputs) -> None:
+    disk = build(made._replace(root=pipeline.DiskRoot()), tmp_path / "disk")
+    assert "what is on the disk that is its root" in mystikos_tool.verify(disk).unproved
+
+
+def documents(app: Path) -> list[str]:
+    verified = mystikos_tool.verify(app)
+    assert isinstance(verified, Verification)
+    with pytest.raises(VerificationError) as error:
+        mystikos_tool.verify(app, product_id=1)
+    return [verified.to_json(), verification.refusal(error.value)]
+
+
+def test_what_is_told_to_programs_follows_its_schema(app: Path) -> None:
+    schema = json.loads(verification.SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    sound, wrong = map(json.loads, documents(app))
+    assert (sound["verified"], wrong["verified"]) == (True, False)
+    for document in (sound, wrong):
+        jsonschema.validate(document, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**document, "more": 1}, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**document, "verified": not document["verified"]}, schema)
+
+
+# Bounded work
+
+
+def test_memory_that_nobody_can_measure_is_refused_at_once(tmp_path: Path, made: Inputs) -> None:
+    huge = made._replace(config=replace(made.config, data=b'{"MemorySize": "32000g"}'))
+    image = pipeline.prepare(made.runtime, huge.config)
+    measured = pipeline.measure(made)
+    from mystikos_tool.signing import signer
+
+    signed = image.file(signer.sign(measured.sigstruct, key(), pipeline.signing_day("0")))
+    pipeline.package(huge, sections.Bytes(signed), tmp_path / "app")
+    message = refused(lambda: mystikos_tool.verify(tmp_path / "app"))
+    assert "too large to be measured" in message
+
+
+@pytest.mark.parametrize("name", [name for name in sections.SECTIONS if name != sections.ROOTFS])
+def test_a_section_that_is_too_large_for_its_kind_is_not_read(app: Path, name: str) -> None:
+    """Its header says so, and the file, which has a hole, is as large."""
+    tiny_elf.resize_section(app, name, 100 << 30)
+    os.truncate(app, 101 << 30)
+    with pytest.raises(UserError) as error:
+        mystikos_tool.verify(app)
+    assert f"section {name}: has 107,374,182,400 bytes, more than" in str(error.value)
+
+
+def test_a_root_of_a_hundred_gigabytes_is_told_and_no_traceback(app: Path) -> None:
+    tiny_elf.resize_section(app, sections.ROOTFS, 100 << 30)
+    os.truncate(app, 101 << 30)
+    assert refused(lambda: mystikos_tool.verify(app)).endswith(f"{FOREIGN}{DISTRUST}")
