@@ -47,7 +47,7 @@ def package(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> tuple
     directory = tmp_path_factory.mktemp("handoff")
     kernel = compile_image(directory / "kernel", HERE / "handoff.c")
     runtime = Runtime(runtime.loader, runtime.enclave, kernel, runtime.crt)
-    appdir = write_appdir(directory / "appdir", {"bin/app": b"#!/bin/sh\n"})
+    appdir = write_appdir(directory / "appdir", {"bin/app": b"#!/bin/app\n"})
     roothash = DATA / "keys" / "disk1.roothash"
     path = make_package(directory, runtime, appdir, SETTINGS, roothashes=[roothash])
     config = config_reader.load(directory / "config.json")
@@ -158,7 +158,7 @@ def test_an_enclave_image_that_cannot_relocate_itself_says_so(runtime: Runtime, 
     struct.pack_into("<Q", data, entry + 8, elf.R_X86_64_GLOB_DAT)
     (tmp_path / "mystenc.so").write_bytes(data)
     changed = Runtime(runtime.loader, tmp_path / "mystenc.so", runtime.kernel, runtime.crt)
-    appdir = write_appdir(tmp_path / "appdir", {"bin/app": b"#!/bin/sh\n"})
+    appdir = write_appdir(tmp_path / "appdir", {"bin/app": b"#!/bin/app\n"})
     package = make_package(tmp_path / "made", changed, appdir, SETTINGS)
     done = subprocess.run([package], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (125, "")

@@ -85,7 +85,7 @@ def small(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_small(directory: Path, runtime: Runtime) -> Path:
-    appdir = write_appdir(directory / "appdir", {"bin/app": b"#!/bin/sh\n", "data": bytes(range(256)) * 33})
+    appdir = write_appdir(directory / "appdir", {"bin/app": b"#!/bin/app\n", "data": bytes(range(256)) * 33})
     return make_package(
         directory,
         runtime,
@@ -666,7 +666,7 @@ def test_a_file_that_is_replaced_while_it_runs_changes_nothing(working: Path, tm
 
 def test_memory_that_nothing_was_put_in_costs_no_ram(runtime: Runtime, tmp_path: Path) -> None:
     """4 GiB for the application have 36 MiB of measured tables, all zero."""
-    appdir = write_appdir(tmp_path / "appdir", {"bin/app": b"#!/bin/sh\n"})
+    appdir = write_appdir(tmp_path / "appdir", {"bin/app": b"#!/bin/app\n"})
     package = make_package(tmp_path, runtime, appdir, {**SETTINGS, "MemorySize": "4g"})
     script = (
         "import os, resource, sys\n"

@@ -70,7 +70,9 @@ def test_the_user_s_other_targets_keep_their_decider_for_a_file_that_a_variable_
 
 @pytest.mark.parametrize("file", ["config.json", "key.pem", "hello.cpio"])
 def test_a_built_file_is_followed_where_a_variable_or_a_source_names_it(built: Project, file: str) -> None:
-    source = "package.cpio" if file == "hello.cpio" else file
+    is_archive = file == "hello.cpio"
+    source = "package.cpio" if is_archive else file
+    filling = b"\0" if is_archive else b"\n"
     built.path(file).rename(built.path(f"{source}.in"))
     built.sconstruct(
         f"env.Command('{source}', '{source}.in', Copy('$TARGET', '$SOURCE'))\n"
@@ -79,7 +81,7 @@ def test_a_built_file_is_followed_where_a_variable_or_a_source_names_it(built: P
     build = built.build("package")
     assert build.out.index("Copy(") < build.out.index("packaged")
     assert built.build("package").stages == set()
-    built.path(f"{source}.in").write_bytes(built.path(f"{source}.in").read_bytes() + b"\n" * 512)
+    built.path(f"{source}.in").write_bytes(built.path(f"{source}.in").read_bytes() + filling * 512)
     build = built.build("package")
     assert "Copy(" in build.out
     assert built.build("package").stages == set()

@@ -67,7 +67,7 @@ def test_a_wheel_builds_a_project_without_a_compiler_to_the_checkout_s_mrenclave
 ) -> None:
     (tmp_path / "appdir/bin").mkdir(parents=True)
     program = tmp_path / "appdir/bin/hello"
-    program.write_bytes(b"#!/bin/sh\n")
+    program.write_bytes(b"#!/bin/hello\n")
     program.chmod(0o755)
     (tmp_path / "config.json").write_text(CONFIG)
     (tmp_path / "SConstruct").write_text(SCONSTRUCT)
