@@ -120,8 +120,8 @@ def with_mounts(given: Inputs, *targets: str) -> Inputs:
     return with_root(given, lambda root: (root / "link").symlink_to("mnt"), Mount=mounts)
 
 
-@pytest.mark.parametrize("target", ["/mnt", "/link", "/bin/", "/"])
-def test_a_mount_needs_a_directory(made: Inputs, target: str) -> None:
+@pytest.mark.parametrize("target", ["/mnt", "/link", "/bin/", "/", "/missing", "/new/dir"])
+def test_a_mount_needs_a_directory_or_nothing_in_its_place(made: Inputs, target: str) -> None:
     assert pipeline.measure(with_mounts(made, target)).mrenclave
 
 

@@ -69,7 +69,7 @@ def test_there_is_no_sys_as_in_mystikos(package: MakePackage, caller: Caller) ->
     assert caller.output(package(), "status", "/sys") == "No such file or directory /sys\n"
 
 
-@pytest.mark.parametrize("name", ["passwd", "group", "hosts", "resolv.conf"])
+@pytest.mark.parametrize("name", ["passwd", "group", "hostname"])
 def test_what_the_root_has_of_etc_stays(package: MakePackage, anyone: Caller, name: str) -> None:
     made = package({f"etc/{name}": b"own\n"})
     assert anyone.output(made, "show", f"/etc/{name}") == "own\n"

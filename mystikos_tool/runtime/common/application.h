@@ -23,6 +23,8 @@ struct myst_application
     bool trace;               /* tell of refused system calls */
     sigset_t signal_mask;     /* that the package was started with */
     bool stdio_was_closed[3]; /* true: the application gets this descriptor closed */
+    int proc;                 /* /proc of the sandbox, where there is one; else -1 */
+    int64_t started;          /* seconds of CLOCK_MONOTONIC */
     int children;             /* lists the children of process 1 where it is not isolated; may be -1 */
     int control;              /* gives a byte for each signal to pass on; ends with the outer process */
 };

@@ -3,18 +3,22 @@
  * runs in the sandbox. */
 #include "../common/application.h"
 #include "../common/error.h"
+#include "../common/sizes.h"
 #include "execute.h"
 #include "seccomp_notify.h"
 #include "stacks.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +29,7 @@
  * nanoseconds. */
 static int64_t received[_NSIG];
 
-static const struct myst_application *given;
+static struct myst_application *given;
 
 static int64_t now(void)
 {
@@ -135,7 +139,6 @@ static int receive_listener(int socket)
         continue;
     if (size == 1 && CMSG_FIRSTHDR(&message))
         memcpy(&listener, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof listener);
-    close(socket);
     return listener;
 }
 
@@ -149,7 +152,17 @@ static void let_go_of_stdio(bool keeps_stderr)
         close(2);
 }
 
-static pid_t start(int *listener)
+/* The program has begun, or never will: its stack may have been larger for its arguments. */
+static void limit_stack(pid_t application)
+{
+    struct rlimit limit;
+    if (given->thread_stack || prlimit(application, RLIMIT_STACK, NULL, &limit) != 0)
+        return;
+    limit.rlim_cur = given->main_stack;
+    prlimit(application, RLIMIT_STACK, &limit, NULL);
+}
+
+static pid_t start(int *listener, int *begin)
 {
     int sockets[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
@@ -163,15 +176,16 @@ static pid_t start(int *listener)
         myst_note_first_program(pid);
     close(sockets[1]);
     *listener = receive_listener(sockets[0]);
+    *begin = sockets[0];
     return pid;
 }
 
 int main(void)
 {
-    int listener;
+    int listener, begin;
     sigset_t all;
 
-    given = (const struct myst_application *)getauxval(AT_MYST_APPLICATION);
+    given = (struct myst_application *)getauxval(AT_MYST_APPLICATION);
     myst_set_package_name(given->package_name);
     if (!given->isolated && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
         myst_refuse_errno("cannot take care of orphans");
@@ -179,16 +193,21 @@ int main(void)
     int signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)
         myst_refuse_errno("cannot watch signals");
-    pid_t application = start(&listener);
+    if (given->isolated)
+        given->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    given->started = now() / 1000000000ll;
+    pid_t application = start(&listener, &begin);
+    umask(0); /* the application's is applied to what is made for it */
     let_go_of_stdio(listener >= 0);
 
     /* poll leaves negative descriptors out. */
     struct pollfd sources[] = {{.fd = signals, .events = POLLIN},
                                {.fd = given->control, .events = POLLIN},
-                               {.fd = listener, .events = POLLIN}};
+                               {.fd = listener, .events = POLLIN},
+                               {.fd = begin, .events = POLLIN}};
     for (;;)
     {
-        if (poll(sources, 3, -1) < 0)
+        if (poll(sources, MYST_COUNT(sources), -1) < 0)
             continue;
         if (sources[0].revents)
             take_signals(signals, application);
@@ -198,5 +217,11 @@ int main(void)
             end(MYST_EXIT_STOPPED);
         if (sources[2].revents & POLLHUP)
             sources[2].fd = -1; /* nobody is left under the filter */
+        if (sources[3].revents)
+        {
+            limit_stack(application);
+            close(begin);
+            sources[3].fd = -1;
+        }
     }
 }

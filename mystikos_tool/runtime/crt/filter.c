@@ -6,6 +6,7 @@
 #include "policy.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdbool.h>
@@ -31,7 +32,8 @@ struct filter
     size_t range_count;
     struct sock_filter program[MAX_INSTRUCTIONS];
     size_t size;
-    bool asks; /* some call is not decided by the filter alone */
+    bool asks;   /* some call is not decided by the filter alone */
+    bool serves; /* calls that process 1 serves are given to it */
 };
 
 static struct sock_filter *emit(struct filter *filter, struct sock_filter instruction)
@@ -48,8 +50,13 @@ static struct sock_filter *emit(struct filter *filter, struct sock_filter instru
 static void emit_action(struct filter *filter, int action)
 {
     unsigned result = SECCOMP_RET_USER_NOTIF;
-    if (action == MYST_ALLOW)
+    const struct myst_application *application = filter->application;
+    const bool is_watched = application->thread_stack || application->exec_stack;
+    const bool is_optional = action == MYST_SERVE || (action == MYST_PROGRAM && !is_watched);
+    if (action == MYST_ALLOW || (is_optional && !filter->serves))
         result = SECCOMP_RET_ALLOW;
+    else if (action == MYST_SUCCEED)
+        result = SECCOMP_RET_ERRNO;
     else if (action > 0 && !filter->application->trace)
         result = SECCOMP_RET_ERRNO | (unsigned)action;
     filter->asks |= result == SECCOMP_RET_USER_NOTIF;
@@ -91,16 +98,48 @@ static void emit_ioctl(struct filter *filter)
     emit_action(filter, MYST_ALLOW);
 }
 
-static void emit_limits(struct filter *filter)
+/* Only what makes a file is looked at outside of the system. */
+static void emit_create(struct filter *filter, unsigned number)
 {
-    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])));
-    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 1, 0, 1));
-    emit_action(filter, EPERM);
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[myst_flags_argument(number)])));
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT, 0, 1));
+    emit_action(filter, MYST_SERVE);
     emit_action(filter, MYST_ALLOW);
 }
 
-static void emit_rule(struct filter *filter, int action)
+/* Jumps over the one instruction that follows unless the rule fits. */
+static void emit_condition(struct filter *filter, const struct myst_rule *rule)
 {
+    const unsigned low = offsetof(struct seccomp_data, args[rule->argument]);
+    if (rule->condition == MYST_ALWAYS)
+        return;
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, low));
+    if (rule->condition == MYST_IS_NULL)
+    {
+        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3));
+        EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, low + 4));
+        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1));
+        return;
+    }
+    const bool differs = rule->condition == MYST_IS_NOT;
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, rule->value, differs, !differs));
+}
+
+/* As myst_ruled_action. */
+static void emit_rules(struct filter *filter, unsigned number)
+{
+    for (size_t i = 0; i < myst_rule_count; i++)
+    {
+        if (myst_rules[i].call != number)
+            continue;
+        emit_condition(filter, &myst_rules[i]);
+        emit_action(filter, myst_rule_action(filter->application, &myst_rules[i]));
+    }
+}
+
+static void emit_rule(struct filter *filter, unsigned number, int action)
+{
+    emit_rules(filter, number);
     switch (action)
     {
     case MYST_CLONE:
@@ -109,8 +148,8 @@ static void emit_rule(struct filter *filter, int action)
     case MYST_IOCTL:
         emit_ioctl(filter);
         return;
-    case MYST_LIMITS:
-        emit_limits(filter);
+    case MYST_CREATE:
+        emit_create(filter, number);
         return;
     case MYST_PERSONA:
         emit_persona(filter);
@@ -125,7 +164,7 @@ static void emit_search(struct filter *filter, size_t begin, size_t end)
 {
     if (end - begin == 1)
     {
-        emit_rule(filter, filter->ranges[begin].action);
+        emit_rule(filter, filter->ranges[begin].first, filter->ranges[begin].action);
         return;
     }
     size_t middle = begin + (end - begin) / 2;
@@ -139,7 +178,8 @@ static void emit_search(struct filter *filter, size_t begin, size_t end)
 
 static void add_range(struct filter *filter, unsigned first, int action)
 {
-    if (filter->range_count > 0 && filter->ranges[filter->range_count - 1].action == action)
+    const struct range *last = filter->range_count > 0 ? &filter->ranges[filter->range_count - 1] : NULL;
+    if (last && last->action == action && !myst_is_ruled(first) && !myst_is_ruled(last->first))
         return;
     filter->ranges[filter->range_count++] = (struct range){first, action};
 }
@@ -154,12 +194,10 @@ static void add_ranges(struct filter *filter)
     add_range(filter, 0x40000000u, ENOSYS); /* the x32 kind */
 }
 
-int myst_set_filter(const struct myst_application *application)
+static long set(struct filter *filter)
 {
-    static struct filter storage;
-    struct filter *filter = &storage;
-
-    filter->application = application;
+    filter->range_count = filter->size = 0;
+    filter->asks = false;
     add_ranges(filter);
     /* Calls of the 32-bit kind have other numbers. */
     EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)));
@@ -169,15 +207,30 @@ int myst_set_filter(const struct myst_application *application)
     emit_search(filter, 0, filter->range_count);
 
     struct sock_fprog program = {(unsigned short)filter->size, filter->program};
-    unsigned flags = filter->asks ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0;
-    long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-    if (result < 0 && filter->asks && errno == EINVAL)
+    const unsigned flags = filter->asks ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0;
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+
+int myst_set_filter(const struct myst_application *application)
+{
+    static struct filter filter;
+    filter.application = application;
+    filter.serves = true;
+    long result = set(&filter);
+    if (result < 0 && (errno == EINVAL || errno == EBUSY))
+    {
+        filter.serves = false;
+        result = set(&filter);
+        if (result >= 0)
+            myst_warn("the system calls cannot be watched: users, owners of files and limits are the machine's");
+    }
+    if (result < 0 && filter.asks && errno == EINVAL)
         myst_refuse("cannot watch the system calls, which needs Linux 5.0; UnhandledSyscallEnosys in the configuration "
                     "needs no watching");
-    if (result < 0 && filter->asks && errno == EBUSY)
+    if (result < 0 && filter.asks && errno == EBUSY)
         myst_refuse("cannot watch the system calls: another program does; UnhandledSyscallEnosys in the configuration "
                     "needs no watching");
     if (result < 0)
         myst_refuse_errno("cannot set the system call filter");
-    return filter->asks ? (int)result : -1;
+    return filter.asks ? (int)result : -1;
 }

@@ -37,18 +37,6 @@ static int open_self(struct myst_error *error)
     return fd;
 }
 
-/* Lays the package out, measures it and checks it. */
-static int load(struct myst_layout *layout, struct myst_memory *memory, const struct myst_package *package,
-                struct myst_error *error)
-{
-    if (myst_layout_read(layout, package, error) != 0 || myst_memory_place(memory, layout, error) != 0)
-        return -1;
-    struct myst_secs secs = myst_secs_of(&layout->record);
-    if (myst_measure(layout, memory, secs.mrenclave, error) != 0)
-        return -1;
-    return myst_einit(&layout->record.sigstruct, &secs, &layout->record, error);
-}
-
 static int check_signer(const struct myst_options *options, const uint8_t mrsigner[32], struct myst_error *error)
 {
     char hex[65];
@@ -56,6 +44,39 @@ static int check_signer(const struct myst_options *options, const uint8_t mrsign
     if (options->has_signer && memcmp(options->signer, mrsigner, sizeof options->signer) != 0)
         return myst_fail(error, "MRSIGNER: is %s, not what --myst-signer demands", hex);
     return 0;
+}
+
+/* Signature and signer, before anything that takes long or much memory. */
+static int check_origin(const struct myst_layout *layout, const struct myst_options *options, uint8_t mrsigner[32],
+                        struct myst_error *error)
+{
+    myst_mrsigner(&layout->record.sigstruct, mrsigner);
+    if (myst_check_signature(&layout->record.sigstruct, error) != 0)
+        return -1;
+    return check_signer(options, mrsigner, error);
+}
+
+/* All of the enclave that has to be gone through lies in memory, or is hashed at some cost. */
+static int check_size(const struct myst_layout *layout, struct myst_error *error)
+{
+    const uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * MYST_PAGE, enclave = layout->loaded_size;
+    if (enclave / 2 <= machine)
+        return 0;
+    return myst_fail(error, "package: the enclave is laid out in %llu MiB, more than twice this machine's memory",
+                     (unsigned long long)(enclave >> 20));
+}
+
+/* Lays the package out, measures it and checks it. */
+static int load(struct myst_layout *layout, struct myst_memory *memory, const struct myst_package *package,
+                const struct myst_options *options, uint8_t mrsigner[32], struct myst_error *error)
+{
+    if (myst_layout_read(layout, package, error) != 0 || check_origin(layout, options, mrsigner, error) != 0 ||
+        check_size(layout, error) != 0 || myst_memory_place(memory, layout, error) != 0)
+        return -1;
+    struct myst_secs secs = myst_secs_of(&layout->record);
+    if (myst_measure(layout, memory, secs.mrenclave, error) != 0)
+        return -1;
+    return myst_einit(&layout->record.sigstruct, &secs, &layout->record, error);
 }
 
 /* Enters the enclave at its entry point, on the stack of its first thread. Comes back only to tell what is wrong. */
@@ -94,10 +115,7 @@ static int act(const struct myst_options *options, const struct myst_host *host,
     struct myst_memory memory;
     uint8_t mrsigner[32];
     const int fd = open_self(error);
-    if (fd < 0 || myst_package_open(&package, fd, error) != 0 || load(&layout, &memory, &package, error) != 0)
-        return -1;
-    myst_mrsigner(&layout.record.sigstruct, mrsigner);
-    if (check_signer(options, mrsigner, error) != 0)
+    if (fd < 0 || myst_package_open(&package, fd, error) != 0 || load(&layout, &memory, &package, options, mrsigner, error) != 0)
         return -1;
     int printed;
     switch (options->action)

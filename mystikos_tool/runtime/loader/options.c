@@ -3,7 +3,9 @@
 #include "../common/hex.h"
 #include "../common/sizes.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 static const char prefix[] = "--myst-";
 
@@ -23,7 +25,9 @@ const char myst_options_help[] =
     "  --myst-strace      tell which system calls are refused\n"
     "  --myst-shell       start /bin/sh instead of the application\n"
     "  --myst-root=DIR    unpack the root into DIR, which is empty or not there, and keep it\n"
-    "All other arguments go to the application.\n";
+    "  --                 end these options: what follows goes to the application, whatever it is\n"
+    "All other arguments go to the application. With MYST_OPTIONS=none in the environment none of\n"
+    "these options is taken.\n";
 
 static int read_signer(struct myst_options *options, const char *hex, struct myst_error *error)
 {
@@ -143,17 +147,35 @@ static int check_for_contradiction(const struct myst_options *options, struct my
     const int runs = options->flags || options->mount_count || options->root;
     if (options->action != MYST_ACTION_RUN && runs)
         return myst_fail(error, "options: those that change how the application runs exclude those that do not run it");
+    if (runs && getauxval(AT_SECURE))
+        return myst_fail(error, "options: those that change how the application runs are refused, since this file is "
+                                "set-id or has capabilities");
+    return 0;
+}
+
+/* The environment of a deployment forbids options that reach the command line from elsewhere. */
+static int check_allowed(const char *option, struct myst_error *error)
+{
+    const char *allowed = getenv("MYST_OPTIONS");
+    if (allowed && strcmp(allowed, "none") != 0)
+        return myst_fail(error, "MYST_OPTIONS: is \"%.64s\"; none is all that it can be", allowed);
+    if (allowed && option)
+        return myst_fail(error, "options: %.64s is refused, since MYST_OPTIONS is none", option);
     return 0;
 }
 
 int myst_options_read(struct myst_options *options, int argc, char *const *argv, struct myst_error *error)
 {
     memset(options, 0, sizeof *options);
+    if (check_allowed(NULL, error) != 0)
+        return -1;
     for (int i = 1; i < argc && strncmp(argv[i], prefix, sizeof prefix - 1) == 0; i++)
     {
-        if (read_option(options, argv[i], error) != 0)
+        if (check_allowed(argv[i], error) != 0 || read_option(options, argv[i], error) != 0)
             return -1;
         options->count++;
     }
+    if (options->count + 1 < argc && strcmp(argv[options->count + 1], "--") == 0)
+        options->count++;
     return check_for_contradiction(options, error);
 }

@@ -1,0 +1,246 @@
+/* What a program sees of users, owners, limits and the machine, as Mystikos tells it; one aspect a command. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static void tell(const char *what, long result)
+{
+    printf("%s: %s\n", what, result < 0 ? strerror(errno) : "done");
+}
+
+static void tell_users(void)
+{
+    uid_t u[3];
+    gid_t g[3];
+    getresuid(&u[0], &u[1], &u[2]);
+    getresgid(&g[0], &g[1], &g[2]);
+    printf("%d %d %d, %d %d %d, %d groups\n", u[0], u[1], u[2], g[0], g[1], g[2], getgroups(0, NULL));
+}
+
+static int make(const char *path)
+{
+    return open(path, O_CREAT | O_RDWR, 0666);
+}
+
+static void tell_owner(const char *path)
+{
+    struct stat status;
+    if (lstat(path, &status) == 0)
+        printf("%s %d %d %o\n", path, status.st_uid, status.st_gid, status.st_mode & 07777);
+    else
+        printf("%s %s\n", path, strerror(errno));
+}
+
+/* What servers do before they serve. */
+static int drop(void)
+{
+    const gid_t groups[] = {1000, 1001};
+    tell("setgroups", setgroups(2, groups));
+    tell("setgid", setgid(1000));
+    tell("setuid", setuid(1000));
+    tell_users();
+    tell("back", setuid(0));
+    make("/tmp/own");
+    mkdir("/tmp/directory", 0777);
+    tell_owner("/tmp/own");
+    tell_owner("/tmp/directory");
+    tell("chown", chown("/tmp/own", 0, 0));
+    tell("unknown", setuid(4242));
+    return 0;
+}
+
+/* A child and the program that it becomes are the same user. */
+static int inherit(char *self)
+{
+    char *arguments[] = {self, (char *)"users", NULL};
+    pid_t child;
+    int status;
+    if (setgid(1000) != 0 || setuid(1000) != 0)
+        return 1;
+    fflush(stdout);
+    if (posix_spawn(&child, self, NULL, NULL, arguments, environ) != 0)
+        return 1;
+    return waitpid(child, &status, 0) == child ? WEXITSTATUS(status) : 1;
+}
+
+static int unknown(void)
+{
+    tell("setuid", setuid(1000));
+    tell("setgid", setgid(1000));
+    tell("setreuid", setreuid(1000, 1000));
+    tell("setresuid", setresuid(1000, 1000, 1000));
+    tell_users();
+    return 0;
+}
+
+static int owners(void)
+{
+    const int file = make("/tmp/file");
+    struct stat status;
+    tell("chown", chown("/tmp/file", 1000, 2000));
+    tell_owner("/tmp/file");
+    tell("fchown", fchown(file, 7, -1));
+    tell_owner("/tmp/file");
+    fstat(file, &status);
+    printf("fstat %d %d\n", status.st_uid, status.st_gid);
+    symlink("file", "/tmp/link");
+    chdir("/tmp");
+    tell("lchown", lchown("link", 5, 6));
+    tell_owner("link");
+    tell("through the link", fchownat(AT_FDCWD, "link", 8, 9, 0));
+    tell_owner("file");
+    tell("missing", chown("/tmp/missing", 1, 1));
+    return 0;
+}
+
+static int limits(void)
+{
+    struct rlimit limit;
+    const struct rlimit small = {10, 10};
+    int count = 0;
+    for (int i = 0; i < 16; i++)
+        if (getrlimit(i, &limit) == 0)
+            printf("%d %lld %lld\n", i, (long long)limit.rlim_cur, (long long)limit.rlim_max);
+    tell("setrlimit", setrlimit(RLIMIT_NOFILE, &small));
+    while (dup(1) >= 0)
+        count++;
+    printf("%d descriptors: %s\n", count + 3, strerror(errno));
+    return 0;
+}
+
+static int machine(void)
+{
+    struct sysinfo info;
+    struct utsname names;
+    struct statfs files;
+    sysinfo(&info);
+    uname(&names);
+    statfs("/tmp", &files);
+    printf("%lu of %u, free %d, %ld MiB by sysconf\n", info.totalram, info.mem_unit, info.freeram < info.totalram,
+           sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) >> 20);
+    printf("%s %s %s\n", names.nodename, names.release, names.version);
+    printf("%lx %ld %ld\n", (unsigned long)files.f_type, (long)files.f_bsize, (long)files.f_bfree);
+    tell("sethostname", sethostname("other", 5));
+    uname(&names);
+    puts(names.nodename);
+    tell("netlink", socket(AF_NETLINK, SOCK_RAW, 0));
+    tell("vsock", socket(AF_VSOCK, SOCK_STREAM, 0));
+    return 0;
+}
+
+static int modes(void)
+{
+    char *arguments[] = {(char *)"script", NULL};
+    mkdir("/tmp/closed", 0555);
+    tell("create in a directory without w", make("/tmp/closed/file"));
+    tell("mkdir in it", mkdir("/tmp/closed/below", 0777));
+    tell_owner("/tmp/closed");
+    tell_owner("/tmp/closed/file");
+    const int file = open("/tmp/script", O_CREAT | O_WRONLY, 0644);
+    const char text[] = "#!/bin/inside users\n";
+    if (write(file, text, sizeof text - 1) < 0)
+        return 1;
+    close(file);
+    fflush(stdout);
+    execv("/tmp/script", arguments);
+    return perror("execv"), 1;
+}
+
+/* The caller's process group would be group 0. */
+static int signal_group(void)
+{
+    tell("kill(0, SIGTERM)", kill(0, SIGTERM));
+    tell("kill(0, 0)", kill(0, 0));
+    return 0;
+}
+
+static int sleep_long(char *clock)
+{
+    const struct timespec moment = {0, 1000};
+    errno = clock_nanosleep(strcmp(clock, "monotonic") == 0 ? CLOCK_MONOTONIC : CLOCK_REALTIME, 0, &moment, NULL);
+    tell("sleep", errno ? -1 : 0);
+    return 0;
+}
+
+/* Makes processes until there can be no more. */
+static int bomb(void)
+{
+    int count = 0;
+    pid_t pid;
+    while (count < 5000 && (pid = fork()) >= 0)
+    {
+        if (pid == 0)
+            for (;;)
+                pause();
+        count++;
+    }
+    printf("%d: %s\n", count, strerror(errno));
+    return 0;
+}
+
+static int measure(void)
+{
+    enum { CALLS = 20000 };
+    struct timespec before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    for (int i = 0; i < CALLS; i++)
+        syscall(SYS_getuid);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    printf("%lld ns\n", ((after.tv_sec - before.tv_sec) * 1000000000ll + after.tv_nsec - before.tv_nsec) / CALLS);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *what = argc > 1 ? argv[1] : "";
+    if (strcmp(what, "drop") == 0)
+        return drop();
+    if (strcmp(what, "inherit") == 0)
+        return inherit((char *)"/bin/inside");
+    if (strcmp(what, "unknown") == 0)
+        return unknown();
+    if (strcmp(what, "users") == 0)
+        return tell_users(), 0;
+    if (strcmp(what, "owners") == 0)
+        return owners();
+    if (strcmp(what, "limits") == 0)
+        return limits();
+    if (strcmp(what, "machine") == 0)
+        return machine();
+    if (strcmp(what, "modes") == 0)
+        return modes();
+    if (strcmp(what, "signal-group") == 0)
+        return signal_group();
+    if (strcmp(what, "sleep") == 0)
+        return sleep_long(argv[2]);
+    if (strcmp(what, "bomb") == 0)
+        return bomb();
+    if (strcmp(what, "measure") == 0)
+        return measure();
+    if (strcmp(what, "arguments") == 0)
+        return printf("%d arguments\n", argc), 0;
+    if (strcmp(what, "environment") == 0)
+    {
+        for (char **variable = environ; *variable; variable++)
+            puts(*variable);
+        return 0;
+    }
+    return 2;
+}
