@@ -14,6 +14,8 @@ import pytest
 from compiling import HERE, compile_static
 from starting import SECONDS, Caller, MakePackage, refusal
 
+from mystikos_tool.errors import UserError
+
 PASSWD = b"root:x:0:0::/:/bin/sh\na:x:1000:1000::/:/bin/sh\n"
 GROUP = b"root:x:0:\na:x:1000:\n"
 ACCOUNTS = {"etc/passwd": PASSWD, "etc/group": GROUP}
@@ -211,7 +213,10 @@ def test_the_roots_variables_come_behind_the_others(inside: MakeInside, caller: 
 def test_broken_variables_of_the_root_refuse_the_start(
     inside: MakeInside, anyone: Caller, text: bytes
 ) -> None:
-    assert refusal(anyone.run(inside({"appenv.json": text}), "environment")).startswith("/appenv.json: ")
+    with pytest.raises(UserError, match=r"/appenv\.json"):
+        inside({"appenv.json": text})
+    made = inside({"appenv.json": text}, checked=False)
+    assert refusal(anyone.run(made, "environment")).startswith("/appenv.json: ")
 
 
 # Nothing gets out
