@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define AT_MYST_APPLICATION 0x4d595341
 
@@ -21,9 +22,12 @@ struct myst_application
     bool allow_unhandled;     /* such calls are the system's to serve or to refuse, as for a shell */
     bool isolated;            /* in namespaces of its own: with process 1 of them, all ends */
     bool trace;               /* tell of refused system calls */
+    bool quiet;               /* do not tell what works here and not under Mystikos */
+    bool as_linux;            /* no call is made to do what Mystikos does */
     sigset_t signal_mask;     /* that the package was started with */
     bool stdio_was_closed[3]; /* true: the application gets this descriptor closed */
     int proc;                 /* /proc of the sandbox, where there is one; else -1 */
+    pid_t process;            /* of the application */
     int64_t started;          /* seconds of CLOCK_MONOTONIC */
     int children;             /* lists the children of process 1 where it is not isolated; may be -1 */
     int control;              /* gives a byte for each signal to pass on; ends with the outer process */

@@ -5,6 +5,7 @@
 #include "../common/error.h"
 #include "../common/sizes.h"
 #include "execute.h"
+#include "notes.h"
 #include "seccomp_notify.h"
 #include "stacks.h"
 
@@ -28,6 +29,9 @@
 /* When this process was last sent each signal from outside of the sandbox (pid 0, as seen from its namespace), in
  * nanoseconds. */
 static int64_t received[_NSIG];
+
+/* The last signal from outside that would have ended the package under Mystikos. */
+static int passed_on;
 
 static struct myst_application *given;
 
@@ -60,6 +64,8 @@ __attribute__((noreturn)) static void end(int status)
     while (!given->isolated && kill_children())
         while (waitpid(-1, NULL, 0) > 0)
             kill_children();
+    if (!given->quiet)
+        myst_tell_uses();
     _exit(status);
 }
 
@@ -72,6 +78,8 @@ static void end_if_over(pid_t application)
         if (WIFSTOPPED(status) && !myst_take_stop(given, pid, &status))
             continue;
         myst_forget_thread(pid);
+        if (pid == application && passed_on && !(WIFSIGNALED(status) && WTERMSIG(status) == passed_on))
+            myst_note_use(MYST_USE_SIGNAL);
         if (pid == application)
             end(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
     }
@@ -103,7 +111,8 @@ static void pass_on(int signal, pid_t application)
     received[signal] = 0;
     if (when && now() - when < GROUP_SIGNAL_NS && is_in_our_group(application))
         return;
-    kill(application, signal);
+    if (kill(application, signal) == 0 && signal != SIGWINCH && signal != SIGCONT && signal != SIGTSTP)
+        passed_on = signal;
 }
 
 /* The outer process forwards what was sent to it alone. */
@@ -196,7 +205,8 @@ int main(void)
     if (given->isolated)
         given->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     given->started = now() / 1000000000ll;
-    pid_t application = start(&listener, &begin);
+    const pid_t application = start(&listener, &begin);
+    given->process = application;
     umask(0); /* the application's is applied to what is made for it */
     let_go_of_stdio(listener >= 0);
 
@@ -213,8 +223,9 @@ int main(void)
             take_signals(signals, application);
         if (sources[1].revents)
             take_requests(given->control, signals, application);
-        if ((sources[2].revents & POLLIN) && myst_seccomp_notify_answer(given, listener))
-            end(MYST_EXIT_STOPPED);
+        const int stopped = sources[2].revents & POLLIN ? myst_seccomp_notify_answer(given, listener) : 0;
+        if (stopped)
+            end(stopped);
         if (sources[2].revents & POLLHUP)
             sources[2].fd = -1; /* nobody is left under the filter */
         if (sources[3].revents)

@@ -38,7 +38,7 @@ static void set_limit_if_allowed(int resource, uint64_t current, uint64_t maximu
 /* Known values in place of the caller's. What Mystikos does not limit, nothing but the host's maximum does. */
 static void set_other_limits(const struct myst_application *application)
 {
-    static const int unlimited[] = {RLIMIT_CPU,    RLIMIT_FSIZE,      RLIMIT_DATA,     RLIMIT_RSS,
+    static const int unlimited[] = {RLIMIT_CPU,     RLIMIT_FSIZE,      RLIMIT_DATA,     RLIMIT_RSS,
                                     RLIMIT_MEMLOCK, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_RTTIME};
     for (size_t i = 0; i < MYST_COUNT(unlimited); i++)
         set_limit_if_allowed(unlimited[i], RLIM_INFINITY, RLIM_INFINITY);
@@ -145,7 +145,8 @@ static void set_stack_limit(const struct myst_application *application)
     const uint64_t strings = size_of_strings(application->arguments) + size_of_strings(application->environment);
     const uint64_t limit = thread > main ? thread : main, start = 4 * strings + (1u << 20);
     if (strings >= main)
-        myst_refuse("cannot start %s: the arguments and environment are too large for MainStackSize", application->path);
+        myst_refuse("cannot start %s: the arguments and environment are too large for MainStackSize",
+                    application->path);
     if (strings <= main / 4)
         set_limit(RLIMIT_STACK, main, limit, "MainStackSize");
     else

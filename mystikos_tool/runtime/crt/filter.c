@@ -5,6 +5,7 @@
 #include "../common/sizes.h"
 #include "calls.h"
 #include "policy.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,7 @@
 #include <unistd.h>
 
 #define ARCHITECTURE_X86_64 0xc000003eu /* AUDIT_ARCH_X86_64 */
-#define MAX_INSTRUCTIONS 2048
+#define MAX_INSTRUCTIONS 4096           /* BPF_MAXINSNS */
 
 /* Numbers from `first` up to the next range's are treated alike. */
 struct range
@@ -35,8 +36,9 @@ struct filter
     size_t range_count;
     struct sock_filter program[MAX_INSTRUCTIONS];
     size_t size;
-    bool asks;   /* some call is not decided by the filter alone */
-    bool serves; /* calls that process 1 serves are given to it */
+    bool ruled[MYST_CALL_COUNT]; /* there are rules about the call */
+    bool asks;                   /* some call is not decided by the filter alone */
+    bool serves;                 /* calls that process 1 serves are given to it */
 };
 
 static struct sock_filter *emit(struct filter *filter, struct sock_filter instruction)
@@ -60,6 +62,8 @@ static void emit_action(struct filter *filter, int action)
         result = SECCOMP_RET_ALLOW;
     else if (action == MYST_SUCCEED)
         result = SECCOMP_RET_ERRNO;
+    else if (action == MYST_CRASH && !filter->serves)
+        result = SECCOMP_RET_ERRNO | EFAULT;
     else if (action > 0 && !filter->application->trace)
         result = SECCOMP_RET_ERRNO | (unsigned)action;
     filter->asks |= result == SECCOMP_RET_USER_NOTIF;
@@ -79,7 +83,11 @@ static void emit_clone(struct filter *filter)
         EMIT(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MYST_CLONE_SPAWN));
         EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_CLONE_SPAWN, 1, 0));
         emit_action(filter, ENOTSUP);
+        emit_action(filter, MYST_ALLOW);
+        return;
     }
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_MEMORY, 1, 0));
+    emit_action(filter, MYST_SERVE);
     emit_action(filter, MYST_ALLOW);
 }
 
@@ -110,34 +118,108 @@ static void emit_create(struct filter *filter, unsigned number)
     emit_action(filter, MYST_ALLOW);
 }
 
-/* Jumps over the one instruction that follows unless the rule fits. */
-static void emit_condition(struct filter *filter, const struct myst_rule *rule)
+/* A jump that leads behind the rule, whose end is not known yet. */
+#define OUT 255
+
+static void emit_load(struct filter *filter, unsigned argument, bool upper)
 {
-    const unsigned low = offsetof(struct seccomp_data, args[rule->argument]);
-    if (rule->condition == MYST_ALWAYS)
-        return;
-    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, low));
-    if (rule->condition == MYST_IS_NULL)
-    {
-        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3));
-        EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, low + 4));
-        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1));
-        return;
-    }
-    const bool differs = rule->condition == MYST_IS_NOT;
-    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, rule->value, differs, !differs));
+    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[argument]) + 4 * upper));
 }
 
-/* As myst_ruled_action. */
+static void emit_test(struct filter *filter, unsigned operation, unsigned value, unsigned holds, unsigned fails)
+{
+    EMIT(BPF_JUMP(BPF_JMP | operation | BPF_K, value, (uint8_t)holds, (uint8_t)fails));
+}
+
+/* Against the same half of another argument. */
+static void emit_comparison(struct filter *filter, const struct myst_condition *condition, bool upper)
+{
+    emit_load(filter, condition->value, upper);
+    EMIT(BPF_STMT(BPF_MISC | BPF_TAX, 0));
+    emit_load(filter, condition->argument, upper);
+    EMIT(BPF_JUMP(BPF_JMP | (upper ? BPF_JEQ : BPF_JGE) | BPF_X, 0, upper ? 0 : OUT, upper ? OUT : 0));
+}
+
+/* The upper half is in the accumulator. */
+static void emit_low_address(struct filter *filter, unsigned argument)
+{
+    emit_test(filter, BPF_JEQ, 0, 0, OUT);
+    emit_load(filter, argument, false);
+    emit_test(filter, BPF_JEQ, 0, OUT, 0);
+    emit_test(filter, BPF_JGE, MYST_LOWEST_ADDRESS, OUT, 0);
+}
+
+static void emit_condition(struct filter *filter, const struct myst_condition *condition)
+{
+    const unsigned argument = condition->argument, value = condition->value;
+    switch (condition->test)
+    {
+    case MYST_ANYTHING:
+        return;
+    case MYST_IS_LESS:
+        emit_comparison(filter, condition, true);
+        emit_comparison(filter, condition, false);
+        return;
+    case MYST_IS_LOW:
+        emit_load(filter, argument, true);
+        emit_low_address(filter, argument);
+        return;
+    case MYST_IS_WILD:
+        emit_load(filter, argument, true);
+        emit_test(filter, BPF_JGE, MYST_USER_SPACE_UPPER, 4, 0);
+        emit_low_address(filter, argument);
+        return;
+    case MYST_IS_NULL:
+        emit_load(filter, argument, true);
+        emit_test(filter, BPF_JEQ, 0, 0, OUT);
+        emit_load(filter, argument, false);
+        emit_test(filter, BPF_JEQ, 0, 0, OUT);
+        return;
+    }
+    emit_load(filter, argument, false);
+    const bool fits = condition->test != MYST_IS_NOT && condition->test != MYST_LACKS;
+    const unsigned operation = condition->test == MYST_AT_LEAST                               ? BPF_JGE
+                               : condition->test == MYST_HAS || condition->test == MYST_LACKS ? BPF_JSET
+                                                                                              : BPF_JEQ;
+    emit_test(filter, operation, value, fits ? 0 : OUT, fits ? OUT : 0);
+}
+
+static void emit_one_rule(struct filter *filter, const struct myst_rule *rule)
+{
+    const size_t begin = filter->size;
+    for (size_t i = 0; i < MYST_CONDITIONS; i++)
+        emit_condition(filter, &rule->when[i]);
+    emit_action(filter, rule->action == MYST_UNHANDLED ? myst_unhandled_action(filter->application) : rule->action);
+    for (size_t i = begin; i < filter->size; i++)
+    {
+        struct sock_filter *instruction = &filter->program[i];
+        const uint8_t out = (uint8_t)(filter->size - i - 1);
+        if (BPF_CLASS(instruction->code) != BPF_JMP)
+            continue;
+        instruction->jt = instruction->jt == OUT ? out : instruction->jt;
+        instruction->jf = instruction->jf == OUT ? out : instruction->jf;
+    }
+}
+
+static void note_ruled(struct filter *filter)
+{
+    const struct myst_rule *rule;
+    for (size_t i = 0; (rule = myst_rule_at(filter->application, i)); i++)
+        filter->ruled[rule->call] = true;
+}
+
+static bool is_ruled(const struct filter *filter, unsigned number)
+{
+    return number < MYST_CALL_COUNT && filter->ruled[number];
+}
+
+/* As myst_find_rule. */
 static void emit_rules(struct filter *filter, unsigned number)
 {
-    for (size_t i = 0; i < myst_rule_count; i++)
-    {
-        if (myst_rules[i].call != number)
-            continue;
-        emit_condition(filter, &myst_rules[i]);
-        emit_action(filter, myst_rule_action(filter->application, &myst_rules[i]));
-    }
+    const struct myst_rule *rule;
+    for (size_t i = 0; is_ruled(filter, number) && (rule = myst_rule_at(filter->application, i)); i++)
+        if (rule->call == number)
+            emit_one_rule(filter, rule);
 }
 
 static void emit_rule(struct filter *filter, unsigned number, int action)
@@ -182,7 +264,7 @@ static void emit_search(struct filter *filter, size_t begin, size_t end)
 static void add_range(struct filter *filter, unsigned first, int action)
 {
     const struct range *last = filter->range_count > 0 ? &filter->ranges[filter->range_count - 1] : NULL;
-    if (last && last->action == action && !myst_is_ruled(first) && !myst_is_ruled(last->first))
+    if (last && last->action == action && !is_ruled(filter, first) && !is_ruled(filter, last->first))
         return;
     filter->ranges[filter->range_count++] = (struct range){first, action};
 }
@@ -229,6 +311,7 @@ int myst_set_filter(const struct myst_application *application)
     static struct filter filter;
     filter.application = application;
     filter.serves = can_serve();
+    note_ruled(&filter);
     long result = set(&filter);
     if (result < 0 && (errno == EINVAL || errno == EBUSY))
     {

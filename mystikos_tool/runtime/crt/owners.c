@@ -1,5 +1,6 @@
 #include "owners.h"
 
+#include "program.h"
 #include "users.h"
 
 #include <errno.h>
@@ -140,8 +141,8 @@ static int64_t serve_stat(const struct myst_call *call)
     case SYS_fstat:
         return show(call, myst_call_open_descriptor(call, (int)myst_call_argument(call, 0)), 1);
     default:
-        return show(
-            call, open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 3)), 2);
+        return show(call, open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 3)),
+                    2);
     }
 }
 
@@ -184,8 +185,8 @@ static int64_t serve_chown(const struct myst_call *call)
     case SYS_fchown:
         return change(call, myst_call_open_descriptor(call, (int)myst_call_argument(call, 0)), 1);
     default:
-        return change(
-            call, open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 4)), 2);
+        return change(call,
+                      open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 4)), 2);
     }
 }
 
@@ -329,17 +330,20 @@ int64_t myst_serve_owners(const struct myst_call *call)
     }
 }
 
-void myst_make_executable(const struct myst_call *call)
+bool myst_prepare_program(const struct myst_call *call)
 {
     const bool at = call->notification.data.nr == SYS_execveat;
     struct stat status;
     char path[32];
-    const int64_t file = at ? open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 4))
-                            : open_named(call, AT_FDCWD, 0, 0);
+    const int64_t file =
+        at ? open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 4))
+           : open_named(call, AT_FDCWD, 0, 0);
     if (file < 0)
-        return;
+        return true;
+    const bool is_program = !call->application->isolated || myst_is_program_file((int)file);
     snprintf(path, sizeof path, "/proc/self/fd/%d", (int)file);
-    if (fstat((int)file, &status) == 0 && S_ISREG(status.st_mode) && !(status.st_mode & 0111))
+    if (is_program && fstat((int)file, &status) == 0 && S_ISREG(status.st_mode) && !(status.st_mode & 0111))
         chmod(path, (status.st_mode & 07777) | S_IXUSR); /* refused where the application could not either */
     close((int)file);
+    return is_program;
 }

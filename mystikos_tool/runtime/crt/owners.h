@@ -8,7 +8,8 @@
 /* Serves chown, stat, creation and their kind: the result of the call, a negative errno, or MYST_CONTINUE. */
 int64_t myst_serve_owners(const struct myst_call *call);
 
-/* Mystikos starts programs whatever their mode: what the caller is about to execute gets the x that Linux asks for. */
-void myst_make_executable(const struct myst_call *call);
+/* What the caller is about to execute: Mystikos starts programs whatever their mode, so it gets the x that Linux asks
+ * for. False where it is no program to Mystikos. */
+bool myst_prepare_program(const struct myst_call *call);
 
 #endif

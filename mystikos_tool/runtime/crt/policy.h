@@ -4,6 +4,7 @@
 
 #include "../common/application.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,46 +12,18 @@
 enum
 {
     MYST_ALLOW = 0,
-    MYST_STOP = -1,     /* the program is stopped with a message that names the call */
-    MYST_CLONE = -2,    /* by its flags: see myst_clone_action */
-    MYST_AFFINITY = -3, /* done for the application, within what MaxAffinityCPUs leaves */
-    MYST_PROGRAM = -4,  /* a new program: prepared before it runs */
-    MYST_SERVE = -7,    /* by process 1: users, owners, the machine */
-    MYST_IOCTL = -6,    /* by its request: see myst_ioctl_action */
-    MYST_PERSONA = -5,  /* allowed to make stacks executable, on which see stacks.c, and else as unhandled */
-    MYST_CREATE = -8,   /* by process 1 where the flags ask for a new file */
-    MYST_SUCCEED = -9,  /* it returns 0 and nothing is done */
+    MYST_STOP = -1,       /* the program is stopped with a message that names the call */
+    MYST_CLONE = -2,      /* by its flags: see myst_clone_action */
+    MYST_AFFINITY = -3,   /* done for the application, within what MaxAffinityCPUs leaves */
+    MYST_PROGRAM = -4,    /* a new program: prepared before it runs */
+    MYST_SERVE = -7,      /* by process 1: users, owners, the machine */
+    MYST_IOCTL = -6,      /* by its request: see myst_ioctl_action */
+    MYST_PERSONA = -5,    /* allowed to make stacks executable, on which see stacks.c, and else as unhandled */
+    MYST_CREATE = -8,     /* by process 1 where the flags ask for a new file */
+    MYST_SUCCEED = -9,    /* it returns 0 and nothing is done */
     MYST_UNHANDLED = -10, /* as myst_unhandled_action says; in rules only */
+    MYST_CRASH = -11,     /* Mystikos crashes: the program is stopped with a message that says so */
 };
-
-enum myst_condition
-{
-    MYST_ALWAYS,
-    MYST_IS,      /* the argument's lower half is `value` */
-    MYST_IS_NOT,
-    MYST_IS_NULL, /* all of it is 0 */
-};
-
-/* What Mystikos answers to certain arguments without doing anything. The first rule that fits decides, before
- * myst_call_action. */
-struct myst_rule
-{
-    unsigned short call;
-    unsigned char argument, condition;
-    unsigned value;
-    int action; /* an errno, MYST_SUCCEED or MYST_UNHANDLED */
-};
-
-extern const struct myst_rule myst_rules[];
-extern const size_t myst_rule_count;
-
-bool myst_is_ruled(unsigned number);
-
-/* What the rules say, or MYST_ALLOW when none fits. */
-int myst_ruled_action(const struct myst_application *application, unsigned number, const uint64_t *arguments);
-
-/* What a rule that fits says. */
-int myst_rule_action(const struct myst_application *application, const struct myst_rule *rule);
 
 /* The argument of an open call that has its flags, or -1 where it is no such call. */
 int myst_flags_argument(unsigned number);
@@ -62,6 +35,7 @@ int myst_call_action(const struct myst_application *application, unsigned number
  * posix_spawn makes it: Mystikos does these in every ForkMode, others only with fork. */
 #define MYST_CLONE_THREAD 0x00010000u     /* CLONE_THREAD */
 #define MYST_CLONE_SPAWN 0x00004100u      /* CLONE_VM | CLONE_VFORK */
+#define MYST_CLONE_MEMORY 0x00000100u     /* CLONE_VM */
 #define MYST_CLONE_NAMESPACES 0x7e020000u /* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET */
 
 /* Of a call that Mystikos does not handle. */

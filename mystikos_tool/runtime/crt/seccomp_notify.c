@@ -1,11 +1,16 @@
 #include "seccomp_notify.h"
 
 #include "../common/error.h"
+#include "../common/sizes.h"
 #include "call.h"
 #include "calls.h"
+#include "descriptors.h"
 #include "machine.h"
+#include "main_stack.h"
 #include "owners.h"
 #include "policy.h"
+#include "processes.h"
+#include "rules.h"
 #include "stacks.h"
 #include "users.h"
 
@@ -57,6 +62,12 @@ static void tell_stopped(const struct myst_call *call)
               (int)call->notification.pid, name_of(call).text);
 }
 
+static void tell_crash(const struct myst_call *call)
+{
+    myst_note("stopped", "thread %d: system call %s: Mystikos crashes upon these arguments",
+              (int)call->notification.pid, name_of(call).text);
+}
+
 /* On behalf of the application, which cannot do it itself: what it passes can change after a look at it. As a
  * cpuset of Linux would, what is not allowed is left out. */
 static int set_affinity(const struct myst_call *call)
@@ -95,7 +106,11 @@ static bool let_go_on(const struct myst_call *call)
 static bool let_execute(const struct myst_call *call)
 {
     const bool is_watched = call->application->thread_stack || call->application->exec_stack;
-    myst_make_executable(call);
+    if (!call->application->as_linux && !myst_prepare_program(call))
+    {
+        answer(call, ENOENT, 0);
+        return false;
+    }
     if (is_watched && !myst_expect_program((pid_t)call->notification.pid))
     {
         /* As under a debugger, which must not be left without a program to debug. */
@@ -108,10 +123,13 @@ static bool let_execute(const struct myst_call *call)
 /* The result of the call, a negative errno, or MYST_CONTINUE: the first that serves it decides. */
 static int64_t serve(const struct myst_call *call)
 {
-    int64_t result = myst_serve_users(call);
-    if (result == MYST_CONTINUE)
-        result = myst_serve_machine(call);
-    return result == MYST_CONTINUE ? myst_serve_owners(call) : result;
+    static int64_t (*const servers[])(const struct myst_call *call) = {myst_serve_users,      myst_serve_machine,
+                                                                       myst_serve_processes,  myst_serve_descriptors,
+                                                                       myst_serve_main_stack, myst_serve_owners};
+    int64_t result = MYST_CONTINUE;
+    for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
+        result = servers[i](call);
+    return result;
 }
 
 static bool serve_and_answer(const struct myst_call *call)
@@ -129,10 +147,10 @@ static bool serve_and_answer(const struct myst_call *call)
 static int action_of(const struct myst_call *call)
 {
     const struct seccomp_data *data = &call->notification.data;
-    int action = myst_ruled_action(call->application, (unsigned)data->nr, (const uint64_t *)data->args);
-    if (action != MYST_ALLOW)
-        return action;
-    action = myst_call_action(call->application, (unsigned)data->nr);
+    const struct myst_rule *rule = myst_find_rule(call->application, (unsigned)data->nr, (const uint64_t *)data->args);
+    if (rule)
+        return rule->action == MYST_UNHANDLED ? myst_unhandled_action(call->application) : rule->action;
+    int action = myst_call_action(call->application, (unsigned)data->nr);
     switch (action)
     {
     case MYST_PERSONA:
@@ -148,15 +166,15 @@ static int action_of(const struct myst_call *call)
     }
 }
 
-bool myst_seccomp_notify_answer(const struct myst_application *application, int listener)
+int myst_seccomp_notify_answer(const struct myst_application *application, int listener)
 {
     struct myst_call call = {.application = application, .listener = listener};
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call.notification) != 0)
     {
         if (errno == ENOENT || errno == EINTR)
-            return false; /* the caller was killed meanwhile */
+            return 0; /* the caller was killed meanwhile */
         myst_note("stopped", "system calls cannot be watched: %s", strerror(errno));
-        return true;
+        return MYST_EXIT_STOPPED;
     }
 
     int action = action_of(&call);
@@ -164,11 +182,19 @@ bool myst_seccomp_notify_answer(const struct myst_application *application, int 
     {
     case MYST_STOP:
         tell_stopped(&call);
-        return true;
+        return MYST_EXIT_STOPPED;
+    case MYST_CRASH:
+        tell_crash(&call);
+        return MYST_EXIT_CRASHED;
     case MYST_PROGRAM:
-        return let_execute(&call);
+        return let_execute(&call) ? MYST_EXIT_STOPPED : 0;
     case MYST_SERVE:
-        return serve_and_answer(&call);
+        return serve_and_answer(&call) ? MYST_EXIT_STOPPED : 0;
+    case MYST_ALLOW:
+        return let_go_on(&call) ? MYST_EXIT_STOPPED : 0;
+    case MYST_SUCCEED:
+        action = 0;
+        break;
     case MYST_AFFINITY:
         action = set_affinity(&call);
         break;
@@ -176,5 +202,5 @@ bool myst_seccomp_notify_answer(const struct myst_application *application, int 
     if (action > 0 && application->trace)
         tell_refused(&call, action);
     answer(&call, action, 0);
-    return false;
+    return 0;
 }

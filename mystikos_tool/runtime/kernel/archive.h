@@ -15,7 +15,7 @@ struct myst_archive
 {
     const unsigned char *data;
     size_t size, at;
-    const char *name; /* what messages begin with */
+    const char *name;    /* what messages begin with */
     bool without_set_id; /* its entries are taken without their set-id bits */
 };
 

@@ -109,8 +109,16 @@ static void refuse_outside_of_debug(const struct myst_handoff *handoff)
         myst_refuse(message, "--myst-strace");
     if (handoff->host.flags & MYST_HOST_SHELL)
         myst_refuse(message, "--myst-shell");
+    if (handoff->host.flags & MYST_HOST_LINUX)
+        myst_refuse(message, "--myst-linux");
     if (handoff->host.root)
         myst_refuse(message, "--myst-root");
+}
+
+static void refuse_credentials(const struct myst_application *application)
+{
+    if (myst_find_variable(application->environment, "MYST_WANT_TEE_CREDENTIALS"))
+        myst_refuse("environment: MYST_WANT_TEE_CREDENTIALS: credentials need attestation, and there is none here");
 }
 
 static struct myst_archive find_archive(const struct myst_handoff *handoff)
@@ -270,7 +278,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
                                                     const struct myst_config *config)
 {
     /* A shell has to be able to start programs. */
-    const bool shell = handoff->host.flags & MYST_HOST_SHELL;
+    const bool shell = handoff->host.flags & MYST_HOST_SHELL, as_linux = handoff->host.flags & MYST_HOST_LINUX;
     return (struct myst_application){
         .path = shell ? "/bin/sh" : config->application_path,
         .arguments = shell ? myst_shell_arguments(handoff) : myst_arguments(config, handoff),
@@ -281,11 +289,13 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .exec_stack = config->exec_stack,
         .no_brk = config->no_brk,
         .limits_processors = config->max_affinity_cpus > 0,
-        .fork_allowed = shell || config->fork_mode != MYST_FORK_NONE,
+        .fork_allowed = shell || as_linux || config->fork_mode != MYST_FORK_NONE,
         .unhandled_enosys = config->unhandled_syscall_enosys,
         .allow_unhandled = shell,
         .isolated = !(handoff->host.flags & MYST_HOST_NO_ISOLATION),
         .trace = handoff->host.flags & MYST_HOST_TRACE,
+        .quiet = handoff->host.flags & MYST_HOST_QUIET || as_linux,
+        .as_linux = as_linux,
     };
 }
 
@@ -351,6 +361,7 @@ int main(void)
     refuse_outside_of_debug(handoff);
     myst_check_mounts(&config, handoff);
     struct myst_application application = describe_application(handoff, &config);
+    refuse_credentials(&application);
     application.package_name = package_name;
     memcpy(application.stdio_was_closed, stdio_was_closed, sizeof stdio_was_closed);
 

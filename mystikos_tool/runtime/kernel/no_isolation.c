@@ -84,7 +84,8 @@ static void remove_abandoned(const char *parent)
         closedir(directory);
 }
 
-/* Where the root can be, in a new directory below `parent` that nobody else may enter, or NULL where there can be none or no program can be started. */
+/* Where the root can be, in a new directory below `parent` that nobody else may enter, or NULL where there can be none
+ * or no program can be started. */
 static char *make_below(const char *parent)
 {
     struct statvfs status;

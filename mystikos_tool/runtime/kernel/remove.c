@@ -48,8 +48,7 @@ static bool empty(int top, const char *name, unsigned long *number)
     DIR *directory = descriptor < 0 ? NULL : fdopendir(descriptor);
     while (directory && (entry = readdir(directory)))
         if (!is_dots(entry->d_name))
-            changed |=
-                unlinkat(descriptor, entry->d_name, 0) == 0 || lift(descriptor, entry->d_name, top, number);
+            changed |= unlinkat(descriptor, entry->d_name, 0) == 0 || lift(descriptor, entry->d_name, top, number);
     if (directory)
         closedir(directory);
     return unlinkat(top, name, AT_REMOVEDIR) == 0 || changed;

@@ -27,7 +27,8 @@ static const char *const mount_points[] = {"/tmp", "/run", "/mnt", "/var", "/usr
 
 static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
 
-#define SHARED_MODE 0777 /* of the directories that Mystikos makes by itself */
+#define LAST_PROCESS "100" /* before the application */
+#define SHARED_MODE 0777   /* of the directories that Mystikos makes by itself */
 
 static const char *const device_links[][2] = {
     {"pts/ptmx", "dev/ptmx"},          {"/proc/self/fd", "dev/fd"},       {"/proc/self/fd/0", "dev/stdin"},
@@ -214,9 +215,18 @@ static bool is_directory(const char *path)
     return lstat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+/* Mystikos puts a directory in the place of a file. */
+static void remove_file(const char *path)
+{
+    struct stat status;
+    if (lstat(path, &status) == 0 && S_ISREG(status.st_mode))
+        unlink(path);
+}
+
 /* As Mystikos makes them, whatever the root's modes are. */
 static void make_shared_directory(const char *path)
 {
+    remove_file(path);
     if (mkdir(path, SHARED_MODE) != 0 && is_directory(path))
         chmod(path, SHARED_MODE);
 }
@@ -230,6 +240,7 @@ static void complete_directories(void)
         mkdir("usr/local", SHARED_MODE);
     if (is_directory("usr") && is_directory("usr/local"))
         mkdir("usr/local/etc", SHARED_MODE);
+    remove_file("etc");
     mkdir("etc", 0755);
     copy_from_host_etc("resolv.conf");
     copy_from_host_etc("hosts");
@@ -318,6 +329,17 @@ static void limit_processes(void)
     close(file);
 }
 
+/* Process 1 starts the application, which gets the number that it has on Mystikos. Does nothing on a Linux that cannot
+ * set it. */
+static void choose_first_process(void)
+{
+    const int file = open("proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    const ssize_t written = file < 0 ? -1 : write(file, LAST_PROCESS, sizeof LAST_PROCESS - 1);
+    (void)written;
+    if (file >= 0)
+        close(file);
+}
+
 static void mount_proc(uint64_t memory)
 {
     need_directory("proc", 0555);
@@ -330,6 +352,7 @@ static void mount_proc(uint64_t memory)
         myst_refuse_errno("cannot mount /proc");
     }
     limit_processes();
+    choose_first_process();
     chmod("proc", SHARED_MODE); /* as it shows on Mystikos; nothing can be made there */
     for (size_t i = 0; i < MYST_COUNT(protected_in_proc); i++)
         protect_in_proc(protected_in_proc[i]);

@@ -115,7 +115,8 @@ static int act(const struct myst_options *options, const struct myst_host *host,
     struct myst_memory memory;
     uint8_t mrsigner[32];
     const int fd = open_self(error);
-    if (fd < 0 || myst_package_open(&package, fd, error) != 0 || load(&layout, &memory, &package, options, mrsigner, error) != 0)
+    if (fd < 0 || myst_package_open(&package, fd, error) != 0 ||
+        load(&layout, &memory, &package, options, mrsigner, error) != 0)
         return -1;
     int printed;
     switch (options->action)

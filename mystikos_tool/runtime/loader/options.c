@@ -21,9 +21,11 @@ const char myst_options_help[] =
     "                     of the host (hostfs) or an archive in the root (ramfs)\n"
     "  --myst-no-isolation\n"
     "                     run without namespaces where the machine allows none\n"
+    "  --myst-quiet       leave out the notes of what works here and not under Mystikos\n"
     "For debug enclaves only:\n"
     "  --myst-strace      tell which system calls are refused\n"
     "  --myst-shell       start /bin/sh instead of the application\n"
+    "  --myst-linux       let the application have Linux as it is, within the sandbox\n"
     "  --myst-root=DIR    unpack the root into DIR, which is empty or not there, and keep it\n"
     "  --                 end these options: what follows goes to the application, whatever it is\n"
     "All other arguments go to the application. With MYST_OPTIONS=none in the environment none of\n"
@@ -109,6 +111,8 @@ static int read_option(struct myst_options *options, const char *option, struct 
         {"--myst-no-isolation", MYST_HOST_NO_ISOLATION},
         {"--myst-strace", MYST_HOST_TRACE},
         {"--myst-shell", MYST_HOST_SHELL},
+        {"--myst-quiet", MYST_HOST_QUIET},
+        {"--myst-linux", MYST_HOST_LINUX},
     };
     static const struct
     {
@@ -138,7 +142,7 @@ static int read_option(struct myst_options *options, const char *option, struct 
     return myst_fail(error,
                      "options: %.64s is unknown; there are --myst-info, --myst-verify, --myst-signer=HEX, "
                      "--myst-help, --myst-version, --myst-mount=SOURCE=TARGET, --myst-no-isolation, "
-                     "--myst-strace, --myst-shell and --myst-root=DIR",
+                     "--myst-quiet, --myst-strace, --myst-shell, --myst-linux and --myst-root=DIR",
                      option);
 }
 
