@@ -2,17 +2,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <sys/time.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -195,9 +202,95 @@ static int bomb(void)
     return 0;
 }
 
+/* What works here and not under Mystikos. */
+static int told(void)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    int ends[2];
+    char *page;
+    const int file = make("/tmp/mapped"), watch = inotify_init1(IN_NONBLOCK), events = epoll_create1(0);
+    if (write(file, "x", 1) != 1 || pipe(ends) != 0)
+        return 1;
+    for (int i = 0; i < 2; i++)
+        page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    printf("mapped: %c\n", *page);
+    tell("watch", inotify_add_watch(watch, "/tmp", IN_CREATE));
+    tell("watch of nothing", inotify_add_watch(watch, "/missing", IN_CREATE));
+    make("/tmp/created");
+    tell("event", read(watch, &event, sizeof event));
+    tell("epoll", epoll_ctl(events, EPOLL_CTL_ADD, ends[0], &event));
+    return 0;
+}
+
+static void try(const char *what, long number, long a, long b, long c, long d)
+{
+    const long result = syscall(number, a, b, c, d, 0, 0);
+    printf("%s: %s\n", what, result < 0 ? strerror(errno) : "done");
+}
+
+/* Answers by arguments alone. */
+static int rules(void)
+{
+    int word = 0, option = 0;
+    socklen_t size = sizeof option;
+    const int file = make("/tmp/locked"), other = make("/tmp/locked");
+    struct flock lock = {.l_type = F_WRLCK};
+    struct itimerval interval = {0};
+    try("lock", SYS_flock, file, LOCK_EX, 0, 0);
+    try("lock of another descriptor", SYS_flock, other, LOCK_EX | LOCK_NB, 0, 0);
+    try("lock of none", SYS_flock, 77, LOCK_EX, 0, 0);
+    try("F_SETLK", SYS_fcntl, file, F_SETLK, (long)&lock, 0);
+    try("F_GETLK", SYS_fcntl, file, F_GETLK, (long)&lock, 0);
+    try("F_OFD_SETLK", SYS_fcntl, file, F_OFD_SETLK, (long)&lock, 0);
+    try("FUTEX_LOCK_PI", SYS_futex, (long)&word, 6, 0, 0);
+    try("FUTEX_WAKE", SYS_futex, (long)&word, 1, 1, 0);
+    try("ITIMER_PROF", SYS_setitimer, ITIMER_PROF, (long)&interval, 0, 0);
+    try("ITIMER_REAL", SYS_setitimer, ITIMER_REAL, (long)&interval, 0, 0);
+    try("mkfifo", SYS_mknod, (long)"/tmp/fifo", S_IFIFO | 0644, 0, 0);
+    try("open of it", SYS_open, (long)"/tmp/fifo", O_RDONLY | O_NONBLOCK, 0, 0);
+    try("mknod", SYS_mknod, (long)"/tmp/node", S_IFREG | 0644, 0, 0);
+    try("PR_GET_DUMPABLE", SYS_prctl, 3, 0, 0, 0);
+    try("PR_SET_NAME", SYS_prctl, 15, (long)"name", 0, 0);
+    try("SO_PEERCRED", SYS_getsockopt, socket(AF_UNIX, SOCK_STREAM, 0), SOL_SOCKET, SO_PEERCRED, (long)&option);
+    try("dup2", SYS_dup2, 1, 2048, 0, 0);
+    try("bad flags of getrandom", SYS_getrandom, (long)&word, sizeof word, 0x100, 0);
+    try("setsid", SYS_setsid, 0, 0, 0, 0);
+    try("low mlock", SYS_mlock, 4096, 4096, 0, 0);
+    try("shrink", SYS_mremap, (long)mmap(NULL, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), 8192, 4096, 0);
+    printf("group %d of %d, session %d, parent %d, %d\n", getpgrp(), getpid(), getsid(0), getppid(), (int)size);
+    return 0;
+}
+
+static int programs(void)
+{
+    char *arguments[] = {(char *)"x", NULL};
+    const int file = open("/tmp/text", O_CREAT | O_WRONLY, 0755);
+    if (write(file, "text\n", 5) != 5)
+        return 1;
+    close(file);
+    tell("a text", execv("/tmp/text", arguments));
+    tell("a directory", execv("/tmp", arguments));
+    tell("a library", execv("/lib/library.so", arguments));
+    return 0;
+}
+
+static int main_stack(void)
+{
+    pthread_attr_t attributes;
+    void *start;
+    size_t size;
+    pthread_getattr_np(pthread_self(), &attributes);
+    pthread_attr_getstack(&attributes, &start, &size);
+    printf("%zu KiB\n", size >> 10);
+    return 0;
+}
+
 static int measure(void)
 {
-    enum { CALLS = 20000 };
+    enum
+    {
+        CALLS = 20000
+    };
     struct timespec before, after;
     clock_gettime(CLOCK_MONOTONIC, &before);
     for (int i = 0; i < CALLS; i++)
@@ -232,6 +325,16 @@ int main(int argc, char **argv)
         return sleep_long(argv[2]);
     if (strcmp(what, "bomb") == 0)
         return bomb();
+    if (strcmp(what, "told") == 0)
+        return told();
+    if (strcmp(what, "rules") == 0)
+        return rules();
+    if (strcmp(what, "programs") == 0)
+        return programs();
+    if (strcmp(what, "main-stack") == 0)
+        return main_stack();
+    if (strcmp(what, "crash") == 0)
+        return stat((const char *)(uintptr_t)16, &(struct stat){0});
     if (strcmp(what, "measure") == 0)
         return measure();
     if (strcmp(what, "arguments") == 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from compiling import HERE, compile_static
-from starting import SECONDS, Caller, MakePackage, refusal
+from starting import SECONDS, Caller, MakePackage, read_line, refusal
 
 from mystikos_tool.errors import UserError
 
@@ -28,7 +29,8 @@ def inside(package: MakePackage, tmp_path_factory: pytest.TempPathFactory) -> Ma
     program = compile_static(tmp_path_factory.mktemp("inside") / "program", HERE / "inside.c")
 
     def inside(files: dict[str, bytes] | None = None, **settings: Any) -> Path:
-        return package({"bin/inside": program, **(files or {})}, ApplicationPath="/bin/inside", **settings)
+        given = {"ApplicationPath": "/bin/inside", **settings}
+        return package({"bin/inside": program, **(files or {})}, **given)
 
     return inside
 
@@ -144,7 +146,10 @@ def test_names_are_the_hosts_whatever_the_root_says(package: MakePackage, caller
 def test_a_dangling_link_in_place_of_the_names_refuses_the_start(
     package: MakePackage, anyone: Caller
 ) -> None:
-    made = package({"etc/x": b""}, links={"etc/resolv.conf": "../run/resolv.conf"})
+    root = {"links": {"etc/resolv.conf": "../run/resolv.conf"}}
+    with pytest.raises(UserError, match="is a symbolic link that leads nowhere"):
+        package({"etc/x": b""}, **root)
+    made = package({"etc/x": b""}, checked=False, **root)
     assert "/etc/resolv.conf in the root file system is a symbolic link" in refusal(
         anyone.run(made, "leave", "0")
     )
@@ -169,6 +174,109 @@ def test_a_main_stack_that_mystikos_cannot_have_is_refused(
     assert problem in refusal(done)
 
 
+# System calls
+
+
+def test_what_mystikos_answers_by_arguments_alone_is_answered_so(inside: MakeInside, caller: Caller) -> None:
+    assert caller.output(inside(), "rules").splitlines() == [
+        "lock: done",
+        "lock of another descriptor: done",
+        "lock of none: Bad file descriptor",
+        "F_SETLK: done",
+        "F_GETLK: Not supported",
+        "F_OFD_SETLK: Not supported",
+        "FUTEX_LOCK_PI: Not supported",
+        "FUTEX_WAKE: done",
+        "ITIMER_PROF: Invalid argument",
+        "ITIMER_REAL: done",
+        "mkfifo: done",
+        "open of it: No such file or directory",
+        "mknod: Not supported",
+        "PR_GET_DUMPABLE: Invalid argument",
+        "PR_SET_NAME: done",
+        "SO_PEERCRED: Not supported",
+        "dup2: Invalid argument",
+        "bad flags of getrandom: done",
+        "setsid: Operation not permitted",
+        "low mlock: done",
+        "shrink: Invalid argument",
+        "group 101 of 101, session 100, parent 100, 4",
+    ]
+
+
+def test_where_mystikos_crashes_the_program_is_stopped(inside: MakeInside, caller: Caller) -> None:
+    done = caller.run(inside(), "crash")
+    assert done.returncode == 128 + signal.SIGSEGV
+    assert re.fullmatch(
+        r"package: mystikos: stopped: thread 101: system call \w+ \(\d+\): "
+        r"Mystikos crashes upon these arguments\n",
+        done.stderr,
+    )
+
+
+def test_what_is_no_program_to_mystikos_is_not_executed(
+    inside: MakeInside, caller: Caller, library: bytes
+) -> None:
+    assert caller.output(inside({"lib/library.so": library}), "programs").splitlines() == [
+        "a text: No such file or directory",
+        "a directory: No such file or directory",
+        "a library: No such file or directory",
+    ]
+    made = inside({"lib/library.so": library}, checked=False, ApplicationPath="/lib/library.so")
+    assert "it is neither" in refusal(caller.run(made))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    directory = tmp_path_factory.mktemp("library")
+    (directory / "library.c").write_text("int value(void);\nint value(void) { return 1; }\n")
+    options = ["-shared", "-fPIC"]
+    return compile_static(directory / "library", directory / "library.c", options=options).read_bytes()
+
+
+@pytest.mark.parametrize(("size", "told"), [("64k", 56), ("1568k", 1560), ("8m", 8184)])
+def test_the_main_stack_is_told_as_large_as_it_is(
+    inside: MakeInside, anyone: Caller, size: str, told: int
+) -> None:
+    assert anyone.output(inside(MainStackSize=size), "main-stack") == f"{told} KiB\n"
+
+
+def test_what_mystikos_does_otherwise_is_told_once(inside: MakeInside, caller: Caller) -> None:
+    done = caller.run(inside(), "told")
+    assert done.stdout.splitlines() == [
+        "mapped: x",
+        "watch: done",
+        "watch of nothing: done",
+        "event: Resource temporarily unavailable",
+        "epoll: done",
+    ]
+    assert done.stderr.splitlines() == [
+        "package: mystikos: note: uses inotify: under Mystikos no event ever comes",
+        "package: mystikos: note: uses shared mappings of files: under Mystikos each is a copy, which msync "
+        "alone writes back",
+        "package: mystikos: note: uses edge-triggered epoll: under Mystikos it reports a descriptor once only",
+    ]
+    assert caller.run(inside(), "--myst-quiet", "told").stderr == ""
+
+
+def test_a_signal_from_outside_is_told_where_the_application_handles_it(
+    package: MakePackage, caller: Caller
+) -> None:
+    with caller.start(package(), "signals", stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        assert read_line(process.stdout) == "ready"
+        process.terminate()
+        assert "uses a signal from outside: under Mystikos it ends the package" in process.stderr.read()
+
+
+def test_an_application_has_linux_as_it_is_where_debug_lets_it(inside: MakeInside, caller: Caller) -> None:
+    lines = caller.output(inside(Debug=True), "--myst-linux", "rules").splitlines()
+    assert "lock of another descriptor: Resource temporarily unavailable" in lines
+    assert "PR_GET_DUMPABLE: done" in lines
+    assert "--myst-linux is for debug enclaves" in refusal(caller.run(inside(), "--myst-linux", "rules"))
+
+
 # Arguments and environment
 
 
@@ -176,6 +284,13 @@ def test_arguments_take_more_than_a_quarter_of_the_stack(inside: MakeInside, cal
     assert caller.output(inside(), "arguments", *["x" * 100_000] * 13) == "15 arguments\n"
     done = caller.run(inside(), "arguments", *["x" * 100_000] * 18)
     assert refusal(done).endswith("too large for MainStackSize")
+
+
+@pytest.mark.parametrize("name", ["etc", "tmp"])
+def test_a_file_in_the_place_of_a_directory_of_mystikos_gives_way(
+    package: MakePackage, caller: Caller, name: str
+) -> None:
+    assert caller.output(package({name: b"file"}), "status", f"/{name}").startswith("40")
 
 
 def test_the_roots_variables_come_behind_the_others(inside: MakeInside, caller: Caller) -> None:
@@ -195,6 +310,27 @@ def test_the_roots_variables_come_behind_the_others(inside: MakeInside, caller: 
         "MYST_TARGET=linux",
         "PATH=/app",
     ]
+
+
+def test_host_variables_come_in_the_hosts_order_and_behind_their_namesakes(
+    inside: MakeInside, caller: Caller
+) -> None:
+    made = inside(EnvironmentVariables=["A=own"], HostEnvironmentVariables=["H2", "H1", "A", "NONE"])
+    host = {"H1": "1", "A": "host", "H2": "2", "OTHER": "x"}
+    assert caller.output(made, "environment", env=host).splitlines() == [
+        "A=own",
+        "H1=1",
+        "A=host",
+        "H2=2",
+        "MYST_TARGET=linux",
+    ]
+
+
+def test_credentials_are_refused_as_secrets_are(inside: MakeInside, anyone: Caller) -> None:
+    made = inside(EnvironmentVariables=["MYST_WANT_TEE_CREDENTIALS=CERT_PEMKEY"])
+    assert refusal(anyone.run(made, "environment")) == (
+        "environment: MYST_WANT_TEE_CREDENTIALS: credentials need attestation, and there is none here"
+    )
 
 
 @pytest.mark.parametrize(

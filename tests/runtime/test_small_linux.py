@@ -33,7 +33,7 @@ def linux(package: MakePackage, tmp_path_factory: pytest.TempPathFactory) -> Mak
 
 
 def test_devices_work(linux: MakeLinux, caller: Caller) -> None:
-    lines = caller.output(linux(), "devices", start_new_session=True).splitlines()
+    lines = caller.output(linux(), "--myst-quiet", "devices", start_new_session=True).splitlines()
     assert lines[-1].startswith("control terminal: No such device")
     assert [line for line in lines[:-1] if not line.endswith(": works")] == []
     assert len(lines) == 11
@@ -47,7 +47,7 @@ def test_the_control_terminal_and_its_window_are_the_callers(linux: MakeLinux, c
         terminal.expect(f"{rows} {columns}")
     os.kill(terminal.pid, signal.SIGTERM)
     assert terminal.end() == 128 + signal.SIGTERM
-    terminal = Terminal(caller, execute, linux(), "devices")
+    terminal = Terminal(caller, execute, linux(), "--myst-quiet", "devices")
     for _ in range(10):
         terminal.skip()
     terminal.expect("control terminal: works")

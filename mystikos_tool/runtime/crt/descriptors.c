@@ -128,10 +128,6 @@ int64_t myst_serve_descriptors(const struct myst_call *call)
     case SYS_mmap:
         myst_note_use(MYST_USE_SHARED_FILE);
         return MYST_CONTINUE;
-    case SYS_fork:
-    case SYS_clone:
-        myst_note_use(MYST_USE_FORK);
-        return MYST_CONTINUE;
     default:
         return MYST_CONTINUE;
     }

@@ -6,6 +6,7 @@
 #include "../common/sizes.h"
 #include "filter.h"
 #include "machine.h"
+#include "program.h"
 #include "stacks.h"
 #include "users.h"
 
@@ -153,8 +154,20 @@ static void set_stack_limit(const struct myst_application *application)
         set_limit(RLIMIT_STACK, start, start > limit ? start : limit, "MainStackSize");
 }
 
+/* Process 1 cannot look into this process yet, as it does when the application executes a program. */
+static void check_program(const struct myst_application *application)
+{
+    const int file = open(application->path, O_PATH | O_CLOEXEC);
+    const bool is_program = !application->isolated || application->as_linux || file < 0 || myst_is_program_file(file);
+    if (file >= 0)
+        close(file);
+    if (!is_program)
+        explain(application->path, ENOEXEC);
+}
+
 void myst_execute(const struct myst_application *application, int socket)
 {
+    check_program(application);
     set_stack_limit(application);
     set_limit(RLIMIT_AS, application->address_space, application->address_space, "MemorySize");
     set_other_limits(application);

@@ -83,11 +83,7 @@ static void emit_clone(struct filter *filter)
         EMIT(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MYST_CLONE_SPAWN));
         EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_CLONE_SPAWN, 1, 0));
         emit_action(filter, ENOTSUP);
-        emit_action(filter, MYST_ALLOW);
-        return;
     }
-    EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_MEMORY, 1, 0));
-    emit_action(filter, MYST_SERVE);
     emit_action(filter, MYST_ALLOW);
 }
 

@@ -7,7 +7,6 @@ enum myst_use
     MYST_USE_INOTIFY,
     MYST_USE_SHARED_FILE,
     MYST_USE_EDGE_TRIGGER,
-    MYST_USE_FORK,
     MYST_USE_SIGNAL,
     MYST_USES,
 };

@@ -75,7 +75,7 @@ int myst_call_action(const struct myst_application *application, unsigned number
     case SYS_brk:
         return application->no_brk ? ENOTSUP : MYST_ALLOW;
     case SYS_fork:
-        return application->fork_allowed ? MYST_SERVE : ENOTSUP;
+        return application->fork_allowed ? MYST_ALLOW : ENOTSUP;
     case SYS_clone:
         return MYST_CLONE;
     case SYS_open:
@@ -106,8 +106,6 @@ int myst_clone_action(const struct myst_application *application, unsigned flags
 {
     if (flags & MYST_CLONE_NAMESPACES)
         return EPERM;
-    if (application->fork_allowed && !(flags & MYST_CLONE_MEMORY))
-        return MYST_SERVE;
     if (application->fork_allowed || (flags & MYST_CLONE_THREAD))
         return MYST_ALLOW;
     return (flags & MYST_CLONE_SPAWN) == MYST_CLONE_SPAWN ? MYST_ALLOW : ENOTSUP;

@@ -35,7 +35,6 @@ int myst_call_action(const struct myst_application *application, unsigned number
  * posix_spawn makes it: Mystikos does these in every ForkMode, others only with fork. */
 #define MYST_CLONE_THREAD 0x00010000u     /* CLONE_THREAD */
 #define MYST_CLONE_SPAWN 0x00004100u      /* CLONE_VM | CLONE_VFORK */
-#define MYST_CLONE_MEMORY 0x00000100u     /* CLONE_VM */
 #define MYST_CLONE_NAMESPACES 0x7e020000u /* CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET */
 
 /* Of a call that Mystikos does not handle. */

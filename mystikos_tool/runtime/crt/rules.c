@@ -27,6 +27,7 @@
 static const struct myst_rule safety[] = {
     {SYS_kill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_kill, {{0, MYST_IS, 1}}, ESRCH},
+    {SYS_kill, {{0, MYST_IS, NONE}, {1, MYST_IS, 0}}, MYST_SUCCEED},
     {SYS_tkill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_tkill, {{0, MYST_IS, NONE}}, ESRCH},
     {SYS_tgkill, {{0, MYST_IS, 0}}, ESRCH},
@@ -40,6 +41,7 @@ static const struct myst_rule rules[] = {
     {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_PEERCRED}}, ENOTSUP},
     {SYS_ioctl, {{1, MYST_IS, 0x8933 /* SIOCGIFINDEX */}}, ENOTSUP},
     {SYS_ioctl, {{1, MYST_IS, FIONREAD}}, MYST_SERVE},
+    {SYS_ioctl, {{1, MYST_IS, 0}}, ENOTSUP},
     {SYS_connect, {{2, MYST_AT_LEAST, sizeof(sa_family_t) + 2 * sizeof(uint64_t) + 1}}, MYST_SERVE},
 
     /* nanosleep is what Mystikos' C library makes of it otherwise. */
@@ -84,6 +86,7 @@ static const struct myst_rule rules[] = {
     {SYS_mknodat, {{2, MYST_HAS, S_IFIFO}}, MYST_SUCCEED},
     {SYS_mknodat, ALWAYS, ENOTSUP},
 
+    {SYS_fcntl, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_fcntl, {{1, MYST_IS, F_SETLK}}, MYST_SERVE},
     {SYS_fcntl, {{1, MYST_IS, F_SETLKW}}, MYST_SERVE},
     {SYS_fcntl, {{1, MYST_IS, F_GETLK}}, ENOTSUP},
@@ -99,6 +102,7 @@ static const struct myst_rule rules[] = {
     {SYS_fcntl, {{1, MYST_IS, F_SETLEASE}}, ENOTSUP},
     {SYS_fcntl, {{1, MYST_IS, F_GETLEASE}}, ENOTSUP},
     {SYS_fcntl, {{1, MYST_IS, F_NOTIFY}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_AT_LEAST, F_GET_SEALS + 1}}, ENOTSUP},
     {SYS_dup, {{0, MYST_IS, NONE}}, EINVAL},
     {SYS_dup2, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
     {SYS_dup3, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
@@ -155,6 +159,8 @@ static const struct myst_rule rules[] = {
     {SYS_inotify_add_watch, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_inotify_rm_watch, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_inotify_add_watch, ALWAYS, MYST_SERVE},
+    {SYS_epoll_wait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
+    {SYS_epoll_pwait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
     {SYS_epoll_ctl, {{1, MYST_IS, EPOLL_CTL_ADD}}, MYST_SERVE},
     {SYS_sendfile, {{3, MYST_IS_NULL, 0}}, MYST_SUCCEED},
     {SYS_sendfile, {{2, MYST_IS_WILD, 0}}, MYST_CRASH},
