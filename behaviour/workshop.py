@@ -37,8 +37,9 @@ class Workshop:
         self._record, self._top, self._built = record, top, top / "built"
         subprocess.run([record.directory / "build.sh", sys.executable, self._built], check=True)
         self._libc = libc or next((Path(path) for path in _LIBC if Path(path).exists()), None)
+        # One at a time packages or starts a process: a child that is just being started would hold the
+        # package of another thread open, and what is open for writing cannot be started.
         self._lock = threading.Lock()
-        self._locks: dict[Path, threading.Lock] = {}
         self._users: Counter[Path] = Counter()
         logging.getLogger("mystikos_tool").setLevel(logging.ERROR)
 
@@ -76,13 +77,10 @@ class Workshop:
     def _package(self, case: Case) -> Path:
         path = self._path(case)
         with self._lock:
-            lock = self._locks.setdefault(path, threading.Lock())
-            appdir = self._appdir(case.appdir)
-        with lock:
             if not path.exists():
                 config = path.with_suffix(".json")
                 config.write_text(case.config)
-                mystikos_tool.package(path, appdir, config=config, key=_KEY)
+                mystikos_tool.package(path, self._appdir(case.appdir), config=config, key=_KEY)
         return path
 
     def _entries(self, name: str) -> dict[str, dict[str, Any]]:
@@ -119,17 +117,18 @@ class Workshop:
         environment = {"PATH": _HOST_PATH, **case.environment} if case.environment is not None else None
         with contextlib.ExitStack() as stack:
             mounts = [stack.enter_context(self._mount(case, mount)) for mount in case.mounts]
-            process = subprocess.Popen(
-                [package, *mounts, "--", *case.arguments],
-                env=environment,
-                cwd=self._top,
-                stdin=subprocess.DEVNULL if case.stdin is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                errors="backslashreplace",
-                start_new_session=True,
-            )
+            with self._lock:
+                process = subprocess.Popen(
+                    [package, *mounts, "--", *case.arguments],
+                    env=environment,
+                    cwd=self._top,
+                    stdin=subprocess.DEVNULL if case.stdin is None else subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    errors="backslashreplace",
+                    start_new_session=True,
+                )
             if case.signal:
                 number, after = case.signal
                 threading.Timer(after, process.send_signal, [number]).start()

@@ -254,7 +254,8 @@ def test_what_mystikos_does_otherwise_is_told_once(inside: MakeInside, caller: C
         "package: mystikos: note: uses inotify: under Mystikos no event ever comes",
         "package: mystikos: note: uses shared mappings of files: under Mystikos each is a copy, which msync "
         "alone writes back",
-        "package: mystikos: note: uses edge-triggered epoll: under Mystikos it reports a descriptor once only",
+        "package: mystikos: note: uses edge-triggered epoll: under Mystikos it reports a descriptor once "
+        "only",
     ]
     assert caller.run(inside(), "--myst-quiet", "told").stderr == ""
 
