@@ -34,6 +34,7 @@ SUFFIX = ".passed"
 
 _EXPECTATION = "_MYST_EXPECTATION"
 _SHOWN_LINES = 20
+_NOTE = re.compile(r"^.*: mystikos: note: .*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Expectation:
     """How a package is run and what it shall do; ``timeout`` is in seconds.
 
     An output that is None is not looked at; ``*_pattern`` is a regular expression that is
-    searched in it.
+    searched in it. ``strict`` lets no note of the embedded runtime pass, which tells what works
+    here and not under Mystikos.
     """
 
     args: tuple[str, ...] = ()
@@ -53,6 +55,7 @@ class Expectation:
     stderr: str | None = None
     stderr_pattern: str | None = None
     timeout: float = 60
+    strict: bool = False
 
     def signature(self) -> str:
         """Return what stands for the expectation in signatures."""
@@ -119,6 +122,7 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "stderr": _output,
     "stderr_pattern": _pattern,
     "timeout": _seconds,
+    "strict": lambda value: None if isinstance(value, bool) else "True or False",
 }
 
 
@@ -202,6 +206,8 @@ def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
         wrong.append(f"ended with status {done.returncode}, not {expectation.status}")
     stdout, stderr = (output.decode(errors="backslashreplace") for output in (done.stdout, done.stderr))
     wrong += _output_differences("stdout", stdout, expectation.stdout, expectation.stdout_pattern)
+    if expectation.strict:
+        wrong += [f"strict: {note}" for note in _NOTE.findall(stderr)]
     wrong += _output_differences("stderr", stderr, expectation.stderr, expectation.stderr_pattern)
     if wrong and expectation.stderr is None and expectation.stderr_pattern is None:
         wrong += [f"stderr: {line}" for line in stderr.splitlines()[:_SHOWN_LINES]]

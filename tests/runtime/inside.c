@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -261,6 +263,53 @@ static int rules(void)
     return 0;
 }
 
+/* Descriptors 0 to 2 are files of the host: 0 to read, 1 to append to. */
+static int reach(void)
+{
+    char text[8] = "";
+    tell("reopen 0 to read", open("/proc/self/fd/0", O_RDONLY));
+    tell("reopen 0 to write", open("/proc/self/fd/0", O_WRONLY));
+    tell("reopen 1 to write", open("/proc/self/fd/1", O_WRONLY));
+    tell("reopen 1 to truncate", open("/dev/fd/1", O_WRONLY | O_APPEND | O_TRUNC));
+    tell("truncate 1", ftruncate(1, 0));
+    tell("append no longer", fcntl(1, F_SETFL, 0));
+    tell("punch a hole", syscall(SYS_fallocate, 1, 3, 0L, 4L));
+    tell("fchmod 0", fchmod(0, 06777));
+    tell("fchmod 1", fchmod(1, 06777));
+    tell("chmod 1", chmod("/proc/self/fd/1", 06777));
+    symlink("/proc/self/fd/1", "/tmp/one");
+    tell("chmod by a link", chmod("/tmp/one", 06777));
+    chdir("/proc/self/fd");
+    tell("chmod by the directory", fchmodat(AT_FDCWD, "1", 06777, 0));
+    tell("read 0", read(0, text, 4));
+    printf("%s\n", text);
+    return 0;
+}
+
+static int abstract(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0mystikos-test"};
+    const socklen_t size = offsetof(struct sockaddr_un, sun_path) + 14;
+    const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
+    tell("connect to the host's", connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, size));
+    address.sun_path[1] = 'M';
+    tell("bind", bind(listening, (struct sockaddr *)&address, size));
+    tell("listen", listen(listening, 1));
+    tell("connect to its own", connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, size));
+    return 0;
+}
+
+static int leave_set_id(void)
+{
+    const int file = open("/mnt/made", O_CREAT | O_WRONLY, 04755);
+    tell("create set-id", file);
+    make("/mnt/plain");
+    tell("chmod set-id", chmod("/mnt/plain", 04755));
+    tell("chmod", chmod("/mnt/plain", 0755));
+    tell("chmod in the root", chmod("/bin/inside", 04755));
+    return 0;
+}
+
 static int programs(void)
 {
     char *arguments[] = {(char *)"x", NULL};
@@ -329,6 +378,12 @@ int main(int argc, char **argv)
         return told();
     if (strcmp(what, "rules") == 0)
         return rules();
+    if (strcmp(what, "reach") == 0)
+        return reach();
+    if (strcmp(what, "abstract") == 0)
+        return abstract();
+    if (strcmp(what, "leave-set-id") == 0)
+        return leave_set_id();
     if (strcmp(what, "programs") == 0)
         return programs();
     if (strcmp(what, "main-stack") == 0)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -377,6 +379,88 @@ def test_a_directory_of_the_host_is_no_standard_input(package: MakePackage, call
     done = caller.run(package(), "leave", "0", stdin=directory)
     os.close(directory)
     assert refusal(done).startswith("descriptor 0 is a directory of the host")
+
+
+def test_descriptors_give_what_the_caller_gave_and_no_more(
+    inside: MakeInside, caller: Caller, tmp_path: Path
+) -> None:
+    given, log = tmp_path / "given", tmp_path / "log"
+    given.write_text("given")
+    log.write_text("kept\n")
+    for path in (given, log):
+        path.chmod(0o666)
+        if caller.user is not None:
+            os.chown(path, caller.user, caller.user)
+    with given.open() as stdin, log.open("a") as stdout:
+        done = caller.run(inside(), "reach", stdin=stdin, stdout=stdout, capture_output=False)
+    assert done.returncode == 0
+    assert log.read_text().splitlines() == [
+        "kept",
+        "reopen 0 to read: done",
+        "reopen 0 to write: Permission denied",
+        "reopen 1 to write: Permission denied",
+        "reopen 1 to truncate: Permission denied",
+        "truncate 1: Operation not permitted",
+        "append no longer: Operation not permitted",
+        "punch a hole: Not supported",
+        "fchmod 0: Not supported",
+        "fchmod 1: Operation not permitted",
+        "chmod 1: Operation not permitted",
+        "chmod by a link: No such file or directory",
+        "chmod by the directory: Operation not permitted",
+        "read 0: done",
+        "give",
+    ]
+    assert given.stat().st_mode & 0o7777 == log.stat().st_mode & 0o7777 == 0o666
+
+
+def test_abstract_sockets_of_the_host_are_out_of_reach(inside: MakeInside, caller: Caller) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("\0mystikos-test")
+        listening.listen()
+        assert caller.output(inside(), "abstract").splitlines() == [
+            "connect to the host's: Operation not permitted",
+            "bind: done",
+            "listen: done",
+            "connect to its own: done",
+        ]
+        reached = caller.output(inside(HostUDS=True), "abstract").splitlines()
+        assert reached[0] == "connect to the host's: done"
+
+
+def test_no_set_id_file_is_left_in_a_directory_of_the_host(
+    inside: MakeInside, caller: Caller, public_directory: Path
+) -> None:
+    directory = public_directory / f"shared-{caller.user}"
+    directory.mkdir()
+    directory.chmod(0o777)
+    made = inside({"mnt/x": b""}, Mount=[{"Target": "/mnt", "Type": "hostfs"}])
+    assert caller.output(made, f"--myst-mount={directory}=/mnt", "leave-set-id").splitlines() == [
+        "create set-id: Operation not permitted",
+        "chmod set-id: Operation not permitted",
+        "chmod: done",
+        "chmod in the root: done",
+    ]
+    assert [path.stat().st_mode & 0o7777 for path in directory.iterdir()] == [0o755]
+
+
+def test_roots_other_groups_are_not_the_applications(package: MakePackage, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    done = subprocess.run(
+        [package(), "show", "/proc/self/status"], capture_output=True, text=True, check=True, extra_groups=[4242]
+    )
+    [groups] = [line for line in done.stdout.splitlines() if line.startswith("Groups:")]
+    assert groups.split()[1:] == []
+
+
+def test_addresses_are_random_whatever_the_caller_set(package: MakePackage, anyone: Caller) -> None:
+    setarch = shutil.which("setarch")
+    if not setarch:
+        pytest.skip("needs setarch(8)")
+    assert anyone.output(package(), "show", "/proc/self/personality").strip() == "00000000"
+    done = anyone.run([setarch, "-R", package()], "show", "/proc/self/personality")
+    assert done.stdout.strip() == "00000000"
 
 
 def test_a_caller_who_ignores_its_children_gets_the_status(package: MakePackage, caller: Caller) -> None:

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -94,6 +95,17 @@ int64_t myst_call_open(const struct myst_call *call, int directory, const char *
     const int error = errno;
     if (from >= 0)
         close((int)from);
+    return file >= 0 ? file : -error;
+}
+
+int myst_call_take_descriptor(const struct myst_call *call, int descriptor)
+{
+    const int process = (int)syscall(SYS_pidfd_open, (pid_t)myst_call_status(call, "\nTgid:", 10), 0);
+    if (process < 0)
+        return -errno;
+    const int file = (int)syscall(SYS_pidfd_getfd, process, descriptor, 0);
+    const int error = errno;
+    close(process);
     return file >= 0 ? file : -error;
 }
 

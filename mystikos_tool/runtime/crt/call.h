@@ -45,6 +45,10 @@ int64_t myst_call_open(const struct myst_call *call, int directory, const char *
 /* Opens what the descriptor of the caller refers to; results as of myst_call_open. */
 int64_t myst_call_open_descriptor(const struct myst_call *call, int descriptor);
 
+/* A descriptor of this process for the file that the caller has open as `descriptor`, with the same rights and
+ * position; or a negative errno. */
+int myst_call_take_descriptor(const struct myst_call *call, int descriptor);
+
 /* The number behind `key` in the caller's /proc status, or -1. */
 long myst_call_status(const struct myst_call *call, const char *key, int base);
 

@@ -1,5 +1,6 @@
 #include "owners.h"
 
+#include "host_files.h"
 #include "program.h"
 #include "users.h"
 
@@ -315,7 +316,9 @@ static int64_t serve_creation(const struct myst_call *call, int directory, int p
     if (parent < 0)
         return MYST_CONTINUE; /* which fails in the system as well */
     creation.parent = (int)parent;
-    const int64_t result = is_ordinary(call, &creation) ? MYST_CONTINUE : create(call, &creation);
+    const int64_t result = !myst_may_have_mode(creation.parent, mode) ? -EPERM
+                           : is_ordinary(call, &creation)             ? MYST_CONTINUE
+                                                                      : create(call, &creation);
     close(creation.parent);
     return result;
 }

@@ -32,6 +32,9 @@ static const struct myst_rule safety[] = {
     {SYS_tkill, {{0, MYST_IS, NONE}}, ESRCH},
     {SYS_tgkill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_tgkill, {{0, MYST_IS, NONE}}, ESRCH},
+    /* A file of the host that is appended to stays so, and keeps its content. */
+    {SYS_fcntl, {{1, MYST_IS, F_SETFL}, {0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_fallocate, {{1, MYST_IS_NOT, 0}, {0, MYST_IS_NOT, NONE}}, EOPNOTSUPP},
 };
 
 static const struct myst_rule rules[] = {

@@ -9,6 +9,7 @@
 #include "app_environment.h"
 #include "archive.h"
 #include "command.h"
+#include "landlock.h"
 #include "monitor.h"
 #include "mounts.h"
 #include "namespaces.h"
@@ -27,6 +28,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -58,10 +60,19 @@ static void refuse_directories(void)
             myst_refuse("descriptor %d is a directory of the host, which the application must not have", i);
 }
 
+static void note_given_files(struct myst_application *application)
+{
+    struct stat status;
+    for (int i = 0; i < 3; i++)
+        if (fstat(i, &status) == 0 && S_ISREG(status.st_mode))
+            application->given_files[i] = (struct myst_file){status.st_dev, status.st_ino};
+}
+
 /* What the caller ignores or limits must not keep this process from its work. */
 static void set_known_dispositions(void)
 {
     struct rlimit files;
+    personality(PER_LINUX); /* with addresses that nobody knows */
     signal(SIGCHLD, SIG_DFL);
     signal(SIGXFSZ, SIG_IGN); /* writing fails, and is told */
     if (getrlimit(RLIMIT_FSIZE, &files) == 0 && files.rlim_cur < files.rlim_max)
@@ -230,6 +241,7 @@ __attribute__((noreturn)) static void run_isolated(const struct myst_handoff *ha
     umask(022);
     enter_working_directory(config);
     myst_drop_privileges();
+    myst_restrict_paths(config->host_uds);
     forbid_inspection(handoff);
     die_with_parent(application->control);
     start_crt(handoff, application);
@@ -364,6 +376,7 @@ int main(void)
     refuse_credentials(&application);
     application.package_name = package_name;
     memcpy(application.stdio_was_closed, stdio_was_closed, sizeof stdio_was_closed);
+    note_given_files(&application);
 
     const char *directory = make_sandbox(handoff, &config, &application);
     const int control = start(handoff, &config, &application, directory, &init);

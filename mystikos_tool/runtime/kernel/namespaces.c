@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -145,6 +146,7 @@ void myst_enter_namespaces(void)
     uid_t user = geteuid();
     gid_t group = getegid();
 
+    setgroups(0, NULL); /* which only root may */
     if (unshare_without_threads(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC) != 0)
         myst_refuse_no_privilege("cannot make namespaces");
     map_caller_to_root(user, group);
