@@ -498,6 +498,48 @@ def test_a_limit_of_file_sizes_is_told(package: MakePackage, anyone: Caller) -> 
     assert refusal(done).endswith("File too large")
 
 
+@pytest.mark.parametrize("kibibytes", [8, 16, 64, 200])
+def test_a_limit_of_the_stack_that_is_too_low_is_told(
+    package: MakePackage, anyone: Caller, kibibytes: int
+) -> None:
+    command: list[str | Path] = ["sh", "-c", f'ulimit -s {kibibytes} && exec "$0" "$@"', package()]
+    assert "hard limit of the stack" in refusal(anyone.run(command, "leave", "0", env={}))
+
+
+def test_a_soft_limit_of_the_stack_is_raised(package: MakePackage, anyone: Caller) -> None:
+    command: list[str | Path] = ["sh", "-c", 'ulimit -S -s 64 && exec "$0" "$@"', package()]
+    assert anyone.run(command, "leave", "7").returncode == 7
+
+
+@pytest.mark.parametrize("way", ["ignored", "blocked"])
+def test_a_package_starts_with_every_signal_ignored_or_blocked(
+    package: MakePackage, caller: Caller, way: str
+) -> None:
+    def prepare() -> None:
+        numbers = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+        if way == "blocked":
+            signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        for number in numbers if way == "ignored" else ():
+            signal.signal(number, signal.SIG_IGN)
+
+    command: list[str | Path] = [package(), "leave", "7"]
+    done = subprocess.run(command, check=False, preexec_fn=prepare, timeout=SECONDS, **caller.credentials)
+    assert done.returncode == 7
+
+
+def test_a_chroot_is_named_as_the_cause(package: MakePackage, tmp_path: Path) -> None:
+    chroot = shutil.which("chroot")
+    if os.geteuid() != 0 or not chroot:
+        pytest.skip("needs root and chroot(8)")
+    for name in ("proc", "dev", "tmp", "etc"):
+        (tmp_path / name).mkdir()
+    shutil.copy(package(), tmp_path / "package")
+    script = f'mount -t proc proc {tmp_path}/proc && exec chroot {tmp_path} /package "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", "leave", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "chroot" in refusal(done)
+
+
 def test_two_dashes_end_the_loaders_options(package: MakePackage, caller: Caller) -> None:
     made = package()
     assert caller.output(made, "--", "arguments", "--myst-no-isolation", "--").splitlines()[1:] == [

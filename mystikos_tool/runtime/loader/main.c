@@ -16,7 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#define STACK_SIZE (256u << 10) /* bytes that the runtime needs */
 
 /* The last component of argv[0], fit to be printed. */
 static const char *program_name(const char *argv0)
@@ -153,7 +156,7 @@ static int perform(const struct myst_options *options, const struct myst_host *h
     }
 }
 
-int main(int argc, char **argv, char **envp)
+__attribute__((noinline)) static int start(int argc, char **argv, char **envp)
 {
     static char *no_arguments[] = {(char *)"", NULL};
     struct myst_error error;
@@ -186,4 +189,27 @@ int main(int argc, char **argv, char **envp)
     if (result != 0)
         myst_refuse("%s", error.text);
     return EXIT_SUCCESS;
+}
+
+/* A caller's limit of the stack is raised as far as it lets itself be, before any of the stack is used. */
+__attribute__((noinline)) static void need_stack(void)
+{
+    static const char message[] =
+        "package: mystikos: the caller's hard limit of the stack (ulimit -s) is below 256 KiB\n";
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= STACK_SIZE)
+        return;
+    limit.rlim_cur = limit.rlim_max < STACK_SIZE ? limit.rlim_max : STACK_SIZE;
+    setrlimit(RLIMIT_STACK, &limit);
+    if (limit.rlim_cur >= STACK_SIZE)
+        return;
+    const ssize_t written = write(STDERR_FILENO, message, sizeof message - 1); /* to format it takes too much */
+    (void)written;
+    _exit(MYST_EXIT_REFUSED);
+}
+
+int main(int argc, char **argv, char **envp)
+{
+    need_stack();
+    return start(argc, argv, envp);
 }
