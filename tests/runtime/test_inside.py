@@ -454,6 +454,14 @@ def test_roots_other_groups_are_not_the_applications(package: MakePackage, tmp_p
     assert groups.split()[1:] == []
 
 
+def test_what_root_alone_may_read_of_the_hosts_proc_is_hidden(package: MakePackage, caller: Caller) -> None:
+    for name in ("slabinfo", "timer_list", "vmallocinfo", "kpagecount", "pagetypeinfo"):
+        if not (Path("/proc") / name).exists():
+            continue
+        done = caller.run(package(), "show", f"/proc/{name}")
+        assert done.stdout == ""
+
+
 def test_addresses_are_random_whatever_the_caller_set(package: MakePackage, anyone: Caller) -> None:
     setarch = shutil.which("setarch")
     if not setarch:

@@ -293,7 +293,7 @@ static bool holds(const struct myst_condition *condition, const uint64_t *argume
     case MYST_IS_WILD:
         return is_low(argument) || argument >> 32 >= MYST_USER_SPACE_UPPER;
     case MYST_IS_LESS:
-        return argument < arguments[value];
+        return argument >> 32 == arguments[value] >> 32 && low < (unsigned)arguments[value];
     default:
         return true;
     }

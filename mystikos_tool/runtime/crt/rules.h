@@ -23,7 +23,7 @@ enum myst_test
     MYST_IS_NULL, /* all of it is 0 */
     MYST_IS_LOW,  /* an address below the first that Linux maps, but not 0 */
     MYST_IS_WILD, /* an address that no program has: low, or beyond user space */
-    MYST_IS_LESS, /* than argument `value` */
+    MYST_IS_LESS, /* than argument `value`, with the same upper half */
 };
 
 struct myst_condition

@@ -39,6 +39,12 @@ static const char *const device_links[][2] = {
 static const char *const protected_in_proc[] = {"proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus",
                                                 "proc/fs",  "proc/acpi",          "proc/scsi"};
 
+/* What a caller who is root on the host could read of it. */
+static const char *const hidden_in_proc[] = {"proc/kcore",        "proc/kmsg",        "proc/kpagecgroup",
+                                             "proc/kpagecount",   "proc/kpageflags",  "proc/latency_stats",
+                                             "proc/pagetypeinfo", "proc/sched_debug", "proc/slabinfo",
+                                             "proc/timer_list",   "proc/vmallocinfo"};
+
 static const char *find_mount_point(void)
 {
     for (size_t i = 0; i < MYST_COUNT(mount_points); i++)
@@ -286,6 +292,15 @@ static void protect_in_proc(const char *path)
     make_read_only(path, MS_NOSUID | MS_NODEV | MS_NOEXEC);
 }
 
+static void hide_in_proc(const char *path)
+{
+    if (access(path, R_OK) != 0)
+        return;
+    if (mount("dev/null", path, NULL, MS_BIND, NULL) != 0)
+        myst_refuse_errno("cannot hide /%s", path);
+    make_read_only(path, MS_NOSUID | MS_NOEXEC);
+}
+
 static void mount_over(const char *text, const char *name)
 {
     char path[64];
@@ -356,6 +371,8 @@ static void mount_proc(uint64_t memory)
     chmod("proc", SHARED_MODE); /* as it shows on Mystikos; nothing can be made there */
     for (size_t i = 0; i < MYST_COUNT(protected_in_proc); i++)
         protect_in_proc(protected_in_proc[i]);
+    for (size_t i = 0; i < MYST_COUNT(hidden_in_proc); i++)
+        hide_in_proc(hidden_in_proc[i]);
     describe_machine(memory);
 }
 
