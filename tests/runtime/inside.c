@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -299,6 +300,24 @@ static int abstract(void)
     return 0;
 }
 
+static int low_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const struct sockaddr *const any = (struct sockaddr *)&address;
+    const int listening = socket(AF_INET, SOCK_STREAM, 0);
+    int port = 1023, result;
+    do
+        address.sin_port = htons(port);
+    while ((result = bind(listening, any, sizeof address)) != 0 && errno == EADDRINUSE && port-- > 900);
+    tell("bind below 1024", result);
+    if (result != 0)
+        return 0;
+    tell("listen", listen(listening, 1));
+    tell("again", bind(socket(AF_INET, SOCK_STREAM, 0), any, sizeof address));
+    tell("no socket", bind(1, any, sizeof address));
+    return 0;
+}
+
 static int leave_set_id(void)
 {
     const int file = open("/mnt/made", O_CREAT | O_WRONLY, 04755);
@@ -382,6 +401,8 @@ int main(int argc, char **argv)
         return reach();
     if (strcmp(what, "abstract") == 0)
         return abstract();
+    if (strcmp(what, "low-port") == 0)
+        return low_port();
     if (strcmp(what, "leave-set-id") == 0)
         return leave_set_id();
     if (strcmp(what, "programs") == 0)

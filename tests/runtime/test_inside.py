@@ -428,6 +428,19 @@ def test_abstract_sockets_of_the_host_are_out_of_reach(inside: MakeInside, calle
         assert reached[0] == "connect to the host's: done"
 
 
+def test_ports_below_1024_are_bound_where_the_caller_may(inside: MakeInside, caller: Caller) -> None:
+    lines = caller.output(inside(), "low-port").splitlines()
+    if caller.user is None and os.geteuid() == 0:
+        assert lines == [
+            "bind below 1024: done",
+            "listen: done",
+            "again: Address in use",
+            "no socket: Not a socket",
+        ]
+    else:
+        assert lines == ["bind below 1024: Permission denied"]
+
+
 def test_no_set_id_file_is_left_in_a_directory_of_the_host(
     inside: MakeInside, caller: Caller, public_directory: Path
 ) -> None:

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/prctl.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -45,6 +46,7 @@ static const struct myst_rule rules[] = {
     {SYS_ioctl, {{1, MYST_IS, 0x8933 /* SIOCGIFINDEX */}}, ENOTSUP},
     {SYS_ioctl, {{1, MYST_IS, FIONREAD}}, MYST_SERVE},
     {SYS_ioctl, {{1, MYST_IS, 0}}, ENOTSUP},
+    {SYS_bind, {{2, MYST_AT_LEAST, sizeof(struct sockaddr_in)}}, MYST_SERVE},
     {SYS_connect, {{2, MYST_AT_LEAST, sizeof(sa_family_t) + 2 * sizeof(uint64_t) + 1}}, MYST_SERVE},
 
     /* nanosleep is what Mystikos' C library makes of it otherwise. */

@@ -14,6 +14,7 @@
 #include "mounts.h"
 #include "namespaces.h"
 #include "no_isolation.h"
+#include "port_binder.h"
 #include "privileges.h"
 #include "root.h"
 #include "unpack.h"
@@ -299,6 +300,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .main_stack = config->main_stack_size,
         .thread_stack = config->thread_stack_size,
         .exec_stack = config->exec_stack,
+        .port_binder = -1,
         .no_brk = config->no_brk,
         .limits_processors = config->max_affinity_cpus > 0,
         .fork_allowed = shell || as_linux || config->fork_mode != MYST_FORK_NONE,
@@ -321,6 +323,7 @@ static const char *make_sandbox(const struct myst_handoff *handoff, const struct
         myst_no_isolation_check(config);
         return myst_no_isolation_make_root(handoff);
     }
+    application->port_binder = myst_start_port_binder();
     myst_enter_namespaces();
     myst_open_mount_sources(config, handoff);
     make_root(handoff, config);
