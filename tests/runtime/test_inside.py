@@ -461,7 +461,11 @@ def test_roots_other_groups_are_not_the_applications(package: MakePackage, tmp_p
     if os.geteuid() != 0:
         pytest.skip("needs root")
     done = subprocess.run(
-        [package(), "show", "/proc/self/status"], capture_output=True, text=True, check=True, extra_groups=[4242]
+        [package(), "show", "/proc/self/status"],
+        capture_output=True,
+        text=True,
+        check=True,
+        extra_groups=[4242],
     )
     [groups] = [line for line in done.stdout.splitlines() if line.startswith("Groups:")]
     assert groups.split()[1:] == []
