@@ -116,7 +116,7 @@ def test_a_debugger_attaches_to_the_application(package: MakePackage, caller: Ca
     with caller.start(package(Debug=True), "endure") as process:
         assert process.stdout
         assert read_line(process.stdout) == "ready"
-        [init] = children(process.pid)
+        init = children(process.pid)[-1]  # behind what binds ports for root
         [application] = children(init)
         command = [gdb, "-nx", "-batch", "-p", str(application), "-ex", "backtrace", str(visible)]
         done = subprocess.run(

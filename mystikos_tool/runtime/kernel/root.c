@@ -40,10 +40,9 @@ static const char *const protected_in_proc[] = {"proc/sys", "proc/sysrq-trigger"
                                                 "proc/fs",  "proc/acpi",          "proc/scsi"};
 
 /* What a caller who is root on the host could read of it. */
-static const char *const hidden_in_proc[] = {"proc/kcore",        "proc/kmsg",        "proc/kpagecgroup",
-                                             "proc/kpagecount",   "proc/kpageflags",  "proc/latency_stats",
-                                             "proc/pagetypeinfo", "proc/sched_debug", "proc/slabinfo",
-                                             "proc/timer_list",   "proc/vmallocinfo"};
+static const char *const hidden_in_proc[] = {"proc/kpagecgroup",   "proc/kpagecount",   "proc/kpageflags",
+                                             "proc/latency_stats", "proc/pagetypeinfo", "proc/sched_debug",
+                                             "proc/slabinfo",      "proc/timer_list",   "proc/vmallocinfo"};
 
 static const char *find_mount_point(void)
 {
