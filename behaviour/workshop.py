@@ -58,8 +58,8 @@ class Workshop:
         """Package what the case needs and start it."""
         try:
             return self._start(case, self._package(case))
-        except UserError:
-            return Outcome(REFUSED)
+        except UserError as error:
+            return Outcome(REFUSED, None, (str(error),))
         finally:
             self._release(case)
 

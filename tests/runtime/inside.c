@@ -318,6 +318,19 @@ static int low_port(void)
     return 0;
 }
 
+static int directories(void)
+{
+    char path[64];
+    tell("a file", chdir("/bin/inside"));
+    mkdir("/tmp/gone", 0755);
+    tell("a directory", chdir("/tmp/gone"));
+    rmdir("/tmp/gone");
+    puts(getcwd(path, sizeof path) ? path : strerror(errno));
+    tell("too short", getcwd(path, 4) ? 0 : -1);
+    tell("in it", make("file"));
+    return 0;
+}
+
 static int leave_set_id(void)
 {
     const int file = open("/mnt/made", O_CREAT | O_WRONLY, 04755);
@@ -403,6 +416,8 @@ int main(int argc, char **argv)
         return abstract();
     if (strcmp(what, "low-port") == 0)
         return low_port();
+    if (strcmp(what, "directories") == 0)
+        return directories();
     if (strcmp(what, "leave-set-id") == 0)
         return leave_set_id();
     if (strcmp(what, "programs") == 0)

@@ -206,6 +206,16 @@ def test_what_mystikos_answers_by_arguments_alone_is_answered_so(inside: MakeIns
     ]
 
 
+def test_a_working_directory_keeps_its_name_when_it_is_gone(inside: MakeInside, caller: Caller) -> None:
+    assert caller.output(inside(), "directories").splitlines() == [
+        "a file: No such file or directory",
+        "a directory: done",
+        "/tmp/gone",
+        "too short: Result not representable",
+        "in it: No such file or directory",
+    ]
+
+
 def test_where_mystikos_crashes_the_program_is_stopped(inside: MakeInside, caller: Caller) -> None:
     done = caller.run(inside(), "crash")
     assert done.returncode == 128 + signal.SIGSEGV

@@ -22,6 +22,8 @@ static bool is_served(unsigned number)
 {
     switch (number)
     {
+    case SYS_chdir:
+    case SYS_getcwd:
     case SYS_getppid:
     case SYS_getpgrp:
     case SYS_getpgid:

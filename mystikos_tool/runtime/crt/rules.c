@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -112,6 +113,7 @@ static const struct myst_rule rules[] = {
     {SYS_dup2, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
     {SYS_dup3, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
 
+    {SYS_getrusage, {{0, MYST_IS, RUSAGE_THREAD}}, EINVAL},
     {SYS_setitimer, {{0, MYST_IS_NOT, 0}}, EINVAL}, /* ITIMER_REAL alone */
     {SYS_getitimer, {{0, MYST_IS_NOT, 0}}, EINVAL},
     {SYS_getrandom, {{2, MYST_HAS, ~7u}}, MYST_SERVE},

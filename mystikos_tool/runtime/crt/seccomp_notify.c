@@ -5,6 +5,7 @@
 #include "call.h"
 #include "calls.h"
 #include "descriptors.h"
+#include "directories.h"
 #include "host_files.h"
 #include "low_ports.h"
 #include "machine.h"
@@ -126,8 +127,8 @@ static bool let_execute(const struct myst_call *call)
 static int64_t serve(const struct myst_call *call)
 {
     static int64_t (*const servers[])(const struct myst_call *call) = {
-        myst_serve_host_files, myst_serve_low_ports,   myst_serve_users,      myst_serve_machine,
-        myst_serve_processes,  myst_serve_descriptors, myst_serve_main_stack, myst_serve_owners};
+        myst_serve_host_files,  myst_serve_low_ports,  myst_serve_users,       myst_serve_machine, myst_serve_processes,
+        myst_serve_descriptors, myst_serve_main_stack, myst_serve_directories, myst_serve_owners};
     int64_t result = MYST_CONTINUE;
     for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
         result = servers[i](call);
