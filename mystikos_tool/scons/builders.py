@@ -133,7 +133,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     """Run a package as a test: ``MystTest("hello-red", package, args=["red"], stdout="red\\n")``.
 
     Takes ``args``, ``environment``, ``stdin``, ``status``, ``stdout``, ``stdout_pattern``,
-    ``stderr``, ``stderr_pattern`` and ``timeout``, and overrides of construction variables.
+    ``stderr``, ``stderr_pattern``, ``timeout`` and ``strict``, and overrides of construction variables.
     The alias ``check`` runs all tests and ends with a summary.
     """
     from mystikos_tool.scons import testing  # not needed where there are no tests
@@ -209,6 +209,7 @@ def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any
         detail=enclave.trust() + strict, enclave=enclave, secrets=secrets, added_for=added_for
     )
     node = sources.target_node(env, name, "MystMeasure")
+    stage.added = _added_for(node, rootfs)
     return _made(_MEASURE, env, node, enclave.measured(), stage)
 
 
@@ -227,9 +228,16 @@ def _packaged(env: Any, node: Any, image: Any) -> Any:
     # The image holds MRENCLAVE, which is another one when any other part is, but for what no
     # segment of kernel and C runtime loads: that goes into the package and is not measured.
     parts = [image, loader, crt, kernel]
-    stage = Package(made_of=(f"package {REVISION}", *parts), enclave=signed.enclave)
+    added = _added_for(node, image, signed.measurement, signed.enclave.rootfs)
+    stage = Package(made_of=(f"package {REVISION}", *parts), enclave=signed.enclave, added=added)
     stage_of(signed.measurement).package = node
     return _made(_PACKAGE, env, node, parts, stage)
+
+
+def _added_for(node: Any, *targets: Any) -> list[Any]:
+    """Return those targets of stages that a call with another target has added."""
+    stages = ((target, stage_of(target)) for target in targets)
+    return [target for target, stage in stages if stage and stage.added_for is node]
 
 
 def _made(builder: Any, env: Any, node: Any, parts: list[Any], stage: Stage) -> Any:

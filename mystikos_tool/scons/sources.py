@@ -12,7 +12,7 @@ import SCons.Util
 
 from mystikos_tool.scons import arguments, variables
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.root_source import SourceOptions, root_source
+from mystikos_tool.scons.root_source import SourceOptions, paths_of, root_source
 from mystikos_tool.scons.stages import Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
@@ -109,7 +109,7 @@ def _is_directory(node: Any) -> bool:
     """Tell an appdir from an archive; neither needs to be there before the build."""
     if isinstance(node, SCons.Node.FS.Dir | SCons.Node.FS.File):
         return is_dir(node)
-    paths = {node.get_abspath(), node.srcnode().get_abspath()}
+    paths = {*paths_of(node), *paths_of(node.srcnode())}
     is_file = node.is_derived() or any(map(os.path.isfile, paths))
     return not (is_file or node.name.endswith(ROOTFS_SUFFIX))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mystikos_tool.scons import blame
@@ -40,13 +40,14 @@ class Stage:
 
     ``made_of`` names all that decides the target's content, words and nodes; where it is empty the
     content itself is read. ``detail`` belongs to the signature of the action. ``added_for`` is the
-    target of the call that added the stage; None for a stage that was called itself. ``call`` is that
-    call, in the user's script.
+    target of the call that added the stage, None for a stage that was called itself, and ``added`` has
+    the targets of the stages that were added for this one. ``call`` is that call, in the user's script.
     """
 
     made_of: tuple[Any, ...] = ()
     detail: str = ""
     added_for: Any = None
+    added: list[Any] = field(default_factory=list)
     call: blame.Call | None = None
 
 
@@ -121,7 +122,9 @@ def call_of(node: Any) -> blame.Call | None:
 
 
 def awaited(node: Any) -> list[Any]:
-    """Return what the user lets a stage, or the target that the stage was added for, depend on."""
+    """Return what the user lets a stage, or any stage of the call that added it, depend on."""
     stage = stage_of(node)
-    nodes = [*(node.depends or ()), *(node.prerequisites or ())]
-    return nodes + (awaited(stage.added_for) if stage and stage.added_for else [])
+    if stage and stage.added_for:
+        node, stage = stage.added_for, stage_of(stage.added_for)
+    every = [node, *(stage.added if stage else ())]
+    return [part for one in every for part in (*(one.depends or ()), *(one.prerequisites or ()))]

@@ -21,6 +21,7 @@ from mystikos_tool.root.archive import write
 from mystikos_tool.root.tree import Tree, boot_fault, join
 from mystikos_tool.scons import blame, exclusion, hints, partial
 from mystikos_tool.scons.database import store
+from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.stages import (
     Enclave,
     Image,
@@ -46,6 +47,8 @@ _ROOT_KEYS = "root keys"
 # Configurations that are kept in memory: those of the apps whose stages alternate under -j.
 _CONFIGURATIONS = 16
 
+_STRAY = "describe it, remove it, or touch it where it became a source"
+
 _StageT = TypeVar("_StageT", bound=Stage)
 
 
@@ -58,7 +61,7 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
         warn(f"{path}: {boot_fault(path)}")
     for node in source:
         for path in node.stray:
-            warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
+            warn(f"{node}/{path}: has no source and no builder and was left out; {_STRAY}")
     for pattern in exclusion.unused_after(target):
         warn(f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out")
     return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target}"
@@ -256,8 +259,11 @@ def _config(path: Path) -> Config:
 
 
 def _path(node: Any) -> Path:
-    """Return a node's path, relative to the top of the build where it lies below it."""
-    return Path(str(node))
+    """Return a node's path, relative to the top of the build where it lies below it.
+
+    What the user gives may lie in a repository.
+    """
+    return Path(str(node.read_node().rfile() if isinstance(node, InputNode) else node))
 
 
 def _warning_of(target: Any) -> Callable[[str], None]:
