@@ -1,7 +1,8 @@
 """Build Mystikos enclave packages: an application directory becomes one signed ELF file.
 
 What the SCons builders do, without SCons: `package` runs every stage, `pack`, `measure` and `sign`
-one each; `verify` and `inspect` look into a package that is there.
+one each; `statement` and `attach` let somebody elsewhere sign; `verify` and `inspect` look into a
+package that is there.
 
     >>> import mystikos_tool
     >>> measurement = mystikos_tool.package(
@@ -38,15 +39,18 @@ __all__ = [
     "Inspection",
     "Measurement",
     "Signer",
+    "Statement",
     "UserError",
     "Verification",
     "VerificationError",
     "__version__",
+    "attach",
     "inspect",
     "measure",
     "pack",
     "package",
     "sign",
+    "statement",
     "verify",
 ]
 
@@ -57,10 +61,11 @@ if TYPE_CHECKING:
     from mystikos_tool.enclave.measurement import Measurement
     from mystikos_tool.errors import UserError
     from mystikos_tool.formats.sigstruct import Identity
-    from mystikos_tool.library import inspect, measure, pack, package, sign, verify
+    from mystikos_tool.library import attach, inspect, measure, pack, package, sign, statement, verify
     from mystikos_tool.packaging.inspection import Inspection
     from mystikos_tool.packaging.verification import Verification, VerificationError
     from mystikos_tool.signing.signer import Signer
+    from mystikos_tool.signing.statement import Statement
 
 _MODULES = {
     "Config": "config",
@@ -68,10 +73,13 @@ _MODULES = {
     "Inspection": "packaging.inspection",
     "Measurement": "enclave.measurement",
     "Signer": "signing.signer",
+    "Statement": "signing.statement",
     "UserError": "errors",
     "Verification": "packaging.verification",
     "VerificationError": "packaging.verification",
-    **dict.fromkeys(("inspect", "measure", "pack", "package", "sign", "verify"), "library"),
+    **dict.fromkeys(
+        ("attach", "inspect", "measure", "pack", "package", "sign", "statement", "verify"), "library"
+    ),
 }
 
 

@@ -19,6 +19,8 @@ from mystikos_tool import pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats.sigstruct import Identity
+from mystikos_tool.io.atomic import read_input
 from mystikos_tool.packaging import inspection
 from mystikos_tool.packaging.inspection import Inspection
 from mystikos_tool.packaging.verification import Expectations, Verification
@@ -26,8 +28,10 @@ from mystikos_tool.root import root
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
-from mystikos_tool.signing import expectation
-from mystikos_tool.signing.signer import Signer, signer
+from mystikos_tool.signing import expectation, notation
+from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing.signer import Signer
+from mystikos_tool.signing.statement import Statement
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Secrets: TypeAlias = Literal["warn", "error", "allow"]
@@ -162,6 +166,42 @@ def inspect(package: StrPath) -> Inspection:
     return inspection.inspect(Path(package))
 
 
+def statement(package: StrPath, *, day: date | None = None) -> Statement:
+    """State what is to be signed, so that somebody elsewhere gives a package its signature.
+
+    The package, which any key signed, is measured anew. ``day`` is as in `sign`, and is what the
+    signature says on whichever day it is attached. Raises UserError as `verify` does.
+    """
+    return pipeline.state_package(Path(package), _day(day))
+
+
+def attach(
+    target: StrPath,
+    package: StrPath,
+    statement: StrPath | Statement,
+    signature: StrPath,
+    public_key: StrPath,
+) -> Identity:
+    """Write a package with a signature that was made elsewhere; return the identity of its enclave.
+
+    ``statement`` is what `statement` gave for the same enclave, or its JSON file; ``signature`` is
+    a file of 384 bytes, big-endian; ``public_key`` is a PEM file with the signer's public key or certificate.
+    Raises UserError, and writes nothing, where these do not fit the package and each other.
+    """
+    return pipeline.attach_to_package(
+        Path(package),
+        _statement(statement),
+        pipeline.signed(Path(signature), Path(public_key)),
+        Path(target),
+    )
+
+
+def _statement(given: StrPath | Statement) -> Statement:
+    if isinstance(given, Statement):
+        return given
+    return Statement.from_json(read_input(Path(given), "statement"), str(given))
+
+
 def _inputs(
     source: StrPath,
     config: StrPath | Config,
@@ -206,12 +246,9 @@ def _runtime(directory: StrPath | None) -> Runtime:
 def _signer(key: StrPath | Signer) -> Signer:
     if not isinstance(key, (str, os.PathLike)):
         return key
-    from mystikos_tool.signing import pem  # loads the cryptography library
-
-    found = signer(key)
-    if isinstance(found, pem.PemSigner):
-        _warn(filter(None, [pem.exposed(Path(key))]))
-    return found
+    named = notation.parse(key)
+    _warn(named.warnings())
+    return signers.for_enclaves(named)
 
 
 def _day(day: date | None) -> date:

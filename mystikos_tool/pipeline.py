@@ -46,14 +46,35 @@ from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.signing import root_keys, trusted
+from mystikos_tool.signing import root_keys, rsa_public, trusted
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
+from mystikos_tool.signing.statement import Statement
 
 _DISTRUST = "do not use the package; make it again"
 
 # Bytes hashed for what a package only describes, as its memory: enough for half a terabyte of it.
 _MAX_HASHED = 1 << 34
+
+
+class Signed(NamedTuple):
+    """A signature over a statement's digest, big-endian, and the modulus of the key that it is by."""
+
+    modulus: int
+    signature: bytes
+
+
+def signed(path: Path, public_key: Path) -> Signed:
+    """Read a signature, raw, and the public key or certificate of who made it, in PEM.
+
+    Raises UserError for a key that SGX does not take and for what has not a signature's size.
+    """
+    key = rsa_public.for_enclave(public_key)
+    signature = atomic.read_input(path, "signature")
+    if len(signature) != sigstruct.KEY_SIZE:
+        problem = f"has {len(signature):,} bytes, and a signature has {sigstruct.KEY_SIZE}"
+        raise UserError(str(path), problem, "give it raw, as it is before base64 or hexadecimal digits")
+    return Signed(key.modulus, signature)
 
 
 class Inputs(NamedTuple):
@@ -214,12 +235,48 @@ def prepare(runtime: Runtime, config: Config) -> EnclaveImage:
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
     """Return the signed enclave image.
 
+    Raises UserError as :func:`state` does, and when the signer gives no signature that holds.
+    """
+    prepared, structure = _proved(measured, runtime, config)
+    return prepared.file(signers.sign(structure, signer, day))
+
+
+def state(measured: Measurement, runtime: Runtime, config: Config, day: date) -> Statement:
+    """Return what is to be signed of an enclave that was measured, for somebody elsewhere.
+
     All of the measurement but MRENCLAVE follows from runtime and configuration, and is held to
     them: whoever could change a measurement's file would otherwise choose what the key signs.
 
-    Raises UserError when runtime or configuration are not those that were measured, when the
-    measurement says something else, and when the signer gives no signature that holds.
+    Raises UserError when runtime or configuration are not those that were measured, and when the
+    measurement says something else.
     """
+    return Statement(sigstruct.prepare(_proved(measured, runtime, config)[1], day))
+
+
+def attach(
+    measured: Measurement, runtime: Runtime, config: Config, statement: Statement, signed: Signed
+) -> bytes:
+    """Return the signed enclave image of what was stated and signed elsewhere.
+
+    Raises UserError as :func:`state` does, for a statement of another enclave, and for a signature
+    that is not the key's over the statement.
+    """
+    prepared, structure = _proved(measured, runtime, config)
+    return prepared.file(_attached(structure, statement, signed))
+
+
+def _attached(structure: bytes, statement: Statement, signed: Signed) -> bytes:
+    """Return a signed SIGSTRUCT of the enclave that ``structure`` is of."""
+    stated = sigstruct.prepare(structure, statement.day)
+    if stated != statement.structure:
+        names = sigstruct.SIGSTRUCT.different(stated, statement.structure)
+        problem = f"is of another enclave: it differs in {', '.join(names) or 'a reserved field'}"
+        raise UserError("the statement", problem, "attach to what the statement was made of")
+    return sigstruct.attach(stated, signed.modulus, signed.signature, "the signature")
+
+
+def _proved(measured: Measurement, runtime: Runtime, config: Config) -> tuple[EnclaveImage, bytes]:
+    """Return the image that was measured, and the unsigned SIGSTRUCT; raise UserError as `state` does."""
     prepared = prepare(runtime, config)
     if prepared.digest().hex() != measured.image_sha256:
         raise UserError(
@@ -237,7 +294,7 @@ def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer
             f"is not what measuring with {config.name} gives: its SIGSTRUCT differs in {changed}",
             "find out who changed it, and measure again",
         )
-    return prepared.file(signers.sign(structure, signer, day))
+    return prepared, structure
 
 
 def signing_day(epoch: str | None) -> date:
@@ -306,15 +363,50 @@ def verify(
     Raises VerificationError, naming the section, when anything does not fit, and UserError for what
     is no package or cannot be read.
     """
-    opened = OpenedPackage(path)
+    return _verified(OpenedPackage(path), expected, loader, embedded)
+
+
+def _verified(
+    opened: OpenedPackage, expected: Expectations, loader: Path | None, embedded: str | None
+) -> Verification:
     stated = _stated_identity(opened)
-    expected.check(stated, str(path))
+    expected.check(stated, str(opened.path))
     if opened.content(sections.CONFIG).read() != opened.config:
         where = opened.where(sections.CONFIG)
         raise VerificationError(where, "is not the configuration in the enclave", _DISTRUST)
     host_program = _host_program(opened, loader, embedded)
     _check_measurement(opened, stated)
     return Verification(stated, host_program, *facts(host_program, expected, disk=_is_on_disk(opened)))
+
+
+def state_package(path: Path, day: date) -> Statement:
+    """Return what is to be signed so that the enclave of a package gets another signature and date.
+
+    The package is measured anew: what is stated is proved. Raises UserError as :func:`verify` does.
+    """
+    return Statement(sigstruct.prepare(_measured_structure(OpenedPackage(path)), day))
+
+
+def attach_to_package(path: Path, statement: Statement, signed: Signed, target: Path) -> Identity:
+    """Write a package with the signature that was made elsewhere; return the identity of its enclave.
+
+    It has the bytes that packaging with the signer itself gives. Raises UserError as :func:`verify` and
+    :func:`attach` do, and for a root that holds the signer's key; an earlier target is then as it was.
+    """
+    opened = OpenedPackage(path)
+    structure = _attached(_measured_structure(opened), statement, signed)
+    if not _is_on_disk(opened):
+        where = opened.where(sections.ROOTFS)
+        keys = root_keys.in_archive(archive.index(opened.content(sections.ROOTFS), where))
+        root_keys.refuse_signer(keys, signed.modulus, where)
+    sections.write_with_image(opened.sections, Bytes(opened.image.file(structure)), target)
+    return sigstruct.identity(structure)
+
+
+def _measured_structure(opened: OpenedPackage) -> bytes:
+    """Return the unsigned SIGSTRUCT of a package that was verified."""
+    verified = _verified(opened, ANYTHING, None, None)
+    return measurement.structure(opened.image, verified.mrenclave)
 
 
 def _stated_identity(opened: OpenedPackage) -> Identity:

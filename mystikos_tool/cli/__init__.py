@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mystikos_tool import __version__
-from mystikos_tool.cli import archive, disk, inspect, keys, package, run, schema, shell
+from mystikos_tool.cli import archive, disk, inspect, keys, offline, package, run, schema, shell
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
 from mystikos_tool.errors import UserError
 
@@ -57,6 +57,20 @@ VERBS = {
             package.declare_sign,
             package.run_sign,
             aliases=("sign",),
+        ),
+        Verb(
+            "digest",
+            "write what is to be signed elsewhere, so that a package gets a production signature",
+            "hello",
+            offline.declare_digest,
+            offline.run_digest,
+        ),
+        Verb(
+            "attach",
+            "finish a package with a signature that was made elsewhere",
+            "hello hello.statement.json hello.sig release.pub.pem --outfile hello.release",
+            offline.declare_attach,
+            offline.run_attach,
         ),
         Verb(
             "run",
