@@ -25,7 +25,7 @@ from mystikos_tool.enclave.image import EnclaveImage
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.enclave.mrenclave import hashed_size
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import elf, sigstruct
+from mystikos_tool.formats import elf, pkcs1, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
@@ -58,10 +58,14 @@ _MAX_HASHED = 1 << 34
 
 
 class Signed(NamedTuple):
-    """A signature over a statement's digest, big-endian, and the modulus of the key that it is by."""
+    """A signature over a statement's digest, big-endian, and the modulus of the key that it is by.
+
+    ``where`` names it in messages.
+    """
 
     modulus: int
     signature: bytes
+    where: str
 
 
 def signed(path: Path, public_key: Path) -> Signed:
@@ -74,7 +78,7 @@ def signed(path: Path, public_key: Path) -> Signed:
     if len(signature) != sigstruct.KEY_SIZE:
         problem = f"has {len(signature):,} bytes, and a signature has {sigstruct.KEY_SIZE}"
         raise UserError(str(path), problem, "give it raw, as it is before base64 or hexadecimal digits")
-    return Signed(key.modulus, signature)
+    return Signed(key.modulus, signature, str(path))
 
 
 class Inputs(NamedTuple):
@@ -272,7 +276,12 @@ def _attached(structure: bytes, statement: Statement, signed: Signed) -> bytes:
         names = sigstruct.SIGSTRUCT.different(stated, statement.structure)
         problem = f"is of another enclave: it differs in {', '.join(names) or 'a reserved field'}"
         raise UserError("the statement", problem, "attach to what the statement was made of")
-    return sigstruct.attach(stated, signed.modulus, signed.signature, "the signature")
+    if not pkcs1.verifies(signed.signature, statement.digest, signed.modulus, sigstruct.EXPONENT):
+        problem = (
+            f"is no signature over the statement of {statement.day.isoformat()} by the key that is given"
+        )
+        raise UserError(signed.where, problem, "sign the digest of this statement with that key")
+    return sigstruct.attach(stated, signed.modulus, signed.signature, signed.where)
 
 
 def _proved(measured: Measurement, runtime: Runtime, config: Config) -> tuple[EnclaveImage, bytes]:

@@ -117,7 +117,10 @@ def myst_attach(env: Any, target: Any = None, source: Any = None, **overrides: A
     files = [input_file(node, "MystAttach", wanted) for node in given]
     name = sources.suffixed(arguments.target_name(env, target, "MystAttach"), _IMAGE_SUFFIX)
     node = sources.target_node(env, name, "MystAttach")
-    return NodeList([_made(_ATTACH, env, node, [stage.measurement, statement, *files], image)])
+    # The digest, which is for whoever signs, is written first: a signature that does not fit is made anew.
+    digests = [node for node in nodes if isinstance(stage_of(node), Digest)]
+    parts = [stage.measurement, statement, *files, *digests]
+    return NodeList([_made(_ATTACH, env, node, parts, image)])
 
 
 def _statement_of(node: Any) -> Any:

@@ -22,13 +22,13 @@ _files: dict[tuple[Any, str], InputFile] = {}
 class InputFile(InputNode):
     """A file by the digest of its content; ``variable`` is the construction variable that names it.
 
-    ``remedy`` says what to do where it is not there.
+    ``remedy`` says what to do where it is not there, "" what is mostly to be done.
     """
 
     def __init__(self, origin: Any, variable: str, remedy: str = "") -> None:
         super().__init__(origin)
         self.variable = variable
-        self.remedy = remedy or f"create it, or correct {variable}"
+        self.remedy = remedy
 
     def read_node(self) -> Any:
         """Return the node of the file that is read: in a variant directory, that of the source directory."""
@@ -50,9 +50,12 @@ class InputFile(InputNode):
         if not file.missing():
             return False
         if self.variable:
-            remedy = self._at_the_top() or _nearest(file) or self.remedy
+            remedy = self.remedy or self._at_the_top() or _nearest(file) or self._create()
             raise SCons.Errors.StopError(f"{file}: is named by {self.variable} and is not there; {remedy}")
         return True
+
+    def _create(self) -> str:
+        return f"create it, or correct {self.variable}"
 
     def _at_the_top(self) -> str | None:
         """Point to a file of that name at the top of the build, which SConscripts below it name by ``#``."""

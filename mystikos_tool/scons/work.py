@@ -182,7 +182,7 @@ def attach(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import root_keys
 
     stage = _stage(target, Image)
-    _, statement, signature, key = map(_path, source)
+    _, statement, signature, key = map(_path, source[:4])
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         stated = _statement(statement)

@@ -156,7 +156,7 @@ MISTAKES: dict[str, tuple[Damage, str, str]] = {
     "key encrypted": (
         key_of(lambda: pem(rsa.generate_private_key(public_exponent=3, key_size=2048), b"secret")),
         "key.pem: ",
-        "is encrypted; give a decrypted copy: openssl pkey -in key.pem",
+        "the passphrase is needed, and there is no terminal to ask for it; say where its passphrase is",
     ),
     "key public only": (
         lambda project: shutil.copy(DATA / "keys" / "key-a.pub.pem", project / "key.pem"),
