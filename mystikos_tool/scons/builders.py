@@ -117,7 +117,7 @@ def myst_attach(env: Any, target: Any = None, source: Any = None, **overrides: A
     files = [input_file(node, "MystAttach", wanted) for node in given]
     name = sources.suffixed(arguments.target_name(env, target, "MystAttach"), _IMAGE_SUFFIX)
     node = sources.target_node(env, name, "MystAttach")
-    # The digest, which is for whoever signs, is written first: a signature that does not fit is made anew.
+    # The digest is written first: where the signature does not fit, there is something to sign anew.
     digests = [node for node in nodes if isinstance(stage_of(node), Digest)]
     parts = [stage.measurement, statement, *files, *digests]
     return NodeList([_made(_ATTACH, env, node, parts, image)])
