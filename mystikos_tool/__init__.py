@@ -34,10 +34,12 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckedQuote",
     "Config",
     "Identity",
     "Inspection",
     "Measurement",
+    "Policy",
     "Signer",
     "Statement",
     "UserError",
@@ -45,10 +47,12 @@ __all__ = [
     "VerificationError",
     "__version__",
     "attach",
+    "check_quote",
     "inspect",
     "measure",
     "pack",
     "package",
+    "policy",
     "sign",
     "statement",
     "verify",
@@ -61,24 +65,43 @@ if TYPE_CHECKING:
     from mystikos_tool.enclave.measurement import Measurement
     from mystikos_tool.errors import UserError
     from mystikos_tool.formats.sigstruct import Identity
-    from mystikos_tool.library import attach, inspect, measure, pack, package, sign, statement, verify
+    from mystikos_tool.library import (
+        attach,
+        check_quote,
+        inspect,
+        measure,
+        pack,
+        package,
+        policy,
+        sign,
+        statement,
+        verify,
+    )
     from mystikos_tool.packaging.inspection import Inspection
+    from mystikos_tool.packaging.policy import Policy
+    from mystikos_tool.packaging.quoted import CheckedQuote
     from mystikos_tool.packaging.verification import Verification, VerificationError
     from mystikos_tool.signing.signer import Signer
     from mystikos_tool.signing.statement import Statement
 
 _MODULES = {
+    "CheckedQuote": "packaging.quoted",
     "Config": "config",
     "Identity": "formats.sigstruct",
     "Inspection": "packaging.inspection",
     "Measurement": "enclave.measurement",
+    "Policy": "packaging.policy",
     "Signer": "signing.signer",
     "Statement": "signing.statement",
     "UserError": "errors",
     "Verification": "packaging.verification",
     "VerificationError": "packaging.verification",
     **dict.fromkeys(
-        ("attach", "inspect", "measure", "pack", "package", "sign", "statement", "verify"), "library"
+        (
+            *("attach", "check_quote", "inspect", "measure", "pack", "package", "policy", "sign"),
+            *("statement", "verify"),
+        ),
+        "library",
     ),
 }
 

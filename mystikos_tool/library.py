@@ -19,10 +19,13 @@ from mystikos_tool import pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import quote as quotes
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.packaging import inspection
+from mystikos_tool.packaging import inspection, quoted
 from mystikos_tool.packaging.inspection import Inspection
+from mystikos_tool.packaging.policy import Policy
+from mystikos_tool.packaging.quoted import CheckedQuote
 from mystikos_tool.packaging.verification import Expectations, Verification
 from mystikos_tool.root import root
 from mystikos_tool.root.source import DirectorySource
@@ -194,6 +197,27 @@ def attach(
         pipeline.signed(Path(signature), Path(public_key)),
         Path(target),
     )
+
+
+def policy(package: StrPath, *, any_version: bool = False) -> Policy:
+    """Return what a relying party holds the enclave of a package to, once the package is verified.
+
+    With ``any_version`` MRENCLAVE is left out: the signer's later versions of the product are accepted
+    too. Raises UserError as `verify` does.
+    """
+    return pipeline.policy(Path(package), any_version=any_version)
+
+
+def check_quote(quote: StrPath, *, policy: StrPath | Policy | None = None) -> CheckedQuote:
+    """Read an SGX quote (ECDSA, version 3) and hold its report to a policy; return what it says.
+
+    ``policy`` is what `policy` gave, or its JSON file. Nothing of the quote's signatures, certificates
+    and TCB is verified. Raises UserError for a quote that is none, or is cut, and for no policy.
+    """
+    parsed = quotes.parse(read_input(Path(quote), "quote"), str(quote))
+    if policy is not None and not isinstance(policy, Policy):
+        policy = Policy.from_json(read_input(Path(policy), "policy"), str(policy))
+    return quoted.check(parsed, policy)
 
 
 def _statement(given: StrPath | Statement) -> Statement:

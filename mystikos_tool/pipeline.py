@@ -11,6 +11,7 @@ them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
@@ -22,16 +23,19 @@ from mystikos_tool.config import Config
 from mystikos_tool.enclave import image as enclave_image
 from mystikos_tool.enclave import layout, measurement
 from mystikos_tool.enclave.image import EnclaveImage
+from mystikos_tool.enclave.layout import Layout
 from mystikos_tool.enclave.measurement import Measurement
-from mystikos_tool.enclave.mrenclave import hashed_size
+from mystikos_tool.enclave.mrenclave import hashed_size, write_stream
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf, pkcs1, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
 from mystikos_tool.packaging import host_program as host_programs
+from mystikos_tool.packaging import policy as policies
 from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.packaging.opened import OpenedPackage
+from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.verification import (
     ANYTHING,
     Expectations,
@@ -412,6 +416,33 @@ def attach_to_package(path: Path, statement: Statement, signed: Signed, target: 
     return sigstruct.identity(structure)
 
 
+def export_sgxs(path: Path, target: Path) -> int:
+    """Write the enclave of a package as SGXS, whose SHA-256 is MRENCLAVE; return its size in bytes.
+
+    Raises UserError as :func:`verify` does; an earlier target is then as it was.
+    """
+    opened = OpenedPackage(path)
+    stated = _stated_identity(opened)
+    laid_out = _laid_out(opened)
+    digest = hashlib.sha256()
+    with atomic.writing(target) as file:
+
+        def write(piece: bytes | memoryview) -> None:
+            digest.update(piece)
+            file.write(piece)
+
+        write_stream(laid_out, write)
+        _check_mrenclave(opened, digest.digest(), stated)
+        return file.tell()
+
+
+def policy(path: Path, *, any_version: bool = False) -> Policy:
+    """Return what a relying party holds a package's enclave to; raise UserError as :func:`verify` does."""
+    opened = OpenedPackage(path)
+    _verified(opened, ANYTHING, None, None)
+    return policies.of(opened.sigstruct, any_version=any_version)
+
+
 def _measured_structure(opened: OpenedPackage) -> bytes:
     """Return the unsigned SIGSTRUCT of a package that was verified."""
     verified = _verified(opened, ANYTHING, None, None)
@@ -432,17 +463,26 @@ def _host_program(opened: OpenedPackage, loader: Path | None, embedded: str | No
 
 
 def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
+    measured = measurement.of(opened.image, _laid_out(opened))
+    _check_mrenclave(opened, measured.mrenclave, stated)
+    if _unsigned_fields(opened.sigstruct) != _unsigned_fields(measured.sigstruct):
+        where = opened.where(sections.ENCLAVE)
+        raise VerificationError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
+
+
+def _laid_out(opened: OpenedPackage) -> Layout:
+    """Return the layout of a package's enclave; raise VerificationError for one too large to measure."""
     laid_out = layout.lay_out(_layout_parts(opened))
     if hashed_size(laid_out) - 2 * opened.path.stat().st_size > _MAX_HASHED:
         problem = f"describes an enclave of {laid_out.loaded_size:,} bytes, too large to be measured"
         raise VerificationError(str(opened.path), problem, _DISTRUST)
-    measured = measurement.of(opened.image, laid_out)
-    if measured.mrenclave != stated.mrenclave:
-        problem = f"MRENCLAVE is {measured.mrenclave.hex()}, signed is {stated.mrenclave.hex()}"
+    return laid_out
+
+
+def _check_mrenclave(opened: OpenedPackage, measured: bytes, stated: Identity) -> None:
+    if measured != stated.mrenclave:
+        problem = f"MRENCLAVE is {measured.hex()}, signed is {stated.mrenclave.hex()}"
         raise VerificationError(str(opened.path), problem, _DISTRUST)
-    if _unsigned_fields(opened.sigstruct) != _unsigned_fields(measured.sigstruct):
-        where = opened.where(sections.ENCLAVE)
-        raise VerificationError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
 
 
 def _is_on_disk(opened: OpenedPackage) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mystikos_tool import __version__
-from mystikos_tool.cli import archive, disk, inspect, keys, offline, package, run, schema, shell
+from mystikos_tool.cli import archive, disk, inspect, keys, offline, package, relying, run, schema, shell
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
 from mystikos_tool.errors import UserError
 
@@ -109,6 +109,27 @@ VERBS = {
             "hello --signer public.pem --no-debug",
             inspect.declare_verify,
             inspect.run_verify,
+        ),
+        Verb(
+            "policy",
+            "write what a relying party holds the enclave to, in the form of those who check it",
+            "hello --form maa",
+            relying.declare_policy,
+            relying.run_policy,
+        ),
+        Verb(
+            "check-quote",
+            "show an SGX quote and hold its report to a policy",
+            "quote.bin --policy hello.policy.json",
+            relying.declare_check_quote,
+            relying.run_check_quote,
+        ),
+        Verb(
+            "sgxs",
+            "export the measured stream of a package, whose SHA-256 is MRENCLAVE",
+            "hello hello.sgxs",
+            relying.declare_sgxs,
+            relying.run_sgxs,
         ),
         Verb(
             "mkext2",

@@ -11,16 +11,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("config", "verification"),
+        choices=("config", "verification", "policy"),
         default="config",
-        help="the configuration, or what verify --json prints (default: config)",
+        help="the configuration, or what verify --json or policy prints (default: config)",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """Print a schema."""
     from mystikos_tool.config import schema
-    from mystikos_tool.packaging import verification
+    from mystikos_tool.packaging import policy, verification
 
-    file = schema.FILE if options.what == "config" else verification.SCHEMA
+    files = {"config": schema.FILE, "verification": verification.SCHEMA, "policy": policy.SCHEMA}
+    file = files[options.what]
     sys.stdout.write(file.read_text(encoding="utf-8"))

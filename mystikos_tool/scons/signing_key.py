@@ -9,12 +9,13 @@ import SCons.Errors
 from SCons.Util import is_String
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.scons import sources
+from mystikos_tool.scons import scons_internals, sources
 from mystikos_tool.scons.database import UNREADABLE
 from mystikos_tool.scons.input_file import input_file
 
 if TYPE_CHECKING:
     from mystikos_tool.signing.named_key import NamedKey
+    from mystikos_tool.signing.signer import Signer
 
 VARIABLE = "MYST_KEY"
 
@@ -35,19 +36,29 @@ class SigningKey(NamedTuple):
 
         return notation.parse(self.text) if self.text else notation.parse_file(str(self.nodes[0]))
 
+    def signer(self) -> Signer:
+        """Return who signs enclaves with the key; raise UserError where there is nobody."""
+        from mystikos_tool.signing import signer
+
+        return _opened(self.text) if self.text else signer.for_enclaves(self.named())
+
     def identity(self) -> str:
-        """Return what stands for the key where no file does; the signer is asked once in a build."""
-        return "" if self.nodes or not self.text else _identity(self.text)
+        """Return what stands for the key where no file does."""
+        if self.nodes or not self.text:
+            return ""
+        try:
+            return _opened(self.text).identity
+        except UserError:
+            return UNREADABLE  # the action gets to say why
 
 
 @lru_cache
-def _identity(text: str) -> str:
-    from mystikos_tool.signing import notation
+def _opened(text: str) -> Signer:
+    """Return the signer of a key, which is opened once in a build."""
+    from mystikos_tool.signing import signer
 
-    try:
-        return notation.parse(text).open().identity
-    except UserError:
-        return UNREADABLE  # the action gets to say why
+    scons_internals.at_end_of_build(_opened.cache_clear)
+    return signer.signer(text)
 
 
 def signing_key(env: Any) -> SigningKey:

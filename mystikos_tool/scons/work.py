@@ -125,19 +125,18 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
 def sign(target: Any, source: list[Any], env: Any) -> str:
     """Sign an enclave image that was measured."""
     from mystikos_tool import pipeline
-    from mystikos_tool.signing import root_keys, signer
+    from mystikos_tool.signing import root_keys
 
     stage = _stage(target, Image)
     assert stage.key is not None  # noqa: S101 an attached image is made by another action
-    named = stage.key.named()
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         day = pipeline.signing_day(stage.epoch)
-        signs = signer.for_enclaves(named)
+        signs = stage.key.signer()
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
         atomic.write(_path(target), image)
-    return f"signed with {named.shown} → {target}"
+    return f"signed with {stage.key.named().shown} → {target}"
 
 
 def digest(target: Any, source: list[Any], env: Any) -> str:

@@ -286,7 +286,7 @@ def test_an_unreadable_file_in_the_appdir_is_told(run: Run, project: Path) -> No
         ((*PACKAGE[:-1], "-o=key.pem/hello"), "key.pem/hello: cannot be written: not a directory; choose"),
         (
             (*PACKAGE[:2], "pkcs11:object=a", *PACKAGE[3:]),
-            "pkcs11:…: keys of this scheme are not supported yet; give a PEM file",
+            "pkcs11:…: names no module by an absolute path; add ?module-path=",
         ),
         (("sign-sgx", "key.pem", *PACKAGE[2:-1]), "key.pem, offset 0: is no CPIO archive"),
         (("sign-sgx", "missing", *PACKAGE[2:-1]), "missing: "),
