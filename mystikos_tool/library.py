@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -208,16 +208,34 @@ def policy(package: StrPath, *, any_version: bool = False) -> Policy:
     return pipeline.policy(Path(package), any_version=any_version)
 
 
-def check_quote(quote: StrPath, *, policy: StrPath | Policy | None = None) -> CheckedQuote:
-    """Read an SGX quote (ECDSA, version 3) and hold its report to a policy; return what it says.
+def check_quote(
+    quote: StrPath,
+    *,
+    policy: StrPath | Policy | None = None,
+    collateral: StrPath | None = None,
+    accepted_tcb: Sequence[str] = (),
+    at: datetime | None = None,
+) -> CheckedQuote:
+    """Read an SGX quote (ECDSA, version 3), hold its report to a policy and verify who made it.
 
-    ``policy`` is what `policy` gave, or its JSON file. Nothing of the quote's signatures, certificates
-    and TCB is verified. Raises UserError for a quote that is none, or is cut, and for no policy.
+    ``policy`` is what `policy` gave, or its JSON file. ``collateral`` is a directory with the root's
+    certificate and what Intel says of the platform, against which signatures, certificates and TCB
+    are verified as of ``at``, None for now; without it nothing of these is. ``accepted_tcb`` are TCB
+    statuses that are accepted beside UpToDate. What is not as expected is in ``problems``.
+
+    Raises VerificationError for signatures, certificates and collateral that do not hold, and
+    UserError for files that cannot be read, a quote that is cut or another kind, and no policy.
     """
     parsed = quotes.parse(read_input(Path(quote), "quote"), str(quote))
     if policy is not None and not isinstance(policy, Policy):
         policy = Policy.from_json(read_input(Path(policy), "policy"), str(policy))
-    return quoted.check(parsed, policy)
+    checked = quoted.check(parsed, policy)
+    if collateral is None:
+        return checked
+    from mystikos_tool.packaging import quote_proof  # loads the cryptography library
+
+    proof = quote_proof.prove(parsed, Path(collateral), at or quote_proof.now(), str(quote))
+    return checked._replace(proof=proof, accepted_tcb=tuple(accepted_tcb))
 
 
 def _statement(given: StrPath | Statement) -> Statement:

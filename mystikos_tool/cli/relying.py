@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime, timezone
 from pathlib import Path
 
 from mystikos_tool.cli.verb import say, tell
+from mystikos_tool.errors import UserError
 
 NOT_AS_EXPECTED = 1
 
@@ -53,14 +55,50 @@ def declare_check_quote(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", type=Path, metavar="FILE", help="hold it to what 'policy --form json' wrote"
     )
+    parser.add_argument(
+        "--collateral",
+        type=Path,
+        metavar="DIR",
+        help="verify signatures, certificates and TCB by the files there (docs/relying-party.md)",
+    )
+    parser.add_argument(
+        "--accept-tcb",
+        action="append",
+        default=[],
+        metavar="STATUS",
+        help="with --collateral: accept this TCB status beside UpToDate (repeatable)",
+    )
+    parser.add_argument(
+        "--at", type=_day, metavar="DATE", help="with --collateral: verify as of this day (default: now)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
 
 
-def run_check_quote(options: argparse.Namespace) -> int:
-    """Show a quote and hold its report to a policy; return the exit status: 0 as expected, 1 not so."""
-    from mystikos_tool import library
+def _day(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date, such as 2026-11-27") from None
 
-    checked = library.check_quote(options.quote, policy=options.policy)
+
+def run_check_quote(options: argparse.Namespace) -> int:
+    """Show a quote and hold it to what is expected; return the exit status: 0 as expected, 1 not so."""
+    from mystikos_tool import library
+    from mystikos_tool.packaging.verification import VerificationError
+
+    if not options.collateral and (options.accept_tcb or options.at):
+        raise UserError("--accept-tcb and --at", "are of use with --collateral only", "give the collateral")
+    try:
+        checked = library.check_quote(
+            options.quote,
+            policy=options.policy,
+            collateral=options.collateral,
+            accepted_tcb=options.accept_tcb,
+            at=options.at,
+        )
+    except VerificationError as error:
+        tell(f"error: {error}")
+        return NOT_AS_EXPECTED
     say(checked.to_json() if options.json else checked.to_text())
     for problem in checked.problems:
         tell(f"error: {options.quote}: {problem}")

@@ -1,8 +1,7 @@
 """Quotes of SGX enclaves with an ECDSA signature, version 3.
 
 The layout is that of Intel's "SGX ECDSA QuoteLibReference DCAP API", appendix A.4: a header, the
-report of the enclave, and the signature data, whose own parts are only told apart here. The report
-is that of the SDM, volume 3D, "REPORT".
+report of the enclave, and the signature data. The report is that of the SDM, volume 3D, "REPORT".
 """
 
 from __future__ import annotations
@@ -46,19 +45,27 @@ REPORT = Record(
     ),
 )
 
-_LENGTH = 4
-_SIGNATURE_START = HEADER_SIZE + REPORT_SIZE + _LENGTH
-# Signature and key, 64 bytes each, the report of the quoting enclave and the signature over that.
-_FIXED = 64 + 64 + REPORT_SIZE + 64
 _REMEDY = "give the quote as the platform made it"
 
 
 class Quote(NamedTuple):
-    """A quote's header, 48 bytes, the report in it, 384 bytes, and the type of its certification data."""
+    """A quote: a header of 48 bytes, the report of 384, and the parts of the signature data.
+
+    ``signature`` over header and report is by ``key``; ``qe_signature`` over ``qe_report`` is by the
+    platform's key. Signatures are r and s, keys x and y, of P-256: 64 bytes each. The report of the
+    quoting enclave vouches for ``key`` and ``authentication``; ``certification`` is of the type that is
+    named, in which 5 is a chain of certificates in PEM.
+    """
 
     header: bytes
     report: bytes
+    signature: bytes
+    key: bytes
+    qe_report: bytes
+    qe_signature: bytes
+    authentication: bytes
     certification_type: int
+    certification: bytes
 
 
 def parse(data: bytes, where: str) -> Quote:
@@ -75,24 +82,42 @@ def parse(data: bytes, where: str) -> Quote:
         raise UserError(where, problem, "give an ECDSA quote of an SGX enclave")
     if header["key_type"] != ECDSA_P256 or data[4:8] != bytes(4):
         raise UserError(where, "is no quote of an SGX enclave signed by ECDSA P-256", _REMEDY)
-    end = _SIGNATURE_START + int.from_bytes(data[_SIGNATURE_START - _LENGTH : _SIGNATURE_START], "little")
-    if len(data) < _SIGNATURE_START + _FIXED or len(data) < end:
-        raise _cut(where)
-    if any(data[end:]):
-        raise UserError(where, f"has {len(data) - end:,} bytes behind its end", _REMEDY)
-    kind = _certification_type(data[_SIGNATURE_START:end], where)
-    return Quote(data[:HEADER_SIZE], data[HEADER_SIZE : HEADER_SIZE + REPORT_SIZE], kind)
-
-
-def _certification_type(signature: bytes, where: str) -> int:
-    """Return the type of the certification data, which has to end where the signature data do."""
-    place = _FIXED + 2 + int.from_bytes(signature[_FIXED : _FIXED + 2], "little")
-    if len(signature) < place + 6:
-        raise _cut(where)
-    size = int.from_bytes(signature[place + 2 : place + 6], "little")
-    if len(signature) != place + 6 + size:
+    reader = _Reader(data, where)
+    signed = reader.take(HEADER_SIZE), reader.take(REPORT_SIZE)
+    signature_data = _Reader(reader.take(reader.number(4)), where)
+    if any(reader.rest()):
+        raise UserError(where, f"has {len(reader.rest()):,} bytes behind its end", _REMEDY)
+    fixed = [signature_data.take(size) for size in (64, 64, REPORT_SIZE, 64)]
+    authentication = signature_data.take(signature_data.number(2))
+    kind = signature_data.number(2)
+    certification = signature_data.take(signature_data.number(4))
+    if signature_data.rest():
         raise UserError(where, "its sizes do not fit each other", _REMEDY)
-    return int.from_bytes(signature[place : place + 2], "little")
+    return Quote(*signed, *fixed, authentication, kind, certification)
+
+
+class _Reader:
+    """Takes what comes next of a quote; raises UserError where that is less than is asked for."""
+
+    def __init__(self, data: bytes, where: str) -> None:
+        self._data = data
+        self._where = where
+        self._place = 0
+
+    def take(self, size: int) -> bytes:
+        """Return the next ``size`` bytes."""
+        if self._place + size > len(self._data):
+            raise _cut(self._where)
+        self._place += size
+        return self._data[self._place - size : self._place]
+
+    def number(self, size: int) -> int:
+        """Return the next ``size`` bytes as a number."""
+        return int.from_bytes(self.take(size), "little")
+
+    def rest(self) -> bytes:
+        """Return what has not been taken."""
+        return self._data[self._place :]
 
 
 def _cut(where: str) -> UserError:

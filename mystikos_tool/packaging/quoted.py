@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mystikos_tool.formats.quote import ATTRIBUTE_INIT, HEADER, REPORT, Quote
 from mystikos_tool.formats.sigstruct import ATTRIBUTE_DEBUG
 from mystikos_tool.packaging.policy import Policy
 
+if TYPE_CHECKING:
+    from mystikos_tool.packaging.quote_proof import Proof
+
 FORMAT = 1
-_UNPROVED = "that an SGX platform made the quote: its signatures, certificates and TCB were not verified"
+_NOT_VERIFIED = "that an SGX platform made the quote: its signatures, certificates and TCB were not verified"
+_NOT_HELD = "that the enclave is the expected one: the quote was held to no policy"
 
 
 class CheckedQuote(NamedTuple):
-    """A quote; ``problems`` are what is not as the policy says, None where there was none to hold it to."""
+    """A quote, what is not as the policy says, and what was proved of its platform.
+
+    ``differences`` are None where there was no policy to hold it to, ``proof`` where there was no
+    collateral. ``accepted_tcb`` are TCB statuses that are accepted beside UpToDate.
+    """
 
     quote: Quote
-    found: tuple[str, ...] | None
+    differences: tuple[str, ...] | None
+    proof: Proof | None = None
+    accepted_tcb: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What is not as expected, a phrase each."""
-        return self.found or ()
+        platform = self.proof.not_accepted(self.accepted_tcb) if self.proof else ()
+        return (*(self.differences or ()), *platform)
+
+    @property
+    def unproved(self) -> tuple[str, ...]:
+        """What was not proved, sentences for people."""
+        return (
+            *(() if self.proof else (_NOT_VERIFIED,)),
+            *((_NOT_HELD,) if self.differences is None else ()),
+        )
 
     def _facts(self) -> dict[str, object]:
         header, report = HEADER.unpack(self.quote.header), REPORT.unpack(self.quote.report)
@@ -35,17 +54,17 @@ class CheckedQuote(NamedTuple):
 
     def to_json(self) -> str:
         """Return one JSON object; bytes are in hexadecimal."""
-        verdict = {"as_expected": None if self.found is None else not self.found, "problems": self.problems}
-        return json.dumps(
-            {"format": FORMAT, **verdict, "unproved": [_UNPROVED], "quote": self._facts()}, indent=1
-        )
+        verdict = {"as_expected": not self.problems, "problems": self.problems, "unproved": self.unproved}
+        proof = self.proof._asdict() if self.proof else None
+        document = {"format": FORMAT, **verdict, "proof": proof, "quote": self._facts()}
+        return json.dumps(document, indent=1)
 
     def to_text(self) -> str:
         """Return lines for people."""
         lines = [f"{name:20} {value}" for name, value in self._facts().items()]
-        held = "it was held to no policy (--policy FILE)" if self.found is None else None
-        verdict = held or ("it is not as the policy says" if self.found else "it is as the policy says")
-        return "\n".join([*lines, verdict, f"not proved: {_UNPROVED}"])
+        if self.proof:
+            lines += [f"{name:20} {value}" for name, value in self.proof._asdict().items()]
+        return "\n".join([*lines, *(f"not proved: {fact}" for fact in self.unproved)])
 
 
 def check(quote: Quote, policy: Policy | None) -> CheckedQuote:

@@ -57,7 +57,10 @@ def parse(key: str | os.PathLike[str]) -> NamedKey:
 def is_file(key: str) -> bool:
     """Tell whether a text is the name of a file and nothing else."""
     scheme = _SCHEME.match(key)
-    return not scheme or (scheme[1].lower() not in {"file", *_OWN} and os.path.exists(key))  # noqa: PTH110
+    if not scheme:
+        return True
+    name = scheme[1].lower()
+    return name not in {"file", *_OWN} and not _registered(name, "") and os.path.exists(key)  # noqa: PTH110
 
 
 def _file(path: Path, passphrase: str | None) -> NamedKey:

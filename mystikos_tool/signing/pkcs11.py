@@ -162,7 +162,7 @@ class _Token:
             "place": dict(self.uri.place),
             "label": self.uri.label,
             "id": self.uri.id.hex() if self.uri.id is not None else None,
-            "path": sys.path,
+            "path": [place for place in sys.path if place],
         }
         command = [sys.executable, "-I", str(_WORKER)]
         try:

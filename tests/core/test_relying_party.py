@@ -203,14 +203,14 @@ def test_a_quote_of_the_enclave_is_as_its_policy_says(quote: Path, policy: Polic
         checked = mystikos_tool.check_quote(quote, policy=held_to)
         assert checked.problems == ()
         assert json.loads(checked.to_json())["as_expected"] is True
-        assert "it is as the policy says" in checked.to_text()
 
 
 def test_what_was_not_verified_of_a_quote_is_said(quote: Path, policy: Policy) -> None:
-    for checked in (mystikos_tool.check_quote(quote), mystikos_tool.check_quote(quote, policy=policy)):
+    unheld, held = mystikos_tool.check_quote(quote), mystikos_tool.check_quote(quote, policy=policy)
+    for checked in (unheld, held):
         assert "not proved: that an SGX platform made the quote" in checked.to_text()
-        assert json.loads(checked.to_json())["unproved"]
-    assert json.loads(mystikos_tool.check_quote(quote).to_json())["as_expected"] is None
+    assert "not proved: that the enclave is the expected one" in unheld.to_text()
+    assert [len(json.loads(each.to_json())["unproved"]) for each in (unheld, held)] == [2, 1]
 
 
 def test_the_fields_of_a_quote_are_shown(quote: Path) -> None:
@@ -253,7 +253,7 @@ def test_a_quote_of_another_enclave_is_told(
         (lambda data: data[:2] + b"\1" + data[3:], "is no quote of an SGX enclave signed by ECDSA P-256"),
         (lambda data: data[:4] + b"\x81" + data[5:], "is no quote of an SGX enclave signed by ECDSA P-256"),
         (lambda data: data + b"more", "has 4 bytes behind its end"),
-        (lambda data: data[:-11] + b"\x08" + data[-10:], "its sizes do not fit each other"),
+        (lambda data: data[:-11] + b"\x06" + data[-10:], "its sizes do not fit each other"),
         (lambda data: b"", "is cut"),
     ],
 )
