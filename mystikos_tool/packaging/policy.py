@@ -82,7 +82,7 @@ class Policy(NamedTuple):
             )
             if document != {"format": FORMAT, **policy._facts()}:
                 raise ValueError
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(
                 where, "is no policy of this version", "make it with 'policy --form json'"
             ) from None

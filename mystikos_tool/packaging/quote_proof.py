@@ -163,7 +163,7 @@ class _Collateral:
             document, end = json.JSONDecoder().raw_decode(text, start.end())
             signature = bytes.fromhex(json.loads(text)["signature"])
             times = [datetime.fromisoformat(document[key].replace("Z", "+00:00")) for key in _TIMES]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             problem = f'does not begin with "{member}" and have a signature'
             raise UserError(where, problem, _FETCH) from None
         _verify(self._signer, signature, text[start.end() : end].encode(), where)

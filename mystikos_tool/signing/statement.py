@@ -70,7 +70,7 @@ class Statement(NamedTuple):
             statement = cls(sigstruct.of_signed_bytes(signed))
             expected = statement._document()
             statement.day  # noqa: B018 that it is one is part of the form
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(where, "is no statement of what is to be signed", _AGAIN) from None
         wrong = [name for name in {**expected, **document} if document.get(name) != expected.get(name)]
         if wrong:

@@ -13,10 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-MODULE = next(
-    (path for path in Path("/usr/lib").glob("**/softhsm/libsofthsm2.so") if not path.is_symlink()),
-    Path("/usr/lib/softhsm/libsofthsm2.so"),
-)
+MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "hy4-ph3n"
 KEYS = Path(__file__).parent.parent / "data" / "keys"
 

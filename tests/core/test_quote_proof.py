@@ -206,6 +206,7 @@ def test_a_certificate_without_the_facts_of_a_platform_is_refused(platform: Plat
     [
         ("root_ca.pem", b"none", "root_ca.pem: are no certificates in PEM"),
         ("pck.crl", b"none", "pck.crl: is no list of revoked certificates"),
+        ("tcb_info.json", b'{"tcbInfo":' + b"[" * 99999, "tcb_info.json: does not begin with"),
         ("tcb_info.json", b"{}", 'tcb_info.json: does not begin with "tcbInfo" and have a signature'),
         ("qe_identity.json", b'{"enclaveIdentity":', "qe_identity.json: does not begin with"),
     ],

@@ -68,7 +68,7 @@ def test_a_policy_is_read_back(policy: Policy) -> None:
         assert Policy.from_json(each.to_json().encode(), "here") == each
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"format": 1}'])
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"[" * 99999, b'{"format": 1}'])
 def test_what_is_no_policy_is_told(data: bytes) -> None:
     assert "policy: is no policy of this version" in refused(lambda: Policy.from_json(data, "policy"))
 

@@ -146,7 +146,9 @@ def test_a_statement_that_was_edited_is_refused(package: Path, name: str, value:
     assert said.startswith(f"statement.json: was edited: '{name}'")
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b"\xff", b'{"format": 1, "signed_data": "00"}'])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[]", b"\xff", b"[" * 99999, b'{"format": 1, "signed_data": "00"}']
+)
 def test_what_is_no_statement_is_refused(data: bytes) -> None:
     assert "is no statement of what is to be signed" in refused(lambda: Statement.from_json(data, "x"))
 
