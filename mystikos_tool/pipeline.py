@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +51,7 @@ from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
+from mystikos_tool.runtime import image as image_of
 from mystikos_tool.signing import root_keys, rsa_public, trusted
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
@@ -223,8 +225,8 @@ def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measure
     prepared = prepare(inputs.runtime, inputs.config)
     parts = layout.Parts(
         enclave=prepared,
-        kernel=_image(inputs.runtime.kernel),
-        crt=_image(inputs.runtime.crt),
+        kernel=image_of(inputs.runtime.kernel),
+        crt=image_of(inputs.runtime.crt),
         rootfs=rootfs or inputs.root.content(),
         pubkeys=inputs.pubkeys_content(),
         roothashes=inputs.roothashes_content(),
@@ -237,7 +239,13 @@ def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measure
 
 def prepare(runtime: Runtime, config: Config) -> EnclaveImage:
     """Return the runtime's enclave image with the configuration in it, not yet signed."""
-    return enclave_image.prepare(_read(runtime.enclave), str(runtime.enclave), config)
+    return _prepared(image_of(runtime.enclave), config, config.data)
+
+
+@lru_cache(maxsize=2)  # the apps of a build share runtime and configuration, and so do their stages
+def _prepared(image: elf.Image, config: Config, _: bytes) -> EnclaveImage:
+    # Equal configurations may have other bytes.
+    return enclave_image.prepare(image, config)
 
 
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
@@ -291,7 +299,7 @@ def _attached(structure: bytes, statement: Statement, signed: Signed) -> bytes:
 def _proved(measured: Measurement, runtime: Runtime, config: Config) -> tuple[EnclaveImage, bytes]:
     """Return the image that was measured, and the unsigned SIGSTRUCT; raise UserError as `state` does."""
     prepared = prepare(runtime, config)
-    if prepared.digest().hex() != measured.image_sha256:
+    if prepared.sha256 != measured.image_sha256:
         raise UserError(
             str(runtime.enclave),
             f"is not what was measured with {config.name}",
@@ -354,14 +362,6 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
         roothashes=Bytes(inputs.roothashes_content()),
         config=Bytes(inputs.config.data),
     )
-
-
-def _image(path: Path) -> elf.Image:
-    return elf.parse(_read(path), str(path))
-
-
-def _read(path: Path) -> bytes:
-    return atomic.read_input(path, "runtime file", sections.MAX_IMAGE)
 
 
 def verify(
