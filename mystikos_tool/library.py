@@ -67,7 +67,14 @@ def package(
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
     signs, signed_on, tree = _signer(key), _day(day), _tree(source, exclude, modes)
     return pipeline.build(
-        inputs, signs, signed_on, Path(target), tree=tree, secrets=secrets, warn=_log.warning
+        inputs,
+        signs,
+        signed_on,
+        Path(target),
+        tree=tree,
+        root=str(source),
+        secrets=secrets,
+        warn=_log.warning,
     )
 
 
@@ -105,7 +112,8 @@ def measure(
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
     tree = _tree(source, exclude, modes)
-    with pipeline.packed(inputs, tree, Path(tempfile.gettempdir(), "rootfs")) as whole:
+    beside = Path(tempfile.gettempdir(), "rootfs")
+    with pipeline.packed(inputs, tree, beside, str(source)) as whole:
         return pipeline.measure(whole, warn=_log.warning)
 
 

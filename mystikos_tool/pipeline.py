@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -116,23 +117,25 @@ def build(
     target: Path,
     *,
     tree: Tree | None = None,
+    root: str = "the root",
     parents: bool = False,
     secrets: str = root_keys.WARN,
     warn: Callable[[str], object] | None = None,
 ) -> Measurement:
     """Run every stage and write the package of an enclave; return its measurement.
 
-    With a ``tree``, that is packed and is the root file system. With ``parents``, directories
+    With a ``tree``, that is packed and is the root file system; messages call it ``root``, as the
+    directory that was given. With ``parents``, directories
     above ``target`` are made where they are missing; ``warn`` is as in `measure`. ``secrets`` says
     what private keys in the root are: "warn", for one call of ``warn``, "error" or "allow". Raises
     UserError as the stages do, and for a root that holds the signer's key; an earlier target is then
     as it was.
     """
     sections.check_name(target)
-    with packed(inputs, tree, target) as whole:
+    with packed(inputs, tree, target, root) as whole:
         keys = root_keys.of(whole.root)
-        root_keys.refuse_signer(keys, signer.modulus, "the root")
-        for warning in root_keys.told(keys, "the root", secrets):
+        root_keys.refuse_signer(keys, signer.modulus, root)
+        for warning in root_keys.told(keys, root, secrets):
             if warn:
                 warn(warning)
         measured, image = _measure_and_sign(whole, signer, day, warn)
@@ -143,18 +146,18 @@ def build(
 
 
 @contextmanager
-def packed(inputs: Inputs, tree: Tree | None, beside: Path) -> Iterator[Inputs]:
+def packed(inputs: Inputs, tree: Tree | None, beside: Path, root: str = "the root") -> Iterator[Inputs]:
     """Yield the inputs with the archive of a tree as their root, or as they are without a tree.
 
-    The archive lies on the disk of ``beside`` until the end.
+    The archive lies on the disk of ``beside`` until the end; messages call it ``root``.
     """
     if tree is None:
         yield inputs
         return
     with atomic.scratch(beside) as directory:
-        packed_root = ArchiveRoot(directory / "rootfs")
-        archive.write(tree, packed_root.path)
-        yield inputs._replace(root=packed_root)
+        path = directory / "rootfs"
+        whole = replace(archive.write(tree, path), where=root)
+        yield inputs._replace(root=ArchiveRoot(path, whole))
 
 
 def build_directory(

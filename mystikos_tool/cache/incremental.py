@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from mystikos_tool.cache.store import Store
 from mystikos_tool.formats.cpio import Member
@@ -22,6 +24,21 @@ _WORTH_REMEMBERING = 256
 _Row = tuple[bytes, int, int, int, bytes | None]
 
 
+class _Packed:
+    """What was packed of one tree in this process: the archive, its fingerprint, and when it was begun.
+
+    Who packs the tree holds the lock; whoever comes meanwhile waits and copies.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.archive: tuple[Path, bytes, int] | None = None
+
+
+_packed: dict[bytes, _Packed] = {}
+_looking_up = Lock()
+
+
 class IncrementalArchives:
     """Writes archives and remembers in ``store`` what is in the large ones."""
 
@@ -31,8 +48,15 @@ class IncrementalArchives:
     def pack(self, tree: Tree, target: Path) -> tuple[Archive, Collection[bytes]]:
         """Write a tree as :func:`archive.write` does, out of an earlier archive where there is one.
 
-        Return what is in the archive, and the paths whose data were taken from the earlier one.
+        A tree that this process has packed to another place, or packs in another thread, is copied from
+        there. Return what is in the archive, and the paths whose data are those of the earlier one.
         """
+        with _looking_up:
+            packed = _packed.setdefault(_identity(tree), _Packed())
+        with packed.lock:
+            return self._pack(tree, target, packed)
+
+    def _pack(self, tree: Tree, target: Path, packed: _Packed) -> tuple[Archive, Collection[bytes]]:
         known = {row[0]: row for row in self._rows(target)}
         started = time.time_ns()
         same = {}
@@ -40,17 +64,27 @@ class IncrementalArchives:
             row = known.get(entry.path)
             if row and row[4] == entry.fingerprint and row[1] == entry.mode:
                 same[entry.path] = row[2]
-        written = archive.write(tree, target, Earlier(target, same))
+        earlier = Earlier(target, same)
+        if packed.archive and packed.archive[0] != target and _is_still(*packed.archive[:2]):
+            path, _, started = packed.archive
+            earlier = Earlier(path, {member.path: member.offset for member in archive.plan(tree)})
+        written = archive.write(tree, target, earlier)
+        packed.archive = (target, fingerprint.of(target.stat()), started)
+        self._remember(tree, target, written, same.keys(), started)
+        return written, same.keys()
+
+    def _remember(
+        self, tree: Tree, target: Path, written: Archive, same: Collection[bytes], started: int
+    ) -> None:
         name = _name(target)
         if len(tree.entries) < _WORTH_REMEMBERING:
             self._store.forget(name)
-            return written, same.keys()
+            return
         rows: list[_Row] = []
         for entry, (path, mode, offset, size) in zip(tree.entries, written.members, strict=True):
             racy = path not in same and fingerprint.is_racy(entry.fingerprint, started)
             rows.append((path, mode, offset, size, None if racy else entry.fingerprint))
         self._store.keep(name, (fingerprint.of(target.stat()), rows))
-        return written, same.keys()
 
     def read(self, path: Path) -> Archive:
         """Return what is in an archive; raise UserError as :func:`archive.read` does.
@@ -75,3 +109,17 @@ class IncrementalArchives:
 
 def _name(path: Path) -> str:
     return f"archive {path.absolute()}"
+
+
+def _identity(tree: Tree) -> bytes:
+    """Return bytes that two trees share only where the same is read to pack them."""
+    read = b"".join(b"%d %s\0" % (entry.size, entry.origin) for entry in tree.entries)
+    return hashlib.sha256(tree.fingerprint() + read).digest()
+
+
+def _is_still(path: Path, known: bytes) -> bool:
+    """Tell whether a file is the one of a fingerprint."""
+    try:
+        return fingerprint.of(path.stat()) == known
+    except OSError:
+        return False

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from mystikos_tool import __version__
 from mystikos_tool.cli import archive, disk, inspect, keys, offline, package, relying, run, schema, shell
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, not_installed
 
 USER_ERROR = 2
 
@@ -212,10 +212,19 @@ def _run(arguments: list[str]) -> int:
         status = verb.run(verb.parse(arguments[1:]))
         sys.stdout.flush()
     except UserError as error:
-        for line in str(error).splitlines():
-            tell(f"error: {line}")
-        return USER_ERROR
+        return _told(error)
+    except ModuleNotFoundError as error:
+        missing = not_installed(error)
+        if not missing:
+            raise
+        return _told(missing)
     return status or 0
+
+
+def _told(error: UserError) -> int:
+    for line in str(error).splitlines():
+        tell(f"error: {line}")
+    return USER_ERROR
 
 
 def _overview() -> argparse.ArgumentParser:

@@ -64,6 +64,7 @@ def run_package(options: argparse.Namespace) -> None:
         day,
         target,
         tree=tree,
+        root=str(options.appdir or options.rootfs or "the root"),
         parents=not options.outfile,
         secrets=options.secrets,
         warn=tell_warning,

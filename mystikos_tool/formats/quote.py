@@ -87,13 +87,14 @@ def parse(data: bytes, where: str) -> Quote:
     signature_data = _Reader(reader.take(reader.number(4)), where)
     if any(reader.rest()):
         raise UserError(where, f"has {len(reader.rest()):,} bytes behind its end", _REMEDY)
-    fixed = [signature_data.take(size) for size in (64, 64, REPORT_SIZE, 64)]
+    signature, key = signature_data.take(64), signature_data.take(64)
+    qe_report, qe_signature = signature_data.take(REPORT_SIZE), signature_data.take(64)
     authentication = signature_data.take(signature_data.number(2))
     kind = signature_data.number(2)
     certification = signature_data.take(signature_data.number(4))
     if signature_data.rest():
         raise UserError(where, "its sizes do not fit each other", _REMEDY)
-    return Quote(*signed, *fixed, authentication, kind, certification)
+    return Quote(*signed, signature, key, qe_report, qe_signature, authentication, kind, certification)
 
 
 class _Reader:

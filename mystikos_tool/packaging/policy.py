@@ -96,8 +96,11 @@ def of(structure: bytes, *, any_version: bool = False) -> Policy:
     identity, fields = sigstruct.identity(structure), SIGSTRUCT.unpack(structure)
     return Policy(
         None if any_version else identity.mrenclave,
-        *identity[1:],
-        **{name: int(fields[name]) for name in _NUMBERS},
+        identity.mrsigner,
+        identity.product_id,
+        identity.security_version,
+        identity.debug,
+        *(int(fields[name]) for name in _NUMBERS),
     )
 
 

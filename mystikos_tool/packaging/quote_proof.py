@@ -162,16 +162,17 @@ class _Collateral:
                 raise ValueError
             document, end = json.JSONDecoder().raw_decode(text, start.end())
             signature = bytes.fromhex(json.loads(text)["signature"])
-            times = [datetime.fromisoformat(document[key].replace("Z", "+00:00")) for key in _TIMES]
+            start_time, end_time = (_time(document[key]) for key in ("issueDate", "nextUpdate"))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             problem = f'does not begin with "{member}" and have a signature'
             raise UserError(where, problem, _FETCH) from None
         _verify(self._signer, signature, text[start.end() : end].encode(), where)
-        self._check_time(*times, where)
+        self._check_time(start_time, end_time, where)
         return dict(document)
 
 
-_TIMES = ("issueDate", "nextUpdate")
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _certificates(pem: bytes, where: str) -> list[x509.Certificate]:
@@ -227,7 +228,7 @@ def _qe_status(report: bytes, identity: dict[str, Any], where: str) -> tuple[str
     fields = REPORT.unpack(report)
     try:
         facts = [
-            (bytes(fields["mrsigner"]), bytes.fromhex(identity["mrsigner"]), None),  # type: ignore[arg-type]
+            (bytes(fields["mrsigner"]), bytes.fromhex(identity["mrsigner"]), None),
             (
                 int(fields["product_id"]).to_bytes(2, "big"),
                 int(identity["isvprodid"]).to_bytes(2, "big"),

@@ -45,12 +45,14 @@ class CheckedQuote(NamedTuple):
 
     def _facts(self) -> dict[str, object]:
         header, report = HEADER.unpack(self.quote.header), REPORT.unpack(self.quote.report)
-        facts = {**header, **report, "certification_type": self.quote.certification_type}
         bits = ("attributes", "xfrm", "miscselect")
-        return {
+        facts: dict[str, object] = {
             name: value.hex() if isinstance(value, bytes) else f"{value:#x}" if name in bits else value
-            for name, value in facts.items()
-        } | {"debug": bool(int(report["attributes"]) & ATTRIBUTE_DEBUG)}
+            for name, value in {**header, **report}.items()
+        }
+        facts["certification_type"] = self.quote.certification_type
+        facts["debug"] = bool(int(report["attributes"]) & ATTRIBUTE_DEBUG)
+        return facts
 
     def to_json(self) -> str:
         """Return one JSON object; bytes are in hexadecimal."""
@@ -75,7 +77,7 @@ def check(quote: Quote, policy: Policy | None) -> CheckedQuote:
     wrong = []
     for name, wanted in (("mrenclave", policy.mrenclave), ("mrsigner", policy.mrsigner)):
         if wanted is not None and report[name] != wanted:
-            wrong.append(f"{name.upper()} is {bytes(report[name]).hex()}, expected is {wanted.hex()}")  # type: ignore[arg-type]
+            wrong.append(f"{name.upper()} is {bytes(report[name]).hex()}, expected is {wanted.hex()}")
     if report["product_id"] != policy.product_id:
         wrong.append(f"the product is {report['product_id']!r}, expected is {policy.product_id}")
     if int(report["security_version"]) < policy.security_version:
