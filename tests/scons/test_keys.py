@@ -195,6 +195,13 @@ def test_a_statement_keeps_its_date_on_another_day_and_in_another_checkout(
     assert inspection.inspect(later.path("hello")).date == "20260102"
 
 
+def test_a_clean_keeps_the_statement_that_a_signature_may_belong_to(stated: Project) -> None:
+    stated.build("hello.digest")
+    stated.build("-c")
+    assert stated.path("hello.statement.json").exists()
+    assert not stated.path("hello.digest").exists()
+
+
 def test_a_date_that_is_asked_for_is_stated(stated: Project) -> None:
     stated.build("hello.digest")
     said = stated.build("hello.digest", environment={"SOURCE_DATE_EPOCH": "1800000000"})
