@@ -2,7 +2,7 @@
 
 What the SCons builders do, without SCons: `package` runs every stage, `pack`, `measure` and `sign`
 one each; `statement` and `attach` let somebody elsewhere sign; `verify` and `inspect` look into a
-package that is there.
+package that is there, `diff` into two.
 
     >>> import mystikos_tool
     >>> measurement = mystikos_tool.package(
@@ -36,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CheckedQuote",
     "Config",
+    "Difference",
     "Identity",
     "Inspection",
     "Measurement",
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "attach",
     "check_quote",
+    "diff",
     "inspect",
     "measure",
     "pack",
@@ -64,10 +66,12 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement
     from mystikos_tool.errors import UserError
+    from mystikos_tool.explain.difference import Difference
     from mystikos_tool.formats.sigstruct import Identity
     from mystikos_tool.library import (
         attach,
         check_quote,
+        diff,
         inspect,
         measure,
         pack,
@@ -87,6 +91,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "CheckedQuote": "packaging.quoted",
     "Config": "config",
+    "Difference": "explain.difference",
     "Identity": "formats.sigstruct",
     "Inspection": "packaging.inspection",
     "Measurement": "enclave.measurement",
@@ -98,7 +103,7 @@ _MODULES = {
     "VerificationError": "packaging.verification",
     **dict.fromkeys(
         (
-            *("attach", "check_quote", "inspect", "measure", "pack", "package", "policy", "sign"),
+            *("attach", "check_quote", "diff", "inspect", "measure", "pack", "package", "policy", "sign"),
             *("statement", "verify"),
         ),
         "library",

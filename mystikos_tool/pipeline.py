@@ -20,7 +20,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mystikos_tool import config as config_reader
 from mystikos_tool.config import Config
 from mystikos_tool.enclave import image as enclave_image
 from mystikos_tool.enclave import layout, measurement
@@ -36,7 +35,7 @@ from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
 from mystikos_tool.packaging import host_program as host_programs
 from mystikos_tool.packaging import policy as policies
 from mystikos_tool.packaging import sections, signed_directory
-from mystikos_tool.packaging.opened import OpenedPackage
+from mystikos_tool.packaging.opened import Opened, OpenedPackage
 from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.verification import (
     ANYTHING,
@@ -426,7 +425,7 @@ def export_sgxs(path: Path, target: Path) -> int:
     """
     opened = OpenedPackage(path)
     stated = _stated_identity(opened)
-    laid_out = _laid_out(opened)
+    laid_out = lay_out_opened(opened)
     digest = hashlib.sha256()
     with atomic.writing(target) as file:
 
@@ -465,21 +464,32 @@ def _host_program(opened: OpenedPackage, loader: Path | None, embedded: str | No
     return HostProgram(sha256, host_programs.known_as(sha256, loader, embedded))
 
 
+def lay_out_opened(opened: Opened) -> Layout:
+    """Lay out what a package or a signed directory holds.
+
+    Raises UserError for what cannot be laid out, and VerificationError for an enclave of memory that
+    nobody could measure.
+    """
+    parts = opened.parts()
+    laid_out = layout.lay_out(parts)
+    if hashed_size(laid_out) - 2 * parts.rootfs.size > _MAX_HASHED:
+        problem = f"describes an enclave of {laid_out.loaded_size:,} bytes, too large to be measured"
+        raise VerificationError(str(opened.path), problem, _DISTRUST)
+    return laid_out
+
+
+def measure_opened(opened: Opened) -> tuple[Layout, Measurement]:
+    """Lay out and measure what a package or a signed directory holds; raise as :func:`lay_out_opened`."""
+    laid_out = lay_out_opened(opened)
+    return laid_out, measurement.of(opened.image, laid_out)
+
+
 def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
-    measured = measurement.of(opened.image, _laid_out(opened))
+    _, measured = measure_opened(opened)
     _check_mrenclave(opened, measured.mrenclave, stated)
     if _unsigned_fields(opened.sigstruct) != _unsigned_fields(measured.sigstruct):
         where = opened.where(sections.ENCLAVE)
         raise VerificationError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
-
-
-def _laid_out(opened: OpenedPackage) -> Layout:
-    """Return the layout of a package's enclave; raise VerificationError for one too large to measure."""
-    laid_out = layout.lay_out(_layout_parts(opened))
-    if hashed_size(laid_out) - 2 * opened.path.stat().st_size > _MAX_HASHED:
-        problem = f"describes an enclave of {laid_out.loaded_size:,} bytes, too large to be measured"
-        raise VerificationError(str(opened.path), problem, _DISTRUST)
-    return laid_out
 
 
 def _check_mrenclave(opened: OpenedPackage, measured: bytes, stated: Identity) -> None:
@@ -492,19 +502,6 @@ def _is_on_disk(opened: OpenedPackage) -> bool:
     """Tell whether the package holds, for its root, the page of zeros that stands for a disk."""
     content, disk = opened.content(sections.ROOTFS), DiskRoot().content()
     return content.size == disk.size and content.read() == disk.read()
-
-
-def _layout_parts(opened: OpenedPackage) -> layout.Parts:
-    return layout.Parts(
-        enclave=opened.image,
-        kernel=opened.elf(sections.KERNEL),
-        crt=opened.elf(sections.CRT),
-        rootfs=opened.content(sections.ROOTFS),
-        pubkeys=opened.content(sections.PUBKEYS).read(),
-        roothashes=opened.content(sections.ROOTHASHES).read(),
-        config=opened.config,
-        memory_size=config_reader.memory_size_of(opened.config, opened.where(sections.CONFIG)),
-    )
 
 
 def _unsigned_fields(structure: bytes) -> bytes:

@@ -18,7 +18,7 @@ def declare_policy(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("package", type=Path, help="the package, which is verified first")
     parser.add_argument(
-        "--form",
+        "--format",
         choices=FORMS,
         default="json",
         help="for whom: check-quote and other programs (json, the default), a shell (env), a C program (c),"
@@ -42,7 +42,7 @@ def run_policy(options: argparse.Namespace) -> None:
     policy = library.policy(options.package, any_version=options.any_version)
     if policy.debug:
         tell("warning: the enclave may be debugged: the machine's owner reads and changes all of it")
-    text = policy.render(options.form)
+    text = policy.render(options.format)
     if options.outfile:
         atomic.write(options.outfile, text.encode())
     else:
@@ -53,7 +53,7 @@ def declare_check_quote(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``check-quote``."""
     parser.add_argument("quote", type=Path, help="SGX quote, ECDSA, version 3")
     parser.add_argument(
-        "--policy", type=Path, metavar="FILE", help="hold it to what 'policy --form json' wrote"
+        "--policy", type=Path, metavar="FILE", help="hold it to what 'policy --format json' wrote"
     )
     parser.add_argument(
         "--collateral",
@@ -71,7 +71,9 @@ def declare_check_quote(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--at", type=_day, metavar="DATE", help="with --collateral: verify as of this day (default: now)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="what to print (default: text)"
+    )
 
 
 def _day(text: str) -> datetime:
@@ -99,7 +101,7 @@ def run_check_quote(options: argparse.Namespace) -> int:
     except VerificationError as error:
         tell(f"error: {error}")
         return NOT_AS_EXPECTED
-    say(checked.to_json() if options.json else checked.to_text())
+    say(checked.to_json() if options.format == "json" else checked.to_text())
     for problem in checked.problems:
         tell(f"error: {options.quote}: {problem}")
     return NOT_AS_EXPECTED if checked.problems else 0

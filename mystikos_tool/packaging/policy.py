@@ -84,7 +84,7 @@ class Policy(NamedTuple):
                 raise ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UserError(
-                where, "is no policy of this version", "make it with 'policy --form json'"
+                where, "is no policy of this version", "make it with 'policy --format json'"
             ) from None
         if len(policy.mrsigner) != 32 or len(policy.mrenclave or bytes(32)) != 32:
             raise UserError(where, "has a digest that has not 32 bytes", "make the policy again")

@@ -201,7 +201,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     """Run a package as a test: ``MystTest("hello-red", package, args=["red"], stdout="red\\n")``.
 
     Takes ``args``, ``environment``, ``stdin``, ``status``, ``stdout``, ``stdout_pattern``,
-    ``stderr``, ``stderr_pattern`` and ``timeout``, and overrides of construction variables.
+    ``stderr``, ``stderr_pattern``, ``timeout`` and ``strict``, and overrides of construction variables.
     The alias ``check`` runs all tests and ends with a summary.
     """
     from mystikos_tool.scons import testing  # not needed where there are no tests

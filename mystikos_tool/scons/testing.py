@@ -38,6 +38,7 @@ SUFFIX = ".passed"
 
 _EXPECTATION = "_MYST_EXPECTATION"
 _SHOWN_LINES = 20
+_NOTE = re.compile(r"^.*: mystikos: note: .*$", re.MULTILINE)
 _SIGNALS = 64
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # the others stand for bytes that are no text
 _LONGEST = 10**8  # seconds; the system's clocks count no endless time
@@ -48,7 +49,8 @@ class Expectation:
     """How a package is run and what it shall do; ``timeout`` is in seconds.
 
     An output that is None is not looked at; ``*_pattern`` is a regular expression that is
-    searched in it.
+    searched in it. ``strict`` lets no note of the embedded runtime pass, which tells what works
+    here and not under Mystikos.
     """
 
     args: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class Expectation:
     stderr: str | None = None
     stderr_pattern: str | None = None
     timeout: float = 60
+    strict: bool = False
 
     def signature(self) -> str:
         """Return what stands for the expectation in signatures."""
@@ -128,6 +131,7 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
     "stderr": _output,
     "stderr_pattern": _pattern,
     "timeout": _seconds,
+    "strict": lambda value: None if isinstance(value, bool) else "True or False",
 }
 
 
@@ -217,6 +221,8 @@ def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
         wrong.append(f"ended with status {done.returncode}, not {expectation.status}")
     stdout, stderr = (output.decode(errors="backslashreplace") for output in (done.stdout, done.stderr))
     wrong += _output_differences("stdout", stdout, expectation.stdout, expectation.stdout_pattern)
+    if expectation.strict:
+        wrong += [f"strict: {note}" for note in _NOTE.findall(stderr)]
     wrong += _output_differences("stderr", stderr, expectation.stderr, expectation.stderr_pattern)
     if wrong and expectation.stderr is None and expectation.stderr_pattern is None:
         wrong += [f"stderr: {line}" for line in stderr.splitlines()[:_SHOWN_LINES]]
