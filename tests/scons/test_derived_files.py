@@ -222,8 +222,16 @@ def test_an_installed_directory_has_nothing_that_its_source_has_no_longer(projec
     build = project.build("hello")
     assert "appdir/usr/share/deep/gone: has no source and no builder and was left out" in build.err
     found = root(project)
+    assert "usr/share/deep" in found  # as in the source
     assert "usr/share/deep/gone" not in found
     assert found["usr/share/built"] == b"built"
+    assert project.build("hello").stages == set()
+    project.path("share/deep").rmdir()
+    project.write("appdir/usr/share/mine", "my own")
+    project.build("hello")
+    found = root(project)
+    assert "usr/share/deep" not in found
+    assert found["usr/share/mine"] == b"my own"
 
 
 @pytest.mark.parametrize("database", ["", "SConsignFile(None)\n"])
