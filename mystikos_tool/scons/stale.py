@@ -49,7 +49,9 @@ def left_behind(place: Any, described: Any) -> LeftBehind:
     gone = [(path, _is_as_made(place, path, entry)) for path, entry in stored if not _made(described, path)]
     gone += [(path, same) for path, same in _remembered(place) if not _made(described, path)]
     files = {path for path, same in gone if same and os.path.lexists(top / path)}
-    folders = {str(above) for path, _ in gone for above in (Path(path), *Path(path).parents)} - {"."}
+    # A directory with nothing but a database of SCons' had something once.
+    once = [*(path for path, _ in gone), *scons_internals.own_databases(place)]
+    folders = {str(above) for path in once for above in (Path(path), *Path(path).parents)} - {"."}
     empty = _empty(top, {path for path in folders if not _made(described, path)}, files)
     topmost = {path for path in empty if path.rpartition("/")[0] not in empty}
     told = {path for path in topmost if not any(each.startswith(f"{path}/") for each in files)}

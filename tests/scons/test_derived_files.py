@@ -297,6 +297,19 @@ def test_an_empty_directory_that_a_clean_leaves_stays_out_when_its_builder_is_go
     assert {"empty", "var"} & set(root(project)) == {"empty"}
 
 
+def test_a_directory_that_has_nothing_but_a_database_of_scons_stays_out(project: Project) -> None:
+    project.write("appdir/lib/file", "one")
+    project.sconstruct(
+        f"SConsignFile(None)\n{PACKAGE_HELLO}env.Command('copied', 'appdir/lib/file', {COPY})\n"
+    )
+    project.build()
+    project.path("appdir/lib/file").unlink()
+    assert project.path("appdir/lib/.sconsign").exists()
+    project.sconstruct(f"SConsignFile(None)\n{PACKAGE_HELLO}")
+    assert "appdir/lib: has no source and no builder and was left out" in project.build().err
+    assert "lib" not in root(project)
+
+
 def test_what_is_excluded_is_not_told_to_be_left_behind(project: Project) -> None:
     project.write("source", "one")
     project.sconstruct(f"{PACKAGE_HELLO}env.Command('appdir/lib/built', 'source', {COPY})\n")
