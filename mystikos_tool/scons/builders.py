@@ -7,19 +7,18 @@ be given nothing but that node.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import SCons.Errors
 from SCons.Node import NodeList
 
-from mystikos_tool.scons import arguments, scons_internals, sources, variables
+from mystikos_tool.scons import arguments, exclusion, leftovers, scons_internals, sources, variables
 from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.running import StartAction
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
-from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, Rootfs, Stage, stage_of
+from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, Rootfs, Stage, mark, stage_of
 from mystikos_tool.scons.target_file import target_file
 
 _MEASUREMENT_SUFFIX = ".measurement.json"
@@ -30,6 +29,9 @@ _MEASURE = stage_builder("measure")
 _SIGN = stage_builder("sign")
 _PACKAGE = stage_builder("package")
 _KEY = stage_builder("key")
+
+# What aliases start; SCons would add the action of a call once more.
+_starts: set[tuple[int, str, str, str]] = set()
 
 
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -102,7 +104,10 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
     env = _environment(env, "MystKey", overrides, parameters=("target",))
     variables.check_matter("MystKey", overrides, (variables.KEY,))
     node = sources.target_node(env, arguments.target_name(env, target, "MystKey"), "MystKey")
+    if node.builder is _KEY:
+        return NodeList([node])  # which environment asks for a key makes no difference
     nodes = _KEY(env, [node], [])
+    mark(node, Stage())
     env.Precious(nodes)
     env.NoClean(nodes)
     env.NoCache(nodes)
@@ -111,11 +116,15 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
 
 def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: Any) -> Any:
     """Add an alias that starts a package with arguments: ``MystRun("run", package, ["red"])``."""
+    caller = id(env)
     env = _environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
     variables.check_matter("MystRun", overrides, (variables.RUN,))
     node = sources.one_node(env, package, "MystRun")
     alias = arguments.name(env, "MystRun: the alias", alias)
-    nodes = env.Alias(alias, node, StartAction(node, arguments.program_arguments("MystRun", args)))
+    start = StartAction(node, arguments.program_arguments("MystRun", args))
+    described = (caller, alias, str(start), repr(overrides))
+    nodes = env.Alias(alias, node, [] if described in _starts else start)
+    _starts.add(described)
     env.AlwaysBuild(nodes)
     return nodes
 
@@ -124,7 +133,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     """Run a package as a test: ``MystTest("hello-red", package, args=["red"], stdout="red\\n")``.
 
     Takes ``args``, ``environment``, ``stdin``, ``status``, ``stdout``, ``stdout_pattern``,
-    ``stderr``, ``stderr_pattern`` and ``timeout``, and overrides of construction variables.
+    ``stderr``, ``stderr_pattern``, ``timeout`` and ``strict``, and overrides of construction variables.
     The alias ``check`` runs all tests and ends with a summary.
     """
     from mystikos_tool.scons import testing  # not needed where there are no tests
@@ -135,7 +144,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     variables.check_matter("MystTest", overrides, (variables.TEST,))
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
-    name = arguments.name(env, "MystTest: the name", name)
+    name = arguments.file_name(env, "MystTest: the name", name)
     return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
 
 
@@ -172,14 +181,16 @@ def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for
 
 
 def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any = None) -> Any:
-    nodes = sources.root_sources(env, source or [])
+    nodes = list(dict.fromkeys(sources.root_sources(env, source or [])))  # twice the same is once
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
     stage = Rootfs(made_of=(f"rootfs {REVISION}", *nodes), added_for=added_for)
     target = sources.target_node(env, name, builder)
-    for node in nodes:
-        node.taken_by.append(target)
+    if stage_of(target) is None:  # the same call may come twice
+        for node in nodes:
+            node.taken_by.append(target)
+    exclusion.declare(target, nodes)
     return _made(_ROOTFS, env, target, nodes, stage)
 
 
@@ -203,7 +214,7 @@ def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any
 
 
 def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
-    epoch = str(env.subst(str(env.get(variables.EPOCH, os.environ.get(variables.EPOCH, "")))))
+    epoch = str(env.subst(str(variables.epoch(env))))
     enclave = stage_of(measurement).enclave
     stage = Image(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch, added_for=added_for)
     # The measurement holds the digest of the image and, in it, of the configuration.
@@ -233,6 +244,7 @@ def _made(builder: Any, env: Any, node: Any, parts: list[Any], stage: Stage) -> 
     """Describe what a stage makes. A failed build keeps the earlier target, which was made whole."""
     scons_internals.describe(builder, env, node, parts)
     node.set_precious()
+    leftovers.clean(env, node)
     return target_file(node, stage)
 
 
@@ -240,6 +252,11 @@ def _environment(
     env: Any, builder: str, overrides: Mapping[str, Any], parameters: tuple[str, ...] = ("target", "source")
 ) -> Any:
     """Return the environment of one call, its variables checked."""
+    if scons_internals.writes_ninja_file():
+        raise SCons.Errors.UserError(
+            f"{builder} makes what SCons' ninja tool cannot build;"
+            ' leave out --experimental=ninja and SetOption("experimental", "ninja")'
+        )
     variables.check_names(env.Dictionary())
     variables.use_remote_cache(env)
     if overrides:

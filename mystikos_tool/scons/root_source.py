@@ -20,10 +20,10 @@ from mystikos_tool.root import archive
 from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
-from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import patterns_in, store
 from mystikos_tool.scons.input_node import InputNode, is_made_of
-from mystikos_tool.scons.stages import awaited
+from mystikos_tool.scons.stages import awaited, call_of
 from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
 
 _sources: dict[tuple[Any, SourceOptions], RootSource] = {}
@@ -57,6 +57,7 @@ class RootSource(InputNode):
         self.stray: list[str] = []
         self._made: list[Any] = []  # what builders make in it, or above it
         self._scanned: Source | None = None
+        self._scanned_with: set[tuple[str, ...]] = set()
         self.taken_by: list[Any] = []  # roots, of which each takes the tree
         self._taken = 0
 
@@ -71,10 +72,11 @@ class RootSource(InputNode):
             make_again_where_stale(node)
         for node in nodes:
             if is_made_of(node, self):
-                raise SCons.Errors.StopError(
+                problem = (
                     f"{node}: lies in {self.origin}, which it is made of;"
                     " give it another place, or exclude it with MYST_ROOTFS_EXCLUDE"
                 )
+                raise SCons.Errors.StopError(blame.named(problem, call_of(self.taken_by[0])))
         # One directory is looked at once in a build, whichever of its roots comes first.
         before = [node for root in self.taken_by for node in awaited(root) if not is_made_of(node, self)]
         return sorted({*nodes, *before}, key=str)
@@ -103,7 +105,29 @@ class RootSource(InputNode):
             self._taken += 1
             if self._taken >= len(self.taken_by):
                 self._scanned = None
-        return (source or self._source()).tree()
+        try:
+            return (source or self._source()).tree()
+        except UserError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: UserError) -> UserError:
+        """Return an error with a remedy for where the source goes."""
+        path = Path(self.origin.get_abspath())
+        if self.options.place and error.where == str(path) and not path.exists():
+            remedy = f'create it, or correct what "{self.options.place}" is mapped to'
+            return UserError(error.where, error.problem, remedy)
+        return error
+
+    def unplaced_file(self) -> str | None:
+        """Return the name of a file that no mapping places, so that it lies at the top of the root."""
+        options = self.options
+        is_file = isinstance(self.origin, SCons.Node.FS.File) and not options.layer
+        return str(self) if is_file and not (options.place or options.name) else None
+
+    def has_excluded(self, pattern: str) -> bool:
+        """Tell whether a pattern kept something out of the source."""
+        every = (excluding(patterns) for patterns in {self.options.exclude, *self._scanned_with})
+        return not all(one is None or pattern in one.unused for one in every)
 
     def _source(self) -> Source:
         """Return what is at its place in the root."""
@@ -157,9 +181,11 @@ class RootSource(InputNode):
         """
         path, left = Path(place.get_abspath()), left_behind(place, described)
         self.stray += [path for path in left.told if not _is_excluded(path, self.options.exclude)]
+        exclude = (*self.options.exclude, *patterns_in(path), *map(_pattern, left.paths))
+        self._scanned_with.add(exclude)
         return DirectorySource(
             path,
-            exclude=(*self.options.exclude, *patterns_in(path), *map(_pattern, left.paths)),
+            exclude=exclude,
             preserve_modes=self.options.preserve_modes,
             may_be_missing=may_be_missing,
         )

@@ -7,12 +7,15 @@ keeps for itself. The tests run with the oldest and the newest SCons that the pr
 from __future__ import annotations
 
 import os
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import SCons.Action
 import SCons.CacheDir
+import SCons.Errors
 import SCons.Executor
 import SCons.Node
 import SCons.Node.FS
@@ -20,6 +23,7 @@ import SCons.Node.Python
 import SCons.SConsign
 import SCons.Tool.install
 import SCons.Util
+import SCons.Warnings
 
 # SCons has no documented class for an action whose signature is something else than its code.
 # Its FunctionAction takes the code of a function apart, for each of a thousand packages.
@@ -161,6 +165,15 @@ def fills_cache() -> bool:
     return bool(SCons.CacheDir.cache_force)
 
 
+def writes_ninja_file() -> bool:
+    """Tell whether SCons' ninja tool has replaced what builds targets; it knows the actions of SCons alone.
+
+    Its name was another one in SCons 4.5. With ``--disable-ninja`` it replaces nothing.
+    """
+    tools = (sys.modules.get(f"SCons.Tool.{name}") for name in ("ninja_tool", "ninja"))
+    return any(getattr(tool, "NINJA_STATE", None) for tool in tools)
+
+
 class _AtEndOfBuild:
     def __init__(self, work: Callable[[], None]) -> None:
         self._work: Callable[[], None] | None = work
@@ -179,6 +192,16 @@ def at_end_of_build(work: Callable[[], None]) -> None:
     interpreter ends, Python 3.12 starts no threads any more.
     """
     SCons.SConsign.sig_files.append(_AtEndOfBuild(work))
+
+
+@contextmanager
+def warnings_to(show: Callable[[Any], None]) -> Iterator[None]:
+    """Have SCons' own warnings shown by a function. Its own would name a line of this tool's as the place."""
+    before, SCons.Warnings._warningOut = SCons.Warnings._warningOut, show
+    try:
+        yield
+    finally:
+        SCons.Warnings._warningOut = before
 
 
 def scanned(node: Any, implicit: list[Any]) -> None:
@@ -211,8 +234,13 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Check that the sources are there, unless there is nothing to make of them."""
-        if self.batches[0].targets[0].get_state() != SCons.Node.up_to_date:
+        target = self.batches[0].targets[0]
+        if target.get_state() == SCons.Node.up_to_date:
+            return
+        try:
             super().prepare()
+        except SCons.Errors.StopError as error:
+            raise SCons.Errors.StopError(target.named(str(error))) from error
 
     def get_action_targets(self) -> Any:
         """Return the target."""
@@ -221,6 +249,18 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
     def get_action_side_effects(self) -> Any:
         """Return the target's side effects."""
         return self.batches[0].targets[0].side_effects
+
+
+class NothingToMake(SCons.Executor.Null):  # type: ignore[misc]
+    """The executor of a node that nothing makes, but that others may have to be made for.
+
+    When one of them has failed already, SCons calls what the executor names failed; without a name the
+    node, and all that is made of it, would wait for ever.
+    """
+
+    def get_action_targets(self) -> Any:
+        """Return the node."""
+        return self.batches[0].targets
 
 
 def describe(builder: Any, env: Any, target: Any, sources: list[Any]) -> None:

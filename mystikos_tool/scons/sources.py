@@ -17,6 +17,8 @@ from mystikos_tool.scons.stages import Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
 
+_LONGEST_NAME = 255
+
 _named_files: dict[tuple[str, str, Any], Any] = {}
 
 
@@ -27,12 +29,14 @@ def suffixed(name: str, suffix: str) -> str:
 
 def target_node(env: Any, name: str, builder: str) -> Any:
     """Return the node of a target."""
+    size = len(os.fsencode(name.rpartition("/")[2]))
+    if size > _LONGEST_NAME:
+        problem = f"has {size} bytes, and a file's name has at most {_LONGEST_NAME}; shorten it"
+        raise SCons.Errors.UserError(f"{builder}: the name of the target {problem}")
     try:
         return env.fs.File(name)
-    except TypeError:
-        raise SCons.Errors.UserError(
-            f"{builder}: the target {name} is a directory; name it otherwise"
-        ) from None
+    except TypeError as error:
+        raise arguments.misplaced(f"{builder}: the target", name, error) from None
 
 
 def only_node(source: list[Any] | None) -> Any:
@@ -54,8 +58,8 @@ def one_node(env: Any, source: Any, builder: str) -> Any:
 def root_sources(env: Any, source: list[Any]) -> list[Any]:
     """Return the nodes of everything that a root is made of: directories, files and mappings."""
     preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
-    patterns = env["MYST_ROOTFS_EXCLUDE"]
-    exclude = tuple(env.subst(arguments.text(pattern)) for pattern in SCons.Util.flatten([patterns]))
+    patterns = variables.items(env["MYST_ROOTFS_EXCLUDE"])
+    exclude = tuple(env.subst(arguments.text(pattern)) for pattern in patterns)
     return [
         root_source(node, options._replace(exclude=exclude, preserve_modes=preserve))
         for node, options in _placed(env, source)
@@ -123,7 +127,7 @@ def required_file(env: Any, variable: str) -> Any:
 def file_list(env: Any, variable: str) -> tuple[Any, ...]:
     """Return the input nodes of the files that a construction variable names."""
     value = env.get(variable) or []
-    return tuple(_file(env, variable, item) for item in SCons.Util.flatten([value]))
+    return tuple(_file(env, variable, item) for item in variables.items(value))
 
 
 def _file(env: Any, variable: str, value: Any) -> Any:
@@ -132,14 +136,19 @@ def _file(env: Any, variable: str, value: Any) -> Any:
     if name is None:
         return _input_file(env, variable, value)
     # A thousand calls name the same file; "$" may stand for another one in each.
-    key = (variable, name if "$" not in name else env.subst(name), env.fs.getcwd())
+    directory = variables.directory_of(env, variable)
+    key = (
+        variable,
+        name if "$" not in name else arguments.substituted(env, f"{variable}:", name),
+        directory,
+    )
     if key not in _named_files:
-        _named_files[key] = _input_file(env, variable, key[1])
+        _named_files[key] = _input_file(env, variable, key[1], directory)
     return _named_files[key]
 
 
-def _input_file(env: Any, variable: str, name: Any) -> Any:
+def _input_file(env: Any, variable: str, name: Any, directory: Any = None) -> Any:
     try:
-        return input_file(env.File(name), variable)
-    except TypeError:
-        raise SCons.Errors.UserError(f"{variable}: {name} is a directory; give a file") from None
+        return input_file(env.File(name, directory), variable)
+    except TypeError as error:
+        raise arguments.misplaced(f"{variable}:", name, error) from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mystikos_tool.scons import blame
+
 if TYPE_CHECKING:
     from mystikos_tool.packaging.partial import PartialPackage
     from mystikos_tool.scons.testing import Expectation
@@ -39,13 +41,14 @@ class Stage:
     ``made_of`` names all that decides the target's content, words and nodes; where it is empty the
     content itself is read. ``detail`` belongs to the signature of the action. ``added_for`` is the
     target of the call that added the stage, None for a stage that was called itself, and ``added`` has
-    the targets of the stages that were added for this one.
+    the targets of the stages that were added for this one. ``call`` is that call, in the user's script.
     """
 
     made_of: tuple[Any, ...] = ()
     detail: str = ""
     added_for: Any = None
     added: list[Any] = field(default_factory=list)
+    call: blame.Call | None = None
 
 
 @dataclass(slots=True)
@@ -102,13 +105,20 @@ CACHED = (Package, RuntimeImage)
 
 
 def mark(node: Any, stage: Stage) -> None:
-    """Say what a node is for."""
+    """Say what a node is for, and who asked for it."""
+    stage.call = blame.current()
     node.attributes.mystikos = stage
 
 
 def stage_of(node: Any) -> Any:
     """Return the Stage that a node is for; None where it is no node of the tool's."""
     return getattr(node.attributes, "mystikos", None) if node else None
+
+
+def call_of(node: Any) -> blame.Call | None:
+    """Return the call in the user's script that described a node of the tool's."""
+    stage = stage_of(node)
+    return stage.call if stage else None
 
 
 def awaited(node: Any) -> list[Any]:

@@ -8,10 +8,10 @@ from typing import Any
 import SCons.Node
 import SCons.Node.FS
 
-from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import content_digest
 from mystikos_tool.scons.input_node import InputNode, is_made_of
-from mystikos_tool.scons.stages import CACHED, Stage, awaited, mark, stage_of
+from mystikos_tool.scons.stages import CACHED, Stage, awaited, call_of, mark, stage_of
 
 _SHOWN_PATHS = 5
 
@@ -76,6 +76,10 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         """Prepare to be made, unless there is nothing to make."""
         if self.get_state() != SCons.Node.up_to_date:
             super().prepare()
+
+    def named(self, message: str) -> str:
+        """Return a message with the call that described the file."""
+        return blame.named(message, call_of(self))
 
     def changed(self, node: Any = None, allowcache: bool = False) -> bool:
         """Tell whether the file has to be made.

@@ -10,16 +10,16 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 from __future__ import annotations
 
 import filecmp
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.io.kept import kept
 from mystikos_tool.root.archive import write
 from mystikos_tool.root.tree import Tree, boot_fault, join
-from mystikos_tool.scons import partial
+from mystikos_tool.scons import blame, exclusion, hints, partial
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.stages import (
@@ -30,17 +30,22 @@ from mystikos_tool.scons.stages import (
     Rootfs,
     RuntimeImage,
     Stage,
+    call_of,
     stage_of,
 )
 
 if TYPE_CHECKING:
     from mystikos_tool import pipeline
+    from mystikos_tool.config import Config
     from mystikos_tool.root.root import Root
     from mystikos_tool.signing.root_keys import RootKey
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
 _ROOT_KEYS = "root keys"
+
+# Configurations that are kept in memory: those of the apps whose stages alternate under -j.
+_CONFIGURATIONS = 16
 
 _STRAY = "describe it, remove it, or touch it where it became a source"
 
@@ -49,14 +54,16 @@ _StageT = TypeVar("_StageT", bound=Stage)
 
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
-    tree = _pack(target, source)
+    tree, warn = _pack(target, source), _warning_of(target)
     for path in tree.left_out:
-        _warn(f"{path}: is a device or FIFO and was left out of {target}")
+        warn(f"{path}: is a device or FIFO and was left out of {target}")
     for path in tree.too_long_to_boot:
-        _warn(f"{path}: {boot_fault(path)}")
+        warn(f"{path}: {boot_fault(path)}")
     for node in source:
         for path in node.stray:
-            _warn(f"{node}/{path}: has no source and no builder and was left out; {_STRAY}")
+            warn(f"{node}/{path}: has no source and no builder and was left out; {_STRAY}")
+    for pattern in exclusion.unused_after(target):
+        warn(f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out")
     return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target}"
 
 
@@ -103,18 +110,18 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import root_keys
 
     stage = _stage(target, Measurement)
-    enclave = stage.enclave
+    enclave, warn = stage.enclave, _warning_of(target)
     _prove(enclave.rootfs)
     inputs = _inputs(enclave)
-    if isinstance(inputs.root, ArchiveRoot):
-        path = inputs.root.path
-        inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
-    for warning in inputs.config.warnings:
-        _warn(warning)
-    for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
-        _warn(warning)
-    with partial.kept(target):
-        measured = pipeline.measure(inputs, partial.begin(target, inputs), _warn)
+    with hints.pointing_to_mappings(enclave, inputs.config.application_path), partial.kept(target):
+        if isinstance(inputs.root, ArchiveRoot):
+            path = inputs.root.path
+            inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
+        for warning in inputs.config.warnings:
+            warn(warning)
+        for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
+            warn(warning)
+        measured = pipeline.measure(inputs, partial.begin(target, inputs), warn)
         atomic.write(_path(target), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
 
@@ -208,11 +215,13 @@ def key(target: Any, source: list[Any], env: Any) -> str:
 
 def runtime(target: Any, source: list[Any], env: Any) -> str:
     """Compile one image of the embedded runtime."""
-    from mystikos_tool.runtime import build
+    from mystikos_tool.runtime import build, digests
 
     stage = _stage(target, RuntimeImage)
     path = Path(target.get_abspath())
     build.compile_image(build.IMAGE_BY_OUTPUT[stage.output], path, stage.compiler or None)
+    if not stage.compiler:
+        digests.check(path.parents[stage.output.count("/")], stage.output)
     return f"compiled {_shown_size(path.stat().st_size)} → {target}"
 
 
@@ -228,18 +237,25 @@ def _stage(target: Any, kind: type[_StageT]) -> _StageT:
 
 
 def _inputs(enclave: Enclave) -> pipeline.Inputs:
-    from mystikos_tool import config, pipeline
-    from mystikos_tool.cache.configurations import KnownInStore
+    from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot, DiskRoot
     from mystikos_tool.runtime import Runtime
 
     return pipeline.Inputs(
         runtime=Runtime(*map(_path, enclave.runtime)),
-        config=config.load(_path(enclave.config), KnownInStore(store())),
+        config=_config(_path(enclave.config)),
         root=ArchiveRoot(_path(enclave.rootfs)) if enclave.rootfs else DiskRoot(),
         pubkeys=[_path(node) for node in enclave.pubkeys],
         roothashes=[_path(node) for node in enclave.roothashes],
     )
+
+
+@kept(_CONFIGURATIONS)
+def _config(path: Path) -> Config:
+    from mystikos_tool import config
+    from mystikos_tool.cache.configurations import KnownInStore
+
+    return config.load(path, KnownInStore(store()))
 
 
 def _path(node: Any) -> Path:
@@ -250,8 +266,9 @@ def _path(node: Any) -> Path:
     return Path(str(node.read_node().rfile() if isinstance(node, InputNode) else node))
 
 
-def _warn(text: str) -> None:
-    sys.stderr.write(f"mystikos: warning: {text}\n")
+def _warning_of(target: Any) -> Callable[[str], None]:
+    """Return what prints a warning about a target."""
+    return lambda text: blame.warn(text, call_of(target))
 
 
 def _shown_size(size: int) -> str:
