@@ -19,6 +19,8 @@ from mystikos_tool import pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
+from mystikos_tool.explain import difference
+from mystikos_tool.explain.difference import Difference
 from mystikos_tool.packaging import inspection
 from mystikos_tool.packaging.inspection import Inspection
 from mystikos_tool.packaging.verification import Expectations, Verification
@@ -168,6 +170,18 @@ def inspect(package: StrPath) -> Inspection:
     Raises UserError for what is no package.
     """
     return inspection.inspect(Path(package))
+
+
+def diff(a: StrPath, b: StrPath, *, exclude: Sequence[str] = (), modes: Modes = "canonical") -> Difference:
+    """Compare two enclaves, down to the page; return what differs, and what probably made it so.
+
+    Each is a package, a signed directory, a measurement, an archive or an application directory. A
+    root alone stands for the enclave that the other one would be with it, two roots are compared as
+    such; ``exclude`` and ``modes`` say how a directory is packed. Nothing is proved of either.
+    Raises UserError for what cannot be read, and for a measurement beside a root.
+    """
+    preserve_modes = modes == "preserve"
+    return difference.compare(Path(a), Path(b), exclude=tuple(exclude), preserve_modes=preserve_modes)
 
 
 def _inputs(

@@ -19,11 +19,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mystikos_tool import config as config_reader
 from mystikos_tool.config import Config
 from mystikos_tool.enclave import image as enclave_image
 from mystikos_tool.enclave import layout, measurement
 from mystikos_tool.enclave.image import EnclaveImage
+from mystikos_tool.enclave.layout import Layout
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.enclave.mrenclave import hashed_size
 from mystikos_tool.errors import UserError
@@ -33,7 +33,7 @@ from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
 from mystikos_tool.packaging import host_program as host_programs
 from mystikos_tool.packaging import sections, signed_directory
-from mystikos_tool.packaging.opened import OpenedPackage
+from mystikos_tool.packaging.opened import Opened, OpenedPackage
 from mystikos_tool.packaging.verification import (
     ANYTHING,
     Expectations,
@@ -333,12 +333,22 @@ def _host_program(opened: OpenedPackage, loader: Path | None, embedded: str | No
     return HostProgram(sha256, host_programs.known_as(sha256, loader, embedded))
 
 
-def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
-    laid_out = layout.lay_out(_layout_parts(opened))
-    if hashed_size(laid_out) - 2 * opened.path.stat().st_size > _MAX_HASHED:
+def measure_opened(opened: Opened) -> tuple[Layout, Measurement]:
+    """Lay out and measure what a package or a signed directory holds.
+
+    Raises UserError for what cannot be laid out, and VerificationError for an enclave of memory that
+    nobody could measure.
+    """
+    parts = opened.parts()
+    laid_out = layout.lay_out(parts)
+    if hashed_size(laid_out) - 2 * parts.rootfs.size > _MAX_HASHED:
         problem = f"describes an enclave of {laid_out.loaded_size:,} bytes, too large to be measured"
         raise VerificationError(str(opened.path), problem, _DISTRUST)
-    measured = measurement.of(opened.image, laid_out)
+    return laid_out, measurement.of(opened.image, laid_out)
+
+
+def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
+    _, measured = measure_opened(opened)
     if measured.mrenclave != stated.mrenclave:
         problem = f"MRENCLAVE is {measured.mrenclave.hex()}, signed is {stated.mrenclave.hex()}"
         raise VerificationError(str(opened.path), problem, _DISTRUST)
@@ -351,19 +361,6 @@ def _is_on_disk(opened: OpenedPackage) -> bool:
     """Tell whether the package holds, for its root, the page of zeros that stands for a disk."""
     content, disk = opened.content(sections.ROOTFS), DiskRoot().content()
     return content.size == disk.size and content.read() == disk.read()
-
-
-def _layout_parts(opened: OpenedPackage) -> layout.Parts:
-    return layout.Parts(
-        enclave=opened.image,
-        kernel=opened.elf(sections.KERNEL),
-        crt=opened.elf(sections.CRT),
-        rootfs=opened.content(sections.ROOTFS),
-        pubkeys=opened.content(sections.PUBKEYS).read(),
-        roothashes=opened.content(sections.ROOTHASHES).read(),
-        config=opened.config,
-        memory_size=config_reader.memory_size_of(opened.config, opened.where(sections.CONFIG)),
-    )
 
 
 def _unsigned_fields(structure: bytes) -> bytes:

@@ -51,7 +51,7 @@ def run_package(options: argparse.Namespace) -> None:
     if options.appdir and options.rootfs:
         raise UserError("--rootfs", f"cannot go with the appdir {options.appdir}", "give one of the two")
     # As the reference: without an appdir and an archive, the root is a disk.
-    inputs = _inputs(options, ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot())
+    inputs = inputs_of(options, ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot())
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
@@ -103,7 +103,7 @@ def run_sign(options: argparse.Namespace) -> None:
     from mystikos_tool.packaging import signed_directory
     from mystikos_tool.root import root
 
-    inputs = _inputs(options, root.of(options.rootfs))
+    inputs = inputs_of(options, root.of(options.rootfs))
     signer, day = _signing(options)
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
@@ -117,6 +117,11 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", type=Path, help="configuration; the last part of its ApplicationPath is NAME"
     )
+    declare_inputs(parser)
+
+
+def declare_inputs(parser: argparse.ArgumentParser) -> None:
+    """Declare what an enclave is made of beside its root and its configuration."""
     parser.add_argument(
         "--runtime", type=Path, metavar="DIR", help="an installed Mystikos (default: the embedded runtime)"
     )
@@ -138,7 +143,7 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
+def inputs_of(options: argparse.Namespace, root: Root) -> Inputs:
     """Read what the enclave is made of; tell what in the configuration is better changed."""
     from mystikos_tool import config, pipeline, runtime
     from mystikos_tool.cache import configurations

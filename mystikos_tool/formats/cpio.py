@@ -235,6 +235,36 @@ def _check_end(read: ReadAt, offset: int, end: int) -> None:
         offset += len(data)
 
 
+def different_fields(header: bytes, other: bytes) -> list[str]:
+    """Return which fields differ in what two archives have before a member's data, but its mode and size.
+
+    One that begins with the root's header is compared with another's where both do. "name" is how the path is
+    written, as with a leading ``./``.
+    """
+    if header == other:
+        return []
+    known = ("mode", "filesize", "namesize")
+    found = []
+    # From the last one backwards: only the first member has the root's before it.
+    for (fields, path), (others, other_path) in zip(
+        reversed(list(_headers(header))), reversed(list(_headers(other))), strict=False
+    ):
+        found += [name for name in _FIELDS if name not in known and fields[name] != others[name]]
+        found += ["name"] if path != other_path else []
+    return list(dict.fromkeys(found))
+
+
+def _headers(data: bytes) -> Iterator[tuple[dict[str, int], bytes]]:
+    """Yield the fields and the name of headers that follow one another."""
+    at = 0
+    while at + _HEADER_SIZE <= len(data):
+        digits = data[at + len(MAGIC) : at + _HEADER_SIZE].decode("ascii")
+        values = [int(digits[start : start + 8], 16) for start in range(0, len(digits), 8)]
+        name = data[at + _HEADER_SIZE : at + _HEADER_SIZE + values[_NAMESIZE]]
+        yield dict(zip(_FIELDS, values, strict=True)), name
+        at = align_up(at + _HEADER_SIZE + values[_NAMESIZE], _ALIGN)
+
+
 class _Malformed(Exception):  # noqa: N818 becomes a UserError, which knows the place
     """What is wrong with a member, and the remedy."""
 

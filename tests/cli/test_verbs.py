@@ -319,7 +319,7 @@ def test_what_is_expected_of_a_package_decides_the_exit_status(run: Run, hello: 
 def test_verify_tells_programs_in_json_that_follows_the_printed_schema(run: Run, hello: Path) -> None:
     schema = json.loads(run("schema", "verification").out)
     for arguments, status in (([], 0), (["--no-debug"], 1)):
-        result = run("verify", hello, "--json", *arguments)
+        result = run("verify", hello, "--format=json", *arguments)
         assert result.status == status
         document = json.loads(result.out)
         jsonschema.validate(document, schema)
