@@ -136,12 +136,9 @@ def _file(env: Any, variable: str, value: Any) -> Any:
     if name is None:
         return _input_file(env, variable, value)
     # A thousand calls name the same file; "$" may stand for another one in each.
-    directory = variables.directory_of(env, variable)
-    key = (
-        variable,
-        name if "$" not in name else arguments.substituted(env, f"{variable}:", name),
-        directory,
-    )
+    name = arguments.substituted(env, f"{variable}:", name)
+    directory = variables.directory_of(env, variable, name)
+    key = (variable, name, directory)
     if key not in _named_files:
         _named_files[key] = _input_file(env, variable, key[1], directory)
     return _named_files[key]

@@ -221,12 +221,13 @@ def remember_origin(env: Any) -> None:
         env[_ORIGIN] = _Origin(env, env.fs.getcwd())
 
 
-def directory_of(env: Any, variable: str) -> Any:
+def directory_of(env: Any, variable: str, name: str) -> Any:
     """Return the directory that a relative name in a variable is relative to.
 
     From the command line that is the top. What a call is given belongs to the SConscript of the call,
     and so does MYST_CONFIG, of which each has its own. Anything else, above all the key, means the
-    same in every SConscript that uses the environment, or a clone of it that has the same value.
+    same in every SConscript that uses the environment, or a clone of it that has the same value; only
+    where nothing of that name is there, it is looked for beside the SConscript of the call.
     """
     value, origin = env.get(variable), env.get(_ORIGIN)
     is_given = variable in vars(env).get("overrides", ())
@@ -234,7 +235,15 @@ def directory_of(env: Any, variable: str) -> Any:
         return env.fs.Top
     if is_given or variable == CONFIG or origin is None or origin.env.get(variable) != value:
         return env.fs.getcwd()
-    return origin.directory
+    own = env.fs.getcwd()
+    return own if _has(own, name) and not _has(origin.directory, name) else origin.directory
+
+
+def _has(directory: Any, name: str) -> bool:
+    """Tell whether a directory has a file or directory of a name, or something makes one there."""
+    node = directory.entries.get(name)
+    places = (directory.get_abspath(), directory.srcnode().get_abspath())
+    return bool(node and node.is_derived()) or any(os.path.exists(f"{place}/{name}") for place in places)  # noqa: PTH110
 
 
 def use_remote_cache(env: Any) -> None:
