@@ -26,11 +26,14 @@ CONFIG = "MYST_CONFIG"
 _ORIGIN = "_MYST_ORIGIN"
 
 ROOTFS, MEASURE, SIGN, PACKAGE = "rootfs", "measure", "sign", "package"
+DIGEST, ATTACH = "digest", "attach"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 _DONE = {
     ROOTFS: "pack a root",
     MEASURE: "measure",
     SIGN: "sign",
+    DIGEST: "state a digest",
+    ATTACH: "attach a signature",
     PACKAGE: "package",
     RUNTIME: "take a runtime",
     KEY: "make a key",
@@ -135,7 +138,13 @@ def _comstr(value: Any) -> str | None:
 
 VARIABLES = (
     Variable(CONFIG, None, _file, "the configuration (JSON)", MEASURE),
-    Variable("MYST_KEY", None, _file, "the signing key: PEM, RSA-3072, exponent 3", SIGN),
+    Variable(
+        "MYST_KEY",
+        None,
+        _file,
+        "the signing key, RSA-3072, exponent 3: a PEM file, file:…, exec:… or pkcs11:…",
+        SIGN,
+    ),
     Variable(
         "MYST_RUNTIME",
         EMBEDDED,
@@ -186,6 +195,8 @@ VARIABLES = (
             (ROOTFS, "packing a root"),
             (MEASURE, "measuring"),
             (SIGN, "signing"),
+            (DIGEST, "stating what is to be signed"),
+            (ATTACH, "attaching a signature"),
             (PACKAGE, "packaging"),
             (RUNTIME, "compiling the runtime"),
             (KEY, "making a key"),
@@ -277,7 +288,9 @@ def check_keywords(builder: str, names: Iterable[str], parameters: Sequence[str]
 def check_matter(builder: str, overrides: Iterable[str], stages: Collection[str]) -> None:
     """Raise SCons' UserError for an override that matters for none of the stages that a call adds."""
     for name in overrides:
-        stage = SIGN if name == EPOCH else _NAMES[name].stage if name in _NAMES else ""
+        stage = _NAMES[name].stage if name in _NAMES else ""
+        if name == EPOCH:  # it dates what is signed, here or elsewhere
+            stage = DIGEST if DIGEST in stages else SIGN
         if stage and stage not in stages:
             raise SCons.Errors.UserError(
                 f"{name} has no effect: this {builder} does not {_DONE[stage]};"
