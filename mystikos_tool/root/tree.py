@@ -7,7 +7,7 @@ import os
 import stat
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
@@ -160,13 +160,16 @@ def placed(tree: Tree, directory: str) -> Tree:
     return Tree((*above, *below), left_out, tree.as_of)
 
 
-def join(trees: Sequence[Tree]) -> Tree:
+def join(trees: Sequence[Tree], *, later_wins: bool = False) -> Tree:
     """Make one tree of several, whose directories may be the same.
 
-    Raises UserError, naming both, where two have something else at the same path.
+    Raises UserError, naming both, where two have something else at the same path; with
+    ``later_wins`` only as :func:`overlay` does, which lays each over those before it.
     """
     if len(trees) == 1:
         return trees[0]
+    if later_wins:
+        return reduce(overlay, trees)
     joined: dict[bytes, Entry] = {}
     for entry in (entry for tree in trees for entry in tree.entries):
         other = joined.setdefault(entry.path, entry)
@@ -174,7 +177,7 @@ def join(trees: Sequence[Tree]) -> Tree:
             raise UserError(
                 entry.name,
                 f"clashes with {other.name} at /{os.fsdecode(entry.path)} in the root",
-                "exclude or rename one of the two",
+                "exclude or rename one of the two, or let the later one win with MYST_ROOTFS_OVERLAY=True",
             )
     return _combined(joined.values(), *trees)
 

@@ -35,10 +35,20 @@ _KEY = stage_builder("key")
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = _environment(env, "MystRootfs", overrides)
-    variables.check_matter("MystRootfs", overrides, (variables.ROOTFS,))
+    variables.check_matter("MystRootfs", overrides, (variables.SOURCE, variables.ROOTFS))
     name = arguments.target_name(env, target, "MystRootfs")
     source = arguments.root_sources(env, source, "MystRootfs")
     return NodeList([_rootfs(env, sources.suffixed(name, sources.ROOTFS_SUFFIX), source, "MystRootfs")])
+
+
+def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
+    """Give sources of a root variables of their own: ``MystSource(source, MYST_ROOTFS_EXCLUDE=["*.pyc"])``."""
+    env = _environment(env, "MystSource", overrides, parameters=("source",))
+    variables.check_matter("MystSource", overrides, (variables.SOURCE,))
+    given = arguments.root_sources(env, source, "MystSource")
+    if not given:
+        raise SCons.Errors.UserError("MystSource needs a source; give directories, files and mappings")
+    return arguments.OwnVariables(given, env)
 
 
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -152,7 +162,7 @@ def _stages_before_signing(env: Any, node: Any) -> tuple[str, ...]:
     """Return the stages that are added between a call's one source, if it is one, and its measurement."""
     is_archive = node and not sources.is_dir(sources.resolved(node))
     packs = not is_archive and env["MYST_ROOT"] != variables.DISK
-    return (*((variables.ROOTFS,) if packs else ()), variables.MEASURE, variables.RUNTIME)
+    return (*((variables.SOURCE, variables.ROOTFS) if packs else ()), variables.MEASURE, variables.RUNTIME)
 
 
 def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any) -> Any:
@@ -176,7 +186,16 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
-    stage = Rootfs(made_of=(f"rootfs {REVISION}", *nodes), added_for=added_for)
+    overlay, leftovers = variables.is_on(env, variables.OVERLAY), env["MYST_ROOTFS_LEFTOVERS"]
+    # As with secrets: an error that was none before has to be found, a warning is no reason to pack again.
+    detail = f"{' overlay' * overlay}{' leftovers' * (leftovers == 'error')}"
+    stage = Rootfs(
+        made_of=(f"rootfs {REVISION}{detail}", *nodes),
+        detail=detail,
+        overlay=overlay,
+        leftovers=leftovers,
+        added_for=added_for,
+    )
     target = sources.target_node(env, name, builder)
     for node in nodes:
         node.taken_by.append(target)
@@ -244,6 +263,7 @@ def _environment(
 
 BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystRootfs": myst_rootfs,
+    "MystSource": myst_source,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
     "MystPackage": myst_package,

@@ -37,7 +37,8 @@ def target_node(env: Any, name: str, builder: str) -> Any:
 
 def only_node(source: list[Any] | None) -> Any:
     """Return the node where the source is just one."""
-    return source[0] if source and len(source) == 1 and not isinstance(source[0], Mapping) else None
+    is_node = source and len(source) == 1 and not isinstance(source[0], Mapping | arguments.OwnVariables)
+    return source[0] if source and is_node else None
 
 
 def one_node(env: Any, source: Any, builder: str) -> Any:
@@ -52,21 +53,34 @@ def one_node(env: Any, source: Any, builder: str) -> Any:
 
 
 def root_sources(env: Any, source: list[Any]) -> list[Any]:
-    """Return the nodes of everything that a root is made of: directories, files and mappings."""
+    """Return the nodes of everything that a root is made of: directories, files and mappings.
+
+    One that is given twice is at the last of its places, for later ones may win.
+    """
+    nodes = list(_root_sources(env, source))
+    return list(dict.fromkeys(reversed(nodes)))[::-1]
+
+
+def _root_sources(env: Any, source: list[Any]) -> Iterator[Any]:
     preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
     patterns = env["MYST_ROOTFS_EXCLUDE"]
     exclude = tuple(env.subst(arguments.text(pattern)) for pattern in SCons.Util.flatten([patterns]))
-    return [
-        root_source(node, options._replace(exclude=exclude, preserve_modes=preserve))
-        for node, options in _placed(env, source)
-    ]
+    asked = env["MYST_ROOTFS_CHMOD"]
+    chmod = variables.permissions(asked, env.subst) if asked else ()
+    for item in source:
+        if isinstance(item, arguments.OwnVariables):
+            yield from _root_sources(item.env, item.source)
+            continue
+        for node, options in _placed(env, [item]):
+            yield root_source(node, options._replace(exclude=exclude, preserve_modes=preserve, chmod=chmod))
 
 
 def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
     """Yield the node of every source, its place in the root and its name there.
 
     A mapping gives a directory the path that it becomes, a file, which an archive is too, the path
-    that it gets. An archive by itself is a layer.
+    that it gets, or with a slash at its end the directory that it goes into. An archive by itself is
+    a layer.
     """
     for item in source:
         if item is None or (isinstance(item, Mapping) and None in item.values()):
@@ -74,9 +88,9 @@ def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
         if isinstance(item, Mapping):
             for path, value in item.items():
                 for node in map(resolved, env.arg2nodes(value, env.fs.Entry)):
-                    place, _, name = path.strip("/").rpartition("/")
-                    options = SourceOptions(path.strip("/")) if is_dir(node) else SourceOptions(place, name)
-                    yield node, options
+                    directory, _, name = path.lstrip("/").rpartition("/")
+                    place = path.strip("/") if is_dir(node) else directory.strip("/")
+                    yield node, SourceOptions(place, "" if is_dir(node) else name)
         else:
             node = resolved(item)
             yield node, SourceOptions(layer=_is_archive(node))

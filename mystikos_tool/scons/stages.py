@@ -46,9 +46,15 @@ class Stage:
     added_for: Any = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Rootfs(Stage):
-    """A root file system's archive."""
+    """A root file system's archive.
+
+    ``overlay`` says that later sources win, ``leftovers`` what is made of what is hardly meant.
+    """
+
+    overlay: bool = False
+    leftovers: str = "warn"
 
 
 @dataclass(slots=True, kw_only=True)

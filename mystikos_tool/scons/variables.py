@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import SCons.Errors
@@ -16,13 +17,15 @@ PREFIX = "MYST"
 REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
-SECRETS = ("warn", "error", "allow")
+POLICIES = ("warn", "error", "allow")
+OVERLAY = "MYST_ROOTFS_OVERLAY"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
 
-ROOTFS, MEASURE, SIGN, PACKAGE = "rootfs", "measure", "sign", "package"
+SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 _DONE = {
+    SOURCE: "take files into a root",
     ROOTFS: "pack a root",
     MEASURE: "measure",
     SIGN: "sign",
@@ -81,8 +84,49 @@ def _modes(value: Any) -> str | None:
     return None if value in (CANONICAL, PRESERVE) else f'"{CANONICAL}" or "{PRESERVE}"'
 
 
-def _secrets(value: Any) -> str | None:
-    return None if value in SECRETS else " or ".join(f'"{policy}"' for policy in SECRETS)
+def _policy(value: Any) -> str | None:
+    return None if value in POLICIES else " or ".join(f'"{policy}"' for policy in POLICIES)
+
+
+# What SCons' own BoolVariable takes from the command line.
+_TRUE = ("y", "yes", "true", "t", "1", "on", "all")
+_FALSE = ("n", "no", "false", "f", "0", "off", "none", "")
+
+
+def _flag(value: Any) -> str | None:
+    is_word = is_String(value) and value.lower() in (*_TRUE, *_FALSE)
+    return None if is_word or type(value) in (bool, int) or value is None else "True or False"
+
+
+def is_on(env: Any, variable: str) -> bool:
+    """Return the value of a variable that is true or false, also as it is given on the command line."""
+    value = env[variable]
+    return value.lower() in _TRUE if is_String(value) else bool(value)
+
+
+def _chmod(value: Any) -> str | None:
+    from mystikos_tool.errors import UserError
+
+    try:
+        permissions(value, str)
+    except (UserError, TypeError):
+        return 'a dictionary of paths and modes, as in {"etc/shop.key": 0o600}'
+    return None
+
+
+def permissions(value: Any, subst: Callable[[str], str]) -> tuple[tuple[str, int], ...]:
+    """Return the patterns and modes of MYST_ROOTFS_CHMOD, or of "PATTERN=MODE ..." as on the command line.
+
+    Raises UserError or TypeError for anything else.
+    """
+    from mystikos_tool.root import permissions as of_root
+
+    if isinstance(value, Mapping):
+        pairs = [(os.fsdecode(pattern), mode) for pattern, mode in value.items()]
+    else:
+        words = value.split() if is_String(value) else flatten([value])
+        pairs = [of_root.pair(os.fsdecode(word)) for word in words]
+    return of_root.permissions((subst(pattern), mode) for pattern, mode in pairs)
 
 
 def _root(value: Any) -> str | None:
@@ -121,14 +165,21 @@ VARIABLES = (
         CANONICAL,
         _modes,
         "whether file modes are made canonical or taken as they are",
+        SOURCE,
+    ),
+    Variable("MYST_ROOTFS_CHMOD", {}, _chmod, "modes by path in the root or pattern", SOURCE),
+    Variable(
+        "MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root", SOURCE
+    ),
+    Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", ROOTFS),
+    Variable(
+        "MYST_ROOTFS_LEFTOVERS",
+        "warn",
+        _policy,
+        ".git, *~ and the like in a root: warn, error or allow",
         ROOTFS,
     ),
-    Variable(
-        "MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root", ROOTFS
-    ),
-    Variable(
-        "MYST_ROOTFS_SECRETS", "warn", _secrets, "private keys in a root: warn, error or allow", MEASURE
-    ),
+    Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(
         Variable(

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import filecmp
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.root import leftovers
 from mystikos_tool.root.archive import write
-from mystikos_tool.root.tree import Tree, boot_fault, join
+from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import partial
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.stages import (
@@ -46,7 +47,13 @@ _StageT = TypeVar("_StageT", bound=Stage)
 
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
-    tree = _pack(target, source)
+    trees = [node.take_tree() for node in source]
+    stage = _stage(target, Rootfs)
+    tree = join(trees, later_wins=stage.overlay)
+    for warning in leftovers.told(tree.paths, str(target), stage.leftovers, _keep_out):
+        _warn(warning)
+    _pack(target, tree)
+    _tell_unmatched(target, source, trees)
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target}")
     for path in tree.too_long_to_boot:
@@ -57,9 +64,27 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target}"
 
 
-def _pack(target: Any, source: list[Any]) -> Tree:
+def _keep_out(patterns: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{pattern}"' for pattern in patterns)
+    return f'keep it out with MYST_ROOTFS_EXCLUDE=[{quoted}], or set MYST_ROOTFS_LEFTOVERS="allow"'
+
+
+def _tell_unmatched(target: Any, source: list[Any], trees: list[Tree]) -> None:
+    """Warn of modes that were asked for and that nothing has got."""
+    asked: dict[str, list[Entry]] = {}
+    for node, tree in zip(source, trees, strict=True):
+        for pattern, _ in node.options.chmod:
+            asked.setdefault(pattern, []).extend(tree.entries)
+    if asked:
+        from mystikos_tool.root.permissions import unmatched
+
+        for pattern in unmatched(asked):
+            _warn(f"{target}: MYST_ROOTFS_CHMOD has a mode for {pattern}, which no file in the root matches")
+
+
+def _pack(target: Any, tree: Tree) -> None:
     """Pack an archive, and remember the file as it is now."""
-    path, tree = _path(target), join([node.take_tree() for node in source])
+    path = _path(target)
     before = _known_keys(path)
     packed, unchanged = IncrementalArchives(store()).pack(tree, path)
     _remember(path)
@@ -67,7 +92,6 @@ def _pack(target: Any, source: list[Any]) -> Tree:
         from mystikos_tool.signing import root_keys
 
         _remember_keys(path, root_keys.in_changed(packed, unchanged, before))
-    return tree
 
 
 def _remember(archive: Path) -> None:
@@ -79,18 +103,19 @@ def _prove(archive: Any) -> None:
 
     The file that was packed is not looked into. Another one is, as in a tree that was copied.
     """
-    path = _path(archive)
-    if not isinstance(stage_of(archive), Rootfs):
+    path, stage = _path(archive), stage_of(archive)
+    if not isinstance(stage, Rootfs):
         return
     if store().table(_PACKED).get(str(path)) == fingerprint.of(path.stat()):
         return
+    tree = join([node.take_tree() for node in archive.sources], later_wins=stage.overlay)
     with atomic.scratch(path) as directory:
         packed = directory / "rootfs"
-        write(join([node.take_tree() for node in archive.sources]), packed)
+        write(tree, packed)
         if filecmp.cmp(packed, path, shallow=False):
             _remember(path)
             return
-    _pack(archive, archive.sources)
+    _pack(archive, tree)
 
 
 def measure(target: Any, source: list[Any], env: Any) -> str:
