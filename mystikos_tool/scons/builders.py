@@ -205,7 +205,7 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
 def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any:
     enclave = Enclave(
         rootfs=rootfs,
-        config=sources.required_file(env, "MYST_CONFIG"),
+        config=sources.config_node(env),
         runtime=runtime_files(env),
         pubkeys=sources.file_list(env, "MYST_PUBKEYS"),
         roothashes=sources.file_list(env, "MYST_ROOTHASHES"),

@@ -10,7 +10,8 @@ import SCons.Errors
 import SCons.Node.FS
 import SCons.Util
 
-from mystikos_tool.scons import arguments, variables
+from mystikos_tool.scons import arguments, config_input, variables
+from mystikos_tool.scons.config_input import CONFIG, CONFIG_SET
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.root_source import SourceOptions, root_source
 from mystikos_tool.scons.stages import Rootfs, stage_of
@@ -132,6 +133,18 @@ def required_file(env: Any, variable: str) -> Any:
             f'{variable} is not set; give it as in MystPackage(..., {variable}="FILE")'
         )
     return _file(env, variable, value)
+
+
+def config_node(env: Any) -> Any:
+    """Return the input node of the configuration: a file, a dictionary, or a file with changes."""
+    given, asked = env.get(CONFIG), env.get(CONFIG_SET)
+    changes = config_input.substituted(env, CONFIG_SET, config_input.settings(asked)) if asked else {}
+    if isinstance(given, Mapping):
+        values = config_input.substituted(env, CONFIG, given)
+        merged = {**values, **changes}
+        return config_input.given_config({key: value for key, value in merged.items() if value is not None})
+    file = required_file(env, CONFIG)
+    return config_input.changed_config(file.origin, changes) if changes else file
 
 
 def file_list(env: Any, variable: str) -> tuple[Any, ...]:

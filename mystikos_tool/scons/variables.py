@@ -56,6 +56,24 @@ def _file(value: Any) -> str | None:
     return None if is_one else "a file name or a file node"
 
 
+def _config(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return _file(value) and "a file name, a file node or a dictionary"
+    from mystikos_tool.scons import config_input
+
+    return config_input.fault(value)
+
+
+def _settings(value: Any) -> str | None:
+    from mystikos_tool.errors import UserError
+    from mystikos_tool.scons import config_input
+
+    try:
+        return config_input.fault(config_input.settings(value))
+    except (UserError, TypeError):
+        return 'a dictionary of keys and values, as in {"SecurityVersion": 3}'
+
+
 def _files(value: Any) -> str | None:
     wrong = [item for item in flatten([value]) if not _is_name(item, SCons.Node.FS.Base)]
     return "a list of file names or file nodes" if wrong else None
@@ -138,7 +156,12 @@ def _comstr(value: Any) -> str | None:
 
 
 VARIABLES = (
-    Variable("MYST_CONFIG", None, _file, "the configuration (JSON)", MEASURE),
+    Variable(
+        "MYST_CONFIG", None, _config, "the configuration: a file (JSON) or a dictionary", MEASURE
+    ),
+    Variable(
+        "MYST_CONFIG_SET", {}, _settings, "keys of the configuration in place of those of its file", MEASURE
+    ),
     Variable("MYST_KEY", None, _file, "the signing key: PEM, RSA-3072, exponent 3", SIGN),
     Variable(
         "MYST_RUNTIME",

@@ -21,6 +21,7 @@ from mystikos_tool.root import leftovers
 from mystikos_tool.root.archive import write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import partial
+from mystikos_tool.scons.config_input import ChangedConfig, GivenConfig
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.stages import (
     Enclave,
@@ -35,6 +36,7 @@ from mystikos_tool.scons.stages import (
 
 if TYPE_CHECKING:
     from mystikos_tool import pipeline
+    from mystikos_tool.config import Config
     from mystikos_tool.root.root import Root
     from mystikos_tool.signing.root_keys import RootKey
 
@@ -250,18 +252,28 @@ def _stage(target: Any, kind: type[_StageT]) -> _StageT:
 
 
 def _inputs(enclave: Enclave) -> pipeline.Inputs:
-    from mystikos_tool import config, pipeline
-    from mystikos_tool.cache.configurations import KnownInStore
+    from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot, DiskRoot
     from mystikos_tool.runtime import Runtime
 
     return pipeline.Inputs(
         runtime=Runtime(*map(_path, enclave.runtime)),
-        config=config.load(_path(enclave.config), KnownInStore(store())),
+        config=_config(enclave.config),
         root=ArchiveRoot(_path(enclave.rootfs)) if enclave.rootfs else DiskRoot(),
         pubkeys=[_path(node) for node in enclave.pubkeys],
         roothashes=[_path(node) for node in enclave.roothashes],
     )
+
+
+def _config(node: Any) -> Config:
+    from mystikos_tool import config
+    from mystikos_tool.cache.configurations import KnownInStore
+
+    known = KnownInStore(store())
+    if isinstance(node, GivenConfig | ChangedConfig):
+        found: Config = node.load(known)
+        return found
+    return config.load(_path(node), known)
 
 
 def _path(node: Any) -> Path:

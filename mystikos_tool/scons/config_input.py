@@ -1,0 +1,146 @@
+"""Configurations that an SConscript gives: a dictionary, or members in place of those of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import UserList
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import SCons.Errors
+import SCons.Node.Python
+import SCons.Subst
+from SCons.Util import is_String
+
+from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons.database import UNREADABLE
+from mystikos_tool.scons.input_file import InputFile
+from mystikos_tool.scons.input_node import InputNode
+
+CONFIG, CONFIG_SET = "MYST_CONFIG", "MYST_CONFIG_SET"
+
+_NAMES = re.compile(r"\$(?:\$|\{?([A-Za-z_]\w*))")
+
+_nodes: dict[tuple[Any, str, str], Any] = {}
+
+
+class GivenConfig(InputNode):
+    """A configuration that is a dictionary of an SConscript, by the digest of its content."""
+
+    def __init__(self, values: Mapping[str, Any], text: str) -> None:
+        super().__init__(SCons.Node.Python.Value(text, name=CONFIG))
+        self.values = values
+        self._text = text
+
+    def __str__(self) -> str:
+        return CONFIG
+
+    def signature(self) -> str:
+        """Return the digest in hexadecimal."""
+        return hashlib.sha256(self._text.encode()).hexdigest()
+
+    def load(self, known: Any) -> Any:
+        """Return the configuration; raise UserError for one that is not accepted."""
+        from mystikos_tool import config
+
+        return config.of(self.values, CONFIG, known)
+
+
+class ChangedConfig(InputFile):
+    """A configuration file with members in place of its own, by the digest of both."""
+
+    def __init__(self, origin: Any, values: Mapping[str, Any], text: str) -> None:
+        super().__init__(origin, CONFIG)
+        self.values = values
+        self._text = text
+
+    def signature(self) -> str | None:
+        """Return the digest in hexadecimal."""
+        file = super().signature()
+        if file in (None, UNREADABLE, scons_internals.NOT_MADE):
+            return file
+        return hashlib.sha256(f"{file} {self._text}".encode()).hexdigest()
+
+    def load(self, known: Any) -> Any:
+        """Return the configuration; raise UserError for one that is not accepted."""
+        from mystikos_tool import config
+
+        return config.load(Path(str(self)), known, config.Changes(self.values, CONFIG_SET))
+
+
+def given_config(values: Mapping[str, Any]) -> Any:
+    """Return the one node of a dictionary that is a configuration."""
+    return _node(None, CONFIG, values)
+
+
+def changed_config(origin: Any, values: Mapping[str, Any]) -> Any:
+    """Return the one node of a file's node with members in place of its own."""
+    return _node(origin, CONFIG_SET, values)
+
+
+def _node(origin: Any, variable: str, values: Mapping[str, Any]) -> Any:
+    text = json.dumps(values, sort_keys=True)
+    key = (origin, variable, text)
+    if key not in _nodes:
+        _nodes[key] = ChangedConfig(origin, values, text) if origin else GivenConfig(values, text)
+    return _nodes[key]
+
+
+def fault(value: Any) -> str | None:
+    """Return what is accepted where a dictionary's value is none that JSON has."""
+    try:
+        plain(value, lambda text: text)
+        return None
+    except TypeError as error:
+        return f"a dictionary as in {{\"SecurityVersion\": 3}}; JSON has no {error}"
+
+
+def plain(value: Any, subst: Any) -> Any:
+    """Return a value of an SConscript as JSON has it, its strings substituted; TypeError where it has none."""
+    if isinstance(value, Mapping):
+        if not all(is_String(key) for key in value):
+            raise TypeError("keys but strings")
+        return {str(key): plain(inner, subst) for key, inner in value.items()}
+    if isinstance(value, list | tuple | UserList):
+        return [plain(inner, subst) for inner in value]
+    if is_String(value):
+        return subst(str(value))
+    if value is None or type(value) in (bool, int, float):
+        return value
+    raise TypeError(f"{type(value).__name__} such as {value!r}")
+
+
+def substituted(env: Any, variable: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration's members with the construction variables in its strings put in.
+
+    Raises SCons' UserError for a name that is not set: nothing would stand for it, without a word.
+    """
+
+    def member(key: str, value: Any) -> Any:
+        def subst(text: str) -> str:
+            for match in _NAMES.finditer(text):
+                if match[1] and match[1] not in env:
+                    raise SCons.Errors.UserError(
+                        f"{variable}: {key}: ${match[1]} is not set; set it, or write $$ for a dollar sign"
+                    )
+            return str(env.subst(text, SCons.Subst.SUBST_RAW)) if "$" in text else text
+
+        return plain(value, subst)
+
+    return {str(key): member(key, value) for key, value in values.items()}
+
+
+def settings(value: Any) -> Mapping[str, Any]:
+    """Return MYST_CONFIG_SET as a dictionary, also where it is "KEY=VALUE ..." as on the command line.
+
+    Raises UserError or TypeError for anything else.
+    """
+    if isinstance(value, Mapping):
+        return value
+    from mystikos_tool import config
+
+    words = value.split() if is_String(value) else list(value)
+    return dict(map(config.setting, words))
