@@ -240,6 +240,15 @@ def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer
     return prepared.file(signers.sign(structure, signer, day))
 
 
+def identity(image: Path) -> Identity:
+    """Return the identity that a signed enclave image states, unchecked.
+
+    Raises UserError for an image that could not have been signed, and for what cannot be read.
+    """
+    _, structure = enclave_image.reopen(_read(image), str(image))
+    return sigstruct.identity(structure)
+
+
 def signing_day(epoch: str | None) -> date:
     """Return the date for a SIGSTRUCT: that of SOURCE_DATE_EPOCH, or today's; both in UTC.
 

@@ -140,7 +140,7 @@ def _given(key: str, value: object, where: str) -> Member:
         root = read(json.dumps({key: value}, sort_keys=True, allow_nan=False).encode(), where).root.value
     except (TypeError, ValueError, RecursionError) as error:
         problem = f"cannot be written as JSON: {error}"
-        raise UserError(f"{where}: {key}", problem, "give strings, numbers, lists and dictionaries") from error
+        raise UserError(f"{where}: {key}", problem, "give text, numbers, lists and dictionaries") from error
     except UserError as error:
         raise UserError(f"{where}: {key}", error.problem, error.remedy) from error
     assert isinstance(root, tuple)  # noqa: S101

@@ -7,6 +7,7 @@ import os
 import stat
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property, lru_cache, reduce
 from operator import attrgetter
 from typing import NamedTuple, Protocol
@@ -14,6 +15,7 @@ from typing import NamedTuple, Protocol
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 from mystikos_tool.io import fingerprint
+from mystikos_tool.io.content import ReadAt
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _PATH = attrgetter("path")
@@ -44,6 +46,9 @@ class Contents(Protocol):
         Raises UserError for a file that cannot be read, and for one that is not, or not until the
         last piece, the one that ``entry.fingerprint`` is of.
         """
+
+    def opened(self, entry: Entry) -> AbstractContextManager[ReadAt]:
+        """Begin to read a file's content at any offset, with errors as those of :meth:`chunks`."""
 
 
 class Entry(NamedTuple):

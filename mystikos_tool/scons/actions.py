@@ -27,6 +27,7 @@ _VERBS = {
     "measure": "measure",
     "sign": "sign",
     "package": "package",
+    "identity": "identify",
     "key": "make key",
     "runtime": "compile",
 }

@@ -19,7 +19,16 @@ from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.running import StartAction
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
-from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, Rootfs, Stage, stage_of
+from mystikos_tool.scons.stages import (
+    Enclave,
+    Identity,
+    Image,
+    Measurement,
+    Package,
+    Rootfs,
+    Stage,
+    stage_of,
+)
 from mystikos_tool.scons.target_file import target_file
 
 _MEASUREMENT_SUFFIX = ".measurement.json"
@@ -29,6 +38,7 @@ _ROOTFS = stage_builder("rootfs")
 _MEASURE = stage_builder("measure")
 _SIGN = stage_builder("sign")
 _PACKAGE = stage_builder("package")
+_IDENTITY = stage_builder("identity")
 _KEY = stage_builder("key")
 
 
@@ -42,7 +52,7 @@ def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: A
 
 
 def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
-    """Give sources of a root variables of their own: ``MystSource(source, MYST_ROOTFS_EXCLUDE=["*.pyc"])``."""
+    """Give sources of a root variables of their own: ``MystSource(source, MYST_ROOTFS_MODES=…)``."""
     env = _environment(env, "MystSource", overrides, parameters=("source",))
     variables.check_matter("MystSource", overrides, (variables.SOURCE,))
     given = arguments.root_sources(env, source, "MystSource")
@@ -96,6 +106,39 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
             node = _measurement(env, name + _MEASUREMENT_SUFFIX, root, package)
         node = _image(env, name + _IMAGE_SUFFIX, node, package)
     return NodeList([_packaged(env, package, node)])
+
+
+def myst_identity(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """Write MRENCLAVE and MRSIGNER into files of their own: ``MystIdentity(package)``.
+
+    Without a target they are named after the package. A measurement has no signer, and gives
+    MRENCLAVE alone.
+    """
+    env = _environment(env, "MystIdentity", overrides)
+    variables.check_matter("MystIdentity", overrides, (variables.IDENTITY,))
+    if source is None:
+        target, source = None, target
+    node = sources.one_node(env, source, "MystIdentity")
+    image = node.sources[0] if isinstance(stage_of(node), Package) else node
+    if not isinstance(stage_of(image), Image | Measurement):
+        raise SCons.Errors.UserError(
+            f"MystIdentity takes what MystPackage, MystSign or MystMeasure made; {node} is something else"
+        )
+    name = _without_suffix(node) if target is None else arguments.target_name(env, target, "MystIdentity")
+    if isinstance(stage_of(image), Measurement):
+        return NodeList([_identity(env, name, "mrenclave", image)])
+    measurement = stage_of(image).measurement
+    return NodeList([_identity(env, name, "mrenclave", measurement), _identity(env, name, "mrsigner", image)])
+
+
+def _without_suffix(node: Any) -> str:
+    path = str(node.get_abspath())
+    return path.removesuffix(_MEASUREMENT_SUFFIX).removesuffix(_IMAGE_SUFFIX)
+
+
+def _identity(env: Any, name: str, measure: str, made_of: Any) -> Any:
+    node = sources.target_node(env, f"{name}.{measure}", "MystIdentity")
+    return _made(_IDENTITY, env, node, [made_of], Identity(detail=measure, measure=measure))
 
 
 def myst_runtime(env: Any, **overrides: Any) -> Any:
@@ -188,12 +231,15 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
     overlay, leftovers = variables.is_on(env, variables.OVERLAY), env["MYST_ROOTFS_LEFTOVERS"]
     # As with secrets: an error that was none before has to be found, a warning is no reason to pack again.
-    detail = f"{' overlay' * overlay}{' leftovers' * (leftovers == 'error')}"
+    strip = variables.patterns_to_strip(env)
+    words = ["overlay"] * overlay + ["leftovers"] * (leftovers == "error") + [f"strip {strip}"] * bool(strip)
+    detail = "".join(f" {word}" for word in words)
     stage = Rootfs(
         made_of=(f"rootfs {REVISION}{detail}", *nodes),
         detail=detail,
         overlay=overlay,
         leftovers=leftovers,
+        strip=strip,
         added_for=added_for,
     )
     target = sources.target_node(env, name, builder)
@@ -267,6 +313,7 @@ BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
     "MystPackage": myst_package,
+    "MystIdentity": myst_identity,
     "MystRuntime": myst_runtime,
     "MystLoader": myst_runtime,
     "MystKey": myst_key,

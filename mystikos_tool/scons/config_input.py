@@ -95,11 +95,11 @@ def fault(value: Any) -> str | None:
         plain(value, lambda text: text)
         return None
     except TypeError as error:
-        return f"a dictionary as in {{\"SecurityVersion\": 3}}; JSON has no {error}"
+        return f'a dictionary as in {{"SecurityVersion": 3}}; JSON has no {error}'
 
 
 def plain(value: Any, subst: Any) -> Any:
-    """Return a value of an SConscript as JSON has it, its strings substituted; TypeError where it has none."""
+    """Return a value as JSON has it, with substituted strings; raise TypeError for one that it has not."""
     if isinstance(value, Mapping):
         if not all(is_String(key) for key in value):
             raise TypeError("keys but strings")

@@ -50,11 +50,13 @@ class Stage:
 class Rootfs(Stage):
     """A root file system's archive.
 
-    ``overlay`` says that later sources win, ``leftovers`` what is made of what is hardly meant.
+    ``overlay`` says that later sources win, ``leftovers`` what is made of what is hardly meant,
+    ``strip`` has the patterns of files that are stripped.
     """
 
     overlay: bool = False
     leftovers: str = "warn"
+    strip: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +86,13 @@ class Package(Stage):
 
     enclave: Enclave
     partial: PartialPackage | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Identity(Stage):
+    """A file with MRENCLAVE or MRSIGNER, whichever ``measure`` names in lower case."""
+
+    measure: str
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,18 +18,19 @@ REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
-OVERLAY = "MYST_ROOTFS_OVERLAY"
+OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
 
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
-RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
+IDENTITY, RUNTIME, KEY, RUN, TEST = "identity", "runtime", "key", "run", "test"
 _DONE = {
     SOURCE: "take files into a root",
     ROOTFS: "pack a root",
     MEASURE: "measure",
     SIGN: "sign",
     PACKAGE: "package",
+    IDENTITY: "write MRENCLAVE",
     RUNTIME: "take a runtime",
     KEY: "make a key",
     RUN: "start a package",
@@ -122,6 +123,18 @@ def is_on(env: Any, variable: str) -> bool:
     return value.lower() in _TRUE if is_String(value) else bool(value)
 
 
+def _strip(value: Any) -> str | None:
+    return _flag(value) and _texts(value) and "True, False or a list of patterns"
+
+
+def patterns_to_strip(env: Any) -> tuple[str, ...]:
+    """Return the patterns of MYST_ROOTFS_STRIP, which is one for all files or a list."""
+    value = env[STRIP]
+    if not _flag(value):
+        return ("*",) if is_on(env, STRIP) else ()
+    return tuple(env.subst(arguments.text(pattern)) for pattern in flatten([value]))
+
+
 def _chmod(value: Any) -> str | None:
     from mystikos_tool.errors import UserError
 
@@ -156,9 +169,7 @@ def _comstr(value: Any) -> str | None:
 
 
 VARIABLES = (
-    Variable(
-        "MYST_CONFIG", None, _config, "the configuration: a file (JSON) or a dictionary", MEASURE
-    ),
+    Variable("MYST_CONFIG", None, _config, "the configuration: a file (JSON) or a dictionary", MEASURE),
     Variable(
         "MYST_CONFIG_SET", {}, _settings, "keys of the configuration in place of those of its file", MEASURE
     ),
@@ -196,6 +207,13 @@ VARIABLES = (
     ),
     Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", ROOTFS),
     Variable(
+        STRIP,
+        False,
+        _strip,
+        "whether programs and libraries lose their debug information, or patterns of those that do",
+        ROOTFS,
+    ),
+    Variable(
         "MYST_ROOTFS_LEFTOVERS",
         "warn",
         _policy,
@@ -217,6 +235,7 @@ VARIABLES = (
             (MEASURE, "measuring"),
             (SIGN, "signing"),
             (PACKAGE, "packaging"),
+            (IDENTITY, "writing MRENCLAVE or MRSIGNER"),
             (RUNTIME, "compiling the runtime"),
             (KEY, "making a key"),
             (RUN, "starting a package"),

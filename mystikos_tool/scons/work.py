@@ -10,21 +10,23 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 from __future__ import annotations
 
 import filecmp
+import stat
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.io import atomic, fingerprint
-from mystikos_tool.root import leftovers
-from mystikos_tool.root.archive import write
+from mystikos_tool.root import checkout_path, leftovers
+from mystikos_tool.root.archive import Archive, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import partial
 from mystikos_tool.scons.config_input import ChangedConfig, GivenConfig
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.stages import (
     Enclave,
+    Identity,
     Image,
     Measurement,
     Package,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from mystikos_tool import pipeline
     from mystikos_tool.config import Config
     from mystikos_tool.root.root import Root
+    from mystikos_tool.root.stripped import Stripping
     from mystikos_tool.signing.root_keys import RootKey
 
 # The table of the store with the fingerprints of the archives that were packed.
@@ -54,7 +57,8 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     tree = join(trees, later_wins=stage.overlay)
     for warning in leftovers.told(tree.paths, str(target), stage.leftovers, _keep_out):
         _warn(warning)
-    _pack(target, tree)
+    packed, unchanged = _pack(target, tree)
+    _tell_path(target, packed, unchanged)
     _tell_unmatched(target, source, trees)
     for path in tree.left_out:
         _warn(f"{path}: is a device or FIFO and was left out of {target}")
@@ -63,7 +67,8 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     for node in source:
         for path in node.stray:
             _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
-    return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target}"
+    size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
+    return f"packed {tree.files:,} files, {_shown_size(size)} → {target}"
 
 
 def _keep_out(patterns: Sequence[str]) -> str:
@@ -84,16 +89,36 @@ def _tell_unmatched(target: Any, source: list[Any], trees: list[Tree]) -> None:
             _warn(f"{target}: MYST_ROOTFS_CHMOD has a mode for {pattern}, which no file in the root matches")
 
 
-def _pack(target: Any, tree: Tree) -> None:
-    """Pack an archive, and remember the file as it is now."""
-    path = _path(target)
+def _tell_path(target: Any, packed: Archive, unchanged: Collection[bytes]) -> None:
+    """Warn of programs whose bytes depend on where the build's directory lies."""
+    top = target.fs.Top.get_abspath()
+    if files := checkout_path.found(packed, unchanged, top):
+        for warning in checkout_path.told(files, str(target), top, "set MYST_ROOTFS_STRIP=True"):
+            _warn(warning)
+
+
+def _stripping(target: Any) -> Stripping | None:
+    patterns = _stage(target, Rootfs).strip
+    if not patterns:
+        return None
+    from mystikos_tool.root.stripped import Stripping
+
+    return Stripping(patterns)
+
+
+def _pack(target: Any, tree: Tree) -> tuple[Archive, Collection[bytes]]:
+    """Pack an archive, and remember the file as it is now; return it and the paths of earlier data."""
+    path, stripping = _path(target), _stripping(target)
     before = _known_keys(path)
-    packed, unchanged = IncrementalArchives(store()).pack(tree, path)
+    packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping)
+    for warning in stripping.warnings() if stripping else ():
+        _warn(warning)
     _remember(path)
     if before is not None and unchanged:
         from mystikos_tool.signing import root_keys
 
         _remember_keys(path, root_keys.in_changed(packed, unchanged, before))
+    return packed, unchanged
 
 
 def _remember(archive: Path) -> None:
@@ -113,7 +138,8 @@ def _prove(archive: Any) -> None:
     tree = join([node.take_tree() for node in archive.sources], later_wins=stage.overlay)
     with atomic.scratch(path) as directory:
         packed = directory / "rootfs"
-        write(tree, packed)
+        stripping = _stripping(archive)
+        write(stripping.tree(tree) if stripping else tree, packed)
         if filecmp.cmp(packed, path, shallow=False):
             _remember(path)
             return
@@ -179,6 +205,20 @@ def package(target: Any, source: list[Any], env: Any) -> str:
     return f"packaged {_shown_size(size)} → {target}"
 
 
+def identity(target: Any, source: list[Any], env: Any) -> str:
+    """Write MRENCLAVE of a measurement, or MRSIGNER of a signed image, in hexadecimal."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.enclave.measurement import Measurement as Measured
+
+    name, path = _stage(target, Identity).measure, _path(source[0])
+    if name == "mrenclave":
+        found = Measured.from_json(atomic.read_input(path, "measurement"), str(path)).mrenclave
+    else:
+        found = pipeline.identity(path).mrsigner
+    atomic.write(_path(target), found.hex().encode() + b"\n")
+    return f"{name.upper()} {found.hex()} → {target}"
+
+
 def _root_keys(root: Root) -> list[RootKey]:
     """Return the private keys in a root, which is looked through once as long as it is the same file."""
     from mystikos_tool.root.root import DiskRoot
@@ -241,7 +281,7 @@ def runtime(target: Any, source: list[Any], env: Any) -> str:
 
 
 STAGES: Mapping[str, Callable[[Any, list[Any], Any], str]] = {
-    function.__name__: function for function in (rootfs, measure, sign, package, key, runtime)
+    function.__name__: function for function in (rootfs, measure, sign, package, identity, key, runtime)
 }
 
 
