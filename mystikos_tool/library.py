@@ -22,8 +22,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.packaging import inspection
 from mystikos_tool.packaging.inspection import Inspection
 from mystikos_tool.packaging.verification import Expectations, Verification
-from mystikos_tool.root import root
-from mystikos_tool.root.source import DirectorySource
+from mystikos_tool.root import archive, assembly, root
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
 from mystikos_tool.signing import expectation
@@ -73,9 +72,7 @@ def pack(
     "canonical", the same under every umask, or "preserve", as they are. Raises UserError for what
     cannot be packed.
     """
-    directory, archive, preserve_modes = Path(source), Path(target), modes == "preserve"
-    tree = pipeline.pack(directory, archive, exclude=tuple(exclude), preserve_modes=preserve_modes)
-    _warn(pipeline.warnings_of(tree, directory))
+    archive.write(_assembled(Path(source), exclude, modes), Path(target))
 
 
 def measure(
@@ -182,13 +179,18 @@ def _tree(source: StrPath, exclude: Sequence[str], modes: Modes) -> Tree | None:
     """Return what is to be packed; None where that was done before."""
     directory = Path(source)
     if directory.is_dir():
-        tree = DirectorySource(directory, exclude=tuple(exclude), preserve_modes=modes == "preserve").tree()
-        _warn(pipeline.warnings_of(tree, directory))
-        return tree
+        return _assembled(directory, exclude, modes)
     if exclude or modes != "canonical":
         problem = "is no directory, and exclude and modes are for what is packed"
         raise UserError(str(directory), problem, "give an application directory, or leave them out")
     return None
+
+
+def _assembled(directory: Path, exclude: Sequence[str], modes: Modes) -> Tree:
+    options = assembly.Options(exclude=tuple(exclude), preserve_modes=modes == "preserve")
+    tree, warnings = assembly.assembled(directory, options)
+    _warn([*warnings, *pipeline.warnings_of(tree, directory)])
+    return tree
 
 
 def _config(config: StrPath | Config) -> Config:

@@ -40,10 +40,9 @@ from mystikos_tool.packaging.verification import (
     VerificationError,
     facts,
 )
-from mystikos_tool.root import archive
+from mystikos_tool.root import archive, assembly, leftovers
 from mystikos_tool.root.check import check
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
-from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import root_keys, trusted
@@ -158,9 +157,10 @@ def pack(
 ) -> Tree:
     """Pack an application directory into an archive and return what went into it.
 
-    Raises UserError as :class:`DirectorySource` and :func:`archive.write` do.
+    Raises UserError as :func:`assembly.assembled` and :func:`archive.write` do.
     """
-    tree = DirectorySource(directory, exclude=exclude, preserve_modes=preserve_modes).tree()
+    options = assembly.Options(exclude=exclude, preserve_modes=preserve_modes)
+    tree = assembly.assembled(directory, options).tree
     archive.write(tree, target)
     return tree
 
@@ -171,7 +171,17 @@ def warnings_of(tree: Tree, directory: Path) -> list[str]:
     return [
         *(f"{directory / path}: {left_out}" for path in tree.left_out),
         *(f"{directory / path}: {boot_fault(path)}" for path in tree.too_long_to_boot),
+        *leftovers_of(tree, directory),
     ]
+
+
+def leftovers_of(tree: Tree, directory: Path) -> list[str]:
+    """Return what in the tree of ``directory`` is hardly meant for a root, with what keeps it out."""
+    return leftovers.told(tree.paths, str(directory), leftovers.WARN, _keep_out)
+
+
+def _keep_out(patterns: Sequence[str]) -> str:
+    return "exclude " + ", ".join(f'"{pattern}"' for pattern in patterns)
 
 
 def measure(

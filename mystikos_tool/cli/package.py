@@ -8,14 +8,13 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mystikos_tool.cli.archive import check_outside, declare_modes, preserve_modes, warn
+from mystikos_tool.cli.archive import check_outside, declare_packing, refuse_packing, tree_of
 from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
     from mystikos_tool.pipeline import Inputs
     from mystikos_tool.root.root import Root
-    from mystikos_tool.root.tree import Tree
     from mystikos_tool.signing.signer import Signer
 
 
@@ -31,7 +30,7 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rootfs", type=Path, metavar="ARCHIVE", help="take this archive instead of packing an appdir"
     )
-    declare_modes(parser, "canonical")
+    declare_packing(parser, "canonical")
     parser.add_argument(
         "--secrets",
         choices=("warn", "error", "allow"),
@@ -55,7 +54,9 @@ def run_package(options: argparse.Namespace) -> None:
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
-    tree = _scan(options) if options.appdir else None
+    if not options.appdir:
+        refuse_packing(options)
+    tree = tree_of(options.appdir, options) if options.appdir else None
     measured = pipeline.build(
         inputs,
         signer,
@@ -72,14 +73,6 @@ def run_package(options: argparse.Namespace) -> None:
 def tell_warning(text: str) -> None:
     """Tell the user of what was accepted and is better changed."""
     tell(f"warning: {text}")
-
-
-def _scan(options: argparse.Namespace) -> Tree:
-    from mystikos_tool.root.source import DirectorySource
-
-    tree = DirectorySource(options.appdir, preserve_modes=preserve_modes(options)).tree()
-    warn(tree, options)
-    return tree
 
 
 def declare_sign(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +110,16 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
         "config", type=Path, help="configuration; the last part of its ApplicationPath is NAME"
     )
     parser.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="a key of the configuration in place of the file's, as SecurityVersion=3; null takes it away"
+        " (repeatable)",
+    )
+    parser.add_argument(
         "--runtime", type=Path, metavar="DIR", help="an installed Mystikos (default: the embedded runtime)"
     )
     parser.add_argument(
@@ -137,12 +140,22 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _setting(text: str) -> tuple[str, object]:
+    from mystikos_tool.config import setting
+
+    try:
+        return setting(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
     """Read what the enclave is made of; tell what in the configuration is better changed."""
     from mystikos_tool import config, pipeline, runtime
     from mystikos_tool.cache import configurations
 
-    configuration = config.load(options.config, configurations.of_user())
+    changes = config.Changes(dict(options.settings), "--set") if options.settings else None
+    configuration = config.load(options.config, configurations.of_user(), changes)
     for warning in configuration.warnings:
         tell_warning(warning)
     return pipeline.Inputs(

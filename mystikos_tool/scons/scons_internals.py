@@ -11,6 +11,7 @@ from typing import Any
 
 import SCons.Action
 import SCons.CacheDir
+import SCons.Errors
 import SCons.Executor
 import SCons.Node
 import SCons.Node.FS
@@ -61,6 +62,14 @@ def prints_actions() -> bool:
 def fills_cache() -> bool:
     """Tell whether SCons puts what is up to date into its cache too, with ``--cache-force``."""
     return bool(SCons.CacheDir.cache_force)
+
+
+def add_failure(failure: SCons.Errors.BuildError) -> None:
+    """Let ``GetBuildFailures`` return a failure that does not end the build.
+
+    It returns SCons' own list, to which SCons adds only what ends the build, or a part of it.
+    """
+    SCons.Script.GetBuildFailures().append(failure)
 
 
 def after_reading(work: Callable[[], None]) -> None:

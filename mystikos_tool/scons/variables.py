@@ -221,6 +221,7 @@ VARIABLES = (
         ROOTFS,
     ),
     Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
+    Variable("MYST_TEST_JUNIT", "", _file, "file for a report of the tests, in the XML of JUnit", TEST),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(
         Variable(

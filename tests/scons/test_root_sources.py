@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import pytest
 from scons_project import ALL, CONFIG, Project
 
@@ -313,11 +316,11 @@ def test_files_have_the_modes_that_are_asked_for(layered: Project) -> None:
 
 def test_files_are_mapped_into_a_directory_under_their_names(layered: Project) -> None:
     layered.sconstruct(
-        'env.MystPackage("hello", ["appdir", {"etc/": ["LICENSE", "conf/production.conf"], "usr/base/": "base",'
-        ' "/": "conf/production.conf"}])\n'
+        'mapped = {"etc/": ["LICENSE", "conf/production.conf"], "usr/base/": "base", "/": "LICENSE"}\n'
+        'env.MystPackage("hello", ["appdir", mapped])\n'
     )
     layered.build()
-    expected = {"etc/LICENSE", "etc/production.conf", "usr/base/lib/module.py", "production.conf"}
+    expected = {"etc/LICENSE", "etc/production.conf", "usr/base/lib/module.py", "LICENSE"}
     assert expected <= set(members(layered))
 
 
@@ -326,8 +329,9 @@ def test_what_is_hardly_meant_for_a_root_is_told_with_the_pattern_that_keeps_it_
         layered.write(name, "")
     layered.sconstruct('env.MystPackage("hello", ["appdir", "base"])\n')
     assert (
-        "mystikos: warning: hello.cpio: holds what is hardly meant for it: /.git, /etc/.motd.swp, /etc/motd~;"
-        ' keep it out with MYST_ROOTFS_EXCLUDE=[".git", ".*.swp", "*~"], or set MYST_ROOTFS_LEFTOVERS="allow"\n'
+        "warning: hello.cpio: holds what is hardly meant for it: /.git, /etc/.motd.swp, /etc/motd~;"
+        ' keep it out with MYST_ROOTFS_EXCLUDE=[".git", ".*.swp", "*~"],'
+        ' or set MYST_ROOTFS_LEFTOVERS="allow"\n'
     ) in layered.build().err
     assert ".git/config" in members(layered)
     layered.sconstruct('env.MystPackage("hello", ["appdir", "base"], MYST_ROOTFS_LEFTOVERS="error")\n')
@@ -339,3 +343,40 @@ def test_what_is_hardly_meant_for_a_root_is_told_with_the_pattern_that_keeps_it_
     )
     assert "hardly meant" not in layered.build().text
     assert ".git/config" not in members(layered)
+
+
+# Debug information
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
+def test_programs_lose_their_debug_information_on_request(project: Project) -> None:
+    project.write("hello.c", "int main(void) { return 0; }\n")
+    compiled = subprocess.run(
+        ["gcc", "-g", "-o", "appdir/bin/hello", "hello.c"], cwd=project.directory, check=False
+    )
+    assert compiled.returncode == 0
+    config = CONFIG.replace("}", ', "Mount": [{"Target": "/lib", "Type": "hostfs"}]}')
+    project.write("config.json", config)
+    build = project.build()
+    assert (
+        f"hello.cpio: the path of this checkout, {project.directory}, is in the debug information of"
+        " /bin/hello, so that MRENCLAVE is another one elsewhere; set MYST_ROOTFS_STRIP=True, or compile with"
+        f" -ffile-prefix-map={project.directory}=." in build.err
+    )
+    whole = members(project)["bin/hello"]
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_STRIP=True)\n')
+    build = project.build()
+    assert build.stages == ALL
+    assert "the path of this checkout" not in build.err
+    stripped = members(project)["bin/hello"]
+    assert len(stripped) < len(whole)
+    assert str(project.directory).encode() not in stripped
+    assert project.build().stages == set()
+    copy = project.copy(project.directory.with_name("copy"))
+    copy.path("config.json").write_text(
+        config.replace("1m", "2m")
+    )  # the archive is proved before it is measured
+    assert "rootfs" not in copy.build().stages
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_STRIP=["*.so"])\n')
+    assert project.build().stages == ALL
+    assert members(project)["bin/hello"] == whole
