@@ -249,12 +249,14 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
 
 
 def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any:
+    config, given = sources.configuration(env)
     enclave = Enclave(
         rootfs=rootfs,
-        config=sources.config_node(env),
+        config=config,
         runtime=runtime_files(env),
         pubkeys=sources.file_list(env, "MYST_PUBKEYS"),
         roothashes=sources.file_list(env, "MYST_ROOTHASHES"),
+        given=given,
     )
     secrets = env["MYST_ROOTFS_SECRETS"]
     # An error that was none before has to be found; a warning is no reason to measure again.

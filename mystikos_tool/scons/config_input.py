@@ -7,7 +7,6 @@ import json
 import re
 from collections import UserList
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import SCons.Errors
@@ -19,20 +18,18 @@ from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE
 from mystikos_tool.scons.input_file import InputFile
 from mystikos_tool.scons.input_node import InputNode
-
-CONFIG, CONFIG_SET = "MYST_CONFIG", "MYST_CONFIG_SET"
+from mystikos_tool.scons.stages import CONFIG, GivenMembers
 
 _NAMES = re.compile(r"\$(?:\$|\{?([A-Za-z_]\w*))")
 
-_nodes: dict[tuple[Any, str, str], Any] = {}
+_nodes: dict[tuple[Any, str], Any] = {}
 
 
 class GivenConfig(InputNode):
     """A configuration that is a dictionary of an SConscript, by the digest of its content."""
 
-    def __init__(self, values: Mapping[str, Any], text: str) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__(SCons.Node.Python.Value(text, name=CONFIG))
-        self.values = values
         self._text = text
 
     def __str__(self) -> str:
@@ -42,19 +39,12 @@ class GivenConfig(InputNode):
         """Return the digest in hexadecimal."""
         return hashlib.sha256(self._text.encode()).hexdigest()
 
-    def load(self, known: Any) -> Any:
-        """Return the configuration; raise UserError for one that is not accepted."""
-        from mystikos_tool import config
-
-        return config.of(self.values, CONFIG, known)
-
 
 class ChangedConfig(InputFile):
     """A configuration file with members in place of its own, by the digest of both."""
 
-    def __init__(self, origin: Any, values: Mapping[str, Any], text: str) -> None:
+    def __init__(self, origin: Any, text: str) -> None:
         super().__init__(origin, CONFIG)
-        self.values = values
         self._text = text
 
     def signature(self) -> str | None:
@@ -64,28 +54,13 @@ class ChangedConfig(InputFile):
             return file
         return hashlib.sha256(f"{file} {self._text}".encode()).hexdigest()
 
-    def load(self, known: Any) -> Any:
-        """Return the configuration; raise UserError for one that is not accepted."""
-        from mystikos_tool import config
 
-        return config.load(Path(str(self)), known, config.Changes(self.values, CONFIG_SET))
-
-
-def given_config(values: Mapping[str, Any]) -> Any:
-    """Return the one node of a dictionary that is a configuration."""
-    return _node(None, CONFIG, values)
-
-
-def changed_config(origin: Any, values: Mapping[str, Any]) -> Any:
-    """Return the one node of a file's node with members in place of its own."""
-    return _node(origin, CONFIG_SET, values)
-
-
-def _node(origin: Any, variable: str, values: Mapping[str, Any]) -> Any:
-    text = json.dumps(values, sort_keys=True)
-    key = (origin, variable, text)
+def config_input(given: GivenMembers, origin: Any = None) -> Any:
+    """Return the one input node of what an SConscript gives, beside the file ``origin`` if there is one."""
+    text = json.dumps(given.values, sort_keys=True)
+    key = (origin, text)
     if key not in _nodes:
-        _nodes[key] = ChangedConfig(origin, values, text) if origin else GivenConfig(values, text)
+        _nodes[key] = ChangedConfig(origin, text) if origin else GivenConfig(text)
     return _nodes[key]
 
 

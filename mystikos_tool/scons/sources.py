@@ -11,10 +11,9 @@ import SCons.Node.FS
 import SCons.Util
 
 from mystikos_tool.scons import arguments, config_input, variables
-from mystikos_tool.scons.config_input import CONFIG, CONFIG_SET
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.root_source import SourceOptions, root_source
-from mystikos_tool.scons.stages import Rootfs, stage_of
+from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, GivenMembers, Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
 
@@ -135,16 +134,19 @@ def required_file(env: Any, variable: str) -> Any:
     return _file(env, variable, value)
 
 
-def config_node(env: Any) -> Any:
-    """Return the input node of the configuration: a file, a dictionary, or a file with changes."""
-    given, asked = env.get(CONFIG), env.get(CONFIG_SET)
-    changes = config_input.substituted(env, CONFIG_SET, config_input.settings(asked)) if asked else {}
-    if isinstance(given, Mapping):
-        values = config_input.substituted(env, CONFIG, given)
-        merged = {**values, **changes}
-        return config_input.given_config({key: value for key, value in merged.items() if value is not None})
+def configuration(env: Any) -> tuple[Any, GivenMembers | None]:
+    """Return the input node of the configuration, and what of it is in no file."""
+    whole, asked = env.get(CONFIG), env.get(CONFIG_SET)
+    members = config_input.substituted(env, CONFIG_SET, config_input.settings(asked)) if asked else {}
+    if isinstance(whole, Mapping):
+        members = {**config_input.substituted(env, CONFIG, whole), **members}
+        given = GivenMembers({key: value for key, value in members.items() if value is not None}, CONFIG)
+        return config_input.config_input(given), given
     file = required_file(env, CONFIG)
-    return config_input.changed_config(file.origin, changes) if changes else file
+    if not members:
+        return file, None
+    given = GivenMembers(members, CONFIG_SET)
+    return config_input.config_input(given, file.origin), given
 
 
 def file_list(env: Any, variable: str) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,10 +11,24 @@ if TYPE_CHECKING:
     from mystikos_tool.scons.testing import Expectation
 
 
+CONFIG, CONFIG_SET = "MYST_CONFIG", "MYST_CONFIG_SET"
+
+
+class GivenMembers(NamedTuple):
+    """Members of a configuration that an SConscript gives, in the construction variable ``variable``.
+
+    With MYST_CONFIG they are the whole of it, with MYST_CONFIG_SET there is a file too.
+    """
+
+    values: Mapping[str, Any]
+    variable: str
+
+
 class Enclave(NamedTuple):
     """The nodes that a measurement is made of; ``rootfs`` is None where the root is on a disk.
 
-    ``runtime`` has the nodes of loader, enclave image, kernel and C runtime.
+    ``runtime`` has the nodes of loader, enclave image, kernel and C runtime; ``given`` is what of the
+    configuration is in no file.
     """
 
     rootfs: Any
@@ -21,6 +36,7 @@ class Enclave(NamedTuple):
     runtime: tuple[Any, Any, Any, Any]
     pubkeys: tuple[Any, ...]
     roothashes: tuple[Any, ...]
+    given: GivenMembers | None = None
 
     def measured(self) -> list[Any]:
         """Return all of them but the loader."""

@@ -159,7 +159,9 @@ def _alias_names(node: Any) -> list[str]:
 
     In a variant directory these are also the source directories.
     """
-    paths = dict.fromkeys(str(directory.get_path()) for directory in (node.dir, node.dir.srcnode()))
+    paths = dict.fromkeys(
+        str(directory.get_path(node.fs.Top)) for directory in (node.dir, node.dir.srcnode())
+    )
     below = [path.split("/") for path in paths if path != "." and not path.startswith(("/", ".."))]
     inner = ["/".join([*parts[: count + 1], ALIAS]) for parts in below for count in range(len(parts))]
     return list(dict.fromkeys([ALIAS, *inner]))

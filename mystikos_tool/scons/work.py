@@ -22,9 +22,10 @@ from mystikos_tool.root import checkout_path, leftovers
 from mystikos_tool.root.archive import Archive, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import partial
-from mystikos_tool.scons.config_input import ChangedConfig, GivenConfig
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.stages import (
+    CONFIG,
+    CONFIG_SET,
     Enclave,
     Identity,
     Image,
@@ -298,22 +299,21 @@ def _inputs(enclave: Enclave) -> pipeline.Inputs:
 
     return pipeline.Inputs(
         runtime=Runtime(*map(_path, enclave.runtime)),
-        config=_config(enclave.config),
+        config=_config(enclave),
         root=ArchiveRoot(_path(enclave.rootfs)) if enclave.rootfs else DiskRoot(),
         pubkeys=[_path(node) for node in enclave.pubkeys],
         roothashes=[_path(node) for node in enclave.roothashes],
     )
 
 
-def _config(node: Any) -> Config:
+def _config(enclave: Enclave) -> Config:
     from mystikos_tool import config
     from mystikos_tool.cache.configurations import KnownInStore
 
-    known = KnownInStore(store())
-    if isinstance(node, GivenConfig | ChangedConfig):
-        found: Config = node.load(known)
-        return found
-    return config.load(_path(node), known)
+    known, given = KnownInStore(store()), enclave.given
+    if given and given.variable == CONFIG:
+        return config.of(given.values, CONFIG, known)
+    return config.load(_path(enclave.config), known, given and config.Changes(given.values, CONFIG_SET))
 
 
 def _path(node: Any) -> Path:
