@@ -40,7 +40,7 @@ from mystikos_tool.packaging.verification import (
     VerificationError,
     facts,
 )
-from mystikos_tool.root import archive, assembly, leftovers
+from mystikos_tool.root import archive, assembly, checkout_path, leftovers
 from mystikos_tool.root.check import check
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
@@ -86,13 +86,15 @@ def build(
     tree: Tree | None = None,
     parents: bool = False,
     secrets: str = root_keys.WARN,
+    checkout: str = "",
     warn: Callable[[str], object] | None = None,
 ) -> Measurement:
     """Run every stage and write the package of an enclave; return its measurement.
 
     With a ``tree``, that is packed and is the root file system. With ``parents``, directories
     above ``target`` are made where they are missing; ``warn`` is as in `measure`. ``secrets`` says
-    what private keys in the root are: "warn", for one call of ``warn``, "error" or "allow". Raises
+    what private keys in the root are: "warn", for one call of ``warn``, "error" or "allow". ``checkout``
+    is a directory whose path in a program that is packed is to be warned of. Raises
     UserError as the stages do, and for a root that holds the signer's key; an earlier target is then
     as it was.
     """
@@ -100,9 +102,12 @@ def build(
     with packed(inputs, tree, target) as whole:
         keys = root_keys.of(whole.root)
         root_keys.refuse_signer(keys, signer.modulus, "the root")
-        for warning in root_keys.told(keys, "the root", secrets):
-            if warn:
-                warn(warning)
+        warnings = root_keys.told(keys, "the root", secrets)
+        if tree and checkout and isinstance(whole.root, ArchiveRoot):
+            files = checkout_path.found(whole.root.index(), (), checkout)
+            warnings += checkout_path.told(files, "the root", checkout, "strip it with --strip")
+        for warning in warnings if warn else ():
+            warn(warning)
         measured, image = _measure_and_sign(whole, signer, day, warn)
         if parents:
             atomic.make_directory(target.parent)

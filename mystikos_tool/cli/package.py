@@ -65,6 +65,7 @@ def run_package(options: argparse.Namespace) -> None:
         tree=tree,
         parents=not options.outfile,
         secrets=options.secrets,
+        checkout=str(Path.cwd()),
         warn=tell_warning,
     )
     say(f"created {target}: {target.stat().st_size:,} bytes, MRENCLAVE {measured.mrenclave.hex()}")

@@ -24,6 +24,7 @@ _LINKED = (2, 3)  # ET_EXEC, ET_DYN
 _SHT_RELA, _SHT_NOBITS, _SHT_REL = 4, 8, 9
 _SHF_ALLOC, _SHF_INFO_LINK = 0x2, 0x40
 _MAX_NAMES = 1 << 24
+_MAX_NAME = 4096
 _MAX_ALIGNMENT = 4096
 _DEBUG = (b".debug", b".zdebug", b".gdb_index", b".stab", b".gnu.debuglto")
 _SYMBOLS = (b".symtab", b".symtab_shndx", b".strtab")
@@ -122,7 +123,7 @@ def _rows(row: struct.Struct, read_at: ReadAt, offset: int, count: int) -> Itera
 
 
 def _name(table: bytes, start: int) -> bytes:
-    end = table.find(b"\0", start)
+    end = table.find(b"\0", start, start + _MAX_NAME)
     return table[start:end] if end >= 0 else b""
 
 
