@@ -106,8 +106,9 @@ def build(
         if tree and checkout and isinstance(whole.root, ArchiveRoot):
             files = checkout_path.found(whole.root.index(), (), checkout)
             warnings += checkout_path.told(files, "the root", checkout, "strip it with --strip")
-        for warning in warnings if warn else ():
-            warn(warning)
+        if warn:
+            for warning in warnings:
+                warn(warning)
         measured, image = _measure_and_sign(whole, signer, day, warn)
         if parents:
             atomic.make_directory(target.parent)

@@ -25,7 +25,7 @@ EPOCH = "SOURCE_DATE_EPOCH"
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
 IDENTITY, RUNTIME, KEY, RUN, TEST = "identity", "runtime", "key", "run", "test"
 _DONE = {
-    SOURCE: "take files into a root",
+    SOURCE: "pack a root",
     ROOTFS: "pack a root",
     MEASURE: "measure",
     SIGN: "sign",

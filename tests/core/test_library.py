@@ -169,7 +169,7 @@ def test_what_is_excluded_is_not_in_the_root_and_modes_are_kept_on_request(made:
 
 @pytest.mark.parametrize("option", [{"exclude": ["app"]}, {"modes": "preserve"}], ids=["exclude", "modes"])
 def test_an_option_that_could_not_matter_is_refused(made: Inputs, option: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"root\.cpio: is no directory, and exclude and modes"):
+    with pytest.raises(UserError, match=r"root\.cpio: is no directory, and exclude, modes"):
         mystikos_tool.measure("root.cpio", config="config.json", runtime="runtime", **option)
 
 
