@@ -1,7 +1,8 @@
 """Take what no loader reads out of an ELF file: debug information and the symbol table.
 
 What the program headers and the loaded sections cover stays where it is, byte for byte; sections behind
-it move up. Of relocatable files and of archives of them nothing is taken: linkers read it.
+it move up. What is taken out before the end of what is loaded, as in a file that patchelf has written,
+leaves zeros. Of relocatable files and of archives of them nothing is taken: linkers read it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import NamedTuple
 
 from mystikos_tool.io.content import ReadAt
 
-# Bytes that are new, or the offset and the size of bytes of the file.
-Piece = bytes | tuple[int, int]
+# Bytes that are new, a number of zeros, or the offset and the size of bytes of the file.
+Piece = bytes | int | tuple[int, int]
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -26,6 +27,7 @@ _SHF_ALLOC, _SHF_INFO_LINK = 0x2, 0x40
 _MAX_NAMES = 1 << 24
 _MAX_NAME = 4096
 _MAX_ALIGNMENT = 4096
+_MAX_PADDING = 4096  # bytes behind the last section
 _DEBUG = (b".debug", b".zdebug", b".gdb_index", b".stab", b".gnu.debuglto")
 _SYMBOLS = (b".symtab", b".symtab_shndx", b".strtab")
 
@@ -66,13 +68,23 @@ class Section(NamedTuple):
 
 
 class _Linked(NamedTuple):
-    """A program or a shared library: its header, its sections, and where what is loaded ends."""
+    """A program or a shared library: its header, its sections, and what is loaded, as starts and ends."""
 
     header: bytes
     names_index: int
     table_end: int
     sections: list[Section]
-    loaded_end: int
+    loaded: list[tuple[int, int]]
+
+    @property
+    def loaded_end(self) -> int:
+        """Offset behind all that is loaded."""
+        return max(end for _, end in self.loaded)
+
+    @property
+    def end(self) -> int:
+        """Offset behind all that the headers speak of."""
+        return max(self.loaded_end, self.table_end, *(section.end for section in self.sections))
 
 
 def sections(read_at: ReadAt) -> list[Section]:
@@ -93,8 +105,19 @@ def plan(read_at: ReadAt, size: int) -> list[Piece] | str | None:
     removed = _removed(linked)
     if not removed:
         return None
-    kept = [number for number in range(len(linked.sections)) if number not in removed]
-    return _fault(linked, size, removed) or _pieces(linked, kept)
+    fault = _fault(linked, read_at, size, removed)
+    if fault:
+        # Who has asked for no debug information does not miss that a symbol table went with it.
+        return fault if any(linked.sections[number].is_debug for number in removed) else None
+    return _pieces(linked, removed)
+
+
+def size_of(pieces: Sequence[Piece]) -> int:
+    """Return the size of what pieces make, in bytes."""
+    return sum(
+        piece if isinstance(piece, int) else len(piece) if isinstance(piece, bytes) else piece[1]
+        for piece in pieces
+    )
 
 
 def _read(read_at: ReadAt) -> _Linked | None:
@@ -111,10 +134,10 @@ def _read(read_at: ReadAt) -> _Linked | None:
         return None
     table = read_at(rows[names][4], rows[names][5]) if rows[names][4] < 1 << 62 else b""
     found = [Section(_name(table, row[0]), *row) for row in rows]
-    ends = [_EHDR.size, ph_at + ph_count * _PHDR.size]
-    ends += [segment[2] + segment[5] for segment in segments if segment[5]]
-    ends += [section.end for section in found if section.is_loaded]
-    return _Linked(header, names, sh_at + sh_count * _SHDR.size, found, max(ends))
+    loaded = [(0, _EHDR.size), (ph_at, ph_at + ph_count * _PHDR.size)]
+    loaded += [(segment[2], segment[2] + segment[5]) for segment in segments if segment[5]]
+    loaded += [(section.offset, section.end) for section in found if section.is_loaded]
+    return _Linked(header, names, sh_at + sh_count * _SHDR.size, found, loaded)
 
 
 def _rows(row: struct.Struct, read_at: ReadAt, offset: int, count: int) -> Iterator[tuple[int, ...]]:
@@ -144,28 +167,57 @@ def _removed(linked: _Linked) -> set[int]:
     }
 
 
-def _fault(linked: _Linked, size: int, removed: set[int]) -> str | None:
+def _fault(linked: _Linked, read_at: ReadAt, size: int, removed: set[int]) -> str | None:
     """Return why a file cannot be stripped."""
-    ends = [linked.loaded_end, linked.table_end, *(section.end for section in linked.sections)]
-    if max(ends) > size:
+    if linked.end > size:
         return "its sections lie beyond its end"
-    if max(ends) < size:
+    behind = read_at(linked.end, min(size - linked.end, _MAX_PADDING + 1))
+    if len(behind) > _MAX_PADDING or any(behind):
         return "it has data behind its sections, which whoever put them there may look for"
     for number, section in enumerate(linked.sections):
-        has_bytes = section.end > section.offset
-        if number in removed and has_bytes and section.offset < linked.loaded_end:
-            return "its debug information lies among what is loaded"
         if number not in removed and not section.is_loaded and section.link in removed and section.link:
             return f"its section {section.name.decode(errors='replace')} needs what would be taken out"
         if section.alignment > _MAX_ALIGNMENT and not section.is_loaded:
             return "a section that is not loaded has a large alignment"
+    holes = sorted(_holes(linked, removed))
+    covered = sorted([*linked.loaded, *_others(linked, removed)])
+    # Both are in order of their starts: each hole is held against what begins before its end.
+    reached, number = 0, 0
+    for start, end in holes:
+        while number < len(covered) and covered[number][0] < end:
+            reached = max(reached, covered[number][1])
+            number += 1
+        if start < reached:
+            return "its debug information lies among what is loaded"
+        reached = end
     return None
 
 
-def _pieces(linked: _Linked, kept: Sequence[int]) -> list[Piece]:
+def _holes(linked: _Linked, removed: set[int]) -> Iterator[tuple[int, int]]:
+    """Yield the places of what is taken out before the end of what is loaded."""
+    for number in removed:
+        section = linked.sections[number]
+        if section.end > section.offset and section.offset < linked.loaded_end:
+            yield section.offset, section.end
+
+
+def _others(linked: _Linked, removed: set[int]) -> Iterator[tuple[int, int]]:
+    """Yield the places of sections that stay and are not loaded."""
+    for number, section in enumerate(linked.sections):
+        if number not in removed and not section.is_loaded:
+            yield section.offset, section.end
+
+
+def _pieces(linked: _Linked, removed: set[int]) -> list[Piece]:
+    kept = [number for number in range(len(linked.sections)) if number not in removed]
     number_of = {old: new for new, old in enumerate(kept)}
     at = linked.loaded_end
-    pieces: list[Piece] = [(_EHDR.size, at - _EHDR.size)]
+    pieces: list[Piece] = []
+    behind = _EHDR.size
+    for start, end in sorted(_holes(linked, removed)):
+        pieces += [(behind, start - behind), end - start]
+        behind = end
+    pieces.append((behind, at - behind))
     offsets = {}
     for number in sorted(kept, key=lambda number: (linked.sections[number].offset, number)):
         section = linked.sections[number]
@@ -174,7 +226,7 @@ def _pieces(linked: _Linked, kept: Sequence[int]) -> list[Piece]:
             continue
         gap = -at % max(section.alignment, 1)
         offsets[number] = at + gap
-        pieces += [bytes(gap), (section.offset, section.size)]
+        pieces += [gap, (section.offset, section.size)]
         at += gap + section.size
     gap = -at % 8
     table = b"".join(
@@ -184,7 +236,7 @@ def _pieces(linked: _Linked, kept: Sequence[int]) -> list[Piece]:
     header = bytearray(linked.header)
     struct.pack_into("<Q", header, _EHDR_SHOFF, at + gap)
     struct.pack_into("<HH", header, _EHDR_SHNUM, len(kept), number_of[linked.names_index])
-    return [bytes(header), *pieces, bytes(gap) + table]
+    return [bytes(header), *pieces, gap, table]
 
 
 def _renumbered(section: Section, number_of: dict[int, int]) -> Section:

@@ -43,8 +43,7 @@ class Stripping:
             self.faults.append((entry.name, found))
         if not isinstance(found, list):
             return entry
-        size = sum(len(piece) if isinstance(piece, bytes) else piece[1] for piece in found)
-        return entry._replace(size=size, contents=_Stripped(entry, found))
+        return entry._replace(size=stripping.size_of(found), contents=_Stripped(entry, found))
 
     def tree(self, tree: Tree) -> Tree:
         """Return a tree with all of its files stripped."""
@@ -80,14 +79,18 @@ class _Stripped:
             for piece in self._pieces:
                 if isinstance(piece, bytes):
                     yield piece
-                    continue
-                start, size = piece
-                for offset in range(start, start + size, _CHUNK):
-                    wanted = min(_CHUNK, start + size - offset)
-                    data = read_at(offset, wanted)
-                    if len(data) < wanted:
-                        raise changed(self._original)
-                    yield data
+                elif isinstance(piece, int):
+                    yield from (bytes(min(_CHUNK, piece - at)) for at in range(0, piece, _CHUNK))
+                else:
+                    yield from self._copied(read_at, *piece)
+
+    def _copied(self, read_at: ReadAt, start: int, size: int) -> Iterator[bytes]:
+        for offset in range(start, start + size, _CHUNK):
+            wanted = min(_CHUNK, start + size - offset)
+            data = read_at(offset, wanted)
+            if len(data) < wanted:
+                raise changed(self._original)
+            yield data
 
     @contextmanager
     def opened(self, entry: Entry) -> Iterator[ReadAt]:
