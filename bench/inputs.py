@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 _SEED = 20_260_101
 _FILES_IN_DIRECTORY = 100
 PROGRAM = "bin/app"
+
+
+def _headers() -> bytes:
+    """Return the headers of a position-independent ELF program that names itself as its interpreter."""
+    interpreter = f"/{PROGRAM}\0".encode()
+    at = 64 + 56
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 3, 62, 1, at, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    size = len(interpreter)
+    return header + struct.pack("<IIQQQQQQ", 3, 4, at, at, at, size, size, 1) + interpreter
+
+
+_HEADERS = _headers()
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,9 @@ def write_appdir(directory: Path, files: int, file_size: int, number: int = 0) -
         if count % _FILES_IN_DIRECTORY in (0, 1):
             path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.randbytes(file_size))
-    (directory / PROGRAM).chmod(0o755)
+    program = directory / PROGRAM
+    program.write_bytes(_HEADERS + program.read_bytes()[len(_HEADERS) :])
+    program.chmod(0o755)
 
 
 def some_file(appdir: Path, files: int) -> Path:
