@@ -84,7 +84,7 @@ def told(files: list[Found], where: str, directory: str, strip: str) -> list[str
     mapped = f"compile with -ffile-prefix-map={directory}=."
     kinds = (
         ("the debug information of", [file for file in files if file.in_debug], f"{strip}, or {mapped}"),
-        ("what is loaded of", [file for file in files if file.in_loaded], mapped),
+        ("the code or data of", [file for file in files if file.in_loaded], mapped),
     )
     return [
         f"{where}: the path of this checkout, {directory}, is in {what} {_few(those)}, so that MRENCLAVE"

@@ -100,7 +100,7 @@ def test_a_program_that_holds_the_path_of_the_working_directory_is_told(project:
     program = project / "appdir" / "program"
     program.write_bytes(b"\x7fELF" + bytes(100) + f"{project}/program.c\0".encode())
     result = run("package-sgx", "appdir", *COMMON, "-o=p")
-    assert f"the path of this checkout, {project}, is in what is loaded of /program, so that" in result.err
+    assert f"the path of this checkout, {project}, is in the code or data of /program, so that" in result.err
     program.write_bytes(b"\x7fELF" + bytes(100) + f"{project}x/program.c\0".encode())
     assert run("package-sgx", "appdir", *COMMON, "-o=p").err == ""
 

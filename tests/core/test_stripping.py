@@ -211,7 +211,7 @@ def test_the_path_of_the_checkout_is_found_in_debug_information_and_in_what_is_l
     in_debug, in_loaded = checkout_path.told(found, "hello.cpio", str(programs), "strip it")
     assert f"{programs}, is in the debug information of /debug, so that MRENCLAVE" in in_debug
     assert in_debug.endswith(f"; strip it, or compile with -ffile-prefix-map={programs}=.")
-    assert "is in what is loaded of /loaded" in in_loaded
+    assert "is in the code or data of /loaded" in in_loaded
     stripped = packed(root, tmp_path / "archive", Stripping())
     assert [one.path for one in checkout_path.found(stripped, (), str(programs))] == ["loaded"]
 
