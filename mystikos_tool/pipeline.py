@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +46,7 @@ from mystikos_tool.root.check import check
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
+from mystikos_tool.runtime import image as image_of
 from mystikos_tool.signing import root_keys, trusted
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
@@ -210,8 +212,8 @@ def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measure
     prepared = prepare(inputs.runtime, inputs.config)
     parts = layout.Parts(
         enclave=prepared,
-        kernel=_image(inputs.runtime.kernel),
-        crt=_image(inputs.runtime.crt),
+        kernel=image_of(inputs.runtime.kernel),
+        crt=image_of(inputs.runtime.crt),
         rootfs=rootfs or inputs.root.content(),
         pubkeys=inputs.pubkeys_content(),
         roothashes=inputs.roothashes_content(),
@@ -224,7 +226,13 @@ def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measure
 
 def prepare(runtime: Runtime, config: Config) -> EnclaveImage:
     """Return the runtime's enclave image with the configuration in it, not yet signed."""
-    return enclave_image.prepare(_read(runtime.enclave), str(runtime.enclave), config)
+    return _prepared(image_of(runtime.enclave), config, config.data)
+
+
+@lru_cache(maxsize=2)  # the apps of a build share runtime and configuration, and so do their stages
+def _prepared(image: elf.Image, config: Config, _: bytes) -> EnclaveImage:
+    # Equal configurations may have other bytes.
+    return enclave_image.prepare(image, config)
 
 
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
@@ -237,7 +245,7 @@ def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer
     measurement says something else, and when the signer gives no signature that holds.
     """
     prepared = prepare(runtime, config)
-    if prepared.digest().hex() != measured.image_sha256:
+    if prepared.sha256 != measured.image_sha256:
         raise UserError(
             str(runtime.enclave),
             f"is not what was measured with {config.name}",
@@ -261,7 +269,7 @@ def identity(image: Path) -> Identity:
 
     Raises UserError for an image that could not have been signed, and for what cannot be read.
     """
-    _, structure = enclave_image.reopen(_read(image), str(image))
+    _, structure = enclave_image.reopen(FileContent.of(image).read(), str(image))
     return sigstruct.identity(structure)
 
 
@@ -309,14 +317,6 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
         roothashes=Bytes(inputs.roothashes_content()),
         config=Bytes(inputs.config.data),
     )
-
-
-def _image(path: Path) -> elf.Image:
-    return elf.parse(_read(path), str(path))
-
-
-def _read(path: Path) -> bytes:
-    return atomic.read_input(path, "runtime file", sections.MAX_IMAGE)
 
 
 def verify(

@@ -6,7 +6,9 @@ The rules are those of docs/formats.md, section 4.
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
@@ -71,7 +73,8 @@ class Settings(Protocol):
         """Where the image starts in a zero-base enclave; None for the default."""
 
 
-class EnclaveImage(NamedTuple):
+@dataclass(frozen=True)
+class EnclaveImage:
     """The image to be measured and signed: as a file, with its record and its relocation region."""
 
     image: elf.Image
@@ -87,12 +90,13 @@ class EnclaveImage(NamedTuple):
         """Return the image's file with ``sigstruct`` in its record."""
         return b"".join(self._pieces(sigstruct))
 
-    def digest(self) -> bytes:
-        """Return the SHA-256 of the file before it is signed, 32 bytes."""
+    @cached_property
+    def sha256(self) -> str:
+        """The SHA-256 of the file before it is signed, in hexadecimal."""
         digest = hashlib.sha256()
         for piece in self._pieces(bytes(SIGSTRUCT_SIZE)):
             digest.update(piece)
-        return digest.digest()
+        return digest.hexdigest()
 
     def _pieces(self, sigstruct: bytes) -> tuple[memoryview, bytes, memoryview]:
         start = self.image.section(_OEINFO_SECTION).offset
@@ -101,12 +105,12 @@ class EnclaveImage(NamedTuple):
         return data[:start], record, data[start + OEINFO.size :]
 
 
-def prepare(data: bytes, where: str, settings: Settings) -> EnclaveImage:
+def prepare(original: elf.Image, settings: Settings) -> EnclaveImage:
     """Put the configuration into an enclave image and set its record, but for the signature.
 
     Raises UserError for an image, or a base of the enclave, that the reference would refuse.
     """
-    original = elf.parse(data, where)
+    where = original.where
     _check(original)
     pieces = elf.with_sections(original, [(CONFIG_SECTION, len(settings.data))])
     file = b"".join(settings.data if isinstance(piece, int) else piece for piece in pieces)
@@ -206,13 +210,13 @@ def _set(section: bytes, settings: Settings, where: str) -> bytes:
     return OEINFO.patch(record, values)
 
 
-def patch_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int) -> bytearray:
-    """Return the image as it is added to the enclave: laid out, its record and symbols filled in.
+def patches_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int) -> list[tuple[int, bytes]]:
+    """Return what the image has in memory in place of what is in its file: its record and symbols filled in.
 
-    The file's own record keeps its image fields; only the one in memory gets them.
+    They are addresses in the image, and bytes. The file's own record keeps its image fields; only
+    the one in memory gets them.
     """
     image = enclave.image
-    memory = elf.loaded(image)
     section = image.section(_OEINFO_SECTION)
     fields = {
         "oeinfo_rva": section.address,
@@ -222,14 +226,14 @@ def patch_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int) 
         "heap_rva": heap_rva,
         "enclave_size": enclave_size,
     }
-    memory[section.address : section.address + OEINFO.size] = OEINFO.patch(enclave.record, fields)
+    patches = [(section.address, OEINFO.patch(enclave.record, fields))]
     for name, value in _patched_symbols(enclave).items():
         address = _symbol(image, name)
         if address is not None:
-            memory[address : address + 8] = value.to_bytes(8, "little")
+            patches.append((address, value.to_bytes(8, "little")))
         elif name in _REQUIRED_SYMBOLS:
             raise UserError(image.where, f"does not export the symbol {name}", _REMEDY)
-    return memory
+    return patches
 
 
 def _patched_symbols(enclave: EnclaveImage) -> dict[str, int]:

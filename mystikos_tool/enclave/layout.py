@@ -7,11 +7,11 @@ consumers of the one stream.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mystikos_tool.enclave.image import EnclaveImage, patch_in_memory
+from mystikos_tool.enclave.image import EnclaveImage, patches_in_memory
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
@@ -165,10 +165,10 @@ def lay_out(parts: Parts) -> Layout:
     loaded_size = heap_rva + heap_size + threads.size
     _check_addresses(image.where, base, loaded_size)
     enclave_size = power_of_two_up(loaded_size)
-    in_memory = patch_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
+    patches = patches_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
 
     runs = [
-        *_segments(image, in_memory),
+        *_segments(image, patches),
         *(run.moved(image.size) for run in _data_run(relocations)),
         *region_runs,
         *([Run(heap_rva, heap_size // PAGE, _RW, False)] if heap_size else []),
@@ -213,9 +213,8 @@ def _check_addresses(where: str, base: int, loaded_size: int) -> None:
         )
 
 
-def _segments(image: elf.Image, memory: bytearray) -> Iterator[Run]:
+def _segments(image: elf.Image, patches: Sequence[tuple[int, bytes]] = ()) -> Iterator[Run]:
     """Yield a run per PT_LOAD: every page that it touches."""
-    view = memoryview(memory)
     for segment in image.loads:
         start = segment.address // PAGE * PAGE
         end = page_up(segment.end)
@@ -225,7 +224,7 @@ def _segments(image: elf.Image, memory: bytearray) -> Iterator[Run]:
             | (SECINFO_X if segment.flags & elf.PF_X else 0)
         )
         if end > start:
-            content = Bytes(view[start:end])
+            content = Bytes(elf.loaded(image, segment, patches))
             yield Run(start, (end - start) // PAGE, SECINFO_REG | permissions, True, content)
 
 
@@ -279,7 +278,7 @@ def _region_plans(parts: Parts) -> Iterator[_RegionPlan]:
 
 def _image_plan(name: str, image: elf.Image) -> _RegionPlan:
     _check_module(image)
-    return _RegionPlan(name, image.size, image.size, _segments(image, elf.loaded(image)))
+    return _RegionPlan(name, image.size, image.size, _segments(image))
 
 
 def _check_module(image: elf.Image) -> None:

@@ -66,7 +66,7 @@ class Measurement(NamedTuple):
 def of(enclave: EnclaveImage, layout: Layout) -> Measurement:
     """Measure an enclave that has been laid out."""
     measured = mrenclave(layout)
-    return Measurement(measured, structure(enclave, measured), enclave.digest().hex(), _describe(layout))
+    return Measurement(measured, structure(enclave, measured), enclave.sha256, _describe(layout))
 
 
 def structure(enclave: EnclaveImage, measured: bytes) -> bytes:

@@ -2,21 +2,20 @@
 
 What is hashed is assembled in pieces of several hundred kilobytes, so that other threads run while
 one is hashed. A piece is the same pages with their headers many times over, in which only the
-addresses and the content differ.
+offsets, the flags and the content differ.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import cycle
 
 from mystikos_tool.enclave.layout import Layout, Repeat, Run
-from mystikos_tool.io.content import whole
+from mystikos_tool.io.content import Bytes, whole
 from mystikos_tool.io.pages import PAGE
 
 SSA_FRAME_SIZE = 1
@@ -25,10 +24,13 @@ _ECREATE = struct.Struct("<8sIQ44x")
 _EADD = struct.Struct("<8sQQ40x")
 _EEXTEND = struct.Struct("<8sQ48x")
 _OFFSET, _FLAGS = 8, 16  # where these fields are in the headers
-_WORD = struct.Struct("<Q")
+_WORD = 8
 _BLOCK = 256
-_MEASURED_PAGE = _EADD.size + PAGE // _BLOCK * (_EEXTEND.size + _BLOCK)
+_BLOCKS = PAGE // _BLOCK
+_EXTENDED = _EEXTEND.size + _BLOCK
+_MEASURED_PAGE = _EADD.size + _BLOCKS * _EXTENDED
 _PAGES = 128  # of a piece: they stay in the cache of a core
+_UNMEASURED_PAGES = 4096  # of a piece: their headers are all that is hashed of them
 _MANY_PAGES = 4096  # are worth another thread
 
 
@@ -38,10 +40,9 @@ def mrenclave(layout: Layout) -> bytes:
     pages = _MeasuredPages()
     for operation in _each_in_pieces(layout.stream):
         if isinstance(operation, Repeat):
-            _hash(digest.update, _repeated(operation))
+            _hash(digest.update, _repeated(operation, pages))
         elif not operation.measured:
-            header = Run(operation.offset, 1, operation.flags, False)
-            _hash(digest.update, _repeated(Repeat((header,), operation.pages, PAGE)))
+            _hash(digest.update, _unmeasured(operation))
         elif operation.pages < _MANY_PAGES:
             _hash(digest.update, _measured(operation, [pages]))
         else:
@@ -82,132 +83,148 @@ def _hash_beside(update: Callable[[memoryview], None], pieces: Iterator[memoryvi
 
 
 def _each_in_pieces(stream: Sequence[Run | Repeat]) -> Iterator[Run | Repeat]:
-    """Yield a stream, with repetitions of runs that are too large for a piece written out."""
+    """Yield a stream, with repetitions written out that are no measured pages, or too many for a piece."""
     for operation in stream:
-        if isinstance(operation, Repeat) and sum(run.pages for run in operation.runs) > _PAGES:
+        if isinstance(operation, Repeat) and not _fits(operation.runs):
             yield from operation.each()
         else:
             yield operation
 
 
-def _repeated(repeat: Repeat) -> Iterator[memoryview]:
-    copies = _Copies(repeat)
-    for first in range(0, repeat.count, copies.count):
-        yield copies.at(first * repeat.stride, min(copies.count, repeat.count - first))
+def _fits(runs: Sequence[Run]) -> bool:
+    return all(run.measured for run in runs) and sum(run.pages for run in runs) <= _PAGES
 
 
-class _Copies:
-    """What is hashed of a repetition, as many times as a piece has room for (``count``)."""
+class _Pages:
+    """What is hashed of up to ``count`` pages that are added, with 64-bit words in it to be set."""
 
-    def __init__(self, repeat: Repeat) -> None:
-        unit, offsets, self._addresses = _unit(repeat.runs)
-        self.size = len(unit)
-        self.count = min(repeat.count, max(_PAGES * _MEASURED_PAGE // self.size, 1))
-        self.data = memoryview(bytearray(unit * self.count))
+    def __init__(self, page: bytes, offsets: Sequence[tuple[int, int]], count: int) -> None:
+        self.data = memoryview(bytearray(page * count))
         self.words = self.data.cast("Q")
-        self._stride = repeat.stride
-        self._first = min(offsets.values())
-        self._step = math.gcd(repeat.stride, *(offset - self._first for offset in offsets.values()))
-        self._words = [
-            (place // _WORD.size, (offset - self._first) // self._step) for place, offset in offsets.items()
-        ]
-        self._last = max(offsets.values()) - self._first
+        self.width = len(page) // _WORD
+        self._offsets = offsets  # the places of offsets in a page's words, and how far they are from its own
 
-    def at(self, distance: int, count: int) -> memoryview:
-        """Return ``count`` copies, the first of them ``distance`` bytes further on than in the layout.
+    def set_flags(self, flags: array[int]) -> None:
+        """Set the SECINFO flags of the first pages."""
+        self.words[_FLAGS // _WORD : len(flags) * self.width : self.width] = memoryview(flags)
 
-        All offsets are numbers of one arithmetic progression: those in one word of the copies
-        begin with the word's number and are ``stride`` apart.
-        """
-        first, span, width = self._first + distance, (count - 1) * self._stride, self.size // _WORD.size
-        offsets = _progression(first, (self._last + span) // self._step + 1, self._step)
-        every, behind = self._stride // self._step, span // self._step + 1
-        words, end = self.words, count * width
-        for word, number in self._words:
-            words[word:end:width] = offsets[number : number + behind : every]
-        for place, address in self._addresses.items():
-            first = address + distance
-            words[place // _WORD.size : end : width] = _progression(first, count, self._stride)
-        return self.data[: count * self.size]
+    def at(self, offsets: int, count: int) -> memoryview:
+        """Return the first ``count`` pages as those at ``offsets``, a number of as many words."""
+        ones, size, end = _ones(count), count * _WORD, count * self.width
+        for place, distance in self._offsets:
+            words = memoryview((offsets + distance * ones).to_bytes(size, "little")).cast("Q")
+            self.words[place : end : self.width] = words
+        return self.data[: end * _WORD]
 
 
-def _progression(start: int, count: int, step: int) -> memoryview:
-    """Return 64-bit words from ``start`` on: one addition to all of them, as one large number.
-
-    It takes a fourth of the time of an array of a range. Raises OverflowError where a word would
-    run over into the next one.
-    """
-    if start + count * step >= 1 << 64:
-        raise OverflowError(f"{count} words from {start:#x} on do not all have 64 bits")
-    words, ones = _words(count, step)
-    return memoryview((words + start * ones).to_bytes(count * _WORD.size, "little")).cast("Q")
-
-
-@lru_cache(maxsize=64)
-def _words(count: int, step: int) -> tuple[int, int]:
-    """Return the words 0, ``step``, twice ``step`` and so on as one number, and as many ones."""
-    words = b"".join(map(_WORD.pack, range(0, count * step, step)))
-    return int.from_bytes(words, "little"), int.from_bytes(_WORD.pack(1) * count, "little")
-
-
-def _unit(runs: Sequence[Run]) -> tuple[bytes, dict[int, int], dict[int, int]]:
-    """Return what is hashed of runs once, with the offsets and the addresses in it by their places."""
-    data = bytearray()
-    offsets, addresses = {}, {}
-    for run in runs:
-        content = whole(run.content).ljust(run.pages * PAGE, bytes([run.fill]))
-        for page in range(0, len(content), PAGE):
-            offsets[len(data) + _OFFSET] = run.offset + page
-            data += _EADD.pack(b"EADD\0\0\0\0", run.offset + page, run.flags)
-            for start in range(page, page + PAGE if run.measured else page, _BLOCK):
-                offsets[len(data) + _OFFSET] = run.offset + start
-                data += _EEXTEND.pack(b"EEXTEND\0", run.offset + start)
-                for at in run.addresses:
-                    if start <= at < start + _BLOCK:
-                        (addresses[len(data) + at - start],) = _WORD.unpack_from(content, at)
-                data += content[start : start + _BLOCK]
-    return bytes(data), offsets, addresses
-
-
-class _MeasuredPages:
-    """What is hashed of ``_PAGES`` consecutive measured pages, whatever their content and flags.
+class _MeasuredPages(_Pages):
+    """What is hashed of ``_PAGES`` measured pages.
 
     ``blocks`` are the places of the content, 256 bytes each.
     """
 
     def __init__(self) -> None:
-        self._copies = _Copies(Repeat((Run(0, 1, 0, True),), _PAGES, PAGE))
-        block = _EEXTEND.size + _BLOCK
+        block = _EEXTEND.pack(b"EEXTEND\0", 0) + bytes(_BLOCK)
+        page = _EADD.pack(b"EADD\0\0\0\0", 0, 0) + block * _BLOCKS
+        places = [(_EADD.size + at * _EXTENDED + _OFFSET) // _WORD for at in range(_BLOCKS)]
+        extended = [(place, at * _BLOCK) for at, place in enumerate(places)]
+        super().__init__(page, [(_OFFSET // _WORD, 0), *extended], _PAGES)
         self.blocks = [
-            self._copies.data[end - _BLOCK : end]
-            for page in range(0, len(self._copies.data), self._copies.size)
-            for end in range(page + _EADD.size + block, page + self._copies.size + 1, block)
+            self.data[end - _BLOCK : end]
+            for start in range(0, len(self.data), _MEASURED_PAGE)
+            for end in range(start + _EADD.size + _EXTENDED, start + _MEASURED_PAGE + 1, _EXTENDED)
         ]
-
-    def at(self, offset: int, flags: int, count: int) -> memoryview:
-        """Return the first ``count`` pages as those at an offset in the enclave."""
-        width = self._copies.size // _WORD.size
-        every_flags = memoryview(array("Q", [flags]) * count)
-        self._copies.words[_FLAGS // _WORD.size : count * width : width] = every_flags
-        return self._copies.at(offset, count)
 
 
 def _measured(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
     """Yield what is hashed of a run with its content, in buffers that are used again in turn."""
+    for pages in buffers:
+        pages.set_flags(array("Q", [run.flags]) * min(run.pages, _PAGES))
     with run.content.opened() as content:
         for first, pages in zip(range(0, run.pages, _PAGES), cycle(buffers), strict=False):
             count = min(_PAGES, run.pages - first)
-            blocks = pages.blocks[: count * PAGE // _BLOCK]
+            blocks = pages.blocks[: count * _BLOCKS]
             _fill(blocks, content.read_into(blocks), run.fill)
-            yield pages.at(run.offset + first * PAGE, run.flags, count)
+            yield pages.at(_progression(run.offset + first * PAGE, count, PAGE), count)
 
 
 def _fill(blocks: Sequence[memoryview], start: int, value: int) -> None:
     """Give the bytes of blocks from ``start`` on one value."""
-    filler = bytes([value]) * _BLOCK
     full, rest = divmod(start, _BLOCK)
     if rest:
-        blocks[full][rest:] = filler[rest:]
+        blocks[full][rest:] = bytes([value]) * (_BLOCK - rest)
         full += 1
-    for block in blocks[full:]:
-        block[:] = filler
+    with Bytes(bytes([value]) * (len(blocks) - full) * _BLOCK).opened() as content:
+        content.read_into(blocks[full:])
+
+
+def _unmeasured(run: Run) -> Iterator[memoryview]:
+    most = min(run.pages, _UNMEASURED_PAGES)
+    pages = _Pages(_EADD.pack(b"EADD\0\0\0\0", 0, run.flags), [(_OFFSET // _WORD, 0)], most)
+    for first in range(0, run.pages, most):
+        count = min(most, run.pages - first)
+        yield pages.at(_progression(run.offset + first * PAGE, count, PAGE), count)
+
+
+def _repeated(repeat: Repeat, pages: _MeasuredPages) -> Iterator[memoryview]:
+    """Yield what is hashed of a repetition of measured pages, as many copies at a time as fit."""
+    flags = [run.flags for run in repeat.runs for _ in range(run.pages)]
+    offsets = [run.offset + at * PAGE for run in repeat.runs for at in range(run.pages)]
+    width, step = len(flags), len(flags) * pages.width
+    most = min(repeat.count, _PAGES // width)
+    content = b"".join(whole(run.content).ljust(run.pages * PAGE, bytes([run.fill])) for run in repeat.runs)
+    with Bytes(content * most).opened() as copies:
+        copies.read_into(pages.blocks[: most * width * _BLOCKS])
+    pages.set_flags(array("Q", flags * most))
+    addresses = [(_place(at), *struct.unpack_from("<Q", content, at)) for at in _addresses(repeat.runs)]
+    starts = range(0, repeat.count * repeat.stride, repeat.stride)
+    for first in range(0, repeat.count, most):
+        copied = starts[first : first + most]
+        for place, address in addresses:
+            pages.words[place : len(copied) * step : step] = memoryview(
+                array("Q", [address + at for at in copied])
+            )
+        yield pages.at(_number([offset + at for at in copied for offset in offsets]), len(copied) * width)
+
+
+def _addresses(runs: Sequence[Run]) -> Iterator[int]:
+    """Yield where the addresses of runs are in the content of all of them."""
+    start = 0
+    for run in runs:
+        yield from (start + at for at in run.addresses)
+        start += run.pages * PAGE
+
+
+def _place(at: int) -> int:
+    """Return the number of the word that has a byte of the content in what is hashed."""
+    page, inside = divmod(at, PAGE)
+    block, byte = divmod(inside, _BLOCK)
+    return (page * _MEASURED_PAGE + _EADD.size + block * _EXTENDED + _EEXTEND.size + byte) // _WORD
+
+
+def _number(words: Iterable[int]) -> int:
+    """Return 64-bit words as one number: an addition to it is one to all of them.
+
+    It takes a fourth of the time of additions one by one.
+    """
+    return int.from_bytes(array("Q", words).tobytes(), "little")
+
+
+def _progression(start: int, count: int, step: int) -> int:
+    """Return the number of the words ``start``, ``start + step`` and so on.
+
+    Raises OverflowError where a word would run over into the next one.
+    """
+    if start + count * step >= 1 << 64:
+        raise OverflowError(f"{count} words from {start:#x} on do not all have 64 bits")
+    return _multiples(count, step) + start * _ones(count)
+
+
+@lru_cache(maxsize=64)
+def _multiples(count: int, step: int) -> int:
+    return _number(range(0, count * step, step))
+
+
+@lru_cache(maxsize=64)
+def _ones(count: int) -> int:
+    return _number([1] * count)

@@ -92,9 +92,9 @@ class Section(NamedTuple):
         return self.type == _SHT_NOBITS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Image:
-    """An x86-64 ELF file in memory; ``where`` names it in messages.
+    """An x86-64 ELF file in memory; ``where`` names it in messages. It is equal to itself only.
 
     ``loads`` are in order of their addresses, and ``in_order`` says whether they are in the file too.
     """
@@ -360,14 +360,25 @@ def check_loadable(image: Image) -> None:
         raise UserError(image.where, "PT_TLS and .tdata differ in address", remedy)
 
 
-def loaded(image: Image) -> bytearray:
-    """Return the image as it lies in memory: ``image.size`` bytes, gaps and .bss zero."""
-    memory, data = bytearray(image.size), memoryview(image.data)
-    for segment in image.loads:
-        memory[segment.address : segment.address + segment.file_size] = data[
-            segment.offset : segment.offset + segment.file_size
-        ]
-    return memory
+def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] = ()) -> memoryview:
+    """Return what lies in memory from the start of a PT_LOAD's first page on; zeros follow it to the last.
+
+    ``patches`` are addresses and what lies there in place of what the file has.
+    """
+    start, end = segment.address // PAGE * PAGE, page_up(segment.end)
+    content = memoryview(image.data)[segment.offset : segment.offset + segment.file_size]
+    over = [(at - start, data) for at, data in patches if at < end and at + len(data) > start]
+    if not over and segment.address == start:
+        return content
+    lead = segment.address - start
+    used = max([lead + len(content), *(at + len(data) for at, data in over)])
+    memory = bytearray(min(used, end - start))
+    memory[lead : lead + len(content)] = content
+    for at, data in over:
+        first = max(at, 0)
+        part = data[first - at : len(memory) - at]
+        memory[first : first + len(part)] = part
+    return memoryview(memory)
 
 
 def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int]) -> bytes:
@@ -438,18 +449,20 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece 
             names.size + len(inserted_names) - name_offsets[-1],
         )
         headers.offsets.append(body_offset)
-    data = headers.patched(names.number, names.size + len(inserted_names))
+    file_header, table = headers.patched(names.number, names.size + len(inserted_names))
     new_headers = b"".join(
         _SHDR.pack(name_offset, SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
         for name_offset, offset, (_, size) in zip(
             name_offsets, headers.offsets[len(image.section_list) :], added, strict=True
         )
     )
-    start, end = names.offset, names.offset + names.size
+    data, end = memoryview(image.data), names.offset + names.size
+    old_names, behind = data[names.offset : end], data[end : image.section_headers_offset]
     return [
-        data[:start],
+        file_header,
+        data[_EHDR.size : names.offset],
         *range(len(added)),
-        b"".join((data[start:end], inserted_names, data[end:], new_headers)),
+        b"".join((old_names, inserted_names, behind, table, new_headers)),
     ]
 
 
@@ -464,6 +477,8 @@ def _check_appendable(image: Image, added: Sequence[str]) -> None:
     if len(image.section_list) + len(added) >= _MAX_SHNUM:
         raise UserError(image.where, "has too many sections", "strip it")
     names = image.section_list[image.section_names_index]
+    if names.offset < _EHDR.size or names.offset + names.size > image.section_headers_offset:
+        raise UserError(image.where, *_DAMAGED)
     if any(load.file_size and load.offset + load.file_size > names.offset for load in image.loads):
         raise UserError(
             image.where, "has a PT_LOAD behind its .shstrtab", "take the file as the linker made it"
@@ -495,17 +510,18 @@ class _SectionHeaders:
         if self.table >= offset:
             self.table += size
 
-    def patched(self, names_index: int, names_size: int) -> memoryview:
-        """Return the original file with the offsets, the count and .shstrtab's size set anew."""
-        data = bytearray(self._image.data)
-        table = self._image.section_headers_offset
-        for section in self._image.section_list:
-            offset_field = table + section.number * _SHDR.size + _SHDR_OFFSET
-            struct.pack_into("<Q", data, offset_field, self.offsets[section.number])
-        struct.pack_into("<Q", data, table + names_index * _SHDR.size + _SHDR_SIZE, names_size)
-        struct.pack_into("<Q", data, _EHDR_SHOFF, self.table)
-        struct.pack_into("<H", data, _EHDR_SHNUM, len(self.offsets))
-        return memoryview(data)
+    def patched(self, names_index: int, names_size: int) -> tuple[bytes, bytes]:
+        """Return the file header and the table with the offsets, the count and .shstrtab's size set anew."""
+        sections, start = self._image.section_list, self._image.section_headers_offset
+        header = bytearray(self._image.data[: _EHDR.size])
+        struct.pack_into("<Q", header, _EHDR_SHOFF, self.table)
+        struct.pack_into("<H", header, _EHDR_SHNUM, len(self.offsets))
+        table = bytearray(self._image.data[start : start + len(sections) * _SHDR.size])
+        for section in sections:
+            offset_field = section.number * _SHDR.size + _SHDR_OFFSET
+            struct.pack_into("<Q", table, offset_field, self.offsets[section.number])
+        struct.pack_into("<Q", table, names_index * _SHDR.size + _SHDR_SIZE, names_size)
+        return bytes(header), bytes(table)
 
 
 def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]) -> bytes:

@@ -12,8 +12,9 @@ from pathlib import Path
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.io.content import FileContent
-from mystikos_tool.packaging.sections import MAX_IMAGE, SECTIONS, Package
+from mystikos_tool.packaging.sections import SECTIONS, Package
 from mystikos_tool.packaging.verification import VerificationError
+from mystikos_tool.runtime import MAX_IMAGE
 
 _REMEDY = "do not use the package; make it again"
 
@@ -32,7 +33,8 @@ def digest(package: Package) -> str:
         pieces = elf.with_sections(elf.parse(loader, f"{where}, the host program"), bodies)
     except (ValueError, UserError):
         raise _foreign(where) from None
-    if [piece for piece in pieces if not isinstance(piece, int)] != [start, rest]:
+    before, after = pieces[: pieces.index(0)], pieces[pieces.index(0) + len(bodies) :]
+    if [b"".join(map(bytes, around)) for around in (before, after)] != [start, rest]:
         raise _foreign(where)
     return hashlib.sha256(loader).hexdigest()
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mystikos_tool import runtime
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Bytes, Content, FileContent
+from mystikos_tool.runtime import MAX_IMAGE
 
 ENCLAVE = ".mystenc"
 CRT = ".libmystcrt"
@@ -25,8 +27,7 @@ _LOADER_NAME = "myst"
 
 _CHUNK = 1 << 20
 
-# Bytes that an image may have, and a list of what is trusted: more is not read.
-MAX_IMAGE = 1 << 28
+# Bytes that a list of what is trusted may have, and a configuration: more is not read.
 MAX_TRUSTED = 1 << 24
 MAX_CONFIG = 1 << 20
 _MAX_SIZES = {
@@ -68,7 +69,7 @@ def pieces(loader: Path, parts: Parts) -> list[Content]:
 
     Raises UserError for a loader that sections cannot be appended to.
     """
-    image = elf.parse(FileContent.of(loader).read(), str(loader))
+    image = runtime.image(loader)
     bodies = parts.in_order()
     plan = elf.with_sections(image, list(zip(SECTIONS, (body.size for body in bodies), strict=True)))
     return [bodies[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.atomic import read_input
+from mystikos_tool.io.kept import kept
+
+if TYPE_CHECKING:
+    from mystikos_tool.formats import elf
 
 LOADER = "bin/myst"
 ENCLAVE = "lib/openenclave/mystenc.so"
 KERNEL = "lib/libmystkernel.so"
 CRT = "lib/libmystcrt.so"
 
-_MAX_IMAGE = 1 << 30
+MAX_IMAGE = 1 << 28  # bytes: more are not read
+_KEPT = 4  # the files of one runtime
 _EMBEDDED_MARK = b"--myst-mount"  # an option of the embedded runtime, which its kernel tells of
 
 # Where a wheel has the embedded runtime; a checkout compiles it instead.
@@ -35,13 +40,13 @@ class Runtime:
         """Name the files of a runtime without looking for them."""
         return cls(directory / LOADER, directory / ENCLAVE, directory / KERNEL, directory / CRT)
 
-    @cached_property
+    @property
     def is_embedded(self) -> bool:
         """Whether this is the embedded runtime, not an installed Mystikos: its kernel says so.
 
         Raises UserError where the kernel cannot be read.
         """
-        return _EMBEDDED_MARK in read_input(self.kernel, "runtime file", _MAX_IMAGE)
+        return _is_embedded(self.kernel)
 
     @classmethod
     def installed(cls, directory: Path) -> Runtime:
@@ -58,6 +63,23 @@ class Runtime:
                     remedy,
                 )
         return runtime
+
+
+def _read(path: Path) -> bytes:
+    return read_input(path, "runtime file", MAX_IMAGE)
+
+
+@kept(_KEPT)
+def image(path: Path) -> elf.Image:
+    """Return an image of a runtime; raise UserError where it cannot be read or is damaged."""
+    from mystikos_tool.formats import elf  # a build with nothing to do does without
+
+    return elf.parse(_read(path), str(path))
+
+
+@kept(_KEPT)
+def _is_embedded(kernel: Path) -> bool:
+    return _EMBEDDED_MARK in _read(kernel)
 
 
 def embedded_loader() -> str | None:

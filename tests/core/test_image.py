@@ -15,6 +15,7 @@ from mystikos_tool.enclave.image import EnclaveImage, prepare, reopen
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import OEINFO
+from mystikos_tool.runtime import image as image_of
 
 DT_NEEDED, DT_RPATH, DT_RUNPATH = 1, 15, 29
 DYNAMIC = ((5, 0x100), (6, 0x100), (10, 1))
@@ -22,7 +23,7 @@ DYNAMIC = ((5, 0x100), (6, 0x100), (10, 1))
 
 def prepared(image: bytes, **settings: object) -> EnclaveImage:
     config = replace(CONFIG, **settings)  # type: ignore[arg-type]
-    return prepare(image, "mystenc.so", config)
+    return prepare(elf.parse(image, "mystenc.so"), config)
 
 
 def told(image: bytes) -> str:
@@ -194,7 +195,7 @@ def test_a_signed_image_is_not_prepared_again() -> None:
 @pytest.mark.parametrize("name", ["a-debug", "b-debug"])
 def test_the_recorded_runtimes_are_accepted(name: str) -> None:
     inputs = CASES[name].inputs
-    assert prepare(inputs.runtime.enclave.read_bytes(), "mystenc.so", inputs.config).relocations
+    assert prepare(image_of(inputs.runtime.enclave), inputs.config).relocations
 
 
 IMAGE = tiny_elf.enclave(

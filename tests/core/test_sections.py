@@ -95,9 +95,9 @@ def test_a_package_is_no_loader(tmp_path: Path, made: Path) -> None:
 @pytest.mark.parametrize(
     ("loader", "problem"),
     [
-        ("missing", "no such file or directory"),
+        ("missing", "there is no such runtime file"),
         ("script", "is not an ELF file"),
-        ("", "is not a regular file"),
+        ("", "is a directory, not a runtime file"),
     ],
 )
 def test_a_loader_that_is_none_is_told(tmp_path: Path, loader: str, problem: str) -> None:

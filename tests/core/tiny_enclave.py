@@ -29,7 +29,7 @@ class TinyEnclave:
     config: Config = CONFIG
 
     def prepared(self) -> EnclaveImage:
-        return prepare(self.image, "mystenc.so", self.config)
+        return prepare(elf.parse(self.image, "mystenc.so"), self.config)
 
     def parts(self) -> layout.Parts:
         return layout.Parts(
