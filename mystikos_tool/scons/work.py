@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
 from mystikos_tool.root.archive import Archive, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
 _ROOT_KEYS = "root keys"
+
+# Configurations that are kept in memory: those of the apps whose stages alternate under -j.
+_CONFIGURATIONS = 16
 
 _StageT = TypeVar("_StageT", bound=Stage)
 
@@ -310,10 +314,21 @@ def _config(enclave: Enclave) -> Config:
     from mystikos_tool import config
     from mystikos_tool.cache.configurations import KnownInStore
 
-    known, given = KnownInStore(store()), enclave.given
-    if given and given.variable == CONFIG:
-        return config.of(given.values, CONFIG, known)
-    return config.load(_path(enclave.config), known, given and config.Changes(given.values, CONFIG_SET))
+    given = enclave.given
+    if given is None:
+        return _config_of_file(_path(enclave.config))
+    if given.variable == CONFIG:
+        return config.of(given.values, CONFIG, KnownInStore(store()))
+    changes = config.Changes(given.values, CONFIG_SET)
+    return config.load(_path(enclave.config), KnownInStore(store()), changes)
+
+
+@kept(_CONFIGURATIONS)
+def _config_of_file(path: Path) -> Config:
+    from mystikos_tool import config
+    from mystikos_tool.cache.configurations import KnownInStore
+
+    return config.load(path, KnownInStore(store()))
 
 
 def _path(node: Any) -> Path:
