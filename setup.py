@@ -8,7 +8,7 @@ from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from mystikos_tool.runtime import build
+from mystikos_tool.runtime import build, digests
 
 
 class BuildWithRuntime(build_py):
@@ -19,7 +19,9 @@ class BuildWithRuntime(build_py):
         super().run()
         if self.editable_mode:
             return
-        build.build(Path(self.build_lib) / "mystikos_tool/runtime/prebuilt")
+        prebuilt = Path(self.build_lib) / "mystikos_tool/runtime/prebuilt"
+        build.build(prebuilt)
+        digests.check_known(prebuilt)
         tools = Path(self.build_lib) / "SCons/Tool"
         self.mkpath(str(tools))
         self.copy_file("mystikos_tool/scons/tool.py", str(tools / "mystikos.py"))

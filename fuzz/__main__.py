@@ -1,8 +1,9 @@
 """Fuzz the parsers of the runtime that read a package before anything of it is trusted.
 
-python -m fuzz [--seconds N] [--jobs N] [TARGET...]
+python -m fuzz [--seconds N] [--jobs N] [--coverage] [--required] [TARGET...]
 
-Needs clang with libFuzzer and its sanitizers; without them nothing is run, and that is said. Inputs
+Needs clang with libFuzzer and its sanitizers; without them nothing is run, and that is said; with
+--required it is a failure. --coverage prints how much of each C file the inputs run. Inputs
 that reach new code are kept in build/fuzz, where the next run goes on from them. Ends with status 1
 when a target was made to fail, after naming the input and how to give it to the target again.
 """
@@ -10,6 +11,7 @@ when a target was made to fail, after naming the input and how to give it to the
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -20,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.targets import CORPUS, HERE, TARGETS, Target
+from fuzz.targets import CORPUS, HERE, RUNTIME, TARGETS, Target
 
 BUILD = HERE.parent / "build" / "fuzz"
 COMPILER = shlex.split(os.environ.get("FUZZ_CC", "clang"))
@@ -28,6 +30,7 @@ SANITIZERS = ("-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recov
 NEEDS = (
     "needs clang with libFuzzer (Debian and Ubuntu: apt-get install clang libclang-rt-dev; or set FUZZ_CC)"
 )
+_LLVM_PROFDATA, _LLVM_COV = "llvm-profdata", "llvm-cov"
 _STATISTIC = re.compile(r"^stat::(\w+):\s+(\d+)", re.MULTILINE)
 _COVERAGE = re.compile(r"\bcov: (\d+)")
 
@@ -52,7 +55,7 @@ def main() -> int:
     chosen = [target for target in TARGETS if not arguments.target or target.name in arguments.target]
     if not _has_fuzzer():
         sys.stdout.write(f"fuzz: skipped: {NEEDS}\n")
-        return 0
+        return int(arguments.required)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         outcomes = list(pool.map(lambda target: _fuzz(target, arguments.seconds), chosen))
     for outcome in outcomes:
@@ -62,12 +65,16 @@ def main() -> int:
         )
     total = sum(outcome.executions for outcome in outcomes)
     sys.stdout.write(f"fuzz: {total} executions in {arguments.seconds * len(chosen)} s in all\n")
+    if arguments.coverage:
+        _print_coverage(chosen)
     return int(any(outcome.finding for outcome in outcomes))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--seconds", type=int, default=20, help="for each target; 20 when not given")
+    parser.add_argument("--coverage", action="store_true", help="print the lines of each file that are run")
+    parser.add_argument("--required", action="store_true", help="fail where the fuzzer is missing")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="targets at once")
     parser.add_argument(
         "target",
@@ -121,6 +128,35 @@ def _fuzz(target: Target, seconds: int) -> Outcome:
         finding = f"{log[-4000:]}\nTo see it again: {program} INPUT, with the INPUT that is named above.\n"
     executions = int(statistics.get("number_of_executed_units", 0))
     return Outcome(target, executions, coverage[-1] if coverage else 0, finding)
+
+
+def _print_coverage(targets: list[Target]) -> None:
+    """Run every input of every target once, without a fuzzer, and print the lines that are run."""
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        programs = list(pool.map(_covered, targets))
+    profiles = [str(program.with_name("profile")) for program in programs]
+    merged = BUILD / "profile"
+    subprocess.run([_LLVM_PROFDATA, "merge", "-sparse", *profiles, "-o", str(merged)], check=True)
+    objects = [argument for program in programs[1:] for argument in ("-object", str(program))]
+    command = [_LLVM_COV, "export", "-summary-only", f"-instr-profile={merged}", str(programs[0]), *objects]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for file in json.loads(done.stdout)["data"][0]["files"]:
+        path, lines = Path(file["filename"]), file["summary"]["lines"]
+        if path.suffix == ".c" and path.is_relative_to(RUNTIME):
+            name, percent = path.relative_to(RUNTIME), lines["percent"]
+            sys.stdout.write(f"fuzz: {name}: {percent:.1f} % of {lines['count']} lines\n")
+
+
+def _covered(target: Target) -> Path:
+    program = BUILD / target.name / "covered"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    options = ("-fprofile-instr-generate", "-fcoverage-mapping", str(HERE / "replay.c"))
+    subprocess.run([*COMPILER, *options, *target.arguments, "-o", str(program)], check=True)
+    grown = program.with_name("corpus")
+    inputs = [*target.corpus, *(sorted(grown.iterdir()) if grown.is_dir() else [])]
+    environment = {**os.environ, "LLVM_PROFILE_FILE": str(program.with_name("profile"))}
+    subprocess.run([program, *inputs], env=environment, stderr=subprocess.DEVNULL, check=False)
+    return program
 
 
 if __name__ == "__main__":

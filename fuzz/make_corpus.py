@@ -166,6 +166,67 @@ def records(packages: Mapping[str, bytes]) -> dict[str, bytes]:
     return seeds
 
 
+def options() -> dict[str, bytes]:
+    lines = {
+        "none": [],
+        "run": ["--myst-no-isolation", "--myst-quiet", "--myst-mount=a=b=/m", "--", "--myst-info"],
+        "look": ["--myst-info", "--myst-signer=" + "0aF" * 21 + "0"],
+        "debug": ["--myst-strace", "--myst-shell", "--myst-linux", "--myst-root=/tmp/x", "argument"],
+        "twice": ["--myst-signer=" + "0" * 64, "--myst-signer=" + "1" * 64],
+        "exclusive": ["--myst-help", "--myst-version"],
+        "verified": ["--myst-verify", "--myst-root=/x"],
+        "roots": ["--myst-root=/x", "--myst-root=/y"],
+        "bad": ["--myst-mount=x"],
+        "unknown": ["--myst-unknown"],
+    }
+    return {name: b"".join(word.encode() + b"\0" for word in words) for name, words in lines.items()}
+
+
+def programs() -> dict[str, bytes]:
+    """Scripts, texts and ELF files of the kinds that are told apart."""
+    ident = b"\x7fELF\2\1\1" + bytes(9)
+    table = {"library": (3, ()), "pie": (3, (DYNAMIC,)), "dynamic": (3, (INTERPRETER,)), "static": (2, ())}
+    seeds = {"script": b"#!/bin/sh -e\n", "text": b"text", "empty": b"", "cut": ident}
+    for name, (kind, segments) in table.items():
+        header = ident + struct.pack(
+            "<HHIQQQIHHHHHH", kind, 62, 1, 0, 64, 0, 0, 64, 56, len(segments), 0, 0, 0
+        )
+        at = len(header) + 56 * len(segments)
+        headers, contents = b"", b""
+        for type_, content in segments:
+            headers += struct.pack(
+                "<IIQQQQQQ", type_, 4, at + len(contents), 0, 0, len(content), len(content), 1
+            )
+            contents += content
+        seeds[name] = header + headers + contents
+    return seeds
+
+
+INTERPRETER = (3, b"/lib/ld-musl-x86_64.so.1\0")
+DYNAMIC = (2, struct.pack("<QQQQ", 0x6FFFFFFB, 0x08000000, 0, 0))
+
+
+def filtered() -> dict[str, bytes]:
+    """One call of each kind that the filter decides by its arguments."""
+    calls = {
+        "clone": (56, 0x11, 0),
+        "open": (2, 0x1000000, 0x40),
+        "ioctl": (16, 0, 0x5412),
+        "kill": (62, 0, 0),
+        "stat": (4, 0xFFFFFFFFFFFFFFFF, 0),
+        "mremap": (25, 0x100000, 0x3000, 0x2000),
+        "personality": (135, 0x0400000),
+        "execve": (59, 0x1000000),
+        "unhandled": (250, 0),
+        "unknown": (4095, 0),
+    }
+    return {
+        f"{name}-{settings}": bytes([settings]) + struct.pack("<I6Q", *call, *[0] * (7 - len(call)))
+        for name, call in calls.items()
+        for settings in (0, 7, 32)
+    }
+
+
 def main() -> None:
     made = packages()
     write("config", configurations())
@@ -174,6 +235,9 @@ def main() -> None:
     write("image", {"enclave": enclave(), "kernel": image(), "one-load": tiny_elf.build()})
     write("package", made)
     write("einit", records(made))
+    write("options", options())
+    write("program", programs())
+    write("filter", filtered())
 
 
 if __name__ == "__main__":

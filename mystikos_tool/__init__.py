@@ -1,7 +1,7 @@
 """Build Mystikos enclave packages: an application directory becomes one signed ELF file.
 
 What the SCons builders do, without SCons: `package` runs every stage, `pack`, `measure` and `sign`
-one each; `verify` and `inspect` look into a package that is there.
+one each; `verify` and `inspect` look into a package that is there, `diff` into two.
 
     >>> import mystikos_tool
     >>> measurement = mystikos_tool.package(
@@ -34,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Config",
+    "Difference",
     "Identity",
     "Inspection",
     "Measurement",
@@ -42,6 +43,7 @@ __all__ = [
     "Verification",
     "VerificationError",
     "__version__",
+    "diff",
     "inspect",
     "measure",
     "pack",
@@ -56,14 +58,16 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement
     from mystikos_tool.errors import UserError
+    from mystikos_tool.explain.difference import Difference
     from mystikos_tool.formats.sigstruct import Identity
-    from mystikos_tool.library import inspect, measure, pack, package, sign, verify
+    from mystikos_tool.library import diff, inspect, measure, pack, package, sign, verify
     from mystikos_tool.packaging.inspection import Inspection
     from mystikos_tool.packaging.verification import Verification, VerificationError
     from mystikos_tool.signing.signer import Signer
 
 _MODULES = {
     "Config": "config",
+    "Difference": "explain.difference",
     "Identity": "formats.sigstruct",
     "Inspection": "packaging.inspection",
     "Measurement": "enclave.measurement",
@@ -71,7 +75,7 @@ _MODULES = {
     "UserError": "errors",
     "Verification": "packaging.verification",
     "VerificationError": "packaging.verification",
-    **dict.fromkeys(("inspect", "measure", "pack", "package", "sign", "verify"), "library"),
+    **dict.fromkeys(("diff", "inspect", "measure", "pack", "package", "sign", "verify"), "library"),
 }
 
 

@@ -5,6 +5,16 @@ Everything else that is raised is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import sys
+
+# What this project is made with that is not Python's, and the package to install for it.
+_DEPENDENCIES = {
+    "SCons": "scons",
+    "cryptography": "cryptography",
+    "elftools": "pyelftools",
+    "jsonschema": "jsonschema",
+}
+
 
 class UserError(Exception):
     """A mistake in what the user gave: a file, its content or an option.
@@ -21,3 +31,13 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.problem}; {self.remedy}"
+
+
+def not_installed(error: BaseException) -> UserError | None:
+    """Return the error of a package that this project needs and that is not installed; None for another."""
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    package = _DEPENDENCIES.get((name or "").partition(".")[0])
+    if not package:
+        return None
+    remedy = f"run: {sys.executable} -m pip install {package}"
+    return UserError(sys.executable, f"has no {package}, which mystikos-tool needs", remedy)

@@ -20,6 +20,8 @@ from mystikos_tool import pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
+from mystikos_tool.explain import difference
+from mystikos_tool.explain.difference import Difference
 from mystikos_tool.packaging import inspection
 from mystikos_tool.packaging.inspection import Inspection
 from mystikos_tool.packaging.verification import Expectations, Verification
@@ -65,7 +67,14 @@ def package(
     signs, signed_on = _signer(key), _day(day)
     tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
     return pipeline.build(
-        inputs, signs, signed_on, Path(target), tree=tree, secrets=secrets, warn=_log.warning
+        inputs,
+        signs,
+        signed_on,
+        Path(target),
+        tree=tree,
+        root=str(source),
+        secrets=secrets,
+        warn=_log.warning,
     )
 
 
@@ -114,7 +123,8 @@ def measure(
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
     tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
-    with pipeline.packed(inputs, tree, Path(tempfile.gettempdir(), "rootfs")) as whole:
+    beside = Path(tempfile.gettempdir(), "rootfs")
+    with pipeline.packed(inputs, tree, beside, str(source)) as whole:
         return pipeline.measure(whole, warn=_log.warning)
 
 
@@ -176,6 +186,18 @@ def inspect(package: StrPath) -> Inspection:
     Raises UserError for what is no package.
     """
     return inspection.inspect(Path(package))
+
+
+def diff(a: StrPath, b: StrPath, *, exclude: Sequence[str] = (), modes: Modes = "canonical") -> Difference:
+    """Compare two enclaves, down to the page; return what differs, and what probably made it so.
+
+    Each is a package, a signed directory, a measurement, an archive or an application directory. A
+    root alone stands for the enclave that the other one would be with it, two roots are compared as
+    such; ``exclude`` and ``modes`` say how a directory is packed. Nothing is proved of either.
+    Raises UserError for what cannot be read, and for a measurement beside a root.
+    """
+    preserve_modes = modes == "preserve"
+    return difference.compare(Path(a), Path(b), exclude=tuple(exclude), preserve_modes=preserve_modes)
 
 
 def _inputs(

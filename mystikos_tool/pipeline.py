@@ -13,16 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mystikos_tool import config as config_reader
 from mystikos_tool.config import Config
 from mystikos_tool.enclave import image as enclave_image
 from mystikos_tool.enclave import layout, measurement
 from mystikos_tool.enclave.image import EnclaveImage
+from mystikos_tool.enclave.layout import Layout
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.enclave.mrenclave import hashed_size
 from mystikos_tool.errors import UserError
@@ -32,7 +33,7 @@ from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
 from mystikos_tool.packaging import host_program as host_programs
 from mystikos_tool.packaging import sections, signed_directory
-from mystikos_tool.packaging.opened import OpenedPackage
+from mystikos_tool.packaging.opened import Opened, OpenedPackage
 from mystikos_tool.packaging.verification import (
     ANYTHING,
     Expectations,
@@ -86,6 +87,7 @@ def build(
     target: Path,
     *,
     tree: Tree | None = None,
+    root: str = "the root",
     parents: bool = False,
     secrets: str = root_keys.WARN,
     checkout: str = "",
@@ -93,7 +95,8 @@ def build(
 ) -> Measurement:
     """Run every stage and write the package of an enclave; return its measurement.
 
-    With a ``tree``, that is packed and is the root file system. With ``parents``, directories
+    With a ``tree``, that is packed and is the root file system; messages call it ``root``, as the
+    directory that was given. With ``parents``, directories
     above ``target`` are made where they are missing; ``warn`` is as in `measure`. ``secrets`` says
     what private keys in the root are: "warn", for one call of ``warn``, "error" or "allow". ``checkout``
     is a directory whose path in a program that is packed is to be warned of. Raises
@@ -101,13 +104,13 @@ def build(
     as it was.
     """
     sections.check_name(target)
-    with packed(inputs, tree, target) as whole:
+    with packed(inputs, tree, target, root) as whole:
         keys = root_keys.of(whole.root)
-        root_keys.refuse_signer(keys, signer.modulus, "the root")
-        warnings = root_keys.told(keys, "the root", secrets)
+        root_keys.refuse_signer(keys, signer.modulus, root)
+        warnings = root_keys.told(keys, root, secrets)
         if tree and checkout and isinstance(whole.root, ArchiveRoot):
             files = checkout_path.found(whole.root.index(), (), checkout)
-            warnings += checkout_path.told(files, "the root", checkout, "strip it with --strip")
+            warnings += checkout_path.told(files, root, checkout, "strip it with --strip")
         if warn:
             for warning in warnings:
                 warn(warning)
@@ -119,18 +122,18 @@ def build(
 
 
 @contextmanager
-def packed(inputs: Inputs, tree: Tree | None, beside: Path) -> Iterator[Inputs]:
+def packed(inputs: Inputs, tree: Tree | None, beside: Path, root: str = "the root") -> Iterator[Inputs]:
     """Yield the inputs with the archive of a tree as their root, or as they are without a tree.
 
-    The archive lies on the disk of ``beside`` until the end.
+    The archive lies on the disk of ``beside`` until the end; messages call it ``root``.
     """
     if tree is None:
         yield inputs
         return
     with atomic.scratch(beside) as directory:
-        packed_root = ArchiveRoot(directory / "rootfs")
-        archive.write(tree, packed_root.path)
-        yield inputs._replace(root=packed_root)
+        path = directory / "rootfs"
+        whole = replace(archive.write(tree, path), where=root)
+        yield inputs._replace(root=ArchiveRoot(path, whole))
 
 
 def build_directory(
@@ -355,12 +358,22 @@ def _host_program(opened: OpenedPackage, loader: Path | None, embedded: str | No
     return HostProgram(sha256, host_programs.known_as(sha256, loader, embedded))
 
 
-def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
-    laid_out = layout.lay_out(_layout_parts(opened))
-    if hashed_size(laid_out) - 2 * opened.path.stat().st_size > _MAX_HASHED:
+def measure_opened(opened: Opened) -> tuple[Layout, Measurement]:
+    """Lay out and measure what a package or a signed directory holds.
+
+    Raises UserError for what cannot be laid out, and VerificationError for an enclave of memory that
+    nobody could measure.
+    """
+    parts = opened.parts()
+    laid_out = layout.lay_out(parts)
+    if hashed_size(laid_out) - 2 * parts.rootfs.size > _MAX_HASHED:
         problem = f"describes an enclave of {laid_out.loaded_size:,} bytes, too large to be measured"
         raise VerificationError(str(opened.path), problem, _DISTRUST)
-    measured = measurement.of(opened.image, laid_out)
+    return laid_out, measurement.of(opened.image, laid_out)
+
+
+def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
+    _, measured = measure_opened(opened)
     if measured.mrenclave != stated.mrenclave:
         problem = f"MRENCLAVE is {measured.mrenclave.hex()}, signed is {stated.mrenclave.hex()}"
         raise VerificationError(str(opened.path), problem, _DISTRUST)
@@ -373,19 +386,6 @@ def _is_on_disk(opened: OpenedPackage) -> bool:
     """Tell whether the package holds, for its root, the page of zeros that stands for a disk."""
     content, disk = opened.content(sections.ROOTFS), DiskRoot().content()
     return content.size == disk.size and content.read() == disk.read()
-
-
-def _layout_parts(opened: OpenedPackage) -> layout.Parts:
-    return layout.Parts(
-        enclave=opened.image,
-        kernel=opened.elf(sections.KERNEL),
-        crt=opened.elf(sections.CRT),
-        rootfs=opened.content(sections.ROOTFS),
-        pubkeys=opened.content(sections.PUBKEYS).read(),
-        roothashes=opened.content(sections.ROOTHASHES).read(),
-        config=opened.config,
-        memory_size=config_reader.memory_size_of(opened.config, opened.where(sections.CONFIG)),
-    )
 
 
 def _unsigned_fields(structure: bytes) -> bytes:

@@ -6,6 +6,7 @@ fingerprint, and only when that was not racy at the time of reading.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -47,7 +48,10 @@ class Digests:
         """Return the digest of a file's content, 32 bytes; OSError where it can't be read."""
         name = os.fsencode(path)
         known = self._store.table(_FILES).get(name)
-        before = fingerprint.of(path.stat())
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", str(path))  # some never end, some wait
+        before = fingerprint.of(status)
         if known and known[0] == before:
             return bytes(known[1])
         started = time.time_ns()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 from mystikos_tool.cache.store import Store
@@ -34,6 +36,21 @@ class Change(Protocol):
         """Return a file as it goes into the archive."""
 
 
+class _Packed:
+    """What was packed of one tree in this process: the archive, its fingerprint, and when it was begun.
+
+    Who packs the tree holds the lock; whoever comes meanwhile waits and copies.
+    """
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.archive: tuple[Path, bytes, int] | None = None
+
+
+_packed: dict[bytes, _Packed] = {}
+_looking_up = Lock()
+
+
 class IncrementalArchives:
     """Writes archives and remembers in ``store`` what is in the large ones."""
 
@@ -46,8 +63,19 @@ class IncrementalArchives:
         """Write a tree as :func:`archive.write` does, out of an earlier archive where there is one.
 
         Every file is changed by ``change`` first, but for those whose data are in the earlier archive
-        already. Return what is in the archive, and the paths whose data were taken from the earlier one.
+        already. A tree that this process has packed to another place, or packs in another thread, is
+        copied from there. Return what is in the archive, and the paths whose data are those of the
+        earlier one.
         """
+        with _looking_up:
+            identity = _identity(tree) + (change.name.encode() if change else b"")
+            packed = _packed.setdefault(identity, _Packed())
+        with packed.lock:
+            return self._pack(tree, target, packed, change)
+
+    def _pack(
+        self, tree: Tree, target: Path, packed: _Packed, change: Change | None
+    ) -> tuple[Archive, Collection[bytes]]:
         name_of_change = change.name if change else ""
         known = {row[0]: row for row in self._rows(target, name_of_change)}
         started = time.time_ns()
@@ -62,17 +90,31 @@ class IncrementalArchives:
                 for entry in tree.entries
             )
             tree = Tree(tuple(entries), tree.left_out, tree.as_of)
-        written = archive.write(tree, target, Earlier(target, same))
-        name = _name(target)
-        if len(tree.entries) < _WORTH_REMEMBERING:
-            self._store.forget(name)
-            return written, same.keys()
+        earlier = Earlier(target, same)
+        if packed.archive and packed.archive[0] != target and _is_still(*packed.archive[:2]):
+            path, _, started = packed.archive
+            earlier = Earlier(path, {member.path: member.offset for member in archive.plan(tree)})
+        written = archive.write(tree, target, earlier)
+        packed.archive = (target, fingerprint.of(target.stat()), started)
+        rows = self._rows_of(tree, written, same.keys(), started)
+        self._remember(target, rows, name_of_change)
+        return written, same.keys()
+
+    def _rows_of(self, tree: Tree, written: Archive, same: Collection[bytes], started: int) -> list[_Row]:
+        """Return what is to be known of an archive; nothing of a small one."""
         rows: list[_Row] = []
+        if len(tree.entries) < _WORTH_REMEMBERING:
+            return rows
         for entry, (path, mode, offset, size) in zip(tree.entries, written.members, strict=True):
             racy = path not in same and fingerprint.is_racy(entry.fingerprint, started)
             rows.append((path, mode, offset, size, None if racy else entry.fingerprint))
-        self._store.keep(name, (fingerprint.of(target.stat()), rows, name_of_change))
-        return written, same.keys()
+        return rows
+
+    def _remember(self, target: Path, rows: list[_Row], change: str) -> None:
+        if rows:
+            self._store.keep(_name(target), (fingerprint.of(target.stat()), rows, change))
+        else:
+            self._store.forget(_name(target))
 
     def read(self, path: Path) -> Archive:
         """Return what is in an archive; raise UserError as :func:`archive.read` does.
@@ -101,3 +143,17 @@ class IncrementalArchives:
 
 def _name(path: Path) -> str:
     return f"archive {path.absolute()}"
+
+
+def _identity(tree: Tree) -> bytes:
+    """Return bytes that two trees share only where the same is read to pack them."""
+    read = b"".join(b"%d %s\0" % (entry.size, entry.origin) for entry in tree.entries)
+    return hashlib.sha256(tree.fingerprint() + read).digest()
+
+
+def _is_still(path: Path, known: bytes) -> bool:
+    """Tell whether a file is the one of a fingerprint."""
+    try:
+        return fingerprint.of(path.stat()) == known
+    except OSError:
+        return False

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mystikos_tool import __version__
-from mystikos_tool.cli import archive, disk, inspect, keys, package, run, schema, shell
+from mystikos_tool.cli import archive, disk, explain, inspect, keys, package, run, schema, shell
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, not_installed
 
 USER_ERROR = 2
 
@@ -90,11 +90,39 @@ VERBS = {
             aliases=("dump",),
         ),
         Verb(
+            "inspect",
+            "show what is in a package, its page layout and its files, also as a page with a picture",
+            "hello --format html -o hello.html",
+            explain.declare_inspect,
+            explain.run_inspect,
+        ),
+        Verb(
             "verify",
             "prove what a package is: measure it anew, check its signature and what is expected",
             "hello --signer public.pem --no-debug",
             inspect.declare_verify,
             inspect.run_verify,
+        ),
+        Verb(
+            "diff",
+            "tell why two packages are not the same enclave, or that they are",
+            "hello hello.rebuilt",
+            explain.declare_diff,
+            explain.run_diff,
+        ),
+        Verb(
+            "sbom",
+            "write the bill of materials of a package: its files and components, as CycloneDX 1.6",
+            "hello -o hello.cdx.json",
+            explain.declare_sbom,
+            explain.run_sbom,
+        ),
+        Verb(
+            "provenance",
+            "state what a package was made of, by digest: in-toto, SLSA",
+            "hello appdir config.json -o hello.provenance.json",
+            explain.declare_provenance,
+            explain.run_provenance,
         ),
         Verb(
             "mkext2",
@@ -177,10 +205,19 @@ def _run(arguments: list[str]) -> int:
         status = verb.run(verb.parse(arguments[1:]))
         sys.stdout.flush()
     except UserError as error:
-        for line in str(error).splitlines():
-            tell(f"error: {line}")
-        return USER_ERROR
+        return _told(error)
+    except ModuleNotFoundError as error:
+        missing = not_installed(error)
+        if not missing:
+            raise
+        return _told(missing)
     return status or 0
+
+
+def _told(error: UserError) -> int:
+    for line in str(error).splitlines():
+        tell(f"error: {line}")
+    return USER_ERROR
 
 
 def _overview() -> argparse.ArgumentParser:

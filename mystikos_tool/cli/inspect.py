@@ -49,7 +49,9 @@ def declare_verify(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the host program (default: the embedded one is recognized)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="what to print (default: text)"
+    )
 
 
 def run_verify(options: argparse.Namespace) -> int:
@@ -70,8 +72,12 @@ def run_verify(options: argparse.Namespace) -> int:
         )
     except VerificationError as error:
         tell(f"error: {error}")
-        if options.json:
+        if options.format == "json":
             say(refusal(error))
         return NOT_AS_EXPECTED
-    say(verified.to_json() if options.json else f"{options.package}: verified\n{verified.to_text()}")
+    say(
+        verified.to_json()
+        if options.format == "json"
+        else f"{options.package}: verified\n{verified.to_text()}"
+    )
     return 0

@@ -50,7 +50,7 @@ def run_package(options: argparse.Namespace) -> None:
     if options.appdir and options.rootfs:
         raise UserError("--rootfs", f"cannot go with the appdir {options.appdir}", "give one of the two")
     # As the reference: without an appdir and an archive, the root is a disk.
-    inputs = _inputs(options, ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot())
+    inputs = inputs_of(options, ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot())
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
@@ -63,6 +63,7 @@ def run_package(options: argparse.Namespace) -> None:
         day,
         target,
         tree=tree,
+        root=str(options.appdir or options.rootfs or "the root"),
         parents=not options.outfile,
         secrets=options.secrets,
         checkout=str(Path.cwd()),
@@ -96,7 +97,7 @@ def run_sign(options: argparse.Namespace) -> None:
     from mystikos_tool.packaging import signed_directory
     from mystikos_tool.root import root
 
-    inputs = _inputs(options, root.of(options.rootfs))
+    inputs = inputs_of(options, root.of(options.rootfs))
     signer, day = _signing(options)
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
@@ -110,6 +111,11 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "config", type=Path, help="configuration; the last part of its ApplicationPath is NAME"
     )
+    declare_inputs(parser)
+
+
+def declare_inputs(parser: argparse.ArgumentParser) -> None:
+    """Declare what an enclave is made of beside its root and its configuration."""
     parser.add_argument(
         "--set",
         type=_setting,
@@ -150,7 +156,7 @@ def _setting(text: str) -> tuple[str, object]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _inputs(options: argparse.Namespace, root: Root) -> Inputs:
+def inputs_of(options: argparse.Namespace, root: Root) -> Inputs:
     """Read what the enclave is made of; tell what in the configuration is better changed."""
     from mystikos_tool import config, pipeline, runtime
     from mystikos_tool.cache import configurations

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
+from pathlib import Path
+
+# Where the path of each schema is.
+_FILES = {
+    "config": ("config.schema", "FILE"),
+    "verification": ("packaging.verification", "SCHEMA"),
+    "difference": ("explain.difference", "SCHEMA"),
+    "report": ("explain.report", "SCHEMA"),
+}
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -11,16 +21,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("config", "verification"),
+        choices=tuple(_FILES),
         default="config",
-        help="the configuration, or what verify --json prints (default: config)",
+        help="the configuration, or what verify, diff or inspect print as JSON (default: config)",
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """Print a schema."""
-    from mystikos_tool.config import schema
-    from mystikos_tool.packaging import verification
-
-    file = schema.FILE if options.what == "config" else verification.SCHEMA
+    module, name = _FILES[options.what]
+    file: Path = getattr(import_module(f"mystikos_tool.{module}"), name)
     sys.stdout.write(file.read_text(encoding="utf-8"))

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mystikos_tool.io import console
+
 PROGRAM = "mystikos-tool"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -60,12 +62,12 @@ def size_in_bytes(text: str) -> int:
 
 def tell(message: str) -> None:
     """Print a warning or an error on standard error, as :func:`shown`."""
-    print(f"{PROGRAM}: {shown(message)}", file=sys.stderr)  # noqa: T201
+    console.write_line(f"{PROGRAM}: {shown(message)}", sys.stderr)
 
 
 def say(message: str) -> None:
     """Print a result on standard output, as :func:`shown`."""
-    print(shown(message))  # noqa: T201
+    console.write_line(shown(message), sys.stdout)
 
 
 def shown(text: str) -> str:

@@ -26,7 +26,7 @@ from mystikos_tool.io.atomic import read_input
 from mystikos_tool.io.pages import page_up
 
 DEFAULT_MEMORY_SIZE = 64 << 20
-DEFAULT_MAIN_STACK_SIZE = 1536 << 10
+DEFAULT_MAIN_STACK_SIZE = 1568 << 10
 MAX_PROBLEMS = 100  # more are no help
 
 

@@ -17,6 +17,8 @@ MAX_PATH = 255
 MAX_BOOTED_PATH = 253  # by an installed Mystikos (docs/formats.md, section 1)
 MAX_FILE_SIZE = (1 << 32) - 1
 MAX_TARGET = 4095
+# More than any root has; what reads an archive takes some 10 microseconds and 300 bytes for each.
+MAX_MEMBERS = 1_000_000
 TRAILER_NAME = b"TRAILER!!!"
 _TYPES = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 
@@ -45,7 +47,9 @@ _TRAILER = {"nlink": 2}
 _ALIGN = 4
 _BLOCK = 512
 _CHUNK = 1 << 20
+_WINDOW = 1 << 16
 _NO_NEWC = "make it with 'mystikos-tool mkcpio'"
+TOO_MANY = "leave files out, or mount them from a disk"
 _DIGITS = b"%08X"
 _VARYING = ("mode", "filesize", "namesize")
 _FIELD_FORMAT = f">{len(_FIELDS)}I"
@@ -147,13 +151,15 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     What comes after is read when it is asked for; data are passed over. ``where`` names the
     archive in messages.
 
-    Raises UserError for anything that is no archive or is truncated, and for what no kernel unpacks
-    as it was meant: a name that leads out of the root, is there twice or does not lie in a
-    directory that came before it, a root that is no directory, types other than directory, file and
-    symbolic link, a link's target that is no C string, a hard link, and bytes behind the last member.
+    Raises UserError for anything that is no archive or is truncated, for more than MAX_MEMBERS members,
+    and for what no kernel unpacks as it was meant: a name that leads out of the root, is there twice or
+    does not lie in a directory that came before it, a root that is no directory, types other than
+    directory, file and symbolic link, a link's target that is no C string, a hard link, and bytes
+    behind the last member.
     """
     directories = {b""}
-    seen = set()
+    seen: set[bytes] = set()
+    read = _Window(read).read
     for member, links in _parsed(read, size, where):
         try:
             _check_type(member, links)
@@ -164,12 +170,34 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
                 raise _Malformed("does not lie in a directory of the archive", "do not trust this archive")
             if member.path in seen:
                 raise _Malformed("is in the archive twice", "pack it again")
+            if len(seen) == MAX_MEMBERS:
+                raise _Malformed(f"is one of more than {MAX_MEMBERS:,} members", TOO_MANY)
         except _Malformed as error:
             raise UserError(f"{where}, {os.fsdecode(member.path or b'/')}", *error.args) from None
         seen.add(member.path)
         if stat.S_ISDIR(member.mode):
             directories.add(member.path)
         yield member
+
+
+class _Window:
+    """Reads ahead as long as what is asked for lies close together, and no more than that elsewhere."""
+
+    def __init__(self, read: ReadAt) -> None:
+        self._read = read
+        self._start = 0
+        self._data = b""
+        self._ahead = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from an offset, fewer at the end."""
+        at = offset - self._start
+        if at < 0 or at + size > len(self._data):
+            is_near = 0 <= at <= len(self._data)
+            self._ahead = min(2 * max(self._ahead, size), _WINDOW) if is_near else 0
+            self._start, at = offset, 0
+            self._data = self._read(offset, max(size, self._ahead))
+        return self._data[at : at + size]
 
 
 def _parsed(read: ReadAt, end: int, where: str) -> Iterator[tuple[Member, int]]:
@@ -205,6 +233,36 @@ def _check_end(read: ReadAt, offset: int, end: int) -> None:
                 "ends the archive, and more than zeros follow", "pack all of it into one archive"
             )
         offset += len(data)
+
+
+def different_fields(header: bytes, other: bytes) -> list[str]:
+    """Return which fields differ in what two archives have before a member's data, but its mode and size.
+
+    One that begins with the root's header is compared with another's where both do. "name" is how the path is
+    written, as with a leading ``./``.
+    """
+    if header == other:
+        return []
+    known = ("mode", "filesize", "namesize")
+    found = []
+    # From the last one backwards: only the first member has the root's before it.
+    for (fields, path), (others, other_path) in zip(
+        reversed(list(_headers(header))), reversed(list(_headers(other))), strict=False
+    ):
+        found += [name for name in _FIELDS if name not in known and fields[name] != others[name]]
+        found += ["name"] if path != other_path else []
+    return list(dict.fromkeys(found))
+
+
+def _headers(data: bytes) -> Iterator[tuple[dict[str, int], bytes]]:
+    """Yield the fields and the name of headers that follow one another."""
+    at = 0
+    while at + _HEADER_SIZE <= len(data):
+        digits = data[at + len(MAGIC) : at + _HEADER_SIZE].decode("ascii")
+        values = [int(digits[start : start + 8], 16) for start in range(0, len(digits), 8)]
+        name = data[at + _HEADER_SIZE : at + _HEADER_SIZE + values[_NAMESIZE]]
+        yield dict(zip(_FIELDS, values, strict=True)), name
+        at = align_up(at + _HEADER_SIZE + values[_NAMESIZE], _ALIGN)
 
 
 class _Malformed(Exception):  # noqa: N818 becomes a UserError, which knows the place

@@ -5,22 +5,24 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from threading import Thread
 from typing import BinaryIO
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import abandoned
 
-_TEMPORARY_SUFFIX = ".mystikos-part"
 _LARGE = 1 << 24
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _BUFFER = 1 << 18
 _MAX_STEM = 200  # leaves room, within the 255 bytes of a name, for what is added to it
+_MAX_LINKS = 40  # as Linux
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -58,13 +60,14 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
 
     It is written beside ``target`` and renamed; when the body raises, it is removed and an
     earlier target stays as it was. What a process leaves that is killed meanwhile, the next one
-    to write ``target`` takes over. The result has exactly the permissions ``mode``, whatever the
-    umask. A symbolic link keeps its place: the file that it points to is replaced.
+    to write ``target`` takes over. The result has the permissions ``mode`` as far as the umask
+    lets it. A symbolic link keeps its place: the file that it points to is replaced.
 
     Raises UserError when the directory is missing or may not be written, when ``target`` is
-    something other than a regular file, or when the disk is full.
+    something other than a regular file or is reached by another user's symbolic link, or when the
+    disk is full.
     """
-    final = Path(os.path.realpath(target))
+    final = _followed(target)
     _check_replaceable(final, target)
     try:
         descriptor, temporary = _open_temporary(final)
@@ -76,7 +79,7 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             try:
                 yield file
                 file.flush()
-                os.fchmod(file.fileno(), mode)
+                os.fchmod(file.fileno(), permissions(mode))
                 _replace(final, temporary)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -95,7 +98,7 @@ def rewriting(target: Path, mode: int = 0o644) -> Iterator[BinaryIO | None]:
     finds nothing, or at the end the whole. When the body raises, it is removed. What has another
     link, belongs to another user or is being written by another process is not to be had.
     """
-    final = Path(os.path.realpath(target))
+    final = _followed(target)
     temporary = _temporary_name(final)
     try:
         file = final.open("r+b", _BUFFER)
@@ -103,13 +106,13 @@ def rewriting(target: Path, mode: int = 0o644) -> Iterator[BinaryIO | None]:
         yield None
         return
     with file:
-        if not _is_ours(file.fileno(), final) or not _take_name(final, temporary):
+        if not abandoned.lock(file.fileno(), final) or not _take_name(final, temporary):
             yield None
             return
         try:
             yield file
             file.flush()
-            os.fchmod(file.fileno(), mode)
+            os.fchmod(file.fileno(), permissions(mode))
             temporary.replace(final)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -125,7 +128,7 @@ def _take_name(final: Path, temporary: Path) -> bool:
     except OSError:
         return False
     try:
-        if descriptor is not None and not _is_ours(descriptor, temporary):
+        if descriptor is not None and not abandoned.lock(descriptor, temporary):
             return False
         final.replace(temporary)
     except OSError:
@@ -138,7 +141,7 @@ def _take_name(final: Path, temporary: Path) -> bool:
 
 def _temporary_name(final: Path) -> Path:
     name = os.fsdecode(os.fsencode(final.name)[:_MAX_STEM])
-    return final.with_name(f".{name}{_TEMPORARY_SUFFIX}")
+    return final.with_name(f".{name}{abandoned.SUFFIX}")
 
 
 def _replace(final: Path, temporary: Path) -> None:
@@ -205,30 +208,18 @@ def _open_temporary(final: Path) -> tuple[int, Path]:
     except OSError:
         pass  # it is a link or another user's; or nothing can be made here, which the next attempt tells
     else:
-        if _is_ours(descriptor, temporary):
+        if abandoned.lock(descriptor, temporary):
             # What ext4 sees truncated, even from nothing, it writes to the disk when it is closed.
             if os.fstat(descriptor).st_size > 0:
                 os.ftruncate(descriptor, 0)
             return descriptor, temporary
         os.close(descriptor)
-    prefix = temporary.name.removesuffix(_TEMPORARY_SUFFIX) + "."
-    descriptor, path = tempfile.mkstemp(prefix=prefix, suffix=_TEMPORARY_SUFFIX, dir=final.parent)
-    return descriptor, Path(path)
-
-
-def _is_ours(descriptor: int, path: Path) -> bool:
-    """Lock an open file; tell whether it is a plain one of this user, still to be found at ``path``."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        opened, found = os.fstat(descriptor), path.lstat()
-    except OSError:
-        return False
-    return (
-        os.path.samestat(opened, found)
-        and stat.S_ISREG(opened.st_mode)
-        and opened.st_nlink == 1
-        and opened.st_uid == os.geteuid()
-    )
+    prefix = temporary.name.removesuffix(abandoned.SUFFIX) + "."
+    while True:
+        descriptor, path = tempfile.mkstemp(prefix=prefix, suffix=abandoned.SUFFIX, dir=final.parent)
+        if abandoned.lock(descriptor, Path(path)):
+            return descriptor, Path(path)
+        os.close(descriptor)  # someone who sweeps has taken it for nobody's
 
 
 def write(target: Path, data: bytes, mode: int = 0o644) -> None:
@@ -241,18 +232,32 @@ def write(target: Path, data: bytes, mode: int = 0o644) -> None:
 def scratch(beside: Path) -> Iterator[Path]:
     """Yield an empty directory for large intermediate files, on the disk where ``beside`` will be.
 
-    It lies in the nearest directory above ``beside`` that exists, and is removed at the end.
-    Raises UserError when none can be made there.
+    It lies in the nearest directory above ``beside`` that exists, and is removed at the end. So is
+    what a process left there that was killed before. Raises UserError when none can be made there.
     """
     parent = next(path for path in (Path.cwd() / beside).parents if path.is_dir())
+    abandoned.sweep(parent)
     try:
-        directory = tempfile.TemporaryDirectory(prefix=".mystikos-", dir=parent)
+        descriptor, directory = _new_directory(parent)
     except OSError as error:
         raise UserError(
             str(beside), f"cannot be written: {_reason(error)}", "choose another place for the output"
         ) from None
-    with directory as name:
-        yield Path(name)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _new_directory(parent: Path) -> tuple[int, Path]:
+    """Make a directory that is locked as long as the descriptor is open."""
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=abandoned.PREFIX, dir=parent))
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if abandoned.lock(descriptor, directory):
+            return descriptor, directory
+        os.close(descriptor)  # someone who sweeps has taken it for nobody's
 
 
 def make_directory(path: Path) -> None:
@@ -263,6 +268,53 @@ def make_directory(path: Path) -> None:
         raise UserError(
             str(path), f"cannot be made a directory: {_reason(error)}", "choose another place for the output"
         ) from None
+
+
+def _followed(target: Path) -> Path:
+    """Return the path that a target is written to, its symbolic links followed.
+
+    Raises UserError for a link of another user's but root: it would choose which file is replaced.
+    """
+    done, left, links = Path("/"), [*reversed((Path.cwd() / target).parts[1:])], 0
+    while left:
+        path = done / left.pop()
+        try:
+            status = path.lstat()
+        except OSError:
+            status = None  # making the file says why
+        if path.name == "..":
+            done = done.parent
+        elif status is None or not stat.S_ISLNK(status.st_mode):
+            done = path
+        else:
+            if status.st_uid not in (0, os.geteuid()):
+                problem = f"is reached by {path}, a symbolic link of another user's (uid {status.st_uid})"
+                raise UserError(str(target), problem, "remove the link, or name the place that it leads to")
+            links += 1
+            if links > _MAX_LINKS:
+                raise UserError(
+                    str(target), "cannot be written: too many levels of symbolic links", "remove one"
+                )
+            to = Path(path.readlink())
+            done = Path("/") if to.is_absolute() else done
+            left += reversed(to.parts[1:] if to.is_absolute() else to.parts)
+    return done
+
+
+def permissions(mode: int) -> int:
+    """Return the permissions that a new file of a mode gets, as the umask lets it."""
+    return mode & ~_umask()
+
+
+def _umask() -> int:
+    """Return the umask. Nothing is set for it, since other threads may make files meanwhile."""
+    with suppress(OSError), open("/proc/self/status", "rb") as status:  # noqa: PTH123
+        for line in status:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 def _check_replaceable(final: Path, target: Path) -> None:
@@ -282,6 +334,6 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _remedy(error: OSError, final: Path) -> str:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and not final.parent.is_dir():
         return f"make the directory first: mkdir -p {final.parent}"
     return "choose another place for the output"

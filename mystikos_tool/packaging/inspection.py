@@ -16,8 +16,8 @@ from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
 from mystikos_tool.formats.sigstruct import SIGSTRUCT, Identity
 from mystikos_tool.io.content import Content
-from mystikos_tool.packaging import sections
-from mystikos_tool.packaging.opened import OpenedPackage
+from mystikos_tool.packaging import opened, sections
+from mystikos_tool.packaging.opened import Opened
 
 _CHUNK = 1 << 20
 
@@ -94,11 +94,15 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """Return what the package at ``path`` says about itself.
+    """Return what the package at ``path`` says about itself, or a signed directory.
 
-    Raises UserError for what is no package.
+    Raises UserError for what is neither.
     """
-    package = OpenedPackage(path)
+    return of(opened.of(path))
+
+
+def of(package: Opened) -> Inspection:
+    """Return what an opened package says about itself."""
     record, structure = OEINFO.unpack(package.record), package.sigstruct
     return Inspection(
         identity=sigstruct.identity(structure),

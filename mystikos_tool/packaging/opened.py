@@ -1,28 +1,41 @@
-"""A package opened for reading, once, for those who verify it and those who show it."""
+"""A package, or a signed directory, opened once, for those who verify it and those who show it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
+from mystikos_tool import config as config_reader
+from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats import elf
 from mystikos_tool.io.content import Content
-from mystikos_tool.packaging import sections
+from mystikos_tool.packaging import sections, signed_directory
 
 
-class OpenedPackage:
-    """What is in a package. That it can be read is all that is checked of it.
+class Holder(Protocol):
+    """Where the contents lie that go by the names of a package's sections."""
 
-    ``image`` is its enclave image as it was before it was signed, ``sigstruct`` the 1808 bytes of
-    its SIGSTRUCT, ``sections`` the places of its sections. Raises UserError for what is no package,
-    and for an enclave image that could not have been signed.
+    def content(self, name: str) -> Content:
+        """Return a section's content, read when it is used."""
+
+    def where(self, name: str) -> str:
+        """Return a section's place for messages."""
+
+
+class Opened:
+    """What was measured and signed. That it can be read is all that is checked of it.
+
+    ``image`` is the enclave image as it was before it was signed, ``sigstruct`` the 1808 bytes of
+    its SIGSTRUCT. Raises UserError for an enclave image that could not have been signed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, holder: Holder) -> None:
         self.path = path
-        self.sections = sections.read(path)
-        data = self.content(sections.ENCLAVE).read()
-        self.image, self.sigstruct = reopen(data, self.where(sections.ENCLAVE))
+        self._holder = holder
+        self.image, self.sigstruct = reopen(
+            self.content(sections.ENCLAVE).read(), self.where(sections.ENCLAVE)
+        )
 
     @property
     def record(self) -> bytes:
@@ -36,12 +49,45 @@ class OpenedPackage:
 
     def where(self, name: str) -> str:
         """Return a section's place for messages."""
-        return f"{self.path}, section {name}"
+        return self._holder.where(name)
 
     def content(self, name: str) -> Content:
         """Return a section's content, read when it is used."""
-        return self.sections.content(name)
+        return self._holder.content(name)
 
     def elf(self, name: str) -> elf.Image:
         """Return the ELF image in a section; raise UserError where it holds none."""
         return elf.parse(self.content(name).read(), self.where(name))
+
+    def parts(self) -> layout.Parts:
+        """Return what the enclave is made of; raise UserError where a section holds something else."""
+        return layout.Parts(
+            enclave=self.image,
+            kernel=self.elf(sections.KERNEL),
+            crt=self.elf(sections.CRT),
+            rootfs=self.content(sections.ROOTFS),
+            pubkeys=self.content(sections.PUBKEYS).read(),
+            roothashes=self.content(sections.ROOTHASHES).read(),
+            config=self.config,
+            memory_size=config_reader.memory_size_of(self.config, self.where(sections.CONFIG)),
+        )
+
+
+class OpenedPackage(Opened):
+    """A package; ``sections`` has the places of its sections. Raises UserError for what is none."""
+
+    def __init__(self, path: Path) -> None:
+        self.sections = sections.read(path)
+        super().__init__(path, self.sections)
+
+
+class OpenedDirectory(Opened):
+    """A signed directory. Raises UserError for what is none."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, signed_directory.SignedDirectory(path))
+
+
+def of(path: Path) -> Opened:
+    """Open a package, or a signed directory; raise UserError for what is neither."""
+    return OpenedDirectory(path) if path.is_dir() else OpenedPackage(path)

@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 # Bytes that a list of what is trusted may have, and a configuration: more is not read.
 MAX_TRUSTED = 1 << 24
 MAX_CONFIG = 1 << 20
-_MAX_SIZES = {
+MAX_SIZES = {
     ENCLAVE: MAX_IMAGE,
     CRT: MAX_IMAGE,
     KERNEL: MAX_IMAGE,
@@ -119,6 +119,10 @@ class Package(NamedTuple):
         section = self.sections[name]
         return FileContent(self.path, section.size, section.offset)
 
+    def where(self, name: str) -> str:
+        """Return a section's place for messages."""
+        return f"{self.path}, section {name}"
+
 
 def read(path: Path) -> Package:
     """Find a package's sections.
@@ -149,7 +153,7 @@ def _only(name: str, sections: Sequence[elf.Section], path: Path) -> elf.Section
             "lies beyond the end of the file",
             "the package is truncated: make it again",
         )
-    limit = _MAX_SIZES.get(name)
+    limit = MAX_SIZES.get(name)
     if limit is not None and found[0].size > limit:
         problem = f"has {found[0].size:,} bytes, more than {limit:,}"
         raise UserError(f"{path}, section {name}", problem, "do not use it; package it again")

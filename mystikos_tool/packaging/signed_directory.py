@@ -6,9 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mystikos_tool import runtime
+from mystikos_tool.errors import UserError
 from mystikos_tool.io.atomic import make_directory, writing
-from mystikos_tool.io.content import FileContent
-from mystikos_tool.packaging.sections import Parts
+from mystikos_tool.io.content import Content, FileContent
+from mystikos_tool.packaging.sections import MAX_SIZES, ROOTFS, SECTIONS, Parts
+from mystikos_tool.root import root
 
 # In the order of the loader and a package's sections.
 FILES = (
@@ -21,6 +23,38 @@ FILES = (
     "roothashes",
     "config.json",
 )
+
+_NAMES = dict(zip(SECTIONS, FILES[1:], strict=True))
+
+
+class SignedDirectory:
+    """The files of a signed directory by the names of a package's sections.
+
+    Raises UserError, when one is asked for, where it is not there or larger than one of its kind may be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def content(self, name: str) -> Content:
+        """Return what a package would hold of a file: of a disk, the page that stands for it."""
+        path = self._path / _NAMES[name]
+        if name == ROOTFS:
+            return root.of(path).content()
+        content, limit = FileContent.of(path), MAX_SIZES[name]
+        if content.size > limit:
+            problem = f"has {content.size:,} bytes, more than {limit:,}"
+            raise UserError(str(path), problem, "do not use it; sign again")
+        return content
+
+    def where(self, name: str) -> str:
+        """Return a file's place for messages."""
+        return str(self._path / _NAMES[name])
+
+
+def is_one(directory: Path) -> bool:
+    """Tell whether a directory has the files of a signed one."""
+    return all((directory / name).is_file() for name in _NAMES.values())
 
 
 def write(loader: Path, parts: Parts, directory: Path) -> None:

@@ -85,7 +85,7 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
     was made or can't be read; the target is then as it was.
     """
     check(tree)
-    members = cpio.plan(map(_PLANNED, tree.entries))
+    members = plan(tree)
     known = earlier.offsets if earlier else {}
 
     def moved(pair: tuple[Entry, Member]) -> int | None:
@@ -107,8 +107,16 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))
 
 
+def plan(tree: Tree) -> list[Member]:
+    """Return the members of the archive that a tree is written as."""
+    return cpio.plan(map(_PLANNED, tree.entries))
+
+
 def check(tree: Tree) -> None:
     """Raise UserError for what an archive cannot hold; no file is read for it."""
+    if len(tree.entries) > cpio.MAX_MEMBERS:
+        problem = f"is one of {len(tree.entries):,} entries, and a root has at most {cpio.MAX_MEMBERS:,}"
+        raise UserError(tree.entries[-1].name, problem, cpio.TOO_MANY)
     for entry in tree.entries:
         if fault := cpio.fault(entry.path, entry.mode, entry.size):
             raise UserError(entry.name, *fault)

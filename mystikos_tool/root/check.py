@@ -58,20 +58,18 @@ def _check_disk(config: Config, *, trusts_disks: bool, embedded: bool) -> None:
 
 def _check_system_files(archive: Archive, *, embedded: bool) -> None:
     """Refuse a root in whose directories of the system the runtime cannot make what belongs there."""
-    if embedded:
-        for path in ("/dev", "/proc"):
-            entry = archive.entry(path)
-            if entry and not stat.S_ISDIR(entry.mode):
-                raise UserError(archive.where, f"{path} is no directory", "make it one, or leave it out")
-        return
+    for path in ("/dev", "/proc") if embedded else ():
+        entry = archive.entry(path)
+        if entry and not stat.S_ISDIR(entry.mode):
+            raise UserError(archive.where, f"{path} is no directory", "make it one, or leave it out")
     for member in archive.members:
-        if member.path.startswith(b"proc/") and not stat.S_ISDIR(member.mode):
+        if member.path.startswith(b"proc/") and (embedded or not stat.S_ISDIR(member.mode)):
             path = "/" + member.path.decode(errors="replace")
-            problem = f"{path} lies in /proc, where an installed Mystikos cannot unpack it"
+            problem = f"{path} lies in /proc, where Mystikos cannot unpack it"
             raise UserError(archive.where, problem, "leave it out")
     for path in ("/etc/hosts", "/etc/resolv.conf"):
         if archive.entry(path) and not archive.find(path):
-            problem = f"{path} is a symbolic link that leads nowhere, with which an installed Mystikos stops"
+            problem = f"{path} is a symbolic link that leads nowhere, with which Mystikos stops"
             raise UserError(archive.where, problem, "leave it out; the host's file takes its place")
 
 

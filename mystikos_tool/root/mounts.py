@@ -40,9 +40,6 @@ def check_mounts(archive: Archive, config: Config, *, embedded: bool) -> Iterato
             problem = problem or f"{mount.target} is no directory in {archive.where}"
             raise UserError(where, problem, "create it in the appdir")
         outer = [one.target for one in config.mounts[:number] if _is_below(mount.target, one.target)]
-        if not outer and embedded:
-            problem = f"{mount.target} is not in {archive.where}, and the embedded runtime does not make it"
-            raise UserError(where, problem, "create it in the appdir")
         if not outer:
             problem = f"{mount.target} is not in {archive.where} and is made at the start, with mode 0777"
             yield str(UserError(where, problem, "create it in the appdir to choose its mode"))

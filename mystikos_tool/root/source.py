@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from operator import attrgetter
@@ -333,16 +333,36 @@ def _taken_mode(mode: int) -> int:
     return mode
 
 
-@lru_cache
-def excluding(patterns: tuple[str, ...]) -> Callable[[bytes], object] | None:
+class Excluding:
+    """Tells whether a path is excluded; ``unused`` has the patterns that no path has matched so far."""
+
+    def __init__(self, patterns: tuple[str, ...]) -> None:
+        self._of_name = _any_of(pattern for pattern in patterns if "/" not in pattern)
+        self._of_path = _any_of(pattern for pattern in patterns if "/" in pattern)
+        self.unused = set(patterns)
+
+    def __call__(self, path: bytes) -> bool:
+        """Tell whether a path is excluded."""
+        found = self._of_name.match(path.rpartition(b"/")[2]) or self._of_path.match(path)
+        if found and self.unused:
+            self.unused -= {pattern for pattern in tuple(self.unused) if _matches(pattern, path)}
+        return found is not None
+
+
+def _any_of(patterns: Iterable[str]) -> re.Pattern[bytes]:
+    translated = [fnmatch.translate(pattern.strip("/")) for pattern in patterns]
+    return re.compile("|".join(translated).encode(errors="surrogateescape") or rb"(?!)")
+
+
+def _matches(pattern: str, path: bytes) -> bool:
+    name = path if "/" in pattern else path.rpartition(b"/")[2]
+    return _any_of([pattern]).match(name) is not None
+
+
+@lru_cache(None)
+def excluding(patterns: tuple[str, ...]) -> Excluding | None:
     """Return what tells whether a path is excluded; None where nothing is."""
-    if not patterns:
-        return None
-    names = [fnmatch.translate(pattern) for pattern in patterns if "/" not in pattern]
-    paths = [fnmatch.translate(pattern.strip("/")) for pattern in patterns if "/" in pattern]
-    of_name = re.compile("|".join(names).encode() or rb"(?!)")
-    of_path = re.compile("|".join(paths).encode() or rb"(?!)")
-    return lambda path: of_name.match(path.rpartition(b"/")[2]) or of_path.match(path)
+    return Excluding(patterns) if patterns else None
 
 
 def _unreadable(path: bytes, error: OSError) -> UserError:

@@ -13,13 +13,13 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import atomic
 
 ZIG_VERSION = "0.17.1"
 SOURCE_DIRECTORY = Path(__file__).resolve().parent
@@ -129,8 +129,6 @@ def build(directory: Path, cc: str | None = None) -> list[Path]:
     Each file appears whole or not at all. Raises UserError where the compiler is missing, of
     another version or fails.
     """
-    if not cc:
-        check_toolchain()
     targets = [directory.absolute() / image.output for image in IMAGES]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [pool.submit(compile_image, *job, cc) for job in zip(IMAGES, targets, strict=True)]
@@ -157,11 +155,12 @@ def check_toolchain() -> None:
 def compile_image(image: Image, target: Path, cc: str | None = None) -> None:
     """Compile one image to ``target``, an absolute path; raise UserError where the compiler fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        output = Path(scratch) / target.name
+    if not cc:
+        check_toolchain()
+    with atomic.scratch(target) as scratch:
+        output = scratch / target.name
         _run(image, command(image, output, cc))
-        output.chmod(0o755)
-        output.replace(target)
+        atomic.write(target, output.read_bytes(), 0o755)
 
 
 def _run(image: Image, arguments: Sequence[str]) -> None:

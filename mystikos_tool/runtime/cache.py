@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import atomic
 from mystikos_tool.runtime import build, digests
 
 
@@ -29,21 +28,20 @@ def compiled() -> Path:
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(home)
-        scratch = Path(tempfile.mkdtemp(prefix=".runtime-", dir=home))
     except OSError as error:
         raise UserError(
             str(home), f"cannot be written: {error.strerror}", "set XDG_CACHE_HOME to a directory that can be"
         ) from error
-    try:
-        build.build(scratch)
-        for path in (scratch, *scratch.rglob("*")):
+    with atomic.scratch(directory) as scratch:
+        made = scratch / "runtime"
+        build.build(made)
+        for path in (made, *made.rglob("*")):
             path.chmod(0o755)  # whatever the umask lets others do
-        scratch.rename(directory)
-    except OSError:
-        if not directory.is_dir():
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            made.rename(directory)
+        except OSError:
+            if not directory.is_dir():
+                raise
     check(directory)
     return directory
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.runtime import build
 
 FILE = Path(__file__).with_name("digests.json")
@@ -38,6 +39,24 @@ def expected() -> Mapping[str, str]:
 def of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def check(directory: Path, output: str) -> None:
+    """Raise UserError for a compiled image of another digest than its sources give, where that is known."""
+    digest = expected().get(output)
+    if digest is not None and of(directory / output) != digest:
+        problem = "is not what the pinned toolchain makes of the runtime's sources"
+        remedy = f"install the toolchain anew: pip install --force-reinstall ziglang=={build.ZIG_VERSION}"
+        raise UserError(str(directory / output), problem, remedy)
+
+
+def check_known(directory: Path) -> None:
+    """Raise UserError unless every image of a compiled runtime has its digest, which has to be known."""
+    if not expected():
+        problem = "are the digests of other sources than these"
+        raise UserError(str(FILE), problem, "write them anew: python -m mystikos_tool.runtime.digests")
+    for output in expected():
+        check(directory, output)
 
 
 def write() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.blame import at_the_caller
 from mystikos_tool.scons.builders import BUILDERS
-from mystikos_tool.scons.variables import VARIABLES, Variable, defaults, use_remote_cache
+from mystikos_tool.scons.variables import VARIABLES, Variable, defaults, remember_origin, use_remote_cache
 
 _GC_THRESHOLD = 100_000
 
@@ -30,7 +30,8 @@ def generate(env: Any, **_: Any) -> None:
     for name, value in defaults().items():
         env.SetDefault(**{name: value})
     for name, builder in BUILDERS.items():
-        env.AddMethod(at_the_caller(builder), name)
+        env.AddMethod(at_the_caller(name, builder), name)
+    remember_origin(env)
     use_remote_cache(env)
     _help(env)
 

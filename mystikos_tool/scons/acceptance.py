@@ -6,11 +6,12 @@ is signed.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import atomic
+from mystikos_tool.scons import blame
 from mystikos_tool.scons.stages import Package, RuntimeImage, stage_of
 
 
@@ -18,7 +19,7 @@ def accepted(target: Any) -> bool:
     """Tell whether a file that came from a cache to its place stays; remove it where it is another."""
     path = Path(target.get_abspath())
     if accepts(target, path):
-        path.chmod(0o755)  # the cache's permissions are not looked at
+        path.chmod(atomic.permissions(0o755))  # the cache's are not looked at
         return True
     path.unlink(missing_ok=True)
     target.clear_memoized_values()
@@ -33,10 +34,7 @@ def accepts(target: Any, path: Path) -> bool:
     else:
         same = not isinstance(stage, RuntimeImage) or accept_image(stage, path)
     if not same:
-        sys.stderr.write(
-            f"mystikos: warning: {target}: what the cache gave is not what this build makes;"
-            " it is made here\n"
-        )
+        blame.warn(f"{target}: what the cache gave is not what this build makes; it is made here")
     return same
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Any
@@ -12,9 +11,10 @@ import SCons.Errors
 import SCons.Node.FS
 import SCons.Subst
 
-from mystikos_tool.errors import UserError
-from mystikos_tool.scons import scons_internals
-from mystikos_tool.scons.stages import stage_of
+from mystikos_tool.errors import UserError, not_installed
+from mystikos_tool.io import console
+from mystikos_tool.scons import blame, leftovers, scons_internals
+from mystikos_tool.scons.stages import call_of, stage_of
 from mystikos_tool.scons.target_file import TargetFile
 
 # Part of every stage's signature: raised when the same inputs come to give other bytes.
@@ -65,10 +65,11 @@ class StageAction(scons_internals.ActionBase):  # type: ignore[misc]
         """Return the line to print before: the user's, or what would be done under ``-n``."""
         comstr = env.get(self.comstr)
         if comstr is not None:
-            return str(env.subst(comstr, SCons.Subst.SUBST_RAW, target, source))
+            return console.shown(str(env.subst(comstr, SCons.Subst.SUBST_RAW, target, source)), sys.stdout)
         if not scons_internals.only_tells():
             return None
-        return " ".join([_VERBS[self.stage], *map(str, source[:1]), "→", *map(str, target)])
+        words = [_VERBS[self.stage], *map(str, source[:1]), "→", *map(str, target)]
+        return console.shown(" ".join(words), sys.stdout)
 
     def execute(self, target: Any, source: Any, env: Any, executor: Any = None) -> Any:
         """Run the stage; the user's mistakes become SCons' build errors, bugs keep their traceback."""
@@ -77,22 +78,23 @@ class StageAction(scons_internals.ActionBase):  # type: ignore[misc]
         try:
             from mystikos_tool.scons import work
 
+            leftovers.sweep(target[0])
             line = work.STAGES[self.stage](target[0], source, env)
             if isinstance(target[0], TargetFile):
                 target[0].remember()
         except UserError as error:
             return self._failed(target, str(error))
-        except Exception as error:  # a bug: SCons would drop the traceback
-            traceback.print_exc()
-            return self._failed(target, f"{type(error).__name__}: {error}")
+        except Exception as error:
+            missing = not_installed(error)
+            if not missing:  # a bug: SCons would drop the traceback
+                traceback.print_exc()
+            return self._failed(target, str(missing or f"{type(error).__name__}: {error}"))
         if env.get(self.comstr) is None and scons_internals.prints_actions():
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+            console.write_line(line, sys.stdout)
         return None
 
     def _failed(self, target: Any, message: str) -> Any:
-        top = SCons.Node.FS.get_default_fs().Top.get_abspath()
-        message = message.replace(top + os.sep, "")  # as SCons shows paths
+        message = blame.named(message, call_of(target[0]))
         return SCons.Errors.BuildError(node=target, errstr=message, status=2, exitstatus=2, action=self)
 
 

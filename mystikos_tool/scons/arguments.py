@@ -7,6 +7,7 @@ Wherever a name is taken it may be a string, which is substituted, bytes or a pa
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ import SCons.Node.FS
 import SCons.Node.Python
 from SCons.Util import flatten, is_String
 
+_LOOKED_UP = re.compile(r"Tried to lookup (\w+) '(.*)' as a ", re.DOTALL)
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -38,6 +40,14 @@ def text(value: Any) -> str | None:
     return None
 
 
+def is_usable(given: str) -> bool:
+    """Tell whether the system can take a text as a name, an argument or a variable."""
+    try:
+        return b"\0" not in os.fsencode(given)
+    except UnicodeEncodeError:
+        return False
+
+
 def wrong(what: str, value: Any, accepted: str) -> SCons.Errors.UserError:
     """Return the error of a value that is not accepted."""
     return SCons.Errors.UserError(f"{what} cannot be {_shown(value)}; give {accepted}")
@@ -46,9 +56,17 @@ def wrong(what: str, value: Any, accepted: str) -> SCons.Errors.UserError:
 def name(env: Any, what: str, value: Any, accepted: str = "a name") -> str:
     """Return a name that is given as text, substituted; raise SCons' UserError for anything else."""
     given = text(value)
-    if not given or "\0" in given:
+    if not given or not is_usable(given):
         raise wrong(what, value, accepted)
-    return str(env.subst(given))
+    return substituted(env, what, given)
+
+
+def file_name(env: Any, what: str, value: Any, accepted: str = "a name") -> str:
+    """Return the name of a file as :func:`name`; raise SCons' UserError for that of a directory, too."""
+    given = name(env, what, value, accepted)
+    if given.rpartition("/")[2] in ("", ".", ".."):
+        raise SCons.Errors.UserError(f"{what} {given} is a directory; name it otherwise")
+    return given
 
 
 def target_name(env: Any, target: Any, builder: str) -> str:
@@ -57,10 +75,12 @@ def target_name(env: Any, target: Any, builder: str) -> str:
     if len(items) != 1 or items[0] is None or items[0] == "":
         raise SCons.Errors.UserError(f"{builder} makes one file: name its target")
     node = items[0] if isinstance(items[0], SCons.Node.FS.Base) else None
-    given = str(node) if node else name(env, f"{builder}: the target", items[0], "a file name or a file node")
-    if isinstance(node, SCons.Node.FS.Dir) or given.rpartition("/")[2] in ("", ".", ".."):
-        raise SCons.Errors.UserError(f"{builder}: the target {given} is a directory; name it otherwise")
-    return str(node.get_abspath()) if node else given
+    what = f"{builder}: the target"
+    if isinstance(node, SCons.Node.FS.Dir):
+        raise SCons.Errors.UserError(f"{what} {node} is a directory; name it otherwise")
+    if node:
+        return str(node.get_abspath())
+    return file_name(env, what, items[0], "a file name or a file node")
 
 
 def nodes(env: Any, what: str, value: Any, accepted: str) -> list[Any]:
@@ -68,7 +88,7 @@ def nodes(env: Any, what: str, value: Any, accepted: str) -> list[Any]:
     found: list[Any] = []
     for item in flatten([] if value is None else [value]):
         given = text(item)
-        if given is not None and "\0" not in given:
+        if given is not None and is_usable(given):
             found += _looked_up(env, what, given)
         elif isinstance(item, SCons.Node.FS.Base):
             found.append(item)
@@ -77,8 +97,36 @@ def nodes(env: Any, what: str, value: Any, accepted: str) -> list[Any]:
     return found
 
 
+def misplaced(what: str, given: Any, error: TypeError) -> SCons.Errors.UserError:
+    """Return the error of a name that SCons takes for a file where it is a directory, or the other way."""
+    kind, path = _LOOKED_UP.findall(str(error))[0]
+    if kind.endswith("Dir"):
+        problem = "is a directory; give a file"
+    elif path == str(given):
+        problem = "is a file; give a directory"
+    else:
+        problem = f"lies below {path}, which is a file; correct the name"
+    return SCons.Errors.UserError(f"{what} {given} {problem}")
+
+
+def substituted(env: Any, what: str, given: str) -> str:
+    """Return text with its variables replaced; raise SCons' UserError where nothing is left of it."""
+    if "$" not in given:
+        return given
+    result = str(env.subst(given))
+    if not result:
+        raise SCons.Errors.UserError(
+            f"{what} {given} stands for nothing; set what it names, or name it otherwise"
+        )
+    return result
+
+
 def _looked_up(env: Any, what: str, given: str) -> list[Any]:
-    found = list(env.arg2nodes(given, env.fs.Entry))
+    try:
+        substituted(env, what, given)
+        found = list(env.arg2nodes(given, env.fs.Entry))
+    except TypeError as error:
+        raise misplaced(what, given, error) from None
     for node in found:
         if not isinstance(node, SCons.Node.FS.Base):
             raise wrong(what, node, f'what it stands for, or the file or directory as Entry("{given}")')
@@ -124,7 +172,7 @@ def program_arguments(builder: str, value: Any) -> tuple[str, ...]:
 def _argument(builder: str, value: Any, accepted: str) -> str:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     given = str(value) if is_number or isinstance(value, SCons.Node.Node) else text(value)
-    if given is None or "\0" in given:
+    if given is None or not is_usable(given):
         raise wrong(f"{builder}: an argument", value, accepted)
     return given
 

@@ -7,14 +7,13 @@ be given nothing but that node.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import SCons.Errors
 from SCons.Node import NodeList
 
-from mystikos_tool.scons import arguments, scons_internals, sources, variables
+from mystikos_tool.scons import arguments, exclusion, leftovers, scons_internals, sources, variables
 from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.running import StartAction
@@ -27,6 +26,7 @@ from mystikos_tool.scons.stages import (
     Package,
     Rootfs,
     Stage,
+    mark,
     stage_of,
 )
 from mystikos_tool.scons.target_file import target_file
@@ -40,6 +40,9 @@ _SIGN = stage_builder("sign")
 _PACKAGE = stage_builder("package")
 _IDENTITY = stage_builder("identity")
 _KEY = stage_builder("key")
+
+# What aliases start; SCons would add the action of a call once more.
+_starts: set[tuple[int, str, str, str]] = set()
 
 
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -155,7 +158,10 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
     env = _environment(env, "MystKey", overrides, parameters=("target",))
     variables.check_matter("MystKey", overrides, (variables.KEY,))
     node = sources.target_node(env, arguments.target_name(env, target, "MystKey"), "MystKey")
+    if node.builder is _KEY:
+        return NodeList([node])  # which environment asks for a key makes no difference
     nodes = _KEY(env, [node], [])
+    mark(node, Stage())
     env.Precious(nodes)
     env.NoClean(nodes)
     env.NoCache(nodes)
@@ -164,11 +170,15 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
 
 def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: Any) -> Any:
     """Add an alias that starts a package with arguments: ``MystRun("run", package, ["red"])``."""
+    caller = id(env)
     env = _environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
     variables.check_matter("MystRun", overrides, (variables.RUN,))
     node = sources.one_node(env, package, "MystRun")
     alias = arguments.name(env, "MystRun: the alias", alias)
-    nodes = env.Alias(alias, node, StartAction(node, arguments.program_arguments("MystRun", args)))
+    start = StartAction(node, arguments.program_arguments("MystRun", args))
+    described = (caller, alias, str(start), repr(overrides))
+    nodes = env.Alias(alias, node, [] if described in _starts else start)
+    _starts.add(described)
     env.AlwaysBuild(nodes)
     return nodes
 
@@ -177,7 +187,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     """Run a package as a test: ``MystTest("hello-red", package, args=["red"], stdout="red\\n")``.
 
     Takes ``args``, ``environment``, ``stdin``, ``status``, ``stdout``, ``stdout_pattern``,
-    ``stderr``, ``stderr_pattern`` and ``timeout``, and overrides of construction variables.
+    ``stderr``, ``stderr_pattern``, ``timeout`` and ``strict``, and overrides of construction variables.
     The alias ``check`` runs all tests and ends with a summary.
     """
     from mystikos_tool.scons import testing  # not needed where there are no tests
@@ -188,7 +198,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     variables.check_matter("MystTest", overrides, (variables.TEST,))
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
-    name = arguments.name(env, "MystTest: the name", name)
+    name = arguments.file_name(env, "MystTest: the name", name)
     return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
 
 
@@ -225,7 +235,7 @@ def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for
 
 
 def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any = None) -> Any:
-    nodes = sources.root_sources(env, source or [])
+    nodes = list(dict.fromkeys(sources.root_sources(env, source or [])))  # twice the same is once
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
@@ -243,8 +253,10 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
         added_for=added_for,
     )
     target = sources.target_node(env, name, builder)
-    for node in nodes:
-        node.taken_by.append(target)
+    if stage_of(target) is None:  # the same call may come twice
+        for node in nodes:
+            node.taken_by.append(target)
+    exclusion.declare(target, nodes)
     return _made(_ROOTFS, env, target, nodes, stage)
 
 
@@ -265,11 +277,12 @@ def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any
         detail=enclave.trust() + strict, enclave=enclave, secrets=secrets, added_for=added_for
     )
     node = sources.target_node(env, name, "MystMeasure")
+    stage.added = _added_for(node, rootfs)
     return _made(_MEASURE, env, node, enclave.measured(), stage)
 
 
 def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
-    epoch = str(env.subst(str(env.get(variables.EPOCH, os.environ.get(variables.EPOCH, "")))))
+    epoch = str(env.subst(str(variables.epoch(env))))
     enclave = stage_of(measurement).enclave
     stage = Image(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch, added_for=added_for)
     # The measurement holds the digest of the image and, in it, of the configuration.
@@ -283,15 +296,23 @@ def _packaged(env: Any, node: Any, image: Any) -> Any:
     # The image holds MRENCLAVE, which is another one when any other part is, but for what no
     # segment of kernel and C runtime loads: that goes into the package and is not measured.
     parts = [image, loader, crt, kernel]
-    stage = Package(made_of=(f"package {REVISION}", *parts), enclave=signed.enclave)
+    added = _added_for(node, image, signed.measurement, signed.enclave.rootfs)
+    stage = Package(made_of=(f"package {REVISION}", *parts), enclave=signed.enclave, added=added)
     stage_of(signed.measurement).package = node
     return _made(_PACKAGE, env, node, parts, stage)
+
+
+def _added_for(node: Any, *targets: Any) -> list[Any]:
+    """Return those targets of stages that a call with another target has added."""
+    stages = ((target, stage_of(target)) for target in targets)
+    return [target for target, stage in stages if stage and stage.added_for is node]
 
 
 def _made(builder: Any, env: Any, node: Any, parts: list[Any], stage: Stage) -> Any:
     """Describe what a stage makes. A failed build keeps the earlier target, which was made whole."""
     scons_internals.describe(builder, env, node, parts)
     node.set_precious()
+    leftovers.clean(env, node)
     return target_file(node, stage)
 
 
@@ -299,6 +320,11 @@ def _environment(
     env: Any, builder: str, overrides: Mapping[str, Any], parameters: tuple[str, ...] = ("target", "source")
 ) -> Any:
     """Return the environment of one call, its variables checked."""
+    if scons_internals.writes_ninja_file():
+        raise SCons.Errors.UserError(
+            f"{builder} makes what SCons' ninja tool cannot build;"
+            ' leave out --experimental=ninja and SetOption("experimental", "ninja")'
+        )
     variables.check_names(env.Dictionary())
     variables.use_remote_cache(env)
     if overrides:

@@ -106,16 +106,3 @@ def substituted(env: Any, variable: str, values: Mapping[str, Any]) -> dict[str,
         return plain(value, subst)
 
     return {str(key): member(key, value) for key, value in values.items()}
-
-
-def settings(value: Any) -> Mapping[str, Any]:
-    """Return MYST_CONFIG_SET as a dictionary, also where it is "KEY=VALUE ..." as on the command line.
-
-    Raises UserError or TypeError for anything else.
-    """
-    if isinstance(value, Mapping):
-        return value
-    from mystikos_tool import config
-
-    words = value.split() if is_String(value) else list(value)
-    return dict(map(config.setting, words))

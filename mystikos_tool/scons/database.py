@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import glob
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -68,19 +69,30 @@ class SharedStore(Store):
 def store_path() -> Path:
     """Return the path of this build's store."""
     top = Path(SCons.Node.FS.get_default_fs().Top.get_abspath())
-    return top / f"{scons_internals.database_name()}.mystikos"
+    return top / _store_name()
+
+
+def _store_name() -> str:
+    return f"{scons_internals.database_name()}.mystikos"
 
 
 def patterns_in(directory: Path) -> tuple[str, ...]:
     """Return patterns of the files that SCons and this tool keep for themselves below a directory."""
-    top = Path(SCons.Node.FS.get_default_fs().Top.get_abspath())
-    patterns = []
-    for name in [*scons_internals.database_files(), str(store_path())]:
-        if "/" not in name:
-            patterns.append(name)
-        elif (path := top / name).is_relative_to(directory):
-            patterns.append("/" + glob.escape(str(path.relative_to(directory))))
-    return tuple(patterns)
+    names, paths = _kept_files()
+    above = str(directory).rstrip("/") + "/"
+    below = (path.removeprefix(above) for path in paths if path.startswith(above))
+    return (*names, *(f"/{glob.escape(path)}" for path in below))
+
+
+@lru_cache
+def _kept_files() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names that such files have in any directory, and the paths of others."""
+    top = SCons.Node.FS.get_default_fs().Top
+    tops = [Path(each.get_abspath()) for each in (top, *top.repositories)]
+    names = scons_internals.database_files()
+    paths = {str(each / name) for each in tops for name in names if "/" in name}
+    paths |= {str(each / _store_name()) for each in tops}
+    return tuple(name for name in names if "/" not in name), tuple(sorted(paths))
 
 
 def store() -> Store:

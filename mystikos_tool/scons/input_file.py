@@ -43,7 +43,11 @@ class InputFile(InputNode):
         Raises StopError, with what to do about it, where a variable names the file.
         """
         file = self.read_node()
+        path = Path(file.get_abspath())
         if not file.missing():
+            if path.exists() and not path.is_file():  # reading a FIFO would not end
+                named = f"is named by {self.variable} and is" if self.variable else "is"
+                raise SCons.Errors.StopError(f"{file}: {named} no regular file; give a file")
             return False
         if self.variable:
             remedy = self._at_the_top() or _nearest(file) or f"create it, or correct {self.variable}"

@@ -21,6 +21,8 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
     made of it under SCons' own class, so that the database can be read where this tool is not loaded.
     """
 
+    executor: Any
+
     def __init__(self, origin: Any) -> None:
         super().__init__(origin, name=origin.name)
         self.origin = origin
@@ -30,6 +32,16 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
 
     def __str__(self) -> str:
         return self._shown or str(self.read_node())
+
+    def get_executor(self, create: int = 1) -> Any:
+        """Return the executor; it is made when it is asked for, as that of any node."""
+        try:
+            return self.executor
+        except AttributeError:
+            if not create:
+                raise
+        self.executor = scons_internals.NothingToMake(targets=[self])
+        return self.executor
 
     def read_node(self) -> Any:
         """Return the node of what is read."""
@@ -49,6 +61,9 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
 
     def make_ready(self) -> None:
         """Do nothing: whoever is made of the node asks for its signature."""
+
+    def prepare(self) -> None:
+        """Do nothing: nothing makes the node."""
 
     def scan(self) -> None:
         """Find what has to be built before the node can be read."""

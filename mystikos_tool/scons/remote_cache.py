@@ -22,7 +22,8 @@ import SCons.Tool.linkCommon
 
 from mystikos_tool.cache.remote import address
 from mystikos_tool.errors import UserError
-from mystikos_tool.scons import scons_internals
+from mystikos_tool.io import console
+from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.stages import RuntimeImage, stage_of
 
 if TYPE_CHECKING:
@@ -200,9 +201,9 @@ class _Session:
                     from mystikos_tool.cache.remote.uploads import Uploads
                 except ImportError as error:
                     self._is_usable = False
-                    _warn(f"remote cache {self._address}: install mystikos-tool[remote] ({error.name})")
+                    blame.warn(f"remote cache {self._address}: install mystikos-tool[remote] ({error.name})")
                     return None
-                self._used = Client(self._address, _warn), Uploads(_UPLOADS_AT_ONCE)
+                self._used = Client(self._address, blame.warn), Uploads(_UPLOADS_AT_ONCE)
                 scons_internals.at_end_of_build(self._end)
             return self._used
 
@@ -215,8 +216,7 @@ class _Session:
             client.close()
             line = client.summary()
             if line and SCons.Action.print_actions:
-                sys.stdout.write(f"{line}\n")
-                sys.stdout.flush()
+                console.write_line(line, sys.stdout)
 
 
 @lru_cache(None)
@@ -235,7 +235,3 @@ def _is_kept(target: Any) -> bool:
 def _name(target: Any) -> str:
     """Return a target's path from the top of the build; of one elsewhere, all of it but the first slash."""
     return str(target.get_internal_path()).lstrip("/")
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"mystikos: warning: {text}\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -19,10 +21,11 @@ from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.permissions import Permissions, PermittedSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
-from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import patterns_in, store
 from mystikos_tool.scons.input_node import InputNode, is_made_of
-from mystikos_tool.scons.stages import awaited
+from mystikos_tool.scons.stages import awaited, call_of
+from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
 
 _sources: dict[tuple[Any, SourceOptions], RootSource] = {}
 _handing_over = Lock()
@@ -52,8 +55,11 @@ class RootSource(InputNode):
     def __init__(self, origin: Any, options: SourceOptions) -> None:
         super().__init__(origin)
         self.options = options
+        _layers(origin)  # SCons would take for a file what it does not find, as it may lie in a repository
         self.stray: list[str] = []
+        self._made: list[Any] = []  # what builders make in it, or above it
         self._scanned: Source | None = None
+        self._scanned_with: set[tuple[str, ...]] = set()
         self.taken_by: list[Any] = []  # roots, of which each takes the tree
         self._taken = 0
 
@@ -63,24 +69,25 @@ class RootSource(InputNode):
         Raises StopError where something is built into the directory that is made of it.
         """
         nodes = self.made_by()
+        self._made = [node for node in nodes if is_made(node)]
+        for node in self._made:
+            make_again_where_stale(node)
         for node in nodes:
             if is_made_of(node, self):
-                raise SCons.Errors.StopError(
+                problem = (
                     f"{node}: lies in {self.origin}, which it is made of;"
                     " give it another place, or exclude it with MYST_ROOTFS_EXCLUDE"
                 )
+                raise SCons.Errors.StopError(blame.named(problem, call_of(self.taken_by[0])))
         # One directory is looked at once in a build, whichever of its roots comes first.
         before = [node for root in self.taken_by for node in awaited(root) if not is_made_of(node, self)]
         return sorted({*nodes, *before}, key=str)
 
     def made_by(self) -> list[Any]:
-        """Return what is built into the directory, or before anything in it, in any SConscript."""
-        return [
-            before
-            for layer in _layers(self.origin)
-            for node in self._known(layer)
-            for before in _before(node)
-        ]
+        """Return what is built into the directory, around it or before anything in it, in any SConscript."""
+        layers = _layers(self.origin)
+        above = [node for layer in layers for node in _above(layer) if node.has_explicit_builder()]
+        return above + [before for layer in layers for node in self._known(layer) for before in _before(node)]
 
     def _known(self, directory: Any) -> Iterator[Any]:
         """Yield the nodes that are known of a layer, but for those that are excluded."""
@@ -88,7 +95,7 @@ class RootSource(InputNode):
 
     def _built(self, directory: Any) -> list[Any]:
         """Return the nodes that builders make in a layer, or the layer itself."""
-        return [node for node in self._known(directory) if _is_built(node)]
+        return [node for node in self._known(directory) if is_made(node)]
 
     def take_tree(self) -> Tree:
         """Return the tree whose digest is the signature; raise UserError as the core's scan does.
@@ -100,7 +107,29 @@ class RootSource(InputNode):
             self._taken += 1
             if self._taken >= len(self.taken_by):
                 self._scanned = None
-        return (source or self._source()).tree()
+        try:
+            return (source or self._source()).tree()
+        except UserError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: UserError) -> UserError:
+        """Return an error with a remedy for where the source goes."""
+        path = Path(self.origin.get_abspath())
+        if self.options.place and error.where == str(path) and not path.exists():
+            remedy = f'create it, or correct what "{self.options.place}" is mapped to'
+            return UserError(error.where, error.problem, remedy)
+        return error
+
+    def unplaced_file(self) -> str | None:
+        """Return the name of a file that no mapping places, so that it lies at the top of the root."""
+        options = self.options
+        is_file = isinstance(self.origin, SCons.Node.FS.File) and not options.layer
+        return str(self) if is_file and not (options.place or options.name) else None
+
+    def has_excluded(self, pattern: str) -> bool:
+        """Tell whether a pattern kept something out of the source."""
+        every = (excluding(patterns) for patterns in {self.options.exclude, *self._scanned_with})
+        return not all(one is None or pattern in one.unused for one in every)
 
     def _source(self) -> Source:
         """Return what is at its place in the root."""
@@ -114,7 +143,7 @@ class RootSource(InputNode):
     def _path(self) -> Path:
         """Return the path of the file."""
         node = self.origin if self.origin.is_derived() else self.origin.srcnode()
-        return Path(node.get_abspath())
+        return Path(node.rfile().get_abspath())
 
     def _layer(self) -> ArchiveSource:
         return ArchiveSource(self._path(), exclude=self.options.exclude)
@@ -126,29 +155,40 @@ class RootSource(InputNode):
     def _directory(self) -> Source:
         """Return a directory's source.
 
-        In a variant directory it has the files of the source directory and what builders make
-        in the variant. What else lies there is a copy of a source that may be gone or was built
-        once, and would not be there in a new checkout: it stays out, and is named in ``stray``.
+        A repository has the files that the directory itself has not. In a variant directory it has
+        the files of the source directory and what builders make in the variant. What else lies there
+        is a copy of a source that may be gone or was built once, as is everywhere what a builder made
+        that is gone; it would not be there in a new checkout, stays out, and is named in ``stray``.
         """
         *variants, source = _layers(self.origin)
-        if not variants:
-            return self._scan(source, False)
-        tree = self._scan(source, True).tree()
-        stray: set[str] = set()
-        for variant in reversed(variants):
-            found = self._scan(variant, True).tree()
+        self.stray = []
+        *repositories, local = _places(source)
+        scanned = self._scan(local, source, may_be_missing=bool(variants or repositories))
+        if not (variants or repositories):
+            return scanned
+        below = [self._scan(place, source).tree() for place in repositories]
+        tree = reduce(overlay, [*below, scanned.tree()])
+        for variant, place in ((one, place) for one in reversed(variants) for place in _places(one)):
+            found = self._scan(place, variant).tree()
             built = {os.fsencode(node.get_path(variant)) for node in self._built(variant)}
             tree = overlay(tree, found if b"." in built else select(found, built))
             there = {entry.path for entry in tree.entries}
-            stray.update(os.fsdecode(entry.path) for entry in found.entries if entry.path not in there)
-        self.stray = sorted(stray)
-        return tree if tree.entries else self._scan(source, False)
+            self.stray += [os.fsdecode(entry.path) for entry in found.entries if entry.path not in there]
+        self.stray = sorted(set(self.stray))
+        return tree if tree.entries else self._scan(source, source, may_be_missing=False)
 
-    def _scan(self, directory: Any, may_be_missing: bool) -> DirectorySource:
-        path = Path(directory.get_abspath())
+    def _scan(self, place: Any, described: Any, *, may_be_missing: bool = True) -> DirectorySource:
+        """Return what is in a directory but for what builders have left there that are gone.
+
+        ``described`` is the node whose builders count; see :func:`left_behind`.
+        """
+        path, left = Path(place.get_abspath()), left_behind(place, described)
+        self.stray += [path for path in left.told if not _is_excluded(path, self.options.exclude)]
+        exclude = (*self.options.exclude, *patterns_in(path), *map(_pattern, left.paths))
+        self._scanned_with.add(exclude)
         return DirectorySource(
             path,
-            exclude=(*self.options.exclude, *patterns_in(path)),
+            exclude=exclude,
             preserve_modes=self.options.preserve_modes,
             may_be_missing=may_be_missing,
         )
@@ -167,6 +207,8 @@ class RootSource(InputNode):
         if before:
             self.changed_paths = changed_paths(before, digests.rows(name))
         self._scanned = source
+        for node in self._made:
+            remember_made(node)
         return digest
 
 
@@ -186,6 +228,37 @@ def _layers(directory: Any) -> list[Any]:
     return layers
 
 
+def _above(node: Any) -> Iterator[Any]:
+    while (node := node.get_dir()) is not None:
+        yield node
+
+
+def _places(directory: Any) -> list[Any]:
+    """Return what stands for a directory in repositories, the first of them last, and itself."""
+    _, *places = paths_of(directory)
+    found = [directory.fs.Dir(place) for place in reversed(places) if Path(place).is_dir()]
+    return [*found, directory]
+
+
+def paths_of(node: Any) -> list[str]:
+    """Return the path of a file or directory and those that stand for it in repositories."""
+    top = node.fs.Top
+    repositories = top.repositories if node.is_under(top) else ()
+    return [node.get_abspath(), *(one.entry_abspath(node.get_path(top)) for one in repositories)]
+
+
+def _is_excluded(path: str, patterns: tuple[str, ...]) -> bool:
+    """Tell whether patterns leave out what is at a path, or a directory that it lies in."""
+    excluded = excluding(patterns)
+    parts = (path, *map(str, Path(path).parents))
+    return excluded is not None and any(excluded(os.fsencode(part)) for part in parts)
+
+
+def _pattern(path: str) -> str:
+    """Return the pattern that leaves out just what is at a path."""
+    return f"/{glob.escape(path)}"
+
+
 def _known(node: Any, excluded: Callable[[bytes], object] | None, path: bytes) -> Iterator[Any]:
     """Yield a node and, of a directory, every node below it; ``path`` is the node's in the root."""
     yield node
@@ -196,12 +269,6 @@ def _known(node: Any, excluded: Callable[[bytes], object] | None, path: bytes) -
         below = prefix + os.fsencode(name)
         if name not in (".", "..") and not (excluded and excluded(below)):
             yield from _known(child, excluded, below)
-
-
-def _is_built(node: Any) -> bool:
-    """Tell whether a builder makes a file, or a directory with all that is in it."""
-    # Every directory has a builder, which makes an empty one.
-    return bool(node.has_explicit_builder() or node.side_effect)
 
 
 def _before(node: Any) -> list[Any]:

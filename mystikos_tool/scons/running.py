@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import SCons.Errors
 import SCons.Subst
+from SCons.Util import flatten, is_String
 
-from mystikos_tool.scons import scons_internals
+from mystikos_tool.errors import UserError
+from mystikos_tool.io import console
+from mystikos_tool.scons import arguments, blame, scons_internals
 
 COMSTR = "MYSTRUNCOMSTR"
 
@@ -22,10 +27,11 @@ class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
     alias like this for each of a thousand packages.
     """
 
-    def __init__(self, package: Any, arguments: Sequence[str]) -> None:
+    def __init__(self, package: Any, given: Sequence[str]) -> None:
         super().__init__()
         self.package = package
-        self.arguments = arguments
+        self.arguments = given
+        self.call = blame.current()
 
     def __str__(self) -> str:
         return shlex.join([str(self.package), *self.arguments])
@@ -41,15 +47,39 @@ class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
     def strfunction(self, target: Any, source: Any, env: Any, executor: Any = None) -> str:
         """Return the line to print before: the user's, or the command."""
         if env.get(COMSTR) is not None:
-            return str(env.subst(env[COMSTR], SCons.Subst.SUBST_RAW, target, source))
-        return str(self)
+            shown = str(env.subst(env[COMSTR], SCons.Subst.SUBST_RAW, target, source))
+        else:
+            shown = str(self)
+        return console.shown(shown, sys.stdout)
 
     def execute(self, target: Any, source: Any, env: Any, executor: Any = None) -> Any:
         """Start the package and wait for its end."""
         command = [str(self.package.get_abspath()), *self.arguments]
-        environment = {name: str(value) for name, value in env["ENV"].items()}
-        status = subprocess.run(command, env=environment, check=False).returncode
+        try:
+            status = subprocess.run(command, env=process_environment(env), check=False).returncode
+        except (UserError, OSError) as error:
+            return SCons.Errors.BuildError(
+                target, blame.named(str(not_started(self.package, error)), self.call), exitstatus=2
+            )
         if status == 0:
             return None
         ended = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
         return SCons.Errors.BuildError(target, f"{self.package} {ended}", status=status, exitstatus=2)
+
+
+def process_environment(env: Any) -> dict[str, str]:
+    """Return the variables of ENV as SCons gives them to a process; raise UserError for a bad name."""
+    variables = {}
+    for name, value in env["ENV"].items():
+        if not is_String(name) or not name or "=" in name or not arguments.is_usable(name):
+            raise UserError("ENV", f"{name!r} is no name of a variable", "correct it")
+        variables[str(name)] = os.pathsep.join(map(str, flatten([value])))
+    return variables
+
+
+def not_started(package: Any, error: UserError | OSError) -> UserError:
+    """Return the error of a program that the system does not start."""
+    if isinstance(error, UserError):
+        return error
+    remedy = f"chmod +x {package}" if isinstance(error, PermissionError) else "give a program that starts"
+    return UserError(str(package), f"cannot be started: {(error.strerror or str(error)).lower()}", remedy)

@@ -10,7 +10,7 @@ import SCons.Errors
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, PREBUILT, Runtime
-from mystikos_tool.scons import arguments, variables
+from mystikos_tool.scons import arguments, leftovers, variables
 from mystikos_tool.scons.actions import stage_builder
 from mystikos_tool.scons.input_file import InputFile
 from mystikos_tool.scons.stages import RuntimeImage, stage_of
@@ -65,9 +65,13 @@ def _directory(env: Any, variable: str) -> Any:
     value = env[variable]
     name = arguments.text(value)
     try:
-        return env.Dir(value if name is None else env.subst(name))
-    except TypeError:
-        raise SCons.Errors.UserError(f"{variable}: {value} is a file; give a directory") from None
+        if name is None:
+            return env.Dir(value)
+        return env.Dir(
+            arguments.substituted(env, f"{variable}:", name), variables.directory_of(env, variable)
+        )
+    except TypeError as error:
+        raise arguments.misplaced(f"{variable}:", value, error) from None
 
 
 @lru_cache
@@ -92,5 +96,6 @@ def _compiled(env: Any, directory: Any, output: str) -> Any:
     sources = [str(path) for path in build.sources(build.IMAGE_BY_OUTPUT[output])]
     _RUNTIME(env, node, sources)
     env.Precious(node)
+    leftovers.clean(env, node)
     detail = compiler or f"ziglang {build.ZIG_VERSION}"
     return target_file(node, RuntimeImage(detail=detail, output=output, compiler=compiler))

@@ -6,7 +6,11 @@ keeps for itself. The tests run with the oldest and the newest SCons that the pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import SCons.Action
@@ -18,6 +22,9 @@ import SCons.Node.FS
 import SCons.Node.Python
 import SCons.SConsign
 import SCons.Script.Main
+import SCons.Tool.install
+import SCons.Util
+import SCons.Warnings
 
 # SCons has no documented class for an action whose signature is something else than its code.
 # Its FunctionAction takes the code of a function apart, for each of a thousand packages.
@@ -42,6 +49,97 @@ def database_files() -> list[str]:
         return [str(SCons.SConsign.current_sconsign_filename())]
     # SCons writes the second and renames it; a database of another module may have no suffix.
     return [f"./{database_name()}{suffix}" for suffix in (".dblite", ".tmp", "")]
+
+
+def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what the signature database knows as a target below a directory: its path there, the entry.
+
+    What was a target once stays one, whatever became of its builder.
+    """
+    top = str(directory.get_tpath())
+    for path in _stored_directories(directory):
+        below = os.path.relpath(path, top)
+        try:
+            folder = directory.Dir(below)
+        except TypeError:  # a file by now
+            continue
+        for name, entry in list(folder.sconsign().entries.items()):
+            if getattr(entry.binfo, "bact", ""):
+                yield os.path.normpath(f"{below}/{name}"), entry
+
+
+def _stored_directories(directory: Any) -> Iterator[str]:
+    """Yield the directories below one that have entries in the signature database, as it names them.
+
+    A repository has its own, or none.
+    """
+    top = str(directory.get_tpath())
+    if SCons.SConsign.ForDirectory is SCons.SConsign.DirFile:
+        name = str(SCons.SConsign.current_sconsign_filename())
+        start = directory.get_abspath()
+        folders = (path for path, _, files in os.walk(start) if name in files)
+        yield from (os.path.normpath(f"{top}/{os.path.relpath(path, start)}") for path in folders)
+        return
+    database, _ = SCons.SConsign.Get_DataBase(directory)
+    is_in_repository = not top.startswith("/") and not directory.is_under(directory.fs.Top)
+    if not (is_in_repository and database is SCons.SConsign.DataBase.get(directory.fs.Top)):
+        yield from paths_below(_stored_names(database), top)
+
+
+_names: dict[int, list[str]] = {}
+
+
+def _stored_names(database: Any) -> list[str]:
+    """Return the directories of a database, sorted; SCons writes it when all targets are made."""
+    number = id(database)
+    if number not in _names:
+        # A database of another module than SCons' own has bytes for keys, and may be no dictionary.
+        keys = list(database.keys())
+        _names[number] = sorted(key.decode() if isinstance(key, bytes) else key for key in keys)
+    return _names[number]
+
+
+def paths_below(paths: list[str], top: str) -> Iterator[str]:
+    """Yield those of sorted paths that are, or lie below, a directory; "." is above every relative path."""
+    if top == ".":
+        yield from (path for path in paths if not path.startswith("/"))
+        return
+    start = bisect_left(paths, top)
+    if start < len(paths) and paths[start] == top:
+        yield top
+    for index in range(bisect_left(paths, f"{top}/"), len(paths)):
+        if not paths[index].startswith(f"{top}/"):
+            return
+        yield paths[index]
+
+
+def is_installed(node: Any) -> bool:
+    """Tell whether a node is a copy that Install makes."""
+    return node.has_explicit_builder() and node.builder is SCons.Tool.install.BaseInstallBuilder
+
+
+def make_anyway(node: Any) -> None:
+    """Let SCons make a node although it finds it up to date, also where it has found so already."""
+    node.set_always_build()
+    if node.get_state() == SCons.Node.up_to_date:
+        node.set_state(SCons.Node.no_state)
+
+
+def action_signature(node: Any) -> str:
+    """Return the signature of the action that makes a node, be it known for a directory by then or not."""
+    executor = node.get_executor()
+    if executor is None:  # SCons drops the actions of a file that it has made
+        return str(node.get_stored_info().binfo.bactsig)
+    known = (executor.get_all_targets(), executor.get_all_sources(), executor.get_build_env())
+    # To those of a directory SCons adds that of making an empty one.
+    added = SCons.Node.FS.get_MkdirBuilder().action
+    actions = [action for action in executor.get_action_list() if action is not added]
+    return str(SCons.Util.hash_signature(b"".join(bytes(action.get_contents(*known)) for action in actions)))
+
+
+def was_made_now(node: Any) -> bool:
+    """Tell whether SCons has made a node in this build."""
+    return bool(node.get_state() == SCons.Node.executed)
 
 
 def only_tells() -> bool:
@@ -91,6 +189,15 @@ def after_reading(work: Callable[[], None]) -> None:
     parser.parse_args = parse_args
 
 
+def writes_ninja_file() -> bool:
+    """Tell whether SCons' ninja tool has replaced what builds targets; it knows the actions of SCons alone.
+
+    Its name was another one in SCons 4.5. With ``--disable-ninja`` it replaces nothing.
+    """
+    tools = (sys.modules.get(f"SCons.Tool.{name}") for name in ("ninja_tool", "ninja"))
+    return any(getattr(tool, "NINJA_STATE", None) for tool in tools)
+
+
 class _AtEndOfBuild:
     def __init__(self, work: Callable[[], None]) -> None:
         self._work: Callable[[], None] | None = work
@@ -109,6 +216,16 @@ def at_end_of_build(work: Callable[[], None]) -> None:
     interpreter ends, Python 3.12 starts no threads any more.
     """
     SCons.SConsign.sig_files.append(_AtEndOfBuild(work))
+
+
+@contextmanager
+def warnings_to(show: Callable[[Any], None]) -> Iterator[None]:
+    """Have SCons' own warnings shown by a function. Its own would name a line of this tool's as the place."""
+    before, SCons.Warnings._warningOut = SCons.Warnings._warningOut, show
+    try:
+        yield
+    finally:
+        SCons.Warnings._warningOut = before
 
 
 def scanned(node: Any, implicit: list[Any]) -> None:
@@ -141,8 +258,13 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
 
     def prepare(self) -> None:
         """Check that the sources are there, unless there is nothing to make of them."""
-        if self.batches[0].targets[0].get_state() != SCons.Node.up_to_date:
+        target = self.batches[0].targets[0]
+        if target.get_state() == SCons.Node.up_to_date:
+            return
+        try:
             super().prepare()
+        except SCons.Errors.StopError as error:
+            raise SCons.Errors.StopError(target.named(str(error))) from error
 
     def get_action_targets(self) -> Any:
         """Return the target."""
@@ -151,6 +273,18 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
     def get_action_side_effects(self) -> Any:
         """Return the target's side effects."""
         return self.batches[0].targets[0].side_effects
+
+
+class NothingToMake(SCons.Executor.Null):  # type: ignore[misc]
+    """The executor of a node that nothing makes, but that others may have to be made for.
+
+    When one of them has failed already, SCons calls what the executor names failed; without a name the
+    node, and all that is made of it, would wait for ever.
+    """
+
+    def get_action_targets(self) -> Any:
+        """Return the node."""
+        return self.batches[0].targets
 
 
 def describe(builder: Any, env: Any, target: Any, sources: list[Any]) -> None:

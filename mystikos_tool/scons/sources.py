@@ -12,10 +12,12 @@ import SCons.Util
 
 from mystikos_tool.scons import arguments, config_input, variables
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.root_source import SourceOptions, root_source
+from mystikos_tool.scons.root_source import SourceOptions, paths_of, root_source
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, GivenMembers, Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
+
+_LONGEST_NAME = 255
 
 _named_files: dict[tuple[str, str, Any], Any] = {}
 
@@ -27,12 +29,14 @@ def suffixed(name: str, suffix: str) -> str:
 
 def target_node(env: Any, name: str, builder: str) -> Any:
     """Return the node of a target."""
+    size = len(os.fsencode(name.rpartition("/")[2]))
+    if size > _LONGEST_NAME:
+        problem = f"has {size} bytes, and a file's name has at most {_LONGEST_NAME}; shorten it"
+        raise SCons.Errors.UserError(f"{builder}: the name of the target {problem}")
     try:
         return env.fs.File(name)
-    except TypeError:
-        raise SCons.Errors.UserError(
-            f"{builder}: the target {name} is a directory; name it otherwise"
-        ) from None
+    except TypeError as error:
+        raise arguments.misplaced(f"{builder}: the target", name, error) from None
 
 
 def only_node(source: list[Any] | None) -> Any:
@@ -63,8 +67,8 @@ def root_sources(env: Any, source: list[Any]) -> list[Any]:
 
 def _root_sources(env: Any, source: list[Any]) -> Iterator[Any]:
     preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
-    patterns = env["MYST_ROOTFS_EXCLUDE"]
-    exclude = tuple(env.subst(arguments.text(pattern)) for pattern in SCons.Util.flatten([patterns]))
+    patterns = variables.items(env["MYST_ROOTFS_EXCLUDE"])
+    exclude = tuple(env.subst(arguments.text(pattern)) for pattern in patterns)
     asked = env["MYST_ROOTFS_CHMOD"]
     chmod = variables.permissions(asked, env.subst) if asked else ()
     for item in source:
@@ -119,7 +123,7 @@ def _is_directory(node: Any) -> bool:
     """Tell an appdir from an archive; neither needs to be there before the build."""
     if isinstance(node, SCons.Node.FS.Dir | SCons.Node.FS.File):
         return is_dir(node)
-    paths = {node.get_abspath(), node.srcnode().get_abspath()}
+    paths = {*paths_of(node), *paths_of(node.srcnode())}
     is_file = node.is_derived() or any(map(os.path.isfile, paths))
     return not (is_file or node.name.endswith(ROOTFS_SUFFIX))
 
@@ -137,7 +141,7 @@ def required_file(env: Any, variable: str) -> Any:
 def configuration(env: Any) -> tuple[Any, GivenMembers | None]:
     """Return the input node of the configuration, and what of it is in no file."""
     whole, asked = env.get(CONFIG), env.get(CONFIG_SET)
-    members = config_input.substituted(env, CONFIG_SET, config_input.settings(asked)) if asked else {}
+    members = config_input.substituted(env, CONFIG_SET, variables.settings(asked)) if asked else {}
     if isinstance(whole, Mapping):
         members = {**config_input.substituted(env, CONFIG, whole), **members}
         given = GivenMembers({key: value for key, value in members.items() if value is not None}, CONFIG)
@@ -152,7 +156,7 @@ def configuration(env: Any) -> tuple[Any, GivenMembers | None]:
 def file_list(env: Any, variable: str) -> tuple[Any, ...]:
     """Return the input nodes of the files that a construction variable names."""
     value = env.get(variable) or []
-    return tuple(_file(env, variable, item) for item in SCons.Util.flatten([value]))
+    return tuple(_file(env, variable, item) for item in variables.items(value))
 
 
 def _file(env: Any, variable: str, value: Any) -> Any:
@@ -161,14 +165,19 @@ def _file(env: Any, variable: str, value: Any) -> Any:
     if name is None:
         return _input_file(env, variable, value)
     # A thousand calls name the same file; "$" may stand for another one in each.
-    key = (variable, name if "$" not in name else env.subst(name), env.fs.getcwd())
+    directory = variables.directory_of(env, variable)
+    key = (
+        variable,
+        name if "$" not in name else arguments.substituted(env, f"{variable}:", name),
+        directory,
+    )
     if key not in _named_files:
-        _named_files[key] = _input_file(env, variable, key[1])
+        _named_files[key] = _input_file(env, variable, key[1], directory)
     return _named_files[key]
 
 
-def _input_file(env: Any, variable: str, name: Any) -> Any:
+def _input_file(env: Any, variable: str, name: Any, directory: Any = None) -> Any:
     try:
-        return input_file(env.File(name), variable)
-    except TypeError:
-        raise SCons.Errors.UserError(f"{variable}: {name} is a directory; give a file") from None
+        return input_file(env.File(name, directory), variable)
+    except TypeError as error:
+        raise arguments.misplaced(f"{variable}:", name, error) from None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mystikos_tool.scons import blame
 
 if TYPE_CHECKING:
     from mystikos_tool.packaging.partial import PartialPackage
@@ -54,12 +56,15 @@ class Stage:
 
     ``made_of`` names all that decides the target's content, words and nodes; where it is empty the
     content itself is read. ``detail`` belongs to the signature of the action. ``added_for`` is the
-    target of the call that added the stage; None for a stage that was called itself.
+    target of the call that added the stage, None for a stage that was called itself, and ``added`` has
+    the targets of the stages that were added for this one. ``call`` is that call, in the user's script.
     """
 
     made_of: tuple[Any, ...] = ()
     detail: str = ""
     added_for: Any = None
+    added: list[Any] = field(default_factory=list)
+    call: blame.Call | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,7 +136,8 @@ CACHED = (Package, RuntimeImage)
 
 
 def mark(node: Any, stage: Stage) -> None:
-    """Say what a node is for."""
+    """Say what a node is for, and who asked for it."""
+    stage.call = blame.current()
     node.attributes.mystikos = stage
 
 
@@ -140,8 +146,16 @@ def stage_of(node: Any) -> Any:
     return getattr(node.attributes, "mystikos", None) if node else None
 
 
-def awaited(node: Any) -> list[Any]:
-    """Return what the user lets a stage, or the target that the stage was added for, depend on."""
+def call_of(node: Any) -> blame.Call | None:
+    """Return the call in the user's script that described a node of the tool's."""
     stage = stage_of(node)
-    nodes = [*(node.depends or ()), *(node.prerequisites or ())]
-    return nodes + (awaited(stage.added_for) if stage and stage.added_for else [])
+    return stage.call if stage else None
+
+
+def awaited(node: Any) -> list[Any]:
+    """Return what the user lets a stage, or any stage of the call that added it, depend on."""
+    stage = stage_of(node)
+    if stage and stage.added_for:
+        node, stage = stage.added_for, stage_of(stage.added_for)
+    every = [node, *(stage.added if stage else ())]
+    return [part for one in every for part in (*(one.depends or ()), *(one.prerequisites or ()))]

@@ -8,10 +8,10 @@ from typing import Any
 import SCons.Node
 import SCons.Node.FS
 
-from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import content_digest
 from mystikos_tool.scons.input_node import InputNode, is_made_of
-from mystikos_tool.scons.stages import CACHED, Stage, awaited, mark, stage_of
+from mystikos_tool.scons.stages import CACHED, Stage, awaited, call_of, mark, stage_of
 
 _SHOWN_PATHS = 5
 
@@ -26,6 +26,10 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
     """
 
     __slots__ = ()
+
+    def rfile(self) -> TargetFile:
+        """Return the file itself, never that of a repository: a key signs what this build has made."""
+        return self
 
     def get_csig(self) -> str:
         """Return the digest in hexadecimal; of nothing where there is no file."""
@@ -57,13 +61,12 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
     def scan(self) -> None:
         """Find the programs of the user's pre- and post-actions, and what has to be made before.
 
-        What the stage was added for waits for it, and so does the stage. No scanner has anything to
+        What one stage of a call waits for is made before the first of them. No scanner has anything to
         find in what a stage is made of. SCons forgets this when a source was made, and asks again.
         """
         if self.implicit is None:
             scons_internals.scanned(self, scons_internals.programs_of_added_actions(self))
-            added_for = getattr(stage_of(self), "added_for", None)
-            before = awaited(added_for) if added_for else []
+            before = awaited(self) if getattr(stage_of(self), "added_for", None) else []
             self.add_prerequisite([node for node in before if not is_made_of(node, self)])
 
     def make_ready(self) -> None:
@@ -73,6 +76,10 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         """Prepare to be made, unless there is nothing to make."""
         if self.get_state() != SCons.Node.up_to_date:
             super().prepare()
+
+    def named(self, message: str) -> str:
+        """Return a message with the call that described the file."""
+        return blame.named(message, call_of(self))
 
     def changed(self, node: Any = None, allowcache: bool = False) -> bool:
         """Tell whether the file has to be made.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import SCons.Errors
 import SCons.Node.FS
+from SCons.Script import ARGUMENTS
 from SCons.Util import flatten, is_String
 
 from mystikos_tool.scons import arguments
+from mystikos_tool.scons.stages import CONFIG, CONFIG_SET
 
-PREFIX = "MYST"
+PREFIX = "MYST_"
 REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
@@ -21,6 +24,7 @@ POLICIES = ("warn", "error", "allow")
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
+_ORIGIN = "_MYST_ORIGIN"
 
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
 IDENTITY, RUNTIME, KEY, RUN, TEST = "identity", "runtime", "key", "run", "test"
@@ -38,6 +42,17 @@ _DONE = {
 }
 
 
+class _Origin:
+    """The environment that the tool was loaded into, and the directory whose SConscript made it.
+
+    SCons copies what a clone gets; this is the same object in all of them.
+    """
+
+    def __init__(self, env: Any, directory: Any) -> None:
+        self.env = env
+        self.directory = directory
+
+
 class Variable(NamedTuple):
     """A construction variable; ``check`` returns what it accepts when a value is wrong.
 
@@ -51,9 +66,22 @@ class Variable(NamedTuple):
     stage: str = ""
 
 
+def items(value: Any) -> list[Any]:
+    """Return what a variable has that takes several; a string, as from a command line, has commas."""
+    if is_String(value):
+        return [item for item in (part.strip() for part in str(value).split(",")) if item]
+    return list(flatten([value]))
+
+
+def epoch(env: Any) -> Any:
+    """Return the SOURCE_DATE_EPOCH that counts: the variable, that of actions, that of scons; "" without."""
+    places = (env, env.get("ENV", {}), os.environ)
+    return next((place[EPOCH] for place in places if place.get(EPOCH) is not None), "")
+
+
 def _file(value: Any) -> str | None:
-    items = flatten([value])
-    is_one = value is None or not items or (len(items) == 1 and _is_name(items[0], SCons.Node.FS.Base))
+    given = flatten([value])
+    is_one = value is None or not given or (len(given) == 1 and _is_name(given[0], SCons.Node.FS.Base))
     return None if is_one else "a file name or a file node"
 
 
@@ -70,13 +98,25 @@ def _settings(value: Any) -> str | None:
     from mystikos_tool.scons import config_input
 
     try:
-        return config_input.fault(config_input.settings(value))
+        return config_input.fault(settings(value))
     except (UserError, TypeError):
         return 'a dictionary of keys and values, as in {"SecurityVersion": 3}'
 
 
+def settings(value: Any) -> Mapping[str, Any]:
+    """Return MYST_CONFIG_SET as a dictionary, also where it is "KEY=VALUE,..." as on the command line.
+
+    Raises UserError or TypeError for anything else.
+    """
+    if isinstance(value, Mapping):
+        return value
+    from mystikos_tool import config
+
+    return dict(config.setting(os.fsdecode(item)) for item in items(value))
+
+
 def _files(value: Any) -> str | None:
-    wrong = [item for item in flatten([value]) if not _is_name(item, SCons.Node.FS.Base)]
+    wrong = [item for item in items(value) if not _is_name(item, SCons.Node.FS.Base)]
     return "a list of file names or file nodes" if wrong else None
 
 
@@ -87,7 +127,17 @@ def _directory(value: Any) -> str | None:
 
 def _is_name(value: Any, node: Any) -> bool:
     name = arguments.text(value)
-    return isinstance(value, node) if name is None else "\0" not in name
+    return isinstance(value, node) if name is None else arguments.is_usable(name)
+
+
+def _command(value: Any) -> str | None:
+    accepted = "a compiler and its options, as in a shell"
+    if not is_String(value):
+        return accepted
+    try:
+        return None if value == "" or shlex.split(value) else accepted
+    except ValueError:  # a quotation without end
+        return accepted
 
 
 def _text(value: Any) -> str | None:
@@ -95,7 +145,8 @@ def _text(value: Any) -> str | None:
 
 
 def _texts(value: Any) -> str | None:
-    wrong = [item for item in flatten([value]) if arguments.text(item) is None]
+    texts = map(arguments.text, items(value))
+    wrong = [given for given in texts if given is None or not arguments.is_usable(given)]
     return "a list of patterns" if wrong else None
 
 
@@ -132,7 +183,7 @@ def patterns_to_strip(env: Any) -> tuple[str, ...]:
     value = env[STRIP]
     if not _flag(value):
         return ("*",) if is_on(env, STRIP) else ()
-    return tuple(env.subst(arguments.text(pattern)) for pattern in flatten([value]))
+    return tuple(env.subst(arguments.text(pattern)) for pattern in items(value))
 
 
 def _chmod(value: Any) -> str | None:
@@ -146,7 +197,7 @@ def _chmod(value: Any) -> str | None:
 
 
 def permissions(value: Any, subst: Callable[[str], str]) -> tuple[tuple[str, int], ...]:
-    """Return the patterns and modes of MYST_ROOTFS_CHMOD, or of "PATTERN=MODE ..." as on the command line.
+    """Return the patterns and modes of MYST_ROOTFS_CHMOD, or of "PATTERN=MODE,..." as on the command line.
 
     Raises UserError or TypeError for anything else.
     """
@@ -155,8 +206,7 @@ def permissions(value: Any, subst: Callable[[str], str]) -> tuple[tuple[str, int
     if isinstance(value, Mapping):
         pairs = [(os.fsdecode(pattern), mode) for pattern, mode in value.items()]
     else:
-        words = value.split() if is_String(value) else flatten([value])
-        pairs = [of_root.pair(os.fsdecode(word)) for word in words]
+        pairs = [of_root.pair(os.fsdecode(word)) for word in items(value)]
     return of_root.permissions((subst(pattern), mode) for pattern, mode in pairs)
 
 
@@ -169,10 +219,8 @@ def _comstr(value: Any) -> str | None:
 
 
 VARIABLES = (
-    Variable("MYST_CONFIG", None, _config, "the configuration: a file (JSON) or a dictionary", MEASURE),
-    Variable(
-        "MYST_CONFIG_SET", {}, _settings, "keys of the configuration in place of those of its file", MEASURE
-    ),
+    Variable(CONFIG, None, _config, "the configuration: a file (JSON) or a dictionary", MEASURE),
+    Variable(CONFIG_SET, {}, _settings, "keys of the configuration in place of those of its file", MEASURE),
     Variable("MYST_KEY", None, _file, "the signing key: PEM, RSA-3072, exponent 3", SIGN),
     Variable(
         "MYST_RUNTIME",
@@ -189,7 +237,11 @@ VARIABLES = (
         RUNTIME,
     ),
     Variable(
-        "MYST_RUNTIME_CC", "", _text, "another compiler than the pinned one for the embedded runtime", RUNTIME
+        "MYST_RUNTIME_CC",
+        "",
+        _command,
+        "another compiler than the pinned one for the embedded runtime",
+        RUNTIME,
     ),
     Variable("MYST_ROOT", ARCHIVE, _root, f'"{DISK}" for a root on a disk, which is in no package', MEASURE),
     Variable("MYST_PUBKEYS", [], _files, "public keys (PEM) whose disks the enclave trusts", MEASURE),
@@ -246,11 +298,34 @@ VARIABLES = (
 )
 
 _NAMES = {variable.name: variable for variable in VARIABLES}
+_BARE = {name.replace("_", "") for name in _NAMES}
 
 
 def defaults() -> dict[str, Any]:
     """Return every variable's default."""
     return {variable.name: variable.default for variable in VARIABLES}
+
+
+def remember_origin(env: Any) -> None:
+    """Remember where an environment is made, for itself and its clones."""
+    if _ORIGIN not in env:
+        env[_ORIGIN] = _Origin(env, env.fs.getcwd())
+
+
+def directory_of(env: Any, variable: str) -> Any:
+    """Return the directory that a relative name in a variable is relative to.
+
+    From the command line that is the top. What a call is given belongs to the SConscript of the call,
+    and so does MYST_CONFIG, of which each has its own. Anything else, above all the key, means the
+    same in every SConscript that uses the environment, or a clone of it that has the same value.
+    """
+    value, origin = env.get(variable), env.get(_ORIGIN)
+    is_given = variable in vars(env).get("overrides", ())
+    if not is_given and value is not None and value == ARGUMENTS.get(variable):
+        return env.fs.Top
+    if is_given or variable == CONFIG or origin is None or origin.env.get(variable) != value:
+        return env.fs.getcwd()
+    return origin.directory
 
 
 def use_remote_cache(env: Any) -> None:
@@ -272,9 +347,19 @@ def check_remote_cache(overrides: Iterable[str]) -> None:
 def check_names(names: Iterable[str]) -> None:
     """Raise SCons' UserError for a variable of the tool's that does not exist."""
     for name in names:
-        if name.startswith(PREFIX) and name not in _NAMES:
-            near = difflib.get_close_matches(name, _NAMES, 1, 0.0)[0]
+        if name.startswith(("MYST", "myst")) and name not in _NAMES and _is_meant_for_us(name):
+            near = difflib.get_close_matches(name.upper(), _NAMES, 1, 0.0)[0]
             raise SCons.Errors.UserError(f"there is no construction variable {name}; did you mean {near}?")
+
+
+def _is_meant_for_us(name: str) -> bool:
+    """Tell whether a name is, but for a slip, one of the tool's: others may begin with the same letters."""
+    upper = name.upper()
+    return (
+        upper.startswith(PREFIX)
+        or (name.startswith("MYST") and name.endswith("COMSTR"))
+        or upper.replace("_", "") in _BARE
+    )
 
 
 def check_keywords(builder: str, names: Iterable[str], parameters: Sequence[str], env: Any) -> None:
@@ -304,7 +389,7 @@ def check_matter(builder: str, overrides: Iterable[str], stages: Collection[str]
 
 def _near(name: str, parameters: Sequence[str]) -> str | None:
     upper = name.upper()
-    for variable in (upper, f"{PREFIX}_{upper}", f"{PREFIX}{upper}"):
+    for variable in (upper, f"{PREFIX}{upper}", f"MYST{upper}"):
         if variable in _NAMES:
             return variable
     return next(iter(difflib.get_close_matches(name, parameters, 1)), None)
@@ -319,6 +404,9 @@ def check_values(env: Any) -> None:
         accepted = variable.check(value)
         if accepted:
             raise arguments.wrong(variable.name, value, accepted)
+    environment = env.get("ENV", {})
+    if not isinstance(environment, Mapping):
+        raise arguments.wrong("ENV", environment, 'a dictionary, as in {"PATH": "/bin"}')
     epoch = env.get(EPOCH)
     if epoch is not None and not is_String(epoch) and type(epoch) is not int:
         raise arguments.wrong(EPOCH, epoch, "a number of seconds since 1970")

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import filecmp
 import stat
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,8 +21,9 @@ from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
 from mystikos_tool.root.archive import Archive, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
-from mystikos_tool.scons import partial
+from mystikos_tool.scons import blame, exclusion, hints, partial
 from mystikos_tool.scons.database import store
+from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.stages import (
     CONFIG,
     CONFIG_SET,
@@ -35,6 +35,7 @@ from mystikos_tool.scons.stages import (
     Rootfs,
     RuntimeImage,
     Stage,
+    call_of,
     stage_of,
 )
 
@@ -52,26 +53,30 @@ _ROOT_KEYS = "root keys"
 # Configurations that are kept in memory: those of the apps whose stages alternate under -j.
 _CONFIGURATIONS = 16
 
+_STRAY = "describe it, remove it, or touch it where it became a source"
+
 _StageT = TypeVar("_StageT", bound=Stage)
 
 
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
-    trees = [node.take_tree() for node in source]
+    trees, warn = [node.take_tree() for node in source], _warning_of(target)
     stage = _stage(target, Rootfs)
     tree = join(trees, later_wins=stage.overlay)
     for warning in leftovers.told(tree.paths, str(target), stage.leftovers, _keep_out):
-        _warn(warning)
+        warn(warning)
     packed, unchanged = _pack(target, tree)
-    _tell_path(target, packed, unchanged)
-    _tell_unmatched(target, source, trees)
+    for warning in (*_paths_in(target, packed, unchanged), *_unmatched(target, source, trees)):
+        warn(warning)
     for path in tree.left_out:
-        _warn(f"{path}: is a device or FIFO and was left out of {target}")
+        warn(f"{path}: is a device or FIFO and was left out of {target}")
     for path in tree.too_long_to_boot:
-        _warn(f"{path}: {boot_fault(path)}")
+        warn(f"{path}: {boot_fault(path)}")
     for node in source:
         for path in node.stray:
-            _warn(f"{node}/{path}: has no source and no builder and was left out; describe it or remove it")
+            warn(f"{node}/{path}: has no source and no builder and was left out; {_STRAY}")
+    for pattern in exclusion.unused_after(target):
+        warn(f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out")
     size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
     return f"packed {tree.files:,} files, {_shown_size(size)} → {target}"
 
@@ -81,8 +86,8 @@ def _keep_out(patterns: Sequence[str]) -> str:
     return f'keep it out with MYST_ROOTFS_EXCLUDE=[{quoted}], or set MYST_ROOTFS_LEFTOVERS="allow"'
 
 
-def _tell_unmatched(target: Any, source: list[Any], trees: list[Tree]) -> None:
-    """Warn of modes that were asked for and that nothing has got."""
+def _unmatched(target: Any, source: list[Any], trees: list[Tree]) -> Iterator[str]:
+    """Yield what is to be told of modes that were asked for and that nothing has got."""
     asked: dict[str, list[Entry]] = {}
     for node, tree in zip(source, trees, strict=True):
         for pattern, _ in node.options.chmod:
@@ -91,15 +96,14 @@ def _tell_unmatched(target: Any, source: list[Any], trees: list[Tree]) -> None:
         from mystikos_tool.root.permissions import unmatched
 
         for pattern in unmatched(asked):
-            _warn(f"{target}: MYST_ROOTFS_CHMOD has a mode for {pattern}, which no file in the root matches")
+            yield f"{target}: MYST_ROOTFS_CHMOD has a mode for {pattern}, which no file in the root matches"
 
 
-def _tell_path(target: Any, packed: Archive, unchanged: Collection[bytes]) -> None:
-    """Warn of programs whose bytes depend on where the build's directory lies."""
+def _paths_in(target: Any, packed: Archive, unchanged: Collection[bytes]) -> list[str]:
+    """Return what is to be told of programs whose bytes depend on where the build's directory lies."""
     top = target.fs.Top.get_abspath()
-    if files := checkout_path.found(packed, unchanged, top):
-        for warning in checkout_path.told(files, str(target), top, "set MYST_ROOTFS_STRIP=True"):
-            _warn(warning)
+    files = checkout_path.found(packed, unchanged, top)
+    return checkout_path.told(files, str(target), top, "set MYST_ROOTFS_STRIP=True") if files else []
 
 
 def _stripping(target: Any) -> Stripping | None:
@@ -117,7 +121,7 @@ def _pack(target: Any, tree: Tree) -> tuple[Archive, Collection[bytes]]:
     before = _known_keys(path)
     packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping)
     for warning in stripping.warnings() if stripping else ():
-        _warn(warning)
+        _warning_of(target)(warning)
     _remember(path)
     if before is not None and unchanged:
         from mystikos_tool.signing import root_keys
@@ -158,18 +162,18 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import root_keys
 
     stage = _stage(target, Measurement)
-    enclave = stage.enclave
+    enclave, warn = stage.enclave, _warning_of(target)
     _prove(enclave.rootfs)
     inputs = _inputs(enclave)
-    if isinstance(inputs.root, ArchiveRoot):
-        path = inputs.root.path
-        inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
-    for warning in inputs.config.warnings:
-        _warn(warning)
-    for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
-        _warn(warning)
-    with partial.kept(target):
-        measured = pipeline.measure(inputs, partial.begin(target, inputs), _warn)
+    with hints.pointing_to_mappings(enclave, inputs.config.application_path), partial.kept(target):
+        if isinstance(inputs.root, ArchiveRoot):
+            path = inputs.root.path
+            inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
+        for warning in inputs.config.warnings:
+            warn(warning)
+        for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
+            warn(warning)
+        measured = pipeline.measure(inputs, partial.begin(target, inputs), warn)
         atomic.write(_path(target), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
 
@@ -277,11 +281,13 @@ def key(target: Any, source: list[Any], env: Any) -> str:
 
 def runtime(target: Any, source: list[Any], env: Any) -> str:
     """Compile one image of the embedded runtime."""
-    from mystikos_tool.runtime import build
+    from mystikos_tool.runtime import build, digests
 
     stage = _stage(target, RuntimeImage)
     path = Path(target.get_abspath())
     build.compile_image(build.IMAGE_BY_OUTPUT[stage.output], path, stage.compiler or None)
+    if not stage.compiler:
+        digests.check(path.parents[stage.output.count("/")], stage.output)
     return f"compiled {_shown_size(path.stat().st_size)} → {target}"
 
 
@@ -332,12 +338,16 @@ def _config_of_file(path: Path) -> Config:
 
 
 def _path(node: Any) -> Path:
-    """Return a node's path, relative to the top of the build where it lies below it."""
-    return Path(str(node))
+    """Return a node's path, relative to the top of the build where it lies below it.
+
+    What the user gives may lie in a repository.
+    """
+    return Path(str(node.read_node().rfile() if isinstance(node, InputNode) else node))
 
 
-def _warn(text: str) -> None:
-    sys.stderr.write(f"mystikos: warning: {text}\n")
+def _warning_of(target: Any) -> Callable[[str], None]:
+    """Return what prints a warning about a target."""
+    return lambda text: blame.warn(text, call_of(target))
 
 
 def _shown_size(size: int) -> str:

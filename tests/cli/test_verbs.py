@@ -110,8 +110,35 @@ def test_place_umask_and_order_of_creation_do_not_change_a_package(run: Run, pro
         finally:
             os.umask(before)
         packages.append((project / f"p{number}").read_bytes())
-        assert mode(project / f"p{number}") == 0o755
+        assert mode(project / f"p{number}") == 0o755 & ~umask
     assert packages[0] == packages[1]
+
+
+@pytest.mark.parametrize(("umask", "program", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600)])
+def test_outputs_have_the_permissions_that_the_umask_lets_them(
+    run: Run, project: Path, umask: int, program: int, file: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=package")
+        run("mkcpio", "appdir", "archive")
+        run("sign-sgx", "archive", "key.pem", "config.json", "--runtime=runtime", "-d=signed")
+    finally:
+        os.umask(before)
+    assert mode(project / "package") == mode(project / "signed" / "bin" / "myst") == program
+    for made in ("archive", "signed/rootfs", "signed/lib/openenclave/mystenc.so"):
+        assert mode(project / made) == file
+
+
+def test_an_error_names_the_directory_that_was_given_not_its_copy(run: Run, project: Path) -> None:
+    configure(project, ApplicationPath="/usr/bin/hello")
+    result = run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=package")
+    assert "ApplicationPath: /usr/bin/hello is not in appdir; did you mean /bin/hello?" in result.err
+    configure(project)
+    (project / "appdir" / "etc").mkdir()
+    (project / "appdir" / "etc" / "k.pem").write_bytes((project / "key.pem").read_bytes())
+    result = run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=package")
+    assert "error: appdir: holds the key that signs, at /etc/k.pem" in result.err
 
 
 def test_warnings_go_to_standard_error_and_the_package_is_made(run: Run, project: Path) -> None:
@@ -292,7 +319,7 @@ def test_what_is_expected_of_a_package_decides_the_exit_status(run: Run, hello: 
 def test_verify_tells_programs_in_json_that_follows_the_printed_schema(run: Run, hello: Path) -> None:
     schema = json.loads(run("schema", "verification").out)
     for arguments, status in (([], 0), (["--no-debug"], 1)):
-        result = run("verify", hello, "--json", *arguments)
+        result = run("verify", hello, "--format=json", *arguments)
         assert result.status == status
         document = json.loads(result.out)
         jsonschema.validate(document, schema)

@@ -27,6 +27,7 @@ LAYERS = (
     "signing",
     "packaging",
     "pipeline",
+    "explain",
     "library",
     "",
     "cli",

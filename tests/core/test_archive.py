@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import cpio
 from mystikos_tool.io import fingerprint
 from mystikos_tool.io.content import FileContent
 from mystikos_tool.root.archive import Archive, ArchiveSource, Earlier, extract, index, read, write
@@ -55,6 +56,19 @@ def archive(path: Path, *entries: bytes) -> Archive:
 
 
 # What is written
+
+
+def test_more_entries_than_a_reader_takes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpio, "MAX_MEMBERS", 3)
+    for number in range(3):
+        (tmp_path / f"root/{number}").mkdir(parents=True)
+    assert pack(tmp_path / "root", tmp_path / "archive")
+    (tmp_path / "root/last").touch()
+    assert "last: is one of 4 entries, and a root has at most 3" in told(
+        lambda: pack(tmp_path / "root", tmp_path / "archive")
+    )
 
 
 def test_the_bytes_of_an_archive(tmp_path: Path) -> None:

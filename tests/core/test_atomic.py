@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import atomic
-from mystikos_tool.io.atomic import _exchange, make_directory, read_input, scratch, write, writing
+from mystikos_tool.io import abandoned, atomic
+from mystikos_tool.io.atomic import _exchange, make_directory, read_input, rewriting, scratch, write, writing
 
 
 @pytest.fixture(autouse=True, params=["small", "large"])
@@ -35,13 +35,19 @@ def test_a_written_file_has_the_content_and_leaves_nothing_beside_it(tmp_path: P
 
 @pytest.mark.parametrize("mask", [0o000, 0o077])
 @pytest.mark.parametrize("mode", [0o644, 0o755])
-def test_the_mode_is_the_one_asked_for_whatever_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+def test_the_mode_is_the_one_asked_for_as_far_as_the_umask_lets_it(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
+    (tmp_path / "target").write_bytes(b"earlier, and readable by all")
     before = os.umask(mask)
     try:
         write(tmp_path / "target", b"", mode)
+        with rewriting(tmp_path / "target", mode) as file:
+            assert file
+        assert os.umask(mask) == mask
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == mode & ~mask
 
 
 def test_nothing_is_seen_of_the_target_before_the_end(tmp_path: Path) -> None:
@@ -302,3 +308,115 @@ def _open_files() -> Iterator[Path]:
     for link in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the listing's own, and what other threads close meanwhile
             yield link.readlink()
+
+
+def left_by_a_killed_process(directory: Path) -> set[str]:
+    """Have a process killed while it writes, in every way that there is; return the names that it leaves."""
+    child = os.fork()
+    if child == 0:
+        with (
+            scratch(directory / "target") as inner,
+            writing(directory / "target"),
+            writing(directory / "target") as second,
+        ):
+            (inner / "below").mkdir()
+            (inner / "below" / "large").write_bytes(b"half")
+            second.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    return names(directory)
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    left = left_by_a_killed_process(tmp_path)
+    assert len(left) == 3
+    assert {path.name for path in abandoned.found(tmp_path)} == left
+    assert {path.name for path in abandoned.found(tmp_path, "target")} == left
+    assert len(abandoned.found(tmp_path, "other")) == 1
+    abandoned.sweep(tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_a_scratch_directory_sweeps_what_lies_beside_it(tmp_path: Path) -> None:
+    left_by_a_killed_process(tmp_path)
+    with scratch(tmp_path / "target") as directory:
+        assert names(tmp_path) == {directory.name}
+    assert names(tmp_path) == set()
+
+
+def test_what_a_living_process_writes_is_not_swept(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    with scratch(target) as directory, writing(target) as first, writing(target) as second:
+        abandoned.sweep(tmp_path)
+        assert abandoned.found(tmp_path) == []
+        assert directory.is_dir()
+        assert len(names(tmp_path)) == 3
+        first.write(b"1")
+        second.write(b"2")
+    assert names(tmp_path) == {"target"}
+
+
+@pytest.mark.parametrize(
+    "name", [".mystikos-part", ".mystikos-notes", "a.mystikos-part", ".mystikos-abcdefgh0"]
+)
+def test_what_has_no_name_of_ours_is_not_swept(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    abandoned.sweep(tmp_path)
+    assert names(tmp_path) == {name}
+
+
+def test_a_link_with_a_name_of_ours_leads_no_sweep_away(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / ".mystikos-abcdefgh").symlink_to(tmp_path / "kept")
+    (tmp_path / "here" / ".a.mystikos-part").symlink_to(tmp_path / "kept")
+    abandoned.sweep(tmp_path / "here")
+    assert names(tmp_path / "here") == {".mystikos-abcdefgh", ".a.mystikos-part"}
+    assert names(tmp_path) == {"kept", "here"}
+
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files of another user's")
+
+
+@as_root
+def test_what_another_user_left_is_not_swept(tmp_path: Path) -> None:
+    (tmp_path / ".a.mystikos-part").write_bytes(b"")
+    os.chown(tmp_path / ".a.mystikos-part", NOBODY, NOBODY)
+    abandoned.sweep(tmp_path)
+    assert names(tmp_path) == {".a.mystikos-part"}
+
+
+@as_root
+@pytest.mark.parametrize("link", ["target", "directory"])
+def test_output_through_another_user_s_link_is_refused(tmp_path: Path, link: str) -> None:
+    (tmp_path / "victim").write_bytes(b"untouched")
+    (tmp_path / "target").symlink_to("victim")
+    (tmp_path / "directory").symlink_to(".")
+    os.chown(tmp_path / link, NOBODY, NOBODY, follow_symlinks=False)
+    given = tmp_path / ("target" if link == "target" else "directory/victim")
+    with pytest.raises(UserError) as told:
+        write(given, b"new")
+    assert str(told.value) == (
+        f"{given}: is reached by {tmp_path / link}, a symbolic link of another user's (uid {NOBODY});"
+        " remove the link, or name the place that it leads to"
+    )
+    assert (tmp_path / "victim").read_bytes() == b"untouched"
+
+
+@pytest.mark.parametrize("given", ["sub/../link/x", "absolute/x", "link/../link/x", "./link//x"])
+def test_the_user_s_own_links_are_followed_wherever_they_are(tmp_path: Path, given: str) -> None:
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "real" / "link").symlink_to("deep")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to("real/deep")
+    (tmp_path / "absolute").symlink_to(tmp_path / "real" / "deep")
+    expected = (tmp_path / given).resolve()
+    write(tmp_path / given, b"new")
+    assert expected.read_bytes() == b"new"
+
+
+def test_a_loop_of_links_is_told(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="too many levels of symbolic links"):
+        write(tmp_path / "loop", b"")

@@ -56,7 +56,7 @@ def test_a_configuration_of_only_the_path_has_the_defaults() -> None:
     assert parse(b'{"version": "0.1", "ApplicationPath": "/bin/app"}', "c.json") == Config("/bin/app")
     default = Config("/bin/app")
     assert (default.debug, default.product_id, default.security_version) == (False, 0, 0)
-    assert (default.memory_size, default.main_stack_size) == (64 << 20, 1536 << 10)
+    assert (default.memory_size, default.main_stack_size) == (64 << 20, 1568 << 10)
     assert (default.fork_mode, default.current_working_directory) == ("none", "/")
     assert (default.create_zero_base_enclave, default.enclave_start_address) == (None, None)
 
@@ -829,7 +829,7 @@ def fields_of(table: dict[str, Any]) -> dict[str, Any]:
 
     convert: dict[str, Any] = {
         "MemorySize": lambda value: size(value, 64 << 20),
-        "MainStackSize": lambda value: size(value, 1536 << 10),
+        "MainStackSize": lambda value: size(value, 1568 << 10),
         "ThreadStackSize": lambda value: size(value, 0),
         "Mount": lambda value: tuple(Mount(m["Target"], m["Type"], tuple(m.get("Flags", ()))) for m in value),
         **dict.fromkeys(("Debug", "NoBrk", "HostApplicationParameters"), bool),

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 
 FILE, DIRECTORY, LINK = stat.S_IFREG | 0o644, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777
@@ -19,18 +20,19 @@ class Reading:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.read = 0
+        self.calls = 0
 
     def __call__(self, offset: int, size: int) -> bytes:
         found = self.data[offset : offset + size]
         self.read += len(found)
+        self.calls += 1
         return found
 
 
 def archive(files: list[tuple[bytes, bytes]]) -> tuple[list[cpio.Member], bytes]:
     planned = cpio.plan((path, FILE, len(data)) for path, data in files)
-    written = cpio.ROOT
-    for path, data in files:
-        written += cpio.header(path, FILE, len(data)) + data + cpio.padding(len(data))
+    members = (cpio.header(path, FILE, len(data)) + data + cpio.padding(len(data)) for path, data in files)
+    written = b"".join((cpio.ROOT, *members))
     return planned, written + cpio.end(len(written))
 
 
@@ -58,6 +60,26 @@ def test_a_member_is_read_when_it_is_asked_for_and_data_are_passed_over() -> Non
     assert reading.read < 1000
     assert len(list(members)) == 99
     assert reading.read < 102 * 400
+
+
+def test_many_small_members_are_read_with_few_calls() -> None:
+    _, data = archive([(b"%d" % number, b"small") for number in range(10_000)])
+    reading = Reading(data)
+    assert len(list(cpio.members(reading, len(data), "archive"))) == 10_000
+    assert reading.calls < 50
+    assert reading.read < 1.1 * len(data)
+
+
+def test_an_archive_of_too_many_members_is_read_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpio, "MAX_MEMBERS", 1000)
+    files = [(b"%d" % number, b"") for number in range(1000)]
+    _, data = archive(files)
+    assert len(list(cpio.members(Reading(data), len(data), "archive"))) == 1000
+    _, data = archive([*files, *((b"more%d" % number, b"") for number in range(100_000))])
+    reading = Reading(data)
+    with pytest.raises(UserError, match="more0: is one of more than 1,000 members"):
+        list(cpio.members(reading, len(data), "archive"))
+    assert reading.read < len(data) / 20
 
 
 @pytest.mark.parametrize(

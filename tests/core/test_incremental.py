@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.cache.store import Store
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import fingerprint
 from mystikos_tool.root import archive
 from mystikos_tool.root.source import DirectorySource
+from mystikos_tool.root.tree import Entry, Tree
 
 MANY = 300
 
@@ -120,3 +125,94 @@ def test_a_tree_that_has_become_small_is_forgotten(root: Path, tmp_path: Path) -
     pack(root, tmp_path / "archive", tmp_path / "store")
     assert (tmp_path / "archive").read_bytes() == packed_anew(root, tmp_path)
     assert (tmp_path / "store").stat().st_size < size / 10
+
+
+class Counting:
+    """Files whose content is counted when it is read, and waits for another thread the first time."""
+
+    def __init__(self, wait: Event) -> None:
+        self.begun = Event()
+        self.read: list[bytes] = []
+        self._wait = wait
+
+    def name(self, entry: Entry) -> str:
+        return os.fsdecode(entry.path)
+
+    def owner(self, entry: Entry) -> tuple[int, int]:
+        return 0, 0
+
+    def identity(self, entry: Entry) -> bytes:
+        return b""
+
+    def chunks(self, entry: Entry) -> Iterator[bytes]:
+        self.read.append(entry.path)
+        self.begun.set()
+        assert self._wait.wait(60)
+        yield b"content"
+
+
+def counted(wait: Event) -> tuple[Counting, Tree]:
+    files = Counting(wait)
+    paths = (b"one", b"two")
+    entries = [
+        Entry(path, 0o100644, 7, os.urandom(8), fingerprint.of(Path().stat()), files) for path in paths
+    ]
+    return files, Tree(tuple(entries), (), 0)
+
+
+def test_a_tree_that_several_threads_pack_is_read_once(tmp_path: Path) -> None:
+    second_comes = Event()
+    files, tree = counted(second_comes)
+    archives = IncrementalArchives(Store(None))
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(archives.pack, tree, tmp_path / "first")
+        assert files.begun.wait(60)
+        second = threads.submit(archives.pack, tree, tmp_path / "second")
+        second_comes.set()
+        first.result()
+        second.result()
+    assert files.read == [b"one", b"two"]
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"other"), lambda path: path.unlink()])
+def test_a_tree_is_read_again_where_the_first_archive_of_it_is_not_there_any_more(
+    tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    wait = Event()
+    wait.set()
+    files, tree = counted(wait)
+    archives = IncrementalArchives(Store(None))
+    archives.pack(tree, tmp_path / "first")
+    packed = (tmp_path / "first").read_bytes()
+    spoil(tmp_path / "first")
+    archives.pack(tree, tmp_path / "second")
+    assert len(files.read) == 4
+    assert (tmp_path / "second").read_bytes() == packed
+
+
+def test_two_trees_of_the_same_names_from_other_places_are_packed_each(tmp_path: Path) -> None:
+    wait = Event()
+    wait.set()
+    archives = IncrementalArchives(Store(None))
+    for name in ("first", "second"):
+        files, tree = counted(wait)
+        archives.pack(tree, tmp_path / name)
+        assert len(files.read) == 2
+
+
+def test_what_is_copied_from_another_archive_is_as_old_as_that_one(
+    root: Path, tmp_path: Path, opened: Callable[[], set[str]]
+) -> None:
+    (root / "file7").write_text("young")
+    kept = Store(tmp_path / "store")
+    tree = DirectorySource(root).tree()
+    IncrementalArchives(kept).pack(tree, tmp_path / "first")
+    while DirectorySource(root).is_racy():
+        pass
+    opened()
+    IncrementalArchives(kept).pack(tree, tmp_path / "second")
+    assert not {name for name in opened() if name.startswith("file")}
+    kept.save()
+    pack(root, tmp_path / "second", tmp_path / "store")
+    assert {name for name in opened() if name.startswith("file")} == {"file7"}

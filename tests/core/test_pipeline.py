@@ -120,8 +120,8 @@ def with_mounts(given: Inputs, *targets: str) -> Inputs:
     return with_root(given, lambda root: (root / "link").symlink_to("mnt"), Mount=mounts)
 
 
-@pytest.mark.parametrize("target", ["/mnt", "/link", "/bin/", "/"])
-def test_a_mount_needs_a_directory(made: Inputs, target: str) -> None:
+@pytest.mark.parametrize("target", ["/mnt", "/link", "/bin/", "/", "/missing", "/new/dir"])
+def test_a_mount_needs_a_directory_or_nothing_in_its_place(made: Inputs, target: str) -> None:
     assert pipeline.measure(with_mounts(made, target)).mrenclave
 
 
@@ -378,10 +378,11 @@ def test_a_root_in_which_the_embedded_runtime_cannot_make_its_directories_is_ref
         ),
     ],
 )
-def test_a_root_with_which_an_installed_mystikos_stops_is_refused(
+def test_a_root_with_which_mystikos_stops_is_refused(
     made: Inputs, change: Callable[[Path], object], problem: str
 ) -> None:
     assert problem in told(lambda: pipeline.measure(with_root(made, change)))
+    assert problem in told(lambda: pipeline.measure(as_embedded(with_root(made, lambda root: None))))
 
 
 @pytest.mark.parametrize(

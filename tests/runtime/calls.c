@@ -50,7 +50,7 @@ static long make_by_vfork(void)
 
 static long make_by_clone(void)
 {
-    long pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    long pid = syscall(SYS_clone, CLONE_CHILD_CLEARTID | SIGCHLD, 0, 0, 0, 0);
     if (pid == 0)
         _exit(7);
     return wait_for(pid);

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def probe(tmp_path_factory: pytest.TempPathFactory, runtime: Runtime) -> Path:
 def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackage:
     """Packages of the probe, by what the configuration says beside the path."""
     made: dict[str, Path] = {}
+    numbers = count()
 
     def package(
         files: Files | None = None,
@@ -56,7 +58,7 @@ def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackag
     ) -> Path:
         key = repr((files, modes, links, checked, settings))
         if key not in made:
-            directory = public_directory / str(len(made))
+            directory = public_directory / str(next(numbers))
             appdir = write_appdir(directory / "appdir", {"bin/probe": probe, **(files or {})})
             for name, mode in (modes or {}).items():
                 (appdir / name).chmod(mode)

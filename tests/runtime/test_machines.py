@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -262,7 +263,7 @@ def test_without_isolation_the_configuration_limits_as_ever(
     made = package(MemorySize="40m", MainStackSize="3m", MaxAffinityCPUs=1, NoBrk=True)
     start = [*no_namespaces, made, "--myst-no-isolation"]
     assert caller.run(start, "limits").stdout.splitlines() == [
-        f"address space {40 << 20} {40 << 20}",
+        "address space 18446744073709551615 18446744073709551615",
         f"stack {3 << 20} {3 << 20}",
         "processors 1",
     ]
@@ -323,7 +324,30 @@ def test_without_isolation_the_application_dies_with_the_package(
         process.kill()
         assert process.stdout.read() == ""  # which only comes when nobody has the other end
     [left] = temporary.iterdir()  # nobody was there to remove it
-    shutil.rmtree(left)
+    assert stat.S_IMODE(left.stat().st_mode) == 0o700
+    assert anyone.run(package(), "--myst-no-isolation", "leave", "7", env=environment).returncode == 7
+    assert list(temporary.iterdir()) == []
+
+
+def test_without_isolation_a_deep_root_is_removed_and_no_link_is_followed(
+    package: MakePackage, anyone: Caller, temporary: Path, tmp_path: Path
+) -> None:
+    program = compile_static(tmp_path / "nest", HERE / "nest.c")
+    made = package({"bin/nest": program}, ApplicationPath="/bin/nest")
+    outside = temporary / "outside"
+    outside.mkdir(0o755)
+    (outside / "file").write_text("stays")
+    place = temporary / "place"
+    place.mkdir()
+    place.chmod(0o777)
+    environment = {**os.environ, "TMPDIR": str(place)}
+    done = anyone.run(made, "--myst-no-isolation", str(outside), env=environment)
+    assert done.stdout == "3000 directories\n"
+    assert list(place.iterdir()) == []
+    assert stat.S_IMODE(outside.stat().st_mode) == 0o755
+    assert (outside / "file").read_text() == "stays"
+    shutil.rmtree(outside)
+    place.rmdir()
 
 
 def test_without_isolation_a_root_that_cannot_be_started_goes_too(

@@ -31,7 +31,7 @@ def stacks(
     def stacks(**settings: Any) -> Path:
         return package(files, ApplicationPath="/bin/stacks", **{"MemorySize": "512m", **settings})
 
-    stacks.default = MUSL_DEFAULT if request.param == "musl" else 1536  # type: ignore[attr-defined]
+    stacks.default = MUSL_DEFAULT if request.param == "musl" else 1568  # type: ignore[attr-defined]
     return stacks
 
 

@@ -77,7 +77,7 @@ def test_with_a_fork_mode_processes_come_from_fork_too(calls: MakeCalls, anyone:
 # UnhandledSyscallEnosys
 
 
-@pytest.mark.parametrize(("way", "thread"), [("call", 2), ("call-in-thread", 3)])
+@pytest.mark.parametrize(("way", "thread"), [("call", 101), ("call-in-thread", 102)])
 def test_a_call_that_mystikos_does_not_handle_stops_the_program_and_is_named(
     calls: MakeCalls, caller: Caller, way: str, thread: int
 ) -> None:

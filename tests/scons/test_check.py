@@ -99,6 +99,15 @@ def test_a_program_that_does_not_end_is_stopped(tested: Project) -> None:
     assert "slow: did not end within 0.2 s" in tested.run("check").err
 
 
+def test_a_strict_test_lets_no_note_of_the_runtime_pass(tested: Project) -> None:
+    note = "program: mystikos: note: uses inotify: under Mystikos no event ever comes"
+    tested.write("program", f"#!/bin/sh\necho '{note}' >&2\n", 0o755)
+    expect(tested, '"one", "program"', '"two", "program", strict=True')
+    build = tested.run("check")
+    assert f"two: strict: {note}" in build.err
+    assert "check: 1 passed (0 of them unchanged), 1 failed\n  failed: two" in build.out
+
+
 def test_a_misspelt_expectation_is_told(tested: Project) -> None:
     expect(tested, '"one", "program", stdot="x"')
     build = tested.run("check")

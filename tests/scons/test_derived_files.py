@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scons_project import ALL, Project
+from scons_project import ALL, PACKAGE_HELLO, Project
 
 from mystikos_tool.root.archive import read
 
@@ -46,7 +46,6 @@ def test_a_file_built_by_another_sconscript_that_is_read_later_is_counted(projec
 
 
 def test_a_directory_that_a_builder_makes_is_counted_with_all_that_is_in_it(project: Project) -> None:
-    # SCons makes a directory again when a source of it was built, not when one was edited.
     project.write("source", "one")
     project.sconstruct(
         f"""
@@ -119,6 +118,9 @@ UNPACK = "stamp = env.Command('stamp', 'source', [Copy('appdir/unpacked', '$SOUR
         "env.SideEffect(env.Dir('appdir'), stamp)",
         "env.Depends(package, stamp)",
         "env.Requires(package, stamp)",
+        "env.Depends('hello.measurement.json', stamp)",
+        "env.Requires('hello.mystenc.so', stamp)",
+        "env.Depends('hello.cpio', stamp)",
     ],
 )
 def test_what_the_directory_or_the_package_depends_on_is_made_before_the_root_is_packed(
@@ -142,6 +144,18 @@ def test_what_a_measurement_depends_on_is_made_before_its_root_is_packed(project
     )
     project.build("hello")
     assert root(project)["unpacked"] == b"one"
+
+
+def test_a_stage_may_depend_on_what_is_made_of_an_earlier_one_of_its_package(project: Project) -> None:
+    project.sconstruct(
+        f"""
+env.MystPackage("hello", "appdir")
+env.Depends("hello.mystenc.so", env.Command("report", "hello.measurement.json", {COPY}))
+"""
+    )
+    project.build("hello")
+    assert project.path("report").exists()
+    assert project.build("hello").stages == set()
 
 
 def test_what_one_package_depends_on_is_made_before_another_one_packs_the_same_directory(
@@ -170,6 +184,182 @@ env.Depends(package, [first, env.Command("report", "hello.measurement.json", {CO
     assert build.made.index("first") < build.made.index("hello")
     assert project.path("report").exists()
     assert project.build("hello").stages == set()
+
+
+@pytest.mark.parametrize("targets", [(), ("hello",), ("-j", "2")])
+@pytest.mark.parametrize(
+    "builder",
+    [
+        "env.Install('appdir/usr', env.Dir('share'))",
+        "env.Command(env.Dir('appdir/usr/share'), 'share/file', 'mkdir -p $TARGET && cp $SOURCE $TARGET')",
+    ],
+)
+def test_a_directory_that_a_builder_makes_is_made_again_when_a_source_of_it_was_edited(
+    project: Project, builder: str, targets: tuple[str, ...]
+) -> None:
+    project.write("share/file", "one")
+    project.sconstruct(f"{PACKAGE_HELLO}{builder}\n")
+    project.build(*targets)
+    assert root(project)["usr/share/file"] == b"one"
+    assert project.build(*targets).stages == set()
+    project.write("share/file", "two")
+    project.build(*targets)
+    assert root(project)["usr/share/file"] == b"two"
+    assert project.build(*targets).stages == set()
+
+
+def test_an_installed_directory_has_nothing_that_its_source_has_no_longer(project: Project) -> None:
+    project.write("share/file", "one")
+    project.write("share/deep/gone", "gone")
+    project.write("source", "built")
+    project.sconstruct(
+        f"{PACKAGE_HELLO}env.Install('appdir/usr', env.Dir('share'))\n"
+        f"env.Command('appdir/usr/share/built', 'source', {COPY})\n"
+    )
+    project.build("hello")
+    assert root(project)["usr/share/deep/gone"] == b"gone"
+    project.path("share/deep/gone").unlink()
+    build = project.build("hello")
+    assert "appdir/usr/share/deep/gone: has no source and no builder and was left out" in build.err
+    found = root(project)
+    assert "usr/share/deep/gone" not in found
+    assert found["usr/share/built"] == b"built"
+
+
+@pytest.mark.parametrize("database", ["", "SConsignFile(None)\n"])
+@pytest.mark.parametrize("source", ["'source'", "[]"])
+def test_a_file_whose_builder_is_gone_stays_out_until_it_is_written_anew(
+    project: Project, source: str, database: str
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(
+        f"{database}{PACKAGE_HELLO}env.Command('appdir/lib/[made]', {source}, Copy('$TARGET', 'source'))\n"
+    )
+    project.build()
+    assert root(project)["lib/[made]"] == b"one"
+    project.sconstruct(f"{database}{PACKAGE_HELLO}")
+    build = project.build("hello")
+    assert "appdir/lib/[made]: has no source and no builder and was left out" in build.err
+    # In a new checkout, its directory would not be there either.
+    assert not {"lib", "lib/[made]"} & set(root(project))
+    assert project.build("hello").stages == set()
+    project.write("appdir/lib/[made]", "my own")
+    project.build("hello")
+    assert root(project)["lib/[made]"] == b"my own"
+    project.sconstruct(f"{database}{PACKAGE_HELLO}env.Command('copied', 'appdir/lib/[made]', {COPY})\n")
+    project.build()
+    project.build()
+    assert root(project)["lib/[made]"] == b"my own"
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [
+        "env.Command('made', 'source', [Copy('appdir/lib/x', '$SOURCE'), Touch('$TARGET')])\n"
+        "env.SideEffect('appdir/lib/x', 'made')",
+        "env.Command(env.Dir('appdir/lib'), 'source', [Mkdir('$TARGET'), Copy('$TARGET/x', '$SOURCE')])",
+        "env.Install('appdir', env.Dir('lib'))",
+    ],
+    ids=["side effect", "directory", "installed directory"],
+)
+def test_what_a_side_effect_or_a_directory_leaves_stays_out_when_its_builder_is_gone(
+    project: Project, builder: str
+) -> None:
+    project.write("source", "one")
+    project.write("lib/x", "one")
+    project.sconstruct(f"{PACKAGE_HELLO}{builder}\n")
+    project.build("hello")
+    assert root(project)["lib/x"] == b"one"
+    project.sconstruct(PACKAGE_HELLO)
+    assert "appdir/lib/x: has no source and no builder and was left out" in project.build("hello").err
+    assert "lib" not in root(project)
+    project.write("appdir/lib/y", "my own")
+    project.build("hello")
+    assert {path for path in root(project) if path.startswith("lib")} == {"lib", "lib/y"}
+
+
+def test_an_empty_directory_that_a_clean_leaves_stays_out_when_its_builder_is_gone(project: Project) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"{PACKAGE_HELLO}env.Command('appdir/var/lib/built', 'source', {COPY})\n")
+    project.build()
+    project.build("-c")
+    project.path("appdir/empty").mkdir()
+    project.sconstruct(PACKAGE_HELLO)
+    assert "appdir/var: has no source and no builder and was left out" in project.build().err
+    assert {"empty", "var"} & set(root(project)) == {"empty"}
+
+
+def test_what_is_excluded_is_not_told_to_be_left_behind(project: Project) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"{PACKAGE_HELLO}env.Command('appdir/lib/built', 'source', {COPY})\n")
+    project.build()
+    project.sconstruct("env.MystPackage('hello', 'appdir', MYST_ROOTFS_EXCLUDE=['lib'])\n")
+    assert "left out" not in project.build().err
+
+
+def test_a_directory_that_is_packed_of_one_that_a_builder_makes_is_made_first(project: Project) -> None:
+    project.write("source", "one")
+    project.sconstruct(
+        """
+env.MystPackage("hello", ["appdir", "tree/part"])
+env.Command(env.Dir("tree"), "source", [Mkdir("tree/part"), Copy("tree/part/x", "$SOURCE")])
+"""
+    )
+    for content in ("one", "two"):
+        project.write("source", content)
+        project.build("hello")
+        assert root(project)["x"] == content.encode()
+
+
+@pytest.fixture
+def repository(project: Project) -> Project:
+    """An empty project beside one that it takes as its repository."""
+    local = Project(project.directory.with_name("local"))
+    local.path("").mkdir()
+    return local
+
+
+@pytest.mark.parametrize("where", ["-Y", "Repository"])
+def test_what_lies_in_a_repository_is_packed_as_in_a_checkout(
+    project: Project, repository: Project, where: str
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(
+        'env.MystPackage("hello", ["appdir", {"etc/config.json": "config.json"}])\n'
+        f"env.Command('appdir/lib/built', 'source', {COPY})\n"
+    )
+    arguments = ("-Y", "../project") if where == "-Y" else ()
+    if where == "Repository":
+        script = project.path("SConstruct").read_text()
+        repository.write("SConstruct", f"Repository('../project')\n{script}")
+    repository.build(*arguments)
+    assert repository.build(*arguments).stages == set()
+    packed = root(repository)
+    plain = project.copy(project.directory.with_name("plain"))
+    plain.build()
+    assert repository.path("hello").read_bytes() == plain.path("hello").read_bytes()
+    # A file of the user's own wins, and one that is changed in the repository is followed.
+    repository.write("appdir/etc/motd", "mine\n")
+    project.write("appdir/bin/hello", "#!/bin/hello\n\n")
+    repository.build(*arguments)
+    assert root(repository) == packed | {"etc/motd": b"mine\n", "bin/hello": b"#!/bin/hello\n\n"}
+
+
+def test_what_a_repository_has_built_is_packed_from_there_and_signed_here_only_when_it_is_made_here(
+    project: Project, repository: Project
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"{PACKAGE_HELLO}env.Command('appdir/lib/built', 'source', {COPY})\n")
+    project.build()
+    build = repository.build("-Y", "../project")
+    assert "Copy(" not in build.out
+    assert build.stages == ALL
+    assert root(repository) == root(project)
+    project.sconstruct(PACKAGE_HELLO)
+    build = repository.build("-Y", "../project")
+    assert "appdir/lib/built: has no source and no builder and was left out" in build.err
+    assert "lib" not in root(repository)
+    assert repository.path("hello").read_bytes() != project.path("hello").read_bytes()
 
 
 VARIANT = """\
@@ -257,3 +447,38 @@ def test_a_variant_directory_of_a_folder_that_has_no_application_directory(varia
     )
     variant.build()
     assert root(variant, "build/hello.cpio") == {"bin": None, "bin/hello": b"#!/bin/hello\n"}
+
+
+def test_in_a_variant_directory_an_installed_directory_has_nothing_that_its_source_has_no_longer(
+    variant: Project,
+) -> None:
+    variant.write("src/share/file", "one")
+    variant.write("src/share/gone", "gone")
+    with variant.path("src/SConscript").open("a") as script:
+        script.write("env.Install('appdir/usr', env.Dir('#src/share'))\n")
+    variant.build()
+    assert root(variant, "build/hello.cpio")["usr/share/gone"] == b"gone"
+    variant.path("src/share/gone").unlink()
+    variant.write("src/share/file", "two")
+    build = variant.build()
+    assert "appdir/usr/share/gone: has no source and no builder and was left out" in build.err
+    found = root(variant, "build/hello.cpio")
+    assert found["usr/share/file"] == b"two"
+    assert "usr/share/gone" not in found
+
+
+def test_in_a_variant_directory_what_was_built_among_the_sources_stays_out_when_its_builder_is_gone(
+    project: Project,
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"{PACKAGE_HELLO}env.Command('appdir/lib/built', 'source', {COPY})\n")
+    project.build()
+    project.write("SConscript", 'Import("env")\nenv.MystPackage("hello", "appdir")\n')
+    project.sconstruct(
+        """
+env.Replace(MYST_RUNTIME="#rt", MYST_CONFIG="#config.json", MYST_KEY="#key.pem")
+SConscript("SConscript", variant_dir="build", duplicate=0, exports="env")
+"""
+    )
+    assert "lib/built: has no source and no builder and was left out" in project.build("build/hello").err
+    assert "lib" not in root(project, "build/hello.cpio")

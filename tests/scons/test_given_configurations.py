@@ -46,7 +46,7 @@ def test_keys_that_are_set_take_the_place_of_those_of_the_file(project: Project)
     assert list(packaged(project)) == list(expected)
     assert inspect(project.path("hello")).identity.security_version == 3
     assert project.build().stages == set()
-    package(project, 'MYST_CONFIG_SET="SecurityVersion=4 MemorySize=2m Debug=false"')
+    package(project, 'MYST_CONFIG_SET="SecurityVersion=4,MemorySize=2m,Debug=false"')
     assert project.build().stages == {MEASURE, SIGN, PACKAGE}
     assert packaged(project) == {**expected, "Debug": False, "SecurityVersion": 4}
 
@@ -111,7 +111,9 @@ def test_variables_in_strings_are_put_in(project: Project) -> None:
 )
 def test_a_mistake_names_the_key_and_the_variable(project: Project, variable: str, told: str) -> None:
     package(project, variable)
-    assert told in project.fails().err
+    error = project.fails().err
+    assert told in error
+    assert "SConstruct:3" in error or f'{project.path("SConstruct")}", line 3' in error
 
 
 def test_a_mistake_in_the_file_names_its_line_where_another_key_is_set(project: Project) -> None:

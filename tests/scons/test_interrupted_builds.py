@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -136,6 +137,41 @@ def test_a_build_that_is_killed_again_and_again_leaves_nothing_behind(
         kill(project, hooks, moment)
     project.build()
     assert project.names() == built.names()
+
+
+def lefts(project: Project) -> list[Path]:
+    """What a killed build and a killed command line leave, with a living process' own file at the end."""
+    names = [".hello.mystikos-part", ".hello.abcd1234.mystikos-part", ".mystikos-abcd1234/rootfs"]
+    return [project.write(name, "left") for name in (*names, ".hello.living00.mystikos-part")]
+
+
+@pytest.mark.parametrize("package_hello", [""], indirect=True, ids=["clean"])
+def test_a_clean_removes_what_killed_builds_left_and_nothing_of_a_living_one(built: Project) -> None:
+    built.sconstruct(PACKAGE_HELLO)
+    *_, living = lefts(built)
+    built.write(".other.mystikos-part", "what another target was to become")
+    built.write(".mystikos-notes", "the user's")
+    with living.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = built.snapshot()
+        told = built.build("-c", "-n")
+        assert "Removed .hello.mystikos-part" in told.out
+        assert built.snapshot() == before
+        built.build("-c")
+    left = {name for name in built.names() if name.startswith(".") and "sconsign" not in name}
+    assert left == {living.name, ".other.mystikos-part", ".mystikos-notes"}
+
+
+@pytest.mark.parametrize("package_hello", [""], indirect=True, ids=["next"])
+def test_the_next_build_removes_what_killed_ones_left_beside_its_targets(built: Project) -> None:
+    built.sconstruct(PACKAGE_HELLO)
+    *_, living = lefts(built)
+    built.write(".other.mystikos-part", "of a target that is not described any more")
+    built.write("appdir/etc/motd", "good bye\n")
+    with living.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        built.build()
+    assert {name for name in built.names() if "mystikos-" in name} == {living.name}
 
 
 def at_once(project: Project) -> None:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
-from scons_project import AS_NOBODY, TARGETS, Project, make_project, needs_setpriv_as_root
+from scons_project import (
+    AS_NOBODY,
+    EVERY_ROOT_IS_LARGE,
+    PACKAGE_HELLO,
+    TARGETS,
+    Project,
+    make_project,
+    needs_setpriv_as_root,
+)
 
 from mystikos_tool import pipeline
 
@@ -42,7 +51,22 @@ def test_place_umask_order_of_files_time_and_jobs_change_no_byte(project: Projec
     other = made_anew(project, tmp_path / "another" / "place", 0o077)
     project.build("-j1", umask=0o002)
     other.build("-j8", umask=0o077, environment={"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "HOME": "/"})
-    assert targets(project) == targets(other)
+    ours, theirs = targets(project), targets(other)
+    assert {name: content for name, (_, content) in ours.items()} == {
+        name: content for name, (_, content) in theirs.items()
+    }
+
+
+@pytest.mark.parametrize(("umask", "program", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600)])
+@pytest.mark.parametrize("head", ["", EVERY_ROOT_IS_LARGE], ids=["small", "large"])
+def test_targets_have_the_permissions_that_the_umask_lets_them(
+    project: Project, umask: int, program: int, file: int, head: str
+) -> None:
+    project.sconstruct(head + PACKAGE_HELLO)
+    project.build(umask=umask)
+    modes = {name: stat.S_IMODE(mode) for name, (mode, _) in targets(project).items()}
+    assert modes.pop("hello") == program
+    assert set(modes.values()) == {file}
 
 
 @needs_setpriv_as_root

@@ -305,7 +305,7 @@ def test_files_have_the_modes_that_are_asked_for(layered: Project) -> None:
     assert layered.build().stages == set()
     layered.sconstruct(
         'env.MystPackage("hello", ["appdir", {"etc/shop.key": "conf/production.conf"}, "base"],'
-        ' MYST_ROOTFS_CHMOD="etc/shop.key=0400 etc/shop.kye=0600")\n'
+        ' MYST_ROOTFS_CHMOD="etc/shop.key=0400,etc/shop.kye=0600")\n'
     )
     build = layered.build()
     assert build.stages == ALL

@@ -15,6 +15,8 @@ from scons_project import CHECKOUT, CONFIG, SIGNING_DAY
 from mystikos_tool import config, pipeline, runtime
 from mystikos_tool.root.root import ArchiveRoot
 
+BUILD_FILES = ("MANIFEST.in", "build_backend.py", "build_requirements.json", "pyproject.toml", "setup.py")
+
 SCONSTRUCT = """
 from mystikos_tool.scons import options
 
@@ -32,9 +34,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     offline = ["--quiet", "--no-deps", "--no-index"]
     source = directory / "source"
-    names = ("mystikos_tool", "pyproject.toml", "setup.py", "README.md", "LICENSE")
     source.mkdir()
-    for name in names:
+    for name in ("mystikos_tool", "LICENSE", "README.md", *BUILD_FILES):
         (source / name).symlink_to(CHECKOUT / name)
     subprocess.run(
         [*pip, "wheel", *offline, "--no-build-isolation", "--wheel-dir", str(directory), str(source)],
@@ -108,7 +109,7 @@ def test_one_sconstruct_serves_an_installed_wheel_and_a_checkout(installed: Path
 def test_the_set_up_of_a_checkout_installs_its_command_without_network(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     shutil.copytree(CHECKOUT / "mystikos_tool", checkout / "mystikos_tool")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "sconsw", "requirements.lock"):
+    for name in ("README.md", "LICENSE", "sconsw", "requirements.lock", *BUILD_FILES):
         shutil.copy(CHECKOUT / name, checkout / name)
     # What the set-up makes first, from the network: an environment with the lock's packages.
     venv = checkout / ".venv"

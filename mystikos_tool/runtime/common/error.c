@@ -1,11 +1,14 @@
 #include "error.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#define PATIENCE_MS 1000
 
 static const char *package_name = "package";
 
@@ -55,6 +58,10 @@ __attribute__((format(printf, 2, 0))) static void print_line(const char *subject
     snprintf(line, sizeof line - 1, "%.255s: mystikos: %.32s%s%s%s%s", package_name, subject, *subject ? ": " : "",
              text, *reason ? ": " : "", reason);
     myst_replace_controls(line);
+    struct pollfd reader = {.fd = STDERR_FILENO, .events = POLLOUT};
+    /* A pipe that nobody reads from must not hold the package up. */
+    if (poll(&reader, 1, PATIENCE_MS) == 0)
+        return;
     /* Nobody is left to be told when this fails. */
     ssize_t written = write(STDERR_FILENO, line, strlen(strcat(line, "\n")));
     (void)written;

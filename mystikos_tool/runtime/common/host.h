@@ -9,6 +9,8 @@
 #define MYST_HOST_NO_ISOLATION 1ull
 #define MYST_HOST_TRACE 2ull
 #define MYST_HOST_SHELL 4ull
+#define MYST_HOST_QUIET 8ull
+#define MYST_HOST_LINUX 16ull
 
 #define MYST_HOST_MOUNTS 32
 

@@ -20,4 +20,7 @@ static inline int myst_within(uint64_t offset, uint64_t size, uint64_t limit)
     return size <= limit && offset <= limit - size;
 }
 
+/* Threads that an enclave has at most. */
+#define MYST_MAX_THREADS 1024
+
 #endif

@@ -3,18 +3,23 @@
  * runs in the sandbox. */
 #include "../common/application.h"
 #include "../common/error.h"
+#include "../common/sizes.h"
 #include "execute.h"
+#include "notes.h"
 #include "seccomp_notify.h"
 #include "stacks.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +30,10 @@
  * nanoseconds. */
 static int64_t received[_NSIG];
 
-static const struct myst_application *given;
+/* The last signal from outside that would have ended the package under Mystikos. */
+static int passed_on;
+
+static struct myst_application *given;
 
 static int64_t now(void)
 {
@@ -56,6 +64,8 @@ __attribute__((noreturn)) static void end(int status)
     while (!given->isolated && kill_children())
         while (waitpid(-1, NULL, 0) > 0)
             kill_children();
+    if (!given->quiet)
+        myst_tell_uses();
     _exit(status);
 }
 
@@ -68,6 +78,8 @@ static void end_if_over(pid_t application)
         if (WIFSTOPPED(status) && !myst_take_stop(given, pid, &status))
             continue;
         myst_forget_thread(pid);
+        if (pid == application && passed_on && !(WIFSIGNALED(status) && WTERMSIG(status) == passed_on))
+            myst_note_use(MYST_USE_SIGNAL);
         if (pid == application)
             end(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
     }
@@ -99,7 +111,8 @@ static void pass_on(int signal, pid_t application)
     received[signal] = 0;
     if (when && now() - when < GROUP_SIGNAL_NS && is_in_our_group(application))
         return;
-    kill(application, signal);
+    if (kill(application, signal) == 0 && signal != SIGWINCH && signal != SIGCONT && signal != SIGTSTP)
+        passed_on = signal;
 }
 
 /* The outer process forwards what was sent to it alone. */
@@ -135,7 +148,6 @@ static int receive_listener(int socket)
         continue;
     if (size == 1 && CMSG_FIRSTHDR(&message))
         memcpy(&listener, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof listener);
-    close(socket);
     return listener;
 }
 
@@ -149,7 +161,17 @@ static void let_go_of_stdio(bool keeps_stderr)
         close(2);
 }
 
-static pid_t start(int *listener)
+/* The program has begun, or never will: its stack may have been larger for its arguments. */
+static void limit_stack(pid_t application)
+{
+    struct rlimit limit;
+    if (given->thread_stack || prlimit(application, RLIMIT_STACK, NULL, &limit) != 0)
+        return;
+    limit.rlim_cur = given->main_stack;
+    prlimit(application, RLIMIT_STACK, &limit, NULL);
+}
+
+static pid_t start(int *listener, int *begin)
 {
     int sockets[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
@@ -163,15 +185,16 @@ static pid_t start(int *listener)
         myst_note_first_program(pid);
     close(sockets[1]);
     *listener = receive_listener(sockets[0]);
+    *begin = sockets[0];
     return pid;
 }
 
 int main(void)
 {
-    int listener;
+    int listener, begin;
     sigset_t all;
 
-    given = (const struct myst_application *)getauxval(AT_MYST_APPLICATION);
+    given = (struct myst_application *)getauxval(AT_MYST_APPLICATION);
     myst_set_package_name(given->package_name);
     if (!given->isolated && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
         myst_refuse_errno("cannot take care of orphans");
@@ -179,24 +202,37 @@ int main(void)
     int signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
     if (signals < 0)
         myst_refuse_errno("cannot watch signals");
-    pid_t application = start(&listener);
+    if (given->isolated)
+        given->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    given->started = now() / 1000000000ll;
+    const pid_t application = start(&listener, &begin);
+    given->process = application;
+    umask(0); /* the application's is applied to what is made for it */
     let_go_of_stdio(listener >= 0);
 
     /* poll leaves negative descriptors out. */
     struct pollfd sources[] = {{.fd = signals, .events = POLLIN},
                                {.fd = given->control, .events = POLLIN},
-                               {.fd = listener, .events = POLLIN}};
+                               {.fd = listener, .events = POLLIN},
+                               {.fd = begin, .events = POLLIN}};
     for (;;)
     {
-        if (poll(sources, 3, -1) < 0)
+        if (poll(sources, MYST_COUNT(sources), -1) < 0)
             continue;
         if (sources[0].revents)
             take_signals(signals, application);
         if (sources[1].revents)
             take_requests(given->control, signals, application);
-        if ((sources[2].revents & POLLIN) && myst_seccomp_notify_answer(given, listener))
-            end(MYST_EXIT_STOPPED);
+        const int stopped = sources[2].revents & POLLIN ? myst_seccomp_notify_answer(given, listener) : 0;
+        if (stopped)
+            end(stopped);
         if (sources[2].revents & POLLHUP)
             sources[2].fd = -1; /* nobody is left under the filter */
+        if (sources[3].revents)
+        {
+            limit_stack(application);
+            close(begin);
+            sources[3].fd = -1;
+        }
     }
 }

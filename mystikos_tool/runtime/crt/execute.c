@@ -2,8 +2,13 @@
 
 #include "../common/error.h"
 #include "../common/interpreter.h"
+#include "../common/linux_version.h"
+#include "../common/sizes.h"
 #include "filter.h"
+#include "machine.h"
+#include "program.h"
 #include "stacks.h"
+#include "users.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +25,34 @@ static void set_limit(int resource, uint64_t bytes, uint64_t maximum, const char
         myst_refuse_errno("configuration: %s: cannot set the limit", key);
 }
 
-/* Gives the descriptor to process 1, which waits for it. */
+/* The host's limit where it is lower. */
+static void set_limit_if_allowed(int resource, uint64_t current, uint64_t maximum)
+{
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) != 0)
+        return;
+    limit.rlim_max = maximum < limit.rlim_max ? maximum : limit.rlim_max;
+    limit.rlim_cur = current < limit.rlim_max ? current : limit.rlim_max;
+    setrlimit(resource, &limit);
+}
+
+/* Known values in place of the caller's. What Mystikos does not limit, nothing but the host's maximum does. */
+static void set_other_limits(const struct myst_application *application)
+{
+    static const int unlimited[] = {RLIMIT_CPU,     RLIMIT_FSIZE,      RLIMIT_DATA,     RLIMIT_RSS,
+                                    RLIMIT_MEMLOCK, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_RTTIME};
+    for (size_t i = 0; i < MYST_COUNT(unlimited); i++)
+        set_limit_if_allowed(unlimited[i], RLIM_INFINITY, RLIM_INFINITY);
+    /* Before Linux 5.14 the caller's processes outside count as well. */
+    const bool counts_inside = application->isolated && myst_linux_is_at_least(5, 14);
+    const uint64_t processes = counts_inside ? MYST_MAX_THREADS : RLIM_INFINITY;
+    set_limit_if_allowed(RLIMIT_NPROC, processes, processes);
+    set_limit_if_allowed(RLIMIT_NOFILE, MYST_MAX_DESCRIPTORS, MYST_MAX_DESCRIPTORS);
+    set_limit_if_allowed(RLIMIT_CORE, 0, 0);
+    set_limit_if_allowed(MYST_USERS_LIMIT, 0, RLIM_INFINITY);
+}
+
+/* Gives the descriptor to process 1, which waits for it. The socket closes with the start of the program. */
 static void hand_over(int socket, int descriptor)
 {
     union
@@ -44,7 +76,6 @@ static void hand_over(int socket, int descriptor)
         myst_refuse_errno("cannot hand the system call filter over");
     if (descriptor >= 0)
         close(descriptor);
-    close(socket);
 }
 
 static void close_what_was_closed(const struct myst_application *application)
@@ -99,12 +130,49 @@ __attribute__((noreturn)) static void explain(const char *path, int error)
     myst_refuse_errno("cannot start %s", path);
 }
 
-void myst_execute(const struct myst_application *application, int socket)
+static uint64_t size_of_strings(char *const *list)
+{
+    uint64_t size = sizeof *list;
+    for (; *list; list++)
+        size += strlen(*list) + 1 + sizeof *list;
+    return size;
+}
+
+/* Linux lets arguments and environment take a quarter of the stack's limit, Mystikos all of it: where they are larger,
+ * the limit is raised until the program has begun. */
+static void set_stack_limit(const struct myst_application *application)
 {
     const uint64_t main = application->main_stack, thread = application->thread_stack;
-    set_limit(RLIMIT_STACK, main, thread > main ? thread : main, "MainStackSize");
+    const uint64_t strings = size_of_strings(application->arguments) + size_of_strings(application->environment);
+    const uint64_t limit = thread > main ? thread : main, start = 4 * strings + (1u << 20);
+    if (strings >= main)
+        myst_refuse("cannot start %s: the arguments and environment are too large for MainStackSize",
+                    application->path);
+    if (strings <= main / 4)
+        set_limit(RLIMIT_STACK, main, limit, "MainStackSize");
+    else
+        set_limit(RLIMIT_STACK, start, start > limit ? start : limit, "MainStackSize");
+}
+
+/* Process 1 cannot look into this process yet, as it does when the application executes a program. */
+static void check_program(const struct myst_application *application)
+{
+    const int file = open(application->path, O_PATH | O_CLOEXEC);
+    const bool is_program = !application->isolated || application->as_linux || file < 0 || myst_is_program_file(file);
+    if (file >= 0)
+        close(file);
+    if (!is_program)
+        explain(application->path, ENOEXEC);
+}
+
+void myst_execute(const struct myst_application *application, int socket)
+{
+    check_program(application);
+    set_stack_limit(application);
     set_limit(RLIMIT_AS, application->address_space, application->address_space, "MemorySize");
+    set_other_limits(application);
     close_what_was_closed(application);
+    signal(SIGXFSZ, SIG_DFL);
     sigprocmask(SIG_SETMASK, &application->signal_mask, NULL);
     if (application->thread_stack || application->exec_stack)
         myst_expect_first_program();

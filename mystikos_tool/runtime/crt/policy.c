@@ -5,15 +5,81 @@
 #include <errno.h>
 #include <sys/syscall.h>
 
+int myst_flags_argument(unsigned number)
+{
+    return number == SYS_open ? 1 : number == SYS_openat ? 2 : -1;
+}
+
 int myst_unhandled_action(const struct myst_application *application)
 {
-    if (application->allow_unhandled)
+    if (application->allow_unhandled || application->as_linux)
         return MYST_ALLOW;
     return application->unhandled_enosys ? ENOSYS : MYST_STOP;
 }
 
+/* Of calls that process 1 serves as Mystikos would. */
+static bool is_served(unsigned number)
+{
+    switch (number)
+    {
+    case SYS_chdir:
+    case SYS_getcwd:
+    case SYS_getppid:
+    case SYS_getpgrp:
+    case SYS_getpgid:
+    case SYS_getsid:
+    case SYS_getrlimit:
+    case SYS_prlimit64:
+    case SYS_sysinfo:
+    case SYS_uname:
+    case SYS_sethostname:
+    case SYS_statfs:
+    case SYS_fstatfs:
+    case SYS_getuid:
+    case SYS_geteuid:
+    case SYS_getgid:
+    case SYS_getegid:
+    case SYS_getresuid:
+    case SYS_getresgid:
+    case SYS_setuid:
+    case SYS_setgid:
+    case SYS_setreuid:
+    case SYS_setregid:
+    case SYS_setresuid:
+    case SYS_setresgid:
+    case SYS_setfsuid:
+    case SYS_setfsgid:
+    case SYS_getgroups:
+    case SYS_setgroups:
+    case SYS_chown:
+    case SYS_lchown:
+    case SYS_fchown:
+    case SYS_fchownat:
+    case SYS_stat:
+    case SYS_lstat:
+    case SYS_fstat:
+    case SYS_newfstatat:
+    case SYS_creat:
+    case SYS_mkdir:
+    case SYS_mkdirat:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Of calls that process 1 serves for files of the host. */
+static bool is_guarded(unsigned number)
+{
+    return number == SYS_ftruncate || number == SYS_chmod || number == SYS_fchmod || number == SYS_fchmodat;
+}
+
 int myst_call_action(const struct myst_application *application, unsigned number)
 {
+    if (is_guarded(number))
+        return MYST_SERVE;
+    if (is_served(number))
+        return application->as_linux ? MYST_ALLOW : MYST_SERVE;
     switch (number)
     {
     case SYS_brk:
@@ -22,15 +88,16 @@ int myst_call_action(const struct myst_application *application, unsigned number
         return application->fork_allowed ? MYST_ALLOW : ENOTSUP;
     case SYS_clone:
         return MYST_CLONE;
-    case SYS_prlimit64:
-        return MYST_LIMITS;
+    case SYS_open:
+    case SYS_openat:
+        return application->as_linux ? MYST_ALLOW : MYST_CREATE;
     case SYS_ioctl:
         return MYST_IOCTL;
     case SYS_sched_setaffinity:
         return application->limits_processors ? MYST_AFFINITY : MYST_ALLOW;
     case SYS_execve:
     case SYS_execveat:
-        return application->thread_stack || application->exec_stack ? MYST_PROGRAM : MYST_ALLOW;
+        return MYST_PROGRAM;
     case SYS_personality:
         return application->exec_stack ? MYST_PERSONA : myst_unhandled_action(application);
     }

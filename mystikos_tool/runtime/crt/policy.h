@@ -4,18 +4,29 @@
 
 #include "../common/application.h"
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 /* What the filter does; a positive value is the errno that the call fails with. */
 enum
 {
     MYST_ALLOW = 0,
-    MYST_STOP = -1,     /* the program is stopped with a message that names the call */
-    MYST_CLONE = -2,    /* by its flags: see myst_clone_action */
-    MYST_AFFINITY = -3, /* done for the application, within what MaxAffinityCPUs leaves */
-    MYST_PROGRAM = -4,  /* a new program: its stacks are prepared before it runs */
-    MYST_LIMITS = -7,   /* not those of process 1 */
-    MYST_IOCTL = -6,    /* by its request: see myst_ioctl_action */
-    MYST_PERSONA = -5,  /* allowed to make stacks executable, on which see stacks.c, and else as unhandled */
+    MYST_STOP = -1,       /* the program is stopped with a message that names the call */
+    MYST_CLONE = -2,      /* by its flags: see myst_clone_action */
+    MYST_AFFINITY = -3,   /* done for the application, within what MaxAffinityCPUs leaves */
+    MYST_PROGRAM = -4,    /* a new program: prepared before it runs */
+    MYST_SERVE = -7,      /* by process 1: users, owners, the machine */
+    MYST_IOCTL = -6,      /* by its request: see myst_ioctl_action */
+    MYST_PERSONA = -5,    /* allowed to make stacks executable, on which see stacks.c, and else as unhandled */
+    MYST_CREATE = -8,     /* by process 1 where the flags ask for a new file */
+    MYST_SUCCEED = -9,    /* it returns 0 and nothing is done */
+    MYST_UNHANDLED = -10, /* as myst_unhandled_action says; in rules only */
+    MYST_CRASH = -11,     /* Mystikos crashes: the program is stopped with a message that says so */
 };
+
+/* The argument of an open call that has its flags, or -1 where it is no such call. */
+int myst_flags_argument(unsigned number);
 
 /* For a call of the 64-bit kind. */
 int myst_call_action(const struct myst_application *application, unsigned number);

@@ -1,9 +1,21 @@
 #include "seccomp_notify.h"
 
 #include "../common/error.h"
+#include "../common/sizes.h"
+#include "call.h"
 #include "calls.h"
+#include "descriptors.h"
+#include "directories.h"
+#include "host_files.h"
+#include "low_ports.h"
+#include "machine.h"
+#include "main_stack.h"
+#include "owners.h"
 #include "policy.h"
+#include "processes.h"
+#include "rules.h"
 #include "stacks.h"
+#include "users.h"
 
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -15,46 +27,53 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-struct call
+struct name
 {
-    const struct myst_application *application;
-    struct seccomp_notif notification;
-    char name[32];
+    char text[32];
 };
 
-static void name_call(struct call *call)
+static struct name name_of(const struct myst_call *call)
 {
-    unsigned number = (unsigned)call->notification.data.nr;
-    const char *name = myst_call_name(number);
-    if (name)
-        snprintf(call->name, sizeof call->name, "%s (%u)", name, number);
+    struct name name;
+    const unsigned number = (unsigned)call->notification.data.nr;
+    const char *known = myst_call_name(number);
+    if (known)
+        snprintf(name.text, sizeof name.text, "%s (%u)", known, number);
     else
-        snprintf(call->name, sizeof call->name, "%u", number);
+        snprintf(name.text, sizeof name.text, "%u", number);
+    return name;
 }
 
-static void answer(int listener, const struct call *call, int error, int64_t value)
+static void answer(const struct myst_call *call, int error, int64_t value)
 {
     struct seccomp_notif_resp response = {.id = call->notification.id, .error = -error, .val = value};
     /* Fails when the caller was killed meanwhile. */
-    ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
+    ioctl(call->listener, SECCOMP_IOCTL_NOTIF_SEND, &response);
 }
 
-static void tell_refused(const struct call *call, int error)
+static void tell_refused(const struct myst_call *call, int error)
 {
-    myst_note("strace", "thread %d: system call %s: %s", (int)call->notification.pid, call->name, strerror(error));
+    myst_note("strace", "thread %d: system call %s: %s", (int)call->notification.pid, name_of(call).text,
+              strerror(error));
 }
 
-static void tell_stopped(const struct call *call)
+static void tell_stopped(const struct myst_call *call)
 {
     myst_note("stopped",
               "thread %d: system call %s is not handled by Mystikos; where the program can do without "
               "it, set UnhandledSyscallEnosys in the configuration",
-              (int)call->notification.pid, call->name);
+              (int)call->notification.pid, name_of(call).text);
+}
+
+static void tell_crash(const struct myst_call *call)
+{
+    myst_note("stopped", "thread %d: system call %s: Mystikos crashes upon these arguments",
+              (int)call->notification.pid, name_of(call).text);
 }
 
 /* On behalf of the application, which cannot do it itself: what it passes can change after a look at it. As a
  * cpuset of Linux would, what is not allowed is left out. */
-static int set_affinity(const struct call *call)
+static int set_affinity(const struct myst_call *call)
 {
     const __u64 *arguments = call->notification.data.args;
     pid_t target = (pid_t)arguments[0];
@@ -77,26 +96,63 @@ static int set_affinity(const struct call *call)
     return sched_setaffinity(target ? target : (pid_t)call->notification.pid, sizeof wanted, &wanted) == 0 ? 0 : errno;
 }
 
-/* Returns true where Linux cannot do it, before 5.5. */
-static bool let_execute(int listener, const struct call *call)
+/* Lets the system serve the call. Returns true where Linux cannot do it, before 5.5. */
+static bool let_go_on(const struct myst_call *call)
 {
     struct seccomp_notif_resp response = {.id = call->notification.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
-    if (!myst_expect_program((pid_t)call->notification.pid))
+    if (ioctl(call->listener, SECCOMP_IOCTL_NOTIF_SEND, &response) == 0 || errno != EINVAL)
+        return false;
+    myst_note("stopped", "the system calls cannot be watched, which needs Linux 5.5");
+    return true;
+}
+
+static bool let_execute(const struct myst_call *call)
+{
+    const bool is_watched = call->application->thread_stack || call->application->exec_stack;
+    if (!call->application->as_linux && !myst_prepare_program(call))
+    {
+        answer(call, ENOENT, 0);
+        return false;
+    }
+    if (is_watched && !myst_expect_program((pid_t)call->notification.pid))
     {
         /* As under a debugger, which must not be left without a program to debug. */
         myst_warn("ThreadStackSize and ExecStack have no effect on the program that thread %d starts: %s",
                   (int)call->notification.pid, strerror(errno));
     }
-    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &response) == 0 || errno != EINVAL)
-        return false;
-    myst_note("stopped", "ThreadStackSize and ExecStack in the configuration need Linux 5.5");
-    return true;
+    return let_go_on(call);
+}
+
+/* The result of the call, a negative errno, or MYST_CONTINUE: the first that serves it decides. */
+static int64_t serve(const struct myst_call *call)
+{
+    static int64_t (*const servers[])(const struct myst_call *call) = {
+        myst_serve_host_files,  myst_serve_low_ports,  myst_serve_users,       myst_serve_machine, myst_serve_processes,
+        myst_serve_descriptors, myst_serve_main_stack, myst_serve_directories, myst_serve_owners};
+    int64_t result = MYST_CONTINUE;
+    for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
+        result = servers[i](call);
+    return result;
+}
+
+static bool serve_and_answer(const struct myst_call *call)
+{
+    const int64_t result = serve(call);
+    if (result == MYST_CONTINUE)
+        return let_go_on(call);
+    if (result < 0 && call->application->trace)
+        tell_refused(call, (int)-result);
+    answer(call, result < 0 ? (int)-result : 0, result < 0 ? 0 : result);
+    return false;
 }
 
 /* What is done about the call, with its arguments considered. */
-static int action_of(const struct call *call)
+static int action_of(const struct myst_call *call)
 {
     const struct seccomp_data *data = &call->notification.data;
+    const struct myst_rule *rule = myst_find_rule(call->application, (unsigned)data->nr, (const uint64_t *)data->args);
+    if (rule)
+        return rule->action == MYST_UNHANDLED ? myst_unhandled_action(call->application) : rule->action;
     int action = myst_call_action(call->application, (unsigned)data->nr);
     switch (action)
     {
@@ -104,8 +160,8 @@ static int action_of(const struct call *call)
         return myst_unhandled_action(call->application);
     case MYST_CLONE:
         return myst_clone_action(call->application, (unsigned)data->args[0]);
-    case MYST_LIMITS:
-        return (unsigned)data->args[0] == 1 ? EPERM : MYST_ALLOW;
+    case MYST_CREATE:
+        return MYST_SERVE;
     case MYST_IOCTL:
         return myst_ioctl_action((unsigned)data->args[1]);
     default:
@@ -113,32 +169,41 @@ static int action_of(const struct call *call)
     }
 }
 
-bool myst_seccomp_notify_answer(const struct myst_application *application, int listener)
+int myst_seccomp_notify_answer(const struct myst_application *application, int listener)
 {
-    struct call call = {.application = application};
+    struct myst_call call = {.application = application, .listener = listener};
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call.notification) != 0)
     {
         if (errno == ENOENT || errno == EINTR)
-            return false; /* the caller was killed meanwhile */
+            return 0; /* the caller was killed meanwhile */
         myst_note("stopped", "system calls cannot be watched: %s", strerror(errno));
-        return true;
+        return MYST_EXIT_STOPPED;
     }
-    name_call(&call);
 
     int action = action_of(&call);
     switch (action)
     {
     case MYST_STOP:
         tell_stopped(&call);
-        return true;
+        return MYST_EXIT_STOPPED;
+    case MYST_CRASH:
+        tell_crash(&call);
+        return MYST_EXIT_CRASHED;
     case MYST_PROGRAM:
-        return let_execute(listener, &call);
+        return let_execute(&call) ? MYST_EXIT_STOPPED : 0;
+    case MYST_SERVE:
+        return serve_and_answer(&call) ? MYST_EXIT_STOPPED : 0;
+    case MYST_ALLOW:
+        return let_go_on(&call) ? MYST_EXIT_STOPPED : 0;
+    case MYST_SUCCEED:
+        action = 0;
+        break;
     case MYST_AFFINITY:
         action = set_affinity(&call);
         break;
     }
     if (action > 0 && application->trace)
         tell_refused(&call, action);
-    answer(listener, &call, action, 0);
-    return false;
+    answer(&call, action, 0);
+    return 0;
 }

@@ -10,8 +10,11 @@
  * SIGSYS kills. */
 #define MYST_EXIT_STOPPED (128 + 31)
 
-/* Takes one call from `listener`, of myst_set_filter, and answers it. True when the application must be stopped; the
- * reason was told then. */
-bool myst_seccomp_notify_answer(const struct myst_application *application, int listener);
+/* Of one that was stopped where Mystikos crashes, which ends in SIGSEGV there. */
+#define MYST_EXIT_CRASHED (128 + 11)
+
+/* Takes one call from `listener`, of myst_set_filter, and answers it. The exit status when the application must be
+ * stopped, for a reason that was told then; else 0. */
+int myst_seccomp_notify_answer(const struct myst_application *application, int listener);
 
 #endif

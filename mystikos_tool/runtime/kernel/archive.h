@@ -5,6 +5,7 @@
 
 #include "../common/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,7 +15,8 @@ struct myst_archive
 {
     const unsigned char *data;
     size_t size, at;
-    const char *name; /* what messages begin with */
+    const char *name;    /* what messages begin with */
+    bool without_set_id; /* its entries are taken without their set-id bits */
 };
 
 /* Points into the archive. */

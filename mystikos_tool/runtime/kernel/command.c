@@ -61,21 +61,34 @@ char *myst_find_variable(char *const *list, const char *name)
     return NULL;
 }
 
+static bool is_wanted(const struct myst_strings *wanted, const char *variable)
+{
+    for (size_t i = 0; i < wanted->count; i++)
+        if (has_name(variable, wanted->items[i], strlen(wanted->items[i])))
+            return true;
+    return false;
+}
+
+static size_t count(char *const *list)
+{
+    size_t number = 0;
+    while (list[number])
+        number++;
+    return number;
+}
+
 char **myst_environment(const struct myst_config *config, const struct myst_handoff *handoff)
 {
     const struct myst_strings *own = &config->environment_variables;
     const struct myst_strings *wanted = &config->host_environment_variables;
-    char **list = make_list(own->count + wanted->count + 1), **end = list;
+    char **list = make_list(own->count + count(handoff->host.envp) + 1), **end = list;
 
     for (size_t i = 0; i < own->count; i++)
-        if (*own->items[i]) /* an empty string sets nothing */
-            *end++ = (char *)own->items[i];
-    for (size_t i = 0; i < wanted->count; i++)
-    {
-        char *variable = myst_find_variable(handoff->host.envp, wanted->items[i]);
-        if (variable && !myst_find_variable(list, wanted->items[i]) && !has_name(variable, "MYST_TARGET", 11))
-            *end++ = copy(variable);
-    }
+        *end++ = (char *)own->items[i];
+    /* In the host's order, and behind a variable of the same name. */
+    for (char *const *variable = handoff->host.envp; *variable; variable++)
+        if (is_wanted(wanted, *variable) && !has_name(*variable, "MYST_TARGET", 11))
+            *end++ = copy(*variable);
     *end = (char *)"MYST_TARGET=linux";
     return list;
 }

@@ -6,12 +6,15 @@
 #include "../common/handoff.h"
 #include "../common/host.h"
 #include "../common/start.h"
+#include "app_environment.h"
 #include "archive.h"
 #include "command.h"
+#include "landlock.h"
 #include "monitor.h"
 #include "mounts.h"
 #include "namespaces.h"
 #include "no_isolation.h"
+#include "port_binder.h"
 #include "privileges.h"
 #include "root.h"
 #include "unpack.h"
@@ -20,12 +23,15 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -33,6 +39,7 @@
 
 #define DEFAULT_HOSTNAME "TEE" /* as in Mystikos */
 #define CRT_STACK_SIZE (256u << 10)
+#define MIN_MAIN_STACK_SIZE (32u << 10)
 
 /* Opens /dev/null in place of what is closed, so that no other file gets these numbers. */
 static void fill_stdio(bool was_closed[3])
@@ -42,6 +49,37 @@ static void fill_stdio(bool was_closed[3])
         was_closed[i] = fcntl(i, F_GETFD) < 0;
         if (was_closed[i] && open("/dev/null", O_RDWR) != i)
             myst_refuse_errno("cannot open /dev/null");
+    }
+}
+
+/* A directory of the host would be a way to all of the host. */
+static void refuse_directories(void)
+{
+    struct stat status;
+    for (int i = 0; i < 3; i++)
+        if (fstat(i, &status) == 0 && S_ISDIR(status.st_mode))
+            myst_refuse("descriptor %d is a directory of the host, which the application must not have", i);
+}
+
+static void note_given_files(struct myst_application *application)
+{
+    struct stat status;
+    for (int i = 0; i < 3; i++)
+        if (fstat(i, &status) == 0 && S_ISREG(status.st_mode))
+            application->given_files[i] = (struct myst_file){status.st_dev, status.st_ino};
+}
+
+/* What the caller ignores or limits must not keep this process from its work. */
+static void set_known_dispositions(void)
+{
+    struct rlimit files;
+    personality(PER_LINUX); /* with addresses that nobody knows */
+    signal(SIGCHLD, SIG_DFL);
+    signal(SIGXFSZ, SIG_IGN); /* writing fails, and is told */
+    if (getrlimit(RLIMIT_FSIZE, &files) == 0 && files.rlim_cur < files.rlim_max)
+    {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_FSIZE, &files);
     }
 }
 
@@ -65,6 +103,10 @@ static void read_configuration(const struct myst_handoff *handoff, struct myst_c
 /* Refuses what the embedded runtime cannot do, instead of ignoring it. */
 static void refuse_unsupported(const struct myst_config *config)
 {
+    if (config->main_stack_size < MIN_MAIN_STACK_SIZE)
+        myst_refuse("configuration: MainStackSize: Mystikos starts no program with less than 32 KiB");
+    if (config->main_stack_size >= config->memory_size)
+        myst_refuse("configuration: MainStackSize: is not smaller than MemorySize");
     if (config->secret_count > 0)
         myst_refuse("configuration: Secret: secrets are released after attestation, and there is none here");
 }
@@ -79,8 +121,16 @@ static void refuse_outside_of_debug(const struct myst_handoff *handoff)
         myst_refuse(message, "--myst-strace");
     if (handoff->host.flags & MYST_HOST_SHELL)
         myst_refuse(message, "--myst-shell");
+    if (handoff->host.flags & MYST_HOST_LINUX)
+        myst_refuse(message, "--myst-linux");
     if (handoff->host.root)
         myst_refuse(message, "--myst-root");
+}
+
+static void refuse_credentials(const struct myst_application *application)
+{
+    if (myst_find_variable(application->environment, "MYST_WANT_TEE_CREDENTIALS"))
+        myst_refuse("environment: MYST_WANT_TEE_CREDENTIALS: credentials need attestation, and there is none here");
 }
 
 static struct myst_archive find_archive(const struct myst_handoff *handoff)
@@ -186,15 +236,23 @@ __attribute__((noreturn)) static void start_crt(const struct myst_handoff *hando
 __attribute__((noreturn)) static void run_isolated(const struct myst_handoff *handoff, const struct myst_config *config,
                                                    const struct myst_application *application)
 {
-    myst_change_root();
+    myst_change_root(config->memory_size);
     set_hostname(config);
     limit_processors(config);
     umask(022);
     enter_working_directory(config);
     myst_drop_privileges();
+    myst_restrict_paths(config->host_uds);
     forbid_inspection(handoff);
     die_with_parent(application->control);
     start_crt(handoff, application);
+}
+
+/* In the root. As Mystikos, which looks for the file in the working directory. */
+static void add_app_environment(const struct myst_config *config, struct myst_application *application)
+{
+    if (strcmp(config->current_working_directory, "/") == 0)
+        application->environment = myst_add_app_environment(application->environment);
 }
 
 /* Runs in the directory that becomes the root. When this process fails, the outer one still removes the directory. */
@@ -204,9 +262,13 @@ __attribute__((noreturn)) static void run_without_isolation(const struct myst_ha
 {
     die_with_parent(application->control);
     /* The root will have no /proc. */
+    application->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     application->children = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
-    unpack(find_archive(handoff));
+    struct myst_archive archive = find_archive(handoff);
+    archive.without_set_id = true; /* which other users of the machine could run */
+    unpack(archive);
     myst_complete_root_without_mounts();
+    add_app_environment(config, application);
     myst_no_isolation_enter_root(directory, config, application);
     limit_processors(config);
     umask(022);
@@ -229,7 +291,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
                                                     const struct myst_config *config)
 {
     /* A shell has to be able to start programs. */
-    const bool shell = handoff->host.flags & MYST_HOST_SHELL;
+    const bool shell = handoff->host.flags & MYST_HOST_SHELL, as_linux = handoff->host.flags & MYST_HOST_LINUX;
     return (struct myst_application){
         .path = shell ? "/bin/sh" : config->application_path,
         .arguments = shell ? myst_shell_arguments(handoff) : myst_arguments(config, handoff),
@@ -238,28 +300,34 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .main_stack = config->main_stack_size,
         .thread_stack = config->thread_stack_size,
         .exec_stack = config->exec_stack,
+        .port_binder = -1,
         .no_brk = config->no_brk,
         .limits_processors = config->max_affinity_cpus > 0,
-        .fork_allowed = shell || config->fork_mode != MYST_FORK_NONE,
+        .fork_allowed = shell || as_linux || config->fork_mode != MYST_FORK_NONE,
         .unhandled_enosys = config->unhandled_syscall_enosys,
         .allow_unhandled = shell,
         .isolated = !(handoff->host.flags & MYST_HOST_NO_ISOLATION),
         .trace = handoff->host.flags & MYST_HOST_TRACE,
+        .quiet = handoff->host.flags & MYST_HOST_QUIET || as_linux,
+        .as_linux = as_linux,
     };
 }
 
 /* Returns the directory that the root is in where there is no isolation, else NULL. */
-static const char *make_sandbox(const struct myst_handoff *handoff, const struct myst_config *config, bool isolated)
+static const char *make_sandbox(const struct myst_handoff *handoff, const struct myst_config *config,
+                                struct myst_application *application)
 {
     umask(0);
-    if (!isolated)
+    if (!application->isolated)
     {
         myst_no_isolation_check(config);
         return myst_no_isolation_make_root(handoff);
     }
+    application->port_binder = myst_start_port_binder();
     myst_enter_namespaces();
     myst_open_mount_sources(config, handoff);
     make_root(handoff, config);
+    add_app_environment(config, application);
     myst_mount_all(config, handoff);
     myst_enter_process_namespace();
     return NULL;
@@ -299,17 +367,21 @@ int main(void)
 
     const char *package_name = myst_allocated(strdup(handoff->host.name));
     myst_set_package_name(package_name);
+    set_known_dispositions();
     fill_stdio(stdio_was_closed);
+    refuse_directories();
     close_other_descriptors();
     read_configuration(handoff, &config);
     refuse_unsupported(&config);
     refuse_outside_of_debug(handoff);
     myst_check_mounts(&config, handoff);
     struct myst_application application = describe_application(handoff, &config);
+    refuse_credentials(&application);
     application.package_name = package_name;
     memcpy(application.stdio_was_closed, stdio_was_closed, sizeof stdio_was_closed);
+    note_given_files(&application);
 
-    const char *directory = make_sandbox(handoff, &config, application.isolated);
+    const char *directory = make_sandbox(handoff, &config, &application);
     const int control = start(handoff, &config, &application, directory, &init);
     if (chdir("/") != 0)
         myst_refuse_errno("cannot leave the new root");

@@ -136,9 +136,16 @@ void myst_open_mount_sources(const struct myst_config *config, const struct myst
     }
 }
 
+/* False within a directory of the host that is mounted already. */
+static bool is_in_root(int directory)
+{
+    struct stat root, status;
+    return stat(".", &root) == 0 && fstat(directory, &status) == 0 && root.st_dev == status.st_dev;
+}
+
 /* Opens a path below the working directory, never through a symbolic link: an absolute one would lead out of the
- * root, which is not yet ours. */
-static int open_in_root(const char *path, int flags)
+ * root, which is not yet ours. `makes`: as Mystikos does, the directories that are not there are made. */
+static int open_in_root(const char *path, int flags, bool makes)
 {
     char components[PATH_MAX], *name = components;
     if (myst_path_components(path, components, sizeof components) != 0)
@@ -152,6 +159,8 @@ static int open_in_root(const char *path, int flags)
         char *slash = strchr(name, '/');
         if (slash)
             *slash = 0;
+        if (makes && is_in_root(at))
+            mkdirat(at, name, 0777); /* what is there stays */
         int next = openat(at, name, (slash ? O_PATH | O_DIRECTORY : flags) | O_NOFOLLOW | O_CLOEXEC);
         int error = errno;
         close(at);
@@ -166,7 +175,7 @@ static int open_in_root(const char *path, int flags)
 
 static int open_target(const struct myst_mount *mount)
 {
-    int target = open_in_root(mount->target, O_PATH | O_DIRECTORY);
+    int target = open_in_root(mount->target, O_PATH | O_DIRECTORY, true);
     if (target >= 0)
         return target;
     if (errno == ENOTDIR || errno == ELOOP)
@@ -174,7 +183,7 @@ static int open_target(const struct myst_mount *mount)
                     "the way to it",
                     mount->target);
     if (errno == ENOENT)
-        myst_refuse("configuration: Mount: there is no %s in the root file system", mount->target);
+        myst_refuse("configuration: Mount: there is no %s in the directory of the host", mount->target);
     myst_refuse_errno("configuration: Mount: cannot open %s", mount->target);
 }
 
@@ -210,7 +219,7 @@ static void mount_host_directory(const struct myst_mount *declared, int director
 static struct myst_archive map_archive(const char *source)
 {
     struct stat status;
-    int file = open_in_root(source, O_RDONLY | O_NONBLOCK);
+    int file = open_in_root(source, O_RDONLY | O_NONBLOCK, false);
     if (file < 0 || fstat(file, &status) != 0)
         myst_refuse_errno("options: --myst-mount: cannot open the archive %s in the root file system", source);
     if (!S_ISREG(status.st_mode) || status.st_size == 0)

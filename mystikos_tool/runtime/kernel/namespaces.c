@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -28,6 +30,22 @@ static long read_sysctl(const char *path)
     return sscanf(text, "%ld", &value) == 1 ? value : -1;
 }
 
+/* In a chroot the mount that "/" lies on is not seen as one at "/" (proc(5), mountinfo: field 5). */
+static bool is_in_chroot(void)
+{
+    char *line = NULL, point[8];
+    size_t room = 0;
+    bool found = false;
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    if (!mounts)
+        return false;
+    while (!found && getline(&line, &room, mounts) > 0)
+        found = sscanf(line, "%*s %*s %*s %*s %7s", point) == 1 && strcmp(point, "/") == 0;
+    free(line);
+    fclose(mounts);
+    return !found;
+}
+
 struct obstacle
 {
     const char *what, *remedy;
@@ -35,6 +53,9 @@ struct obstacle
 
 static struct obstacle find_obstacle(int error)
 {
+    if (error == EPERM && is_in_chroot())
+        return (struct obstacle){"this is a chroot, in which Linux makes no user namespaces",
+                                 "start the package outside of it"};
     if (error == EACCES)
         return (struct obstacle){"an AppArmor or SELinux profile forbids it, as in a container",
                                  "lift it (Docker: --security-opt apparmor=unconfined, Podman: --security-opt "
@@ -145,6 +166,7 @@ void myst_enter_namespaces(void)
     uid_t user = geteuid();
     gid_t group = getegid();
 
+    setgroups(0, NULL); /* which only root may */
     if (unshare_without_threads(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC) != 0)
         myst_refuse_no_privilege("cannot make namespaces");
     map_caller_to_root(user, group);

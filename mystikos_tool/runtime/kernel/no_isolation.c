@@ -5,6 +5,7 @@
 #include "../common/sizes.h"
 #include "command.h"
 #include "path.h"
+#include "remove.h"
 #include "root.h"
 
 #include <dirent.h>
@@ -15,9 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
+
+#define NAME "mystikos-root-"
 
 /* Where a C library's linker looks by itself. */
 static const char *const library_directories[] = {
@@ -43,17 +47,60 @@ __attribute__((format(printf, 1, 2))) static char *make_string(const char *forma
     return myst_allocated(size < 0 ? NULL : string);
 }
 
-/* A new directory below `parent`, or NULL where there can be none or no program can be started. */
+/* The directory is in use as long as a process of the package has it open. */
+static bool hold(const char *directory)
+{
+    const int descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return descriptor >= 0 && flock(descriptor, LOCK_EX | LOCK_NB) == 0;
+}
+
+/* True for what a package that was killed has left. */
+static bool is_abandoned(int parent, const char *name)
+{
+    struct stat status;
+    if (strncmp(name, NAME, strlen(NAME)) != 0 || strlen(name) != strlen(NAME) + 6)
+        return false;
+    const int descriptor = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const bool abandoned = descriptor >= 0 && fstat(descriptor, &status) == 0 && status.st_uid == geteuid() &&
+                           (status.st_mode & 07777) == 0700 && flock(descriptor, LOCK_EX | LOCK_NB) == 0;
+    if (descriptor >= 0)
+        close(descriptor);
+    return abandoned;
+}
+
+static void remove_abandoned(const char *parent)
+{
+    struct dirent *entry;
+    DIR *directory = opendir(parent);
+    while (directory && (entry = readdir(directory)))
+    {
+        if (!is_abandoned(dirfd(directory), entry->d_name))
+            continue;
+        char *path = make_string("%s/%s", parent, entry->d_name);
+        myst_remove_directory(path);
+        free(path);
+    }
+    if (directory)
+        closedir(directory);
+}
+
+/* Where the root can be, in a new directory below `parent` that nobody else may enter, or NULL where there can be none
+ * or no program can be started. */
 static char *make_below(const char *parent)
 {
     struct statvfs status;
     if (!parent || *parent != '/' || statvfs(parent, &status) != 0 || (status.f_flag & ST_NOEXEC))
         return NULL;
-    char *directory = make_string("%s/mystikos-XXXXXX", parent);
-    if (mkdtemp(directory))
-        return directory;
-    free(directory);
-    return NULL;
+    char *above = make_string("%s/" NAME "XXXXXX", parent);
+    if (!mkdtemp(above) || !hold(above))
+    {
+        free(above);
+        return NULL;
+    }
+    remove_abandoned(parent);
+    char *directory = make_string("%s/root", above);
+    free(above);
+    return mkdir(directory, 0755) == 0 ? directory : NULL;
 }
 
 static char *make_directory(const struct myst_handoff *handoff)
@@ -88,26 +135,11 @@ const char *myst_no_isolation_make_root(const struct myst_handoff *handoff)
     return directory;
 }
 
-static void remove_at(int parent, const char *name)
-{
-    struct dirent *entry;
-    /* Not even its owner may remove what is in a directory without its w. */
-    if (unlinkat(parent, name, 0) == 0 || (errno != EISDIR && errno != EPERM))
-        return;
-    fchmodat(parent, name, 0700, 0);
-    int descriptor = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *directory = descriptor < 0 ? NULL : fdopendir(descriptor);
-    while (directory && (entry = readdir(directory)))
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            remove_at(descriptor, entry->d_name);
-    if (directory)
-        closedir(directory);
-    unlinkat(parent, name, AT_REMOVEDIR);
-}
-
 void myst_no_isolation_remove_root(const char *directory)
 {
-    remove_at(AT_FDCWD, directory);
+    char *above = make_string("%.*s", (int)(strrchr(directory, '/') - directory), directory);
+    myst_remove_directory(above);
+    free(above);
 }
 
 /* The dynamic linker of the ELF program, below the working directory, or NULL. */

@@ -1,8 +1,10 @@
 #include "root.h"
 
 #include "../common/error.h"
+#include "../common/linux_version.h"
 #include "../common/sizes.h"
 #include "namespaces.h"
+#include "path.h"
 #include "tmpfs.h"
 #include "write.h"
 
@@ -11,6 +13,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -24,6 +27,9 @@ static const char *const mount_points[] = {"/tmp", "/run", "/mnt", "/var", "/usr
 
 static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
 
+#define LAST_PROCESS "100" /* before the application */
+#define SHARED_MODE 0777   /* of the directories that Mystikos makes by itself */
+
 static const char *const device_links[][2] = {
     {"pts/ptmx", "dev/ptmx"},          {"/proc/self/fd", "dev/fd"},       {"/proc/self/fd/0", "dev/stdin"},
     {"/proc/self/fd/1", "dev/stdout"}, {"/proc/self/fd/2", "dev/stderr"},
@@ -32,6 +38,11 @@ static const char *const device_links[][2] = {
 /* A caller who is root on the host could write these even without capabilities. */
 static const char *const protected_in_proc[] = {"proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus",
                                                 "proc/fs",  "proc/acpi",          "proc/scsi"};
+
+/* What a caller who is root on the host could read of it. */
+static const char *const hidden_in_proc[] = {"proc/kpagecgroup",   "proc/kpagecount",   "proc/kpageflags",
+                                             "proc/latency_stats", "proc/pagetypeinfo", "proc/sched_debug",
+                                             "proc/slabinfo",      "proc/timer_list",   "proc/vmallocinfo"};
 
 static const char *find_mount_point(void)
 {
@@ -49,7 +60,7 @@ void myst_make_root(uint64_t bytes, uint64_t files)
     char options[96];
     const char *mount_point = find_mount_point();
 
-    snprintf(options, sizeof options, "mode=0755,size=%llu,nr_inodes=%llu", (unsigned long long)bytes,
+    snprintf(options, sizeof options, "mode=0777,size=%llu,nr_inodes=%llu", (unsigned long long)bytes,
              (unsigned long long)files);
     if (myst_mount_tmpfs(mount_point, options) != 0)
         myst_refuse_no_privilege("cannot make a file system in memory");
@@ -149,14 +160,15 @@ static void make_dev(uint64_t shared_memory)
     char options[64];
 
     need_directory("dev", 0755);
-    mount_in_root("tmpfs", "dev", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m");
+    mount_in_root("tmpfs", "dev", MS_NOSUID | MS_NOEXEC, "mode=0777,size=1m");
     for (size_t i = 0; i < MYST_COUNT(devices); i++)
         bind_device(devices[i]);
 
-    need_directory("dev/pts", 0755);
+    need_directory("dev/pts", SHARED_MODE);
     mount_in_root("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620");
-    need_directory("dev/shm", 01777);
-    snprintf(options, sizeof options, "mode=1777,size=%llu", (unsigned long long)shared_memory);
+    chmod("dev/pts", SHARED_MODE);
+    need_directory("dev/shm", SHARED_MODE);
+    snprintf(options, sizeof options, "mode=0777,size=%llu", (unsigned long long)shared_memory);
     mount_in_root("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, options);
 
     for (size_t i = 0; i < MYST_COUNT(device_links); i++)
@@ -164,30 +176,19 @@ static void make_dev(uint64_t shared_memory)
             myst_refuse_errno("cannot make /%s", device_links[i][1]);
 }
 
-/* An entry below etc/, which may be anything: nothing is followed, and what is there stays. */
-static int create_in_etc(const char *name)
+/* The path of an entry of /etc below the working directory, its links followed inside. What the root has of these
+ * files Mystikos writes over. */
+static char *path_in_etc(const char *name)
 {
-    int etc = open("etc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (etc < 0)
-        return -1;
-    int file = openat(etc, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    close(etc);
-    return file;
-}
-
-static void write_in_etc(int file, const char *data, size_t size, const char *name)
-{
-    if (myst_write_all(file, data, size) != 0)
-        myst_refuse_errno("cannot write /etc/%s", name);
-}
-
-static void make_in_etc(const char *name, const char *text)
-{
-    int file = create_in_etc(name);
-    if (file < 0)
-        return;
-    write_in_etc(file, text, strlen(text), name);
-    close(file);
+    char path[64];
+    snprintf(path, sizeof path, "/etc/%s", name);
+    char *resolved = myst_path_resolve(path);
+    struct stat status;
+    if (!resolved || (lstat(path + 1, &status) == 0 && S_ISLNK(status.st_mode) && lstat(resolved, &status) != 0))
+        myst_refuse("%s in the root file system is a symbolic link that leads nowhere, with which Mystikos does not "
+                    "start",
+                    path);
+    return resolved;
 }
 
 /* The network is the host's, and so are its names. A file that the host lacks is left out. */
@@ -197,34 +198,63 @@ static void copy_from_host_etc(const char *name)
     ssize_t size;
 
     snprintf(path, sizeof path, "/etc/%s", name);
+    char *target = path_in_etc(name);
     int from = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (from < 0)
         return;
-    int to = create_in_etc(name);
-    if (to >= 0)
-    {
-        while ((size = read(from, data, sizeof data)) > 0)
-            write_in_etc(to, data, (size_t)size, name);
-        close(to);
-    }
+    chmod(target, 0644); /* the root may have it without w */
+    int to = open(target, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0644);
+    if (to < 0)
+        myst_refuse_errno("cannot write %s", path);
+    while ((size = read(from, data, sizeof data)) > 0)
+        if (myst_write_all(to, data, (size_t)size) != 0)
+            myst_refuse_errno("cannot write %s", path);
+    close(to);
     close(from);
+    free(target);
 }
 
-static void complete_etc(void)
+static bool is_directory(const char *path)
 {
-    /* What the root has in /etc stays. */
+    struct stat status;
+    return lstat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* Mystikos puts a directory in the place of a file. */
+static void remove_file(const char *path)
+{
+    struct stat status;
+    if (lstat(path, &status) == 0 && S_ISREG(status.st_mode))
+        unlink(path);
+}
+
+/* As Mystikos makes them, whatever the root's modes are. */
+static void make_shared_directory(const char *path)
+{
+    remove_file(path);
+    if (mkdir(path, SHARED_MODE) != 0 && is_directory(path))
+        chmod(path, SHARED_MODE);
+}
+
+static void complete_directories(void)
+{
+    chmod(".", SHARED_MODE);
+    make_shared_directory("tmp");
+    mkdir("usr", SHARED_MODE);
+    if (is_directory("usr"))
+        mkdir("usr/local", SHARED_MODE);
+    if (is_directory("usr") && is_directory("usr/local"))
+        mkdir("usr/local/etc", SHARED_MODE);
+    remove_file("etc");
     mkdir("etc", 0755);
     copy_from_host_etc("resolv.conf");
     copy_from_host_etc("hosts");
-    make_in_etc("passwd", "root:x:0:0:root:/root:/bin/sh\n");
-    make_in_etc("group", "root:x:0:\n");
 }
 
 void myst_complete_root(uint64_t bytes)
 {
     make_dev(bytes);
-    complete_etc();
-    mkdir("tmp", 01777);
+    complete_directories();
 }
 
 /* Makes the devices where the caller may do that, as root may in most containers. */
@@ -247,8 +277,7 @@ static void make_dev_without_mounts(void)
 void myst_complete_root_without_mounts(void)
 {
     make_dev_without_mounts();
-    complete_etc();
-    mkdir("tmp", 01777);
+    complete_directories();
 }
 
 static void protect_in_proc(const char *path)
@@ -262,22 +291,93 @@ static void protect_in_proc(const char *path)
     make_read_only(path, MS_NOSUID | MS_NODEV | MS_NOEXEC);
 }
 
-static void mount_proc(void)
+static void hide_in_proc(const char *path)
+{
+    if (access(path, R_OK) != 0)
+        return;
+    if (mount("dev/null", path, NULL, MS_BIND, NULL) != 0)
+        myst_refuse_errno("cannot hide /%s", path);
+    make_read_only(path, MS_NOSUID | MS_NOEXEC);
+}
+
+static void mount_over(const char *text, const char *name)
+{
+    char path[64];
+    snprintf(path, sizeof path, "dev/.%s", strrchr(name, '/') ? strrchr(name, '/') + 1 : name);
+    const int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+    if (file < 0 || myst_write_all(file, text, strlen(text)) != 0)
+        myst_refuse_errno("cannot write /proc/%s", name);
+    close(file);
+    char target[64];
+    snprintf(target, sizeof target, "proc/%s", name);
+    if (mount(path, target, NULL, MS_BIND, NULL) != 0)
+        myst_refuse_errno("cannot mount /%s", target);
+    make_read_only(target, MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    unlink(path);
+}
+
+/* The memory of the enclave and its processors, in the form that Mystikos gives them. */
+static void describe_machine(uint64_t memory)
+{
+    char text[512];
+    snprintf(text, sizeof text, "MemTotal:       %llu\nMemFree:        %llu\nCached:         0\n",
+             (unsigned long long)memory, (unsigned long long)(memory - memory / 16));
+    mount_over(text, "meminfo");
+    mount_over("cpu  0 0 0 0 0 0 0 0 0 0\nintr 0\nnctxt 0\nbtime 0\nprocesses 0\nprocs_running 0\nprocs_blocked 0\n"
+               "softirq 0\n",
+               "stat");
+    mount_over("32768\n", "sys/kernel/pid_max");
+}
+
+/* So many processes and threads there can be at once, for root as well: numbers up to 300 are given out once only.
+ * Before Linux 6.14 the setting is the host's. */
+static void limit_processes(void)
+{
+    char number[16];
+    const int size = snprintf(number, sizeof number, "%d", MYST_MAX_THREADS + 300);
+    if (!myst_linux_is_at_least(6, 14))
+        return;
+    const int file = open("proc/sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
+    if (file < 0 || write(file, number, (size_t)size) != size)
+        myst_refuse_errno("cannot limit the number of processes");
+    close(file);
+}
+
+/* Process 1 starts the application, which gets the number that it has on Mystikos. Does nothing on a Linux that cannot
+ * set it. */
+static void choose_first_process(void)
+{
+    const int file = open("proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
+    const ssize_t written = file < 0 ? -1 : write(file, LAST_PROCESS, sizeof LAST_PROCESS - 1);
+    (void)written;
+    if (file >= 0)
+        close(file);
+}
+
+static void mount_proc(uint64_t memory)
 {
     need_directory("proc", 0555);
+    if (!is_empty("proc"))
+        myst_refuse("/proc in the root file system is not empty, and Mystikos does not start with it");
     if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0)
     {
         if (errno == EPERM)
             myst_refuse_masked_proc("cannot mount /proc");
         myst_refuse_errno("cannot mount /proc");
     }
+    limit_processes();
+    choose_first_process();
+    chmod("proc", SHARED_MODE); /* as it shows on Mystikos; nothing can be made there */
     for (size_t i = 0; i < MYST_COUNT(protected_in_proc); i++)
         protect_in_proc(protected_in_proc[i]);
+    for (size_t i = 0; i < MYST_COUNT(hidden_in_proc); i++)
+        hide_in_proc(hidden_in_proc[i]);
+    describe_machine(memory);
 }
 
-void myst_change_root(void)
+void myst_change_root(uint64_t memory)
 {
-    mount_proc();
+    mount_proc(memory);
     /* The old root ends up mounted over the new one (pivot_root(2), "pivot_root(".", ".")"), and goes. */
     if (syscall(SYS_pivot_root, ".", ".") != 0)
         myst_refuse_errno("cannot change the root");

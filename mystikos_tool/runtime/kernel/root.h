@@ -12,8 +12,8 @@ void myst_make_root(uint64_t bytes, uint64_t files);
  * long as the host has room. */
 void myst_keep_root(const char *directory);
 
-/* Adds what a program expects beside the archive's content: /dev, /tmp, and in /etc what it lacks.
- * /dev/shm holds `bytes` at most. */
+/* Adds what Mystikos adds to the archive's content: /dev, /tmp, /usr/local/etc, and the host's /etc/hosts and
+ * /etc/resolv.conf. /dev/shm holds `bytes` at most. */
 void myst_complete_root(uint64_t bytes);
 
 /* The same as far as it can be done without mounts. */
@@ -23,7 +23,7 @@ void myst_complete_root_without_mounts(void);
 void myst_need_empty_directory(const char *directory);
 
 /* To be called by the first process of the PID namespace: mounts /proc, then makes the working
- * directory the root and lets go of the host's. */
-void myst_change_root(void);
+ * directory the root and lets go of the host's. /proc tells of `memory` bytes. */
+void myst_change_root(uint64_t memory);
 
 #endif

@@ -222,6 +222,8 @@ void myst_unpack(struct myst_archive archive, int root)
     myst_write_behind_start(&behind, subject, archive.size >= THREADED_SIZE);
     while ((result = myst_archive_next(&archive, &entry, &error)) > 0)
     {
+        if (archive.without_set_id)
+            entry.mode &= ~(uint32_t)(S_ISUID | S_ISGID);
         make_entry(&cursor, &entry, &behind, &released);
         release(&released, written_up_to(&behind, archive.data + archive.at), RELEASE_STEP);
     }

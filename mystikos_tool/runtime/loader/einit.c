@@ -88,10 +88,15 @@ struct myst_secs myst_secs_of(const struct myst_oeinfo *record)
     return secs;
 }
 
+int myst_check_signature(const struct sgx_sigstruct *sigstruct, struct myst_error *error)
+{
+    return check_format(sigstruct, error) != 0 ? -1 : check_signature(sigstruct, error);
+}
+
 int myst_einit(const struct sgx_sigstruct *sigstruct, const struct myst_secs *secs, const struct myst_oeinfo *record,
                struct myst_error *error)
 {
-    if (check_format(sigstruct, error) != 0 || check_signature(sigstruct, error) != 0)
+    if (myst_check_signature(sigstruct, error) != 0)
         return -1;
     if (memcmp(sigstruct->mrenclave, secs->mrenclave, sizeof secs->mrenclave) != 0)
         return myst_fail(error, "MRENCLAVE: what is in the package is not what was signed");

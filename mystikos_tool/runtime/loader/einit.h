@@ -18,6 +18,9 @@ struct myst_secs
 /* The enclave's SECS for its record, but for MRENCLAVE. */
 struct myst_secs myst_secs_of(const struct myst_oeinfo *record);
 
+/* The part of myst_einit that needs no measurement: SIGSTRUCT's form and its signature. */
+int myst_check_signature(const struct sgx_sigstruct *sigstruct, struct myst_error *error);
+
 /* Holds SIGSTRUCT, SECS and record against each other. */
 int myst_einit(const struct sgx_sigstruct *sigstruct, const struct myst_secs *secs, const struct myst_oeinfo *record,
                struct myst_error *error);

@@ -16,7 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#define STACK_SIZE (256u << 10) /* bytes that the runtime needs */
 
 /* The last component of argv[0], fit to be printed. */
 static const char *program_name(const char *argv0)
@@ -37,18 +40,6 @@ static int open_self(struct myst_error *error)
     return fd;
 }
 
-/* Lays the package out, measures it and checks it. */
-static int load(struct myst_layout *layout, struct myst_memory *memory, const struct myst_package *package,
-                struct myst_error *error)
-{
-    if (myst_layout_read(layout, package, error) != 0 || myst_memory_place(memory, layout, error) != 0)
-        return -1;
-    struct myst_secs secs = myst_secs_of(&layout->record);
-    if (myst_measure(layout, memory, secs.mrenclave, error) != 0)
-        return -1;
-    return myst_einit(&layout->record.sigstruct, &secs, &layout->record, error);
-}
-
 static int check_signer(const struct myst_options *options, const uint8_t mrsigner[32], struct myst_error *error)
 {
     char hex[65];
@@ -56,6 +47,39 @@ static int check_signer(const struct myst_options *options, const uint8_t mrsign
     if (options->has_signer && memcmp(options->signer, mrsigner, sizeof options->signer) != 0)
         return myst_fail(error, "MRSIGNER: is %s, not what --myst-signer demands", hex);
     return 0;
+}
+
+/* Signature and signer, before anything that takes long or much memory. */
+static int check_origin(const struct myst_layout *layout, const struct myst_options *options, uint8_t mrsigner[32],
+                        struct myst_error *error)
+{
+    myst_mrsigner(&layout->record.sigstruct, mrsigner);
+    if (myst_check_signature(&layout->record.sigstruct, error) != 0)
+        return -1;
+    return check_signer(options, mrsigner, error);
+}
+
+/* All of the enclave that has to be gone through lies in memory, or is hashed at some cost. */
+static int check_size(const struct myst_layout *layout, struct myst_error *error)
+{
+    const uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * MYST_PAGE, enclave = layout->loaded_size;
+    if (enclave / 2 <= machine)
+        return 0;
+    return myst_fail(error, "package: the enclave is laid out in %llu MiB, more than twice this machine's memory",
+                     (unsigned long long)(enclave >> 20));
+}
+
+/* Lays the package out, measures it and checks it. */
+static int load(struct myst_layout *layout, struct myst_memory *memory, const struct myst_package *package,
+                const struct myst_options *options, uint8_t mrsigner[32], struct myst_error *error)
+{
+    if (myst_layout_read(layout, package, error) != 0 || check_origin(layout, options, mrsigner, error) != 0 ||
+        check_size(layout, error) != 0 || myst_memory_place(memory, layout, error) != 0)
+        return -1;
+    struct myst_secs secs = myst_secs_of(&layout->record);
+    if (myst_measure(layout, memory, secs.mrenclave, error) != 0)
+        return -1;
+    return myst_einit(&layout->record.sigstruct, &secs, &layout->record, error);
 }
 
 /* Enters the enclave at its entry point, on the stack of its first thread. Comes back only to tell what is wrong. */
@@ -94,10 +118,8 @@ static int act(const struct myst_options *options, const struct myst_host *host,
     struct myst_memory memory;
     uint8_t mrsigner[32];
     const int fd = open_self(error);
-    if (fd < 0 || myst_package_open(&package, fd, error) != 0 || load(&layout, &memory, &package, error) != 0)
-        return -1;
-    myst_mrsigner(&layout.record.sigstruct, mrsigner);
-    if (check_signer(options, mrsigner, error) != 0)
+    if (fd < 0 || myst_package_open(&package, fd, error) != 0 ||
+        load(&layout, &memory, &package, options, mrsigner, error) != 0)
         return -1;
     int printed;
     switch (options->action)
@@ -134,7 +156,7 @@ static int perform(const struct myst_options *options, const struct myst_host *h
     }
 }
 
-int main(int argc, char **argv, char **envp)
+__attribute__((noinline)) static int start(int argc, char **argv, char **envp)
 {
     static char *no_arguments[] = {(char *)"", NULL};
     struct myst_error error;
@@ -167,4 +189,27 @@ int main(int argc, char **argv, char **envp)
     if (result != 0)
         myst_refuse("%s", error.text);
     return EXIT_SUCCESS;
+}
+
+/* A caller's limit of the stack is raised as far as it lets itself be, before any of the stack is used. */
+__attribute__((noinline)) static void need_stack(void)
+{
+    static const char message[] =
+        "package: mystikos: the caller's hard limit of the stack (ulimit -s) is below 256 KiB\n";
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur >= STACK_SIZE)
+        return;
+    limit.rlim_cur = limit.rlim_max < STACK_SIZE ? limit.rlim_max : STACK_SIZE;
+    setrlimit(RLIMIT_STACK, &limit);
+    if (limit.rlim_cur >= STACK_SIZE)
+        return;
+    const ssize_t written = write(STDERR_FILENO, message, sizeof message - 1); /* to format it takes too much */
+    (void)written;
+    _exit(MYST_EXIT_REFUSED);
+}
+
+int main(int argc, char **argv, char **envp)
+{
+    need_stack();
+    return start(argc, argv, envp);
 }

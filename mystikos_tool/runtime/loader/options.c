@@ -3,7 +3,9 @@
 #include "../common/hex.h"
 #include "../common/sizes.h"
 
+#include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 static const char prefix[] = "--myst-";
 
@@ -19,11 +21,15 @@ const char myst_options_help[] =
     "                     of the host (hostfs) or an archive in the root (ramfs)\n"
     "  --myst-no-isolation\n"
     "                     run without namespaces where the machine allows none\n"
+    "  --myst-quiet       leave out the notes of what works here and not under Mystikos\n"
     "For debug enclaves only:\n"
     "  --myst-strace      tell which system calls are refused\n"
     "  --myst-shell       start /bin/sh instead of the application\n"
+    "  --myst-linux       let the application have Linux as it is, within the sandbox\n"
     "  --myst-root=DIR    unpack the root into DIR, which is empty or not there, and keep it\n"
-    "All other arguments go to the application.\n";
+    "  --                 end these options: what follows goes to the application, whatever it is\n"
+    "All other arguments go to the application. With MYST_OPTIONS=none in the environment none of\n"
+    "these options is taken.\n";
 
 static int read_signer(struct myst_options *options, const char *hex, struct myst_error *error)
 {
@@ -105,6 +111,8 @@ static int read_option(struct myst_options *options, const char *option, struct 
         {"--myst-no-isolation", MYST_HOST_NO_ISOLATION},
         {"--myst-strace", MYST_HOST_TRACE},
         {"--myst-shell", MYST_HOST_SHELL},
+        {"--myst-quiet", MYST_HOST_QUIET},
+        {"--myst-linux", MYST_HOST_LINUX},
     };
     static const struct
     {
@@ -134,7 +142,7 @@ static int read_option(struct myst_options *options, const char *option, struct 
     return myst_fail(error,
                      "options: %.64s is unknown; there are --myst-info, --myst-verify, --myst-signer=HEX, "
                      "--myst-help, --myst-version, --myst-mount=SOURCE=TARGET, --myst-no-isolation, "
-                     "--myst-strace, --myst-shell and --myst-root=DIR",
+                     "--myst-quiet, --myst-strace, --myst-shell, --myst-linux and --myst-root=DIR",
                      option);
 }
 
@@ -143,17 +151,35 @@ static int check_for_contradiction(const struct myst_options *options, struct my
     const int runs = options->flags || options->mount_count || options->root;
     if (options->action != MYST_ACTION_RUN && runs)
         return myst_fail(error, "options: those that change how the application runs exclude those that do not run it");
+    if (runs && getauxval(AT_SECURE))
+        return myst_fail(error, "options: those that change how the application runs are refused, since this file is "
+                                "set-id or has capabilities");
+    return 0;
+}
+
+/* The environment of a deployment forbids options that reach the command line from elsewhere. */
+static int check_allowed(const char *option, struct myst_error *error)
+{
+    const char *allowed = getenv("MYST_OPTIONS");
+    if (allowed && strcmp(allowed, "none") != 0)
+        return myst_fail(error, "MYST_OPTIONS: is \"%.64s\"; none is all that it can be", allowed);
+    if (allowed && option)
+        return myst_fail(error, "options: %.64s is refused, since MYST_OPTIONS is none", option);
     return 0;
 }
 
 int myst_options_read(struct myst_options *options, int argc, char *const *argv, struct myst_error *error)
 {
     memset(options, 0, sizeof *options);
+    if (check_allowed(NULL, error) != 0)
+        return -1;
     for (int i = 1; i < argc && strncmp(argv[i], prefix, sizeof prefix - 1) == 0; i++)
     {
-        if (read_option(options, argv[i], error) != 0)
+        if (check_allowed(argv[i], error) != 0 || read_option(options, argv[i], error) != 0)
             return -1;
         options->count++;
     }
+    if (options->count + 1 < argc && strcmp(argv[options->count + 1], "--") == 0)
+        options->count++;
     return check_for_contradiction(options, error);
 }

@@ -1,5 +1,5 @@
 /* The loader's own options: those that begin with --myst- before the first argument that does not.
- * Everything else is the application's. */
+ * Everything else is the application's, and what follows a "--" there. */
 #ifndef MYST_OPTIONS_H
 #define MYST_OPTIONS_H
 

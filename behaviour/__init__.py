@@ -1,0 +1,1 @@
+"""Hold the embedded runtime against what Mystikos was recorded to do."""

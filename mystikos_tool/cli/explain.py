@@ -1,0 +1,145 @@
+"""The verbs that explain: ``diff``, ``inspect``, ``sbom`` and ``provenance``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mystikos_tool.cli.archive import declare_modes, preserve_modes
+from mystikos_tool.cli.package import declare_inputs, inputs_of
+from mystikos_tool.cli.verb import say
+from mystikos_tool.errors import UserError
+
+ANOTHER_ENCLAVE = 1
+
+_OPERAND = "a package, a signed directory, a measurement, an archive or an appdir"
+
+
+def declare_diff(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``diff``."""
+    parser.add_argument("a", type=Path, metavar="A", help=_OPERAND)
+    parser.add_argument("b", type=Path, metavar="B", help="the other one")
+    _declare_output(parser, ("text", "json", "html"))
+    _declare_packing(parser)
+
+
+def run_diff(options: argparse.Namespace) -> int:
+    """Compare two enclaves; return the exit status: 0 the same, 1 another."""
+    from mystikos_tool.explain import difference, text
+
+    found = difference.compare(
+        options.a, options.b, exclude=tuple(options.exclude), preserve_modes=preserve_modes(options)
+    )
+    if options.format == "html":
+        from mystikos_tool.explain import page
+
+        _give(page.of_difference(found), options)
+    else:
+        _give(found.to_json() if options.format == "json" else text.of(found), options)
+    return 0 if found.same else ANOTHER_ENCLAVE
+
+
+def declare_inspect(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``inspect``."""
+    parser.add_argument("package", type=Path, help="a package or a signed directory")
+    _declare_output(parser, ("text", "json", "html", "svg"))
+
+
+def run_inspect(options: argparse.Namespace) -> None:
+    """Show what is in a package."""
+    from mystikos_tool.explain.report import report
+
+    found = report(options.package)
+    if options.format in ("html", "svg"):
+        from mystikos_tool.explain import page
+
+        _give((page.of_report if options.format == "html" else page.picture_of)(found), options)
+    else:
+        _give(found.to_json() if options.format == "json" else found.to_text(), options)
+
+
+def declare_sbom(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``sbom``."""
+    parser.add_argument("package", type=Path, help="a package or a signed directory")
+    _declare_outfile(parser)
+
+
+def run_sbom(options: argparse.Namespace) -> None:
+    """Write what is in a package as a bill of materials."""
+    from mystikos_tool.explain import components
+    from mystikos_tool.explain.report import report
+    from mystikos_tool.explain.subject import archive_of
+    from mystikos_tool.packaging import opened
+
+    try:
+        from mystikos_tool.explain.sbom import sbom
+    except ImportError as error:
+        problem = f"needs {error.name}, which is not installed"
+        raise UserError("sbom", problem, "pip install 'mystikos-tool[sbom]'") from None
+    root = archive_of(opened.of(options.package))
+    _give(sbom(report(options.package), components.components(root) if root else []), options)
+
+
+def declare_provenance(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``provenance``."""
+    parser.add_argument("package", type=Path, help="the package")
+    parser.add_argument("source", type=Path, help="its root: an appdir, an archive, or an ext2 disk")
+    parser.add_argument("config", type=Path, help="its configuration")
+    declare_inputs(parser)
+    _declare_packing(parser)
+    parser.add_argument("--key", metavar="KEY", help="sign the statement with this key, as a DSSE envelope")
+    _declare_outfile(parser)
+
+
+def run_provenance(options: argparse.Namespace) -> None:
+    """Write where a package comes from, once its inputs were measured anew."""
+    from mystikos_tool import __version__
+    from mystikos_tool.explain import provenance
+    from mystikos_tool.root import root
+    from mystikos_tool.root.source import DirectorySource
+    from mystikos_tool.signing.signer import signer
+
+    exclude, preserve = tuple(options.exclude), preserve_modes(options)
+    is_packed = options.source.is_dir()
+    source = DirectorySource(options.source, exclude=exclude, preserve_modes=preserve)
+    payload = provenance.statement(
+        options.package,
+        inputs_of(options, root.of(options.source)),
+        source.tree() if is_packed else None,
+        {"modes": options.modes, "exclude": list(exclude)} if is_packed else {},
+        f"pkg:pypi/mystikos-tool@{__version__}",
+    )
+    if options.key:
+        payload = provenance.envelope(payload, signer(options.key))
+    _give(payload.decode().rstrip("\n"), options)
+
+
+def _declare_packing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out of an appdir what matches, as MYST_ROOTFS_EXCLUDE (repeatable)",
+    )
+    declare_modes(parser, "canonical")
+
+
+def _declare_output(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:
+    parser.add_argument("--format", choices=formats, default="text", help="what to write (default: text)")
+    _declare_outfile(parser)
+
+
+def _declare_outfile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--outfile", type=Path, metavar="FILE", help="write it here (default: print it)"
+    )
+
+
+def _give(text: str, options: argparse.Namespace) -> None:
+    from mystikos_tool.io import atomic
+
+    if options.outfile:
+        atomic.write(options.outfile, text.encode() + b"\n")
+    else:
+        say(text)

@@ -1,0 +1,124 @@
+#include "call.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static int64_t moved(ssize_t result, size_t size)
+{
+    if (result == (ssize_t)size)
+        return 0;
+    return result < 0 && errno == EPERM ? -EPERM : -EFAULT;
+}
+
+int64_t myst_call_read(const struct myst_call *call, uint64_t address, void *to, size_t size)
+{
+    const struct iovec here = {to, size}, there = {(void *)(uintptr_t)address, size};
+    return moved(process_vm_readv(myst_call_thread(call), &here, 1, &there, 1, 0), size);
+}
+
+int64_t myst_call_write(const struct myst_call *call, uint64_t address, const void *from, size_t size)
+{
+    const struct iovec here = {(void *)(uintptr_t)from, size}, there = {(void *)(uintptr_t)address, size};
+    return moved(process_vm_writev(myst_call_thread(call), &here, 1, &there, 1, 0), size);
+}
+
+/* Up to the end of a page at a time: what follows the path need not be mapped. */
+int64_t myst_call_read_path(const struct myst_call *call, uint64_t address, char *path)
+{
+    for (size_t have = 0; have < PATH_MAX;)
+    {
+        size_t size = 4096 - (address + have) % 4096;
+        if (size > PATH_MAX - have)
+            size = PATH_MAX - have;
+        int64_t result = myst_call_read(call, address + have, path + have, size);
+        if (result != 0)
+            return result;
+        if (memchr(path + have, 0, size))
+            return 0;
+        have += size;
+    }
+    return -ENAMETOOLONG;
+}
+
+/* Opens what is below the caller's entry in /proc. */
+static int open_of_caller(const struct myst_call *call, const char *name, int flags)
+{
+    char path[64];
+    snprintf(path, sizeof path, "%d/%s", (int)myst_call_thread(call), name);
+    return openat(call->application->proc, path, flags | O_CLOEXEC);
+}
+
+/* These name the caller itself, or show what they refer to by a link. */
+static bool is_special(const char *path)
+{
+    return strncmp(path, "/proc", 5) == 0 || strncmp(path, "/dev", 4) == 0;
+}
+
+int64_t myst_call_open_descriptor(const struct myst_call *call, int descriptor)
+{
+    char name[32];
+    if (descriptor < 0)
+        return -EBADF;
+    snprintf(name, sizeof name, "fd/%d", descriptor);
+    const int file = open_of_caller(call, name, O_PATH);
+    if (file >= 0)
+        return file;
+    return errno == ENOENT ? -EBADF : MYST_CONTINUE;
+}
+
+/* Where a path that is not absolute begins. */
+static int64_t open_start(const struct myst_call *call, int directory)
+{
+    if (directory != AT_FDCWD)
+        return myst_call_open_descriptor(call, directory);
+    const int file = open_of_caller(call, "cwd", O_PATH);
+    return file >= 0 ? file : MYST_CONTINUE;
+}
+
+int64_t myst_call_open(const struct myst_call *call, int directory, const char *path, unsigned flags)
+{
+    if (call->application->proc < 0 || is_special(path))
+        return MYST_CONTINUE;
+    if (!*path)
+        return flags & AT_EMPTY_PATH ? open_start(call, directory) : -ENOENT;
+    const int64_t from = *path == '/' ? AT_FDCWD : open_start(call, directory);
+    if (from < 0 && from != AT_FDCWD)
+        return from;
+    const int file = openat((int)from, path, O_PATH | O_CLOEXEC | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0));
+    const int error = errno;
+    if (from >= 0)
+        close((int)from);
+    return file >= 0 ? file : -error;
+}
+
+int myst_call_take_descriptor(const struct myst_call *call, int descriptor)
+{
+    const int process = (int)syscall(SYS_pidfd_open, (pid_t)myst_call_status(call, "\nTgid:", 10), 0);
+    if (process < 0)
+        return -errno;
+    const int file = (int)syscall(SYS_pidfd_getfd, process, descriptor, 0);
+    const int error = errno;
+    close(process);
+    return file >= 0 ? file : -error;
+}
+
+long myst_call_status(const struct myst_call *call, const char *key, int base)
+{
+    char text[2048];
+    const int file = open_of_caller(call, "status", O_RDONLY);
+    const ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    if (file >= 0)
+        close(file);
+    if (size <= 0)
+        return -1;
+    text[size] = 0;
+    const char *at = strstr(text, key);
+    return at ? strtol(at + strlen(key), NULL, base) : -1;
+}

@@ -1,0 +1,55 @@
+/* One system call that the filter gave to process 1, and the caller's side of it: memory and files. What the caller
+ * passes can change after a look at it, and may be anything. */
+#ifndef MYST_CALL_H
+#define MYST_CALL_H
+
+#include "../common/application.h"
+
+#include <linux/seccomp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* The system is to serve the call; far from every errno. */
+#define MYST_CONTINUE INT64_MIN
+
+struct myst_call
+{
+    const struct myst_application *application;
+    int listener;
+    struct seccomp_notif notification;
+};
+
+static inline pid_t myst_call_thread(const struct myst_call *call)
+{
+    return (pid_t)call->notification.pid;
+}
+
+static inline uint64_t myst_call_argument(const struct myst_call *call, int index)
+{
+    return call->notification.data.args[index];
+}
+
+/* 0, or -EFAULT. -EPERM where the machine lets nobody look into another process. */
+int64_t myst_call_read(const struct myst_call *call, uint64_t address, void *to, size_t size);
+int64_t myst_call_write(const struct myst_call *call, uint64_t address, const void *from, size_t size);
+
+/* Reads a path of up to PATH_MAX bytes; 0, -EFAULT, -ENAMETOOLONG or -EPERM. */
+int64_t myst_call_read_path(const struct myst_call *call, uint64_t address, char *path);
+
+/* Opens the file that the caller names, without a right to read or write it. `flags`: AT_SYMLINK_NOFOLLOW,
+ * AT_EMPTY_PATH. A descriptor, a negative errno, or MYST_CONTINUE where process 1 would find something else. */
+int64_t myst_call_open(const struct myst_call *call, int directory, const char *path, unsigned flags);
+
+/* Opens what the descriptor of the caller refers to; results as of myst_call_open. */
+int64_t myst_call_open_descriptor(const struct myst_call *call, int descriptor);
+
+/* A descriptor of this process for the file that the caller has open as `descriptor`, with the same rights and
+ * position; or a negative errno. */
+int myst_call_take_descriptor(const struct myst_call *call, int descriptor);
+
+/* The number behind `key` in the caller's /proc status, or -1. */
+long myst_call_status(const struct myst_call *call, const char *key, int base);
+
+#endif

@@ -1,0 +1,134 @@
+#include "descriptors.h"
+
+#include "notes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define FIRST_WATCH 2048 /* the number that Mystikos gives */
+
+/* The type of the caller's descriptor, as in st_mode; a negative errno, or MYST_CONTINUE. */
+static int64_t type_of(const struct myst_call *call, int descriptor)
+{
+    struct stat status;
+    const int64_t file = myst_call_open_descriptor(call, descriptor);
+    if (file < 0)
+        return file;
+    const int64_t result = fstat((int)file, &status) == 0 ? (int64_t)(status.st_mode & S_IFMT) : MYST_CONTINUE;
+    close((int)file);
+    return result;
+}
+
+static int64_t synchronize(const struct myst_call *call)
+{
+    const int64_t type = type_of(call, (int)myst_call_argument(call, 0));
+    if (type < 0 || type == S_IFREG || type == S_IFDIR)
+        return MYST_CONTINUE;
+    return -EROFS;
+}
+
+static int64_t count_readable(const struct myst_call *call)
+{
+    return type_of(call, (int)myst_call_argument(call, 0)) == S_IFIFO ? -ENOTSUP : MYST_CONTINUE;
+}
+
+/* A lock keeps nobody off, another descriptor of the same process included. */
+static int64_t lock(const struct myst_call *call)
+{
+    const int64_t type = type_of(call, (int)myst_call_argument(call, 0));
+    return type < 0 ? type : 0;
+}
+
+static bool is_epoll(const struct myst_call *call, int descriptor)
+{
+    static const char name[] = "anon_inode:[eventpoll]";
+    char path[64], target[sizeof name];
+    if (call->application->proc < 0)
+        return false;
+    snprintf(path, sizeof path, "%d/fd/%d", (int)myst_call_thread(call), descriptor);
+    return readlinkat(call->application->proc, path, target, sizeof target) == sizeof name - 1 &&
+           memcmp(target, name, sizeof name - 1) == 0;
+}
+
+static int64_t add_to_epoll(const struct myst_call *call)
+{
+    struct epoll_event event;
+    if (is_epoll(call, (int)myst_call_argument(call, 2)))
+        return -EINVAL;
+    if (myst_call_read(call, myst_call_argument(call, 3), &event, sizeof event) == 0 && (event.events & EPOLLET))
+        myst_note_use(MYST_USE_EDGE_TRIGGER);
+    return MYST_CONTINUE;
+}
+
+static int64_t add_watch(void)
+{
+    myst_note_use(MYST_USE_INOTIFY);
+    return FIRST_WATCH;
+}
+
+/* A socket that is not there refuses. */
+static int64_t connect_to(const struct myst_call *call)
+{
+    struct sockaddr_un address;
+    char path[sizeof address.sun_path + 1] = "";
+    const uint64_t size = myst_call_argument(call, 2);
+    memset(&address, 0, sizeof address);
+    if (myst_call_read(call, myst_call_argument(call, 1), &address, size < sizeof address ? size : sizeof address) !=
+            0 ||
+        address.sun_family != AF_UNIX || !address.sun_path[0])
+        return MYST_CONTINUE;
+    memcpy(path, address.sun_path, sizeof address.sun_path);
+    const int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
+    if (file >= 0)
+        close((int)file);
+    return file == -ENOENT ? -ECONNREFUSED : MYST_CONTINUE;
+}
+
+/* With flags that Linux does not know. */
+static int64_t give_random(const struct myst_call *call)
+{
+    char bytes[256];
+    const uint64_t asked = myst_call_argument(call, 1), size = asked < sizeof bytes ? asked : sizeof bytes;
+    if (getrandom(bytes, size, 0) != (ssize_t)size)
+        return -EAGAIN;
+    const int64_t result = myst_call_write(call, myst_call_argument(call, 0), bytes, size);
+    return result != 0 ? result : (int64_t)size;
+}
+
+int64_t myst_serve_descriptors(const struct myst_call *call)
+{
+    switch (call->notification.data.nr)
+    {
+    case SYS_fsync:
+    case SYS_fdatasync:
+        return synchronize(call);
+    case SYS_ioctl:
+        return count_readable(call);
+    case SYS_flock:
+    case SYS_fcntl:
+        return lock(call);
+    case SYS_epoll_ctl:
+        return add_to_epoll(call);
+    case SYS_inotify_add_watch:
+        return add_watch();
+    case SYS_connect:
+        return connect_to(call);
+    case SYS_getrandom:
+        return give_random(call);
+    case SYS_mmap:
+        myst_note_use(MYST_USE_SHARED_FILE);
+        return MYST_CONTINUE;
+    default:
+        return MYST_CONTINUE;
+    }
+}

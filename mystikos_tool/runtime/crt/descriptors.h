@@ -1,0 +1,10 @@
+/* What Mystikos does otherwise with certain kinds of descriptors, and tells of random numbers. */
+#ifndef MYST_DESCRIPTORS_H
+#define MYST_DESCRIPTORS_H
+
+#include "call.h"
+
+/* Serves what rules.c gives it: the result of the call, a negative errno, or MYST_CONTINUE. */
+int64_t myst_serve_descriptors(const struct myst_call *call);
+
+#endif

@@ -1,0 +1,86 @@
+#include "directories.h"
+
+#include "../common/interpreter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static const char deleted[] = " (deleted)"; /* behind what /proc says of a directory that is gone */
+
+/* What is no directory is not there. */
+static int64_t change(const struct myst_call *call)
+{
+    static char path[PATH_MAX];
+    struct stat status;
+    if (myst_call_read_path(call, myst_call_argument(call, 0), path) != 0)
+        return MYST_CONTINUE;
+    const int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
+    if (file < 0)
+        return MYST_CONTINUE;
+    const bool is_directory = fstat((int)file, &status) != 0 || S_ISDIR(status.st_mode);
+    close((int)file);
+    return is_directory ? MYST_CONTINUE : -ENOENT;
+}
+
+static int64_t path_of(const struct myst_call *call, char path[PATH_MAX])
+{
+    char link[32];
+    snprintf(link, sizeof link, "%d/cwd", (int)myst_call_thread(call));
+    const ssize_t length = readlinkat(call->application->proc, link, path, PATH_MAX - 1);
+    if (length <= 0)
+        return MYST_CONTINUE;
+    path[length] = 0;
+    const size_t kept = (size_t)length - (sizeof deleted - 1);
+    if ((size_t)length > sizeof deleted && strcmp(path + kept, deleted) == 0)
+        path[kept] = 0;
+    return *path == '/' ? 0 : MYST_CONTINUE;
+}
+
+/* True of a program that musl loaded, which looks at the sign of the call's result alone. */
+static bool uses_musl(const struct myst_call *call)
+{
+    char name[32], interpreter[PATH_MAX];
+    snprintf(name, sizeof name, "%d/exe", (int)myst_call_thread(call));
+    const int file = openat(call->application->proc, name, O_RDONLY | O_CLOEXEC);
+    const bool result = file >= 0 && myst_elf_interpreter(file, interpreter) && strstr(interpreter, "/ld-musl-");
+    if (file >= 0)
+        close(file);
+    return result;
+}
+
+/* A directory that is gone keeps its name. The result is the address where Linux says the length. */
+static int64_t tell(const struct myst_call *call)
+{
+    static char path[PATH_MAX];
+    const uint64_t to = myst_call_argument(call, 0);
+    const int64_t result = path_of(call, path);
+    const size_t size = strlen(path) + 1;
+    if (result != 0)
+        return result;
+    if (myst_call_argument(call, 1) < size)
+        return myst_call_argument(call, 1) ? -ERANGE : -EINVAL;
+    const int64_t written = myst_call_write(call, to, path, size);
+    return written != 0 ? written : uses_musl(call) ? (int64_t)to : (int64_t)size;
+}
+
+int64_t myst_serve_directories(const struct myst_call *call)
+{
+    if (call->application->proc < 0 || !call->application->isolated)
+        return MYST_CONTINUE;
+    switch (call->notification.data.nr)
+    {
+    case SYS_chdir:
+        return change(call);
+    case SYS_getcwd:
+        return tell(call);
+    default:
+        return MYST_CONTINUE;
+    }
+}

@@ -1,0 +1,107 @@
+#include "host_files.h"
+
+#include "../common/sizes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static bool is_given(const struct myst_call *call, int file)
+{
+    struct stat status;
+    if (fstat(file, &status) != 0)
+        return false;
+    for (size_t i = 0; i < MYST_COUNT(call->application->given_files); i++)
+    {
+        const struct myst_file *given = &call->application->given_files[i];
+        if (given->inode && given->inode == status.st_ino && given->device == status.st_dev)
+            return true;
+    }
+    return false;
+}
+
+static bool is_on_device_of(int file, const char *directory)
+{
+    struct stat status, own;
+    return fstat(file, &status) == 0 && stat(directory, &own) == 0 && status.st_dev == own.st_dev;
+}
+
+bool myst_may_have_mode(int parent, unsigned mode)
+{
+    return !(mode & (S_ISUID | S_ISGID)) || is_on_device_of(parent, "/") || is_on_device_of(parent, "/dev/shm");
+}
+
+/* What is done by this process is done to the file that was looked at, whatever the caller has by that number then. */
+static int64_t change_flags(const struct myst_call *call)
+{
+    const int file = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
+    if (file < 0)
+        return file;
+    const bool appends = fcntl(file, F_GETFL) & O_APPEND;
+    const int64_t result = appends && is_given(call, file)                               ? -EPERM
+                           : fcntl(file, F_SETFL, (int)myst_call_argument(call, 2)) == 0 ? 0
+                                                                                         : -errno;
+    close(file);
+    return result;
+}
+
+static int64_t truncate_file(const struct myst_call *call)
+{
+    const int file = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
+    if (file < 0)
+        return file;
+    const int64_t result = is_given(call, file)                                       ? -EPERM
+                           : ftruncate(file, (off_t)myst_call_argument(call, 1)) == 0 ? 0
+                                                                                      : -errno;
+    close(file);
+    return result;
+}
+
+static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mode)
+{
+    char path[32];
+    if (file < 0)
+        return file;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", (int)file);
+    const bool allowed = !is_given(call, (int)file) && myst_may_have_mode((int)file, mode);
+    const int64_t result = !allowed ? -EPERM : chmod(path, mode) == 0 ? 0 : -errno;
+    close((int)file);
+    return result;
+}
+
+static int64_t set_mode_of_path(const struct myst_call *call, int directory, int path_argument)
+{
+    static char path[PATH_MAX];
+    const unsigned mode = (unsigned)myst_call_argument(call, path_argument + 1);
+    const int64_t result = myst_call_read_path(call, myst_call_argument(call, path_argument), path);
+    if (result != 0)
+        return result;
+    if (strncmp(path, "/proc", 5) == 0)
+        return -EPERM; /* where the descriptors are */
+    return set_mode(call, myst_call_open(call, directory, path, 0), mode);
+}
+
+int64_t myst_serve_host_files(const struct myst_call *call)
+{
+    const __u64 *a = call->notification.data.args;
+    switch (call->notification.data.nr)
+    {
+    case SYS_fcntl:
+        return (int)a[1] == F_SETFL ? change_flags(call) : MYST_CONTINUE;
+    case SYS_ftruncate:
+        return truncate_file(call);
+    case SYS_chmod:
+        return set_mode_of_path(call, AT_FDCWD, 0);
+    case SYS_fchmodat:
+        return set_mode_of_path(call, (int)a[0], 1);
+    case SYS_fchmod:
+        return set_mode(call, myst_call_open_descriptor(call, (int)a[0]), (unsigned)a[1]);
+    default:
+        return MYST_CONTINUE;
+    }
+}

@@ -1,0 +1,14 @@
+/* Files of the host that the application reaches: what it was given as descriptors 0 to 2, with which it may do what
+ * the descriptor can and no more, and what lies in mounts, where it leaves no set-id file behind. */
+#ifndef MYST_HOST_FILES_H
+#define MYST_HOST_FILES_H
+
+#include "call.h"
+
+/* Serves ftruncate, F_SETFL, chmod and their kind: the result of the call, a negative errno, or MYST_CONTINUE. */
+int64_t myst_serve_host_files(const struct myst_call *call);
+
+/* False for a mode that a file or directory of a mount must not get; `parent` is where it is made, or itself. */
+bool myst_may_have_mode(int parent, unsigned mode);
+
+#endif

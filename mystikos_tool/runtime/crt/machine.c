@@ -1,0 +1,213 @@
+#include "machine.h"
+
+#include "../common/sizes.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOCKED_MEMORY (64ull << 20) /* as Mystikos has it, and the rest */
+#define PENDING_SIGNALS 128319
+#define MESSAGE_QUEUES 819200
+#define FILE_SYSTEM_TYPE 0x858458f6 /* RAMFS_MAGIC */
+#define FILE_SYSTEM_BLOCK 512
+
+/* The limits are those of the enclave, and what a program sets changes nothing. */
+static int64_t limit_of(const struct myst_call *call, unsigned resource, struct rlimit *limit)
+{
+    rlim_t value = RLIM_INFINITY;
+    switch (resource)
+    {
+    case RLIMIT_DATA:
+        value = call->application->address_space / 10 * 7 + call->application->address_space % 10 * 7 / 10;
+        break;
+    case RLIMIT_STACK:
+        if (prlimit(myst_call_thread(call), RLIMIT_STACK, NULL, limit) != 0)
+            return -errno;
+        value = limit->rlim_cur;
+        break;
+    case RLIMIT_CORE:
+        *limit = (struct rlimit){0, RLIM_INFINITY};
+        return 0;
+    case RLIMIT_NPROC:
+        value = MYST_MAX_THREADS;
+        break;
+    case RLIMIT_NOFILE:
+        value = MYST_MAX_DESCRIPTORS;
+        break;
+    case RLIMIT_MEMLOCK:
+        value = LOCKED_MEMORY;
+        break;
+    case RLIMIT_SIGPENDING:
+        value = PENDING_SIGNALS;
+        break;
+    case RLIMIT_MSGQUEUE:
+        value = MESSAGE_QUEUES;
+        break;
+    case RLIMIT_NICE:
+    case RLIMIT_RTPRIO:
+        value = 0;
+        break;
+    default:
+        if (resource >= RLIM_NLIMITS)
+            return -EINVAL;
+    }
+    *limit = (struct rlimit){value, value};
+    return 0;
+}
+
+static int64_t get_limit(const struct myst_call *call, unsigned resource, uint64_t to)
+{
+    struct rlimit limit;
+    const int64_t result = limit_of(call, resource, &limit);
+    return result != 0 ? result : myst_call_write(call, to, &limit, sizeof limit);
+}
+
+static int64_t process_limit(const struct myst_call *call)
+{
+    const pid_t target = (pid_t)myst_call_argument(call, 0);
+    const uint64_t new_limit = myst_call_argument(call, 2), old_limit = myst_call_argument(call, 3);
+    struct rlimit limit;
+    if (target != 0 && target != myst_call_thread(call) && target != myst_call_status(call, "\nTgid:", 10))
+        return -ESRCH;
+    if (new_limit && myst_call_read(call, new_limit, &limit, sizeof limit) != 0)
+        return -EFAULT;
+    const int64_t result = limit_of(call, (unsigned)myst_call_argument(call, 1), &limit);
+    return result != 0 || !old_limit ? result : myst_call_write(call, old_limit, &limit, sizeof limit);
+}
+
+/* Pages that all processes but this one hold in memory of their own, and how many there are. */
+static uint64_t pages_in_use(const struct myst_call *call, unsigned short *processes)
+{
+    uint64_t pages = 0;
+    struct dirent *entry;
+    const int descriptor = openat(call->application->proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = descriptor < 0 ? NULL : fdopendir(descriptor);
+    *processes = 0;
+    while (directory && (entry = readdir(directory)))
+    {
+        char name[64], text[64] = "";
+        unsigned long resident, shared;
+        if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name) || atoi(entry->d_name) == getpid())
+            continue;
+        snprintf(name, sizeof name, "%.32s/statm", entry->d_name);
+        const int file = openat(descriptor, name, O_RDONLY | O_CLOEXEC);
+        if (file < 0)
+            continue;
+        ++*processes;
+        if (read(file, text, sizeof text - 1) > 0 && sscanf(text, "%*u %lu %lu", &resident, &shared) == 2)
+            pages += resident - shared;
+        close(file);
+    }
+    if (directory)
+        closedir(directory);
+    return pages;
+}
+
+static int64_t tell_memory(const struct myst_call *call)
+{
+    struct sysinfo info;
+    struct timespec now;
+    const uint64_t total = call->application->address_space;
+    memset(&info, 0, sizeof info);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    info.uptime = now.tv_sec - call->application->started;
+    const uint64_t used = pages_in_use(call, &info.procs) * 4096;
+    info.totalram = total;
+    info.freeram = used < total ? total - used : 0;
+    info.mem_unit = 1;
+    /* Of the system's, without what the C library adds behind. */
+    return myst_call_write(call, myst_call_argument(call, 0), &info, offsetof(struct sysinfo, __reserved));
+}
+
+/* The host name that the application set, since the system does not let it. */
+static char host_name[65];
+static bool host_name_is_set;
+
+static int64_t tell_system(const struct myst_call *call)
+{
+    struct utsname names;
+    if (uname(&names) != 0)
+        return -errno;
+    if (host_name_is_set)
+        memcpy(names.nodename, host_name, sizeof host_name);
+    strcpy(names.release, "5.4.0");
+    strcpy(names.version, "Mystikos 1.0.0");
+    memset(names.domainname, 0, sizeof names.domainname);
+    return myst_call_write(call, myst_call_argument(call, 0), &names, sizeof names);
+}
+
+static int64_t set_host_name(const struct myst_call *call)
+{
+    char name[sizeof host_name] = "";
+    const uint64_t size = myst_call_argument(call, 1), kept = size < sizeof name ? size : sizeof name - 1;
+    const int64_t result = myst_call_read(call, myst_call_argument(call, 0), name, kept);
+    if (result != 0)
+        return result;
+    memcpy(host_name, name, sizeof name);
+    host_name_is_set = true;
+    return 0;
+}
+
+static int64_t tell_file_system(const struct myst_call *call, int64_t file)
+{
+    const struct statfs told = {.f_type = FILE_SYSTEM_TYPE, .f_bsize = FILE_SYSTEM_BLOCK};
+    if (file < 0)
+        return file;
+    close((int)file);
+    return myst_call_write(call, myst_call_argument(call, 1), &told, sizeof told);
+}
+
+static int64_t tell_file_system_of_path(const struct myst_call *call)
+{
+    static char path[PATH_MAX];
+    const int64_t result = myst_call_read_path(call, myst_call_argument(call, 0), path);
+    if (result != 0)
+        return result;
+    int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
+    if (file == MYST_CONTINUE && *path == '/')
+        file = open(path, O_PATH | O_CLOEXEC); /* no matter of whom /proc/self is */
+    return tell_file_system(call, file == -1 ? -errno : file);
+}
+
+int64_t myst_serve_machine(const struct myst_call *call)
+{
+    int64_t result;
+    switch (call->notification.data.nr)
+    {
+    case SYS_getrlimit:
+        result = get_limit(call, (unsigned)myst_call_argument(call, 0), myst_call_argument(call, 1));
+        break;
+    case SYS_prlimit64:
+        result = process_limit(call);
+        break;
+    case SYS_sysinfo:
+        result = tell_memory(call);
+        break;
+    case SYS_uname:
+        result = tell_system(call);
+        break;
+    case SYS_sethostname:
+        return set_host_name(call);
+    case SYS_statfs:
+        result = tell_file_system_of_path(call);
+        break;
+    case SYS_fstatfs:
+        result = tell_file_system(call, myst_call_open_descriptor(call, (int)myst_call_argument(call, 0)));
+        break;
+    default:
+        return MYST_CONTINUE;
+    }
+    return result;
+}

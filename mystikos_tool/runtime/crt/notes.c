@@ -1,0 +1,26 @@
+#include "notes.h"
+
+#include "../common/error.h"
+
+#include <stdbool.h>
+
+static const char *const texts[MYST_USES] = {
+    [MYST_USE_INOTIFY] = "inotify: under Mystikos no event ever comes",
+    [MYST_USE_SHARED_FILE] = "shared mappings of files: under Mystikos each is a copy, which msync alone writes back",
+    [MYST_USE_EDGE_TRIGGER] = "edge-triggered epoll: under Mystikos it reports a descriptor once only",
+    [MYST_USE_SIGNAL] = "a signal from outside: under Mystikos it ends the package at once, and no handler runs",
+};
+
+static bool used[MYST_USES];
+
+void myst_note_use(enum myst_use use)
+{
+    used[use] = true;
+}
+
+void myst_tell_uses(void)
+{
+    for (int i = 0; i < MYST_USES; i++)
+        if (used[i])
+            myst_note("note", "uses %s", texts[i]);
+}

@@ -1,0 +1,19 @@
+/* What a program uses that works here and not under Mystikos, and that cannot be made equal: told once, at the end. */
+#ifndef MYST_NOTES_H
+#define MYST_NOTES_H
+
+enum myst_use
+{
+    MYST_USE_INOTIFY,
+    MYST_USE_SHARED_FILE,
+    MYST_USE_EDGE_TRIGGER,
+    MYST_USE_SIGNAL,
+    MYST_USES,
+};
+
+void myst_note_use(enum myst_use use);
+
+/* A line "<package>: mystikos: note: uses ..." for each kind that was noted. */
+void myst_tell_uses(void);
+
+#endif

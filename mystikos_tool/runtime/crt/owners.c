@@ -1,0 +1,372 @@
+#include "owners.h"
+
+#include "host_files.h"
+#include "program.h"
+#include "users.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NO_CHANGE UINT32_MAX
+#define MAX_OWNERS (1u << 20)
+
+struct owner
+{
+    uint64_t device, inode; /* inode 0: free */
+    uint32_t user, group;
+};
+
+/* Open addressing; the size is a power of two. */
+static struct owner *owners;
+static size_t owner_room, owner_count;
+
+/* Where the file is, or would be. There is a free place always. */
+static struct owner *slot_of(uint64_t device, uint64_t inode)
+{
+    size_t at = (size_t)((inode * 0x9e3779b97f4a7c15ull) ^ device);
+    for (;; at++)
+    {
+        struct owner *owner = &owners[at & (owner_room - 1)];
+        if (owner->inode == 0 || (owner->inode == inode && owner->device == device))
+            return owner;
+    }
+}
+
+static const struct owner *find(const struct stat *status)
+{
+    if (owner_count == 0)
+        return NULL;
+    const struct owner *owner = slot_of(status->st_dev, status->st_ino);
+    return owner->inode ? owner : NULL;
+}
+
+static bool grow(void)
+{
+    struct owner *former = owners;
+    const size_t former_room = owner_room, room = owner_room ? 2 * owner_room : 64;
+    struct owner *larger = calloc(room, sizeof *larger);
+    if (!larger)
+        return false;
+    owners = larger;
+    owner_room = room;
+    for (size_t i = 0; i < former_room; i++)
+        if (former[i].inode)
+            *slot_of(former[i].device, former[i].inode) = former[i];
+    free(former);
+    return true;
+}
+
+static int64_t remember(const struct stat *status, uint32_t user, uint32_t group)
+{
+    if (2 * owner_count >= owner_room && (owner_count == MAX_OWNERS || !grow()))
+        return -ENOMEM;
+    struct owner *owner = slot_of(status->st_dev, status->st_ino);
+    owner_count += owner->inode == 0;
+    *owner = (struct owner){status->st_dev, status->st_ino, user, group};
+    return 0;
+}
+
+/* For every new file of a process that is another user: tells whether it has to be remembered. */
+static void remember_as_callers(const struct myst_call *call, const struct stat *status)
+{
+    remember(status, myst_caller_user(call).file_system, myst_caller_group(call).file_system);
+}
+
+static void apply(struct stat *status)
+{
+    const struct owner *owner = find(status);
+    if (!owner)
+        return;
+    status->st_uid = owner->user;
+    status->st_gid = owner->group;
+}
+
+/* What stat of the system says, with the owner inside. Closes the file. */
+static int64_t examine(int64_t file, struct stat *status)
+{
+    if (file < 0)
+        return file;
+    const int64_t result = syscall(SYS_newfstatat, (int)file, "", status, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+    close((int)file);
+    if (result == 0)
+        apply(status);
+    return result;
+}
+
+/* A file as a call names it. */
+struct named
+{
+    int directory;
+    char path[PATH_MAX];
+};
+
+static int64_t name(const struct myst_call *call, int directory, int path_argument, struct named *named)
+{
+    named->directory = directory;
+    const int64_t result = myst_call_read_path(call, myst_call_argument(call, path_argument), named->path);
+    return result == -EPERM ? MYST_CONTINUE : result;
+}
+
+static int64_t open_named(const struct myst_call *call, int directory, int path_argument, unsigned flags)
+{
+    static struct named named;
+    const int64_t result = name(call, directory, path_argument, &named);
+    return result != 0 ? result : myst_call_open(call, named.directory, named.path, flags);
+}
+
+static int64_t show(const struct myst_call *call, int64_t file, int to_argument)
+{
+    struct stat status;
+    const int64_t result = examine(file, &status);
+    return result != 0 ? result : myst_call_write(call, myst_call_argument(call, to_argument), &status, sizeof status);
+}
+
+/* A caller who is not root outside cannot set the mode that Mystikos gives /proc. */
+static int64_t show_proc(const struct myst_call *call, int to_argument)
+{
+    struct stat status;
+    if (stat("/proc", &status) != 0)
+        return MYST_CONTINUE;
+    status.st_mode |= 0777;
+    return myst_call_write(call, myst_call_argument(call, to_argument), &status, sizeof status);
+}
+
+static bool names_proc(const struct myst_call *call, int path_argument)
+{
+    static struct named named;
+    return call->application->isolated && name(call, AT_FDCWD, path_argument, &named) == 0 &&
+           strcmp(named.path, "/proc") == 0;
+}
+
+static int64_t serve_stat(const struct myst_call *call)
+{
+    const int path_argument = call->notification.data.nr == SYS_newfstatat;
+    if (call->notification.data.nr != SYS_fstat && names_proc(call, path_argument))
+        return show_proc(call, path_argument + 1);
+    if (owner_count == 0)
+        return MYST_CONTINUE;
+    switch (call->notification.data.nr)
+    {
+    case SYS_stat:
+        return show(call, open_named(call, AT_FDCWD, 0, 0), 1);
+    case SYS_lstat:
+        return show(call, open_named(call, AT_FDCWD, 0, AT_SYMLINK_NOFOLLOW), 1);
+    case SYS_fstat:
+        return show(call, myst_call_open_descriptor(call, (int)myst_call_argument(call, 0)), 1);
+    default:
+        return show(call, open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 3)),
+                    2);
+    }
+}
+
+/* As in Mystikos: user 0 sets both ids as it likes; an owner may give the file to a group of its own. */
+static bool may_change(const struct myst_call *call, const struct stat *status, uint32_t user, uint32_t group)
+{
+    const struct myst_user caller = myst_caller_user(call), groups = myst_caller_group(call);
+    if (caller.effective == 0)
+        return true;
+    return status->st_uid == caller.effective && (user == NO_CHANGE || user == status->st_uid) &&
+           (group == NO_CHANGE || group == status->st_gid || group == groups.effective);
+}
+
+static int64_t change(const struct myst_call *call, int64_t file, int first_argument)
+{
+    struct stat status;
+    const int64_t result = examine(file, &status);
+    const uint32_t user = (uint32_t)myst_call_argument(call, first_argument),
+                   group = (uint32_t)myst_call_argument(call, first_argument + 1);
+    if (result != 0)
+        return result;
+    if (!may_change(call, &status, user, group))
+        return -EPERM;
+    const uint32_t new_user = user == NO_CHANGE ? status.st_uid : user,
+                   new_group = group == NO_CHANGE ? status.st_gid : group;
+    return new_user == status.st_uid && new_group == status.st_gid ? 0 : remember(&status, new_user, new_group);
+}
+
+static int64_t serve_chown(const struct myst_call *call)
+{
+    if (call->notification.data.nr == SYS_fchownat &&
+        ((unsigned)myst_call_argument(call, 4) & ~(unsigned)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)))
+        return -EINVAL;
+    switch (call->notification.data.nr)
+    {
+    case SYS_chown:
+        return change(call, open_named(call, AT_FDCWD, 0, 0), 1);
+    case SYS_lchown:
+        return change(call, open_named(call, AT_FDCWD, 0, AT_SYMLINK_NOFOLLOW), 1);
+    case SYS_fchown:
+        return change(call, myst_call_open_descriptor(call, (int)myst_call_argument(call, 0)), 1);
+    default:
+        return change(call,
+                      open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 4)), 2);
+    }
+}
+
+/* A new file or directory that the caller asks for. */
+struct creation
+{
+    struct named named;
+    int flags;
+    mode_t mode;
+    const char *last; /* component of the path */
+    int parent;
+    bool is_directory;
+};
+
+/* Splits the path, and opens the directory that the file shall be in. */
+static int64_t open_parent(const struct myst_call *call, struct creation *creation)
+{
+    char *path = creation->named.path, *slash;
+    size_t length = strlen(path);
+    while (creation->is_directory && length > 1 && path[length - 1] == '/')
+        path[--length] = 0;
+    slash = strrchr(path, '/');
+    creation->last = slash ? slash + 1 : path;
+    if (!*creation->last || strcmp(creation->last, ".") == 0 || strcmp(creation->last, "..") == 0)
+        return MYST_CONTINUE;
+    char directory[PATH_MAX];
+    const size_t size = slash ? (size_t)(slash - path) + 1 : 0;
+    memcpy(directory, path, size);
+    memcpy(directory + size, ".", 2);
+    return myst_call_open(call, creation->named.directory, directory, 0);
+}
+
+/* Makes it with the system's rights of this process, as the owner of all files; a directory without w is no obstacle
+ * to user 0 there. */
+static int make(const struct creation *creation)
+{
+    struct stat parent;
+    const bool opened = fstatat(creation->parent, ".", &parent, 0) == 0 && !(parent.st_mode & S_IWUSR) &&
+                        fchmodat(creation->parent, ".", (parent.st_mode & 07777) | S_IWUSR, 0) == 0;
+    const int result = creation->is_directory
+                           ? mkdirat(creation->parent, creation->last, creation->mode)
+                           : openat(creation->parent, creation->last,
+                                    (creation->flags & ~O_PATH) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY,
+                                    creation->mode);
+    const int error = errno;
+    if (opened)
+        fchmodat(creation->parent, ".", parent.st_mode & 07777, 0);
+    errno = error;
+    return result;
+}
+
+/* Gives the descriptor to the caller; its number there. */
+static int64_t give(const struct myst_call *call, const struct creation *creation, int file)
+{
+    struct seccomp_notif_addfd addition = {.id = call->notification.id,
+                                           .srcfd = (uint32_t)file,
+                                           .newfd_flags = creation->flags & O_CLOEXEC ? O_CLOEXEC : 0};
+    const int number = ioctl(call->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &addition);
+    return number < 0 ? -errno : number;
+}
+
+/* True when the system can do it for the caller as well as this process. */
+static bool is_ordinary(const struct myst_call *call, const struct creation *creation)
+{
+    struct stat status;
+    if (fstatat(creation->parent, creation->last, &status, AT_SYMLINK_NOFOLLOW) == 0)
+        return true;
+    const bool writable = fstatat(creation->parent, ".", &status, 0) == 0 && (status.st_mode & S_IWUSR);
+    return writable && myst_caller_user(call).file_system == 0 && myst_caller_group(call).file_system == 0;
+}
+
+static int64_t create(const struct myst_call *call, struct creation *creation)
+{
+    struct stat status;
+    const long mask = myst_call_status(call, "Umask:", 8);
+    if (mask < 0)
+        return MYST_CONTINUE;
+    creation->mode &= ~(mode_t)mask;
+    const int result = make(creation);
+    if (result < 0)
+        return errno == EEXIST || errno == EACCES ? MYST_CONTINUE : -errno;
+    if (creation->is_directory)
+    {
+        if (fstatat(creation->parent, creation->last, &status, AT_SYMLINK_NOFOLLOW) == 0)
+            remember_as_callers(call, &status);
+        return 0;
+    }
+    if (fstat(result, &status) == 0)
+        remember_as_callers(call, &status);
+    const int64_t number = give(call, creation, result);
+    close(result);
+    return number;
+}
+
+static int64_t serve_creation(const struct myst_call *call, int directory, int path_argument, int flags, mode_t mode,
+                              bool is_directory)
+{
+    static struct creation creation;
+    creation.flags = flags;
+    creation.mode = mode & 07777;
+    creation.is_directory = is_directory;
+    const int64_t named = name(call, directory, path_argument, &creation.named);
+    if (named != 0)
+        return MYST_CONTINUE;
+    const int64_t parent = open_parent(call, &creation);
+    if (parent < 0)
+        return MYST_CONTINUE; /* which fails in the system as well */
+    creation.parent = (int)parent;
+    const int64_t result = !myst_may_have_mode(creation.parent, mode) ? -EPERM
+                           : is_ordinary(call, &creation)             ? MYST_CONTINUE
+                                                                      : create(call, &creation);
+    close(creation.parent);
+    return result;
+}
+
+int64_t myst_serve_owners(const struct myst_call *call)
+{
+    const __u64 *a = call->notification.data.args;
+    switch (call->notification.data.nr)
+    {
+    case SYS_stat:
+    case SYS_lstat:
+    case SYS_fstat:
+    case SYS_newfstatat:
+        return serve_stat(call);
+    case SYS_chown:
+    case SYS_lchown:
+    case SYS_fchown:
+    case SYS_fchownat:
+        return serve_chown(call);
+    case SYS_open:
+        return serve_creation(call, AT_FDCWD, 0, (int)a[1], (mode_t)a[2], false);
+    case SYS_creat:
+        return serve_creation(call, AT_FDCWD, 0, O_CREAT | O_WRONLY | O_TRUNC, (mode_t)a[1], false);
+    case SYS_openat:
+        return serve_creation(call, (int)a[0], 1, (int)a[2], (mode_t)a[3], false);
+    case SYS_mkdir:
+        return serve_creation(call, AT_FDCWD, 0, 0, (mode_t)a[1], true);
+    case SYS_mkdirat:
+        return serve_creation(call, (int)a[0], 1, 0, (mode_t)a[2], true);
+    default:
+        return MYST_CONTINUE;
+    }
+}
+
+bool myst_prepare_program(const struct myst_call *call)
+{
+    const bool at = call->notification.data.nr == SYS_execveat;
+    struct stat status;
+    char path[32];
+    const int64_t file =
+        at ? open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 4))
+           : open_named(call, AT_FDCWD, 0, 0);
+    if (file < 0)
+        return true;
+    const bool is_program = !call->application->isolated || myst_is_program_file((int)file);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", (int)file);
+    if (is_program && fstat((int)file, &status) == 0 && S_ISREG(status.st_mode) && !(status.st_mode & 0111))
+        chmod(path, (status.st_mode & 07777) | S_IXUSR); /* refused where the application could not either */
+    close((int)file);
+    return is_program;
+}

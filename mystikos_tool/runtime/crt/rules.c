@@ -1,0 +1,319 @@
+#include "rules.h"
+
+#include "../common/sizes.h"
+#include "machine.h"
+#include "policy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/prctl.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#define NONE ~0u /* -1 */
+
+/* clang-format off */
+#define ALWAYS {{0, MYST_ANYTHING, 0}}
+
+/* Mystikos has no process group 0; here it would be the caller's, outside. Process 1 is not seen. */
+static const struct myst_rule safety[] = {
+    {SYS_kill, {{0, MYST_IS, 0}}, ESRCH},
+    {SYS_kill, {{0, MYST_IS, 1}}, ESRCH},
+    {SYS_kill, {{0, MYST_IS, NONE}, {1, MYST_IS, 0}}, MYST_SUCCEED},
+    {SYS_tkill, {{0, MYST_IS, 0}}, ESRCH},
+    {SYS_tkill, {{0, MYST_IS, NONE}}, ESRCH},
+    {SYS_tgkill, {{0, MYST_IS, 0}}, ESRCH},
+    {SYS_tgkill, {{0, MYST_IS, NONE}}, ESRCH},
+    /* A file of the host that is appended to stays so, and keeps its content. */
+    {SYS_fcntl, {{1, MYST_IS, F_SETFL}, {0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_fallocate, {{1, MYST_IS_NOT, 0}, {0, MYST_IS_NOT, NONE}}, EOPNOTSUPP},
+};
+
+static const struct myst_rule rules[] = {
+    {SYS_socket, {{0, MYST_IS, AF_NETLINK}}, EAFNOSUPPORT},
+    {SYS_socket, {{0, MYST_IS, AF_VSOCK}}, EAFNOSUPPORT},
+    {SYS_socket, {{0, MYST_IS, NONE}}, EAFNOSUPPORT},
+    {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_PEERCRED}}, ENOTSUP},
+    {SYS_ioctl, {{1, MYST_IS, 0x8933 /* SIOCGIFINDEX */}}, ENOTSUP},
+    {SYS_ioctl, {{1, MYST_IS, FIONREAD}}, MYST_SERVE},
+    {SYS_ioctl, {{1, MYST_IS, 0}}, ENOTSUP},
+    {SYS_bind, {{2, MYST_AT_LEAST, sizeof(struct sockaddr_in)}}, MYST_SERVE},
+    {SYS_connect, {{2, MYST_AT_LEAST, sizeof(sa_family_t) + 2 * sizeof(uint64_t) + 1}}, MYST_SERVE},
+
+    /* nanosleep is what Mystikos' C library makes of it otherwise. */
+    {SYS_clock_nanosleep, {{0, MYST_IS_NOT, CLOCK_REALTIME}}, MYST_UNHANDLED},
+    {SYS_clock_nanosleep, {{1, MYST_IS_NOT, 0}}, MYST_UNHANDLED},
+    {SYS_clock_nanosleep, {{2, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+    /* select of glibc; pselect passes a sixth argument. */
+    {SYS_pselect6, {{5, MYST_IS_NOT, 0}}, MYST_UNHANDLED},
+    /* No C library makes these so; the calls behind them are not handled. */
+    {SYS_clone, {{0, MYST_IS, 0}}, MYST_UNHANDLED},
+    {SYS_clone, {{0, MYST_IS, SIGCHLD}, {1, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+    {SYS_utime, {{0, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+    {SYS_utimes, {{0, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+    {SYS_mknodat, {{1, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+    {334 /* rseq */, {{0, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+    {435 /* clone3 */, {{0, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+    {436 /* close_range */, {{0, MYST_IS, 0}, {1, MYST_IS, 0}}, MYST_UNHANDLED},
+    {439 /* faccessat2 */, {{1, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+    {452 /* fchmodat2 */, {{1, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+    {462 /* mseal */, {{0, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
+
+    /* There is one policy, and no log; locks keep nobody off, and advice changes nothing. */
+    {SYS_sched_setscheduler, ALWAYS, MYST_SUCCEED},
+    {SYS_sched_setparam, ALWAYS, MYST_SUCCEED},
+    {SYS_sched_getscheduler, ALWAYS, MYST_SUCCEED},
+    {SYS_sched_get_priority_max, ALWAYS, MYST_SUCCEED},
+    {SYS_sched_get_priority_min, ALWAYS, MYST_SUCCEED},
+    {SYS_syslog, ALWAYS, MYST_SUCCEED},
+    {SYS_mbind, ALWAYS, MYST_SUCCEED},
+    {SYS_fadvise64, ALWAYS, MYST_SUCCEED},
+    {SYS_flock, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_get_robust_list, {{0, MYST_IS, NONE}}, EINVAL},
+    {SYS_get_robust_list, ALWAYS, MYST_SUCCEED},
+    {SYS_clock_settime, {{1, MYST_IS_NULL, 0}}, MYST_CRASH},
+    {SYS_clock_settime, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_clock_settime, ALWAYS, EPERM},
+    {SYS_setsid, ALWAYS, EPERM}, /* every process is the leader of its group */
+    {SYS_set_thread_area, ALWAYS, MYST_CRASH},
+    {SYS_mknod, {{1, MYST_HAS, S_IFIFO}}, MYST_SUCCEED}, /* there is none afterwards */
+    {SYS_mknod, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_mknod, ALWAYS, ENOTSUP},
+    {SYS_mknodat, {{2, MYST_HAS, S_IFIFO}}, MYST_SUCCEED},
+    {SYS_mknodat, ALWAYS, ENOTSUP},
+
+    {SYS_fcntl, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_fcntl, {{1, MYST_IS, F_SETLK}}, MYST_SERVE},
+    {SYS_fcntl, {{1, MYST_IS, F_SETLKW}}, MYST_SERVE},
+    {SYS_fcntl, {{1, MYST_IS, F_GETLK}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_SETOWN}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_GETOWN}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_SETSIG}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_GETSIG}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_SETOWN_EX}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_GETOWN_EX}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_OFD_GETLK}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_OFD_SETLK}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_OFD_SETLKW}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_SETLEASE}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_GETLEASE}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_IS, F_NOTIFY}}, ENOTSUP},
+    {SYS_fcntl, {{1, MYST_AT_LEAST, F_GET_SEALS + 1}}, ENOTSUP},
+    {SYS_dup, {{0, MYST_IS, NONE}}, EINVAL},
+    {SYS_dup2, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
+    {SYS_dup3, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
+
+    {SYS_getrusage, {{0, MYST_IS, RUSAGE_THREAD}}, EINVAL},
+    {SYS_setitimer, {{0, MYST_IS_NOT, 0}}, EINVAL}, /* ITIMER_REAL alone */
+    {SYS_getitimer, {{0, MYST_IS_NOT, 0}}, EINVAL},
+    {SYS_getrandom, {{2, MYST_HAS, ~7u}}, MYST_SERVE},
+    {SYS_prctl, {{0, MYST_IS, PR_SET_NAME}}, MYST_ALLOW},
+    {SYS_prctl, {{0, MYST_IS, PR_GET_NAME}}, MYST_ALLOW},
+    {SYS_prctl, {{0, MYST_IS, PR_SET_PDEATHSIG}}, MYST_ALLOW},
+    {SYS_prctl, ALWAYS, EINVAL},
+    {SYS_getpgid, {{0, MYST_IS, NONE}}, EPERM},
+    {SYS_waitid, {{3, MYST_IS, 0}}, ECHILD},
+    {SYS_rt_sigpending, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_futex, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE_PRIVATE}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAKE_OP}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAKE_OP_PRIVATE}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_LOCK_PI}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_LOCK_PI_PRIVATE}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_UNLOCK_PI}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_UNLOCK_PI_PRIVATE}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_TRYLOCK_PI}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_TRYLOCK_PI_PRIVATE}}, ENOTSUP},
+
+    /* Memory: what lies nowhere is no memory; a mapping is not made smaller or put elsewhere. */
+    {SYS_mprotect, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_mprotect, {{0, MYST_IS_LOW, 0}}, EINVAL},
+    {SYS_munmap, {{0, MYST_IS_LOW, 0}}, EINVAL},
+    {SYS_msync, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_msync, {{0, MYST_IS_LOW, 0}}, EINVAL},
+    {SYS_mlock, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_mlock, {{0, MYST_IS_WILD, 0}}, MYST_SUCCEED},
+    {SYS_madvise, ALWAYS, MYST_SUCCEED},
+    {SYS_mremap, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
+    {SYS_mremap, {{3, MYST_HAS, MREMAP_FIXED}}, EINVAL},
+    {SYS_mremap, {{2, MYST_IS_LESS, 1}}, EINVAL},
+    {SYS_mremap, {{1, MYST_IS, MYST_PAGE}, {3, MYST_IS, 0}}, MYST_SERVE},
+    {SYS_mmap, {{3, MYST_HAS, MAP_SHARED}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE},
+
+    /* Descriptors: 0 is a console, of which these know nothing. */
+    {SYS_fsync, {{0, MYST_IS, 0}}, EROFS},
+    {SYS_fdatasync, {{0, MYST_IS, 0}}, EROFS},
+    {SYS_fsync, ALWAYS, MYST_SERVE},
+    {SYS_fdatasync, ALWAYS, MYST_SERVE},
+    {SYS_ftruncate, {{0, MYST_IS, 0}}, EBADF},
+    {SYS_ftruncate, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_fchdir, {{0, MYST_IS, 0}}, EBADF},
+    {SYS_getdents64, {{0, MYST_IS, 0}}, EBADF},
+    {SYS_fchmod, {{0, MYST_IS, 0}}, ENOTSUP},
+    {SYS_inotify_add_watch, {{0, MYST_IS, 0}}, EBADF},
+    {SYS_inotify_rm_watch, {{0, MYST_IS, 0}}, EBADF},
+    {SYS_inotify_add_watch, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_inotify_rm_watch, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_inotify_add_watch, ALWAYS, MYST_SERVE},
+    {SYS_epoll_wait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
+    {SYS_epoll_pwait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
+    {SYS_epoll_ctl, {{1, MYST_IS, EPOLL_CTL_ADD}}, MYST_SERVE},
+    {SYS_sendfile, {{3, MYST_IS_NULL, 0}}, MYST_SUCCEED},
+    {SYS_sendfile, {{2, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_fallocate, {{3, MYST_IS_NULL, 0}}, MYST_SUCCEED},
+    {SYS_fallocate, {{0, MYST_IS, NONE}}, MYST_SUCCEED},
+    {SYS_preadv, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_preadv, {{0, MYST_IS, NONE}}, MYST_SUCCEED},
+    {SYS_pwritev, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_preadv2, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_preadv2, {{0, MYST_IS, NONE}}, MYST_SUCCEED},
+    {SYS_recvmmsg, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_sendmmsg, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_copy_file_range, {{0, MYST_IS, NONE}}, EINVAL},
+    {SYS_utimensat, {{0, MYST_IS, 0}, {1, MYST_IS_NULL, 0}}, EBADF},
+    {SYS_futimesat, {{0, MYST_IS, 0}, {1, MYST_IS_NULL, 0}}, EBADF},
+
+    /* No pointer. */
+    {SYS_open, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_stat, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_lstat, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_access, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_nanosleep, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_execve, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_truncate, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_chdir, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_rename, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_rmdir, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_creat, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_link, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_unlink, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_chmod, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_chown, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_lchown, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_sysinfo, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_statfs, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_mount, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_umount2, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_symlinkat, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_getcwd, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_fstat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_openat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_fchownat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_renameat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_linkat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_faccessat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_execveat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_getitimer, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_clock_getres, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_clock_getres, {{1, MYST_IS_WILD, 0}}, EFAULT},
+    {SYS_newfstatat, {{1, MYST_IS_NULL, 0}}, ENOENT},
+    {SYS_sched_getaffinity, {{2, MYST_IS_NULL, 0}}, EFAULT},
+    {SYS_sched_getaffinity, {{2, MYST_IS_WILD, 0}}, EFAULT},
+    {SYS_getsockname, {{1, MYST_IS_NULL, 0}}, EFAULT},
+    {SYS_getsockname, {{1, MYST_IS_WILD, 0}}, EFAULT},
+    {SYS_getresgid, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
+    {SYS_sethostname, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
+
+    /* Pointers to nowhere, which the kernel of Mystikos follows. */
+    {SYS_open, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_stat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_lstat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_rt_sigprocmask, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_access, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_pipe, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_truncate, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_getcwd, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_rename, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_rmdir, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_creat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_link, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_unlink, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_readlink, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_chmod, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_gettimeofday, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_sysinfo, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_getresgid, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_sigaltstack, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_statfs, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_mount, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_sethostname, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_time, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_openat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_futimesat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_newfstatat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_renameat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_symlinkat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_readlinkat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_faccessat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_utimensat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_execveat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+};
+/* clang-format on */
+
+const struct myst_rule *myst_rule_at(const struct myst_application *application, size_t index)
+{
+    if (index < MYST_COUNT(safety))
+        return &safety[index];
+    index -= MYST_COUNT(safety);
+    return index < MYST_COUNT(rules) && !application->as_linux ? &rules[index] : NULL;
+}
+
+static bool is_low(uint64_t address)
+{
+    return address != 0 && address < MYST_LOWEST_ADDRESS;
+}
+
+static bool holds(const struct myst_condition *condition, const uint64_t *arguments)
+{
+    const uint64_t argument = arguments[condition->argument];
+    const unsigned low = (unsigned)argument, value = condition->value;
+    switch (condition->test)
+    {
+    case MYST_IS:
+        return low == value;
+    case MYST_IS_NOT:
+        return low != value;
+    case MYST_HAS:
+        return low & value;
+    case MYST_LACKS:
+        return !(low & value);
+    case MYST_AT_LEAST:
+        return low >= value;
+    case MYST_IS_NULL:
+        return argument == 0;
+    case MYST_IS_LOW:
+        return is_low(argument);
+    case MYST_IS_WILD:
+        return is_low(argument) || argument >> 32 >= MYST_USER_SPACE_UPPER;
+    case MYST_IS_LESS:
+        return argument >> 32 == arguments[value] >> 32 && low < (unsigned)arguments[value];
+    default:
+        return true;
+    }
+}
+
+const struct myst_rule *myst_find_rule(const struct myst_application *application, unsigned number,
+                                       const uint64_t *arguments)
+{
+    const struct myst_rule *rule;
+    for (size_t i = 0; (rule = myst_rule_at(application, i)); i++)
+    {
+        bool fits = rule->call == number;
+        for (size_t c = 0; fits && c < MYST_CONDITIONS; c++)
+            fits = holds(&rule->when[c], arguments);
+        if (fits)
+            return rule;
+    }
+    return NULL;
+}

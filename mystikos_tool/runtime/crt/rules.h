@@ -1,0 +1,52 @@
+/* What Mystikos does with certain arguments of a system call, by the arguments alone: a table that the filter is made
+ * from, and that decides about the calls that reach process 1. */
+#ifndef MYST_RULES_H
+#define MYST_RULES_H
+
+#include "../common/application.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MYST_LOWEST_ADDRESS 0x10000u  /* that Linux maps: vm.mmap_min_addr */
+#define MYST_USER_SPACE_UPPER 0x8000u /* where user space ends, its upper half */
+
+enum myst_test
+{
+    MYST_ANYTHING,
+    MYST_IS, /* the argument's lower half is `value`, and so for the next four */
+    MYST_IS_NOT,
+    MYST_HAS, /* one of the bits */
+    MYST_LACKS,
+    MYST_AT_LEAST,
+    MYST_IS_NULL, /* all of it is 0 */
+    MYST_IS_LOW,  /* an address below the first that Linux maps, but not 0 */
+    MYST_IS_WILD, /* an address that no program has: low, or beyond user space */
+    MYST_IS_LESS, /* than argument `value`, with the same upper half */
+};
+
+struct myst_condition
+{
+    unsigned char argument, test;
+    unsigned value;
+};
+
+#define MYST_CONDITIONS 2
+
+/* The first rule whose conditions all hold decides, before myst_call_action. */
+struct myst_rule
+{
+    unsigned short call;
+    struct myst_condition when[MYST_CONDITIONS];
+    int action; /* as in policy.h, or an errno */
+};
+
+/* The rule at `index` of those for this application, or NULL behind the last. */
+const struct myst_rule *myst_rule_at(const struct myst_application *application, size_t index);
+
+/* The rule that decides, or NULL. */
+const struct myst_rule *myst_find_rule(const struct myst_application *application, unsigned number,
+                                       const uint64_t *arguments);
+
+#endif

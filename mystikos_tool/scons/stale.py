@@ -1,0 +1,235 @@
+"""What lies in a directory and no builder stands behind any more, and directories that are out of date.
+
+SCons itself leaves a file where it is when its builder is gone, and makes a directory again when a
+source of it was built, not when one was edited.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import SCons.Node.FS
+
+from mystikos_tool.cache.digests import Digests
+from mystikos_tool.errors import UserError
+from mystikos_tool.root.source import DirectorySource, excluding
+from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons.database import UNREADABLE, content_digest, patterns_in, store
+
+# Tables of the store, by path: the state of made directories and side effects, and what became a source.
+_MADE = "made"
+_OWN = "own"
+
+_looked_at: set[Any] = set()
+
+_Version = tuple[int, ...]  # of a file: type, size and time of the last change; empty where there is none
+
+
+class LeftBehind(NamedTuple):
+    """Paths below a directory that would not be there in a new checkout, and those to be told of."""
+
+    paths: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+def left_behind(place: Any, described: Any) -> LeftBehind:
+    """Return what builders that are gone have left below ``place``.
+
+    ``described`` is the directory whose builders count: ``place`` itself, or what stands for it where
+    that lies in a repository. A file that was written since it was made is a source of the user's.
+    """
+    top = Path(place.get_abspath())
+    stored = scons_internals.stored_targets(place)
+    gone = [(path, _is_as_made(place, path, entry)) for path, entry in stored if not _made(described, path)]
+    gone += [(path, same) for path, same in _remembered(place) if not _made(described, path)]
+    files = {path for path, same in gone if same and os.path.lexists(top / path)}
+    folders = {str(above) for path, _ in gone for above in (Path(path), *Path(path).parents)}
+    for node in _installed(described):
+        extra, extra_folders = _not_in_source(node, place, node.get_path(described))
+        files |= extra
+        folders |= extra_folders
+    empty = _empty(top, folders - {"."}, files)
+    topmost = {path for path in empty if path.rpartition("/")[0] not in empty}
+    told = {path for path in topmost if not any(each.startswith(f"{path}/") for each in files)}
+    return LeftBehind(tuple(sorted(files | empty)), tuple(sorted(files | told)))
+
+
+def _made(directory: Any, path: str) -> bool:
+    """Tell whether a builder makes what is at a path below a directory, or a directory above it."""
+    above = directory
+    while above is not None:
+        if is_made(above):
+            return True
+        above = above.up()
+    return _made_below(directory, path)
+
+
+def _made_below(directory: Any, path: str) -> bool:
+    """Tell whether a builder makes what is at a path below a directory, or a directory between them."""
+    node = directory
+    for part in Path(path).parts:
+        node = node.entries.get(part) if isinstance(node, SCons.Node.FS.Dir) else None
+        if node is None or is_made(node):
+            return node is not None
+    return False
+
+
+def is_made(node: Any) -> bool:
+    """Tell whether a builder makes a file, or a directory with all that is in it."""
+    # Every directory has a builder, which makes an empty one.
+    return bool(node.has_explicit_builder() or node.side_effect)
+
+
+def _is_as_made(place: Any, path: str, entry: Any) -> bool:
+    """Tell whether a file is the one that a builder made, and none that was written since."""
+    file = Path(place.get_abspath(), path)
+    try:
+        status = file.stat()
+    except OSError:
+        return False
+    name, version = f"{place.get_internal_path()}/{path}", _version(file)
+    made = getattr(entry.ninfo, "timestamp", None), getattr(entry.ninfo, "size", None)
+    if made == (status[stat.ST_MTIME], status.st_size):  # SCons keeps whole seconds
+        return store().table(_OWN).get(name) != version
+    # Where something is made of it, SCons forgets how it was when it was made.
+    if store().table(_OWN).get(name) != version:
+        store().change(_OWN, name, version)
+    return False
+
+
+def _version(path: Path) -> _Version:
+    try:
+        status = path.lstat()
+    except OSError:
+        return ()
+    return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
+
+
+def _remembered(place: Any) -> Iterator[tuple[str, bool]]:
+    """Yield what side effects and made directories left below a directory, and whether it is as it was."""
+    made, top = store().table(_MADE), place.get_internal_path()
+    for name in scons_internals.paths_below(_made_before(), top):
+        below, path = os.path.relpath(name, top), Path(place.get_abspath(), os.path.relpath(name, top))
+        rows = store().value(_rows_of(name))
+        yield below, rows is None and made[name] == _version(path)
+        for row, version in rows or ():
+            yield os.path.normpath(f"{below}/{row}"), version == _version(path / row)
+
+
+@lru_cache
+def _made_before() -> list[str]:
+    """Return what earlier builds remembered."""
+    return sorted(store().table(_MADE))
+
+
+def _rows_of(name: str) -> str:
+    return f"{_MADE} {name}"
+
+
+def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
+    """Return those of some directories that have nothing in them but ``files`` and what SCons keeps."""
+    empty: set[str] = set()
+    kept = excluding(patterns_in(top)) or (lambda _: False)
+    for folder in sorted(folders, key=lambda path: path.count("/"), reverse=True):
+        path = top / folder
+        if path.is_dir() and not path.is_symlink():
+            there = {f"{folder}/{each.name}" for each in path.iterdir()}
+            if all(kept(os.fsencode(each)) for each in there - files - empty):
+                empty.add(folder)
+    return empty
+
+
+def _installed(directory: Any) -> Iterator[Any]:
+    """Yield the directories that Install copies from another one, at or below a directory."""
+    if scons_internals.is_installed(directory):
+        yield directory
+    for name, node in list(directory.entries.items()):
+        if isinstance(node, SCons.Node.FS.Dir):
+            yield from _installed(node) if name not in (".", "..") else ()
+        elif scons_internals.is_installed(node) and Path(node.get_abspath()).is_dir():
+            yield node  # SCons takes it for a file until it is there
+
+
+def _not_in_source(node: Any, place: Any, below: str) -> tuple[set[str], set[str]]:
+    """Return the files and directories that an installed one has and its source has no longer.
+
+    Their paths are below ``place``. What other builders make there stays.
+    """
+    sources = [(Path(each.get_abspath()), left_behind(each, each).paths) for each in map(_read, node.sources)]
+    files: set[str] = set()
+    folders: set[str] = set()
+    target = Path(place.get_abspath(), below)
+    for folder, names, others in os.walk(target):
+        for name in (*names, *others):
+            path = os.path.relpath(f"{folder}/{name}", target)
+            if not (_made_below(node, path) or any(_is_there(*source, path) for source in sources)):
+                (folders if name in names else files).add(os.path.normpath(f"{below}/{path}"))
+    return files, folders
+
+
+def _is_there(source: Path, left: Collection[str], path: str) -> bool:
+    """Tell whether a directory has something, which is not left behind there."""
+    parts = {path, *map(str, Path(path).parents)}
+    return os.path.lexists(source / path) and parts.isdisjoint(left)
+
+
+def make_again_where_stale(node: Any) -> None:
+    """Let SCons make a directory again whose sources are not what they were when it was made."""
+    if node in _looked_at or not Path(node.get_abspath()).is_dir():
+        return
+    _looked_at.add(node)
+    if store().table(_MADE).get(node.get_internal_path()) != _state(node):
+        scons_internals.make_anyway(node)
+
+
+def remember_made(node: Any) -> None:
+    """Remember what a directory was made of and what is in it, or how a side effect is."""
+    name, path = node.get_internal_path(), Path(node.get_abspath())
+    is_directory = node.has_explicit_builder()
+    if is_directory and not path.is_dir():
+        return  # a file, which SCons remembers
+    state = _state(node) if is_directory else _version(path)
+    if store().table(_MADE).get(name) == state and not scons_internals.was_made_now(node):
+        return
+    store().change(_MADE, name, state)
+    if is_directory:
+        store().keep(_rows_of(name), [(row, _version(path / row)) for row in _files_below(path)])
+
+
+def _files_below(directory: Path) -> list[str]:
+    found = (f"{folder}/{name}" for folder, _, names in os.walk(directory) for name in names)
+    return sorted(os.path.relpath(path, directory) for path in found)
+
+
+def _state(node: Any) -> bytes:
+    """Return what stands for the action and the sources of a directory."""
+    digest = hashlib.sha256(scons_internals.action_signature(node).encode())
+    for part in (*(node.sources or ()), *(node.depends or ())):
+        digest.update(f"\0{part}\0{_signature(part)}".encode(errors="surrogateescape"))
+    return digest.digest()
+
+
+def _signature(part: Any) -> str:
+    part = _read(part)
+    if isinstance(part, SCons.Node.FS.Dir):
+        path = Path(part.get_abspath())
+        source = DirectorySource(path, exclude=patterns_in(path), preserve_modes=True, may_be_missing=True)
+        try:
+            return Digests(store()).tree(source, f"source {path}").hex()
+        except UserError:
+            return UNREADABLE
+    return content_digest(part) if isinstance(part, SCons.Node.FS.File) else str(part.get_csig())
+
+
+def _read(node: Any) -> Any:
+    """Return the node of what is read: in a variant directory, that of the source directory."""
+    if not isinstance(node, SCons.Node.FS.Base):
+        return node
+    node = node.disambiguate()
+    return node if is_made(node) else node.srcnode()

@@ -1,0 +1,95 @@
+"""What builds a wheel is held to digests before any of it runs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.runtime import LOADER, build, digests
+
+CHECKOUT = Path(__file__).parents[2]
+KNOWN = json.loads((CHECKOUT / "build_requirements.json").read_text())
+
+
+def test_what_builds_is_pinned_to_the_versions_of_the_lock_file() -> None:
+    lock = (CHECKOUT / "requirements.lock").read_text()
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    required = re.search(r"^requires = (.*)$", project, re.MULTILINE)
+    assert required
+    for name, known in KNOWN.items():
+        assert f"\n{name}=={known['version']} " in lock
+        assert f'"{name}=={known["version"]}"' in required[1]
+    assert required[1].count("==") == len(KNOWN)
+    assert KNOWN["ziglang"]["version"] == build.ZIG_VERSION
+
+
+def copied(name: str, directory: Path) -> Path:
+    """Copy an installed package beside its metadata; return its directory."""
+    distribution = importlib.metadata.distribution(name)
+    site = Path(str(distribution.locate_file("")))
+    for part in (
+        name,
+        "_distutils_hack",
+        "distutils-precedence.pth",
+        f"{name}-{distribution.version}.dist-info",
+    ):
+        if (site / part).is_dir():
+            shutil.copytree(site / part, directory / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(site / part, directory / part)
+    return directory / name
+
+
+def run_backend(packages: Path) -> str:
+    """Have a wheel built with other packages than those of this environment; return what is told."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-S",
+            "-c",
+            "import build_backend; build_backend.prepare_metadata_for_build_wheel('.')",
+        ],
+        cwd=packages,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(CHECKOUT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    return done.stderr
+
+
+CHANGES = {
+    "a changed file": lambda package: (package / "build_meta.py").write_text("raise SystemExit('it ran')"),
+    "another file": lambda package: (package / "more.py").write_text(""),
+    "a file that is missing": lambda package: (package / "depends.py").unlink(),
+    "what runs at every start": lambda package: package.with_name("distutils-precedence.pth").write_text("#"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_build_requirement_is_refused_before_it_runs(tmp_path: Path, change: str) -> None:
+    CHANGES[change](copied("setuptools", tmp_path))
+    told = run_backend(tmp_path)
+    assert told.startswith(f"mystikos-tool: setuptools {KNOWN['setuptools']['version']} is not the one that")
+    assert told.count("\n") == 1
+
+
+def test_a_build_requirement_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    assert "which builds it, is not installed; install it with the other locked" in run_backend(tmp_path)
+
+
+def test_an_image_that_another_compiler_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / LOADER).parent.mkdir()
+    (tmp_path / LOADER).write_bytes(b"another")
+    with pytest.raises(UserError, match="is not what the pinned toolchain makes of the runtime's sources"):
+        digests.check(tmp_path, LOADER)
