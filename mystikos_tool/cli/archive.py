@@ -59,6 +59,22 @@ def declare_packing(parser: argparse.ArgumentParser, modes: str) -> None:
         help="lay this directory or archive over the directory: where both have a file, its own wins"
         " (repeatable)",
     )
+    declare_choice(parser, modes)
+    parser.add_argument(
+        "--chmod",
+        type=_permission,
+        action="append",
+        default=[],
+        metavar="PATTERN=MODE",
+        help="permissions of what matches, a name or a path in the root, as etc/shop.key=0600 (repeatable)",
+    )
+    parser.add_argument(
+        "--strip", action="store_true", help="take the debug information out of programs and libraries"
+    )
+
+
+def declare_choice(parser: argparse.ArgumentParser, modes: str) -> None:
+    """Declare what of a directory is taken, and with which permissions."""
     parser.add_argument(
         "--exclude",
         action="append",
@@ -73,17 +89,11 @@ def declare_packing(parser: argparse.ArgumentParser, modes: str) -> None:
         help="permissions: canonical, the same under every umask, or preserve, as they are"
         f" (default: {modes})",
     )
-    parser.add_argument(
-        "--chmod",
-        type=_permission,
-        action="append",
-        default=[],
-        metavar="PATTERN=MODE",
-        help="permissions of what matches, a name or a path in the root, as etc/shop.key=0600 (repeatable)",
-    )
-    parser.add_argument(
-        "--strip", action="store_true", help="take the debug information out of programs and libraries"
-    )
+
+
+def preserve_modes(options: argparse.Namespace) -> bool:
+    """Return whether permissions are taken as they are."""
+    return bool(options.modes == "preserve")
 
 
 def _permission(text: str) -> tuple[str, int]:
@@ -114,7 +124,7 @@ def assembled(directory: Path, options: argparse.Namespace) -> Tree:
         directory,
         assembly.Options(
             exclude=tuple(options.exclude),
-            preserve_modes=options.modes == "preserve",
+            preserve_modes=preserve_modes(options),
             chmod=tuple(options.chmod),
             overlays=tuple(options.overlay),
             strip=options.strip,
