@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -22,15 +22,22 @@ from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.explain import difference
 from mystikos_tool.explain.difference import Difference
-from mystikos_tool.packaging import inspection
+from mystikos_tool.formats import quote as quotes
+from mystikos_tool.formats.sigstruct import Identity
+from mystikos_tool.io.atomic import read_input
+from mystikos_tool.packaging import inspection, quoted
 from mystikos_tool.packaging.inspection import Inspection
+from mystikos_tool.packaging.policy import Policy
+from mystikos_tool.packaging.quoted import CheckedQuote
 from mystikos_tool.packaging.verification import Expectations, Verification
 from mystikos_tool.root import archive, assembly, root
 from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
-from mystikos_tool.signing import expectation
-from mystikos_tool.signing.signer import Signer, signer
+from mystikos_tool.signing import expectation, notation
+from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing.signer import Signer
+from mystikos_tool.signing.statement import Statement
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Secrets: TypeAlias = Literal["warn", "error", "allow"]
@@ -200,6 +207,81 @@ def diff(a: StrPath, b: StrPath, *, exclude: Sequence[str] = (), modes: Modes = 
     return difference.compare(Path(a), Path(b), exclude=tuple(exclude), preserve_modes=preserve_modes)
 
 
+def statement(package: StrPath, *, day: date | None = None) -> Statement:
+    """State what is to be signed, so that somebody elsewhere gives a package its signature.
+
+    The package, which any key signed, is measured anew. ``day`` is as in `sign`, and is what the
+    signature says on whichever day it is attached. Raises UserError as `verify` does.
+    """
+    return pipeline.state_package(Path(package), _day(day))
+
+
+def attach(
+    target: StrPath,
+    package: StrPath,
+    statement: StrPath | Statement,
+    signature: StrPath,
+    public_key: StrPath,
+) -> Identity:
+    """Write a package with a signature that was made elsewhere; return the identity of its enclave.
+
+    ``statement`` is what `statement` gave for the same enclave, or its JSON file; ``signature`` is
+    a file of 384 bytes, big-endian; ``public_key`` is a PEM file with the signer's public key or certificate.
+    Raises UserError, and writes nothing, where these do not fit the package and each other.
+    """
+    return pipeline.attach_to_package(
+        Path(package),
+        _statement(statement),
+        pipeline.signed(Path(signature), Path(public_key)),
+        Path(target),
+    )
+
+
+def policy(package: StrPath, *, any_version: bool = False) -> Policy:
+    """Return what a relying party holds the enclave of a package to, once the package is verified.
+
+    With ``any_version`` MRENCLAVE is left out: the signer's later versions of the product are accepted
+    too. Raises UserError as `verify` does.
+    """
+    return pipeline.policy(Path(package), any_version=any_version)
+
+
+def check_quote(
+    quote: StrPath,
+    *,
+    policy: StrPath | Policy | None = None,
+    collateral: StrPath | None = None,
+    accepted_tcb: Sequence[str] = (),
+    at: datetime | None = None,
+) -> CheckedQuote:
+    """Read an SGX quote (ECDSA, version 3), hold its report to a policy and verify who made it.
+
+    ``policy`` is what `policy` gave, or its JSON file. ``collateral`` is a directory with the root's
+    certificate and what Intel says of the platform, against which signatures, certificates and TCB
+    are verified as of ``at``, None for now; without it nothing of these is. ``accepted_tcb`` are TCB
+    statuses that are accepted beside UpToDate. What is not as expected is in ``problems``.
+
+    Raises VerificationError for signatures, certificates and collateral that do not hold, and
+    UserError for files that cannot be read, a quote that is cut or another kind, and no policy.
+    """
+    parsed = quotes.parse(read_input(Path(quote), "quote"), str(quote))
+    if policy is not None and not isinstance(policy, Policy):
+        policy = Policy.from_json(read_input(Path(policy), "policy"), str(policy))
+    checked = quoted.check(parsed, policy)
+    if collateral is None:
+        return checked
+    from mystikos_tool.packaging import quote_proof  # loads the cryptography library
+
+    proof = quote_proof.prove(parsed, Path(collateral), at or quote_proof.now(), str(quote))
+    return checked._replace(proof=proof, accepted_tcb=tuple(accepted_tcb))
+
+
+def _statement(given: StrPath | Statement) -> Statement:
+    if isinstance(given, Statement):
+        return given
+    return Statement.from_json(read_input(Path(given), "statement"), str(given))
+
+
 def _inputs(
     source: StrPath,
     config: StrPath | Config | Mapping[str, Any],
@@ -267,12 +349,9 @@ def _runtime(directory: StrPath | None) -> Runtime:
 def _signer(key: StrPath | Signer) -> Signer:
     if not isinstance(key, (str, os.PathLike)):
         return key
-    from mystikos_tool.signing import pem  # loads the cryptography library
-
-    found = signer(key)
-    if isinstance(found, pem.PemSigner):
-        _warn(filter(None, [pem.exposed(Path(key))]))
-    return found
+    named = notation.parse(key)
+    _warn(named.warnings())
+    return signers.for_enclaves(named)
 
 
 def _day(day: date | None) -> date:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mystikos_tool.root.root import Root
     from mystikos_tool.signing.signer import Signer
 
+_ENGINE = ("--signing-engine-name", "--signing-engine-path", "--signing-engine-key")
+
 
 def declare_package(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``package-sgx``."""
@@ -107,7 +109,11 @@ def run_sign(options: argparse.Namespace) -> None:
 
 
 def _declare_signing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", help="private key: a PEM file, RSA of 3072 bits, exponent 3")
+    parser.add_argument(
+        "key",
+        help="signing key, RSA of 3072 bits, exponent 3: a PEM file, file:…, exec:… or pkcs11:…"
+        " (docs/signing.md)",
+    )
     parser.add_argument(
         "config", type=Path, help="configuration; the last part of its ApplicationPath is NAME"
     )
@@ -129,6 +135,8 @@ def declare_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime", type=Path, metavar="DIR", help="an installed Mystikos (default: the embedded runtime)"
     )
+    for name in _ENGINE:  # the reference's, told what to use instead
+        parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument(
         "--pubkey",
         type=Path,
@@ -177,18 +185,24 @@ def inputs_of(options: argparse.Namespace, root: Root) -> Inputs:
 def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
     """Return who signs, and the date for the signature."""
     from mystikos_tool import pipeline
-    from mystikos_tool.signing import pem
-    from mystikos_tool.signing.signer import signer
+    from mystikos_tool.signing import notation, signer
 
-    key = signer(options.key)
-    if isinstance(key, pem.PemSigner) and (warning := pem.exposed(Path(options.key))):
-        tell(f"warning: {warning}")
-    return key, pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
+    for name in _ENGINE:
+        if getattr(options, name.strip("-").replace("-", "_")) is not None:
+            problem = "is for an OpenSSL engine, and none is loaded here"
+            raise UserError(name, problem, "give the key itself as KEY: pkcs11:…?module-path=… or exec:…")
+    named = notation.parse(options.key)
+    for warning in named.warnings():
+        tell_warning(warning)
+    return signer.for_enclaves(named), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
 
 
 def _check_target(target: Path, options: argparse.Namespace) -> None:
     """Refuse to write a package over what it is made from, or into the directory that is packed."""
-    given = [Path(options.key), options.config, options.rootfs, *options.pubkey, *options.roothash]
+    from mystikos_tool.signing import notation
+
+    key_files = notation.parse(options.key).files
+    given = [*key_files, options.config, options.rootfs, *options.pubkey, *options.roothash]
     for path in filter(None, given):
         if target.exists() and path.exists() and target.samefile(path):
             raise UserError(str(target), "is read for the package", "choose another --outfile")

@@ -97,11 +97,14 @@ def nodes(env: Any, what: str, value: Any, accepted: str) -> list[Any]:
     return found
 
 
-def misplaced(what: str, given: Any, error: TypeError) -> SCons.Errors.UserError:
-    """Return the error of a name that SCons takes for a file where it is a directory, or the other way."""
+def misplaced(what: str, given: Any, error: TypeError, remedy: str = "give a file") -> SCons.Errors.UserError:
+    """Return the error of a name that SCons takes for a file where it is a directory, or the other way.
+
+    ``remedy`` is for a directory.
+    """
     kind, path = _LOOKED_UP.findall(str(error))[0]
     if kind.endswith("Dir"):
-        problem = "is a directory; give a file"
+        problem = f"is a directory; {remedy}"
     elif path == str(given):
         problem = "is a file; give a directory"
     else:

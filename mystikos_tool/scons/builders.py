@@ -18,7 +18,9 @@ from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.running import StartAction
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
+from mystikos_tool.scons.signing_key import signing_key
 from mystikos_tool.scons.stages import (
+    Digest,
     Enclave,
     Identity,
     Image,
@@ -26,6 +28,7 @@ from mystikos_tool.scons.stages import (
     Package,
     Rootfs,
     Stage,
+    Stated,
     mark,
     stage_of,
 )
@@ -33,10 +36,14 @@ from mystikos_tool.scons.target_file import target_file
 
 _MEASUREMENT_SUFFIX = ".measurement.json"
 _IMAGE_SUFFIX = ".mystenc.so"
+_STATEMENT_SUFFIX = ".statement.json"
+_DIGEST_SUFFIX = ".digest"
 
 _ROOTFS = stage_builder("rootfs")
 _MEASURE = stage_builder("measure")
 _SIGN = stage_builder("sign")
+_DIGEST = stage_builder("digest")
+_ATTACH = stage_builder("attach")
 _PACKAGE = stage_builder("package")
 _IDENTITY = stage_builder("identity")
 _KEY = stage_builder("key")
@@ -86,6 +93,58 @@ def myst_sign(env: Any, target: Any = None, source: Any = None, **overrides: Any
         raise SCons.Errors.UserError(f"MystSign signs what MystMeasure made; {measurement} is something else")
     name = sources.suffixed(arguments.target_name(env, target, "MystSign"), _IMAGE_SUFFIX)
     return NodeList([_image(env, name, measurement)])
+
+
+def myst_digest(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """State what is to be signed elsewhere: ``MystDigest(target, measurement)``.
+
+    Makes a statement, target.statement.json, and the digest to be signed, target.digest.
+    """
+    env = _environment(env, "MystDigest", overrides)
+    variables.check_matter("MystDigest", overrides, (variables.DIGEST,))
+    measurement = sources.one_node(env, source, "MystDigest")
+    if not isinstance(stage_of(measurement), Measurement):
+        problem = f"MystDigest states what MystMeasure made; {measurement} is something else"
+        raise SCons.Errors.UserError(problem)
+    name = arguments.target_name(env, target, "MystDigest")
+    statement = _statement(env, name + _STATEMENT_SUFFIX, measurement)
+    env.NoClean(statement)  # a signature may belong to it
+    digest = sources.target_node(env, name + _DIGEST_SUFFIX, "MystDigest")
+    return NodeList([statement, _made(_DIGEST, env, digest, [statement], Digest(statement=statement))])
+
+
+def myst_attach(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """Attach a signature made elsewhere: ``MystAttach(target, [digest, "signature", "certificate"])``.
+
+    The source is what MystDigest made, the signature, and the signer's public key or certificate.
+    """
+    env = _environment(env, "MystAttach", overrides)
+    variables.check_matter("MystAttach", overrides, (variables.ATTACH,))
+    nodes = arguments.nodes(env, "MystAttach: a source", source, "what MystDigest made, and two files")
+    statements = {_statement_of(node) for node in nodes} - {None}
+    given = [node for node in nodes if _statement_of(node) is None]
+    if len(statements) != 1 or len(given) != 2:
+        takes = "what MystDigest made, a signature, and a public key or certificate"
+        raise SCons.Errors.UserError(f"MystAttach takes {takes}, in this order")
+    (statement,) = statements
+    stage = stage_of(statement)
+    image = Image(enclave=stage.enclave, measurement=stage.measurement)
+    wanted = "sign the digest that MystDigest wrote and put the signature there, or correct the name"
+    files = [input_file(node, "MystAttach", wanted) for node in given]
+    name = sources.suffixed(arguments.target_name(env, target, "MystAttach"), _IMAGE_SUFFIX)
+    node = sources.target_node(env, name, "MystAttach")
+    # The digest is written first: where the signature does not fit, there is something to sign anew.
+    digests = [node for node in nodes if isinstance(stage_of(node), Digest)]
+    parts = [stage.measurement, statement, *files, *digests]
+    return NodeList([_made(_ATTACH, env, node, parts, image)])
+
+
+def _statement_of(node: Any) -> Any:
+    """Return the node of the statement that a node is or is the digest of; None for another's."""
+    stage = stage_of(node)
+    if isinstance(stage, Digest):
+        return stage.statement
+    return node if isinstance(stage, Stated) else None
 
 
 def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -281,12 +340,28 @@ def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any
     return _made(_MEASURE, env, node, enclave.measured(), stage)
 
 
+def _epoch(env: Any) -> str:
+    return str(env.subst(str(variables.epoch(env))))
+
+
+def _statement(env: Any, name: str, measurement: Any) -> Any:
+    epoch, enclave = _epoch(env), stage_of(measurement).enclave
+    stage = Stated(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch)
+    return _made(_DIGEST, env, sources.target_node(env, name, "MystDigest"), [measurement], stage)
+
+
 def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
-    epoch = str(env.subst(str(variables.epoch(env))))
-    enclave = stage_of(measurement).enclave
-    stage = Image(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch, added_for=added_for)
+    epoch, key = _epoch(env), signing_key(env)
+    stage = Image(
+        detail=epoch,
+        enclave=stage_of(measurement).enclave,
+        measurement=measurement,
+        epoch=epoch,
+        key=key,
+        added_for=added_for,
+    )
     # The measurement holds the digest of the image and, in it, of the configuration.
-    parts = [measurement, sources.required_file(env, "MYST_KEY")]
+    parts = [measurement, *key.nodes]
     return _made(_SIGN, env, sources.target_node(env, name, "MystSign"), parts, stage)
 
 
@@ -340,6 +415,8 @@ BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystSource": myst_source,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
+    "MystDigest": myst_digest,
+    "MystAttach": myst_attach,
     "MystPackage": myst_package,
     "MystIdentity": myst_identity,
     "MystRuntime": myst_runtime,

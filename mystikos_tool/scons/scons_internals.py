@@ -68,6 +68,13 @@ def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:
                 yield os.path.normpath(f"{below}/{name}"), entry
 
 
+def own_databases(directory: Any) -> Iterator[str]:
+    """Yield the paths of directories below one that have their own database, as with SConsignFile(None)."""
+    if SCons.SConsign.ForDirectory is SCons.SConsign.DirFile:
+        top, name = directory.get_abspath(), str(SCons.SConsign.current_sconsign_filename())
+        yield from (os.path.relpath(path, top) for path, _, files in os.walk(top) if name in files)
+
+
 def _stored_directories(directory: Any) -> Iterator[str]:
     """Yield the directories below one that have entries in the signature database, as it names them.
 
@@ -75,10 +82,7 @@ def _stored_directories(directory: Any) -> Iterator[str]:
     """
     top = str(directory.get_tpath())
     if SCons.SConsign.ForDirectory is SCons.SConsign.DirFile:
-        name = str(SCons.SConsign.current_sconsign_filename())
-        start = directory.get_abspath()
-        folders = (path for path, _, files in os.walk(start) if name in files)
-        yield from (os.path.normpath(f"{top}/{os.path.relpath(path, start)}") for path in folders)
+        yield from (os.path.normpath(f"{top}/{path}") for path in own_databases(directory))
         return
     database, _ = SCons.SConsign.Get_DataBase(directory)
     is_in_repository = not top.startswith("/") and not directory.is_under(directory.fs.Top)

@@ -36,7 +36,7 @@ def target_node(env: Any, name: str, builder: str) -> Any:
     try:
         return env.fs.File(name)
     except TypeError as error:
-        raise arguments.misplaced(f"{builder}: the target", name, error) from None
+        raise arguments.misplaced(f"{builder}: the target", name, error, "name it otherwise") from None
 
 
 def only_node(source: list[Any] | None) -> Any:

@@ -10,6 +10,7 @@ from mystikos_tool.scons import blame
 
 if TYPE_CHECKING:
     from mystikos_tool.packaging.partial import PartialPackage
+    from mystikos_tool.scons.signing_key import SigningKey
     from mystikos_tool.scons.testing import Expectation
 
 
@@ -66,6 +67,10 @@ class Stage:
     added: list[Any] = field(default_factory=list)
     call: blame.Call | None = None
 
+    def signature_detail(self) -> str:
+        """Return what belongs to the signature of the action."""
+        return self.detail
+
 
 @dataclass(slots=True, kw_only=True)
 class Rootfs(Stage):
@@ -94,11 +99,35 @@ class Measurement(Stage):
 
 @dataclass(slots=True, kw_only=True)
 class Image(Stage):
-    """A signed enclave image; ``measurement`` is its node, ``epoch`` the SOURCE_DATE_EPOCH that dates it."""
+    """A signed enclave image; ``measurement`` is its node, ``epoch`` the SOURCE_DATE_EPOCH that dates it.
+
+    ``key`` signs. It is None for an image that a signature is attached to.
+    """
+
+    enclave: Enclave
+    measurement: Any
+    epoch: str = ""
+    key: SigningKey | None = None
+
+    def signature_detail(self) -> str:
+        """Return what belongs to the signature of the action: the date, and the key that no file names."""
+        return self.detail + (self.key.identity() if self.key else "")
+
+
+@dataclass(slots=True, kw_only=True)
+class Stated(Stage):
+    """What is to be signed elsewhere, as `Image` has it signed here."""
 
     enclave: Enclave
     measurement: Any
     epoch: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Digest(Stage):
+    """The digest of a statement, raw; ``statement`` is its node."""
+
+    statement: Any
 
 
 @dataclass(slots=True, kw_only=True)

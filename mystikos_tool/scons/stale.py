@@ -49,35 +49,50 @@ def left_behind(place: Any, described: Any) -> LeftBehind:
     gone = [(path, _is_as_made(place, path, entry)) for path, entry in stored if not _made(described, path)]
     gone += [(path, same) for path, same in _remembered(place) if not _made(described, path)]
     files = {path for path, same in gone if same and os.path.lexists(top / path)}
-    folders = {str(above) for path, _ in gone for above in (Path(path), *Path(path).parents)}
-    for node in _installed(described):
-        extra, extra_folders = _not_in_source(node, place, node.get_path(described))
-        files |= extra
-        folders |= extra_folders
-    empty = _empty(top, folders - {"."}, files)
+    # A directory with nothing but a database of SCons' had something once.
+    once = [*(path for path, _ in gone), *scons_internals.own_databases(place)]
+    folders = {str(above) for path in once for above in (Path(path), *Path(path).parents)} - {"."}
+    empty = _empty(top, {path for path in folders if not _made(described, path)}, files)
     topmost = {path for path in empty if path.rpartition("/")[0] not in empty}
     told = {path for path in topmost if not any(each.startswith(f"{path}/") for each in files)}
     return LeftBehind(tuple(sorted(files | empty)), tuple(sorted(files | told)))
 
 
 def _made(directory: Any, path: str) -> bool:
-    """Tell whether a builder makes what is at a path below a directory, or a directory above it."""
-    above = directory
-    while above is not None:
-        if is_made(above):
-            return True
-        above = above.up()
-    return _made_below(directory, path)
+    """Tell whether a builder makes what is at a path below a directory, or a directory that it lies in.
 
-
-def _made_below(directory: Any, path: str) -> bool:
-    """Tell whether a builder makes what is at a path below a directory, or a directory between them."""
-    node = directory
+    A directory that Install copies has what its source has.
+    """
+    nodes = [directory]
+    while (above := nodes[0].up()) is not None:
+        nodes.insert(0, above)
+    names = [*(node.name for node in nodes[1:]), *Path(path).parts]
     for part in Path(path).parts:
-        node = node.entries.get(part) if isinstance(node, SCons.Node.FS.Dir) else None
-        if node is None or is_made(node):
-            return node is not None
-    return False
+        below = nodes[-1].entries.get(part) if isinstance(nodes[-1], SCons.Node.FS.Dir) else None
+        if below is None:
+            break
+        nodes.append(below)
+    return any(is_made(node) and _makes(node, names[at:]) for at, node in enumerate(nodes))
+
+
+def _makes(node: Any, below: list[str]) -> bool:
+    """Tell whether the builder of a node makes what lies below it at a path."""
+    if not below or not scons_internals.is_installed(node):
+        return True
+    path = "/".join(below)
+    return any(_has(_read(source), path) for source in node.sources)
+
+
+def _has(directory: Any, path: str) -> bool:
+    """Tell whether a directory has something at a path, which is not left behind there."""
+    parts = {path, *map(str, Path(path).parents)}
+    return os.path.lexists(f"{directory.get_abspath()}/{path}") and parts.isdisjoint(_left_in(directory))
+
+
+@lru_cache
+def _left_in(directory: Any) -> Collection[str]:
+    """Return what is left behind in a directory that is copied; it has been made by then."""
+    return frozenset(left_behind(directory, directory).paths)
 
 
 def is_made(node: Any) -> bool:
@@ -145,40 +160,6 @@ def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
     return empty
 
 
-def _installed(directory: Any) -> Iterator[Any]:
-    """Yield the directories that Install copies from another one, at or below a directory."""
-    if scons_internals.is_installed(directory):
-        yield directory
-    for name, node in list(directory.entries.items()):
-        if isinstance(node, SCons.Node.FS.Dir):
-            yield from _installed(node) if name not in (".", "..") else ()
-        elif scons_internals.is_installed(node) and Path(node.get_abspath()).is_dir():
-            yield node  # SCons takes it for a file until it is there
-
-
-def _not_in_source(node: Any, place: Any, below: str) -> tuple[set[str], set[str]]:
-    """Return the files and directories that an installed one has and its source has no longer.
-
-    Their paths are below ``place``. What other builders make there stays.
-    """
-    sources = [(Path(each.get_abspath()), left_behind(each, each).paths) for each in map(_read, node.sources)]
-    files: set[str] = set()
-    folders: set[str] = set()
-    target = Path(place.get_abspath(), below)
-    for folder, names, others in os.walk(target):
-        for name in (*names, *others):
-            path = os.path.relpath(f"{folder}/{name}", target)
-            if not (_made_below(node, path) or any(_is_there(*source, path) for source in sources)):
-                (folders if name in names else files).add(os.path.normpath(f"{below}/{path}"))
-    return files, folders
-
-
-def _is_there(source: Path, left: Collection[str], path: str) -> bool:
-    """Tell whether a directory has something, which is not left behind there."""
-    parts = {path, *map(str, Path(path).parents)}
-    return os.path.lexists(source / path) and parts.isdisjoint(left)
-
-
 def make_again_where_stale(node: Any) -> None:
     """Let SCons make a directory again whose sources are not what they were when it was made."""
     if node in _looked_at or not Path(node.get_abspath()).is_dir():
@@ -189,22 +170,29 @@ def make_again_where_stale(node: Any) -> None:
 
 
 def remember_made(node: Any) -> None:
-    """Remember what a directory was made of and what is in it, or how a side effect is."""
+    """Remember what a directory was made of and what was made in it, or how a side effect is."""
     name, path = node.get_internal_path(), Path(node.get_abspath())
-    is_directory = node.has_explicit_builder()
-    if is_directory and not path.is_dir():
-        return  # a file, which SCons remembers
-    state = _state(node) if is_directory else _version(path)
+    has_builder = node.has_explicit_builder()
+    if path.is_dir() != has_builder:
+        return  # SCons remembers a file, and of a directory as a side effect nobody knows what is in it
+    state = _state(node) if has_builder else _version(path)
     if store().table(_MADE).get(name) == state and not scons_internals.was_made_now(node):
         return
     store().change(_MADE, name, state)
-    if is_directory:
-        store().keep(_rows_of(name), [(row, _version(path / row)) for row in _files_below(path)])
+    if has_builder:
+        before = store().value(_rows_of(name)) or ()
+        left = [(row, version) for row, version in before if version in ((), _version(path / row))]
+        store().keep(_rows_of(name), sorted(dict([*left, *_made_in(node, path)]).items()))
 
 
-def _files_below(directory: Path) -> list[str]:
-    found = (f"{folder}/{name}" for folder, _, names in os.walk(directory) for name in names)
-    return sorted(os.path.relpath(path, directory) for path in found)
+def _made_in(node: Any, directory: Path) -> Iterator[tuple[str, _Version]]:
+    """Yield what a directory's builder made in it, and the version of each file."""
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            below = os.path.relpath(path, directory)
+            if _makes(node, below.split("/")):
+                yield below, _version(path) if name in files else ()
 
 
 def _state(node: Any) -> bytes:

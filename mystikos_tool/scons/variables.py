@@ -27,12 +27,15 @@ EPOCH = "SOURCE_DATE_EPOCH"
 _ORIGIN = "_MYST_ORIGIN"
 
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
-IDENTITY, RUNTIME, KEY, RUN, TEST = "identity", "runtime", "key", "run", "test"
+DIGEST, ATTACH, IDENTITY = "digest", "attach", "identity"
+RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 _DONE = {
     SOURCE: "pack a root",
     ROOTFS: "pack a root",
     MEASURE: "measure",
     SIGN: "sign",
+    DIGEST: "state a digest",
+    ATTACH: "attach a signature",
     PACKAGE: "package",
     IDENTITY: "write MRENCLAVE",
     RUNTIME: "take a runtime",
@@ -221,7 +224,13 @@ def _comstr(value: Any) -> str | None:
 VARIABLES = (
     Variable(CONFIG, None, _config, "the configuration: a file (JSON) or a dictionary", MEASURE),
     Variable(CONFIG_SET, {}, _settings, "keys of the configuration in place of those of its file", MEASURE),
-    Variable("MYST_KEY", None, _file, "the signing key: PEM, RSA-3072, exponent 3", SIGN),
+    Variable(
+        "MYST_KEY",
+        None,
+        _file,
+        "the signing key, RSA-3072, exponent 3: a PEM file, file:…, exec:… or pkcs11:…",
+        SIGN,
+    ),
     Variable(
         "MYST_RUNTIME",
         EMBEDDED,
@@ -287,6 +296,8 @@ VARIABLES = (
             (ROOTFS, "packing a root"),
             (MEASURE, "measuring"),
             (SIGN, "signing"),
+            (DIGEST, "stating what is to be signed"),
+            (ATTACH, "attaching a signature"),
             (PACKAGE, "packaging"),
             (IDENTITY, "writing MRENCLAVE or MRSIGNER"),
             (RUNTIME, "compiling the runtime"),
@@ -379,7 +390,9 @@ def check_keywords(builder: str, names: Iterable[str], parameters: Sequence[str]
 def check_matter(builder: str, overrides: Iterable[str], stages: Collection[str]) -> None:
     """Raise SCons' UserError for an override that matters for none of the stages that a call adds."""
     for name in overrides:
-        stage = SIGN if name == EPOCH else _NAMES[name].stage if name in _NAMES else ""
+        stage = _NAMES[name].stage if name in _NAMES else ""
+        if name == EPOCH:  # it dates what is signed, here or elsewhere
+            stage = DIGEST if DIGEST in stages else SIGN
         if stage and stage not in stages:
             raise SCons.Errors.UserError(
                 f"{name} has no effect: this {builder} does not {_DONE[stage]};"

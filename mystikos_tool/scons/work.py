@@ -12,10 +12,12 @@ from __future__ import annotations
 import filecmp
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
+from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
 from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
@@ -27,6 +29,7 @@ from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.stages import (
     CONFIG,
     CONFIG_SET,
+    Digest,
     Enclave,
     Identity,
     Image,
@@ -35,6 +38,7 @@ from mystikos_tool.scons.stages import (
     Rootfs,
     RuntimeImage,
     Stage,
+    Stated,
     call_of,
     stage_of,
 )
@@ -42,9 +46,11 @@ from mystikos_tool.scons.stages import (
 if TYPE_CHECKING:
     from mystikos_tool import pipeline
     from mystikos_tool.config import Config
+    from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.root.root import Root
     from mystikos_tool.root.stripped import Stripping
     from mystikos_tool.signing.root_keys import RootKey
+    from mystikos_tool.signing.statement import Statement
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
@@ -181,22 +187,78 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
 def sign(target: Any, source: list[Any], env: Any) -> str:
     """Sign an enclave image that was measured."""
     from mystikos_tool import pipeline
-    from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.signing import root_keys
-    from mystikos_tool.signing.signer import signer
 
     stage = _stage(target, Image)
-    key = source[1]
+    assert stage.key is not None  # noqa: S101 an attached image is made by another action
     with partial.kept(stage.measurement):
-        path = _path(stage.measurement)
-        measured = Measured.from_json(atomic.read_input(path, "measurement"), str(path))
-        inputs = _inputs(stage.enclave)
+        measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         day = pipeline.signing_day(stage.epoch)
-        signs = signer(_path(key))
+        signs = stage.key.signer()
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
         atomic.write(_path(target), image)
-    return f"signed with {key} → {target}"
+    return f"signed with {stage.key.named().shown} → {target}"
+
+
+def digest(target: Any, source: list[Any], env: Any) -> str:
+    """State what is to be signed elsewhere, and write its digest beside it."""
+    if isinstance(stage_of(target), Digest):
+        atomic.write(_path(target), _statement(_path(source[0])).digest)
+        return f"wrote the digest to be signed → {target}"
+    from mystikos_tool import pipeline
+
+    stage = _stage(target, Stated)
+    measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
+
+    def state(day: date) -> Statement:
+        return pipeline.state(measured, inputs.runtime, inputs.config, day)
+
+    earlier = None if stage.epoch else _earlier(_path(target))
+    stated = state(pipeline.signing_day(stage.epoch))
+    # What was stated, and perhaps signed already, keeps its date as long as it is the same enclave.
+    if earlier and earlier == state(earlier.day):
+        stated = earlier
+    atomic.write(_path(target), stated.to_json())
+    return f"stated what is to be signed, dated {stated.day.isoformat()} → {target}"
+
+
+def _earlier(path: Path) -> Statement | None:
+    """Return the statement of an earlier build, None where there is none."""
+    try:
+        return _statement(path)
+    except UserError:
+        return None
+
+
+def _statement(path: Path) -> Statement:
+    from mystikos_tool.signing.statement import Statement
+
+    return Statement.from_json(atomic.read_input(path, "statement"), str(path))
+
+
+def attach(target: Any, source: list[Any], env: Any) -> str:
+    """Finish an enclave image with a signature that was made elsewhere."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.signing import root_keys
+
+    stage = _stage(target, Image)
+    _, statement, signature, key = map(_path, source[:4])
+    with partial.kept(stage.measurement):
+        measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
+        stated = _statement(statement)
+        signed = pipeline.signed(signature, key)
+        root_keys.refuse_signer(_root_keys(inputs.root), signed.modulus, str(stage.enclave.rootfs))
+        image = pipeline.attach(measured, inputs.runtime, inputs.config, stated, signed)
+        atomic.write(_path(target), image)
+    return f"attached {signature} → {target}"
+
+
+def _measured(node: Any) -> Measured:
+    from mystikos_tool.enclave.measurement import Measurement as Measured
+
+    path = _path(node)
+    return Measured.from_json(atomic.read_input(path, "measurement"), str(path))
 
 
 def package(target: Any, source: list[Any], env: Any) -> str:
@@ -292,7 +354,8 @@ def runtime(target: Any, source: list[Any], env: Any) -> str:
 
 
 STAGES: Mapping[str, Callable[[Any, list[Any], Any], str]] = {
-    function.__name__: function for function in (rootfs, measure, sign, package, identity, key, runtime)
+    function.__name__: function
+    for function in (rootfs, measure, sign, digest, attach, package, identity, key, runtime)
 }
 
 

@@ -222,8 +222,16 @@ def test_an_installed_directory_has_nothing_that_its_source_has_no_longer(projec
     build = project.build("hello")
     assert "appdir/usr/share/deep/gone: has no source and no builder and was left out" in build.err
     found = root(project)
+    assert "usr/share/deep" in found  # as in the source
     assert "usr/share/deep/gone" not in found
     assert found["usr/share/built"] == b"built"
+    assert project.build("hello").stages == set()
+    project.path("share/deep").rmdir()
+    project.write("appdir/usr/share/mine", "my own")
+    project.build("hello")
+    found = root(project)
+    assert "usr/share/deep" not in found
+    assert found["usr/share/mine"] == b"my own"
 
 
 @pytest.mark.parametrize("database", ["", "SConsignFile(None)\n"])
@@ -287,6 +295,19 @@ def test_an_empty_directory_that_a_clean_leaves_stays_out_when_its_builder_is_go
     project.sconstruct(PACKAGE_HELLO)
     assert "appdir/var: has no source and no builder and was left out" in project.build().err
     assert {"empty", "var"} & set(root(project)) == {"empty"}
+
+
+def test_a_directory_that_has_nothing_but_a_database_of_scons_stays_out(project: Project) -> None:
+    project.write("appdir/lib/file", "one")
+    project.sconstruct(
+        f"SConsignFile(None)\n{PACKAGE_HELLO}env.Command('copied', 'appdir/lib/file', {COPY})\n"
+    )
+    project.build()
+    project.path("appdir/lib/file").unlink()
+    assert project.path("appdir/lib/.sconsign").exists()
+    project.sconstruct(f"SConsignFile(None)\n{PACKAGE_HELLO}")
+    assert "appdir/lib: has no source and no builder and was left out" in project.build().err
+    assert "lib" not in root(project)
 
 
 def test_what_is_excluded_is_not_told_to_be_left_behind(project: Project) -> None:

@@ -194,7 +194,11 @@ MISTAKES = {
     "the key has exponent 65537": Mistake(
         key(3072, 65537), SIGN, ("key.pem: is an RSA key with exponent 65537", "; make a key with")
     ),
-    "the key is encrypted": Mistake(encrypt_key, SIGN, ("key.pem: is encrypted; give a decrypted copy",)),
+    "the key is encrypted": Mistake(
+        encrypt_key,
+        SIGN,
+        ("key.pem: the passphrase is needed, and there is no terminal to ask for it", "?passphrase=SOURCE"),
+    ),
     "the key is a public one": Mistake(
         copied("keys/key-a.pub.pem", "key.pem"),
         SIGN,

@@ -190,10 +190,7 @@ class Checkout:
     def remove(self, path: str) -> None:
         home = self._home(path)
         home.path(path).unlink()
-        for folder in Path(path).parents:
-            if any(home.path(str(folder)).iterdir()):
-                break
-            home.path(str(folder)).rmdir()
+        _remove_empty(home.path(path).parent, home.directory)
         self.in_repository.discard(path)
         self._there.pop(path, None)
 
@@ -204,13 +201,13 @@ class Checkout:
     def remove_unknown(self, path: str) -> None:
         """Remove what nobody wrote and nobody can know of."""
         target = self.project.path(path)
-        if target.is_dir():
-            shutil.rmtree(target)
-        target.unlink(missing_ok=True)
-        for folder in target.parents:
-            if folder == self.project.directory or not folder.is_dir() or any(folder.iterdir()):
-                break
-            folder.rmdir()
+        found = [target, *target.rglob("*")] if target.is_dir() else [target]
+        for one in sorted(found, reverse=True):
+            if one.is_dir():
+                _remove_empty(one, self.project.directory)
+            elif str(one.relative_to(self.project.directory)) not in self._there:
+                one.unlink(missing_ok=True)
+                _remove_empty(one.parent, self.project.directory)
 
     def move(self, path: str) -> None:
         """Let a file lie in the repository and no longer in the directory, or the other way round."""
@@ -234,6 +231,13 @@ class Checkout:
     def _root(self, name: str) -> dict[bytes, tuple[int, bytes]]:
         archive = read(self.project.path(name))
         return {member.path: (member.mode, archive.data(member)) for member in archive.members}
+
+
+def _remove_empty(folder: Path, top: Path) -> None:
+    """Remove a folder that is empty, and those above it that are empty then."""
+    while folder != top and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
 
 
 class History:
@@ -296,7 +300,7 @@ def edits(history: History) -> str:
 
 def adds(history: History) -> str:
     folder = history.chance.choice(
-        ["appdir", "appdir/d", "appdir/new/er", "appdir/usr", "sub/app", "layerdir"]
+        ["appdir", "appdir/d", "appdir/new/er", "appdir/usr/1", "sub/app", "layerdir"]
     )
     path = f"{folder}/own{history.chance.randrange(4)}{folder.count('/')}{folder[0]}"
     history.sources.links.pop(path, None)

@@ -220,6 +220,27 @@ def test_a_package_may_lie_in_the_directory_of_another_one(project: Project) -> 
     assert set(members(project)) == {"bin/hello", "inner"}
 
 
+READS = """\
+import atexit, sys
+reads = []
+sys.addaudithook(lambda event, of: event == "open" and "appdir/bin/hello" in str(of[0]) and reads.append(1))
+atexit.register(lambda: print("reads:", len(reads)))
+for name in ("first", "second", "third"):
+    env.MystPackage(name, "appdir")
+"""
+
+
+@pytest.mark.parametrize("jobs", ["-j1", "-j3"])
+def test_packages_of_one_directory_read_it_to_compare_it_and_once_more_to_pack_it(
+    project: Project, jobs: str
+) -> None:
+    project.sconstruct(READS)
+    build = project.build(jobs)
+    assert "reads: 2\n" in build.out
+    assert members(project, "first.cpio") == members(project, "third.cpio")
+    assert len({project.path(f"{name}.cpio").read_bytes() for name in ("first", "second", "third")}) == 1
+
+
 # Which source wins, and what each is taken with
 
 
