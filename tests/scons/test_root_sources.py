@@ -352,7 +352,7 @@ def test_what_is_hardly_meant_for_a_root_is_told_with_the_pattern_that_keeps_it_
     assert (
         "warning: hello.cpio: holds what is hardly meant for it: /.git, /etc/.motd.swp, /etc/motd~;"
         ' keep it out with MYST_ROOTFS_EXCLUDE=[".git", ".*.swp", "*~"],'
-        ' or set MYST_ROOTFS_LEFTOVERS="allow"\n'
+        ' or set MYST_ROOTFS_LEFTOVERS="allow" (MystPackage at SConstruct:3)\n'
     ) in layered.build().err
     assert ".git/config" in members(layered)
     layered.sconstruct('env.MystPackage("hello", ["appdir", "base"], MYST_ROOTFS_LEFTOVERS="error")\n')
