@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -161,24 +162,25 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     nodes = _TEST(env, name + SUFFIX, [package])
     mark(nodes[0], test)
     env.NoCache(nodes)
-    left = [*nodes, *_report(caller, nodes[0])]
+    report = _report(caller, nodes[0])
     # Whoever builds all that is in the directory runs no test; whoever cleans the package cleans its tests.
     env.Ignore(nodes[0].dir, nodes)
-    env.Clean(package, left)
-    env.Clean(nodes, left)
-    for alias in _alias_names(nodes[0]):
+    env.Clean(package, [*nodes, *report])
+    if report:
+        env.Clean(nodes, report)
+    for alias in _alias_names(nodes[0].dir):
         _add(env, alias, nodes[0])
     return nodes
 
 
-def _alias_names(node: Any) -> list[str]:
-    """Return the aliases that run a test: for all tests, and for each directory that it lies in.
+@lru_cache(None)
+def _alias_names(directory: Any) -> list[str]:
+    """Return the aliases that run a test in a directory: for all tests, for it and for each above.
 
     In a variant directory these are also the source directories.
     """
-    paths = dict.fromkeys(
-        str(directory.get_path(node.fs.Top)) for directory in (node.dir, node.dir.srcnode())
-    )
+    top = directory.fs.Top
+    paths = dict.fromkeys(str(each.get_path(top)) for each in (directory, directory.srcnode()))
     below = [path.split("/") for path in paths if path != "." and not path.startswith(("/", ".."))]
     inner = ["/".join([*parts[: count + 1], ALIAS]) for parts in below for count in range(len(parts))]
     return list(dict.fromkeys([ALIAS, *inner]))
