@@ -190,7 +190,7 @@ def _add(env: Any, name: str, node: Any) -> None:
     if name in _aliases:
         _aliases[name].add_source([node])
         return
-    (_aliases[name],) = env.Alias(name, [node], SCons.Action.Action(_summarise, None))
+    (_aliases[name],) = env.Alias(name, [node], _SUMMARY)
     env.AlwaysBuild(_aliases[name])
 
 
@@ -288,3 +288,7 @@ def _summarise(target: list[Any], source: list[Any], env: Any) -> Any:
     line = f"{target[0]}: {len(tests) - failed} passed ({unchanged} of them unchanged), {failed} failed"
     console.write_line(line + "".join(f"\n  failed: {name}" for name in names), sys.stdout)
     return SCons.Errors.BuildError(target, f"{failed} failed", status=1, exitstatus=2) if failed else None
+
+
+# Made once: SCons takes the code of the function apart.
+_SUMMARY = SCons.Action.Action(_summarise, None)
