@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 from mystikos_tool import config as config_reader
 from mystikos_tool import pipeline
@@ -29,8 +30,8 @@ from mystikos_tool.packaging.inspection import Inspection
 from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.quoted import CheckedQuote
 from mystikos_tool.packaging.verification import Expectations, Verification
-from mystikos_tool.root import root
-from mystikos_tool.root.source import DirectorySource
+from mystikos_tool.root import archive, assembly, root
+from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
 from mystikos_tool.signing import expectation, notation
@@ -49,13 +50,16 @@ def package(
     target: StrPath,
     source: StrPath,
     *,
-    config: StrPath | Config,
+    config: StrPath | Config | Mapping[str, Any],
     key: StrPath | Signer,
     runtime: StrPath | None = None,
     pubkeys: Sequence[StrPath] = (),
     roothashes: Sequence[StrPath] = (),
     exclude: Sequence[str] = (),
     modes: Modes = "canonical",
+    chmod: Mapping[str, int | str] = MappingProxyType({}),
+    overlays: Sequence[StrPath] = (),
+    strip: bool = False,
     day: date | None = None,
     secrets: Secrets = "warn",
 ) -> Measurement:
@@ -67,7 +71,8 @@ def package(
     is then as it was.
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
-    signs, signed_on, tree = _signer(key), _day(day), _tree(source, exclude, modes)
+    signs, signed_on = _signer(key), _day(day)
+    tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
     return pipeline.build(
         inputs,
         signs,
@@ -81,39 +86,50 @@ def package(
 
 
 def pack(
-    target: StrPath, source: StrPath, *, exclude: Sequence[str] = (), modes: Modes = "canonical"
+    target: StrPath,
+    source: StrPath,
+    *,
+    exclude: Sequence[str] = (),
+    modes: Modes = "canonical",
+    chmod: Mapping[str, int | str] = MappingProxyType({}),
+    overlays: Sequence[StrPath] = (),
+    strip: bool = False,
 ) -> None:
     """Pack an application directory into a CPIO archive, the root file system of an enclave.
 
     What matches a pattern of ``exclude`` stays out, as MYST_ROOTFS_EXCLUDE says. ``modes`` are
-    "canonical", the same under every umask, or "preserve", as they are. Raises UserError for what
-    cannot be packed.
+    "canonical", the same under every umask, or "preserve", as they are; ``chmod`` are modes by path or
+    pattern, as MYST_ROOTFS_CHMOD says. ``overlays`` are directories and archives that are laid over the
+    source, the last one on top. With ``strip``, programs and libraries lose their debug information.
+    Raises UserError for what cannot be packed.
     """
-    directory, archive, preserve_modes = Path(source), Path(target), modes == "preserve"
-    tree = pipeline.pack(directory, archive, exclude=tuple(exclude), preserve_modes=preserve_modes)
-    _warn(pipeline.warnings_of(tree, directory))
+    options = _packing(exclude, modes, chmod, overlays, strip)
+    archive.write(_assembled(Path(source), options), Path(target))
 
 
 def measure(
     source: StrPath,
     *,
-    config: StrPath | Config,
+    config: StrPath | Config | Mapping[str, Any],
     runtime: StrPath | None = None,
     pubkeys: Sequence[StrPath] = (),
     roothashes: Sequence[StrPath] = (),
     exclude: Sequence[str] = (),
     modes: Modes = "canonical",
+    chmod: Mapping[str, int | str] = MappingProxyType({}),
+    overlays: Sequence[StrPath] = (),
+    strip: bool = False,
 ) -> Measurement:
     """Lay an enclave out and measure it; return MRENCLAVE, the unsigned SIGSTRUCT and the layout.
 
-    ``source`` is the root: an application directory (``exclude`` and ``modes`` are as in `pack`),
-    an archive, or an ext2 disk. ``config`` is a configuration file, ``runtime`` the directory of an
-    installed Mystikos, None the embedded runtime. ``pubkeys`` (PEM) and ``roothashes`` (64
-    hexadecimal digits) are files of what the enclave trusts on disks. Raises UserError when one of
-    them cannot be read or when they do not fit together.
+    ``source`` is the root: an application directory (``exclude`` to ``strip`` are as in `pack`), an
+    archive, or an ext2 disk. ``config`` is a configuration: a file, or a mapping with its members.
+    ``runtime`` is the directory of an installed Mystikos, None the embedded runtime. ``pubkeys`` (PEM)
+    and ``roothashes`` (64 hexadecimal digits) are files of what the enclave trusts on disks. Raises
+    UserError when one of them cannot be read or when they do not fit together.
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
-    tree = _tree(source, exclude, modes)
+    tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
     beside = Path(tempfile.gettempdir(), "rootfs")
     with pipeline.packed(inputs, tree, beside, str(source)) as whole:
         return pipeline.measure(whole, warn=_log.warning)
@@ -122,7 +138,7 @@ def measure(
 def sign(
     measurement: Measurement,
     *,
-    config: StrPath | Config,
+    config: StrPath | Config | Mapping[str, Any],
     key: StrPath | Signer,
     runtime: StrPath | None = None,
     day: date | None = None,
@@ -268,7 +284,7 @@ def _statement(given: StrPath | Statement) -> Statement:
 
 def _inputs(
     source: StrPath,
-    config: StrPath | Config,
+    config: StrPath | Config | Mapping[str, Any],
     runtime: StrPath | None,
     pubkeys: Sequence[StrPath],
     roothashes: Sequence[StrPath],
@@ -282,23 +298,46 @@ def _inputs(
     )
 
 
-def _tree(source: StrPath, exclude: Sequence[str], modes: Modes) -> Tree | None:
+def _packing(
+    exclude: Sequence[str],
+    modes: Modes,
+    chmod: Mapping[str, int | str],
+    overlays: Sequence[StrPath],
+    strip: bool,
+) -> assembly.Options:
+    return assembly.Options(
+        exclude=tuple(exclude),
+        preserve_modes=modes == "preserve",
+        chmod=permissions(chmod.items()),
+        overlays=tuple(Path(path) for path in overlays),
+        strip=strip,
+    )
+
+
+def _tree(source: StrPath, options: assembly.Options) -> Tree | None:
     """Return what is to be packed; None where that was done before."""
     directory = Path(source)
     if directory.is_dir():
-        tree = DirectorySource(directory, exclude=tuple(exclude), preserve_modes=modes == "preserve").tree()
-        _warn(pipeline.warnings_of(tree, directory))
-        return tree
-    if exclude or modes != "canonical":
-        problem = "is no directory, and exclude and modes are for what is packed"
+        return _assembled(directory, options)
+    if options != assembly.Options():
+        problem = "is no directory, and exclude, modes and the like are for what is packed"
         raise UserError(str(directory), problem, "give an application directory, or leave them out")
     return None
 
 
-def _config(config: StrPath | Config) -> Config:
+def _assembled(directory: Path, options: assembly.Options) -> Tree:
+    tree, warnings = assembly.assembled(directory, options)
+    _warn([*warnings, *pipeline.warnings_of(tree, directory)])
+    return tree
+
+
+def _config(config: StrPath | Config | Mapping[str, Any]) -> Config:
     if isinstance(config, Config):
         return config
-    loaded = config_reader.load(Path(config))
+    if isinstance(config, Mapping):
+        loaded = config_reader.of(config, "the configuration")
+    else:
+        loaded = config_reader.load(Path(config))
     _warn(loaded.warnings)
     return loaded
 

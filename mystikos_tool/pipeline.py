@@ -45,10 +45,9 @@ from mystikos_tool.packaging.verification import (
     VerificationError,
     facts,
 )
-from mystikos_tool.root import archive
+from mystikos_tool.root import archive, assembly, checkout_path, leftovers
 from mystikos_tool.root.check import check
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
-from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime import image as image_of
@@ -119,6 +118,7 @@ def build(
     root: str = "the root",
     parents: bool = False,
     secrets: str = root_keys.WARN,
+    checkout: str = "",
     warn: Callable[[str], object] | None = None,
 ) -> Measurement:
     """Run every stage and write the package of an enclave; return its measurement.
@@ -126,7 +126,8 @@ def build(
     With a ``tree``, that is packed and is the root file system; messages call it ``root``, as the
     directory that was given. With ``parents``, directories
     above ``target`` are made where they are missing; ``warn`` is as in `measure`. ``secrets`` says
-    what private keys in the root are: "warn", for one call of ``warn``, "error" or "allow". Raises
+    what private keys in the root are: "warn", for one call of ``warn``, "error" or "allow". ``checkout``
+    is a directory whose path in a program that is packed is to be warned of. Raises
     UserError as the stages do, and for a root that holds the signer's key; an earlier target is then
     as it was.
     """
@@ -134,8 +135,12 @@ def build(
     with packed(inputs, tree, target, root) as whole:
         keys = root_keys.of(whole.root)
         root_keys.refuse_signer(keys, signer.modulus, root)
-        for warning in root_keys.told(keys, root, secrets):
-            if warn:
+        warnings = root_keys.told(keys, root, secrets)
+        if tree and checkout and isinstance(whole.root, ArchiveRoot):
+            files = checkout_path.found(whole.root.index(), (), checkout)
+            warnings += checkout_path.told(files, root, checkout, "strip it with --strip")
+        if warn:
+            for warning in warnings:
                 warn(warning)
         measured, image = _measure_and_sign(whole, signer, day, warn)
         if parents:
@@ -191,9 +196,10 @@ def pack(
 ) -> Tree:
     """Pack an application directory into an archive and return what went into it.
 
-    Raises UserError as :class:`DirectorySource` and :func:`archive.write` do.
+    Raises UserError as :func:`assembly.assembled` and :func:`archive.write` do.
     """
-    tree = DirectorySource(directory, exclude=exclude, preserve_modes=preserve_modes).tree()
+    options = assembly.Options(exclude=exclude, preserve_modes=preserve_modes)
+    tree = assembly.assembled(directory, options).tree
     archive.write(tree, target)
     return tree
 
@@ -204,7 +210,17 @@ def warnings_of(tree: Tree, directory: Path) -> list[str]:
     return [
         *(f"{directory / path}: {left_out}" for path in tree.left_out),
         *(f"{directory / path}: {boot_fault(path)}" for path in tree.too_long_to_boot),
+        *leftovers_of(tree, directory),
     ]
+
+
+def leftovers_of(tree: Tree, directory: Path) -> list[str]:
+    """Return what in the tree of ``directory`` is hardly meant for a root, with what keeps it out."""
+    return leftovers.told(tree.paths, str(directory), leftovers.WARN, _keep_out)
+
+
+def _keep_out(patterns: Sequence[str]) -> str:
+    return "exclude " + ", ".join(f'"{pattern}"' for pattern in patterns)
 
 
 def measure(
@@ -318,6 +334,15 @@ def _proved(measured: Measurement, runtime: Runtime, config: Config) -> tuple[En
             "find out who changed it, and measure again",
         )
     return prepared, structure
+
+
+def identity(image: Path) -> Identity:
+    """Return the identity that a signed enclave image states, unchecked.
+
+    Raises UserError for an image that could not have been signed, and for what cannot be read.
+    """
+    _, structure = enclave_image.reopen(FileContent.of(image).read(), str(image))
+    return sigstruct.identity(structure)
 
 
 def signing_day(epoch: str | None) -> date:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mystikos_tool.cli.archive import check_outside
+from mystikos_tool.cli.archive import assembled, check_outside, declare_packing
 from mystikos_tool.cli.verb import say, size_in_bytes, tell
 from mystikos_tool.errors import UserError
 
@@ -58,19 +58,7 @@ def declare_mkext2(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the same from a file, whose line end is left away",
     )
-    parser.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="leave out what matches: a name, or a path if there is a slash in it (repeatable)",
-    )
-    parser.add_argument(
-        "--modes",
-        choices=("canonical", "preserve"),
-        default="canonical",
-        help="permissions: canonical, the same under every umask (the default), or preserve, as they are",
-    )
+    declare_packing(parser, "canonical")
     parser.add_argument(
         "--owners",
         choices=("root", "preserve"),
@@ -159,14 +147,13 @@ def _check_target(options: argparse.Namespace) -> None:
 
 
 def _tree(options: argparse.Namespace) -> Tree:
-    from mystikos_tool.root.source import DirectorySource
+    from mystikos_tool import pipeline
 
-    source = DirectorySource(
-        options.directory, exclude=tuple(options.exclude), preserve_modes=options.modes == "preserve"
-    )
-    tree = source.tree()
+    tree = assembled(options.directory, options)
     for path in tree.left_out:
         tell(f"warning: {options.directory / path}: is left out; a disk here holds no devices and FIFOs")
+    for warning in pipeline.leftovers_of(tree, options.directory):
+        tell(f"warning: {warning}")
     return tree
 
 

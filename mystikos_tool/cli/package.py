@@ -8,14 +8,13 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mystikos_tool.cli.archive import check_outside, declare_modes, preserve_modes, warn
+from mystikos_tool.cli.archive import check_outside, declare_packing, refuse_packing, tree_of
 from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
     from mystikos_tool.pipeline import Inputs
     from mystikos_tool.root.root import Root
-    from mystikos_tool.root.tree import Tree
     from mystikos_tool.signing.signer import Signer
 
 _ENGINE = ("--signing-engine-name", "--signing-engine-path", "--signing-engine-key")
@@ -33,7 +32,7 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rootfs", type=Path, metavar="ARCHIVE", help="take this archive instead of packing an appdir"
     )
-    declare_modes(parser, "canonical")
+    declare_packing(parser, "canonical")
     parser.add_argument(
         "--secrets",
         choices=("warn", "error", "allow"),
@@ -57,7 +56,9 @@ def run_package(options: argparse.Namespace) -> None:
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
-    tree = _scan(options) if options.appdir else None
+    if not options.appdir:
+        refuse_packing(options)
+    tree = tree_of(options.appdir, options) if options.appdir else None
     measured = pipeline.build(
         inputs,
         signer,
@@ -67,6 +68,7 @@ def run_package(options: argparse.Namespace) -> None:
         root=str(options.appdir or options.rootfs or "the root"),
         parents=not options.outfile,
         secrets=options.secrets,
+        checkout=str(Path.cwd()),
         warn=tell_warning,
     )
     say(f"created {target}: {target.stat().st_size:,} bytes, MRENCLAVE {measured.mrenclave.hex()}")
@@ -75,14 +77,6 @@ def run_package(options: argparse.Namespace) -> None:
 def tell_warning(text: str) -> None:
     """Tell the user of what was accepted and is better changed."""
     tell(f"warning: {text}")
-
-
-def _scan(options: argparse.Namespace) -> Tree:
-    from mystikos_tool.root.source import DirectorySource
-
-    tree = DirectorySource(options.appdir, preserve_modes=preserve_modes(options)).tree()
-    warn(tree, options)
-    return tree
 
 
 def declare_sign(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +123,16 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
 def declare_inputs(parser: argparse.ArgumentParser) -> None:
     """Declare what an enclave is made of beside its root and its configuration."""
     parser.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="a key of the configuration in place of the file's, as SecurityVersion=3; null takes it away"
+        " (repeatable)",
+    )
+    parser.add_argument(
         "--runtime", type=Path, metavar="DIR", help="an installed Mystikos (default: the embedded runtime)"
     )
     for name in _ENGINE:  # the reference's, told what to use instead
@@ -151,12 +155,22 @@ def declare_inputs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _setting(text: str) -> tuple[str, object]:
+    from mystikos_tool.config import setting
+
+    try:
+        return setting(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def inputs_of(options: argparse.Namespace, root: Root) -> Inputs:
     """Read what the enclave is made of; tell what in the configuration is better changed."""
     from mystikos_tool import config, pipeline, runtime
     from mystikos_tool.cache import configurations
 
-    configuration = config.load(options.config, configurations.of_user())
+    changes = config.Changes(dict(options.settings), "--set") if options.settings else None
+    configuration = config.load(options.config, configurations.of_user(), changes)
     for warning in configuration.warnings:
         tell_warning(warning)
     return pipeline.Inputs(

@@ -29,6 +29,7 @@ _VERBS = {
     "digest": "state",
     "attach": "attach",
     "package": "package",
+    "identity": "identify",
     "key": "make key",
     "runtime": "compile",
 }

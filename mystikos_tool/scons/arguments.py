@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import SCons.Errors
@@ -20,6 +21,14 @@ from SCons.Util import flatten, is_String
 
 _LOOKED_UP = re.compile(r"Tried to lookup (\w+) '(.*)' as a ", re.DOTALL)
 _SHOWN = 60  # characters of a value in a message
+
+
+@dataclass(frozen=True)
+class OwnVariables:
+    """Sources of a root whose construction variables are those of ``env``: what MystSource returns."""
+
+    source: list[Any]
+    env: Any
 
 
 def text(value: Any) -> str | None:
@@ -136,6 +145,8 @@ def root_sources(env: Any, source: Any, builder: str) -> list[Any] | None:
     for item in flatten([source]):
         if isinstance(item, Mapping):
             items.append({_place(env, key): _mapped(env, value) for key, value in item.items()})
+        elif isinstance(item, OwnVariables):
+            items.append(item)
         else:
             items += [None] if item is None else nodes(env, what, item, accepted)
     return items

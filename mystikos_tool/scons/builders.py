@@ -22,6 +22,7 @@ from mystikos_tool.scons.signing_key import signing_key
 from mystikos_tool.scons.stages import (
     Digest,
     Enclave,
+    Identity,
     Image,
     Measurement,
     Package,
@@ -44,6 +45,7 @@ _SIGN = stage_builder("sign")
 _DIGEST = stage_builder("digest")
 _ATTACH = stage_builder("attach")
 _PACKAGE = stage_builder("package")
+_IDENTITY = stage_builder("identity")
 _KEY = stage_builder("key")
 
 # What aliases start; SCons would add the action of a call once more.
@@ -53,10 +55,20 @@ _starts: set[tuple[int, str, str, str]] = set()
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = _environment(env, "MystRootfs", overrides)
-    variables.check_matter("MystRootfs", overrides, (variables.ROOTFS,))
+    variables.check_matter("MystRootfs", overrides, (variables.SOURCE, variables.ROOTFS))
     name = arguments.target_name(env, target, "MystRootfs")
     source = arguments.root_sources(env, source, "MystRootfs")
     return NodeList([_rootfs(env, sources.suffixed(name, sources.ROOTFS_SUFFIX), source, "MystRootfs")])
+
+
+def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
+    """Give sources of a root variables of their own: ``MystSource(source, MYST_ROOTFS_MODES=…)``."""
+    env = _environment(env, "MystSource", overrides, parameters=("source",))
+    variables.check_matter("MystSource", overrides, (variables.SOURCE,))
+    given = arguments.root_sources(env, source, "MystSource")
+    if not given:
+        raise SCons.Errors.UserError("MystSource needs a source; give directories, files and mappings")
+    return arguments.OwnVariables(given, env)
 
 
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -158,6 +170,39 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     return NodeList([_packaged(env, package, node)])
 
 
+def myst_identity(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """Write MRENCLAVE and MRSIGNER into files of their own: ``MystIdentity(package)``.
+
+    Without a target they are named after the package. A measurement has no signer, and gives
+    MRENCLAVE alone.
+    """
+    env = _environment(env, "MystIdentity", overrides)
+    variables.check_matter("MystIdentity", overrides, (variables.IDENTITY,))
+    if source is None:
+        target, source = None, target
+    node = sources.one_node(env, source, "MystIdentity")
+    image = node.sources[0] if isinstance(stage_of(node), Package) else node
+    if not isinstance(stage_of(image), Image | Measurement):
+        raise SCons.Errors.UserError(
+            f"MystIdentity takes what MystPackage, MystSign or MystMeasure made; {node} is something else"
+        )
+    name = _without_suffix(node) if target is None else arguments.target_name(env, target, "MystIdentity")
+    if isinstance(stage_of(image), Measurement):
+        return NodeList([_identity(env, name, "mrenclave", image)])
+    measurement = stage_of(image).measurement
+    return NodeList([_identity(env, name, "mrenclave", measurement), _identity(env, name, "mrsigner", image)])
+
+
+def _without_suffix(node: Any) -> str:
+    path = str(node.get_abspath())
+    return path.removesuffix(_MEASUREMENT_SUFFIX).removesuffix(_IMAGE_SUFFIX)
+
+
+def _identity(env: Any, name: str, measure: str, made_of: Any) -> Any:
+    node = sources.target_node(env, f"{name}.{measure}", "MystIdentity")
+    return _made(_IDENTITY, env, node, [made_of], Identity(detail=measure, measure=measure))
+
+
 def myst_runtime(env: Any, **overrides: Any) -> Any:
     """Return the runtime's nodes: loader, enclave image, kernel and C runtime."""
     env = _environment(env, "MystRuntime", overrides, parameters=())
@@ -229,7 +274,7 @@ def _stages_before_signing(env: Any, node: Any) -> tuple[str, ...]:
     """Return the stages that are added between a call's one source, if it is one, and its measurement."""
     is_archive = node and not sources.is_dir(sources.resolved(node))
     packs = not is_archive and env["MYST_ROOT"] != variables.DISK
-    return (*((variables.ROOTFS,) if packs else ()), variables.MEASURE, variables.RUNTIME)
+    return (*((variables.SOURCE, variables.ROOTFS) if packs else ()), variables.MEASURE, variables.RUNTIME)
 
 
 def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any) -> Any:
@@ -253,7 +298,19 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
-    stage = Rootfs(made_of=(f"rootfs {REVISION}", *nodes), added_for=added_for)
+    overlay, leftovers = variables.is_on(env, variables.OVERLAY), env["MYST_ROOTFS_LEFTOVERS"]
+    # As with secrets: an error that was none before has to be found, a warning is no reason to pack again.
+    strip = variables.patterns_to_strip(env)
+    words = ["overlay"] * overlay + ["leftovers"] * (leftovers == "error") + [f"strip {strip}"] * bool(strip)
+    detail = "".join(f" {word}" for word in words)
+    stage = Rootfs(
+        made_of=(f"rootfs {REVISION}{detail}", *nodes),
+        detail=detail,
+        overlay=overlay,
+        leftovers=leftovers,
+        strip=strip,
+        added_for=added_for,
+    )
     target = sources.target_node(env, name, builder)
     if stage_of(target) is None:  # the same call may come twice
         for node in nodes:
@@ -263,12 +320,14 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
 
 
 def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any:
+    config, given = sources.configuration(env)
     enclave = Enclave(
         rootfs=rootfs,
-        config=sources.required_file(env, "MYST_CONFIG"),
+        config=config,
         runtime=runtime_files(env),
         pubkeys=sources.file_list(env, "MYST_PUBKEYS"),
         roothashes=sources.file_list(env, "MYST_ROOTHASHES"),
+        given=given,
     )
     secrets = env["MYST_ROOTFS_SECRETS"]
     # An error that was none before has to be found; a warning is no reason to measure again.
@@ -353,11 +412,13 @@ def _environment(
 
 BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystRootfs": myst_rootfs,
+    "MystSource": myst_source,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
     "MystDigest": myst_digest,
     "MystAttach": myst_attach,
     "MystPackage": myst_package,
+    "MystIdentity": myst_identity,
     "MystRuntime": myst_runtime,
     "MystLoader": myst_runtime,
     "MystKey": myst_key,
