@@ -61,20 +61,34 @@ def _free_in_turn() -> None:
     atomic.Thread = Called  # type: ignore[misc]
 
 
-def _arrays_of_ranges() -> None:
+def _offsets_one_by_one() -> None:
     from mystikos_tool.enclave import mrenclave
 
-    def progression(start: int, count: int, step: int) -> memoryview:
-        # Of a list an array is made sooner than of a range.
-        return memoryview(array("Q", list(range(start, start + count * step, step))))
+    def at(self: Any, offsets: list[int], count: int) -> memoryview:
+        end = count * self.width
+        for place, distance in self._offsets:
+            words = memoryview(array("Q", [offset + distance for offset in offsets]))
+            self.words[place : end : self.width] = words
+        return memoryview(self.data)[: end * mrenclave._WORD]
 
-    mrenclave._progression = progression
+    def progression(start: int, count: int, step: int) -> list[int]:
+        return list(range(start, start + count * step, step))
+
+    mrenclave._Pages.at = at  # type: ignore[method-assign, assignment]
+    mrenclave._number = list  # type: ignore[assignment]
+    mrenclave._progression = progression  # type: ignore[assignment]
+
+
+def _read_again() -> None:
+    from mystikos_tool.io import kept
+
+    kept.kept = lambda _: lambda read: read  # what uses it is imported later
 
 
 def _load_while_packing() -> None:
     from mystikos_tool.scons import work
 
-    pack = work.pack
+    pack = work.rootfs
 
     def pack_and_load(target: Any, source: Any, env: Any) -> str:
         loading = Thread(target=importlib.import_module, args=("mystikos_tool.pipeline",))
@@ -84,7 +98,7 @@ def _load_while_packing() -> None:
         finally:
             loading.join()
 
-    work.pack = pack_and_load
+    work.STAGES = {**work.STAGES, "rootfs": pack_and_load}
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,7 @@ MECHANISMS = (
     ),
     Mechanism(
         "partial",
-        "a large package is written while its root is measured (package/partial.py)",
+        "a large package is written while its root is measured (packaging/partial.py)",
         "after it is signed",
         _package_afterwards,
         _CHANGES,
@@ -135,9 +149,16 @@ MECHANISMS = (
     Mechanism(
         "large-numbers",
         "offsets are one addition of large integers (mrenclave.py)",
-        "an array of a range",
-        _arrays_of_ranges,
+        "one addition for each page",
+        _offsets_one_by_one,
         ((_MANY, FULL), (_LARGE, FULL), (_LARGE, CONFIG)),
+    ),
+    Mechanism(
+        "kept",
+        "a runtime's images and a configuration are read once for all apps of a build (io/kept.py)",
+        "by each stage",
+        _read_again,
+        ((_MANY, FULL), (_MANY, KEY)),
     ),
     Mechanism(
         "preloading",
