@@ -172,7 +172,7 @@ def make_again_where_stale(node: Any) -> None:
 def remember_made(node: Any) -> None:
     """Remember what a directory was made of and what was made in it, or how a side effect is."""
     name, path = node.get_internal_path(), Path(node.get_abspath())
-    has_builder = node.has_explicit_builder()
+    has_builder = bool(node.has_explicit_builder())
     if path.is_dir() != has_builder:
         return  # SCons remembers a file, and of a directory as a side effect nobody knows what is in it
     state = _state(node) if has_builder else _version(path)
