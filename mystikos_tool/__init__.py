@@ -1,7 +1,8 @@
 """Build Mystikos enclave packages: an application directory becomes one signed ELF file.
 
 What the SCons builders do, without SCons: `package` runs every stage, `pack`, `measure` and `sign`
-one each; `verify` and `inspect` look into a package that is there, `diff` into two.
+one each; `statement` and `attach` let somebody elsewhere sign; `verify` and `inspect` look into a
+package that is there, `diff` into two.
 
     >>> import mystikos_tool
     >>> measurement = mystikos_tool.package(
@@ -33,22 +34,29 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 __all__ = [
+    "CheckedQuote",
     "Config",
     "Difference",
     "Identity",
     "Inspection",
     "Measurement",
+    "Policy",
     "Signer",
+    "Statement",
     "UserError",
     "Verification",
     "VerificationError",
     "__version__",
+    "attach",
+    "check_quote",
     "diff",
     "inspect",
     "measure",
     "pack",
     "package",
+    "policy",
     "sign",
+    "statement",
     "verify",
 ]
 
@@ -60,22 +68,46 @@ if TYPE_CHECKING:
     from mystikos_tool.errors import UserError
     from mystikos_tool.explain.difference import Difference
     from mystikos_tool.formats.sigstruct import Identity
-    from mystikos_tool.library import diff, inspect, measure, pack, package, sign, verify
+    from mystikos_tool.library import (
+        attach,
+        check_quote,
+        diff,
+        inspect,
+        measure,
+        pack,
+        package,
+        policy,
+        sign,
+        statement,
+        verify,
+    )
     from mystikos_tool.packaging.inspection import Inspection
+    from mystikos_tool.packaging.policy import Policy
+    from mystikos_tool.packaging.quoted import CheckedQuote
     from mystikos_tool.packaging.verification import Verification, VerificationError
     from mystikos_tool.signing.signer import Signer
+    from mystikos_tool.signing.statement import Statement
 
 _MODULES = {
+    "CheckedQuote": "packaging.quoted",
     "Config": "config",
     "Difference": "explain.difference",
     "Identity": "formats.sigstruct",
     "Inspection": "packaging.inspection",
     "Measurement": "enclave.measurement",
+    "Policy": "packaging.policy",
     "Signer": "signing.signer",
+    "Statement": "signing.statement",
     "UserError": "errors",
     "Verification": "packaging.verification",
     "VerificationError": "packaging.verification",
-    **dict.fromkeys(("diff", "inspect", "measure", "pack", "package", "sign", "verify"), "library"),
+    **dict.fromkeys(
+        (
+            *("attach", "check_quote", "diff", "inspect", "measure", "pack", "package", "policy", "sign"),
+            *("statement", "verify"),
+        ),
+        "library",
+    ),
 }
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
-from datetime import date
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 from mystikos_tool import config as config_reader
 from mystikos_tool import pipeline
@@ -21,15 +22,22 @@ from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.explain import difference
 from mystikos_tool.explain.difference import Difference
-from mystikos_tool.packaging import inspection
+from mystikos_tool.formats import quote as quotes
+from mystikos_tool.formats.sigstruct import Identity
+from mystikos_tool.io.atomic import read_input
+from mystikos_tool.packaging import inspection, quoted
 from mystikos_tool.packaging.inspection import Inspection
+from mystikos_tool.packaging.policy import Policy
+from mystikos_tool.packaging.quoted import CheckedQuote
 from mystikos_tool.packaging.verification import Expectations, Verification
-from mystikos_tool.root import root
-from mystikos_tool.root.source import DirectorySource
+from mystikos_tool.root import archive, assembly, root
+from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
-from mystikos_tool.signing import expectation
-from mystikos_tool.signing.signer import Signer, signer
+from mystikos_tool.signing import expectation, notation
+from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing.signer import Signer
+from mystikos_tool.signing.statement import Statement
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Secrets: TypeAlias = Literal["warn", "error", "allow"]
@@ -42,13 +50,16 @@ def package(
     target: StrPath,
     source: StrPath,
     *,
-    config: StrPath | Config,
+    config: StrPath | Config | Mapping[str, Any],
     key: StrPath | Signer,
     runtime: StrPath | None = None,
     pubkeys: Sequence[StrPath] = (),
     roothashes: Sequence[StrPath] = (),
     exclude: Sequence[str] = (),
     modes: Modes = "canonical",
+    chmod: Mapping[str, int | str] = MappingProxyType({}),
+    overlays: Sequence[StrPath] = (),
+    strip: bool = False,
     day: date | None = None,
     secrets: Secrets = "warn",
 ) -> Measurement:
@@ -60,7 +71,8 @@ def package(
     is then as it was.
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
-    signs, signed_on, tree = _signer(key), _day(day), _tree(source, exclude, modes)
+    signs, signed_on = _signer(key), _day(day)
+    tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
     return pipeline.build(
         inputs,
         signs,
@@ -74,39 +86,50 @@ def package(
 
 
 def pack(
-    target: StrPath, source: StrPath, *, exclude: Sequence[str] = (), modes: Modes = "canonical"
+    target: StrPath,
+    source: StrPath,
+    *,
+    exclude: Sequence[str] = (),
+    modes: Modes = "canonical",
+    chmod: Mapping[str, int | str] = MappingProxyType({}),
+    overlays: Sequence[StrPath] = (),
+    strip: bool = False,
 ) -> None:
     """Pack an application directory into a CPIO archive, the root file system of an enclave.
 
     What matches a pattern of ``exclude`` stays out, as MYST_ROOTFS_EXCLUDE says. ``modes`` are
-    "canonical", the same under every umask, or "preserve", as they are. Raises UserError for what
-    cannot be packed.
+    "canonical", the same under every umask, or "preserve", as they are; ``chmod`` are modes by path or
+    pattern, as MYST_ROOTFS_CHMOD says. ``overlays`` are directories and archives that are laid over the
+    source, the last one on top. With ``strip``, programs and libraries lose their debug information.
+    Raises UserError for what cannot be packed.
     """
-    directory, archive, preserve_modes = Path(source), Path(target), modes == "preserve"
-    tree = pipeline.pack(directory, archive, exclude=tuple(exclude), preserve_modes=preserve_modes)
-    _warn(pipeline.warnings_of(tree, directory))
+    options = _packing(exclude, modes, chmod, overlays, strip)
+    archive.write(_assembled(Path(source), options), Path(target))
 
 
 def measure(
     source: StrPath,
     *,
-    config: StrPath | Config,
+    config: StrPath | Config | Mapping[str, Any],
     runtime: StrPath | None = None,
     pubkeys: Sequence[StrPath] = (),
     roothashes: Sequence[StrPath] = (),
     exclude: Sequence[str] = (),
     modes: Modes = "canonical",
+    chmod: Mapping[str, int | str] = MappingProxyType({}),
+    overlays: Sequence[StrPath] = (),
+    strip: bool = False,
 ) -> Measurement:
     """Lay an enclave out and measure it; return MRENCLAVE, the unsigned SIGSTRUCT and the layout.
 
-    ``source`` is the root: an application directory (``exclude`` and ``modes`` are as in `pack`),
-    an archive, or an ext2 disk. ``config`` is a configuration file, ``runtime`` the directory of an
-    installed Mystikos, None the embedded runtime. ``pubkeys`` (PEM) and ``roothashes`` (64
-    hexadecimal digits) are files of what the enclave trusts on disks. Raises UserError when one of
-    them cannot be read or when they do not fit together.
+    ``source`` is the root: an application directory (``exclude`` to ``strip`` are as in `pack`), an
+    archive, or an ext2 disk. ``config`` is a configuration: a file, or a mapping with its members.
+    ``runtime`` is the directory of an installed Mystikos, None the embedded runtime. ``pubkeys`` (PEM)
+    and ``roothashes`` (64 hexadecimal digits) are files of what the enclave trusts on disks. Raises
+    UserError when one of them cannot be read or when they do not fit together.
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
-    tree = _tree(source, exclude, modes)
+    tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
     beside = Path(tempfile.gettempdir(), "rootfs")
     with pipeline.packed(inputs, tree, beside, str(source)) as whole:
         return pipeline.measure(whole, warn=_log.warning)
@@ -115,7 +138,7 @@ def measure(
 def sign(
     measurement: Measurement,
     *,
-    config: StrPath | Config,
+    config: StrPath | Config | Mapping[str, Any],
     key: StrPath | Signer,
     runtime: StrPath | None = None,
     day: date | None = None,
@@ -184,9 +207,84 @@ def diff(a: StrPath, b: StrPath, *, exclude: Sequence[str] = (), modes: Modes = 
     return difference.compare(Path(a), Path(b), exclude=tuple(exclude), preserve_modes=preserve_modes)
 
 
+def statement(package: StrPath, *, day: date | None = None) -> Statement:
+    """State what is to be signed, so that somebody elsewhere gives a package its signature.
+
+    The package, which any key signed, is measured anew. ``day`` is as in `sign`, and is what the
+    signature says on whichever day it is attached. Raises UserError as `verify` does.
+    """
+    return pipeline.state_package(Path(package), _day(day))
+
+
+def attach(
+    target: StrPath,
+    package: StrPath,
+    statement: StrPath | Statement,
+    signature: StrPath,
+    public_key: StrPath,
+) -> Identity:
+    """Write a package with a signature that was made elsewhere; return the identity of its enclave.
+
+    ``statement`` is what `statement` gave for the same enclave, or its JSON file; ``signature`` is
+    a file of 384 bytes, big-endian; ``public_key`` is a PEM file with the signer's public key or certificate.
+    Raises UserError, and writes nothing, where these do not fit the package and each other.
+    """
+    return pipeline.attach_to_package(
+        Path(package),
+        _statement(statement),
+        pipeline.signed(Path(signature), Path(public_key)),
+        Path(target),
+    )
+
+
+def policy(package: StrPath, *, any_version: bool = False) -> Policy:
+    """Return what a relying party holds the enclave of a package to, once the package is verified.
+
+    With ``any_version`` MRENCLAVE is left out: the signer's later versions of the product are accepted
+    too. Raises UserError as `verify` does.
+    """
+    return pipeline.policy(Path(package), any_version=any_version)
+
+
+def check_quote(
+    quote: StrPath,
+    *,
+    policy: StrPath | Policy | None = None,
+    collateral: StrPath | None = None,
+    accepted_tcb: Sequence[str] = (),
+    at: datetime | None = None,
+) -> CheckedQuote:
+    """Read an SGX quote (ECDSA, version 3), hold its report to a policy and verify who made it.
+
+    ``policy`` is what `policy` gave, or its JSON file. ``collateral`` is a directory with the root's
+    certificate and what Intel says of the platform, against which signatures, certificates and TCB
+    are verified as of ``at``, None for now; without it nothing of these is. ``accepted_tcb`` are TCB
+    statuses that are accepted beside UpToDate. What is not as expected is in ``problems``.
+
+    Raises VerificationError for signatures, certificates and collateral that do not hold, and
+    UserError for files that cannot be read, a quote that is cut or another kind, and no policy.
+    """
+    parsed = quotes.parse(read_input(Path(quote), "quote"), str(quote))
+    if policy is not None and not isinstance(policy, Policy):
+        policy = Policy.from_json(read_input(Path(policy), "policy"), str(policy))
+    checked = quoted.check(parsed, policy)
+    if collateral is None:
+        return checked
+    from mystikos_tool.packaging import quote_proof  # loads the cryptography library
+
+    proof = quote_proof.prove(parsed, Path(collateral), at or quote_proof.now(), str(quote))
+    return checked._replace(proof=proof, accepted_tcb=tuple(accepted_tcb))
+
+
+def _statement(given: StrPath | Statement) -> Statement:
+    if isinstance(given, Statement):
+        return given
+    return Statement.from_json(read_input(Path(given), "statement"), str(given))
+
+
 def _inputs(
     source: StrPath,
-    config: StrPath | Config,
+    config: StrPath | Config | Mapping[str, Any],
     runtime: StrPath | None,
     pubkeys: Sequence[StrPath],
     roothashes: Sequence[StrPath],
@@ -200,23 +298,46 @@ def _inputs(
     )
 
 
-def _tree(source: StrPath, exclude: Sequence[str], modes: Modes) -> Tree | None:
+def _packing(
+    exclude: Sequence[str],
+    modes: Modes,
+    chmod: Mapping[str, int | str],
+    overlays: Sequence[StrPath],
+    strip: bool,
+) -> assembly.Options:
+    return assembly.Options(
+        exclude=tuple(exclude),
+        preserve_modes=modes == "preserve",
+        chmod=permissions(chmod.items()),
+        overlays=tuple(Path(path) for path in overlays),
+        strip=strip,
+    )
+
+
+def _tree(source: StrPath, options: assembly.Options) -> Tree | None:
     """Return what is to be packed; None where that was done before."""
     directory = Path(source)
     if directory.is_dir():
-        tree = DirectorySource(directory, exclude=tuple(exclude), preserve_modes=modes == "preserve").tree()
-        _warn(pipeline.warnings_of(tree, directory))
-        return tree
-    if exclude or modes != "canonical":
-        problem = "is no directory, and exclude and modes are for what is packed"
+        return _assembled(directory, options)
+    if options != assembly.Options():
+        problem = "is no directory, and exclude, modes and the like are for what is packed"
         raise UserError(str(directory), problem, "give an application directory, or leave them out")
     return None
 
 
-def _config(config: StrPath | Config) -> Config:
+def _assembled(directory: Path, options: assembly.Options) -> Tree:
+    tree, warnings = assembly.assembled(directory, options)
+    _warn([*warnings, *pipeline.warnings_of(tree, directory)])
+    return tree
+
+
+def _config(config: StrPath | Config | Mapping[str, Any]) -> Config:
     if isinstance(config, Config):
         return config
-    loaded = config_reader.load(Path(config))
+    if isinstance(config, Mapping):
+        loaded = config_reader.of(config, "the configuration")
+    else:
+        loaded = config_reader.load(Path(config))
     _warn(loaded.warnings)
     return loaded
 
@@ -228,12 +349,9 @@ def _runtime(directory: StrPath | None) -> Runtime:
 def _signer(key: StrPath | Signer) -> Signer:
     if not isinstance(key, (str, os.PathLike)):
         return key
-    from mystikos_tool.signing import pem  # loads the cryptography library
-
-    found = signer(key)
-    if isinstance(found, pem.PemSigner):
-        _warn(filter(None, [pem.exposed(Path(key))]))
-    return found
+    named = notation.parse(key)
+    _warn(named.warnings())
+    return signers.for_enclaves(named)
 
 
 def _day(day: date | None) -> date:

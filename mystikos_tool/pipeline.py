@@ -11,6 +11,7 @@ them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,15 +26,17 @@ from mystikos_tool.enclave import layout, measurement
 from mystikos_tool.enclave.image import EnclaveImage
 from mystikos_tool.enclave.layout import Layout
 from mystikos_tool.enclave.measurement import Measurement
-from mystikos_tool.enclave.mrenclave import hashed_size
+from mystikos_tool.enclave.mrenclave import hashed_size, write_stream
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import elf, sigstruct
+from mystikos_tool.formats import elf, pkcs1, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
 from mystikos_tool.packaging import host_program as host_programs
+from mystikos_tool.packaging import policy as policies
 from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.packaging.opened import Opened, OpenedPackage
+from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.verification import (
     ANYTHING,
     Expectations,
@@ -42,21 +45,45 @@ from mystikos_tool.packaging.verification import (
     VerificationError,
     facts,
 )
-from mystikos_tool.root import archive
+from mystikos_tool.root import archive, assembly, checkout_path, leftovers
 from mystikos_tool.root.check import check
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
-from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime import image as image_of
-from mystikos_tool.signing import root_keys, trusted
+from mystikos_tool.signing import root_keys, rsa_public, trusted
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
+from mystikos_tool.signing.statement import Statement
 
 _DISTRUST = "do not use the package; make it again"
 
 # Bytes hashed for what a package only describes, as its memory: enough for half a terabyte of it.
 _MAX_HASHED = 1 << 34
+
+
+class Signed(NamedTuple):
+    """A signature over a statement's digest, big-endian, and the modulus of the key that it is by.
+
+    ``where`` names it in messages.
+    """
+
+    modulus: int
+    signature: bytes
+    where: str
+
+
+def signed(path: Path, public_key: Path) -> Signed:
+    """Read a signature, raw, and the public key or certificate of who made it, in PEM.
+
+    Raises UserError for a key that SGX does not take and for what has not a signature's size.
+    """
+    key = rsa_public.for_enclave(public_key)
+    signature = atomic.read_input(path, "signature")
+    if len(signature) != sigstruct.KEY_SIZE:
+        problem = f"has {len(signature):,} bytes, and a signature has {sigstruct.KEY_SIZE}"
+        raise UserError(str(path), problem, "give it raw, as it is before base64 or hexadecimal digits")
+    return Signed(key.modulus, signature, str(path))
 
 
 class Inputs(NamedTuple):
@@ -91,6 +118,7 @@ def build(
     root: str = "the root",
     parents: bool = False,
     secrets: str = root_keys.WARN,
+    checkout: str = "",
     warn: Callable[[str], object] | None = None,
 ) -> Measurement:
     """Run every stage and write the package of an enclave; return its measurement.
@@ -98,7 +126,8 @@ def build(
     With a ``tree``, that is packed and is the root file system; messages call it ``root``, as the
     directory that was given. With ``parents``, directories
     above ``target`` are made where they are missing; ``warn`` is as in `measure`. ``secrets`` says
-    what private keys in the root are: "warn", for one call of ``warn``, "error" or "allow". Raises
+    what private keys in the root are: "warn", for one call of ``warn``, "error" or "allow". ``checkout``
+    is a directory whose path in a program that is packed is to be warned of. Raises
     UserError as the stages do, and for a root that holds the signer's key; an earlier target is then
     as it was.
     """
@@ -106,8 +135,12 @@ def build(
     with packed(inputs, tree, target, root) as whole:
         keys = root_keys.of(whole.root)
         root_keys.refuse_signer(keys, signer.modulus, root)
-        for warning in root_keys.told(keys, root, secrets):
-            if warn:
+        warnings = root_keys.told(keys, root, secrets)
+        if tree and checkout and isinstance(whole.root, ArchiveRoot):
+            files = checkout_path.found(whole.root.index(), (), checkout)
+            warnings += checkout_path.told(files, root, checkout, "strip it with --strip")
+        if warn:
+            for warning in warnings:
                 warn(warning)
         measured, image = _measure_and_sign(whole, signer, day, warn)
         if parents:
@@ -163,9 +196,10 @@ def pack(
 ) -> Tree:
     """Pack an application directory into an archive and return what went into it.
 
-    Raises UserError as :class:`DirectorySource` and :func:`archive.write` do.
+    Raises UserError as :func:`assembly.assembled` and :func:`archive.write` do.
     """
-    tree = DirectorySource(directory, exclude=exclude, preserve_modes=preserve_modes).tree()
+    options = assembly.Options(exclude=exclude, preserve_modes=preserve_modes)
+    tree = assembly.assembled(directory, options).tree
     archive.write(tree, target)
     return tree
 
@@ -176,7 +210,17 @@ def warnings_of(tree: Tree, directory: Path) -> list[str]:
     return [
         *(f"{directory / path}: {left_out}" for path in tree.left_out),
         *(f"{directory / path}: {boot_fault(path)}" for path in tree.too_long_to_boot),
+        *leftovers_of(tree, directory),
     ]
+
+
+def leftovers_of(tree: Tree, directory: Path) -> list[str]:
+    """Return what in the tree of ``directory`` is hardly meant for a root, with what keeps it out."""
+    return leftovers.told(tree.paths, str(directory), leftovers.WARN, _keep_out)
+
+
+def _keep_out(patterns: Sequence[str]) -> str:
+    return "exclude " + ", ".join(f'"{pattern}"' for pattern in patterns)
 
 
 def measure(
@@ -225,12 +269,53 @@ def _prepared(image: elf.Image, config: Config, _: bytes) -> EnclaveImage:
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
     """Return the signed enclave image.
 
+    Raises UserError as :func:`state` does, and when the signer gives no signature that holds.
+    """
+    prepared, structure = _proved(measured, runtime, config)
+    return prepared.file(signers.sign(structure, signer, day))
+
+
+def state(measured: Measurement, runtime: Runtime, config: Config, day: date) -> Statement:
+    """Return what is to be signed of an enclave that was measured, for somebody elsewhere.
+
     All of the measurement but MRENCLAVE follows from runtime and configuration, and is held to
     them: whoever could change a measurement's file would otherwise choose what the key signs.
 
-    Raises UserError when runtime or configuration are not those that were measured, when the
-    measurement says something else, and when the signer gives no signature that holds.
+    Raises UserError when runtime or configuration are not those that were measured, and when the
+    measurement says something else.
     """
+    return Statement(sigstruct.prepare(_proved(measured, runtime, config)[1], day))
+
+
+def attach(
+    measured: Measurement, runtime: Runtime, config: Config, statement: Statement, signed: Signed
+) -> bytes:
+    """Return the signed enclave image of what was stated and signed elsewhere.
+
+    Raises UserError as :func:`state` does, for a statement of another enclave, and for a signature
+    that is not the key's over the statement.
+    """
+    prepared, structure = _proved(measured, runtime, config)
+    return prepared.file(_attached(structure, statement, signed))
+
+
+def _attached(structure: bytes, statement: Statement, signed: Signed) -> bytes:
+    """Return a signed SIGSTRUCT of the enclave that ``structure`` is of."""
+    stated = sigstruct.prepare(structure, statement.day)
+    if stated != statement.structure:
+        names = sigstruct.SIGSTRUCT.different(stated, statement.structure)
+        problem = f"is of another enclave: it differs in {', '.join(names) or 'a reserved field'}"
+        raise UserError("the statement", problem, "attach to what the statement was made of")
+    if not pkcs1.verifies(signed.signature, statement.digest, signed.modulus, sigstruct.EXPONENT):
+        problem = (
+            f"is no signature over the statement of {statement.day.isoformat()} by the key that is given"
+        )
+        raise UserError(signed.where, problem, "sign the digest of this statement with that key")
+    return sigstruct.attach(stated, signed.modulus, signed.signature, signed.where)
+
+
+def _proved(measured: Measurement, runtime: Runtime, config: Config) -> tuple[EnclaveImage, bytes]:
+    """Return the image that was measured, and the unsigned SIGSTRUCT; raise UserError as `state` does."""
     prepared = prepare(runtime, config)
     if prepared.sha256 != measured.image_sha256:
         raise UserError(
@@ -248,7 +333,16 @@ def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer
             f"is not what measuring with {config.name} gives: its SIGSTRUCT differs in {changed}",
             "find out who changed it, and measure again",
         )
-    return prepared.file(signers.sign(structure, signer, day))
+    return prepared, structure
+
+
+def identity(image: Path) -> Identity:
+    """Return the identity that a signed enclave image states, unchecked.
+
+    Raises UserError for an image that could not have been signed, and for what cannot be read.
+    """
+    _, structure = enclave_image.reopen(FileContent.of(image).read(), str(image))
+    return sigstruct.identity(structure)
 
 
 def signing_day(epoch: str | None) -> date:
@@ -309,15 +403,77 @@ def verify(
     Raises VerificationError, naming the section, when anything does not fit, and UserError for what
     is no package or cannot be read.
     """
-    opened = OpenedPackage(path)
+    return _verified(OpenedPackage(path), expected, loader, embedded)
+
+
+def _verified(
+    opened: OpenedPackage, expected: Expectations, loader: Path | None, embedded: str | None
+) -> Verification:
     stated = _stated_identity(opened)
-    expected.check(stated, str(path))
+    expected.check(stated, str(opened.path))
     if opened.content(sections.CONFIG).read() != opened.config:
         where = opened.where(sections.CONFIG)
         raise VerificationError(where, "is not the configuration in the enclave", _DISTRUST)
     host_program = _host_program(opened, loader, embedded)
     _check_measurement(opened, stated)
     return Verification(stated, host_program, *facts(host_program, expected, disk=_is_on_disk(opened)))
+
+
+def state_package(path: Path, day: date) -> Statement:
+    """Return what is to be signed so that the enclave of a package gets another signature and date.
+
+    The package is measured anew: what is stated is proved. Raises UserError as :func:`verify` does.
+    """
+    return Statement(sigstruct.prepare(_measured_structure(OpenedPackage(path)), day))
+
+
+def attach_to_package(path: Path, statement: Statement, signed: Signed, target: Path) -> Identity:
+    """Write a package with the signature that was made elsewhere; return the identity of its enclave.
+
+    It has the bytes that packaging with the signer itself gives. Raises UserError as :func:`verify` and
+    :func:`attach` do, and for a root that holds the signer's key; an earlier target is then as it was.
+    """
+    opened = OpenedPackage(path)
+    structure = _attached(_measured_structure(opened), statement, signed)
+    if not _is_on_disk(opened):
+        where = opened.where(sections.ROOTFS)
+        keys = root_keys.in_archive(archive.index(opened.content(sections.ROOTFS), where))
+        root_keys.refuse_signer(keys, signed.modulus, where)
+    sections.write_with_image(opened.sections, Bytes(opened.image.file(structure)), target)
+    return sigstruct.identity(structure)
+
+
+def export_sgxs(path: Path, target: Path) -> int:
+    """Write the enclave of a package as SGXS, whose SHA-256 is MRENCLAVE; return its size in bytes.
+
+    Raises UserError as :func:`verify` does; an earlier target is then as it was.
+    """
+    opened = OpenedPackage(path)
+    stated = _stated_identity(opened)
+    laid_out = lay_out_opened(opened)
+    digest = hashlib.sha256()
+    with atomic.writing(target) as file:
+
+        def write(piece: bytes | memoryview) -> None:
+            digest.update(piece)
+            file.write(piece)
+
+        write_stream(laid_out, write)
+        _check_mrenclave(opened, digest.digest(), stated)
+        return file.tell()
+
+
+def policy(path: Path, *, any_version: bool = False) -> Policy:
+    """Return what a relying party holds a package's enclave to; raise UserError as :func:`verify` does."""
+    opened = OpenedPackage(path)
+    _verified(opened, ANYTHING, None, None)
+    return policies.of(opened.sigstruct, any_version=any_version)
+
+
+def _measured_structure(opened: OpenedPackage) -> bytes:
+    """Return the unsigned SIGSTRUCT of a package that was verified."""
+    verified = _verified(opened, ANYTHING, None, None)
+    return measurement.structure(opened.image, verified.mrenclave)
 
 
 def _stated_identity(opened: OpenedPackage) -> Identity:
@@ -333,8 +489,8 @@ def _host_program(opened: OpenedPackage, loader: Path | None, embedded: str | No
     return HostProgram(sha256, host_programs.known_as(sha256, loader, embedded))
 
 
-def measure_opened(opened: Opened) -> tuple[Layout, Measurement]:
-    """Lay out and measure what a package or a signed directory holds.
+def lay_out_opened(opened: Opened) -> Layout:
+    """Lay out what a package or a signed directory holds.
 
     Raises UserError for what cannot be laid out, and VerificationError for an enclave of memory that
     nobody could measure.
@@ -344,17 +500,27 @@ def measure_opened(opened: Opened) -> tuple[Layout, Measurement]:
     if hashed_size(laid_out) - 2 * parts.rootfs.size > _MAX_HASHED:
         problem = f"describes an enclave of {laid_out.loaded_size:,} bytes, too large to be measured"
         raise VerificationError(str(opened.path), problem, _DISTRUST)
+    return laid_out
+
+
+def measure_opened(opened: Opened) -> tuple[Layout, Measurement]:
+    """Lay out and measure what a package or a signed directory holds; raise as :func:`lay_out_opened`."""
+    laid_out = lay_out_opened(opened)
     return laid_out, measurement.of(opened.image, laid_out)
 
 
 def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
     _, measured = measure_opened(opened)
-    if measured.mrenclave != stated.mrenclave:
-        problem = f"MRENCLAVE is {measured.mrenclave.hex()}, signed is {stated.mrenclave.hex()}"
-        raise VerificationError(str(opened.path), problem, _DISTRUST)
+    _check_mrenclave(opened, measured.mrenclave, stated)
     if _unsigned_fields(opened.sigstruct) != _unsigned_fields(measured.sigstruct):
         where = opened.where(sections.ENCLAVE)
         raise VerificationError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
+
+
+def _check_mrenclave(opened: OpenedPackage, measured: bytes, stated: Identity) -> None:
+    if measured != stated.mrenclave:
+        problem = f"MRENCLAVE is {measured.hex()}, signed is {stated.mrenclave.hex()}"
+        raise VerificationError(str(opened.path), problem, _DISTRUST)
 
 
 def _is_on_disk(opened: OpenedPackage) -> bool:

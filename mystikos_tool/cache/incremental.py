@@ -8,6 +8,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import Protocol
 
 from mystikos_tool.cache.store import Store
 from mystikos_tool.formats.cpio import Member
@@ -15,13 +16,24 @@ from mystikos_tool.io import fingerprint
 from mystikos_tool.io.content import FileContent
 from mystikos_tool.root import archive
 from mystikos_tool.root.archive import Archive, Earlier
-from mystikos_tool.root.tree import Tree
+from mystikos_tool.root.tree import Entry, Tree
 
 # Small archives are packed anew sooner than they are looked up.
 _WORTH_REMEMBERING = 256
 
 # A member's path, mode, offset and size, and the fingerprint of what it was made of unless that was racy.
 _Row = tuple[bytes, int, int, int, bytes | None]
+
+
+class Change(Protocol):
+    """What becomes of each file on its way into an archive; another ``name`` stands for other bytes."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from other changes."""
+
+    def __call__(self, entry: Entry, /) -> Entry:
+        """Return a file as it goes into the archive."""
 
 
 class _Packed:
@@ -45,46 +57,64 @@ class IncrementalArchives:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def pack(self, tree: Tree, target: Path) -> tuple[Archive, Collection[bytes]]:
+    def pack(
+        self, tree: Tree, target: Path, change: Change | None = None
+    ) -> tuple[Archive, Collection[bytes]]:
         """Write a tree as :func:`archive.write` does, out of an earlier archive where there is one.
 
-        A tree that this process has packed to another place, or packs in another thread, is copied from
-        there. Return what is in the archive, and the paths whose data are those of the earlier one.
+        Every file is changed by ``change`` first, but for those whose data are in the earlier archive
+        already. A tree that this process has packed to another place, or packs in another thread, is
+        copied from there. Return what is in the archive, and the paths whose data are those of the
+        earlier one.
         """
         with _looking_up:
-            packed = _packed.setdefault(_identity(tree), _Packed())
+            identity = _identity(tree) + (change.name.encode() if change else b"")
+            packed = _packed.setdefault(identity, _Packed())
         with packed.lock:
-            return self._pack(tree, target, packed)
+            return self._pack(tree, target, packed, change)
 
-    def _pack(self, tree: Tree, target: Path, packed: _Packed) -> tuple[Archive, Collection[bytes]]:
-        known = {row[0]: row for row in self._rows(target)}
+    def _pack(
+        self, tree: Tree, target: Path, packed: _Packed, change: Change | None
+    ) -> tuple[Archive, Collection[bytes]]:
+        name_of_change = change.name if change else ""
+        known = {row[0]: row for row in self._rows(target, name_of_change)}
         started = time.time_ns()
         same = {}
         for entry in tree.entries:
             row = known.get(entry.path)
             if row and row[4] == entry.fingerprint and row[1] == entry.mode:
                 same[entry.path] = row[2]
+        if change:
+            entries = (
+                entry._replace(size=known[entry.path][3]) if entry.path in same else change(entry)
+                for entry in tree.entries
+            )
+            tree = Tree(tuple(entries), tree.left_out, tree.as_of)
         earlier = Earlier(target, same)
         if packed.archive and packed.archive[0] != target and _is_still(*packed.archive[:2]):
             path, _, started = packed.archive
             earlier = Earlier(path, {member.path: member.offset for member in archive.plan(tree)})
         written = archive.write(tree, target, earlier)
         packed.archive = (target, fingerprint.of(target.stat()), started)
-        self._remember(tree, target, written, same.keys(), started)
+        rows = self._rows_of(tree, written, same.keys(), started)
+        self._remember(target, rows, name_of_change)
         return written, same.keys()
 
-    def _remember(
-        self, tree: Tree, target: Path, written: Archive, same: Collection[bytes], started: int
-    ) -> None:
-        name = _name(target)
-        if len(tree.entries) < _WORTH_REMEMBERING:
-            self._store.forget(name)
-            return
+    def _rows_of(self, tree: Tree, written: Archive, same: Collection[bytes], started: int) -> list[_Row]:
+        """Return what is to be known of an archive; nothing of a small one."""
         rows: list[_Row] = []
+        if len(tree.entries) < _WORTH_REMEMBERING:
+            return rows
         for entry, (path, mode, offset, size) in zip(tree.entries, written.members, strict=True):
             racy = path not in same and fingerprint.is_racy(entry.fingerprint, started)
             rows.append((path, mode, offset, size, None if racy else entry.fingerprint))
-        self._store.keep(name, (fingerprint.of(target.stat()), rows))
+        return rows
+
+    def _remember(self, target: Path, rows: list[_Row], change: str) -> None:
+        if rows:
+            self._store.keep(_name(target), (fingerprint.of(target.stat()), rows, change))
+        else:
+            self._store.forget(_name(target))
 
     def read(self, path: Path) -> Archive:
         """Return what is in an archive; raise UserError as :func:`archive.read` does.
@@ -97,11 +127,15 @@ class IncrementalArchives:
         members = tuple(Member(name, mode, offset, size) for name, mode, offset, size, _ in rows)
         return Archive(str(path), FileContent.of(path), members)
 
-    def _rows(self, path: Path) -> list[_Row]:
-        """Return what is known of an archive; nothing where it is not the one that was written."""
+    def _rows(self, path: Path, change: str | None = None) -> list[_Row]:
+        """Return what is known of an archive; nothing where it is not the one that was written.
+
+        With ``change``, nothing either where its files were not changed in the same way.
+        """
         known = self._store.value(_name(path))
         with suppress(OSError):
-            if known and known[0] == fingerprint.of(path.stat()):
+            changed_alike = known and (change is None or known[2:] == (change,))
+            if changed_alike and known[0] == fingerprint.of(path.stat()):
                 rows: list[_Row] = known[1]
                 return rows
         return []

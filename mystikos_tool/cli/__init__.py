@@ -16,7 +16,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from mystikos_tool import __version__
-from mystikos_tool.cli import archive, disk, explain, inspect, keys, package, run, schema, shell
+from mystikos_tool.cli import (
+    archive,
+    disk,
+    explain,
+    inspect,
+    keys,
+    offline,
+    package,
+    relying,
+    run,
+    schema,
+    shell,
+)
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
 from mystikos_tool.errors import UserError, not_installed
 
@@ -57,6 +69,20 @@ VERBS = {
             package.declare_sign,
             package.run_sign,
             aliases=("sign",),
+        ),
+        Verb(
+            "digest",
+            "write what is to be signed elsewhere, so that a package gets a production signature",
+            "hello",
+            offline.declare_digest,
+            offline.run_digest,
+        ),
+        Verb(
+            "attach",
+            "finish a package with a signature that was made elsewhere",
+            "hello hello.statement.json hello.sig release.pub.pem --outfile hello.release",
+            offline.declare_attach,
+            offline.run_attach,
         ),
         Verb(
             "run",
@@ -123,6 +149,27 @@ VERBS = {
             "hello appdir config.json -o hello.provenance.json",
             explain.declare_provenance,
             explain.run_provenance,
+        ),
+        Verb(
+            "policy",
+            "write what a relying party holds the enclave to, in the form of those who check it",
+            "hello --format maa",
+            relying.declare_policy,
+            relying.run_policy,
+        ),
+        Verb(
+            "check-quote",
+            "show an SGX quote and hold its report to a policy",
+            "quote.bin --policy hello.policy.json",
+            relying.declare_check_quote,
+            relying.run_check_quote,
+        ),
+        Verb(
+            "sgxs",
+            "export the measured stream of a package, whose SHA-256 is MRENCLAVE",
+            "hello hello.sgxs",
+            relying.declare_sgxs,
+            relying.run_sgxs,
         ),
         Verb(
             "mkext2",

@@ -17,16 +17,16 @@ def declare_mkcpio(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``mkcpio``."""
     parser.add_argument("appdir", type=Path, metavar="dir", help="directory to pack")
     parser.add_argument("archive", type=Path, help="the CPIO archive to write")
-    declare_modes(parser, "preserve")
+    declare_packing(parser, "preserve")
 
 
 def run_mkcpio(options: argparse.Namespace) -> None:
     """Pack a directory."""
-    from mystikos_tool import pipeline
+    from mystikos_tool.root import archive
 
     check_outside(options.archive, options.appdir)
-    tree = pipeline.pack(options.appdir, options.archive, preserve_modes=preserve_modes(options))
-    warn(tree, options)
+    tree = tree_of(options.appdir, options)
+    archive.write(tree, options.archive)
     say(f"created {options.archive}: {tree.files:,} files, {tree.size:,} bytes")
 
 
@@ -48,28 +48,100 @@ def run_excpio(options: argparse.Namespace) -> None:
     say(f"created {options.directory}: {len(found.members):,} members of {options.archive}")
 
 
-def declare_modes(parser: argparse.ArgumentParser, default: str) -> None:
-    """Declare the option that chooses the permissions in an archive."""
+def declare_packing(parser: argparse.ArgumentParser, modes: str) -> None:
+    """Declare the options for how a directory becomes a root; ``modes`` is the default of --modes."""
+    parser.add_argument(
+        "--overlay",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="lay this directory or archive over the directory: where both have a file, its own wins"
+        " (repeatable)",
+    )
+    declare_choice(parser, modes)
+    parser.add_argument(
+        "--chmod",
+        type=_permission,
+        action="append",
+        default=[],
+        metavar="PATTERN=MODE",
+        help="permissions of what matches, a name or a path in the root, as etc/shop.key=0600 (repeatable)",
+    )
+    parser.add_argument(
+        "--strip", action="store_true", help="take the debug information out of programs and libraries"
+    )
+
+
+def declare_choice(parser: argparse.ArgumentParser, modes: str) -> None:
+    """Declare what of a directory is taken, and with which permissions."""
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out what matches: a name, or a path if there is a slash in it (repeatable)",
+    )
     parser.add_argument(
         "--modes",
         choices=("canonical", "preserve"),
-        default=default,
+        default=modes,
         help="permissions: canonical, the same under every umask, or preserve, as they are"
-        f" (default: {default})",
+        f" (default: {modes})",
     )
 
 
 def preserve_modes(options: argparse.Namespace) -> bool:
-    """Return what the option chose."""
+    """Return whether permissions are taken as they are."""
     return bool(options.modes == "preserve")
 
 
-def warn(tree: Tree, options: argparse.Namespace) -> None:
-    """Tell what in the tree of ``options.appdir`` is better changed."""
+def _permission(text: str) -> tuple[str, int]:
+    from mystikos_tool.root.permissions import pair, permissions
+
+    try:
+        (permission,) = permissions([pair(text)])
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return permission
+
+
+def tree_of(directory: Path, options: argparse.Namespace) -> Tree:
+    """Return what an archive will hold of a directory; tell what is amiss."""
     from mystikos_tool import pipeline
 
-    for warning in pipeline.warnings_of(tree, options.appdir):
+    tree = assembled(directory, options)
+    for warning in pipeline.warnings_of(tree, directory):
         tell(f"warning: {warning}")
+    return tree
+
+
+def assembled(directory: Path, options: argparse.Namespace) -> Tree:
+    """Return the tree of a directory as the options of `declare_packing` ask for it."""
+    from mystikos_tool.root import assembly
+
+    tree, warnings = assembly.assembled(
+        directory,
+        assembly.Options(
+            exclude=tuple(options.exclude),
+            preserve_modes=preserve_modes(options),
+            chmod=tuple(options.chmod),
+            overlays=tuple(options.overlay),
+            strip=options.strip,
+        ),
+    )
+    for warning in warnings:
+        tell(f"warning: {warning}")
+    return tree
+
+
+def refuse_packing(options: argparse.Namespace) -> None:
+    """Raise UserError for options of `declare_packing` where nothing is packed."""
+    given = {name: getattr(options, name) for name in ("overlay", "exclude", "chmod", "strip")}
+    for name in (name for name, value in given.items() if value):
+        raise UserError(
+            f"--{name}", "is for an appdir, and none is packed", "give an appdir, or leave it out"
+        )
 
 
 def check_outside(target: Path, appdir: Path) -> None:

@@ -7,14 +7,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mystikos_tool.cli.archive import check_outside
+from mystikos_tool.cli.archive import assembled, check_outside, declare_packing
 from mystikos_tool.cli.verb import say, size_in_bytes, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
     from mystikos_tool.formats.luks import Encryption
     from mystikos_tool.root.tree import Tree
-    from mystikos_tool.signing.pem import PemSigner
+    from mystikos_tool.signing.signer import Signer
 
 
 def declare_mkext2(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,11 @@ def declare_mkext2(parser: argparse.ArgumentParser) -> None:
         help="space left for programs to write, without --size (default: 8m)",
     )
     parser.add_argument(
-        "-s", "--sign", type=_pair, metavar="PUB:KEY", help="sign with this key pair, RSA in PEM"
+        "-s",
+        "--sign",
+        type=_pair,
+        metavar="PUB:KEY",
+        help="sign with this RSA key pair: a PEM file, and a key as package-sgx takes it",
     )
     parser.add_argument(
         "-e", "--encrypt", type=Path, metavar="KEYFILE", help="encrypt with the 64 bytes of this file"
@@ -54,19 +58,7 @@ def declare_mkext2(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the same from a file, whose line end is left away",
     )
-    parser.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="leave out what matches: a name, or a path if there is a slash in it (repeatable)",
-    )
-    parser.add_argument(
-        "--modes",
-        choices=("canonical", "preserve"),
-        default="canonical",
-        help="permissions: canonical, the same under every umask (the default), or preserve, as they are",
-    )
+    declare_packing(parser, "canonical")
     parser.add_argument(
         "--owners",
         choices=("root", "preserve"),
@@ -143,7 +135,11 @@ def _check_target(options: argparse.Namespace) -> None:
     """Refuse to write over what is there without --force, and into the directory that is packed."""
     if options.disk.exists() and not options.force:
         raise UserError(str(options.disk), "is there already", "give --force to replace it")
-    given = [options.encrypt, options.passphrase_file, *(options.sign or ())]
+    from mystikos_tool.signing import notation
+
+    public, private = options.sign or (None, None)
+    key_files = notation.parse(private).files if private else ()
+    given = [options.encrypt, options.passphrase_file, public, *key_files]
     for path in filter(None, given):
         if options.disk.exists() and path.exists() and options.disk.samefile(path):
             raise UserError(str(options.disk), "is read for the disk", "choose another name")
@@ -151,18 +147,17 @@ def _check_target(options: argparse.Namespace) -> None:
 
 
 def _tree(options: argparse.Namespace) -> Tree:
-    from mystikos_tool.root.source import DirectorySource
+    from mystikos_tool import pipeline
 
-    source = DirectorySource(
-        options.directory, exclude=tuple(options.exclude), preserve_modes=options.modes == "preserve"
-    )
-    tree = source.tree()
+    tree = assembled(options.directory, options)
     for path in tree.left_out:
         tell(f"warning: {options.directory / path}: is left out; a disk here holds no devices and FIFOs")
+    for warning in pipeline.leftovers_of(tree, options.directory):
+        tell(f"warning: {warning}")
     return tree
 
 
-def _signer(pair: tuple[Path, Path] | None) -> PemSigner | None:
+def _signer(pair: tuple[Path, str] | None) -> Signer | None:
     if pair is None:
         return None
     from mystikos_tool.signing.disk_key import load_disk_key
@@ -200,8 +195,8 @@ def _encryption(options: argparse.Namespace) -> Encryption | None:
     return luks.Encryption(key, passphrase)
 
 
-def _pair(text: str) -> tuple[Path, Path]:
+def _pair(text: str) -> tuple[Path, str]:
     public, colon, private = text.partition(":")
     if not (colon and public and private):
         raise argparse.ArgumentTypeError(f"{text!r} is no pair PUB:KEY of files")
-    return Path(public), Path(private)
+    return Path(public), private

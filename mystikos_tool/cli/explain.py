@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mystikos_tool.cli.archive import declare_modes, preserve_modes
+from mystikos_tool.cli.archive import (
+    assembled,
+    declare_choice,
+    declare_packing,
+    preserve_modes,
+    refuse_packing,
+)
 from mystikos_tool.cli.package import declare_inputs, inputs_of
 from mystikos_tool.cli.verb import say
 from mystikos_tool.errors import UserError
@@ -20,7 +26,7 @@ def declare_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", type=Path, metavar="A", help=_OPERAND)
     parser.add_argument("b", type=Path, metavar="B", help="the other one")
     _declare_output(parser, ("text", "json", "html"))
-    _declare_packing(parser)
+    declare_choice(parser, "canonical")
 
 
 def run_diff(options: argparse.Namespace) -> int:
@@ -86,7 +92,7 @@ def declare_provenance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="its root: an appdir, an archive, or an ext2 disk")
     parser.add_argument("config", type=Path, help="its configuration")
     declare_inputs(parser)
-    _declare_packing(parser)
+    declare_packing(parser, "canonical")
     parser.add_argument("--key", metavar="KEY", help="sign the statement with this key, as a DSSE envelope")
     _declare_outfile(parser)
 
@@ -96,17 +102,16 @@ def run_provenance(options: argparse.Namespace) -> None:
     from mystikos_tool import __version__
     from mystikos_tool.explain import provenance
     from mystikos_tool.root import root
-    from mystikos_tool.root.source import DirectorySource
     from mystikos_tool.signing.signer import signer
 
-    exclude, preserve = tuple(options.exclude), preserve_modes(options)
     is_packed = options.source.is_dir()
-    source = DirectorySource(options.source, exclude=exclude, preserve_modes=preserve)
+    if not is_packed:
+        refuse_packing(options)
     payload = provenance.statement(
         options.package,
         inputs_of(options, root.of(options.source)),
-        source.tree() if is_packed else None,
-        {"modes": options.modes, "exclude": list(exclude)} if is_packed else {},
+        assembled(options.source, options) if is_packed else None,
+        _how_packed(options) if is_packed else {},
         f"pkg:pypi/mystikos-tool@{__version__}",
     )
     if options.key:
@@ -114,15 +119,15 @@ def run_provenance(options: argparse.Namespace) -> None:
     _give(payload.decode().rstrip("\n"), options)
 
 
-def _declare_packing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--exclude",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="leave out of an appdir what matches, as MYST_ROOTFS_EXCLUDE (repeatable)",
-    )
-    declare_modes(parser, "canonical")
+def _how_packed(options: argparse.Namespace) -> dict[str, object]:
+    """Return the options by which a directory is packed, those that are always told and those given."""
+    told: dict[str, object] = {"modes": options.modes, "exclude": options.exclude}
+    given = {
+        "overlay": [str(path) for path in options.overlay],
+        "chmod": {pattern: f"{mode:04o}" for pattern, mode in options.chmod},
+        "strip": options.strip,
+    }
+    return told | {name: value for name, value in given.items() if value}
 
 
 def _declare_output(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:

@@ -13,7 +13,10 @@ NOT_AS_EXPECTED = 1
 def declare_dump(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``dump-sgx``."""
     parser.add_argument("package", type=Path, help="the package")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    for name in ("mrenclave", "mrsigner"):
+        shown.add_argument(f"--{name}", action="store_true", help=f"print {name.upper()} alone")
 
 
 def run_dump(options: argparse.Namespace) -> None:
@@ -21,6 +24,10 @@ def run_dump(options: argparse.Namespace) -> None:
     from mystikos_tool.packaging.inspection import inspect
 
     inspection = inspect(options.package)
+    for name in ("mrenclave", "mrsigner"):
+        if getattr(options, name):
+            say(getattr(inspection.identity, name).hex())
+            return
     say(inspection.to_json() if options.json else inspection.to_text())
 
 

@@ -8,15 +8,16 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mystikos_tool.cli.archive import check_outside, declare_modes, preserve_modes, warn
+from mystikos_tool.cli.archive import check_outside, declare_packing, refuse_packing, tree_of
 from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
     from mystikos_tool.pipeline import Inputs
     from mystikos_tool.root.root import Root
-    from mystikos_tool.root.tree import Tree
     from mystikos_tool.signing.signer import Signer
+
+_ENGINE = ("--signing-engine-name", "--signing-engine-path", "--signing-engine-key")
 
 
 def declare_package(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rootfs", type=Path, metavar="ARCHIVE", help="take this archive instead of packing an appdir"
     )
-    declare_modes(parser, "canonical")
+    declare_packing(parser, "canonical")
     parser.add_argument(
         "--secrets",
         choices=("warn", "error", "allow"),
@@ -55,7 +56,9 @@ def run_package(options: argparse.Namespace) -> None:
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
-    tree = _scan(options) if options.appdir else None
+    if not options.appdir:
+        refuse_packing(options)
+    tree = tree_of(options.appdir, options) if options.appdir else None
     measured = pipeline.build(
         inputs,
         signer,
@@ -65,6 +68,7 @@ def run_package(options: argparse.Namespace) -> None:
         root=str(options.appdir or options.rootfs or "the root"),
         parents=not options.outfile,
         secrets=options.secrets,
+        checkout=str(Path.cwd()),
         warn=tell_warning,
     )
     say(f"created {target}: {target.stat().st_size:,} bytes, MRENCLAVE {measured.mrenclave.hex()}")
@@ -73,14 +77,6 @@ def run_package(options: argparse.Namespace) -> None:
 def tell_warning(text: str) -> None:
     """Tell the user of what was accepted and is better changed."""
     tell(f"warning: {text}")
-
-
-def _scan(options: argparse.Namespace) -> Tree:
-    from mystikos_tool.root.source import DirectorySource
-
-    tree = DirectorySource(options.appdir, preserve_modes=preserve_modes(options)).tree()
-    warn(tree, options)
-    return tree
 
 
 def declare_sign(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +109,11 @@ def run_sign(options: argparse.Namespace) -> None:
 
 
 def _declare_signing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("key", help="private key: a PEM file, RSA of 3072 bits, exponent 3")
+    parser.add_argument(
+        "key",
+        help="signing key, RSA of 3072 bits, exponent 3: a PEM file, file:…, exec:… or pkcs11:…"
+        " (docs/signing.md)",
+    )
     parser.add_argument(
         "config", type=Path, help="configuration; the last part of its ApplicationPath is NAME"
     )
@@ -123,8 +123,20 @@ def _declare_signing(parser: argparse.ArgumentParser) -> None:
 def declare_inputs(parser: argparse.ArgumentParser) -> None:
     """Declare what an enclave is made of beside its root and its configuration."""
     parser.add_argument(
+        "--set",
+        type=_setting,
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="a key of the configuration in place of the file's, as SecurityVersion=3; null takes it away"
+        " (repeatable)",
+    )
+    parser.add_argument(
         "--runtime", type=Path, metavar="DIR", help="an installed Mystikos (default: the embedded runtime)"
     )
+    for name in _ENGINE:  # the reference's, told what to use instead
+        parser.add_argument(name, help=argparse.SUPPRESS)
     parser.add_argument(
         "--pubkey",
         type=Path,
@@ -143,12 +155,22 @@ def declare_inputs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _setting(text: str) -> tuple[str, object]:
+    from mystikos_tool.config import setting
+
+    try:
+        return setting(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def inputs_of(options: argparse.Namespace, root: Root) -> Inputs:
     """Read what the enclave is made of; tell what in the configuration is better changed."""
     from mystikos_tool import config, pipeline, runtime
     from mystikos_tool.cache import configurations
 
-    configuration = config.load(options.config, configurations.of_user())
+    changes = config.Changes(dict(options.settings), "--set") if options.settings else None
+    configuration = config.load(options.config, configurations.of_user(), changes)
     for warning in configuration.warnings:
         tell_warning(warning)
     return pipeline.Inputs(
@@ -163,18 +185,24 @@ def inputs_of(options: argparse.Namespace, root: Root) -> Inputs:
 def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
     """Return who signs, and the date for the signature."""
     from mystikos_tool import pipeline
-    from mystikos_tool.signing import pem
-    from mystikos_tool.signing.signer import signer
+    from mystikos_tool.signing import notation, signer
 
-    key = signer(options.key)
-    if isinstance(key, pem.PemSigner) and (warning := pem.exposed(Path(options.key))):
-        tell(f"warning: {warning}")
-    return key, pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
+    for name in _ENGINE:
+        if getattr(options, name.strip("-").replace("-", "_")) is not None:
+            problem = "is for an OpenSSL engine, and none is loaded here"
+            raise UserError(name, problem, "give the key itself as KEY: pkcs11:…?module-path=… or exec:…")
+    named = notation.parse(options.key)
+    for warning in named.warnings():
+        tell_warning(warning)
+    return signer.for_enclaves(named), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
 
 
 def _check_target(target: Path, options: argparse.Namespace) -> None:
     """Refuse to write a package over what it is made from, or into the directory that is packed."""
-    given = [Path(options.key), options.config, options.rootfs, *options.pubkey, *options.roothash]
+    from mystikos_tool.signing import notation
+
+    key_files = notation.parse(options.key).files
+    given = [*key_files, options.config, options.rootfs, *options.pubkey, *options.roothash]
     for path in filter(None, given):
         if target.exists() and path.exists() and target.samefile(path):
             raise UserError(str(target), "is read for the package", "choose another --outfile")

@@ -12,6 +12,7 @@ _FILES = {
     "config": ("config.schema", "FILE"),
     "verification": ("packaging.verification", "SCHEMA"),
     "difference": ("explain.difference", "SCHEMA"),
+    "policy": ("packaging.policy", "SCHEMA"),
     "report": ("explain.report", "SCHEMA"),
 }
 
@@ -23,7 +24,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=tuple(_FILES),
         default="config",
-        help="the configuration, or what verify, diff or inspect print as JSON (default: config)",
+        help="the configuration, or what verify, diff, policy or inspect print as JSON (default: config)",
     )
 
 

@@ -2,6 +2,7 @@
 
 from mystikos_tool.config import schema
 from mystikos_tool.config.configuration import (
+    Changes,
     Config,
     ConfigError,
     Known,
@@ -10,10 +11,13 @@ from mystikos_tool.config.configuration import (
     load,
     members,
     memory_size_of,
+    of,
     parse,
+    setting,
 )
 
 __all__ = [
+    "Changes",
     "Config",
     "ConfigError",
     "Known",
@@ -22,6 +26,8 @@ __all__ = [
     "load",
     "members",
     "memory_size_of",
+    "of",
     "parse",
     "schema",
+    "setting",
 ]

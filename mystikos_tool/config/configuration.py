@@ -129,19 +129,62 @@ class Known(Protocol):
         """Remember a digest."""
 
 
-def load(path: Path, known: Known | None = None) -> Config:
+class Changes(NamedTuple):
+    """Members that are given beside a configuration file; ``where`` is what messages call their place.
+
+    A value replaces the file's or is added to it; None takes the file's away.
+    """
+
+    values: Mapping[str, Any]
+    where: str
+
+
+def load(path: Path, known: Known | None = None, changes: Changes | None = None) -> Config:
     """Read a configuration file. Raises UserError for a file that cannot be read, else as `parse`."""
-    return parse(read_input(path, "configuration file"), str(path), known)
+    return parse(read_input(path, "configuration file"), str(path), known, changes)
 
 
-def parse(data: bytes, name: str, known: Known | None = None) -> Config:
+def parse(data: bytes, name: str, known: Known | None = None, changes: Changes | None = None) -> Config:
     """Check the bytes of a configuration; ``name`` is what messages call the file.
 
     One that is in ``known`` is not held against the schema again; one that fits the schema is added.
-    Raises ConfigError with all mistakes in keys and values, or UserError with the first place
-    that is not JSON (see `jsonc.read`).
+    With ``changes`` the canonical form of what they make of it goes into the package. Raises
+    ConfigError with all mistakes in keys and values, or UserError with the first place that is not
+    JSON (see `jsonc.read`).
     """
-    reading = _Reading(jsonc.read(data, name))
+    document = jsonc.read(data, name)
+    return _checked(_changed(document, changes) if changes else document, data, known, changes)
+
+
+def of(values: Mapping[str, Any], where: str, known: Known | None = None) -> Config:
+    """Check a configuration that is in no file, as `parse` does one with changes; ``where`` names it."""
+    changes = Changes(values, where)
+    return _checked(_changed(jsonc.empty(where), changes), b"", known, changes)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Return the key and the value of ``SecurityVersion=3``: a value of JSON, or else a string.
+
+    Raises UserError for text that is none.
+    """
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise UserError(text, "is no key with a value", 'write it as in "SecurityVersion=3"')
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _changed(document: Document, changes: Changes) -> Document:
+    for key, value in changes.values.items():
+        if value is None and key not in schema.table()["properties"]:
+            raise UserError(f"{changes.where}: {key}", "is no key that could be taken away", "correct it")
+    return jsonc.changed(document, changes.values, changes.where)
+
+
+def _checked(document: Document, data: bytes, known: Known | None, changes: Changes | None) -> Config:
+    reading = _Reading(document)
     values = reading.values
     if not isinstance(values, dict):
         raise UserError(
@@ -149,7 +192,7 @@ def parse(data: bytes, name: str, known: Known | None = None) -> Config:
             f"expected an object, found {show(values)}",
             'write { "ApplicationPath": "/bin/app" }',
         )
-    reading.check(schema.digest(data), known)
+    reading.check(schema.digest(_canonical(values) if changes else data), known)
     for finding in _conflicts(reading):
         reading.problem(finding)
     reading.raise_problems()
@@ -159,15 +202,19 @@ def parse(data: bytes, name: str, known: Known | None = None) -> Config:
     typed = schema.fields(schema.table(), packaged)
     for key, record in (("mounts", Mount), ("secrets", Secret)):
         typed[key] = tuple(record(**members) for members in typed.get(key, ()))
-    findings = [*_better_changed(values), *_bare_strings(values, packaged)]
+    # Where the canonical form goes into the package anyway, a string for a list does no harm.
+    findings = [*_better_changed(values), *(() if changes else _bare_strings(values, packaged))]
     unreadable = [note for note in reading.document.notes if note.unreadable]
-    as_it_is = packaged == values and not unreadable
+    as_it_is = packaged == values and not unreadable and not changes
     # Where a value has to change, what an installed Mystikos trips over in the text is gone with it.
     notes = [_with_consequence(note) for note in reading.document.notes] if packaged == values else ()
+    data = data if as_it_is else _canonical(packaged)
+    if changes and len(data) > jsonc.MAX_SIZE:
+        raise UserError(document.name, f"has more than {jsonc.MAX_SIZE:,} bytes", "write a smaller one")
     return Config(
         **typed,
-        name=name,
-        data=data if as_it_is else _canonical(packaged),
+        name=document.name,
+        data=data,
         warnings=reading.warnings(notes, findings),
         places=reading.places(),
     )
@@ -222,7 +269,7 @@ class _Reading:
             inner = (*steps, member.key)
             if member.key in values:
                 line = self.document.line(self._key_starts[inner])
-                again = Finding(inner, f"is given in line {line} already", "remove one of the two")
+                again = Finding(inner, f"is given in {line} already", "remove one of the two")
                 self._problems.append((member.start, self._error(member.start, again)))
                 continue
             self._key_starts[inner] = member.start
@@ -261,8 +308,8 @@ class _Reading:
         told += [(start, self._error(start, found)) for found in findings for start in [self._start(found)]]
         return tuple(str(error) for _, error in sorted(told, key=lambda item: item[0]))
 
-    def line(self, steps: Steps) -> int:
-        """Return the line of a value."""
+    def line(self, steps: Steps) -> str:
+        """Return the line of a value, as messages name it."""
         return self.document.line(self._starts[steps])
 
     def places(self) -> dict[str, str]:
@@ -292,7 +339,7 @@ def _conflicts(reading: _Reading) -> Iterator[Finding]:
     """Find what no single key shows."""
     values = reading.values
     if "MemorySize" in values and "UserMemSize" in values:
-        problem = f"is the old name of MemorySize, given in line {reading.line(('MemorySize',))}"
+        problem = f"is the old name of MemorySize, given in {reading.line(('MemorySize',))}"
         yield Finding(("UserMemSize",), problem, "remove it")
     faulty = {steps[:2] for steps in reading.faulty}
     mounts = values.get("Mount", []) if ("Mount",) not in faulty else []
@@ -304,7 +351,7 @@ def _conflicts(reading: _Reading) -> Iterator[Finding]:
         first = targets.setdefault(posixpath.normpath(mount["Target"].lstrip("/")), number)
         if first != number:
             line = reading.line(("Mount", first, "Target"))
-            problem = f"is the target of Mount[{first}] in line {line} too"
+            problem = f"is the target of Mount[{first}] in {line} too"
             yield Finding((*steps, "Target"), problem, "give another one")
         if {"ro", "rw"} <= set(mount.get("Flags", ())):
             yield Finding((*steps, "Flags"), "ro and rw exclude each other", "remove one of the two")

@@ -12,7 +12,8 @@ from __future__ import annotations
 import bisect
 import json
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, NoReturn
 
 from mystikos_tool.errors import UserError
@@ -29,6 +30,8 @@ _STRING_BODY = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|.)")
 _WORD = re.compile(r"[A-Za-z_]+|.", re.DOTALL)
 _LINE_END = re.compile(r"\r\n|\n|\r")
+# Stands for the offset of what is not in the text.
+_GIVEN = -1
 _LITERALS = {"true": True, "false": False, "null": None}
 _MAX_DIGITS = 20  # more than any 64-bit integer has
 
@@ -69,21 +72,25 @@ class Note(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A file's value, with the means to say where in the file something stands."""
+    """A file's value, with the means to say where in the file something stands.
+
+    ``given`` is what messages call the values that are not in the file, see :func:`changed`.
+    """
 
     name: str
     text: str
     root: Node
     notes: tuple[Note, ...]
     _lines: list[int] = field(repr=False)
+    given: str = ""
 
     def place(self, offset: int) -> str:
         """``name:line:column`` of a character offset, both counted from 1."""
-        return _place(self.name, self._lines, offset)
+        return self.given if offset == _GIVEN else _place(self.name, self._lines, offset)
 
-    def line(self, offset: int) -> int:
-        """The line of a character offset, counted from 1."""
-        return bisect.bisect_right(self._lines, offset)
+    def line(self, offset: int) -> str:
+        """``line 7``, the line of a character offset, counted from 1."""
+        return self.given if offset == _GIVEN else f"line {bisect.bisect_right(self._lines, offset)}"
 
 
 def read(data: bytes, name: str) -> Document:
@@ -99,6 +106,58 @@ def read(data: bytes, name: str) -> Document:
     reader = _Reader(text, name)
     root = reader.document()
     return Document(name, text, root, tuple(reader.notes), reader.lines)
+
+
+def empty(name: str) -> Document:
+    """Return the document of an object without members that no file has."""
+    return Document(name, "", Node(_GIVEN, ()), (), [0], name)
+
+
+def changed(document: Document, members: Mapping[str, object], given: str) -> Document:
+    """Return an object with other members: a value replaces one or is added, None takes one away.
+
+    What is added comes last, in the order of the keys. ``given`` is what messages call the place that
+    the members are from. Raises UserError for what is no JSON, within the limits of :func:`read`.
+    """
+    root = document.root.value
+    if not isinstance(root, tuple):
+        return document
+    added = (_given(key, members[key], given) for key in sorted(members) if members[key] is not None)
+    replaced = {member.key: member for member in added}
+    result: list[Member] = []
+    for member in root:
+        if member.key not in members:
+            result.append(member)
+        elif member.key in replaced:
+            result.append(replaced.pop(member.key))
+    whole = Node(document.root.start, (*result, *replaced.values()))
+    return replace(document, root=whole, notes=(), given=given)
+
+
+def _given(key: str, value: object, where: str) -> Member:
+    """Return a value as a member that is in no file."""
+    try:
+        root = read(json.dumps({key: value}, sort_keys=True, allow_nan=False).encode(), where).root.value
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = f"cannot be written as JSON: {error}"
+        raise UserError(f"{where}: {key}", problem, "give text, numbers, lists and dictionaries") from error
+    except UserError as error:
+        raise UserError(f"{where}: {key}", error.problem, error.remedy) from error
+    assert isinstance(root, tuple)  # noqa: S101
+    return _moved(root[0])
+
+
+def _moved(member: Member) -> Member:
+    """Return a member as none of a file."""
+    return Member(member.key, _GIVEN, _without_place(member.node))
+
+
+def _without_place(node: Node) -> Node:
+    if isinstance(node.value, list):
+        return Node(_GIVEN, [_without_place(element) for element in node.value])
+    if isinstance(node.value, tuple):
+        return Node(_GIVEN, tuple(map(_moved, node.value)))
+    return Node(_GIVEN, node.value)
 
 
 def _decode(data: bytes, name: str) -> str:

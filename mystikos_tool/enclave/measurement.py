@@ -56,7 +56,7 @@ class Measurement(NamedTuple):
                 str(document["image_sha256"]),
                 dict(document["layout"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(where, "is no measurement of this version", "measure again") from error
         if len(measurement.mrenclave) != 32 or len(measurement.sigstruct) != SIGSTRUCT_SIZE:
             raise UserError(where, "is a damaged measurement", "measure again")

@@ -36,18 +36,28 @@ _MANY_PAGES = 4096  # are worth another thread
 
 def mrenclave(layout: Layout) -> bytes:
     """Return a layout's MRENCLAVE, 32 bytes; the memory for it does not grow with the enclave."""
-    digest = hashlib.sha256(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, layout.size))
+    digest = hashlib.sha256()
+    write_stream(layout, digest.update)
+    return digest.digest()
+
+
+def write_stream(layout: Layout, write: Callable[[bytes | memoryview], object]) -> None:
+    """Give what is hashed for a layout's MRENCLAVE to ``write``, in pieces that it must not keep.
+
+    It is the enclave in the SGXS format: 64 bytes for each ECREATE, EADD and EEXTEND, the last with the
+    256 bytes that it measures behind it.
+    """
+    write(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, layout.size))
     pages = _MeasuredPages()
     for operation in _each_in_pieces(layout.stream):
         if isinstance(operation, Repeat):
-            _hash(digest.update, _repeated(operation, pages))
+            _hash(write, _repeated(operation, pages))
         elif not operation.measured:
-            _hash(digest.update, _unmeasured(operation))
+            _hash(write, _unmeasured(operation))
         elif operation.pages < _MANY_PAGES:
-            _hash(digest.update, _measured(operation, [pages]))
+            _hash(write, _measured(operation, [pages]))
         else:
-            _hash_beside(digest.update, _measured(operation, [pages, _MeasuredPages()]))
-    return digest.digest()
+            _hash_beside(write, _measured(operation, [pages, _MeasuredPages()]))
 
 
 def hashed_size(layout: Layout) -> int:
@@ -63,16 +73,16 @@ def _repetition(operation: Run | Repeat) -> tuple[Sequence[Run], int]:
     return (operation.runs, operation.count) if isinstance(operation, Repeat) else ((operation,), 1)
 
 
-def _hash(update: Callable[[memoryview], None], pieces: Iterator[memoryview]) -> None:
+def _hash(update: Callable[[memoryview], object], pieces: Iterator[memoryview]) -> None:
     for piece in pieces:
         update(piece)
 
 
-def _hash_beside(update: Callable[[memoryview], None], pieces: Iterator[memoryview]) -> None:
+def _hash_beside(update: Callable[[memoryview], object], pieces: Iterator[memoryview]) -> None:
     """Hash each piece while the next one is made in another buffer."""
     from concurrent.futures import Future, ThreadPoolExecutor  # small enclaves do without
 
-    hashed: Future[None] | None = None
+    hashed: Future[object] | None = None
     with ThreadPoolExecutor(1) as executor:
         for piece in pieces:
             if hashed:

@@ -6,6 +6,7 @@ import hashlib
 from typing import NamedTuple, Protocol
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import pkcs1
 from mystikos_tool.formats.record import Field, Record
 
 SIZE = 4096
@@ -13,9 +14,6 @@ MAGIC = 0xF55198A153624D38
 MAX_SIGNATURE = 1024
 _VERSION = 1
 _BLOCK = 4096
-
-# The DER of a DigestInfo for SHA-256, up to the digest (RFC 8017, section 9.2).
-_DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 
 FSSIG = Record(
     SIZE,
@@ -105,13 +103,9 @@ def parse(block: bytes, size: int, where: str) -> Fssig:
 
 def verify(fssig: Fssig, modulus: int, exponent: int) -> bool:
     """Tell whether the holder of an RSA key signed the root hash."""
-    size = _bytes_of(modulus)
-    filling = size - 3 - len(_DIGEST_INFO) - len(fssig.root_hash)
-    value = int.from_bytes(fssig.signature, "big")
-    if len(fssig.signature) != size or fssig.signer != signer_of(modulus) or filling < 8 or value >= modulus:
-        return False
-    expected = b"\0\1" + b"\xff" * filling + b"\0" + _DIGEST_INFO + fssig.root_hash
-    return pow(value, exponent, modulus).to_bytes(size, "big") == expected
+    return fssig.signer == signer_of(modulus) and pkcs1.verifies(
+        fssig.signature, fssig.root_hash, modulus, exponent
+    )
 
 
 def _bytes_of(modulus: int) -> int:

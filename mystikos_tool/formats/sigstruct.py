@@ -16,6 +16,7 @@ from datetime import date
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import pkcs1
 from mystikos_tool.formats.record import Field, Record
 
 SIGSTRUCT_SIZE = 1808
@@ -65,7 +66,6 @@ XFRM_MASK = 0xFFFFFFFFFFFFFF1B
 _VENDOR_INTEL = 0x8086
 _SIGN_AGAIN = "sign with the key it names"
 _SIGNED_RANGES = ((0, 128), (900, 1028))
-_DIGEST_INFO_SHA256 = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 class Identity(NamedTuple):
@@ -140,6 +140,17 @@ def signed_bytes(structure: bytes) -> bytes:
     return b"".join(structure[start:end] for start, end in _SIGNED_RANGES)
 
 
+def of_signed_bytes(signed: bytes) -> bytes:
+    """Return the prepared structure whose :func:`signed_bytes` these 256 are; ValueError for others."""
+    if len(signed) != sum(end - start for start, end in _SIGNED_RANGES):
+        raise ValueError(f"a signature covers 256 bytes, not {len(signed)}")
+    data, taken = bytearray(SIGSTRUCT_SIZE), 0
+    for start, end in _SIGNED_RANGES:
+        data[start:end] = signed[taken : taken + end - start]
+        taken += end - start
+    return SIGSTRUCT.patch(bytes(data), {"exponent": EXPONENT})
+
+
 def mrsigner(modulus: int) -> bytes:
     """Return MRSIGNER of what a key signs: the SHA-256 of its modulus, 384 bytes little-endian."""
     return hashlib.sha256(modulus.to_bytes(KEY_SIZE, "little")).digest()
@@ -188,8 +199,6 @@ def _check_signature(structure: bytes) -> str | None:
         return "q1 does not fit the signature"
     if not 0 <= cube_rest < modulus:
         return "q2 does not fit the signature"
-    digest_info = _DIGEST_INFO_SHA256 + digest(structure)
-    padding = b"\xff" * (KEY_SIZE - 3 - len(digest_info))
-    if cube_rest.to_bytes(KEY_SIZE, "big") != b"\0\1" + padding + b"\0" + digest_info:
+    if cube_rest.to_bytes(KEY_SIZE, "big") != pkcs1.encoded(digest(structure), KEY_SIZE):
         return "signature does not verify"
     return None

@@ -96,6 +96,22 @@ def write(loader: Path, parts: Parts, target: Path) -> int:
         return file.tell()
 
 
+def write_with_image(package: Package, image: Content, target: Path) -> None:
+    """Write a package with another enclave image of the same size in the place of its own.
+
+    Raises UserError as :func:`check_name` does. The target is written beside its place and renamed.
+    """
+    check_name(target)
+    section = package.sections[ENCLAVE]
+    if image.size != section.size:
+        raise ValueError(f"an image of {section.size} bytes was expected, not of {image.size}")
+    whole = FileContent.of(package.path)
+    end = section.offset + section.size
+    with writing(target, MODE) as file:
+        for piece in (whole.part(0, section.offset), image, whole.part(end, whole.size - end)):
+            piece.write_to(file)
+
+
 def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
     """Tell whether a file, no symbolic link, is byte for byte what :func:`write` would make.
 

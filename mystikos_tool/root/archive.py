@@ -7,6 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -229,6 +230,13 @@ class _ArchiveFiles:
                 if len(data) < size:
                     raise changed(entry)
                 yield data
+
+    @contextmanager
+    def opened(self, entry: Entry) -> Iterator[ReadAt]:
+        """Begin to read at any offset; see :class:`mystikos_tool.root.tree.Contents`."""
+        content = self._archive.content_of(self._archive.by_path[entry.origin])
+        with unchanged(self._path, entry), content.at_any_offset() as read_at:
+            yield read_at
 
 
 def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> None:

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import fingerprint
+from mystikos_tool.io.content import ReadAt
 from mystikos_tool.root.tree import Entry, Tree, canonical_mode, placed
 
 _LEFT_OUT = (stat.S_IFCHR, stat.S_IFIFO)
@@ -219,6 +220,12 @@ class _HostFiles:
                 yield data
             if left:
                 raise changed(entry)
+
+    @contextmanager
+    def opened(self, entry: Entry) -> Iterator[ReadAt]:
+        """Begin to read at any offset; see :class:`mystikos_tool.root.tree.Contents`."""
+        with unchanged(entry.origin, entry) as descriptor:
+            yield lambda offset, size: os.pread(descriptor, size, offset)
 
 
 _HOST_FILES = _HostFiles()

@@ -7,13 +7,15 @@ import os
 import stat
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cached_property, lru_cache
+from contextlib import AbstractContextManager
+from functools import cached_property, lru_cache, reduce
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 from mystikos_tool.io import fingerprint
+from mystikos_tool.io.content import ReadAt
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _PATH = attrgetter("path")
@@ -44,6 +46,9 @@ class Contents(Protocol):
         Raises UserError for a file that cannot be read, and for one that is not, or not until the
         last piece, the one that ``entry.fingerprint`` is of.
         """
+
+    def opened(self, entry: Entry) -> AbstractContextManager[ReadAt]:
+        """Begin to read a file's content at any offset, with errors as those of :meth:`chunks`."""
 
 
 class Entry(NamedTuple):
@@ -160,13 +165,16 @@ def placed(tree: Tree, directory: str) -> Tree:
     return Tree((*above, *below), left_out, tree.as_of)
 
 
-def join(trees: Sequence[Tree]) -> Tree:
+def join(trees: Sequence[Tree], *, later_wins: bool = False) -> Tree:
     """Make one tree of several, whose directories may be the same.
 
-    Raises UserError, naming both, where two have something else at the same path.
+    Raises UserError, naming both, where two have something else at the same path; with
+    ``later_wins`` only as :func:`overlay` does, which lays each over those before it.
     """
     if len(trees) == 1:
         return trees[0]
+    if later_wins:
+        return reduce(overlay, trees)
     joined: dict[bytes, Entry] = {}
     for entry in (entry for tree in trees for entry in tree.entries):
         other = joined.setdefault(entry.path, entry)
@@ -174,7 +182,7 @@ def join(trees: Sequence[Tree]) -> Tree:
             raise UserError(
                 entry.name,
                 f"clashes with {other.name} at /{os.fsdecode(entry.path)} in the root",
-                "exclude or rename one of the two",
+                "exclude or rename one of the two, or let the later one win with MYST_ROOTFS_OVERLAY=True",
             )
     return _combined(joined.values(), *trees)
 

@@ -14,6 +14,7 @@ import atexit
 import gc
 from typing import Any
 
+from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.blame import at_the_caller
 from mystikos_tool.scons.builders import BUILDERS
 from mystikos_tool.scons.variables import VARIABLES, Variable, defaults, remember_origin, use_remote_cache
@@ -47,16 +48,20 @@ def options(variables: Any) -> None:
 
 
 def _help(env: Any) -> None:
-    """Append builders and variables to what ``scons -h`` prints, once."""
+    """Append builders and variables to what ``scons -h`` prints, once, behind the project's own help."""
     global _helped
     if _helped or not env.GetOption("help"):
         return
     _helped = True
+    scons_internals.after_reading(lambda: env.Help(_text(), append=True))
+
+
+def _text() -> str:
     lines = ["", "Builders for Mystikos enclave packages:"]
     lines += [f"  {name:13} {_first_line(builder)}" for name, builder in BUILDERS.items()]
     lines += ["", "Their construction variables:"]
-    lines += [f"  {variable.name:20} {variable.help}{_default(variable)}" for variable in VARIABLES]
-    env.Help("\n".join(lines) + "\n", append=True)
+    lines += [f"  {variable.name:21} {variable.help}{_default(variable)}" for variable in VARIABLES]
+    return "\n".join(lines) + "\n"
 
 
 def _first_line(builder: Any) -> str:

@@ -26,7 +26,10 @@ _VERBS = {
     "rootfs": "pack",
     "measure": "measure",
     "sign": "sign",
+    "digest": "state",
+    "attach": "attach",
     "package": "package",
+    "identity": "identify",
     "key": "make key",
     "runtime": "compile",
 }
@@ -50,7 +53,7 @@ class StageAction(scons_internals.ActionBase):  # type: ignore[misc]
     def get_presig(self, target: Any, source: Any, env: Any, executor: Any = None) -> str:
         """Return what stands for the action in signatures."""
         stage = stage_of(target[0])
-        return f"mystikos {self.stage} {REVISION} {stage.detail if stage else ''}"
+        return f"mystikos {self.stage} {REVISION} {stage.signature_detail() if stage else ''}"
 
     def get_contents(self, target: Any, source: Any, env: Any) -> bytes:
         """Return what stands for the action and its variables in signatures; it has no variables."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import SCons.Errors
@@ -20,6 +21,14 @@ from SCons.Util import flatten, is_String
 
 _LOOKED_UP = re.compile(r"Tried to lookup (\w+) '(.*)' as a ", re.DOTALL)
 _SHOWN = 60  # characters of a value in a message
+
+
+@dataclass(frozen=True)
+class OwnVariables:
+    """Sources of a root whose construction variables are those of ``env``: what MystSource returns."""
+
+    source: list[Any]
+    env: Any
 
 
 def text(value: Any) -> str | None:
@@ -88,11 +97,14 @@ def nodes(env: Any, what: str, value: Any, accepted: str) -> list[Any]:
     return found
 
 
-def misplaced(what: str, given: Any, error: TypeError) -> SCons.Errors.UserError:
-    """Return the error of a name that SCons takes for a file where it is a directory, or the other way."""
+def misplaced(what: str, given: Any, error: TypeError, remedy: str = "give a file") -> SCons.Errors.UserError:
+    """Return the error of a name that SCons takes for a file where it is a directory, or the other way.
+
+    ``remedy`` is for a directory.
+    """
     kind, path = _LOOKED_UP.findall(str(error))[0]
     if kind.endswith("Dir"):
-        problem = "is a directory; give a file"
+        problem = f"is a directory; {remedy}"
     elif path == str(given):
         problem = "is a file; give a directory"
     else:
@@ -133,6 +145,8 @@ def root_sources(env: Any, source: Any, builder: str) -> list[Any] | None:
     for item in flatten([source]):
         if isinstance(item, Mapping):
             items.append({_place(env, key): _mapped(env, value) for key, value in item.items()})
+        elif isinstance(item, OwnVariables):
+            items.append(item)
         else:
             items += [None] if item is None else nodes(env, what, item, accepted)
     return items

@@ -18,16 +18,34 @@ from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.running import StartAction
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
-from mystikos_tool.scons.stages import Enclave, Image, Measurement, Package, Rootfs, Stage, mark, stage_of
+from mystikos_tool.scons.signing_key import signing_key
+from mystikos_tool.scons.stages import (
+    Digest,
+    Enclave,
+    Identity,
+    Image,
+    Measurement,
+    Package,
+    Rootfs,
+    Stage,
+    Stated,
+    mark,
+    stage_of,
+)
 from mystikos_tool.scons.target_file import target_file
 
 _MEASUREMENT_SUFFIX = ".measurement.json"
 _IMAGE_SUFFIX = ".mystenc.so"
+_STATEMENT_SUFFIX = ".statement.json"
+_DIGEST_SUFFIX = ".digest"
 
 _ROOTFS = stage_builder("rootfs")
 _MEASURE = stage_builder("measure")
 _SIGN = stage_builder("sign")
+_DIGEST = stage_builder("digest")
+_ATTACH = stage_builder("attach")
 _PACKAGE = stage_builder("package")
+_IDENTITY = stage_builder("identity")
 _KEY = stage_builder("key")
 
 # What aliases start; SCons would add the action of a call once more.
@@ -37,10 +55,20 @@ _starts: set[tuple[int, str, str, str]] = set()
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = _environment(env, "MystRootfs", overrides)
-    variables.check_matter("MystRootfs", overrides, (variables.ROOTFS,))
+    variables.check_matter("MystRootfs", overrides, (variables.SOURCE, variables.ROOTFS))
     name = arguments.target_name(env, target, "MystRootfs")
     source = arguments.root_sources(env, source, "MystRootfs")
     return NodeList([_rootfs(env, sources.suffixed(name, sources.ROOTFS_SUFFIX), source, "MystRootfs")])
+
+
+def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
+    """Give sources of a root variables of their own: ``MystSource(source, MYST_ROOTFS_MODES=…)``."""
+    env = _environment(env, "MystSource", overrides, parameters=("source",))
+    variables.check_matter("MystSource", overrides, (variables.SOURCE,))
+    given = arguments.root_sources(env, source, "MystSource")
+    if not given:
+        raise SCons.Errors.UserError("MystSource needs a source; give directories, files and mappings")
+    return arguments.OwnVariables(given, env)
 
 
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -67,6 +95,58 @@ def myst_sign(env: Any, target: Any = None, source: Any = None, **overrides: Any
     return NodeList([_image(env, name, measurement)])
 
 
+def myst_digest(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """State what is to be signed elsewhere: ``MystDigest(target, measurement)``.
+
+    Makes a statement, target.statement.json, and the digest to be signed, target.digest.
+    """
+    env = _environment(env, "MystDigest", overrides)
+    variables.check_matter("MystDigest", overrides, (variables.DIGEST,))
+    measurement = sources.one_node(env, source, "MystDigest")
+    if not isinstance(stage_of(measurement), Measurement):
+        problem = f"MystDigest states what MystMeasure made; {measurement} is something else"
+        raise SCons.Errors.UserError(problem)
+    name = arguments.target_name(env, target, "MystDigest")
+    statement = _statement(env, name + _STATEMENT_SUFFIX, measurement)
+    env.NoClean(statement)  # a signature may belong to it
+    digest = sources.target_node(env, name + _DIGEST_SUFFIX, "MystDigest")
+    return NodeList([statement, _made(_DIGEST, env, digest, [statement], Digest(statement=statement))])
+
+
+def myst_attach(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """Attach a signature made elsewhere: ``MystAttach(target, [digest, "signature", "certificate"])``.
+
+    The source is what MystDigest made, the signature, and the signer's public key or certificate.
+    """
+    env = _environment(env, "MystAttach", overrides)
+    variables.check_matter("MystAttach", overrides, (variables.ATTACH,))
+    nodes = arguments.nodes(env, "MystAttach: a source", source, "what MystDigest made, and two files")
+    statements = {_statement_of(node) for node in nodes} - {None}
+    given = [node for node in nodes if _statement_of(node) is None]
+    if len(statements) != 1 or len(given) != 2:
+        takes = "what MystDigest made, a signature, and a public key or certificate"
+        raise SCons.Errors.UserError(f"MystAttach takes {takes}, in this order")
+    (statement,) = statements
+    stage = stage_of(statement)
+    image = Image(enclave=stage.enclave, measurement=stage.measurement)
+    wanted = "sign the digest that MystDigest wrote and put the signature there, or correct the name"
+    files = [input_file(node, "MystAttach", wanted) for node in given]
+    name = sources.suffixed(arguments.target_name(env, target, "MystAttach"), _IMAGE_SUFFIX)
+    node = sources.target_node(env, name, "MystAttach")
+    # The digest is written first: where the signature does not fit, there is something to sign anew.
+    digests = [node for node in nodes if isinstance(stage_of(node), Digest)]
+    parts = [stage.measurement, statement, *files, *digests]
+    return NodeList([_made(_ATTACH, env, node, parts, image)])
+
+
+def _statement_of(node: Any) -> Any:
+    """Return the node of the statement that a node is or is the digest of; None for another's."""
+    stage = stage_of(node)
+    if isinstance(stage, Digest):
+        return stage.statement
+    return node if isinstance(stage, Stated) else None
+
+
 def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Make a package: ``MystPackage(target, source)``.
 
@@ -88,6 +168,39 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
             node = _measurement(env, name + _MEASUREMENT_SUFFIX, root, package)
         node = _image(env, name + _IMAGE_SUFFIX, node, package)
     return NodeList([_packaged(env, package, node)])
+
+
+def myst_identity(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """Write MRENCLAVE and MRSIGNER into files of their own: ``MystIdentity(package)``.
+
+    Without a target they are named after the package. A measurement has no signer, and gives
+    MRENCLAVE alone.
+    """
+    env = _environment(env, "MystIdentity", overrides)
+    variables.check_matter("MystIdentity", overrides, (variables.IDENTITY,))
+    if source is None:
+        target, source = None, target
+    node = sources.one_node(env, source, "MystIdentity")
+    image = node.sources[0] if isinstance(stage_of(node), Package) else node
+    if not isinstance(stage_of(image), Image | Measurement):
+        raise SCons.Errors.UserError(
+            f"MystIdentity takes what MystPackage, MystSign or MystMeasure made; {node} is something else"
+        )
+    name = _without_suffix(node) if target is None else arguments.target_name(env, target, "MystIdentity")
+    if isinstance(stage_of(image), Measurement):
+        return NodeList([_identity(env, name, "mrenclave", image)])
+    measurement = stage_of(image).measurement
+    return NodeList([_identity(env, name, "mrenclave", measurement), _identity(env, name, "mrsigner", image)])
+
+
+def _without_suffix(node: Any) -> str:
+    path = str(node.get_abspath())
+    return path.removesuffix(_MEASUREMENT_SUFFIX).removesuffix(_IMAGE_SUFFIX)
+
+
+def _identity(env: Any, name: str, measure: str, made_of: Any) -> Any:
+    node = sources.target_node(env, f"{name}.{measure}", "MystIdentity")
+    return _made(_IDENTITY, env, node, [made_of], Identity(detail=measure, measure=measure))
 
 
 def myst_runtime(env: Any, **overrides: Any) -> Any:
@@ -161,7 +274,7 @@ def _stages_before_signing(env: Any, node: Any) -> tuple[str, ...]:
     """Return the stages that are added between a call's one source, if it is one, and its measurement."""
     is_archive = node and not sources.is_dir(sources.resolved(node))
     packs = not is_archive and env["MYST_ROOT"] != variables.DISK
-    return (*((variables.ROOTFS,) if packs else ()), variables.MEASURE, variables.RUNTIME)
+    return (*((variables.SOURCE, variables.ROOTFS) if packs else ()), variables.MEASURE, variables.RUNTIME)
 
 
 def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any) -> Any:
@@ -185,7 +298,19 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
-    stage = Rootfs(made_of=(f"rootfs {REVISION}", *nodes), added_for=added_for)
+    overlay, leftovers = variables.is_on(env, variables.OVERLAY), env["MYST_ROOTFS_LEFTOVERS"]
+    # As with secrets: an error that was none before has to be found, a warning is no reason to pack again.
+    strip = variables.patterns_to_strip(env)
+    words = ["overlay"] * overlay + ["leftovers"] * (leftovers == "error") + [f"strip {strip}"] * bool(strip)
+    detail = "".join(f" {word}" for word in words)
+    stage = Rootfs(
+        made_of=(f"rootfs {REVISION}{detail}", *nodes),
+        detail=detail,
+        overlay=overlay,
+        leftovers=leftovers,
+        strip=strip,
+        added_for=added_for,
+    )
     target = sources.target_node(env, name, builder)
     if stage_of(target) is None:  # the same call may come twice
         for node in nodes:
@@ -195,12 +320,14 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
 
 
 def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any:
+    config, given = sources.configuration(env)
     enclave = Enclave(
         rootfs=rootfs,
-        config=sources.required_file(env, "MYST_CONFIG"),
+        config=config,
         runtime=runtime_files(env),
         pubkeys=sources.file_list(env, "MYST_PUBKEYS"),
         roothashes=sources.file_list(env, "MYST_ROOTHASHES"),
+        given=given,
     )
     secrets = env["MYST_ROOTFS_SECRETS"]
     # An error that was none before has to be found; a warning is no reason to measure again.
@@ -213,12 +340,28 @@ def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any
     return _made(_MEASURE, env, node, enclave.measured(), stage)
 
 
+def _epoch(env: Any) -> str:
+    return str(env.subst(str(variables.epoch(env))))
+
+
+def _statement(env: Any, name: str, measurement: Any) -> Any:
+    epoch, enclave = _epoch(env), stage_of(measurement).enclave
+    stage = Stated(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch)
+    return _made(_DIGEST, env, sources.target_node(env, name, "MystDigest"), [measurement], stage)
+
+
 def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
-    epoch = str(env.subst(str(variables.epoch(env))))
-    enclave = stage_of(measurement).enclave
-    stage = Image(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch, added_for=added_for)
+    epoch, key = _epoch(env), signing_key(env)
+    stage = Image(
+        detail=epoch,
+        enclave=stage_of(measurement).enclave,
+        measurement=measurement,
+        epoch=epoch,
+        key=key,
+        added_for=added_for,
+    )
     # The measurement holds the digest of the image and, in it, of the configuration.
-    parts = [measurement, sources.required_file(env, "MYST_KEY")]
+    parts = [measurement, *key.nodes]
     return _made(_SIGN, env, sources.target_node(env, name, "MystSign"), parts, stage)
 
 
@@ -269,9 +412,13 @@ def _environment(
 
 BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystRootfs": myst_rootfs,
+    "MystSource": myst_source,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
+    "MystDigest": myst_digest,
+    "MystAttach": myst_attach,
     "MystPackage": myst_package,
+    "MystIdentity": myst_identity,
     "MystRuntime": myst_runtime,
     "MystLoader": myst_runtime,
     "MystKey": myst_key,

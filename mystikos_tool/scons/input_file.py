@@ -20,11 +20,15 @@ _files: dict[tuple[Any, str], InputFile] = {}
 
 
 class InputFile(InputNode):
-    """A file by the digest of its content; ``variable`` is the construction variable that names it."""
+    """A file by the digest of its content; ``variable`` is the construction variable that names it.
 
-    def __init__(self, origin: Any, variable: str) -> None:
+    ``remedy`` says what to do where it is not there, "" what is mostly to be done.
+    """
+
+    def __init__(self, origin: Any, variable: str, remedy: str = "") -> None:
         super().__init__(origin)
         self.variable = variable
+        self.remedy = remedy
 
     def read_node(self) -> Any:
         """Return the node of the file that is read: in a variant directory, that of the source directory."""
@@ -50,9 +54,12 @@ class InputFile(InputNode):
                 raise SCons.Errors.StopError(f"{file}: {named} no regular file; give a file")
             return False
         if self.variable:
-            remedy = self._at_the_top() or _nearest(file) or f"create it, or correct {self.variable}"
+            remedy = self.remedy or self._at_the_top() or _nearest(file) or self._create()
             raise SCons.Errors.StopError(f"{file}: is named by {self.variable} and is not there; {remedy}")
         return True
+
+    def _create(self) -> str:
+        return f"create it, or correct {self.variable}"
 
     def _at_the_top(self) -> str | None:
         """Point to a file of that name at the top of the build, which SConscripts below it name by ``#``."""
@@ -62,7 +69,7 @@ class InputFile(InputNode):
         return f'did you mean "#{name}"?' if is_there and self.origin.dir is not top else None
 
 
-def input_file(origin: Any, variable: str = "") -> Any:
+def input_file(origin: Any, variable: str = "", remedy: str = "") -> Any:
     """Return the one input node of a file; what a stage made is compared by its signature as it is."""
     origin = origin.disambiguate()
     if isinstance(origin, TargetFile):
@@ -71,7 +78,7 @@ def input_file(origin: Any, variable: str = "") -> Any:
     if key not in _files:
         if type(origin) is SCons.Node.FS.Entry:
             origin.must_be_same(SCons.Node.FS.File)
-        _files[key] = InputFile(origin, variable)
+        _files[key] = InputFile(origin, variable, remedy)
     return _files[key]
 
 

@@ -18,6 +18,7 @@ from mystikos_tool.cache.digests import Digests, changed_paths
 from mystikos_tool.errors import UserError
 from mystikos_tool.root import archive
 from mystikos_tool.root.archive import ArchiveSource
+from mystikos_tool.root.permissions import Permissions, PermittedSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import blame, scons_internals
@@ -34,7 +35,7 @@ class SourceOptions(NamedTuple):
     """How a directory, file or layer goes into a root.
 
     ``place`` is the directory in the root, ``name`` that of a file; an archive that is a layer has
-    its modes already.
+    its modes already. ``chmod`` are modes that were asked for by path in the root.
     """
 
     place: str = ""
@@ -42,6 +43,7 @@ class SourceOptions(NamedTuple):
     exclude: tuple[str, ...] = ()
     preserve_modes: bool = False
     layer: bool = False
+    chmod: Permissions = ()
 
 
 class RootSource(InputNode):
@@ -132,7 +134,8 @@ class RootSource(InputNode):
     def _source(self) -> Source:
         """Return what is at its place in the root."""
         source = self._layer() if self.options.layer else self._found()
-        return PlacedSource(source, self.options.place) if self.options.place else source
+        source = PlacedSource(source, self.options.place) if self.options.place else source
+        return PermittedSource(source, self.options.chmod) if self.options.chmod else source
 
     def _found(self) -> Source:
         return self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()

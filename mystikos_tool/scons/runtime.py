@@ -67,9 +67,8 @@ def _directory(env: Any, variable: str) -> Any:
     try:
         if name is None:
             return env.Dir(value)
-        return env.Dir(
-            arguments.substituted(env, f"{variable}:", name), variables.directory_of(env, variable)
-        )
+        name = arguments.substituted(env, f"{variable}:", name)
+        return env.Dir(name, variables.directory_of(env, variable, name))
     except TypeError as error:
         raise arguments.misplaced(f"{variable}:", value, error) from None
 

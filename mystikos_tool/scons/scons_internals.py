@@ -21,6 +21,7 @@ import SCons.Node
 import SCons.Node.FS
 import SCons.Node.Python
 import SCons.SConsign
+import SCons.Script.Main
 import SCons.Tool.install
 import SCons.Util
 import SCons.Warnings
@@ -163,6 +164,33 @@ def prints_actions() -> bool:
 def fills_cache() -> bool:
     """Tell whether SCons puts what is up to date into its cache too, with ``--cache-force``."""
     return bool(SCons.CacheDir.cache_force)
+
+
+def add_failure(failure: SCons.Errors.BuildError) -> None:
+    """Let ``GetBuildFailures`` return a failure that does not end the build.
+
+    It returns SCons' own list, to which SCons adds only what ends the build, or a part of it.
+    """
+    SCons.Script.GetBuildFailures().append(failure)
+
+
+def after_reading(work: Callable[[], None]) -> None:
+    """Have something done when all SConscripts are read, before SCons prints its help.
+
+    SCons then reads the command line again, for the options that they added, and lets nobody else know
+    of that moment. An SConscript may have it read too, by ValidateOptions.
+    """
+    parser = SCons.Script.Main.OptionsParser
+    parse = parser.parse_args
+
+    def parse_args(*arguments: Any, **named: Any) -> Any:
+        parsed = parse(*arguments, **named)
+        if not SCons.Script.sconscript_reading:
+            parser.parse_args = parse
+            work()
+        return parsed
+
+    parser.parse_args = parse_args
 
 
 def writes_ninja_file() -> bool:

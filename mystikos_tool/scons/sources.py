@@ -10,10 +10,10 @@ import SCons.Errors
 import SCons.Node.FS
 import SCons.Util
 
-from mystikos_tool.scons import arguments, variables
+from mystikos_tool.scons import arguments, config_input, variables
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.root_source import SourceOptions, paths_of, root_source
-from mystikos_tool.scons.stages import Rootfs, stage_of
+from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, GivenMembers, Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
 
@@ -36,12 +36,13 @@ def target_node(env: Any, name: str, builder: str) -> Any:
     try:
         return env.fs.File(name)
     except TypeError as error:
-        raise arguments.misplaced(f"{builder}: the target", name, error) from None
+        raise arguments.misplaced(f"{builder}: the target", name, error, "name it otherwise") from None
 
 
 def only_node(source: list[Any] | None) -> Any:
     """Return the node where the source is just one."""
-    return source[0] if source and len(source) == 1 and not isinstance(source[0], Mapping) else None
+    is_node = source and len(source) == 1 and not isinstance(source[0], Mapping | arguments.OwnVariables)
+    return source[0] if source and is_node else None
 
 
 def one_node(env: Any, source: Any, builder: str) -> Any:
@@ -56,21 +57,34 @@ def one_node(env: Any, source: Any, builder: str) -> Any:
 
 
 def root_sources(env: Any, source: list[Any]) -> list[Any]:
-    """Return the nodes of everything that a root is made of: directories, files and mappings."""
+    """Return the nodes of everything that a root is made of: directories, files and mappings.
+
+    One that is given twice is at the last of its places, for later ones may win.
+    """
+    nodes = list(_root_sources(env, source))
+    return list(dict.fromkeys(reversed(nodes)))[::-1]
+
+
+def _root_sources(env: Any, source: list[Any]) -> Iterator[Any]:
     preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
     patterns = variables.items(env["MYST_ROOTFS_EXCLUDE"])
     exclude = tuple(env.subst(arguments.text(pattern)) for pattern in patterns)
-    return [
-        root_source(node, options._replace(exclude=exclude, preserve_modes=preserve))
-        for node, options in _placed(env, source)
-    ]
+    asked = env["MYST_ROOTFS_CHMOD"]
+    chmod = variables.permissions(asked, env.subst) if asked else ()
+    for item in source:
+        if isinstance(item, arguments.OwnVariables):
+            yield from _root_sources(item.env, item.source)
+            continue
+        for node, options in _placed(env, [item]):
+            yield root_source(node, options._replace(exclude=exclude, preserve_modes=preserve, chmod=chmod))
 
 
 def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
     """Yield the node of every source, its place in the root and its name there.
 
     A mapping gives a directory the path that it becomes, a file, which an archive is too, the path
-    that it gets. An archive by itself is a layer.
+    that it gets, or with a slash at its end the directory that it goes into. An archive by itself is
+    a layer.
     """
     for item in source:
         if item is None or (isinstance(item, Mapping) and None in item.values()):
@@ -78,9 +92,9 @@ def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
         if isinstance(item, Mapping):
             for path, value in item.items():
                 for node in map(resolved, env.arg2nodes(value, env.fs.Entry)):
-                    place, _, name = path.strip("/").rpartition("/")
-                    options = SourceOptions(path.strip("/")) if is_dir(node) else SourceOptions(place, name)
-                    yield node, options
+                    directory, _, name = path.lstrip("/").rpartition("/")
+                    place = path.strip("/") if is_dir(node) else directory.strip("/")
+                    yield node, SourceOptions(place, "" if is_dir(node) else name)
         else:
             node = resolved(item)
             yield node, SourceOptions(layer=_is_archive(node))
@@ -124,6 +138,21 @@ def required_file(env: Any, variable: str) -> Any:
     return _file(env, variable, value)
 
 
+def configuration(env: Any) -> tuple[Any, GivenMembers | None]:
+    """Return the input node of the configuration, and what of it is in no file."""
+    whole, asked = env.get(CONFIG), env.get(CONFIG_SET)
+    members = config_input.substituted(env, CONFIG_SET, variables.settings(asked)) if asked else {}
+    if isinstance(whole, Mapping):
+        members = {**config_input.substituted(env, CONFIG, whole), **members}
+        given = GivenMembers({key: value for key, value in members.items() if value is not None}, CONFIG)
+        return config_input.config_input(given), given
+    file = required_file(env, CONFIG)
+    if not members:
+        return file, None
+    given = GivenMembers(members, CONFIG_SET)
+    return config_input.config_input(given, file.origin), given
+
+
 def file_list(env: Any, variable: str) -> tuple[Any, ...]:
     """Return the input nodes of the files that a construction variable names."""
     value = env.get(variable) or []
@@ -136,12 +165,9 @@ def _file(env: Any, variable: str, value: Any) -> Any:
     if name is None:
         return _input_file(env, variable, value)
     # A thousand calls name the same file; "$" may stand for another one in each.
-    directory = variables.directory_of(env, variable)
-    key = (
-        variable,
-        name if "$" not in name else arguments.substituted(env, f"{variable}:", name),
-        directory,
-    )
+    name = arguments.substituted(env, f"{variable}:", name)
+    directory = variables.directory_of(env, variable, name)
+    key = (variable, name, directory)
     if key not in _named_files:
         _named_files[key] = _input_file(env, variable, key[1], directory)
     return _named_files[key]

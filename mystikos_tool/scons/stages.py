@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,13 +10,28 @@ from mystikos_tool.scons import blame
 
 if TYPE_CHECKING:
     from mystikos_tool.packaging.partial import PartialPackage
+    from mystikos_tool.scons.signing_key import SigningKey
     from mystikos_tool.scons.testing import Expectation
+
+
+CONFIG, CONFIG_SET = "MYST_CONFIG", "MYST_CONFIG_SET"
+
+
+class GivenMembers(NamedTuple):
+    """Members of a configuration that an SConscript gives, in the construction variable ``variable``.
+
+    With MYST_CONFIG they are the whole of it, with MYST_CONFIG_SET there is a file too.
+    """
+
+    values: Mapping[str, Any]
+    variable: str
 
 
 class Enclave(NamedTuple):
     """The nodes that a measurement is made of; ``rootfs`` is None where the root is on a disk.
 
-    ``runtime`` has the nodes of loader, enclave image, kernel and C runtime.
+    ``runtime`` has the nodes of loader, enclave image, kernel and C runtime; ``given`` is what of the
+    configuration is in no file.
     """
 
     rootfs: Any
@@ -23,6 +39,7 @@ class Enclave(NamedTuple):
     runtime: tuple[Any, Any, Any, Any]
     pubkeys: tuple[Any, ...]
     roothashes: tuple[Any, ...]
+    given: GivenMembers | None = None
 
     def measured(self) -> list[Any]:
         """Return all of them but the loader."""
@@ -50,10 +67,22 @@ class Stage:
     added: list[Any] = field(default_factory=list)
     call: blame.Call | None = None
 
+    def signature_detail(self) -> str:
+        """Return what belongs to the signature of the action."""
+        return self.detail
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, kw_only=True)
 class Rootfs(Stage):
-    """A root file system's archive."""
+    """A root file system's archive.
+
+    ``overlay`` says that later sources win, ``leftovers`` what is made of what is hardly meant,
+    ``strip`` has the patterns of files that are stripped.
+    """
+
+    overlay: bool = False
+    leftovers: str = "warn"
+    strip: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,11 +99,35 @@ class Measurement(Stage):
 
 @dataclass(slots=True, kw_only=True)
 class Image(Stage):
-    """A signed enclave image; ``measurement`` is its node, ``epoch`` the SOURCE_DATE_EPOCH that dates it."""
+    """A signed enclave image; ``measurement`` is its node, ``epoch`` the SOURCE_DATE_EPOCH that dates it.
+
+    ``key`` signs. It is None for an image that a signature is attached to.
+    """
+
+    enclave: Enclave
+    measurement: Any
+    epoch: str = ""
+    key: SigningKey | None = None
+
+    def signature_detail(self) -> str:
+        """Return what belongs to the signature of the action: the date, and the key that no file names."""
+        return self.detail + (self.key.identity() if self.key else "")
+
+
+@dataclass(slots=True, kw_only=True)
+class Stated(Stage):
+    """What is to be signed elsewhere, as `Image` has it signed here."""
 
     enclave: Enclave
     measurement: Any
     epoch: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Digest(Stage):
+    """The digest of a statement, raw; ``statement`` is its node."""
+
+    statement: Any
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,6 +136,13 @@ class Package(Stage):
 
     enclave: Enclave
     partial: PartialPackage | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Identity(Stage):
+    """A file with MRENCLAVE or MRSIGNER, whichever ``measure`` names in lower case."""
+
+    measure: str
 
 
 @dataclass(slots=True, kw_only=True)

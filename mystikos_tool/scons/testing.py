@@ -1,7 +1,8 @@
 """Packages run as tests: with arguments, environment and input, an expected status and output.
 
 A test that passed runs again only when its package or its expectation changes. A test that
-failed leaves no target, so that it runs in every build until it passes.
+failed leaves no target, so that it runs in every build until it passes. The alias ``check`` runs
+all tests, ``DIRECTORY/check`` those of a directory.
 """
 
 from __future__ import annotations
@@ -11,23 +12,25 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import SCons.Action
 import SCons.Builder
 import SCons.Errors
+import SCons.Node
 import SCons.Node.FS
-import SCons.Script
 import SCons.Subst
 from SCons.Node import NodeList
 from SCons.Util import is_String
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
-from mystikos_tool.scons import arguments
+from mystikos_tool.scons import arguments, scons_internals
 from mystikos_tool.scons.arguments import is_usable
 from mystikos_tool.scons.running import not_started, process_environment
 from mystikos_tool.scons.stages import Test, mark, stage_of
@@ -35,6 +38,8 @@ from mystikos_tool.scons.stages import Test, mark, stage_of
 ALIAS = "check"
 COMSTR = "MYSTTESTCOMSTR"
 SUFFIX = ".passed"
+
+JUNIT = "MYST_TEST_JUNIT"
 
 _EXPECTATION = "_MYST_EXPECTATION"
 _SHOWN_LINES = 20
@@ -135,16 +140,16 @@ _CHECKS: Mapping[str, Callable[[Any], str | None]] = {
 }
 
 
-@dataclass
-class _Summary:
-    """The tests of this build; ``failed`` are their names."""
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a test that ran: how long it took, in seconds, and what was not as expected."""
 
-    tests: int = 0
-    ran: int = 0
-    failed: tuple[str, ...] = ()
+    seconds: float
+    wrong: tuple[str, ...] = ()
 
 
-_summary = _Summary()
+_outcomes: dict[Any, Outcome] = {}
+_aliases: dict[str, Any] = {}
 
 
 def described(env: Any, name: str, package: Any, expectation: Expectation) -> Any:
@@ -153,35 +158,71 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     known = env.fs.File(name + SUFFIX)
     if known.sources == [package] and stage_of(known) and stage_of(known).expectation == expectation:
         return NodeList([known])  # the same call once more
-    _summary.tests += 1
-    env = env.Override({_EXPECTATION: expectation.signature().replace("$", "$$")})
+    caller, env = env, env.Override({_EXPECTATION: expectation.signature().replace("$", "$$")})
     nodes = _TEST(env, name + SUFFIX, [package])
     mark(nodes[0], test)
     env.NoCache(nodes)
+    report = _report(caller, nodes[0])
     # Whoever builds all that is in the directory runs no test; whoever cleans the package cleans its tests.
     env.Ignore(nodes[0].dir, nodes)
-    env.Clean(package, nodes)
-    alias = env.Alias(ALIAS, nodes)
-    if _summary.tests == 1:
-        env.Alias(ALIAS, [], SCons.Action.Action(_summarise, None))
-        env.AlwaysBuild(alias)
+    env.Clean(package, [*nodes, *report])
+    if report:
+        env.Clean(nodes, report)
+    for alias in _alias_names(nodes[0].dir):
+        _add(env, alias, nodes[0])
     return nodes
 
 
+@lru_cache(None)
+def _alias_names(directory: Any) -> list[str]:
+    """Return the aliases that run a test in a directory: for all tests, for it and for each above.
+
+    In a variant directory these are also the source directories.
+    """
+    top = directory.fs.Top
+    paths = dict.fromkeys(str(each.get_path(top)) for each in (directory, directory.srcnode()))
+    below = [path.split("/") for path in paths if path != "." and not path.startswith(("/", ".."))]
+    inner = ["/".join([*parts[: count + 1], ALIAS]) for parts in below for count in range(len(parts))]
+    return list(dict.fromkeys([ALIAS, *inner]))
+
+
+def _add(env: Any, name: str, node: Any) -> None:
+    if name in _aliases:
+        _aliases[name].add_source([node])
+        return
+    (_aliases[name],) = env.Alias(name, [node], _SUMMARY)
+    env.AlwaysBuild(_aliases[name])
+
+
+def _report(env: Any, node: Any) -> list[Any]:
+    """Return the node of the report that a test goes into, if one is asked for."""
+    if not env[JUNIT]:
+        return []
+    from mystikos_tool.scons import junit  # not needed by most builds
+
+    report = env.File(env[JUNIT])
+    junit.add(report, node, _outcomes)
+    return [report]
+
+
 def _run(target: list[Any], source: list[Any], env: Any) -> Any:
-    name = str(target[0]).removesuffix(SUFFIX)
-    _summary.ran += 1
-    stage = stage_of(target[0])
+    node = target[0]
+    name = str(node).removesuffix(SUFFIX)
+    stage = stage_of(node)
     assert isinstance(stage, Test)  # noqa: S101
+    started = time.monotonic()
     wrong = _differences(source[0], stage.expectation, env)
+    _outcomes[node] = Outcome(time.monotonic() - started, tuple(wrong))
     if not wrong:
-        Path(str(target[0])).write_text("passed\n")
+        Path(str(node)).write_text("passed\n")
         return None
-    _summary.failed = (*_summary.failed, name)
     sys.stderr.write("".join(f"{name}: {line}\n" for line in wrong))
-    if ALIAS in map(str, SCons.Script.BUILD_TARGETS):
-        return None  # the other tests run too; the summary fails the build
-    return SCons.Errors.BuildError(target, f"the test {name} failed", status=1, exitstatus=2)
+    failure = SCons.Errors.BuildError(node, f"the test {name} failed", status=1, exitstatus=2)
+    if any(alias.get_state() == SCons.Node.pending and node in alias.sources for alias in _aliases.values()):
+        # The other tests run too; the summary fails the build.
+        scons_internals.add_failure(failure)
+        return None
+    return failure
 
 
 def _shown(target: list[Any], source: list[Any], env: Any) -> str:
@@ -241,9 +282,13 @@ def _output_differences(name: str, output: str, expected: str | None, pattern: s
 
 
 def _summarise(target: list[Any], source: list[Any], env: Any) -> Any:
-    failed = len(_summary.failed)
-    unchanged = _summary.tests - _summary.ran
-    line = f"check: {_summary.tests - failed} passed ({unchanged} of them unchanged), {failed} failed"
-    console.write_line(line + "".join(f"\n  failed: {name}" for name in _summary.failed), sys.stdout)
-    _summary.ran, _summary.failed = 0, ()
+    tests = [node for node in target[0].sources if isinstance(stage_of(node), Test)]
+    names = [str(node).removesuffix(SUFFIX) for node in tests if node in _outcomes and _outcomes[node].wrong]
+    failed, unchanged = len(names), sum(node not in _outcomes for node in tests)
+    line = f"{target[0]}: {len(tests) - failed} passed ({unchanged} of them unchanged), {failed} failed"
+    console.write_line(line + "".join(f"\n  failed: {name}" for name in names), sys.stdout)
     return SCons.Errors.BuildError(target, f"{failed} failed", status=1, exitstatus=2) if failed else None
+
+
+# Made once: SCons takes the code of the function apart.
+_SUMMARY = SCons.Action.Action(_summarise, None)

@@ -14,24 +14,30 @@ from SCons.Script import ARGUMENTS
 from SCons.Util import flatten, is_String
 
 from mystikos_tool.scons import arguments
+from mystikos_tool.scons.stages import CONFIG, CONFIG_SET
 
 PREFIX = "MYST_"
 REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
-SECRETS = ("warn", "error", "allow")
+POLICIES = ("warn", "error", "allow")
+OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
-CONFIG = "MYST_CONFIG"
 _ORIGIN = "_MYST_ORIGIN"
 
-ROOTFS, MEASURE, SIGN, PACKAGE = "rootfs", "measure", "sign", "package"
+SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
+DIGEST, ATTACH, IDENTITY = "digest", "attach", "identity"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 _DONE = {
+    SOURCE: "pack a root",
     ROOTFS: "pack a root",
     MEASURE: "measure",
     SIGN: "sign",
+    DIGEST: "state a digest",
+    ATTACH: "attach a signature",
     PACKAGE: "package",
+    IDENTITY: "write MRENCLAVE",
     RUNTIME: "take a runtime",
     KEY: "make a key",
     RUN: "start a package",
@@ -82,6 +88,36 @@ def _file(value: Any) -> str | None:
     return None if is_one else "a file name or a file node"
 
 
+def _config(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return _file(value) and "a file name, a file node or a dictionary"
+    from mystikos_tool.scons import config_input
+
+    return config_input.fault(value)
+
+
+def _settings(value: Any) -> str | None:
+    from mystikos_tool.errors import UserError
+    from mystikos_tool.scons import config_input
+
+    try:
+        return config_input.fault(settings(value))
+    except (UserError, TypeError):
+        return 'a dictionary of keys and values, as in {"SecurityVersion": 3}'
+
+
+def settings(value: Any) -> Mapping[str, Any]:
+    """Return MYST_CONFIG_SET as a dictionary, also where it is "KEY=VALUE,..." as on the command line.
+
+    Raises UserError or TypeError for anything else.
+    """
+    if isinstance(value, Mapping):
+        return value
+    from mystikos_tool import config
+
+    return dict(config.setting(os.fsdecode(item)) for item in items(value))
+
+
 def _files(value: Any) -> str | None:
     wrong = [item for item in items(value) if not _is_name(item, SCons.Node.FS.Base)]
     return "a list of file names or file nodes" if wrong else None
@@ -121,8 +157,60 @@ def _modes(value: Any) -> str | None:
     return None if value in (CANONICAL, PRESERVE) else f'"{CANONICAL}" or "{PRESERVE}"'
 
 
-def _secrets(value: Any) -> str | None:
-    return None if value in SECRETS else " or ".join(f'"{policy}"' for policy in SECRETS)
+def _policy(value: Any) -> str | None:
+    return None if value in POLICIES else " or ".join(f'"{policy}"' for policy in POLICIES)
+
+
+# What SCons' own BoolVariable takes from the command line.
+_TRUE = ("y", "yes", "true", "t", "1", "on", "all")
+_FALSE = ("n", "no", "false", "f", "0", "off", "none", "")
+
+
+def _flag(value: Any) -> str | None:
+    is_word = is_String(value) and value.lower() in (*_TRUE, *_FALSE)
+    return None if is_word or type(value) in (bool, int) or value is None else "True or False"
+
+
+def is_on(env: Any, variable: str) -> bool:
+    """Return the value of a variable that is true or false, also as it is given on the command line."""
+    value = env[variable]
+    return value.lower() in _TRUE if is_String(value) else bool(value)
+
+
+def _strip(value: Any) -> str | None:
+    return _flag(value) and _texts(value) and "True, False or a list of patterns"
+
+
+def patterns_to_strip(env: Any) -> tuple[str, ...]:
+    """Return the patterns of MYST_ROOTFS_STRIP, which is one for all files or a list."""
+    value = env[STRIP]
+    if not _flag(value):
+        return ("*",) if is_on(env, STRIP) else ()
+    return tuple(env.subst(arguments.text(pattern)) for pattern in items(value))
+
+
+def _chmod(value: Any) -> str | None:
+    from mystikos_tool.errors import UserError
+
+    try:
+        permissions(value, str)
+    except (UserError, TypeError):
+        return 'a dictionary of paths and modes, as in {"etc/shop.key": 0o600}'
+    return None
+
+
+def permissions(value: Any, subst: Callable[[str], str]) -> tuple[tuple[str, int], ...]:
+    """Return the patterns and modes of MYST_ROOTFS_CHMOD, or of "PATTERN=MODE,..." as on the command line.
+
+    Raises UserError or TypeError for anything else.
+    """
+    from mystikos_tool.root import permissions as of_root
+
+    if isinstance(value, Mapping):
+        pairs = [(os.fsdecode(pattern), mode) for pattern, mode in value.items()]
+    else:
+        pairs = [of_root.pair(os.fsdecode(word)) for word in items(value)]
+    return of_root.permissions((subst(pattern), mode) for pattern, mode in pairs)
 
 
 def _root(value: Any) -> str | None:
@@ -134,8 +222,15 @@ def _comstr(value: Any) -> str | None:
 
 
 VARIABLES = (
-    Variable(CONFIG, None, _file, "the configuration (JSON)", MEASURE),
-    Variable("MYST_KEY", None, _file, "the signing key: PEM, RSA-3072, exponent 3", SIGN),
+    Variable(CONFIG, None, _config, "the configuration: a file (JSON) or a dictionary", MEASURE),
+    Variable(CONFIG_SET, {}, _settings, "keys of the configuration in place of those of its file", MEASURE),
+    Variable(
+        "MYST_KEY",
+        None,
+        _file,
+        "the signing key, RSA-3072, exponent 3: a PEM file, file:…, exec:… or pkcs11:…",
+        SIGN,
+    ),
     Variable(
         "MYST_RUNTIME",
         EMBEDDED,
@@ -165,14 +260,29 @@ VARIABLES = (
         CANONICAL,
         _modes,
         "whether file modes are made canonical or taken as they are",
+        SOURCE,
+    ),
+    Variable("MYST_ROOTFS_CHMOD", {}, _chmod, "modes by path in the root or pattern", SOURCE),
+    Variable(
+        "MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root", SOURCE
+    ),
+    Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", ROOTFS),
+    Variable(
+        STRIP,
+        False,
+        _strip,
+        "whether programs and libraries lose their debug information, or patterns of those that do",
         ROOTFS,
     ),
     Variable(
-        "MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root", ROOTFS
+        "MYST_ROOTFS_LEFTOVERS",
+        "warn",
+        _policy,
+        ".git, *~ and the like in a root: warn, error or allow",
+        ROOTFS,
     ),
-    Variable(
-        "MYST_ROOTFS_SECRETS", "warn", _secrets, "private keys in a root: warn, error or allow", MEASURE
-    ),
+    Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
+    Variable("MYST_TEST_JUNIT", "", _file, "file for a report of the tests, in the XML of JUnit", TEST),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(
         Variable(
@@ -186,7 +296,10 @@ VARIABLES = (
             (ROOTFS, "packing a root"),
             (MEASURE, "measuring"),
             (SIGN, "signing"),
+            (DIGEST, "stating what is to be signed"),
+            (ATTACH, "attaching a signature"),
             (PACKAGE, "packaging"),
+            (IDENTITY, "writing MRENCLAVE or MRSIGNER"),
             (RUNTIME, "compiling the runtime"),
             (KEY, "making a key"),
             (RUN, "starting a package"),
@@ -210,12 +323,13 @@ def remember_origin(env: Any) -> None:
         env[_ORIGIN] = _Origin(env, env.fs.getcwd())
 
 
-def directory_of(env: Any, variable: str) -> Any:
+def directory_of(env: Any, variable: str, name: str) -> Any:
     """Return the directory that a relative name in a variable is relative to.
 
     From the command line that is the top. What a call is given belongs to the SConscript of the call,
     and so does MYST_CONFIG, of which each has its own. Anything else, above all the key, means the
-    same in every SConscript that uses the environment, or a clone of it that has the same value.
+    same in every SConscript that uses the environment, or a clone of it that has the same value; only
+    where nothing of that name is there, it is looked for beside the SConscript of the call.
     """
     value, origin = env.get(variable), env.get(_ORIGIN)
     is_given = variable in vars(env).get("overrides", ())
@@ -223,7 +337,15 @@ def directory_of(env: Any, variable: str) -> Any:
         return env.fs.Top
     if is_given or variable == CONFIG or origin is None or origin.env.get(variable) != value:
         return env.fs.getcwd()
-    return origin.directory
+    own = env.fs.getcwd()
+    return own if _has(own, name) and not _has(origin.directory, name) else origin.directory
+
+
+def _has(directory: Any, name: str) -> bool:
+    """Tell whether a directory has a file or directory of a name, or something makes one there."""
+    node = directory.entries.get(name)
+    places = (directory.get_abspath(), directory.srcnode().get_abspath())
+    return bool(node and node.is_derived()) or any(os.path.exists(f"{place}/{name}") for place in places)  # noqa: PTH110
 
 
 def use_remote_cache(env: Any) -> None:
@@ -277,7 +399,9 @@ def check_keywords(builder: str, names: Iterable[str], parameters: Sequence[str]
 def check_matter(builder: str, overrides: Iterable[str], stages: Collection[str]) -> None:
     """Raise SCons' UserError for an override that matters for none of the stages that a call adds."""
     for name in overrides:
-        stage = SIGN if name == EPOCH else _NAMES[name].stage if name in _NAMES else ""
+        stage = _NAMES[name].stage if name in _NAMES else ""
+        if name == EPOCH:  # it dates what is signed, here or elsewhere
+            stage = DIGEST if DIGEST in stages else SIGN
         if stage and stage not in stages:
             raise SCons.Errors.UserError(
                 f"{name} has no effect: this {builder} does not {_DONE[stage]};"

@@ -10,26 +10,35 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
+from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
 from mystikos_tool.io.kept import kept
-from mystikos_tool.root.archive import write
-from mystikos_tool.root.tree import Tree, boot_fault, join
+from mystikos_tool.root import checkout_path, leftovers
+from mystikos_tool.root.archive import Archive, write
+from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import blame, exclusion, hints, partial
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.stages import (
+    CONFIG,
+    CONFIG_SET,
+    Digest,
     Enclave,
+    Identity,
     Image,
     Measurement,
     Package,
     Rootfs,
     RuntimeImage,
     Stage,
+    Stated,
     call_of,
     stage_of,
 )
@@ -37,8 +46,11 @@ from mystikos_tool.scons.stages import (
 if TYPE_CHECKING:
     from mystikos_tool import pipeline
     from mystikos_tool.config import Config
+    from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.root.root import Root
+    from mystikos_tool.root.stripped import Stripping
     from mystikos_tool.signing.root_keys import RootKey
+    from mystikos_tool.signing.statement import Statement
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
@@ -54,7 +66,14 @@ _StageT = TypeVar("_StageT", bound=Stage)
 
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
-    tree, warn = _pack(target, source), _warning_of(target)
+    trees, warn = [node.take_tree() for node in source], _warning_of(target)
+    stage = _stage(target, Rootfs)
+    tree = join(trees, later_wins=stage.overlay)
+    for warning in leftovers.told(tree.paths, str(target), stage.leftovers, _keep_out):
+        warn(warning)
+    packed, unchanged = _pack(target, tree)
+    for warning in (*_paths_in(target, packed, unchanged), *_unmatched(target, source, trees)):
+        warn(warning)
     for path in tree.left_out:
         warn(f"{path}: is a device or FIFO and was left out of {target}")
     for path in tree.too_long_to_boot:
@@ -64,20 +83,57 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
             warn(f"{node}/{path}: has no source and no builder and was left out; {_STRAY}")
     for pattern in exclusion.unused_after(target):
         warn(f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out")
-    return f"packed {tree.files:,} files, {_shown_size(tree.size)} → {target}"
+    size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
+    return f"packed {tree.files:,} files, {_shown_size(size)} → {target}"
 
 
-def _pack(target: Any, source: list[Any]) -> Tree:
-    """Pack an archive, and remember the file as it is now."""
-    path, tree = _path(target), join([node.take_tree() for node in source])
+def _keep_out(patterns: Sequence[str]) -> str:
+    quoted = ", ".join(f'"{pattern}"' for pattern in patterns)
+    return f'keep it out with MYST_ROOTFS_EXCLUDE=[{quoted}], or set MYST_ROOTFS_LEFTOVERS="allow"'
+
+
+def _unmatched(target: Any, source: list[Any], trees: list[Tree]) -> Iterator[str]:
+    """Yield what is to be told of modes that were asked for and that nothing has got."""
+    asked: dict[str, list[Entry]] = {}
+    for node, tree in zip(source, trees, strict=True):
+        for pattern, _ in node.options.chmod:
+            asked.setdefault(pattern, []).extend(tree.entries)
+    if asked:
+        from mystikos_tool.root.permissions import unmatched
+
+        for pattern in unmatched(asked):
+            yield f"{target}: MYST_ROOTFS_CHMOD has a mode for {pattern}, which no file in the root matches"
+
+
+def _paths_in(target: Any, packed: Archive, unchanged: Collection[bytes]) -> list[str]:
+    """Return what is to be told of programs whose bytes depend on where the build's directory lies."""
+    top = target.fs.Top.get_abspath()
+    files = checkout_path.found(packed, unchanged, top)
+    return checkout_path.told(files, str(target), top, "set MYST_ROOTFS_STRIP=True") if files else []
+
+
+def _stripping(target: Any) -> Stripping | None:
+    patterns = _stage(target, Rootfs).strip
+    if not patterns:
+        return None
+    from mystikos_tool.root.stripped import Stripping
+
+    return Stripping(patterns)
+
+
+def _pack(target: Any, tree: Tree) -> tuple[Archive, Collection[bytes]]:
+    """Pack an archive, and remember the file as it is now; return it and the paths of earlier data."""
+    path, stripping = _path(target), _stripping(target)
     before = _known_keys(path)
-    packed, unchanged = IncrementalArchives(store()).pack(tree, path)
+    packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping)
+    for warning in stripping.warnings() if stripping else ():
+        _warning_of(target)(warning)
     _remember(path)
     if before is not None and unchanged:
         from mystikos_tool.signing import root_keys
 
         _remember_keys(path, root_keys.in_changed(packed, unchanged, before))
-    return tree
+    return packed, unchanged
 
 
 def _remember(archive: Path) -> None:
@@ -89,18 +145,20 @@ def _prove(archive: Any) -> None:
 
     The file that was packed is not looked into. Another one is, as in a tree that was copied.
     """
-    path = _path(archive)
-    if not isinstance(stage_of(archive), Rootfs):
+    path, stage = _path(archive), stage_of(archive)
+    if not isinstance(stage, Rootfs):
         return
     if store().table(_PACKED).get(str(path)) == fingerprint.of(path.stat()):
         return
+    tree = join([node.take_tree() for node in archive.sources], later_wins=stage.overlay)
     with atomic.scratch(path) as directory:
         packed = directory / "rootfs"
-        write(join([node.take_tree() for node in archive.sources]), packed)
+        stripping = _stripping(archive)
+        write(stripping.tree(tree) if stripping else tree, packed)
         if filecmp.cmp(packed, path, shallow=False):
             _remember(path)
             return
-    _pack(archive, archive.sources)
+    _pack(archive, tree)
 
 
 def measure(target: Any, source: list[Any], env: Any) -> str:
@@ -129,22 +187,78 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
 def sign(target: Any, source: list[Any], env: Any) -> str:
     """Sign an enclave image that was measured."""
     from mystikos_tool import pipeline
-    from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.signing import root_keys
-    from mystikos_tool.signing.signer import signer
 
     stage = _stage(target, Image)
-    key = source[1]
+    assert stage.key is not None  # noqa: S101 an attached image is made by another action
     with partial.kept(stage.measurement):
-        path = _path(stage.measurement)
-        measured = Measured.from_json(atomic.read_input(path, "measurement"), str(path))
-        inputs = _inputs(stage.enclave)
+        measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         day = pipeline.signing_day(stage.epoch)
-        signs = signer(_path(key))
+        signs = stage.key.signer()
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
         atomic.write(_path(target), image)
-    return f"signed with {key} → {target}"
+    return f"signed with {stage.key.named().shown} → {target}"
+
+
+def digest(target: Any, source: list[Any], env: Any) -> str:
+    """State what is to be signed elsewhere, and write its digest beside it."""
+    if isinstance(stage_of(target), Digest):
+        atomic.write(_path(target), _statement(_path(source[0])).digest)
+        return f"wrote the digest to be signed → {target}"
+    from mystikos_tool import pipeline
+
+    stage = _stage(target, Stated)
+    measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
+
+    def state(day: date) -> Statement:
+        return pipeline.state(measured, inputs.runtime, inputs.config, day)
+
+    earlier = None if stage.epoch else _earlier(_path(target))
+    stated = state(pipeline.signing_day(stage.epoch))
+    # What was stated, and perhaps signed already, keeps its date as long as it is the same enclave.
+    if earlier and earlier == state(earlier.day):
+        stated = earlier
+    atomic.write(_path(target), stated.to_json())
+    return f"stated what is to be signed, dated {stated.day.isoformat()} → {target}"
+
+
+def _earlier(path: Path) -> Statement | None:
+    """Return the statement of an earlier build, None where there is none."""
+    try:
+        return _statement(path)
+    except UserError:
+        return None
+
+
+def _statement(path: Path) -> Statement:
+    from mystikos_tool.signing.statement import Statement
+
+    return Statement.from_json(atomic.read_input(path, "statement"), str(path))
+
+
+def attach(target: Any, source: list[Any], env: Any) -> str:
+    """Finish an enclave image with a signature that was made elsewhere."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.signing import root_keys
+
+    stage = _stage(target, Image)
+    _, statement, signature, key = map(_path, source[:4])
+    with partial.kept(stage.measurement):
+        measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
+        stated = _statement(statement)
+        signed = pipeline.signed(signature, key)
+        root_keys.refuse_signer(_root_keys(inputs.root), signed.modulus, str(stage.enclave.rootfs))
+        image = pipeline.attach(measured, inputs.runtime, inputs.config, stated, signed)
+        atomic.write(_path(target), image)
+    return f"attached {signature} → {target}"
+
+
+def _measured(node: Any) -> Measured:
+    from mystikos_tool.enclave.measurement import Measurement as Measured
+
+    path = _path(node)
+    return Measured.from_json(atomic.read_input(path, "measurement"), str(path))
 
 
 def package(target: Any, source: list[Any], env: Any) -> str:
@@ -160,6 +274,20 @@ def package(target: Any, source: list[Any], env: Any) -> str:
     finally:
         partial.abort(target)
     return f"packaged {_shown_size(size)} → {target}"
+
+
+def identity(target: Any, source: list[Any], env: Any) -> str:
+    """Write MRENCLAVE of a measurement, or MRSIGNER of a signed image, in hexadecimal."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.enclave.measurement import Measurement as Measured
+
+    name, path = _stage(target, Identity).measure, _path(source[0])
+    if name == "mrenclave":
+        found = Measured.from_json(atomic.read_input(path, "measurement"), str(path)).mrenclave
+    else:
+        found = pipeline.identity(path).mrsigner
+    atomic.write(_path(target), found.hex().encode() + b"\n")
+    return f"{name.upper()} {found.hex()} → {target}"
 
 
 def _root_keys(root: Root) -> list[RootKey]:
@@ -226,7 +354,8 @@ def runtime(target: Any, source: list[Any], env: Any) -> str:
 
 
 STAGES: Mapping[str, Callable[[Any, list[Any], Any], str]] = {
-    function.__name__: function for function in (rootfs, measure, sign, package, key, runtime)
+    function.__name__: function
+    for function in (rootfs, measure, sign, digest, attach, package, identity, key, runtime)
 }
 
 
@@ -243,15 +372,28 @@ def _inputs(enclave: Enclave) -> pipeline.Inputs:
 
     return pipeline.Inputs(
         runtime=Runtime(*map(_path, enclave.runtime)),
-        config=_config(_path(enclave.config)),
+        config=_config(enclave),
         root=ArchiveRoot(_path(enclave.rootfs)) if enclave.rootfs else DiskRoot(),
         pubkeys=[_path(node) for node in enclave.pubkeys],
         roothashes=[_path(node) for node in enclave.roothashes],
     )
 
 
+def _config(enclave: Enclave) -> Config:
+    from mystikos_tool import config
+    from mystikos_tool.cache.configurations import KnownInStore
+
+    given = enclave.given
+    if given is None:
+        return _config_of_file(_path(enclave.config))
+    if given.variable == CONFIG:
+        return config.of(given.values, CONFIG, KnownInStore(store()))
+    changes = config.Changes(given.values, CONFIG_SET)
+    return config.load(_path(enclave.config), KnownInStore(store()), changes)
+
+
 @kept(_CONFIGURATIONS)
-def _config(path: Path) -> Config:
+def _config_of_file(path: Path) -> Config:
     from mystikos_tool import config
     from mystikos_tool.cache.configurations import KnownInStore
 

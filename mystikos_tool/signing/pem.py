@@ -21,21 +21,27 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats.sigstruct import EXPONENT, KEY_SIZE, mrsigner
+from mystikos_tool.formats.sigstruct import EXPONENT, KEY_SIZE
 from mystikos_tool.io.atomic import read_input
+from mystikos_tool.signing import rsa_public, secret
 from mystikos_tool.signing.pem_blocks import CERTIFICATE, PRIVATE, PUBLIC, Block, blocks
 
 KEY_BITS = KEY_SIZE * 8
 
 _KEYGEN = "make a key with: mystikos-tool keygen FILE"
+_ENCRYPTED = b"ENCRYPTED PRIVATE KEY"
 _NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT}
 
-_ENCRYPTED = ("is encrypted", "give a decrypted copy: openssl pkey -in {path} -out FILE")
+_NAME_PASSPHRASE = "say where its passphrase is: file:{path}?passphrase=SOURCE, a SOURCE being " + secret.WAYS
+_NOT_DECRYPTED = (
+    "cannot be decrypted: the passphrase is another one, or the file is damaged",
+    "correct the source of its passphrase",
+)
+_PASSPHRASE = "the passphrase"  # noqa: S105 its name
 _NOT_RSA = ("is not an RSA key", _KEYGEN)
 _DAMAGED = ("is a damaged private key", f"restore the file, or {_KEYGEN}")
 _MORE_PRIMES = ("is an RSA key of more than two primes, which cannot be used here", _KEYGEN)
 _NOT_PRIVATE = {
-    b"ENCRYPTED PRIVATE KEY": _ENCRYPTED,
     b"EC PRIVATE KEY": _NOT_RSA,
     b"DSA PRIVATE KEY": _NOT_RSA,
     b"OPENSSH PRIVATE KEY": ("is in OpenSSH's own form", "convert it: ssh-keygen -p -m PEM -f {path}"),
@@ -67,47 +73,58 @@ class PemSigner:
     @property
     def identity(self) -> str:
         """MRSIGNER of what the key signs, in hexadecimal: that of the key, not of its file."""
-        return mrsigner(self.modulus).hex()
+        return rsa_public.identity(self.modulus)
 
     def sign(self, digest: bytes) -> bytes:
         """Return the PKCS#1 v1.5 signature over a SHA-256 digest, big-endian, as long as the modulus."""
         return self._key.sign(digest, padding.PKCS1v15(), utils.Prehashed(hashes.SHA256()))
 
 
-def load(path: Path) -> PemSigner:
+def load(path: Path, passphrase: str | None = None) -> PemSigner:
     """Read the private key of a PEM file, PKCS#8 or PKCS#1, that signs enclaves.
 
-    Raises UserError as :func:`load_rsa` does, and for a key that SGX does not take.
+    ``passphrase`` says where that of an encrypted one is, as :mod:`secret` has it. Raises UserError
+    as :func:`load_rsa` does, and for a key that SGX does not take.
     """
-    signer = load_rsa(path)
-    bits, exponent = signer.modulus.bit_length(), signer.exponent
-    if bits != KEY_BITS:
-        raise _refused(path, (f"is an RSA key of {bits} bits, and SGX takes only 3072", _KEYGEN))
-    if exponent != EXPONENT:
-        raise _refused(path, (f"is an RSA key with exponent {exponent}, and SGX takes only 3", _KEYGEN))
+    signer = load_rsa(path, passphrase)
+    rsa_public.check_for_enclave(signer.modulus, signer.exponent, str(path), _KEYGEN)
     return signer
 
 
-def load_rsa(path: Path) -> PemSigner:
+def load_rsa(path: Path, passphrase: str | None = None) -> PemSigner:
     """Read the private key of a PEM file, of any size and exponent, as one that signs disks may be.
 
-    Raises UserError for a file that is missing, unreadable, not PEM, encrypted or damaged, and
-    for one that holds no private RSA key or several.
+    Raises UserError for a file that is missing, unreadable, not PEM or damaged, for one that holds no
+    private RSA key or several, and where its passphrase is not to be had or is another one.
     """
     block = _private_block(path)
+    secret_bytes = _passphrase(block, path, passphrase)
     try:
         # The library's own check proves both primes, which takes longer than a whole build; a key
         # that is wrong in them is found out by the check of every signature.
         key = serialization.load_pem_private_key(
-            block.text, password=None, unsafe_skip_rsa_key_validation=True
+            block.text, password=secret_bytes, unsafe_skip_rsa_key_validation=True
         )
     except (ValueError, TypeError, UnsupportedAlgorithm):
+        if secret_bytes is not None:
+            secret.forget(_PASSPHRASE, str(path))
+            raise _refused(path, _NOT_DECRYPTED) from None
         raise _refused(path, _MORE_PRIMES if _has_more_primes(block) else _DAMAGED) from None
     if not isinstance(key, rsa.RSAPrivateKey):
         raise _refused(path, _NOT_RSA)
     if not _is_consistent(key.private_numbers()):
         raise _refused(path, _DAMAGED)
     return PemSigner(key)
+
+
+def _passphrase(block: Block, path: Path, source: str | None) -> bytes | None:
+    """Return the passphrase of an encrypted key; None for one that is not."""
+    # The header of the traditional form is Proc-Type: 4,ENCRYPTED.
+    if b"ENCRYPTED" in block.text:
+        return secret.read(source, _PASSPHRASE, str(path), _NAME_PASSPHRASE.format(path=path))
+    if source is not None:
+        raise _refused(path, ("is not encrypted, and a passphrase is named for it", "leave ?passphrase= out"))
+    return None
 
 
 def exposed(path: Path) -> str | None:
@@ -119,17 +136,15 @@ def exposed(path: Path) -> str | None:
 
 
 def _private_block(path: Path) -> Block:
-    """Return the one block of a file that holds an unencrypted private key."""
+    """Return the one block of a file that holds a private key."""
     data = read_input(path, "key file")
     found = blocks(data)
     private = [block for block in found if block.holds_private_key]
     if len(private) > 1:
         reason = (f"holds {len(private)} private keys", "leave only the one in it that is to sign")
         raise _refused(path, reason)
-    if not private or private[0].label not in PRIVATE:
+    if not private or private[0].label not in PRIVATE | {_ENCRYPTED}:
         raise _refused(path, _why_no_private_key(data, [block.label for block in found]))
-    if b"ENCRYPTED" in private[0].text:  # the Proc-Type header of the traditional form
-        raise _refused(path, _ENCRYPTED)
     return private[0]
 
 

@@ -3,23 +3,22 @@
     key = signer("private.pem")
     structure = sign(unsigned, key, day)     # the SIGSTRUCT of an enclave
 
-One notation names a key wherever one is taken: a file name, or a scheme, a colon and what the
-scheme needs. Files are all that is supported yet.
+One notation names a key wherever one is taken (`notation`): a file name, or a scheme, a colon and what
+the scheme needs.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from datetime import date
-from pathlib import Path
 from typing import Protocol
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import sigstruct
+from mystikos_tool.signing import notation, rsa_public
+from mystikos_tool.signing.named_key import NamedKey
 
-# Letters as in a URI's scheme (RFC 3986, 3.1); what has a slash in front of its colon is a path.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_KEYGEN = "make a key with: mystikos-tool keygen FILE"
 
 
 class Signer(Protocol):
@@ -45,21 +44,19 @@ class Signer(Protocol):
 
 
 def signer(key: str | os.PathLike[str]) -> Signer:
-    """Return the signer that ``key`` names; a path object is a file, whatever its name looks like.
+    """Return the signer of enclaves that ``key`` names, in the notation of `notation`.
 
-    Raises UserError for a scheme that is not supported, and for a file as :func:`pem.load` does.
+    Raises UserError where there is none, and for a key that SGX does not take.
     """
-    scheme = _SCHEME.match(key) if isinstance(key, str) else None
-    if scheme:  # here the schemes part: each will have a module beside pem
-        # What follows the scheme may hold a PIN, and is not shown.
-        raise UserError(
-            f"{scheme[0]}…",
-            "keys of this scheme are not supported yet",
-            f"give a PEM file; one whose name begins so is written ./{scheme[0]}…",
-        )
-    from mystikos_tool.signing import pem  # loads the cryptography library
+    return for_enclaves(notation.parse(key))
 
-    return pem.load(Path(key))
+
+def for_enclaves(named: NamedKey) -> Signer:
+    """Return the signer of a key that was named; raise UserError as :func:`signer` does."""
+    found = named.open()
+    remedy = _KEYGEN if named.keeps_secret else "name a key of RSA with 3072 bits and exponent 3"
+    rsa_public.check_for_enclave(found.modulus, found.exponent, named.shown, remedy)
+    return found
 
 
 def sign(structure: bytes, key: Signer, day: date) -> bytes:

@@ -156,7 +156,7 @@ MISTAKES: dict[str, tuple[Damage, str, str]] = {
     "key encrypted": (
         key_of(lambda: pem(rsa.generate_private_key(public_exponent=3, key_size=2048), b"secret")),
         "key.pem: ",
-        "is encrypted; give a decrypted copy: openssl pkey -in key.pem",
+        "the passphrase is needed, and there is no terminal to ask for it; say where its passphrase is",
     ),
     "key public only": (
         lambda project: shutil.copy(DATA / "keys" / "key-a.pub.pem", project / "key.pem"),
@@ -286,7 +286,7 @@ def test_an_unreadable_file_in_the_appdir_is_told(run: Run, project: Path) -> No
         ((*PACKAGE[:-1], "-o=key.pem/hello"), "key.pem/hello: cannot be written: not a directory; choose"),
         (
             (*PACKAGE[:2], "pkcs11:object=a", *PACKAGE[3:]),
-            "pkcs11:…: keys of this scheme are not supported yet; give a PEM file",
+            "pkcs11:…: names no module by an absolute path; add ?module-path=",
         ),
         (("sign-sgx", "key.pem", *PACKAGE[2:-1]), "key.pem, offset 0: is no CPIO archive"),
         (("sign-sgx", "missing", *PACKAGE[2:-1]), "missing: "),

@@ -27,6 +27,7 @@ PROGRAM = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 static int is_ignored(int number)
@@ -41,6 +42,7 @@ int main(int count, char **arguments)
     const char *what = count > 1 ? arguments[1] : "";
     char line[100] = "";
     struct rlimit limit;
+    struct sysinfo machine;
     if (!strcmp(what, "wait"))
     {
         puts("waiting");
@@ -49,8 +51,8 @@ int main(int count, char **arguments)
     }
     else if (!strcmp(what, "limits"))
     {
-        getrlimit(RLIMIT_AS, &limit);
-        printf("%lu ", limit.rlim_cur);
+        sysinfo(&machine);
+        printf("%lu ", machine.totalram * machine.mem_unit);
         getrlimit(RLIMIT_STACK, &limit);
         printf("%lu\n", limit.rlim_cur);
     }

@@ -15,7 +15,19 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import mystikos_tool
-from mystikos_tool.config import Config, Mount, Secret, load, memory_size_of, parse, schema
+from mystikos_tool.config import (
+    Changes,
+    Config,
+    ConfigError,
+    Mount,
+    Secret,
+    load,
+    memory_size_of,
+    of,
+    parse,
+    schema,
+    setting,
+)
 from mystikos_tool.errors import UserError
 
 DATA = Path(__file__).parent.parent / "data"
@@ -884,3 +896,89 @@ def test_damage_is_accepted_or_told_and_never_a_crash(place: int, damage: bytes)
 def test_any_bytes_are_accepted_or_told_and_never_a_crash(data: bytes) -> None:
     with pytest.raises(UserError):
         parse(data, "c.json")
+
+
+# Members that are given beside a file
+
+
+def changed(text: str, **values: object) -> Config:
+    return parse(text.encode(), "config.json", changes=Changes(values, "--set"))
+
+
+def test_a_member_that_is_given_takes_the_place_of_the_file_s() -> None:
+    found = changed(
+        '{// comment\n"version": "0.1", "NoBrk": true, "ApplicationPath": "/bin/a", "Debug": true,}',
+        SecurityVersion=3,
+        ApplicationPath="/bin/b",
+        Debug=None,
+        Hostname="h",
+    )
+    expected = {"version": "0.1", "NoBrk": True, "ApplicationPath": "/bin/b", "Hostname": "h"}
+    assert found.data == (json.dumps({**expected, "SecurityVersion": 3}, indent=4) + "\n").encode()
+    assert found == parse(found.data, "config.json")
+    assert found.warnings == ()
+
+
+def test_what_is_given_is_checked_with_the_rest_and_each_mistake_has_its_place() -> None:
+    text = '{"version": "0.1", "ApplicationPath": "/bin/a",\n"UserMemSize": "1m", "NoBrk": "x"}'
+    with pytest.raises(ConfigError) as caught:
+        changed(text, MemorySize="2m", Hostname="", SecurtyVersion=1)
+    assert str(caught.value).splitlines() == [
+        '--set: unknown key "SecurtyVersion"; write "SecurityVersion"',
+        '--set: Hostname: cannot be ""; give 1 to 64 of the characters a-z A-Z 0-9 - . _',
+        "config.json:2:16: UserMemSize: is the old name of MemorySize, given in --set; remove it",
+        'config.json:2:31: NoBrk: cannot be "x"; give true or false',
+    ]
+
+
+def test_a_configuration_of_no_file_has_the_same_bytes_in_every_order() -> None:
+    values = {"version": "0.1", "ApplicationPath": "/bin/a", "Mount": [{"Type": "ramfs", "Target": "/m"}]}
+    turned = {key: values[key] for key in reversed(values)}
+    assert of(values, "MYST_CONFIG").data == of(turned, "MYST_CONFIG").data
+    assert of(values, "MYST_CONFIG").where("Hostname") == "MYST_CONFIG: Hostname"
+    assert of(values, "MYST_CONFIG").where("Mount[0].Type") == "MYST_CONFIG: Mount[0].Type"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({1}, "cannot be written as JSON"),
+        (float("nan"), "cannot be written as JSON"),
+        ("a\0", "a string with a NUL in it"),
+        ("\ud800", "a string with half of a surrogate pair"),
+        ([[]] * (1 << 17), "more than 65,536 values"),
+    ],
+)
+def test_a_value_that_no_json_has_is_told_with_its_key(value: object, told: str) -> None:
+    with pytest.raises(UserError, match=f"^MYST_CONFIG: Hostname: {told}"):
+        of({"ApplicationPath": "/bin/a", "Hostname": value}, "MYST_CONFIG")
+
+
+def test_a_key_that_there_is_not_cannot_be_taken_away() -> None:
+    with pytest.raises(UserError, match="--set: Debgu: is no key that could be taken away"):
+        changed('{"ApplicationPath": "/bin/a"}', Debgu=None)
+
+
+def test_a_configuration_that_was_valid_is_known_by_what_became_of_it() -> None:
+    known: set[str] = set()
+    text = b'{"version": "0.1", "ApplicationPath": "/bin/a"}'
+    parse(text, "config.json", known, Changes({"NoBrk": True}, "--set"))
+    assert len(known) == 1
+    parse(text, "config.json", known, Changes({"NoBrk": True}, "--set"))
+    assert len(known) == 1
+    with pytest.raises(ConfigError):
+        parse(text, "config.json", known, Changes({"NoBrk": "x"}, "--set"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SecurityVersion=3", ("SecurityVersion", 3)),
+        ("Debug=null", ("Debug", None)),
+        ("Hostname=a=b", ("Hostname", "a=b")),
+        ('EnvironmentVariables=["A=1"]', ("EnvironmentVariables", ["A=1"])),
+        ("Hostname=", ("Hostname", "")),
+    ],
+)
+def test_a_setting_is_a_key_and_a_value_of_json_or_else_text(text: str, expected: object) -> None:
+    assert setting(text) == expected

@@ -196,10 +196,10 @@ def test_the_areas_hold_the_whole_stream_in_its_order() -> None:
 def test_memory_that_is_not_measured_is_compared_without_going_through_it() -> None:
     huge = replace(BASE, config=Config("/bin/app", memory_size=64 << 30, data=b"{}"))
     more = replace(BASE, config=Config("/bin/app", memory_size=(64 << 30) + 4096, data=b"{}"))
-    started = time.monotonic()
+    started = time.process_time()  # going through 16 million pages takes more than a minute
     assert stream.compare(huge.laid_out(), huge.laid_out()).first is None
     assert stream.compare(huge.laid_out(), more.laid_out()).first is not None
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 20
 
 
 def test_one_changed_byte_is_told_with_its_file_its_page_and_its_operation(
@@ -574,9 +574,9 @@ def test_a_diff_of_texts_tells_every_line_that_was_removed_or_added(a: list[str]
 
 def test_a_text_that_is_hard_to_compare_costs_a_bounded_time() -> None:
     a, b = ("\n".join(f"{(number * step) % 97}" for number in range(50_000)) for step in (31, 57))
-    started = time.monotonic()
-    assert contents.text_difference(Bytes(a.encode()), Bytes(b.encode()))
-    assert time.monotonic() - started < 5
+    told = contents.text_difference(Bytes(a.encode()), Bytes(b.encode()))
+    assert told[0] == "@@ -2,49999 +2,49999 @@"  # the lines in between are told as a block, not compared
+    assert len(told) == 63
 
 
 def test_sections_that_overlap_are_read_no_more_than_the_file_has() -> None:

@@ -108,7 +108,7 @@ def test_a_public_key_that_does_not_belong_to_the_private_one_is_refused() -> No
     ("data", "problem"),
     [
         (b"no key", "is not PEM"),
-        (pem(rsa.generate_private_key(3, 1024), b"secret"), "is encrypted"),
+        (pem(rsa.generate_private_key(3, 1024), b"secret"), "the passphrase is needed"),
         (pem(ec.generate_private_key(ec.SECP256R1())), "is not an RSA key"),
     ],
     ids=["text", "encrypted", "EC"],

@@ -25,6 +25,7 @@ from mystikos_tool import UserError, config, runtime
 from mystikos_tool.enclave.image import reopen
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.pipeline import Inputs
+from mystikos_tool.root import archive
 
 PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 
@@ -168,7 +169,7 @@ def test_what_is_excluded_is_not_in_the_root_and_modes_are_kept_on_request(made:
 
 @pytest.mark.parametrize("option", [{"exclude": ["app"]}, {"modes": "preserve"}], ids=["exclude", "modes"])
 def test_an_option_that_could_not_matter_is_refused(made: Inputs, option: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"root\.cpio: is no directory, and exclude and modes"):
+    with pytest.raises(UserError, match=r"root\.cpio: is no directory, and exclude, modes"):
         mystikos_tool.measure("root.cpio", config="config.json", runtime="runtime", **option)
 
 
@@ -214,3 +215,28 @@ def test_an_inspection_renders_the_same_facts_as_text_and_as_json(made: Inputs) 
 def test_xfrm_is_printed_as_the_reference_does(made: Inputs) -> None:
     inspection = replace(mystikos_tool.inspect(build(made, Path("app"))), xfrm=3)
     assert "\nxfrm=0x00000000000003\n" in inspection.to_text()
+
+
+# What is packed
+
+
+def test_a_directory_is_packed_as_it_is_asked_for(made: Inputs, tmp_path: Path) -> None:
+    (tmp_path / "over" / "etc").mkdir(parents=True)
+    (tmp_path / "over" / "etc" / "key").write_text("secret")
+    packing = {"overlays": ["over"], "chmod": {"etc/key": "0600"}, "exclude": ["*.pyc"], "strip": True}
+    mystikos_tool.pack("packed", "appdir", **packing)
+    found = archive.read(Path("packed"))
+    assert found.by_path[b"etc/key"].mode & 0o777 == 0o600
+    whole = mystikos_tool.measure("packed", config="config.json", runtime="runtime")
+    assert mystikos_tool.measure("appdir", config="config.json", runtime="runtime", **packing) == whole
+    for name, value in packing.items():
+        with pytest.raises(UserError, match="are for what is packed"):
+            mystikos_tool.measure("packed", config="config.json", runtime="runtime", **{name: value})
+
+
+def test_a_configuration_may_be_a_mapping(made: Inputs) -> None:
+    members = json.loads(Path("config.json").read_text())
+    measured = mystikos_tool.measure("appdir", config=members, runtime="runtime")
+    assert len(measured.mrenclave) == 32
+    with pytest.raises(UserError, match="the configuration: ProductID: cannot be 70000"):
+        mystikos_tool.measure("appdir", config={**members, "ProductID": 70000}, runtime="runtime")

@@ -92,10 +92,10 @@ def test_a_file_that_became_shorter_is_told(tmp_path: Path) -> None:
 
 
 class Failing:
-    """A digest that fails at its second piece."""
+    """A digest that fails at its third piece, the second of the pages."""
 
-    def __init__(self, _: bytes) -> None:
-        self.left = 2
+    def __init__(self) -> None:
+        self.left = 3
 
     def update(self, _: bytes | memoryview) -> None:
         self.left -= 1

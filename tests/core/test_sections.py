@@ -58,14 +58,14 @@ def test_contents_may_come_from_files(tmp_path: Path, made: Path) -> None:
     assert size == made.stat().st_size
 
 
-@pytest.mark.parametrize("mask", [0o000, 0o077])
-def test_a_package_may_be_executed_by_all_whatever_the_umask(tmp_path: Path, mask: int) -> None:
+@pytest.mark.parametrize(("mask", "mode"), [(0o000, 0o755), (0o077, 0o700)])
+def test_a_package_may_be_executed_by_those_whom_the_umask_lets(tmp_path: Path, mask: int, mode: int) -> None:
     before = os.umask(mask)
     try:
         sections.write(PROGRAM, PARTS, tmp_path / "app")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "app").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "app").stat().st_mode) == mode
 
 
 def test_a_write_that_fails_leaves_the_earlier_package_and_nothing_else(tmp_path: Path, made: Path) -> None:

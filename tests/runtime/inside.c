@@ -331,6 +331,13 @@ static int directories(void)
     return 0;
 }
 
+static int change_files(void)
+{
+    tell("truncate", ftruncate(make("/tmp/file"), 100));
+    tell("F_SETFL", fcntl(make("/tmp/file"), F_SETFL, O_NONBLOCK));
+    return 0;
+}
+
 static int leave_set_id(void)
 {
     const int file = open("/mnt/made", O_CREAT | O_WRONLY, 04755);
@@ -418,6 +425,8 @@ int main(int argc, char **argv)
         return low_port();
     if (strcmp(what, "directories") == 0)
         return directories();
+    if (strcmp(what, "change-files") == 0)
+        return change_files();
     if (strcmp(what, "leave-set-id") == 0)
         return leave_set_id();
     if (strcmp(what, "programs") == 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
@@ -422,6 +423,15 @@ def test_descriptors_give_what_the_caller_gave_and_no_more(
         "give",
     ]
     assert given.stat().st_mode & 0o7777 == log.stat().st_mode & 0o7777 == 0o666
+
+
+def test_where_no_descriptor_can_be_taken_files_are_changed_all_the_same(
+    inside: MakeInside, anyone: Caller, public_directory: Path
+) -> None:
+    deny = compile_static(public_directory / "deny_getfd", HERE / "deny_call.c")
+    pidfd_getfd = ["438", str(errno.EPERM)]
+    command: list[str | Path] = [deny, *pidfd_getfd, inside()]
+    assert anyone.run(command, "change-files").stdout == "truncate: done\nF_SETFL: done\n"
 
 
 def test_abstract_sockets_of_the_host_are_out_of_reach(inside: MakeInside, caller: Caller) -> None:

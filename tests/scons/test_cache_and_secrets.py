@@ -275,7 +275,7 @@ def test_other_private_keys_in_a_root_are_one_warning_an_error_or_silent(project
     for name in ("a", "b"):
         shutil.copy(DATA / "keys" / "key-b.pem", project.path(f"appdir/etc/{name}.pem"))
     told = "hello.cpio: holds private keys, which everybody gets who has the package: /etc/a.pem, /etc/b.pem"
-    assert project.build().err == f"mystikos: warning: {told}\n"
+    assert project.build().err == f"mystikos: warning: {told} (MystPackage at SConstruct:3)\n"
     assert project.build().err == ""
     project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_SECRETS="error")\n')
     assert told in project.fails().text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 from scons_project import Project
 
@@ -111,3 +113,88 @@ def test_a_misspelt_expectation_is_told(tested: Project) -> None:
     build = tested.run("check")
     assert build.status != 0
     assert "MystTest does not take stdot; did you mean stdout?" in build.err
+
+
+FAILURES = """\
+import atexit
+atexit.register(lambda: [print("FAILED", one.node, one.errstr) for one in GetBuildFailures()])
+"""
+
+
+def test_tests_that_failed_are_among_the_failures_of_the_build(tested: Project) -> None:
+    tested.sconstruct(
+        FAILURES + 'env.MystTest("bad", "program", status=1)\nenv.MystTest("worse", "program", status=2)\n'
+    )
+    said = tested.run("check").out
+    assert "FAILED bad.passed the test bad failed\nFAILED worse.passed the test worse failed\n" in said
+    assert "FAILED check 2 failed\n" in said
+    assert tested.run("bad.passed").out.count("FAILED") == 1
+
+
+def test_an_alias_runs_the_tests_of_one_directory(tested: Project) -> None:
+    expect(tested, '"top", "program", status=1', '"a/one", "program"', '"a/b/two", "program", status=1')
+    assert (
+        "a/b/check: 0 passed (0 of them unchanged), 1 failed\n  failed: a/b/two\n"
+        in tested.run("a/b/check").out
+    )
+    build = tested.run("a/check")
+    assert build.status == 2
+    assert "a/check: 1 passed (0 of them unchanged), 1 failed\n  failed: a/b/two\n" in build.out
+    assert "test top" not in build.text
+    assert "check: 1 passed (1 of them unchanged), 2 failed" in tested.run("check").out
+
+
+def test_the_alias_of_a_source_directory_runs_the_tests_of_its_variants(tested: Project) -> None:
+    tested.write("src/SConscript", 'Import("env")\nenv.MystTest("one", "#program")\n')
+    tested.sconstruct(
+        'for variant in ("debug", "release"):\n'
+        '    SConscript("src/SConscript", variant_dir=variant, duplicate=0, exports="env")\n'
+    )
+    assert "release/check: 1 passed (0 of them unchanged)" in tested.build("release/check").out
+    assert "src/check: 2 passed (1 of them unchanged)" in tested.build("src/check").out
+
+
+def test_an_alias_that_waits_for_check_runs_all_tests_too(tested: Project) -> None:
+    tested.sconstruct(
+        'env.MystTest("bad", "program", status=1)\nenv.MystTest("worse", "program", status=2)\n'
+        'env.Alias("everything", "check")\n'
+    )
+    assert "check: 0 passed (0 of them unchanged), 2 failed" in tested.run("everything").out
+
+
+def report(tested: Project) -> dict[str, tuple[str | None, str | None]]:
+    """What the report says of each test: the kind of its element, and that element's message."""
+    whole = ElementTree.parse(tested.path("out/tests.xml")).getroot()
+    (suite,) = whole
+    counted = {kind: str(len(suite.findall(f"testcase/{kind}"))) for kind in ("failure", "error")}
+    assert whole.attrib["tests"] == suite.attrib["tests"] == str(len(suite))
+    assert (suite.attrib["failures"], suite.attrib["errors"]) == (counted["failure"], counted["error"])
+    found = {case.attrib["name"]: next(iter(case), None) for case in suite}
+    return {
+        name: (None, None) if inner is None else (inner.tag, inner.get("message"))
+        for name, inner in found.items()
+    }
+
+
+def test_a_report_for_ci_systems_is_written_where_it_is_asked_for(tested: Project) -> None:
+    tested.write("program", "#!/bin/sh\nprintf '\\001<&\\n'\n", 0o755)
+    tests = (
+        'env["MYST_TEST_JUNIT"] = "out/tests.xml"\n'
+        'env.MystTest("good", "program")\n'
+        'env.MystTest("sub/bad", "program", stdout="")\n'
+        'env.MystTest("late", env.Command("missing", [], "false"))\n'
+    )
+    tested.sconstruct(tests)
+    tested.run("-k", "check")
+    found = report(tested)
+    assert found["good"] == (None, None)
+    assert found["sub/bad"][0] == "failure"
+    assert found["late"][0] == "error"
+    tested.run("good.passed")
+    assert report(tested) == {"good": ("system-out", None)}
+    written = tested.path("out/tests.xml").stat().st_mtime_ns
+    tested.run("-n", "check")
+    tested.run("program")
+    assert tested.path("out/tests.xml").stat().st_mtime_ns == written
+    tested.build("-c", "check")
+    assert not tested.path("out/tests.xml").exists()

@@ -194,7 +194,11 @@ MISTAKES = {
     "the key has exponent 65537": Mistake(
         key(3072, 65537), SIGN, ("key.pem: is an RSA key with exponent 65537", "; make a key with")
     ),
-    "the key is encrypted": Mistake(encrypt_key, SIGN, ("key.pem: is encrypted; give a decrypted copy",)),
+    "the key is encrypted": Mistake(
+        encrypt_key,
+        SIGN,
+        ("key.pem: the passphrase is needed, and there is no terminal to ask for it", "?passphrase=SOURCE"),
+    ),
     "the key is a public one": Mistake(
         copied("keys/key-a.pub.pem", "key.pem"),
         SIGN,
@@ -613,6 +617,9 @@ CALLS = {  # {} is what is put in, N the number of the case
     "variables": ["MystTest('tN', 'prog', environment={})"],
     "text": [f"MystTest('tN', 'prog', {name}={{}})" for name in ("stdin", "stdout", "stderr")],
     "a pattern": [f"MystTest('tN', 'prog', {name}={{}})" for name in ("stdout_pattern", "stderr_pattern")],
+    "members": ["MystPackage('oN', 'appdir', MYST_CONFIG_SET={})"],
+    "modes": ["MystRootfs('oN', 'appdir', MYST_ROOTFS_CHMOD={})"],
+    "a flag": ["MystRootfs('oN', 'appdir', MYST_ROOTFS_OVERLAY={})"],
 }
 NEVER = ["3.5j", "object()", "len", "{'x'}", "(n for n in 'ab')"]
 NO_NAME = [*NEVER, "3", "True", "'a\\0b'", "env.Value('v')", "env.Alias('alias')[0]", "[3]"]
@@ -626,7 +633,7 @@ REFUSED = {
     "a path": ["3", "None", "object()", "('a', 'b')", "'a\\0b'", "len"],
     "a program": [*NO_NAME, "None", "{'a': 'b'}", "'appdir'", "pathlib.Path('appdir')", "['a', 'b']"],
     "arguments": [*NEVER, "None", "3", "'red'", "b'x'", "{'a': 'b'}", "[None]", "[['a']]", "['a\\0b']"],
-    "a file": [*NO_NAME, "{'a': 1}", "Dir('appdir')", "['a', 'b']"],
+    "a file": [*NO_NAME, "{'a': {1}}", "Dir('appdir')", "['a', 'b']"],
     "files": [*NO_NAME, "{'a': 1}", "Dir('appdir')", "[None]"],
     "a directory": [*NO_NAME, "'config.json'", "File('config.json')", "['rt']"],
     "a number": [*NEVER, "None", "'0'", "1.5", "True", "b'0'", "['a']", "env.Value('v')"],
@@ -635,6 +642,9 @@ REFUSED = {
     "variables": [*NEVER, "3", "['a']", "'a'", "{1: 'b'}", "{'a': None}", "{'a=b': 'c'}", "{'a': 'b\\0'}"],
     "text": NO_TEXT,
     "a pattern": [*NO_TEXT, "'('", "'*'"],
+    "members": [*NEVER, "3", "'a'", "{1: 2}", "{'a': {1}}", "[{'a': 1}]", "{'Hostname': '$NONE'}"],
+    "modes": [*NEVER, "3", "'a'", "{1: 2}", "{'a': 'rwx'}", "{'a': True}", "{'': 0o600}"],
+    "a flag": [*NEVER, "'maybe'", "[]", "{}"],
 }
 TAKEN = {
     "a target": ONE,
@@ -652,6 +662,9 @@ TAKEN = {
     "variables": ["None", "{}", "{'a': 'b', 'c': 3}"],
     "text": ["''", "'$x'", "'\\udcff'"],
     "a pattern": ["None", "'^a|b$'"],
+    "members": ["{}", "{'a': 1}", "{'a': None, 'b': [1, ('c',)]}", "'a=1,b=c'", "['a=1']"],
+    "modes": ["{}", "{'a': 0o600}", "{pathlib.Path('a'): '0600'}", "'a=0600,b=755'"],
+    "a flag": ["True", "False", "'no'", "1"],
 }
 
 

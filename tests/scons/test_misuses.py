@@ -47,14 +47,17 @@ WHEN_READ = {
         "MystRun('t@', 'program/x')",
     ],
     " is a directory; give a file": [
-        "MystPackage('appdir', 'appdir')",
-        "MystKey('appdir')",
         "MystPackage('t@', 'appdir', MYST_CONFIG='appdir')",
         "MystPackage('t@', 'appdir', MYST_ROOTHASHES='appdir')",
         "MystSign('t@', 'appdir')",
         "MystTest('t@', 'appdir')",
     ],
-    " is a directory; name it otherwise": ["MystTest('t@/', 'program')", "MystTest('..', 'program')"],
+    " is a directory; name it otherwise": [
+        "MystPackage('appdir', 'appdir')",
+        "MystKey('appdir')",
+        "MystTest('t@/', 'program')",
+        "MystTest('..', 'program')",
+    ],
     " is a file; give a directory": [
         "MystPackage('t@', 'appdir', MYST_RUNTIME='program')",
         "MystPackage('t@', 'appdir', MYST_RUNTIME='embedded', MYST_RUNTIME_DIR='program')",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import pytest
 from scons_project import ALL, CONFIG, Project
 
@@ -87,6 +90,7 @@ def test_a_clash_names_both(layered: Project) -> None:
     assert build.status != 0
     assert (
         "[hello.cpio] appdir/etc/base.conf: clashes with base/etc/base.conf at /etc/base.conf in the root; "
+        "exclude or rename one of the two, or let the later one win with MYST_ROOTFS_OVERLAY=True"
         in build.err
     )
     assert "Traceback" not in build.err
@@ -235,3 +239,165 @@ def test_packages_of_one_directory_read_it_to_compare_it_and_once_more_to_pack_i
     assert "reads: 2\n" in build.out
     assert members(project, "first.cpio") == members(project, "third.cpio")
     assert len({project.path(f"{name}.cpio").read_bytes() for name in ("first", "second", "third")}) == 1
+
+
+# Which source wins, and what each is taken with
+
+
+def modes(project: Project, archive: str = "hello.cpio") -> dict[str, int]:
+    return {m.path.decode(): m.mode & 0o7777 for m in read(project.path(archive)).members}
+
+
+def test_the_later_of_two_sources_wins_where_that_is_asked_for(layered: Project) -> None:
+    layered.write("appdir/etc/base.conf", "mine")
+    layered.sconstruct('env.MystPackage("hello", ["base", "appdir"], MYST_ROOTFS_OVERLAY=True)\n')
+    layered.build()
+    assert members(layered)["etc/base.conf"] == b"mine"
+    assert layered.build().stages == set()
+    layered.sconstruct('env.MystPackage("hello", ["appdir", "base"], MYST_ROOTFS_OVERLAY="yes")\n')
+    assert layered.build().stages == ALL
+    assert members(layered)["etc/base.conf"] == b"base"
+    layered.sconstruct('env.MystPackage("hello", ["base", "appdir", "base"], MYST_ROOTFS_OVERLAY=True)\n')
+    assert layered.build().stages == set()
+    layered.sconstruct('env.MystPackage("hello", ["appdir", "base"])\n')
+    assert "clashes with" in layered.fails().err
+
+
+def test_a_directory_does_not_win_over_a_file(layered: Project) -> None:
+    layered.write("other/etc/motd/file", "")
+    layered.sconstruct('env.MystPackage("hello", ["appdir", "other"], MYST_ROOTFS_OVERLAY=True)\n')
+    error = layered.fails().err
+    assert (
+        "other/etc/motd: cannot be joined with appdir/etc/motd, for only one of them is a directory" in error
+    )
+
+
+def test_a_source_has_variables_of_its_own(layered: Project) -> None:
+    layered.path("base/lib/module.py").chmod(0o640)
+    layered.path("appdir/etc/motd").chmod(0o640)
+    layered.write("appdir/lib/kept.pyc", "compiled")
+    layered.sconstruct(
+        'base = env.MystSource(["base", {"opt": "conf"}], MYST_ROOTFS_EXCLUDE=["*.pyc"],'
+        ' MYST_ROOTFS_MODES="preserve")\n'
+        'env.MystPackage("hello", ["appdir", base])\n'
+    )
+    layered.build()
+    assert "lib/kept.pyc" in members(layered)
+    assert {"lib/module.py", "opt/production.conf"} <= set(members(layered))
+    assert "lib/module.pyc" not in members(layered)
+    assert modes(layered)["lib/module.py"] == 0o640
+    assert modes(layered)["etc/motd"] == 0o644
+    layered.path("base/lib/module.py").chmod(0o600)
+    assert layered.build().stages == ALL
+    layered.path("appdir/etc/motd").chmod(0o600)
+    assert layered.build().stages == set()
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("MystSource('base', MYST_ROOTFS_OVERLAY=True)", "this MystSource does not pack a root"),
+        ("MystSource([])", "MystSource needs a source"),
+        ("MystSource()", "MystSource needs a source"),
+        ("MystRootfs('hello', 'base', MYST_ROOTFS_CHMOD={'a': 'rwx'})", "MYST_ROOTFS_CHMOD cannot be"),
+        ("MystRootfs('hello', 'base', MYST_ROOTFS_CHMOD={'a': 0o10000})", "MYST_ROOTFS_CHMOD cannot be"),
+        ("MystRootfs('hello', 'base', MYST_ROOTFS_OVERLAY='maybe')", "give True or False"),
+        ("MystRootfs('hello', 'base', MYST_ROOTFS_LEFTOVERS=1)", 'give "warn" or "error" or "allow"'),
+    ],
+)
+def test_what_such_a_variable_does_not_take_is_told(layered: Project, call: str, told: str) -> None:
+    layered.sconstruct(f"env.{call}\n")
+    assert told in layered.fails().err
+
+
+def test_files_have_the_modes_that_are_asked_for(layered: Project) -> None:
+    layered.sconstruct(
+        'env.MystPackage("hello", ["appdir", {"etc/shop.key": "conf/production.conf"}, "base"],'
+        ' MYST_ROOTFS_CHMOD={"etc/*": 0o640, "/etc/shop.key": "0600", "*.py": 0o755, "lib/tests": 0o700})\n'
+    )
+    layered.build()
+    found = modes(layered)
+    assert found["etc/shop.key"] == 0o600
+    assert found["etc/motd"] == found["etc/base.conf"] == 0o640
+    assert found["etc/issue"] == 0o777  # a symbolic link has none of its own
+    assert found["etc"] == 0o755
+    assert found["lib/module.py"] == found["lib/tests/test.py"] == 0o755
+    assert found["lib/tests"] == 0o700
+    assert layered.build().stages == set()
+    layered.sconstruct(
+        'env.MystPackage("hello", ["appdir", {"etc/shop.key": "conf/production.conf"}, "base"],'
+        ' MYST_ROOTFS_CHMOD="etc/shop.key=0400,etc/shop.kye=0600")\n'
+    )
+    build = layered.build()
+    assert build.stages == ALL
+    assert modes(layered)["etc/shop.key"] == 0o400
+    assert "hello.cpio: MYST_ROOTFS_CHMOD has a mode for etc/shop.kye, which no file in the root" in build.err
+    assert "shop.key," not in build.err
+
+
+def test_files_are_mapped_into_a_directory_under_their_names(layered: Project) -> None:
+    layered.sconstruct(
+        'mapped = {"etc/": ["LICENSE", "conf/production.conf"], "usr/base/": "base", "/": "LICENSE"}\n'
+        'env.MystPackage("hello", ["appdir", mapped])\n'
+    )
+    layered.build()
+    expected = {"etc/LICENSE", "etc/production.conf", "usr/base/lib/module.py", "LICENSE"}
+    assert expected <= set(members(layered))
+
+
+def test_what_is_hardly_meant_for_a_root_is_told_with_the_pattern_that_keeps_it_out(layered: Project) -> None:
+    for name in ("appdir/.git/config", "appdir/.git/old~", "appdir/etc/motd~", "appdir/etc/.motd.swp"):
+        layered.write(name, "")
+    layered.sconstruct('env.MystPackage("hello", ["appdir", "base"])\n')
+    assert (
+        "warning: hello.cpio: holds what is hardly meant for it: /.git, /etc/.motd.swp, /etc/motd~;"
+        ' keep it out with MYST_ROOTFS_EXCLUDE=[".git", ".*.swp", "*~"],'
+        ' or set MYST_ROOTFS_LEFTOVERS="allow" (MystPackage at SConstruct:3)\n'
+    ) in layered.build().err
+    assert ".git/config" in members(layered)
+    layered.sconstruct('env.MystPackage("hello", ["appdir", "base"], MYST_ROOTFS_LEFTOVERS="error")\n')
+    assert "[hello.cpio] hello.cpio: holds what is hardly meant for it" in layered.fails().err
+    layered.sconstruct('env.MystPackage("hello", ["appdir", "base"], MYST_ROOTFS_LEFTOVERS="allow")\n')
+    assert "hardly meant" not in layered.build().text
+    layered.sconstruct(
+        'env.MystPackage("hello", ["appdir", "base"], MYST_ROOTFS_EXCLUDE=[".git", ".*.swp", "*~"])\n'
+    )
+    assert "hardly meant" not in layered.build().text
+    assert ".git/config" not in members(layered)
+
+
+# Debug information
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="gcc is not installed")
+def test_programs_lose_their_debug_information_on_request(project: Project) -> None:
+    project.write("hello.c", "int main(void) { return 0; }\n")
+    compiled = subprocess.run(
+        ["gcc", "-g", "-o", "appdir/bin/hello", "hello.c"], cwd=project.directory, check=False
+    )
+    assert compiled.returncode == 0
+    config = CONFIG.replace("}", ', "Mount": [{"Target": "/lib", "Type": "hostfs"}]}')
+    project.write("config.json", config)
+    build = project.build()
+    assert (
+        f"hello.cpio: the path of this checkout, {project.directory}, is in the debug information of"
+        " /bin/hello, so that MRENCLAVE is another one elsewhere; set MYST_ROOTFS_STRIP=True, or compile with"
+        f" -ffile-prefix-map={project.directory}=." in build.err
+    )
+    whole = members(project)["bin/hello"]
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_STRIP=True)\n')
+    build = project.build()
+    assert build.stages == ALL
+    assert "the path of this checkout" not in build.err
+    stripped = members(project)["bin/hello"]
+    assert len(stripped) < len(whole)
+    assert str(project.directory).encode() not in stripped
+    assert project.build().stages == set()
+    copy = project.copy(project.directory.with_name("copy"))
+    copy.path("config.json").write_text(
+        config.replace("1m", "2m")
+    )  # the archive is proved before it is measured
+    assert "rootfs" not in copy.build().stages
+    project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_STRIP=["*.so"])\n')
+    assert project.build().stages == ALL
+    assert members(project)["bin/hello"] == whole

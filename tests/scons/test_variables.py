@@ -191,3 +191,11 @@ def test_a_source_that_is_given_twice_is_taken_once(project: Project) -> None:
     project.sconstruct("env.MystPackage('hello', ['appdir', Dir('appdir')])\n")
     project.build()
     assert "bin/hello" in packed(project)
+
+
+def test_a_key_that_only_an_sconscript_has_is_found_there(project: Project) -> None:
+    project.write("sub/key.pem", project.path("key.pem").read_bytes())
+    project.path("key.pem").unlink()
+    project.write("sub/SConscript", "Import('env')\nenv.MystPackage('hello', '#appdir')\n")
+    project.sconstruct("SConscript('sub/SConscript', exports='env')\n", HEAD)
+    assert "signed with sub/key.pem → " in project.build().out

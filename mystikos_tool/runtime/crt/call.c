@@ -98,9 +98,16 @@ int64_t myst_call_open(const struct myst_call *call, int directory, const char *
     return file >= 0 ? file : -error;
 }
 
+pid_t myst_call_process(const struct myst_call *call)
+{
+    if (myst_call_thread(call) == call->application->process)
+        return call->application->process; /* mostly, and without asking the system */
+    return (pid_t)myst_call_status(call, "\nTgid:", 10);
+}
+
 int myst_call_take_descriptor(const struct myst_call *call, int descriptor)
 {
-    const int process = (int)syscall(SYS_pidfd_open, (pid_t)myst_call_status(call, "\nTgid:", 10), 0);
+    const int process = (int)syscall(SYS_pidfd_open, myst_call_process(call), 0);
     if (process < 0)
         return -errno;
     const int file = (int)syscall(SYS_pidfd_getfd, process, descriptor, 0);

@@ -49,6 +49,9 @@ int64_t myst_call_open_descriptor(const struct myst_call *call, int descriptor);
  * position; or a negative errno. */
 int myst_call_take_descriptor(const struct myst_call *call, int descriptor);
 
+/* The process that the caller is a thread of, or -1. */
+pid_t myst_call_process(const struct myst_call *call);
+
 /* The number behind `key` in the caller's /proc status, or -1. */
 long myst_call_status(const struct myst_call *call, const char *key, int base);
 

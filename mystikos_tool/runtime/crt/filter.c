@@ -292,6 +292,17 @@ static long set(struct filter *filter)
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
+/* A setting of Yama forbids a parent to look into its children (Documentation/admin-guide/LSM/Yama.rst). */
+static bool may_look_into_children(void)
+{
+    char scope = '0';
+    const int setting = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
+    const bool known = setting < 0 || read(setting, &scope, 1) == 1;
+    if (setting >= 0)
+        close(setting);
+    return known && scope <= '1';
+}
+
 /* A container's filter may forbid process 1 what it needs to answer for the system: taking the calls, reading what they
  * point to, and letting the system go on with one. */
 static bool can_serve(void)
@@ -299,7 +310,8 @@ static bool can_serve(void)
     char from = 0, to;
     const struct iovec here = {&to, 1}, there = {&from, 1};
     const bool takes = ioctl(-1, SECCOMP_IOCTL_NOTIF_RECV, NULL) != 0 && errno == EBADF;
-    return takes && process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1 && myst_linux_is_at_least(5, 5);
+    return takes && process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1 && may_look_into_children() &&
+           myst_linux_is_at_least(5, 5);
 }
 
 int myst_set_filter(const struct myst_application *application)

@@ -7,15 +7,10 @@
 /* Of the process that started the application, which nobody sees. */
 #define STARTER 100
 
-static pid_t process_of(const struct myst_call *call)
-{
-    return (pid_t)myst_call_status(call, "\nTgid:", 10);
-}
-
 /* Group 0 is one outside; inside, every process leads a group of its own until it joins another. */
 static int64_t group_of(const struct myst_call *call, pid_t process)
 {
-    const pid_t own = process_of(call), asked = process ? process : own;
+    const pid_t asked = process ? process : myst_call_process(call);
     if (asked == 1)
         return -EPERM;
     const pid_t group = getpgid(asked);
@@ -32,7 +27,7 @@ static int64_t session_of(pid_t process)
 
 static int64_t parent_of(const struct myst_call *call)
 {
-    return process_of(call) == call->application->process ? STARTER : MYST_CONTINUE;
+    return myst_call_process(call) == call->application->process ? STARTER : MYST_CONTINUE;
 }
 
 int64_t myst_serve_processes(const struct myst_call *call)

@@ -1,0 +1,93 @@
+"""Other programs, run with a limit to their time and to what they write."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+_CHUNK = 1 << 14
+
+
+class CommandFault(Exception):  # noqa: N818 whoever ran the command makes an error of it
+    """What a command did wrong, as a phrase: "ended with status 1". It names neither arguments nor output."""
+
+
+def run(
+    command: Sequence[str],
+    given: bytes = b"",
+    *,
+    seconds: float,
+    limit: int,
+    environment: Mapping[str, str] | None = None,
+) -> bytes:
+    """Run a command without a shell; return what it wrote to standard output.
+
+    ``given`` is its standard input, and standard error is ours. It has no terminal. Raises
+    CommandFault when it cannot be started, takes more than ``seconds``, writes more than ``limit``
+    bytes or ends with another status than 0. What it has started is then killed with it.
+    """
+    with _file_of(given) as stdin:
+        try:
+            process = subprocess.Popen(
+                list(command), stdin=stdin, stdout=subprocess.PIPE, env=environment, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            reason = (getattr(error, "strerror", None) or str(error)).lower()
+            raise CommandFault(f"cannot be started: {reason}") from None
+    end = time.monotonic() + seconds
+    with process:
+        try:
+            output = _read(process, end, limit, seconds)
+            status = _wait(process, end, seconds)
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    if status < 0:
+        raise CommandFault(f"was ended by signal {-status}")
+    if status > 0:
+        raise CommandFault(f"ended with status {status}")
+    return output
+
+
+@contextmanager
+def _file_of(data: bytes) -> Iterator[int]:
+    """Yield a descriptor to read data from: a file in memory, which no command keeps anybody waiting for."""
+    descriptor = os.memfd_create("standard input")
+    try:
+        os.write(descriptor, data)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(process: subprocess.Popen[bytes], end: float, limit: int, seconds: float) -> bytes:
+    """Read to the end of a command's output."""
+    assert process.stdout is not None  # noqa: S101 it was asked for
+    output = b""
+    while True:
+        if not select.select([process.stdout], [], [], max(0, end - time.monotonic()))[0]:
+            raise _late(seconds)
+        chunk = os.read(process.stdout.fileno(), _CHUNK)
+        if not chunk:
+            return output
+        output += chunk
+        if len(output) > limit:
+            raise CommandFault(f"writes more than {limit:,} bytes")
+
+
+def _wait(process: subprocess.Popen[bytes], end: float, seconds: float) -> int:
+    try:
+        return process.wait(max(0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise _late(seconds) from None
+
+
+def _late(seconds: float) -> CommandFault:
+    return CommandFault(f"did not end within {seconds:g} s")

@@ -1,0 +1,64 @@
+"""The tree of an application directory, with what is asked for on the way into a root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from mystikos_tool.root.archive import ArchiveSource
+from mystikos_tool.root.permissions import Permissions, PermittedSource, unmatched
+from mystikos_tool.root.source import DirectorySource, Source
+from mystikos_tool.root.stripped import Stripping
+from mystikos_tool.root.tree import Tree, join
+
+
+class Options(NamedTuple):
+    """How a directory becomes a root.
+
+    ``exclude`` are patterns as those of :class:`DirectorySource`; ``chmod`` permissions by path in the
+    root; ``overlays`` directories and archives that are laid over the directory, the last one on top;
+    ``strip`` takes the debug information out of programs.
+    """
+
+    exclude: tuple[str, ...] = ()
+    preserve_modes: bool = False
+    chmod: Permissions = ()
+    overlays: tuple[Path, ...] = ()
+    strip: bool = False
+
+
+class Assembled(NamedTuple):
+    """A tree, and what was asked for and could not be done."""
+
+    tree: Tree
+    warnings: list[str]
+
+
+def assembled(directory: Path, options: Options) -> Assembled:
+    """Return the tree of a directory.
+
+    Raises UserError as the sources do, and where one has a directory and another something else.
+    """
+    sources = [DirectorySource(directory, exclude=options.exclude, preserve_modes=options.preserve_modes)]
+    tree = join([source.tree() for source in (*sources, *_overlays(options))], later_wins=True)
+    warnings = []
+    if options.chmod:
+        tree = PermittedSource(tree, options.chmod).tree()
+        asked = {pattern: tree.entries for pattern, _ in options.chmod}
+        warnings += [
+            f"{pattern}: has a mode, and no file in the root matches" for pattern in unmatched(asked)
+        ]
+    if options.strip:
+        stripping = Stripping()
+        tree = stripping.tree(tree)
+        warnings += stripping.warnings()
+    return Assembled(tree, warnings)
+
+
+def _overlays(options: Options) -> list[Source]:
+    return [
+        DirectorySource(path, exclude=options.exclude, preserve_modes=options.preserve_modes)
+        if path.is_dir()
+        else ArchiveSource(path, exclude=options.exclude)
+        for path in options.overlays
+    ]

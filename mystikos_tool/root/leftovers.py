@@ -1,0 +1,68 @@
+"""What lies in a directory and is hardly meant for a root: of version control, editors and desktops.
+
+Nothing is left out for it. Whoever means it says so; the rest learns of the pattern that keeps it out.
+Compiled Python files hold the time of their source, which an archive does not keep, so that Python
+does not take them; but MRENCLAVE is another one for them in every checkout.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+from mystikos_tool.errors import UserError
+
+WARN, ERROR, ALLOW = POLICIES = ("warn", "error", "allow")
+
+_NAMES = {
+    os.fsencode(name): name
+    for name in (".git", ".hg", ".svn", ".bzr", ".DS_Store", "Thumbs.db", "__pycache__")
+}
+_SHOWN = 5
+
+_Found = dict[str, list[str]]
+
+
+def found(paths: Iterable[bytes]) -> _Found:
+    """Return the paths of a tree that are hardly meant, by the pattern that keeps each of them out.
+
+    ``paths`` are in the order of a tree. What lies below such a directory is not named as well.
+    """
+    patterns: _Found = {}
+    above = b"/"
+    for path in paths:
+        name = path.rpartition(b"/")[2]
+        pattern = _NAMES.get(name) or _of_file(name)
+        if pattern and not path.startswith(above):
+            above = path + b"/"
+            patterns.setdefault(pattern, []).append(path.decode(errors="backslashreplace"))
+    return patterns
+
+
+def _of_file(name: bytes) -> str | None:
+    """Return the pattern of a copy that an editor keeps."""
+    if name.endswith(b"~"):
+        return "*~"
+    return ".*.swp" if name.endswith(b".swp") and name.startswith(b".") else None
+
+
+def told(
+    paths: Iterable[bytes], where: str, policy: str, keep_out: Callable[[Sequence[str]], str]
+) -> list[str]:
+    """Return what is to be warned of; raise UserError where leftovers are an error.
+
+    ``keep_out`` says how the user keeps patterns out.
+    """
+    patterns = found(paths) if policy != ALLOW else {}
+    if not patterns:
+        return []
+    shown = ", ".join(_few(listed) for listed in patterns.values())
+    error = UserError(where, f"holds what is hardly meant for it: {shown}", keep_out(list(patterns)))
+    if policy == ERROR:
+        raise error
+    return [str(error)]
+
+
+def _few(paths: list[str]) -> str:
+    more = len(paths) - _SHOWN
+    return ", ".join(f"/{path}" for path in paths[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,80 @@
+"""The key that MYST_KEY names, as the nodes that an image is made of and what stands for it in signatures."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import SCons.Errors
+from SCons.Util import is_String
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.scons import scons_internals, sources
+from mystikos_tool.scons.database import UNREADABLE
+from mystikos_tool.scons.input_file import input_file
+
+if TYPE_CHECKING:
+    from mystikos_tool.signing.named_key import NamedKey
+    from mystikos_tool.signing.signer import Signer
+
+VARIABLE = "MYST_KEY"
+
+
+class SigningKey(NamedTuple):
+    """A key; ``nodes`` are the files whose content says which it is.
+
+    ``text`` names it in the notation of keys, relative to the top of the build; it is None for one
+    that is nothing but the file of its node.
+    """
+
+    text: str | None
+    nodes: tuple[Any, ...]
+
+    def named(self) -> NamedKey:
+        """Return the key, with which nothing was done yet."""
+        from mystikos_tool.signing import notation
+
+        return notation.parse(self.text) if self.text else notation.parse_file(str(self.nodes[0]))
+
+    def signer(self) -> Signer:
+        """Return who signs enclaves with the key; raise UserError where there is nobody."""
+        from mystikos_tool.signing import signer
+
+        return _opened(self.text) if self.text else signer.for_enclaves(self.named())
+
+    def identity(self) -> str:
+        """Return what stands for the key where no file does."""
+        if self.nodes or not self.text:
+            return ""
+        try:
+            return _opened(self.text).identity
+        except UserError:
+            return UNREADABLE  # the action gets to say why
+
+
+@lru_cache
+def _opened(text: str) -> Signer:
+    """Return the signer of a key, which is opened once in a build."""
+    from mystikos_tool.signing import signer
+
+    scons_internals.at_end_of_build(_opened.cache_clear)
+    return signer.signer(text)
+
+
+def signing_key(env: Any) -> SigningKey:
+    """Return the key of a call's environment; raise SCons' UserError for a variable that names none."""
+    value = env.get(VARIABLE)
+    given = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+    substituted = str(env.subst(given)) if is_String(given) else ""
+    if ":" not in substituted:
+        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+    from mystikos_tool.signing import notation
+
+    if notation.is_file(substituted):
+        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+    try:
+        files = notation.parse(substituted).files
+    except UserError as error:
+        raise SCons.Errors.UserError(f"{VARIABLE}: {error}") from None
+    top = env.fs.Top
+    return SigningKey(substituted, tuple(input_file(top.File(str(path)), VARIABLE) for path in files))

@@ -1,0 +1,53 @@
+"""A key that was named, before anything is done with it, and the time that its signer has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mystikos_tool.errors import UserError
+
+if TYPE_CHECKING:
+    from mystikos_tool.signing.signer import Signer
+
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class NamedKey:
+    """A key that was named, and nothing done with it yet.
+
+    ``shown`` names it in messages, without anything that may be secret. ``files`` are those whose
+    content says which key it is; where there are none, the signer itself is asked.
+    """
+
+    shown: str
+    files: tuple[Path, ...] = ()
+    keeps_secret: bool = False
+    _open: Callable[[], Signer] = field(repr=False, compare=False, kw_only=True)
+
+    def open(self) -> Signer:
+        """Return who signs with the key; raise UserError where there is nobody."""
+        return self._open()
+
+    def warnings(self) -> list[str]:
+        """Return what is to be said of the files that hold the private key, as who may read them."""
+        if not self.keeps_secret:
+            return []
+        from mystikos_tool.signing import pem
+
+        return [text for path in self.files if path.exists() and (text := pem.exposed(path))]
+
+
+def seconds_of(text: str | None, where: str) -> float:
+    """Return a time limit; raise UserError for what is no number of seconds greater than 0."""
+    try:
+        seconds = SECONDS if text is None else float(text)
+    except ValueError:
+        seconds = 0
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UserError(where, f"its timeout cannot be {text!r}", "give a number of seconds greater than 0")
+    return seconds

@@ -1,0 +1,133 @@
+"""One key, whoever has it: the same package of every signer, from package-sgx or in two steps."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from cli_support import DATA, Run
+from cryptography.hazmat.primitives import serialization
+from soft_token import SoftToken, needs_token
+
+KEYS = DATA / "keys"
+COMMON = ("config.json", "--runtime=runtime")
+PASSPHRASE = b"corr3ct horse"
+
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="openssl is not installed")
+
+
+@pytest.fixture
+def signers(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """Keys by their notation, all of them the same key."""
+    token = SoftToken(tmp_path / "token").make()
+    token.add(KEYS / "key-a.pem")
+    for name, value in token.environment.items():
+        monkeypatch.setenv(name, value)
+    key = serialization.load_pem_private_key((KEYS / "key-a.pem").read_bytes(), None)
+    (project / "encrypted.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(PASSPHRASE),
+        )
+    )
+    (project / "encrypted.pem").chmod(0o600)
+    (project / "passphrase").write_bytes(PASSPHRASE)
+    shutil.copy(KEYS / "key-a.pub.pem", project / "public.pem")
+    return {
+        "a file": "key.pem",
+        "an encrypted file": "file:encrypted.pem?passphrase=file:passphrase",
+        "a command": "exec:public-key=public.pem openssl pkeyutl -sign -inkey key.pem -pkeyopt digest:sha256",
+        "a token": token.uri(),
+    }
+
+
+@needs_token
+@needs_openssl
+def test_every_signer_gives_the_same_package(run: Run, project: Path, signers: Mapping[str, str]) -> None:
+    packages = {}
+    for name, key in signers.items():
+        result = run("package-sgx", "appdir", key, *COMMON, "-o", "package")
+        assert (result.status, result.err) == (0, ""), name
+        packages[name] = (project / "package").read_bytes()
+    assert run("package-sgx", "appdir", KEYS / "key-b.pem", *COMMON, "-o", "development").status == 0
+    packages["elsewhere"] = in_two_steps(run, project)
+    assert len(set(packages.values())) == 1, packages.keys()
+
+
+def in_two_steps(run: Run, project: Path) -> bytes:
+    assert run("digest", "development").status == 0
+    command = ["openssl", "pkeyutl", "-sign", "-inkey", "key.pem", "-pkeyopt", "digest:sha256"]
+    subprocess.run([*command, "-in", "development.digest", "-out", "signature"], cwd=project, check=True)
+    files = ("development.statement.json", "signature", "public.pem")
+    result = run("attach", "development", *files, "-o", "release")
+    assert (result.status, result.err) == (0, "")
+    return (project / "release").read_bytes()
+
+
+@needs_token
+@needs_openssl
+def test_every_signer_signs_a_disk_alike(run: Run, project: Path, signers: Mapping[str, str]) -> None:
+    disks = set()
+    for key in signers.values():
+        result = run("mkext2", "appdir", "disk", "--force", "--sign", f"public.pem:{key}")
+        assert (result.status, result.err) == (0, "")
+        disks.add((project / "disk").read_bytes())
+    assert len(disks) == 1
+
+
+def test_what_is_to_be_signed_is_shown_and_written(run: Run, project: Path) -> None:
+    assert run("package-sgx", "appdir", "key.pem", *COMMON, "-o", "hello").status == 0
+    result = run("digest", "hello", "-o", "out")
+    assert result.status == 0
+    assert "date             2026-01-02\n" in result.out
+    assert (project / "out.digest").read_bytes().hex() in result.out
+    assert (project / "out.statement.json").exists()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "pkcs11:object=a;pin-value=s3cret?module-path=/m.so",
+        "pkcs11:object=a?module-path=/nowhere.so&pin-source=env:PIN",
+        "exec:public-key=key.pem sign s3cret",
+        "file:key.pem?passphrase=s3cret",
+        "vault:s3cret",
+    ],
+)
+def test_a_key_that_is_not_to_be_had_leaves_no_file_and_shows_no_secret(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("PIN", "s3cret")
+    before = set(project.iterdir())
+    result = run("package-sgx", "appdir", key, *COMMON, "-o", "hello")
+    assert result.status == 2
+    assert result.err.startswith("mystikos-tool: error: ")
+    assert "s3cret" not in result.err + result.out
+    assert set(project.iterdir()) == before
+
+
+@pytest.mark.parametrize("option", ["--signing-engine-name", "--signing-engine-path", "--signing-engine-key"])
+@pytest.mark.parametrize("verb", ["package-sgx", "sign-sgx"])
+def test_the_reference_s_signing_engine_is_told_what_to_use_instead(
+    run: Run, project: Path, verb: str, option: str
+) -> None:
+    assert run("mkcpio", "appdir", "root.cpio").status == 0
+    source = "appdir" if verb == "package-sgx" else "root.cpio"
+    result = run(verb, source, "key.pem", *COMMON, f"{option}=pkcs11")
+    assert result.status == 2
+    assert f"{option}: is for an OpenSSL engine, and none is loaded here; give the key itself" in result.err
+
+
+def test_a_package_is_not_attached_over_what_is_read_for_it(run: Run, project: Path) -> None:
+    assert run("package-sgx", "appdir", "key.pem", *COMMON, "-o", "hello").status == 0
+    assert run("digest", "hello").status == 0
+    (project / "signature").write_bytes(bytes(384))
+    files = ("hello.statement.json", "signature", KEYS / "key-a.pub.pem")
+    result = run("attach", "hello", *files, "-o", "signature")
+    assert result.status == 2
+    assert "signature: is read for the package; choose another --outfile" in result.err
+    assert (project / "signature").read_bytes() == bytes(384)
