@@ -197,6 +197,8 @@ class RootSource(InputNode):
         """Return the tree's digest in hexadecimal."""
         if any(map(scons_internals.was_only_told_of, self.implicit or ())):
             return scons_internals.NOT_MADE
+        for node in self._made:
+            remember_made(node)
         digests, name = Digests(store()), f"{self} {self.options}"
         try:
             source = self._source()
@@ -207,8 +209,6 @@ class RootSource(InputNode):
         if before:
             self.changed_paths = changed_paths(before, digests.rows(name))
         self._scanned = source
-        for node in self._made:
-            remember_made(node)
         return digest
 
 

@@ -129,7 +129,7 @@ def _version(path: Path) -> _Version:
 def _remembered(place: Any) -> Iterator[tuple[str, bool]]:
     """Yield what side effects and made directories left below a directory, and whether it is as it was."""
     made, top = store().table(_MADE), place.get_internal_path()
-    for name in scons_internals.paths_below(_made_before(), top):
+    for name in scons_internals.paths_below(_names_made(), top):
         below, path = os.path.relpath(name, top), Path(place.get_abspath(), os.path.relpath(name, top))
         rows = store().value(_rows_of(name))
         yield below, rows is None and made[name] == _version(path)
@@ -138,8 +138,8 @@ def _remembered(place: Any) -> Iterator[tuple[str, bool]]:
 
 
 @lru_cache
-def _made_before() -> list[str]:
-    """Return what earlier builds remembered."""
+def _names_made() -> list[str]:
+    """Return the paths of what is remembered."""
     return sorted(store().table(_MADE))
 
 
@@ -172,17 +172,23 @@ def make_again_where_stale(node: Any) -> None:
 def remember_made(node: Any) -> None:
     """Remember what a directory was made of and what was made in it, or how a side effect is."""
     name, path = node.get_internal_path(), Path(node.get_abspath())
-    has_builder = node.has_explicit_builder()
+    has_builder = bool(node.has_explicit_builder())
     if path.is_dir() != has_builder:
         return  # SCons remembers a file, and of a directory as a side effect nobody knows what is in it
     state = _state(node) if has_builder else _version(path)
     if store().table(_MADE).get(name) == state and not scons_internals.was_made_now(node):
         return
     store().change(_MADE, name, state)
+    _names_made.cache_clear()
     if has_builder:
         before = store().value(_rows_of(name)) or ()
         left = [(row, version) for row, version in before if version in ((), _version(path / row))]
         store().keep(_rows_of(name), sorted(dict([*left, *_made_in(node, path)]).items()))
+
+
+def _copied(node: Any, path: str) -> bool:
+    """Tell whether Install copies a path of a directory, be it left behind in the source or not."""
+    return any(os.path.lexists(f"{_read(source).get_abspath()}/{path}") for source in node.sources)
 
 
 def _made_in(node: Any, directory: Path) -> Iterator[tuple[str, _Version]]:
@@ -191,7 +197,7 @@ def _made_in(node: Any, directory: Path) -> Iterator[tuple[str, _Version]]:
         for name in (*folders, *files):
             path = Path(folder, name)
             below = os.path.relpath(path, directory)
-            if _makes(node, below.split("/")):
+            if not scons_internals.is_installed(node) or _copied(node, below):
                 yield below, _version(path) if name in files else ()
 
 

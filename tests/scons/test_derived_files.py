@@ -234,6 +234,19 @@ def test_an_installed_directory_has_nothing_that_its_source_has_no_longer(projec
     assert found["usr/share/mine"] == b"my own"
 
 
+def test_what_is_left_behind_in_a_directory_stays_out_where_that_is_installed(project: Project) -> None:
+    project.write("source", "one")
+    project.write("share/file", "one")
+    project.sconstruct(f"env.Command('share/built', 'source', {COPY})\n")
+    project.build()
+    project.sconstruct(f"{PACKAGE_HELLO}env.Install('appdir/usr', env.Dir('share'))\n")
+    for _ in range(2):
+        build = project.build("hello")
+        assert {path for path in root(project) if path.startswith("usr/share/")} == {"usr/share/file"}
+        project.path("hello.cpio").unlink()
+    assert "appdir/usr/share/built: has no source and no builder and was left out" in build.err
+
+
 @pytest.mark.parametrize("database", ["", "SConsignFile(None)\n"])
 @pytest.mark.parametrize("source", ["'source'", "[]"])
 def test_a_file_whose_builder_is_gone_stays_out_until_it_is_written_anew(
