@@ -6,6 +6,7 @@ its entry in SCons' database: they are the user's, whose own targets may depend 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import SCons.Node.Python
@@ -119,3 +120,11 @@ def is_made_of(node: Any, part: Any) -> bool:
 def needs_visit(node: Any) -> bool:
     """Tell whether SCons has something to do for a node before it can be read."""
     return bool(node.is_derived() or node.depends or node.side_effects)
+
+
+def path_of(node: Any) -> Path:
+    """Return a node's path, relative to the top of the build where it lies below it.
+
+    What the user gives may lie in a repository.
+    """
+    return Path(str(node.read_node().rfile() if isinstance(node, InputNode) else node))
