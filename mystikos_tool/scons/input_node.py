@@ -6,6 +6,7 @@ its entry in SCons' database: they are the user's, whose own targets may depend 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import SCons.Node.Python
@@ -99,6 +100,14 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
     def get_text_contents(self) -> str:
         """Return what stands for the content in signatures."""
         return self.get_csig()
+
+
+def path_of(node: Any) -> Path:
+    """Return a node's path, relative to the top of the build where it lies below it.
+
+    What the user gives may lie in a repository.
+    """
+    return Path(str(node.read_node().rfile() if isinstance(node, InputNode) else node))
 
 
 def is_made_of(node: Any, part: Any) -> bool:

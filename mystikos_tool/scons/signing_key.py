@@ -12,6 +12,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.scons import scons_internals, sources
 from mystikos_tool.scons.database import UNREADABLE
 from mystikos_tool.scons.input_file import input_file
+from mystikos_tool.scons.input_node import path_of
 
 if TYPE_CHECKING:
     from mystikos_tool.signing.named_key import NamedKey
@@ -34,7 +35,7 @@ class SigningKey(NamedTuple):
         """Return the key, with which nothing was done yet."""
         from mystikos_tool.signing import notation
 
-        return notation.parse(self.text) if self.text else notation.parse_file(str(self.nodes[0]))
+        return notation.parse(self.text) if self.text else notation.parse_file(str(path_of(self.nodes[0])))
 
     def signer(self) -> Signer:
         """Return who signs enclaves with the key; raise UserError where there is nobody."""

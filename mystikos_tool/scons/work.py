@@ -25,7 +25,7 @@ from mystikos_tool.root.archive import Archive, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import blame, exclusion, hints, partial
 from mystikos_tool.scons.database import store
-from mystikos_tool.scons.input_node import InputNode
+from mystikos_tool.scons.input_node import path_of
 from mystikos_tool.scons.stages import (
     CONFIG,
     CONFIG_SET,
@@ -123,7 +123,7 @@ def _stripping(target: Any) -> Stripping | None:
 
 def _pack(target: Any, tree: Tree) -> tuple[Archive, Collection[bytes]]:
     """Pack an archive, and remember the file as it is now; return it and the paths of earlier data."""
-    path, stripping = _path(target), _stripping(target)
+    path, stripping = path_of(target), _stripping(target)
     before = _known_keys(path)
     packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping)
     for warning in stripping.warnings() if stripping else ():
@@ -145,7 +145,7 @@ def _prove(archive: Any) -> None:
 
     The file that was packed is not looked into. Another one is, as in a tree that was copied.
     """
-    path, stage = _path(archive), stage_of(archive)
+    path, stage = path_of(archive), stage_of(archive)
     if not isinstance(stage, Rootfs):
         return
     if store().table(_PACKED).get(str(path)) == fingerprint.of(path.stat()):
@@ -180,7 +180,7 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
         for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
             warn(warning)
         measured = pipeline.measure(inputs, partial.begin(target, inputs), warn)
-        atomic.write(_path(target), measured.to_json())
+        atomic.write(path_of(target), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
 
 
@@ -197,14 +197,14 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
         signs = stage.key.signer()
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
-        atomic.write(_path(target), image)
+        atomic.write(path_of(target), image)
     return f"signed with {stage.key.named().shown} → {target}"
 
 
 def digest(target: Any, source: list[Any], env: Any) -> str:
     """State what is to be signed elsewhere, and write its digest beside it."""
     if isinstance(stage_of(target), Digest):
-        atomic.write(_path(target), _statement(_path(source[0])).digest)
+        atomic.write(path_of(target), _statement(path_of(source[0])).digest)
         return f"wrote the digest to be signed → {target}"
     from mystikos_tool import pipeline
 
@@ -214,12 +214,12 @@ def digest(target: Any, source: list[Any], env: Any) -> str:
     def state(day: date) -> Statement:
         return pipeline.state(measured, inputs.runtime, inputs.config, day)
 
-    earlier = None if stage.epoch else _earlier(_path(target))
+    earlier = None if stage.epoch else _earlier(path_of(target))
     stated = state(pipeline.signing_day(stage.epoch))
     # What was stated, and perhaps signed already, keeps its date as long as it is the same enclave.
     if earlier and earlier == state(earlier.day):
         stated = earlier
-    atomic.write(_path(target), stated.to_json())
+    atomic.write(path_of(target), stated.to_json())
     return f"stated what is to be signed, dated {stated.day.isoformat()} → {target}"
 
 
@@ -243,21 +243,21 @@ def attach(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import root_keys
 
     stage = _stage(target, Image)
-    _, statement, signature, key = map(_path, source[:4])
+    _, statement, signature, key = map(path_of, source[:4])
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         stated = _statement(statement)
         signed = pipeline.signed(signature, key)
         root_keys.refuse_signer(_root_keys(inputs.root), signed.modulus, str(stage.enclave.rootfs))
         image = pipeline.attach(measured, inputs.runtime, inputs.config, stated, signed)
-        atomic.write(_path(target), image)
+        atomic.write(path_of(target), image)
     return f"attached {signature} → {target}"
 
 
 def _measured(node: Any) -> Measured:
     from mystikos_tool.enclave.measurement import Measurement as Measured
 
-    path = _path(node)
+    path = path_of(node)
     return Measured.from_json(atomic.read_input(path, "measurement"), str(path))
 
 
@@ -266,11 +266,11 @@ def package(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool import pipeline
     from mystikos_tool.io.content import FileContent
 
-    inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(_path(source[0]))
+    inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(path_of(source[0]))
     try:
         size = partial.commit(target, inputs, image)
         if size is None:
-            size = pipeline.package(inputs, image, _path(target))
+            size = pipeline.package(inputs, image, path_of(target))
     finally:
         partial.abort(target)
     return f"packaged {_shown_size(size)} → {target}"
@@ -281,12 +281,12 @@ def identity(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool import pipeline
     from mystikos_tool.enclave.measurement import Measurement as Measured
 
-    name, path = _stage(target, Identity).measure, _path(source[0])
+    name, path = _stage(target, Identity).measure, path_of(source[0])
     if name == "mrenclave":
         found = Measured.from_json(atomic.read_input(path, "measurement"), str(path)).mrenclave
     else:
         found = pipeline.identity(path).mrsigner
-    atomic.write(_path(target), found.hex().encode() + b"\n")
+    atomic.write(path_of(target), found.hex().encode() + b"\n")
     return f"{name.upper()} {found.hex()} → {target}"
 
 
@@ -325,7 +325,7 @@ def is_package(target: Any, path: Path) -> bool:
     from mystikos_tool.io.content import FileContent
     from mystikos_tool.packaging import sections
 
-    inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(_path(target.sources[0]))
+    inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(path_of(target.sources[0]))
     return sections.is_made_of(path, inputs.runtime.loader, pipeline.package_parts(inputs, image))
 
 
@@ -333,7 +333,7 @@ def key(target: Any, source: list[Any], env: Any) -> str:
     """Make a key, unless there is one."""
     from mystikos_tool.signing import pem
 
-    path = _path(target)
+    path = path_of(target)
     if path.exists():
         pem.load(path)
         return f"kept the key → {path}"
@@ -371,11 +371,11 @@ def _inputs(enclave: Enclave) -> pipeline.Inputs:
     from mystikos_tool.runtime import Runtime
 
     return pipeline.Inputs(
-        runtime=Runtime(*map(_path, enclave.runtime)),
+        runtime=Runtime(*map(path_of, enclave.runtime)),
         config=_config(enclave),
-        root=ArchiveRoot(_path(enclave.rootfs)) if enclave.rootfs else DiskRoot(),
-        pubkeys=[_path(node) for node in enclave.pubkeys],
-        roothashes=[_path(node) for node in enclave.roothashes],
+        root=ArchiveRoot(path_of(enclave.rootfs)) if enclave.rootfs else DiskRoot(),
+        pubkeys=[path_of(node) for node in enclave.pubkeys],
+        roothashes=[path_of(node) for node in enclave.roothashes],
     )
 
 
@@ -385,11 +385,11 @@ def _config(enclave: Enclave) -> Config:
 
     given = enclave.given
     if given is None:
-        return _config_of_file(_path(enclave.config))
+        return _config_of_file(path_of(enclave.config))
     if given.variable == CONFIG:
         return config.of(given.values, CONFIG, KnownInStore(store()))
     changes = config.Changes(given.values, CONFIG_SET)
-    return config.load(_path(enclave.config), KnownInStore(store()), changes)
+    return config.load(path_of(enclave.config), KnownInStore(store()), changes)
 
 
 @kept(_CONFIGURATIONS)
@@ -398,14 +398,6 @@ def _config_of_file(path: Path) -> Config:
     from mystikos_tool.cache.configurations import KnownInStore
 
     return config.load(path, KnownInStore(store()))
-
-
-def _path(node: Any) -> Path:
-    """Return a node's path, relative to the top of the build where it lies below it.
-
-    What the user gives may lie in a repository.
-    """
-    return Path(str(node.read_node().rfile() if isinstance(node, InputNode) else node))
 
 
 def _warning_of(target: Any) -> Callable[[str], None]:
