@@ -102,14 +102,6 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
         return self.get_csig()
 
 
-def path_of(node: Any) -> Path:
-    """Return a node's path, relative to the top of the build where it lies below it.
-
-    What the user gives may lie in a repository.
-    """
-    return Path(str(node.read_node().rfile() if isinstance(node, InputNode) else node))
-
-
 def is_made_of(node: Any, part: Any) -> bool:
     """Tell whether a node is, or is made after, another one, as far as it is known before the build."""
     pending, seen = [node], set()
