@@ -416,7 +416,7 @@ def loses_the_store(history: History) -> str:
         kind = history.sources.rules.get(number, "")
         makes = {"effect": "side effect", "folder": "directory", "usr": "installed directory"}
         for folder, word in makes.items():
-            if word not in kind:
+            if not kind.startswith(word):
                 history.checkout.remove_unknown(f"appdir/{folder}/{number}")
     return ""
 
