@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from bench import floors, inputs, installed, processes, projects
@@ -107,6 +107,7 @@ def main(appdir: Path, config: Path, runtime: Path, targets: Path) -> None:
     from mystikos_tool import config as config_reader
     from mystikos_tool import pipeline
     from mystikos_tool.enclave import mrenclave
+    from mystikos_tool.enclave.layout import Layout
     from mystikos_tool.root.root import ArchiveRoot
     from mystikos_tool.runtime import Runtime
 
@@ -114,14 +115,15 @@ def main(appdir: Path, config: Path, runtime: Path, targets: Path) -> None:
     pipeline.pack(appdir, archive)
     given = pipeline.Inputs(Runtime.installed(runtime), config_reader.load(config), ArchiveRoot(archive))
     sizes: list[int] = []
-    hash_pieces = mrenclave._hash
+    write_stream = mrenclave.write_stream
 
-    def counting(_: object, pieces: Iterator[memoryview]) -> None:
-        sizes.extend(map(len, pieces))
+    def counting(layout: Layout, write: Callable[[bytes | memoryview], object]) -> None:
+        sizes.append(mrenclave.hashed_size(layout))
+        write_stream(layout, write)
 
-    mrenclave._hash = counting
+    mrenclave.write_stream = counting
     pipeline.measure(given)
-    mrenclave._hash = hash_pieces
+    mrenclave.write_stream = write_stream
     measuring, hashing = [], []
     for _ in range(_RUNS_IN_PROCESS):
         hashing.append(floors.hashing(round(sum(sizes) / floors.HASHED_PER_BYTE)))

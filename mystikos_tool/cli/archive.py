@@ -85,15 +85,20 @@ def declare_choice(parser: argparse.ArgumentParser, modes: str) -> None:
     parser.add_argument(
         "--modes",
         choices=("canonical", "preserve"),
-        default=modes,
         help="permissions: canonical, the same under every umask, or preserve, as they are"
         f" (default: {modes})",
     )
+    parser.set_defaults(usual_modes=modes)
 
 
 def preserve_modes(options: argparse.Namespace) -> bool:
     """Return whether permissions are taken as they are."""
-    return bool(options.modes == "preserve")
+    return modes_of(options) == "preserve"
+
+
+def modes_of(options: argparse.Namespace) -> str:
+    """Return what --modes says, or its default."""
+    return str(options.modes or options.usual_modes)
 
 
 def _permission(text: str) -> tuple[str, int]:
@@ -136,8 +141,8 @@ def assembled(directory: Path, options: argparse.Namespace) -> Tree:
 
 
 def refuse_packing(options: argparse.Namespace) -> None:
-    """Raise UserError for options of `declare_packing` where nothing is packed."""
-    given = {name: getattr(options, name) for name in ("overlay", "exclude", "chmod", "strip")}
+    """Raise UserError for options of `declare_packing` or `declare_choice` where nothing is packed."""
+    given = {name: getattr(options, name, None) for name in ("overlay", "exclude", "modes", "chmod", "strip")}
     for name in (name for name, value in given.items() if value):
         raise UserError(
             f"--{name}", "is for an appdir, and none is packed", "give an appdir, or leave it out"

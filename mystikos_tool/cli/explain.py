@@ -9,6 +9,7 @@ from mystikos_tool.cli.archive import (
     assembled,
     declare_choice,
     declare_packing,
+    modes_of,
     preserve_modes,
     refuse_packing,
 )
@@ -32,7 +33,10 @@ def declare_diff(parser: argparse.ArgumentParser) -> None:
 def run_diff(options: argparse.Namespace) -> int:
     """Compare two enclaves; return the exit status: 0 the same, 1 another."""
     from mystikos_tool.explain import difference, text
+    from mystikos_tool.explain.subject import is_appdir
 
+    if not (is_appdir(options.a) or is_appdir(options.b)):
+        refuse_packing(options)
     found = difference.compare(
         options.a, options.b, exclude=tuple(options.exclude), preserve_modes=preserve_modes(options)
     )
@@ -121,7 +125,7 @@ def run_provenance(options: argparse.Namespace) -> None:
 
 def _how_packed(options: argparse.Namespace) -> dict[str, object]:
     """Return the options by which a directory is packed, those that are always told and those given."""
-    told: dict[str, object] = {"modes": options.modes, "exclude": options.exclude}
+    told: dict[str, object] = {"modes": modes_of(options), "exclude": options.exclude}
     given = {
         "overlay": [str(path) for path in options.overlay],
         "chmod": {pattern: f"{mode:04o}" for pattern, mode in options.chmod},

@@ -140,11 +140,16 @@ class Layout(NamedTuple):
     @property
     def runs(self) -> Iterator[Run]:
         """The stream with every repetition written out."""
-        for operation in self.stream:
-            if isinstance(operation, Repeat):
-                yield from operation.each()
-            else:
-                yield operation
+        return written_out(self.stream)
+
+
+def written_out(stream: Iterable[Run | Repeat]) -> Iterator[Run]:
+    """Yield every run of a stream, those of a repetition as often as it repeats."""
+    for operation in stream:
+        if isinstance(operation, Repeat):
+            yield from operation.each()
+        else:
+            yield operation
 
 
 def lay_out(parts: Parts) -> Layout:

@@ -51,13 +51,13 @@ def write_stream(layout: Layout, write: Callable[[bytes | memoryview], object]) 
     pages = _MeasuredPages()
     for operation in _each_in_pieces(layout.stream):
         if isinstance(operation, Repeat):
-            _hash(write, _repeated(operation, pages))
+            _write(write, _repeated(operation, pages))
         elif not operation.measured:
-            _hash(write, _unmeasured(operation))
+            _write(write, _unmeasured(operation))
         elif operation.pages < _MANY_PAGES:
-            _hash(write, _measured(operation, [pages]))
+            _write(write, _measured(operation, [pages]))
         else:
-            _hash_beside(write, _measured(operation, [pages, _MeasuredPages()]))
+            _write_beside(write, _measured(operation, [pages, _MeasuredPages()]))
 
 
 def hashed_size(layout: Layout) -> int:
@@ -73,23 +73,23 @@ def _repetition(operation: Run | Repeat) -> tuple[Sequence[Run], int]:
     return (operation.runs, operation.count) if isinstance(operation, Repeat) else ((operation,), 1)
 
 
-def _hash(update: Callable[[memoryview], object], pieces: Iterator[memoryview]) -> None:
+def _write(write: Callable[[bytes | memoryview], object], pieces: Iterator[memoryview]) -> None:
     for piece in pieces:
-        update(piece)
+        write(piece)
 
 
-def _hash_beside(update: Callable[[memoryview], object], pieces: Iterator[memoryview]) -> None:
-    """Hash each piece while the next one is made in another buffer."""
+def _write_beside(write: Callable[[bytes | memoryview], object], pieces: Iterator[memoryview]) -> None:
+    """Write each piece while the next one is made in another buffer."""
     from concurrent.futures import Future, ThreadPoolExecutor  # small enclaves do without
 
-    hashed: Future[object] | None = None
+    written: Future[object] | None = None
     with ThreadPoolExecutor(1) as executor:
         for piece in pieces:
-            if hashed:
-                hashed.result()
-            hashed = executor.submit(update, piece)
-    if hashed:
-        hashed.result()
+            if written:
+                written.result()
+            written = executor.submit(write, piece)
+    if written:
+        written.result()
 
 
 def _each_in_pieces(stream: Sequence[Run | Repeat]) -> Iterator[Run | Repeat]:

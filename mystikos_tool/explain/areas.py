@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mystikos_tool.enclave.layout import Layout, Repeat, Run
+from mystikos_tool.enclave.layout import Layout, Repeat, Run, written_out
 from mystikos_tool.io.pages import PAGE
 
 IMAGE, RELOCATIONS, HEAP, THREADS = "image", "image.reloc", "heap", "threads"
@@ -25,11 +25,7 @@ class Area(NamedTuple):
     @property
     def runs(self) -> Iterator[Run]:
         """Every run of pages, repetitions written out."""
-        for operation in self.stream:
-            if isinstance(operation, Repeat):
-                yield from operation.each()
-            else:
-                yield operation
+        return written_out(self.stream)
 
 
 def areas(layout: Layout) -> list[Area]:

@@ -53,6 +53,11 @@ class Subject:
         return self.opened.parts() if self.opened else None
 
 
+def is_appdir(path: Path) -> bool:
+    """Tell whether a path is taken for an application directory."""
+    return path.is_dir() and not signed_directory.is_one(path)
+
+
 @contextmanager
 def subject(path: Path, *, exclude: tuple[str, ...] = (), preserve_modes: bool = False) -> Iterator[Subject]:
     """Yield what ``path`` is, by its content; ``exclude`` and ``preserve_modes`` are for a directory.
@@ -60,7 +65,7 @@ def subject(path: Path, *, exclude: tuple[str, ...] = (), preserve_modes: bool =
     An application directory is packed, into the directory for temporary files. Raises UserError for
     what is nothing of all that or cannot be read.
     """
-    if path.is_dir() and not signed_directory.is_one(path):
+    if is_appdir(path):
         with atomic.scratch(Path(tempfile.gettempdir(), "rootfs")) as directory:
             pipeline.pack(path, directory / "rootfs", exclude=exclude, preserve_modes=preserve_modes)
             yield Subject(path, APPDIR, archive=archive.read(directory / "rootfs"))

@@ -17,13 +17,13 @@ from mystikos_tool.formats import pkcs1
 from mystikos_tool.io import commands
 from mystikos_tool.signing import rsa_public, secret
 from mystikos_tool.signing.named_key import NamedKey, seconds_of
-from mystikos_tool.signing.rsa_public import RsaPublicKey
+from mystikos_tool.signing.rsa_public import KnowsPublicKey, RsaPublicKey
 
 _OPTIONS = ("public-key", "timeout")
 
 
 @dataclass(frozen=True)
-class ExecSigner:
+class ExecSigner(KnowsPublicKey):
     """Signs by a command, as `signer.Signer` asks."""
 
     _key: RsaPublicKey
@@ -33,21 +33,6 @@ class ExecSigner:
 
     def __repr__(self) -> str:
         return f"ExecSigner({self._shown!r})"  # arguments may hold secrets
-
-    @property
-    def modulus(self) -> int:
-        """The public key's modulus."""
-        return self._key.modulus
-
-    @property
-    def exponent(self) -> int:
-        """The public key's exponent."""
-        return self._key.exponent
-
-    @property
-    def identity(self) -> str:
-        """MRSIGNER of what the key signs, in hexadecimal."""
-        return rsa_public.identity(self.modulus)
 
     def sign(self, digest: bytes) -> bytes:
         """Return the signature over a SHA-256 digest; raise UserError where the command gives none."""

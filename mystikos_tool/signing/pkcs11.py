@@ -21,7 +21,7 @@ from mystikos_tool.io import commands
 from mystikos_tool.signing import pkcs11_uri, rsa_public, secret
 from mystikos_tool.signing.named_key import NamedKey, seconds_of
 from mystikos_tool.signing.pkcs11_uri import Uri
-from mystikos_tool.signing.rsa_public import RsaPublicKey
+from mystikos_tool.signing.rsa_public import KnowsPublicKey, RsaPublicKey
 
 _WORKER = Path(__file__).with_name("pkcs11_worker.py")
 _PIN = "the PIN"
@@ -67,26 +67,11 @@ _refused_pins: set[bytes] = set()
 
 
 @dataclass(frozen=True)
-class Pkcs11Signer:
+class Pkcs11Signer(KnowsPublicKey):
     """A key in a token; it signs as `signer.Signer` asks."""
 
     _token: _Token
     _key: RsaPublicKey = field(repr=False)
-
-    @property
-    def modulus(self) -> int:
-        """The public key's modulus."""
-        return self._key.modulus
-
-    @property
-    def exponent(self) -> int:
-        """The public key's exponent."""
-        return self._key.exponent
-
-    @property
-    def identity(self) -> str:
-        """MRSIGNER of what the key signs, in hexadecimal."""
-        return rsa_public.identity(self.modulus)
 
     def sign(self, digest: bytes) -> bytes:
         """Return the signature over a SHA-256 digest; raise UserError where the token gives none."""

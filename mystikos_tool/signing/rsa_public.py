@@ -81,3 +81,24 @@ def _parsed(block: Block, where: str) -> RsaPublicKey:
         raise UserError(where, "is not an RSA key", "give the public half of the key that signs")
     numbers = key.public_numbers()
     return RsaPublicKey(numbers.n, numbers.e)
+
+
+class KnowsPublicKey:
+    """What a signer says of itself whose public key, ``_key``, is in numbers; see `signer.Signer`."""
+
+    _key: RsaPublicKey
+
+    @property
+    def modulus(self) -> int:
+        """The public key's modulus."""
+        return self._key.modulus
+
+    @property
+    def exponent(self) -> int:
+        """The public key's exponent."""
+        return self._key.exponent
+
+    @property
+    def identity(self) -> str:
+        """MRSIGNER of what the key signs, in hexadecimal."""
+        return identity(self.modulus)

@@ -81,7 +81,9 @@ def test_a_disk_is_packed_with_the_same_options(layered: Path, run: Run) -> None
     assert hashes[0] == hashes[1] != ""
 
 
-@pytest.mark.parametrize("option", ["--overlay=over", "--exclude=x", "--chmod=x=0600", "--strip"])
+@pytest.mark.parametrize(
+    "option", ["--overlay=over", "--exclude=x", "--modes=preserve", "--chmod=x=0600", "--strip"]
+)
 def test_an_option_for_packing_needs_something_to_pack(layered: Path, run: Run, option: str) -> None:
     assert run("mkcpio", "appdir", "packed").status == 0
     result = run("package-sgx", "--rootfs=packed", *COMMON, "-o=p", option)
@@ -140,3 +142,16 @@ def test_an_identity_is_printed_alone(project: Path, run: Run) -> None:
     assert run("dump-sgx", "p", "--mrenclave").out == identity.mrenclave.hex() + "\n"
     assert run("dump-sgx", "p", "--mrsigner").out == identity.mrsigner.hex() + "\n"
     assert "not allowed with argument" in run("dump-sgx", "p", "--mrsigner", "--json").err
+
+
+@pytest.mark.parametrize("option", ["--exclude=x", "--modes=preserve"])
+def test_comparing_what_is_packed_already_takes_no_option_for_packing(
+    layered: Path, run: Run, option: str
+) -> None:
+    for name in ("one", "other"):
+        assert run("mkcpio", "appdir", name).status == 0
+    assert run("diff", "one", "other").status == 0
+    result = run("diff", "one", "other", option)
+    assert result.status == 2
+    assert f"{option.split('=')[0]}: is for an appdir, and none is packed" in result.err
+    assert run("diff", "one", "appdir", option).status in (0, 1)
