@@ -102,11 +102,16 @@ def is_made(node: Any) -> bool:
 
 
 def _is_as_made(place: Any, path: str, entry: Any) -> bool:
-    """Tell whether a file is the one that a builder made, and none that was written since."""
+    """Tell whether a file is the one that a builder made, and none that was written since.
+
+    A directory never is: its time and size do not tell what was written below it.
+    """
     file = Path(place.get_abspath(), path)
     try:
         status = file.stat()
     except OSError:
+        return False
+    if stat.S_ISDIR(status.st_mode):
         return False
     name, version = f"{place.get_internal_path()}/{path}", _version(file)
     made = getattr(entry.ninfo, "timestamp", None), getattr(entry.ninfo, "size", None)

@@ -84,7 +84,8 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     for pattern in exclusion.unused_after(target):
         warn(f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out")
     size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
-    return f"packed {tree.files:,} files, {_shown_size(size)} → {target}"
+    files = "1 file" if tree.files == 1 else f"{tree.files:,} files"
+    return f"packed {files}, {_shown_size(size)} → {target}"
 
 
 def _keep_out(patterns: Sequence[str]) -> str:

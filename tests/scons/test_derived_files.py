@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from scons_project import ALL, PACKAGE_HELLO, Project
 
@@ -297,6 +299,24 @@ def test_what_a_side_effect_or_a_directory_leaves_stays_out_when_its_builder_is_
     project.write("appdir/lib/y", "my own")
     project.build("hello")
     assert {path for path in root(project) if path.startswith("lib")} == {"lib", "lib/y"}
+
+
+@pytest.mark.parametrize("own", ["y", "deep/y"])
+def test_what_is_written_into_a_directory_that_was_left_behind_is_packed_whatever_its_time(
+    project: Project, own: str
+) -> None:
+    project.write("lib/deep/x", "one")
+    project.sconstruct(f"{PACKAGE_HELLO}env.Install('appdir', env.Dir('lib'))\n")
+    project.build("hello")
+    project.sconstruct(PACKAGE_HELLO)
+    project.build("hello")
+    folder = project.path("appdir/lib")
+    before = folder.stat().st_mtime_ns
+    project.write(f"appdir/lib/{own}", "my own")
+    os.utime(folder, ns=(before, before))
+    project.build("hello")
+    assert root(project)[f"lib/{own}"] == b"my own"
+    assert "lib/deep/x" not in root(project)
 
 
 def test_an_empty_directory_that_a_clean_leaves_stays_out_when_its_builder_is_gone(project: Project) -> None:
