@@ -109,7 +109,7 @@ RULES: dict[str, tuple[str, str]] = {
     ),
     "file that is laid over": ("env.Command('over/made/{n}', 'src/{n}', Copy('$TARGET', '$SOURCE'))", ""),
     "side effect that is laid over": (
-        "env.SideEffect('over/effect/{n}', env.Command('effect{n}', 'src/{n}',"
+        "env.SideEffect('over/effect/{n}', env.Command('overeffect{n}', 'src/{n}',"
         " [Mkdir('over/effect'), Copy('over/effect/{n}', '$SOURCE'), Touch('$TARGET')]))",
         "",
     ),

@@ -263,7 +263,7 @@ def loses_a_target(history: History) -> str:
 
 
 def damages_a_target(history: History) -> str:
-    name = history.chance.choice(["one.cpio", "five.mystenc.so", "six.measurement.json", "two", "made.json"])
+    name = history.chance.choice(["one.cpio", "five.mystenc.so", "six.measurement.json", "two"])
     path = history.checkout.project.path(name)
     if path.exists():
         path.write_bytes(path.read_bytes() + b"junk")
