@@ -101,7 +101,8 @@ def lays_over(history: History) -> str:
     there = [path.removeprefix("appdir/") for path in history.sources.of("appdir/")]
     built = ["installed/1", "effect/2", "folder/3/made", "usr/0/t", "deep/1/x/y", "unpacked/2", "d/link0"]
     path = f"over/{history.chance.choice(there + built)}"
-    if not path.endswith("bin/hello"):
+    made = any(path in RULES[kind][0].format(n=n) for n, kind in history.sources.rules.items())
+    if not (made or path.endswith("bin/hello")):  # SCons would take it for what it has made
         history.sources.write(path, mode=history.chance.choice([0o644, 0o600, 0o755]))
     return path
 
