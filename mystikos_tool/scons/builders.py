@@ -13,10 +13,10 @@ from typing import Any
 import SCons.Errors
 from SCons.Node import NodeList
 
-from mystikos_tool.scons import arguments, exclusion, leftovers, scons_internals, sources, variables
+from mystikos_tool.scons import arguments, exclusion, leftovers, ninja, scons_internals, sources, variables
 from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.running import StartAction
+from mystikos_tool.scons.running import StartAction, started_file
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
 from mystikos_tool.scons.signing_key import signing_key
 from mystikos_tool.scons.stages import (
@@ -232,7 +232,7 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     caller = id(env)
     env = _environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
     variables.check_matter("MystRun", overrides, (variables.RUN,))
-    node = sources.one_node(env, package, "MystRun")
+    node = started_file(sources.one_node(env, package, "MystRun"), "MystRun")
     alias = arguments.name(env, "MystRun: the alias", alias)
     start = StartAction(node, arguments.program_arguments("MystRun", args))
     described = (caller, alias, str(start), repr(overrides))
@@ -258,7 +258,8 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
     name = arguments.file_name(env, "MystTest: the name", name)
-    return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
+    node = started_file(sources.one_node(env, package, "MystTest"), "MystTest")
+    return testing.described(env, name, node, expectation)
 
 
 def _stages_before_packaging(env: Any, node: Any) -> tuple[str, ...]:
@@ -395,11 +396,7 @@ def _environment(
     env: Any, builder: str, overrides: Mapping[str, Any], parameters: tuple[str, ...] = ("target", "source")
 ) -> Any:
     """Return the environment of one call, its variables checked."""
-    if scons_internals.writes_ninja_file():
-        raise SCons.Errors.UserError(
-            f"{builder} makes what SCons' ninja tool cannot build;"
-            ' leave out --experimental=ninja and SetOption("experimental", "ninja")'
-        )
+    ninja.refuse(builder)
     variables.check_names(env.Dictionary())
     variables.use_remote_cache(env)
     if overrides:

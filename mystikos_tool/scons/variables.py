@@ -14,6 +14,7 @@ from SCons.Script import ARGUMENTS
 from SCons.Util import flatten, is_String
 
 from mystikos_tool.scons import arguments
+from mystikos_tool.scons.input_node import paths_of
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET
 
 PREFIX = "MYST_"
@@ -341,10 +342,15 @@ def directory_of(env: Any, variable: str, name: str) -> Any:
     return own if _has(own, name) and not _has(origin.directory, name) else origin.directory
 
 
+def is_there(env: Any, variable: str, name: str) -> bool:
+    """Tell whether a file or directory of a name in a variable is there, or something makes one."""
+    return _has(directory_of(env, variable, name), name)
+
+
 def _has(directory: Any, name: str) -> bool:
     """Tell whether a directory has a file or directory of a name, or something makes one there."""
     node = directory.entries.get(name)
-    places = (directory.get_abspath(), directory.srcnode().get_abspath())
+    places = (*paths_of(directory), *paths_of(directory.srcnode()))
     return bool(node and node.is_derived()) or any(os.path.exists(f"{place}/{name}") for place in places)  # noqa: PTH110
 
 

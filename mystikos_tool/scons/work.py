@@ -222,6 +222,8 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         day = pipeline.signing_day(stage.epoch)
+        for text in stage.key.named().warnings():
+            blame.warn_once(text, call_of(target))
         signs = stage.key.signer()
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
