@@ -62,20 +62,20 @@ def _opened(text: str) -> Signer:
     return signer.signer(text)
 
 
-def signing_key(env: Any) -> SigningKey:
-    """Return the key of a call's environment; raise SCons' UserError for a variable that names none."""
-    value = env.get(VARIABLE)
+def signing_key(env: Any, variable: str = VARIABLE) -> SigningKey:
+    """Return the key that a variable names; raise SCons' UserError where it names none."""
+    value = env.get(variable)
     given = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
     substituted = str(env.subst(given)) if is_String(given) else ""
     if ":" not in substituted:
-        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+        return SigningKey(None, (sources.required_file(env, variable),))
     from mystikos_tool.signing import notation
 
     if notation.is_file(substituted):
-        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+        return SigningKey(None, (sources.required_file(env, variable),))
     try:
         files = notation.parse(substituted).files
     except UserError as error:
-        raise SCons.Errors.UserError(f"{VARIABLE}: {error}") from None
+        raise SCons.Errors.UserError(f"{variable}: {error}") from None
     top = env.fs.Top
-    return SigningKey(substituted, tuple(input_file(top.File(str(path)), VARIABLE) for path in files))
+    return SigningKey(substituted, tuple(input_file(top.File(str(path)), variable) for path in files))
