@@ -22,6 +22,7 @@ from mystikos_tool.explain import difference, dsse, provenance
 from mystikos_tool.explain.difference import Difference
 from mystikos_tool.explain.printable import printable
 from mystikos_tool.explain.provenance import EMBEDDED, Parameters, Provenance
+from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.sigstruct import SIGSTRUCT
 from mystikos_tool.io import atomic
 from mystikos_tool.io.atomic import read_input
@@ -115,7 +116,7 @@ def rebuild(
         with atomic.scratch(Path(tempfile.gettempdir(), package.name)) as scratch:
             again = scratch / package.name
             if not _is_made_again(found, whole, again):
-                return Rebuilt(None, _difference(package, whole, measured, again))
+                return Rebuilt(None, _difference(found, whole, measured, again, statement))
         verified = pipeline.verify(package, expected, whole.runtime.loader)
     sha256 = provenance.sha256_of(FileContent.of(package))
     return Rebuilt(_with_facts(verified, stated, signer, sha256), None)
@@ -248,12 +249,18 @@ def _is_made_again(found: OpenedPackage, whole: Inputs, target: Path) -> bool:
     return filecmp.cmp(found.path, target, shallow=False)
 
 
-def _difference(package: Path, whole: Inputs, measured: Measurement, target: Path) -> Difference:
-    """Compare a package with what the inputs give, which a key signs that nobody trusts."""
-    key, day = throwaway.of_user(target.parent), datetime.now(timezone.utc).date()
-    image = pipeline.sign(measured, whole.runtime, whole.config, key, day)
-    pipeline.package(whole, Bytes(image), target)
-    return difference.compare(package, target)
+def _difference(
+    found: OpenedPackage, whole: Inputs, measured: Measurement, again: Path, statement: Path
+) -> Difference:
+    """Compare a package with what the inputs give, which has no signature that would count."""
+    if measured.mrenclave != sigstruct.identity(found.sigstruct).mrenclave:
+        key, day = throwaway.of_user(again.parent), datetime.now(timezone.utc).date()
+        image = pipeline.sign(measured, whole.runtime, whole.config, key, day)
+        pipeline.package(whole, Bytes(image), again)
+    told = difference.compare(found.path, again)
+    told.b = replace(told.b, path=f"the inputs of {printable(str(statement))}", mrsigner=None, date=None)
+    told.signature = []
+    return told
 
 
 def _with_facts(verified: Verification, stated: Provenance, signer: str | None, sha256: str) -> Verification:
