@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from making_disks import BLOCK, DISK_PUBLIC_KEY, change, make_disk, root_hash_file
 from packaging import DATA, make_package
-from starting import PROBE, Caller, refusal
+from starting import ORDINARY_USER, PROBE, Caller, refusal
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import fssig, luks
@@ -39,7 +41,12 @@ def work(public_directory: Path) -> Path:
 @pytest.fixture(scope="module")
 def original(work: Path, probe: Path) -> Path:
     """A signed disk with the probe on it."""
-    files = {"bin/probe": probe, "data/file": b"of the disk\n", "data/large": CONTENT}
+    files = {
+        "bin/probe": probe,
+        "data/file": b"of the disk\n",
+        "data/other": b"another\n",
+        "data/large": CONTENT,
+    }
     return make_disk(work / "original", files)
 
 
@@ -75,6 +82,56 @@ def option(disk: Path) -> str:
     return f"--myst-rootfs={disk}"
 
 
+@dataclass(frozen=True)
+class Machine:
+    """One that serves disks to the sandbox by FUSE or has them unpacked, and a caller there."""
+
+    caller: Caller
+    served: bool
+
+    def run(self, package: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return Caller(None).run(self.command(package), *arguments, **options)
+
+    def output(self, package: Path, *arguments: str, **options: Any) -> str:
+        done = self.run(package, *arguments, **options)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    def command(self, package: Path) -> list[str | Path]:
+        become = [] if self.caller.user is None else [*BECOME, f"--reuid={self.caller.user}"]
+        script = SERVING if self.served else UNPACKING
+        return [
+            "unshare",
+            *([] if os.geteuid() == 0 else ["-r"]),
+            "-m",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            *become,
+            package,
+        ]
+
+
+FUSE = Path("/dev/fuse")
+BECOME = ["setpriv", f"--regid={ORDINARY_USER}", "--clear-groups"]
+# The device as it is on most machines, and none.
+SERVING = (
+    "mount -t tmpfs none /mnt && mknod -m 666 /mnt/fuse c 10 229 && mount --bind /mnt/fuse /dev/fuse"
+    ' && exec "$@"'
+)
+UNPACKING = '{ [ ! -e /dev/fuse ] || mount --bind /dev/null /dev/fuse; } && exec "$@"'
+
+
+@pytest.fixture(params=["served", "unpacked"])
+def machine(request: pytest.FixtureRequest, caller: Caller) -> Machine:
+    if not shutil.which("unshare") or not shutil.which("setpriv"):
+        pytest.skip("needs unshare(1) and setpriv(1)")
+    if request.param == "served" and (os.geteuid() or not FUSE.exists()):
+        pytest.skip("needs root and /dev/fuse")
+    return Machine(caller, request.param == "served")
+
+
 def filesystem(disk: Path) -> Filesystem:
     data = disk.read_bytes()
     return Filesystem(lambda offset, size: data[offset : offset + size], len(data), str(disk))
@@ -88,20 +145,25 @@ def block_of(disk: Path, path: str) -> int:
     return next(iter(read.blocks_of(member)))
 
 
+def free_block(disk: Path) -> int:
+    """The number of the last block of the file system, which no file has."""
+    return filesystem(disk).blocks - 1
+
+
 # What starts
 
 
 def test_a_root_on_a_disk_is_the_root_that_was_signed(
-    package: MakeDiskPackage, caller: Caller, original: Path
+    package: MakeDiskPackage, machine: Machine, original: Path
 ) -> None:
     made = package()
-    assert caller.output(made, option(original), "show", "/data/file") == "of the disk\n"
-    assert caller.output(made, option(original), "status", PROBE, "/data") == (
+    assert machine.output(made, option(original), "show", "/data/file") == "of the disk\n"
+    assert machine.output(made, option(original), "status", PROBE, "/data") == (
         f"100755 0 {PROBE}\n40755 0 /data\n"
     )
-    assert caller.output(made, option(original), "fill", "/data/new", "5") == "written\n"
-    assert caller.output(made, option(original), "fill", "/data/file", "5") == "written\n"
-    assert caller.output(made, option(original), "show", "/data/file") == "of the disk\n"
+    assert machine.output(made, option(original), "fill", "/data/new", "5") == "written\n"
+    assert machine.output(made, option(original), "fill", "/data/file", "5") == "written\n"
+    assert machine.output(made, option(original), "show", "/data/file") == "of the disk\n"
 
 
 def test_the_environment_names_the_disk_where_no_option_does(
@@ -140,11 +202,38 @@ def test_one_of_the_trusted_keys_is_enough(package: MakeDiskPackage, anyone: Cal
 
 
 def test_what_is_added_to_the_root_is_limited_by_memory_size(
-    package: MakeDiskPackage, caller: Caller, original: Path
+    package: MakeDiskPackage, machine: Machine, original: Path
 ) -> None:
     made = package(MemorySize="16m")
-    assert caller.output(made, option(original), "fill", "/new", str(15 << 20)) == "written\n"
-    assert "No space left on device" in caller.output(made, option(original), "fill", "/new", str(17 << 20))
+    assert machine.output(made, option(original), "fill", "/new", str(15 << 20)) == "written\n"
+    assert "No space left on device" in machine.output(made, option(original), "fill", "/new", str(17 << 20))
+
+
+def test_a_disk_is_served_where_the_machine_lets_it_and_unpacked_elsewhere(
+    package: MakeDiskPackage, machine: Machine, original: Path
+) -> None:
+    mounts = machine.output(package(), option(original), "show", "/proc/self/mountinfo").splitlines()
+    [root] = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[4] == "/"]
+    assert root == ("overlay" if machine.served else "tmpfs")
+
+
+def test_a_changed_block_fails_the_file_that_it_is_of_or_the_start(
+    package: MakeDiskPackage, machine: Machine, disk: Path
+) -> None:
+    made = package()
+    number = block_of(disk, "data/file")
+    change(disk, number * BLOCK, b"changed")
+    done = machine.run(made, option(disk), "show", "/data/file")
+    if machine.served:
+        assert (done.returncode, done.stdout) == (1, "")  # read(2) fails
+        assert machine.output(made, option(disk), "show", "/data/other") == "another\n"
+    else:
+        problem = f"block {number} is not what its hash says"
+        assert refusal(done) == f"disk {disk}: /data/file: {problem}"
+        shutil.copyfile(disk.parent / "original" / "disk", disk)
+        change(disk, free_block(disk) * BLOCK, b"changed")
+        told = refusal(machine.run(made, option(disk), "leave", "0"))
+        assert told == f"disk {disk}: block {free_block(disk)} is not what its hash says"
 
 
 def test_without_isolation_the_disk_is_unpacked_to_a_directory(

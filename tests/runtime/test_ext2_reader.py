@@ -135,7 +135,8 @@ def refusal(reader: Path, disk: Path, offset: int, data: bytes) -> str:
         ("blocks_per_group", 32769, "has groups of a wrong size"),
         ("inodes_per_group", 0, "has groups of a wrong size"),
         ("first_data_block", 1, "begins at a wrong block"),
-        ("inodes_count", 0xFFFFFFFF, "has more inodes than its groups hold"),
+        ("inodes_count", 0xFFFFFFFF, "has no inodes, or more than its groups hold"),
+        ("inodes_count", 0, "has no inodes, or more than its groups hold"),
         ("inodes_count", 1, "names an inode that does not exist"),
     ],
 )
@@ -144,6 +145,11 @@ def test_a_superblock_that_mystikos_does_not_read_is_refused(
 ) -> None:
     offset, data = field(ext2.SUPERBLOCK, name, value)
     assert problem in refusal(reader, disk, ext2.SUPERBLOCK_OFFSET + offset, data)
+
+
+def test_a_group_whose_inodes_are_not_on_the_disk_is_refused(reader: Path, disk: Path) -> None:
+    offset, data = field(ext2.GROUP, "inode_table", 0xFFFFFFF)
+    assert "group 0 names a block that the disk does not have" in refusal(reader, disk, BLOCK + offset, data)
 
 
 def inode_offset(disk: Path, number: int) -> int:

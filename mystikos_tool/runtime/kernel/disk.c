@@ -142,6 +142,13 @@ int myst_disk_read_content(struct myst_disk *disk, uint64_t offset, size_t size,
     return read_range(disk, offset, size, to, false);
 }
 
+void myst_disk_close(struct myst_disk *disk)
+{
+    close(disk->file);
+    free(disk->cache);
+    myst_verity_close(&disk->verity);
+}
+
 int64_t myst_disk_wrong_block(const struct myst_disk *disk)
 {
     return disk->verified && disk->verity.has_wrong_block ? (int64_t)disk->verity.wrong_block : -1;

@@ -32,6 +32,9 @@ void myst_disk_open(struct myst_disk *disk, const char *path, const char *option
 int myst_disk_read(struct myst_disk *disk, uint64_t offset, size_t size, void *to);
 int myst_disk_read_content(struct myst_disk *disk, uint64_t offset, size_t size, void *to);
 
+/* Gives back what reading takes. */
+void myst_disk_close(struct myst_disk *disk);
+
 /* Refuses to go on unless every block of a verified disk is right. */
 void myst_disk_check_rest(struct myst_disk *disk);
 

@@ -2,6 +2,7 @@
 
 #include "../common/error.h"
 #include "root.h"
+#include "served_disk.h"
 #include "unpack_disk.h"
 
 #include <fcntl.h>
@@ -63,6 +64,12 @@ static void leave_room(uint64_t bytes)
 void myst_make_disk_root(const struct myst_handoff *handoff, const struct myst_config *config)
 {
     const uint64_t files = disk.size / 1024 + config->memory_size / MYST_PAGE + 1024;
+    if (!handoff->host.root && myst_serve_disk(&disk, myst_root_mount_point(), config->memory_size))
+    {
+        myst_enter_root_mount();
+        myst_disk_close(&disk);
+        return;
+    }
     if (handoff->host.root)
         myst_keep_root(handoff->host.root);
     else
@@ -70,4 +77,5 @@ void myst_make_disk_root(const struct myst_handoff *handoff, const struct myst_c
     myst_unpack_disk_root(false);
     if (!handoff->host.root)
         leave_room(config->memory_size);
+    myst_disk_close(&disk);
 }

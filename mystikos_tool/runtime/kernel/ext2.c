@@ -88,9 +88,67 @@ static const char *examine(const struct superblock *s, uint64_t size)
     if (first != (block_size == 1024) || first >= s->blocks_count)
         return "begins at a wrong block";
     const uint64_t groups = ((uint64_t)s->blocks_count - first + s->blocks_per_group - 1) / s->blocks_per_group;
-    if (s->inodes_count > groups * s->inodes_per_group || (uint64_t)s->inodes_count * s->inode_size > size)
-        return "has more inodes than its groups hold";
+    if (s->inodes_count == 0 || s->inodes_count > groups * s->inodes_per_group ||
+        (uint64_t)s->inodes_count * s->inode_size > size)
+        return "has no inodes, or more than its groups hold";
     return NULL;
+}
+
+/* Reads what has to lie within one block of the file system. */
+static int read_in_block(struct myst_ext2 *fs, uint64_t block, uint64_t offset, size_t size, void *to)
+{
+    block += offset / fs->block_size;
+    offset %= fs->block_size;
+    if (block >= fs->blocks || offset + size > fs->block_size)
+        return fail(fs, "names a block that the disk does not have");
+    fs->problem = NULL;
+    return myst_disk_read(fs->disk, block * fs->block_size + offset, size, to);
+}
+
+static int read_group(struct myst_ext2 *fs, uint64_t number, struct group *group)
+{
+    const uint64_t offset = fs->descriptors + number * GROUP_SIZE;
+    return read_in_block(fs, offset / fs->block_size, offset % fs->block_size, sizeof *group, group);
+}
+
+int myst_ext2_inode(struct myst_ext2 *fs, uint32_t number, struct myst_ext2_inode *inode)
+{
+    struct group group;
+    struct inode raw;
+    if (number == 0 || number > fs->inodes)
+        return fail(fs, "names an inode that does not exist");
+    const uint64_t in_group = (number - 1) / fs->inodes_per_group, slot = (number - 1) % fs->inodes_per_group;
+    if (read_group(fs, in_group, &group) != 0 ||
+        read_in_block(fs, group.inode_table, slot * fs->inode_size, sizeof raw, &raw) != 0)
+        return -1;
+    if (raw.flags & (FLAG_EXTENTS | FLAG_INLINE_DATA))
+        return fail(fs, "has extents or inline data, which Mystikos cannot read");
+    *inode = (struct myst_ext2_inode){
+        .number = number,
+        .mode = raw.mode,
+        .links = raw.links,
+        .time = raw.modification_time,
+        .sectors = raw.sectors,
+        .size = raw.size | (S_ISREG(raw.mode) ? (uint64_t)raw.size_high << 32 : 0),
+    };
+    memcpy(inode->pointers, raw.pointers, sizeof inode->pointers);
+    return 0;
+}
+
+/* As Mystikos does at the start: of every group up to `last`. */
+static int check_groups(struct myst_ext2 *fs, uint32_t last, struct myst_error *error)
+{
+    struct group group;
+    for (uint64_t number = 0; number <= last; number++)
+    {
+        if (read_group(fs, number, &group) != 0)
+            return myst_fail(error, "%s: group %llu %s", fs->disk->name, (unsigned long long)number,
+                             fs->problem ? fs->problem : "cannot be read, or is not what its hash says");
+        if (group.inode_table == 0 || group.inode_table >= fs->blocks)
+            return myst_fail(error, "%s: group %llu names a block that the disk does not have", fs->disk->name,
+                             (unsigned long long)number);
+    }
+    return 0;
 }
 
 int myst_ext2_open(struct myst_ext2 *fs, struct myst_disk *disk, struct myst_error *error)
@@ -113,43 +171,7 @@ int myst_ext2_open(struct myst_ext2 *fs, struct myst_disk *disk, struct myst_err
         .inodes_per_group = superblock.inodes_per_group,
         .descriptors = ((uint64_t)superblock.first_data_block + 1) * block_size,
     };
-    return 0;
-}
-
-/* Reads what has to lie within one block of the file system. */
-static int read_in_block(struct myst_ext2 *fs, uint64_t block, uint64_t offset, size_t size, void *to)
-{
-    block += offset / fs->block_size;
-    offset %= fs->block_size;
-    if (block >= fs->blocks || offset + size > fs->block_size)
-        return fail(fs, "names a block that the disk does not have");
-    fs->problem = NULL;
-    return myst_disk_read(fs->disk, block * fs->block_size + offset, size, to);
-}
-
-int myst_ext2_inode(struct myst_ext2 *fs, uint32_t number, struct myst_ext2_inode *inode)
-{
-    struct group group;
-    struct inode raw;
-    if (number == 0 || number > fs->inodes)
-        return fail(fs, "names an inode that does not exist");
-    const uint64_t in_group = (number - 1) / fs->inodes_per_group, slot = (number - 1) % fs->inodes_per_group;
-    const uint64_t descriptor = fs->descriptors + in_group * GROUP_SIZE;
-    if (read_in_block(fs, descriptor / fs->block_size, descriptor % fs->block_size, sizeof group, &group) != 0 ||
-        read_in_block(fs, group.inode_table, slot * fs->inode_size, sizeof raw, &raw) != 0)
-        return -1;
-    if (raw.flags & (FLAG_EXTENTS | FLAG_INLINE_DATA))
-        return fail(fs, "has extents or inline data, which Mystikos cannot read");
-    *inode = (struct myst_ext2_inode){
-        .number = number,
-        .mode = raw.mode,
-        .links = raw.links,
-        .time = raw.modification_time,
-        .sectors = raw.sectors,
-        .size = raw.size | (S_ISREG(raw.mode) ? (uint64_t)raw.size_high << 32 : 0),
-    };
-    memcpy(inode->pointers, raw.pointers, sizeof inode->pointers);
-    return 0;
+    return check_groups(fs, (superblock.inodes_count - 1) / superblock.inodes_per_group, error);
 }
 
 /* The number of zeros that `pointers` begin with. */

@@ -18,6 +18,7 @@
 #include "port_binder.h"
 #include "privileges.h"
 #include "root.h"
+#include "served_disk.h"
 #include "unpack.h"
 
 #include <errno.h>
@@ -400,6 +401,7 @@ int main(void)
         myst_drop_own_privileges();
     let_go_of_stdio();
     const int status = myst_monitor(init, control);
+    myst_stop_serving();
     if (directory && !handoff->host.root)
         myst_no_isolation_remove_root(directory);
     return status;

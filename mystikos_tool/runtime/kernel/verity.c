@@ -199,6 +199,13 @@ int myst_verity_read(struct myst_verity *verity, uint64_t block, uint8_t data[MY
     return -1;
 }
 
+void myst_verity_close(struct myst_verity *verity)
+{
+    free(verity->leaf_digests);
+    free(verity->seen);
+    free(verity->cache);
+}
+
 int myst_verity_read_rest(struct myst_verity *verity)
 {
     static uint8_t data[MYST_VERITY_BLOCK];

@@ -38,6 +38,8 @@ int myst_verity_open(struct myst_verity *verity, int file, uint64_t size, const 
 /* Reads a data block; -1 for one that is not what its hash says or cannot be read. */
 int myst_verity_read(struct myst_verity *verity, uint64_t block, uint8_t data[MYST_VERITY_BLOCK]);
 
+void myst_verity_close(struct myst_verity *verity);
+
 /* Reads every block that was not read yet; -1 at the first that is wrong. */
 int myst_verity_read_rest(struct myst_verity *verity);
 
