@@ -142,13 +142,22 @@ def scan_file(file: Path, name: str, *, preserve_modes: bool = False) -> Tree:
     try:
         status = file.stat()
     except OSError as error:
-        raise _unreadable(origin, error) from error
+        raise unreadable(origin, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise UserError(str(file), "is no regular file", "give a file or a directory")
     mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
     origin = os.path.realpath(origin)
     entry = Entry(os.fsencode(name), mode, status.st_size, origin, fingerprint.of(status), _HOST_FILES)
     return Tree((entry,), (), started)
+
+
+def host_entry(
+    path: bytes, mode: int, origin: bytes, status: os.stat_result | None = None, target: bytes = b""
+) -> Entry:
+    """Return what lies at ``origin`` on this machine as an entry; without a status, as a mode alone."""
+    size = len(target) if stat.S_ISLNK(mode) else status.st_size if status and stat.S_ISREG(mode) else 0
+    known = fingerprint.of(status) if status else fingerprint.STRUCT.pack(0, 0, 0, 0, 0, mode)
+    return Entry(path, mode, size, origin, known, _HOST_FILES, target)
 
 
 class PlacedSource:
@@ -282,7 +291,7 @@ def _folders(root: bytes, excluded: Callable[[bytes], object] | None) -> Iterato
                 try:
                     status = child.stat(follow_symlinks=False)
                 except OSError as error:
-                    raise _unreadable(os.path.join(origin, os.fsencode(name)), error) from error
+                    raise unreadable(os.path.join(origin, os.fsencode(name)), error) from error
                 mode = status.st_mode
                 names.append(name)
                 # As fingerprint.of, without its call.
@@ -301,11 +310,11 @@ def _opened(directory: bytes, flags: int) -> Iterator[int]:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
     except OSError as error:
-        raise _unreadable(directory, error) from error
+        raise unreadable(directory, error) from error
     try:
         yield descriptor
     except OSError as error:
-        raise _unreadable(directory, error) from error
+        raise unreadable(directory, error) from error
     finally:
         os.close(descriptor)
 
@@ -337,7 +346,7 @@ def _target(link: bytes) -> bytes:
     try:
         return os.readlink(link)
     except OSError as error:
-        raise _unreadable(link, error) from error
+        raise unreadable(link, error) from error
 
 
 def _taken_mode(mode: int) -> int:
@@ -384,7 +393,8 @@ def without(items: Iterable[_At], excluded: Callable[[bytes], object] | None) ->
             yield item
 
 
-def _unreadable(path: bytes, error: OSError) -> UserError:
+def unreadable(path: bytes, error: OSError) -> UserError:
+    """Return the error for a file that the system does not let be read."""
     return UserError(
         os.fsdecode(path), (error.strerror or "cannot be read").lower(), "make it readable for the build"
     )

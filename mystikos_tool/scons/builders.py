@@ -71,6 +71,17 @@ def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
     return arguments.OwnVariables(given, env)
 
 
+def myst_closure(env: Any, *programs: Any, **overrides: Any) -> Any:
+    """Take programs with all that they need to start: ``MystClosure("/usr/bin/python3", …)``."""
+    env = _environment(env, "MystClosure", overrides, parameters=("programs",))
+    variables.check_matter("MystClosure", overrides, (variables.SOURCE, variables.CLOSURE))
+    given = arguments.programs(env, programs, "MystClosure")
+    if not given:
+        raise SCons.Errors.UserError("MystClosure needs a program; give paths, files and mappings")
+    sysroot = env.Dir(env[variables.SYSROOT]) if env[variables.SYSROOT] else None
+    return arguments.Programs(given, env, sysroot)
+
+
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Measure an enclave: ``MystMeasure(target, rootfs)``; with MYST_ROOT="disk" there is no source."""
     env = _environment(env, "MystMeasure", overrides)
@@ -413,6 +424,7 @@ def _environment(
 BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystRootfs": myst_rootfs,
     "MystSource": myst_source,
+    "MystClosure": myst_closure,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
     "MystDigest": myst_digest,

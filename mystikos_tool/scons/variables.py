@@ -21,17 +21,19 @@ REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
+SYSROOT, EXTRAS = "MYST_SYSROOT", "MYST_CLOSURE_EXTRAS"
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
 _ORIGIN = "_MYST_ORIGIN"
 
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
-DIGEST, ATTACH, IDENTITY = "digest", "attach", "identity"
+DIGEST, ATTACH, IDENTITY, CLOSURE = "digest", "attach", "identity", "closure"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 _DONE = {
     SOURCE: "pack a root",
     ROOTFS: "pack a root",
+    CLOSURE: "look for programs",
     MEASURE: "measure",
     SIGN: "sign",
     DIGEST: "state a digest",
@@ -189,6 +191,16 @@ def patterns_to_strip(env: Any) -> tuple[str, ...]:
     return tuple(env.subst(arguments.text(pattern)) for pattern in items(value))
 
 
+def _sysroot(value: Any) -> str | None:
+    return None if value == "" else _directory(value)
+
+
+def _extras(value: Any) -> str | None:
+    from mystikos_tool.root.closure import EXTRAS as KNOWN
+
+    return None if all(item in KNOWN for item in items(value)) else f"a list of {', '.join(KNOWN)}"
+
+
 def _chmod(value: Any) -> str | None:
     from mystikos_tool.errors import UserError
 
@@ -266,6 +278,8 @@ VARIABLES = (
     Variable(
         "MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root", SOURCE
     ),
+    Variable(SYSROOT, "", _sysroot, "where MystClosure finds programs; by default, this machine", CLOSURE),
+    Variable(EXTRAS, [], _extras, "what programs open by name: nss, certificates and others", CLOSURE),
     Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", ROOTFS),
     Variable(
         STRIP,

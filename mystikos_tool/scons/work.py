@@ -79,8 +79,11 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     for path in tree.too_long_to_boot:
         warn(f"{path}: {boot_fault(path)}")
     for node in source:
-        for path in node.stray:
-            warn(f"{node}/{path}: has no source and no builder and was left out; {_STRAY}")
+        for change in node.machine_changes():
+            warn(change)
+    for node in source:
+        for path in node.stray_paths():
+            warn(f"{path}: has no source and no builder and was left out; {_STRAY}")
     for pattern in exclusion.unused_after(target):
         warn(f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out")
     size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
