@@ -22,7 +22,7 @@ from mystikos_tool.formats.program import Executable, Script
 from mystikos_tool.root import dynamic_linker
 from mystikos_tool.root.dynamic_linker import Linker, Loaded, Missing
 from mystikos_tool.root.root_view import Facts, RootView
-from mystikos_tool.root.source import Source
+from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, scan_file
 from mystikos_tool.root.tree import Entry, Tree, join
 from mystikos_tool.root.written import written
 
@@ -384,3 +384,38 @@ def _modules_of(nsswitch: bytes) -> list[bytes]:
         _, _, named = line.partition(b"#")[0].partition(b":")
         services |= dict.fromkeys(re.sub(rb"\[[^]]*\]", b" ", named).split())
     return [b"libnss_" + service + b".so.2" for service in services]
+
+
+def of_files(
+    programs: Sequence[str],
+    files: Mapping[str, Path],
+    *,
+    sysroot: Path = Path("/"),
+    extras: Sequence[str] = (),
+    exclude: tuple[str, ...] = (),
+    preserve_modes: bool = False,
+) -> Tree:
+    """Return the closure of programs of a sysroot and of files from elsewhere, by their places in the root.
+
+    A place that ends in a slash is the directory that a file goes into under its own name. Raises
+    UserError as :class:`Closure` does, and for files that cannot be read.
+    """
+    given: list[Source] = []
+    every = list(programs)
+    for place, path in files.items():
+        if path.is_dir():
+            source = DirectorySource(path, exclude=exclude, preserve_modes=preserve_modes)
+            given.append(PlacedSource(source, place))
+            continue
+        directory, _, name = place.lstrip("/").rpartition("/")
+        file = scan_file(path, name or path.name, preserve_modes=preserve_modes)
+        given.append(PlacedSource(file, directory) if directory else file)
+        every.append(posixpath.join("/", directory, name or path.name))
+    return Closure(
+        every,
+        given=given,
+        sysroot=sysroot,
+        extras=extras,
+        exclude=exclude,
+        preserve_modes=preserve_modes,
+    ).tree()
