@@ -96,7 +96,7 @@ VERBS = {
         ),
         Verb(
             "appdir",
-            "make an appdir of programs with all that they need to start",
+            "make an appdir of programs with all that they need to start, or of a container image",
             "closure /usr/bin/python3 /usr/lib/python3.11 --extra certificates -o appdir",
             appdir.declare,
             appdir.run,
