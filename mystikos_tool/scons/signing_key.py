@@ -70,24 +70,24 @@ def _named(text: str) -> NamedKey:
     return notation.parse(text, lambda name: path_of(_file(name)))
 
 
-def _file(name: str) -> Any:
+def _file(name: str, variable: str = VARIABLE) -> Any:
     """Return the input node of a file that a notation names."""
-    return input_file(SCons.Node.FS.get_default_fs().Top.File(name), VARIABLE)
+    return input_file(SCons.Node.FS.get_default_fs().Top.File(name), variable)
 
 
-def signing_key(env: Any) -> SigningKey:
-    """Return the key of a call's environment; raise SCons' UserError for a variable that names none."""
-    value = env.get(VARIABLE)
+def signing_key(env: Any, variable: str = VARIABLE) -> SigningKey:
+    """Return the key that a variable names; raise SCons' UserError where it names none."""
+    value = env.get(variable)
     given = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
     substituted = str(env.subst(given)) if is_String(given) else ""
     if ":" not in substituted:
-        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+        return SigningKey(None, (sources.required_file(env, variable),))
     from mystikos_tool.signing import notation
 
-    if notation.is_file(substituted, lambda name: variables.is_there(env, VARIABLE, name)):
-        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+    if notation.is_file(substituted, lambda name: variables.is_there(env, variable, name)):
+        return SigningKey(None, (sources.required_file(env, variable),))
     try:
         files = notation.parse(substituted).files
     except UserError as error:
-        raise SCons.Errors.UserError(f"{VARIABLE}: {error}") from None
-    return SigningKey(substituted, tuple(_file(str(path)) for path in files))
+        raise SCons.Errors.UserError(f"{variable}: {error}") from None
+    return SigningKey(substituted, tuple(_file(str(path), variable) for path in files))
