@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
-_ROOT_KEYS = "root keys"
+_ROOT_KEYS = "private keys"
 
 # Configurations that are kept in memory: those of the apps whose stages alternate under -j.
 _CONFIGURATIONS = 16
