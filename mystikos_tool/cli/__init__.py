@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from mystikos_tool import __version__
 from mystikos_tool.cli import (
+    appdir,
     archive,
     disk,
     explain,
@@ -92,6 +93,13 @@ VERBS = {
             run.run,
             aliases=("exec-linux",),
             passes_on=True,
+        ),
+        Verb(
+            "appdir",
+            "make an appdir of programs with all that they need to start, or of a container image",
+            "closure /usr/bin/python3 /usr/lib/python3.11 --extra certificates -o appdir",
+            appdir.declare,
+            appdir.run,
         ),
         Verb(
             "mkcpio",

@@ -17,7 +17,7 @@ from mystikos_tool.scons import arguments, documents, exclusion, sources, variab
 from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.calls import environment, made
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.running import StartAction
+from mystikos_tool.scons.running import StartAction, started_file
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
 from mystikos_tool.scons.signing_key import signing_key
 from mystikos_tool.scons.stages import (
@@ -69,6 +69,17 @@ def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
     if not given:
         raise SCons.Errors.UserError("MystSource needs a source; give directories, files and mappings")
     return arguments.OwnVariables(given, env)
+
+
+def myst_closure(env: Any, *programs: Any, **overrides: Any) -> Any:
+    """Take programs with all that they need to start: ``MystClosure("/usr/bin/python3", …)``."""
+    env = environment(env, "MystClosure", overrides, parameters=("programs",))
+    variables.check_matter("MystClosure", overrides, (variables.SOURCE, variables.CLOSURE))
+    given = arguments.programs(env, programs, "MystClosure")
+    if not given:
+        raise SCons.Errors.UserError("MystClosure needs a program; give paths, files and mappings")
+    sysroot = env.Dir(env[variables.SYSROOT]) if env[variables.SYSROOT] else None
+    return arguments.Programs(given, env, sysroot)
 
 
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -232,7 +243,7 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     caller = id(env)
     env = environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
     variables.check_matter("MystRun", overrides, (variables.RUN,))
-    node = sources.one_node(env, package, "MystRun")
+    node = started_file(sources.one_node(env, package, "MystRun"), "MystRun")
     alias = arguments.name(env, "MystRun: the alias", alias)
     start = StartAction(node, arguments.program_arguments("MystRun", args))
     described = (caller, alias, str(start), repr(overrides))
@@ -258,7 +269,8 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
     name = arguments.file_name(env, "MystTest: the name", name)
-    return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
+    node = started_file(sources.one_node(env, package, "MystTest"), "MystTest")
+    return testing.described(env, name, node, expectation)
 
 
 def _stages_before_packaging(env: Any, node: Any) -> tuple[str, ...]:
@@ -386,6 +398,7 @@ def _added_for(node: Any, *targets: Any) -> list[Any]:
 BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystRootfs": myst_rootfs,
     "MystSource": myst_source,
+    "MystClosure": myst_closure,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
     "MystDigest": myst_digest,

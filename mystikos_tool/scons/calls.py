@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import SCons.Errors
-
-from mystikos_tool.scons import leftovers, scons_internals, variables
+from mystikos_tool.scons import leftovers, ninja, scons_internals, variables
 from mystikos_tool.scons.stages import Stage
 from mystikos_tool.scons.target_file import target_file
 
@@ -16,11 +14,7 @@ def environment(
     env: Any, builder: str, overrides: Mapping[str, Any], parameters: tuple[str, ...] = ("target", "source")
 ) -> Any:
     """Return the environment of one call, its variables checked."""
-    if scons_internals.writes_ninja_file():
-        raise SCons.Errors.UserError(
-            f"{builder} makes what SCons' ninja tool cannot build;"
-            ' leave out --experimental=ninja and SetOption("experimental", "ninja")'
-        )
+    ninja.refuse(builder)
     variables.check_names(env.Dictionary())
     variables.use_remote_cache(env)
     if overrides:

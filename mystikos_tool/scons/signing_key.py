@@ -6,10 +6,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import SCons.Errors
+import SCons.Node.FS
 from SCons.Util import is_String
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.scons import scons_internals, sources
+from mystikos_tool.scons import scons_internals, sources, variables
 from mystikos_tool.scons.database import UNREADABLE
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.input_node import path_of
@@ -35,7 +36,7 @@ class SigningKey(NamedTuple):
         """Return the key, with which nothing was done yet."""
         from mystikos_tool.signing import notation
 
-        return notation.parse(self.text) if self.text else notation.parse_file(str(path_of(self.nodes[0])))
+        return _named(self.text) if self.text else notation.parse_file(str(path_of(self.nodes[0])))
 
     def signer(self) -> Signer:
         """Return who signs enclaves with the key; raise UserError where there is nobody."""
@@ -59,7 +60,19 @@ def _opened(text: str) -> Signer:
     from mystikos_tool.signing import signer
 
     scons_internals.at_end_of_build(_opened.cache_clear)
-    return signer.signer(text)
+    return signer.for_enclaves(_named(text))
+
+
+def _named(text: str) -> NamedKey:
+    """Return the key of a notation, whose files may lie in a repository."""
+    from mystikos_tool.signing import notation
+
+    return notation.parse(text, lambda name: path_of(_file(name)))
+
+
+def _file(name: str, variable: str = VARIABLE) -> Any:
+    """Return the input node of a file that a notation names."""
+    return input_file(SCons.Node.FS.get_default_fs().Top.File(name), variable)
 
 
 def signing_key(env: Any, variable: str = VARIABLE) -> SigningKey:
@@ -71,11 +84,10 @@ def signing_key(env: Any, variable: str = VARIABLE) -> SigningKey:
         return SigningKey(None, (sources.required_file(env, variable),))
     from mystikos_tool.signing import notation
 
-    if notation.is_file(substituted):
+    if notation.is_file(substituted, lambda name: variables.is_there(env, variable, name)):
         return SigningKey(None, (sources.required_file(env, variable),))
     try:
         files = notation.parse(substituted).files
     except UserError as error:
         raise SCons.Errors.UserError(f"{variable}: {error}") from None
-    top = env.fs.Top
-    return SigningKey(substituted, tuple(input_file(top.File(str(path)), variable) for path in files))
+    return SigningKey(substituted, tuple(_file(str(path), variable) for path in files))

@@ -14,6 +14,7 @@ from SCons.Script import ARGUMENTS
 from SCons.Util import flatten, is_String
 
 from mystikos_tool.scons import arguments
+from mystikos_tool.scons.input_node import paths_of
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET
 
 PREFIX = "MYST_"
@@ -21,6 +22,7 @@ REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
+SYSROOT, EXTRAS = "MYST_SYSROOT", "MYST_CLOSURE_EXTRAS"
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
@@ -39,12 +41,13 @@ POLICY_SUFFIXES = {
 _ORIGIN = "_MYST_ORIGIN"
 
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
-DIGEST, ATTACH, IDENTITY = "digest", "attach", "identity"
 REPORT, POLICY, SBOM, PROVENANCE = "report", "policy", "sbom", "provenance"
+DIGEST, ATTACH, IDENTITY, CLOSURE = "digest", "attach", "identity", "closure"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 _DONE = {
     SOURCE: "pack a root",
     ROOTFS: "pack a root",
+    CLOSURE: "look for programs",
     MEASURE: "measure",
     SIGN: "sign",
     DIGEST: "state a digest",
@@ -206,6 +209,16 @@ def patterns_to_strip(env: Any) -> tuple[str, ...]:
     return tuple(env.subst(arguments.text(pattern)) for pattern in items(value))
 
 
+def _sysroot(value: Any) -> str | None:
+    return None if value == "" else _directory(value)
+
+
+def _extras(value: Any) -> str | None:
+    from mystikos_tool.root.closure import EXTRAS as KNOWN
+
+    return None if all(item in KNOWN for item in items(value)) else f"a list of {', '.join(KNOWN)}"
+
+
 def _chmod(value: Any) -> str | None:
     from mystikos_tool.errors import UserError
 
@@ -287,6 +300,8 @@ VARIABLES = (
     Variable(
         "MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root", SOURCE
     ),
+    Variable(SYSROOT, "", _sysroot, "where MystClosure finds programs; by default, this machine", CLOSURE),
+    Variable(EXTRAS, [], _extras, "what programs open by name: nss, certificates and others", CLOSURE),
     Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", ROOTFS),
     Variable(
         STRIP,
@@ -379,10 +394,15 @@ def directory_of(env: Any, variable: str, name: str) -> Any:
     return own if _has(own, name) and not _has(origin.directory, name) else origin.directory
 
 
+def is_there(env: Any, variable: str, name: str) -> bool:
+    """Tell whether a file or directory of a name in a variable is there, or something makes one."""
+    return _has(directory_of(env, variable, name), name)
+
+
 def _has(directory: Any, name: str) -> bool:
     """Tell whether a directory has a file or directory of a name, or something makes one there."""
     node = directory.entries.get(name)
-    places = (directory.get_abspath(), directory.srcnode().get_abspath())
+    places = (*paths_of(directory), *paths_of(directory.srcnode()))
     return bool(node and node.is_derived()) or any(os.path.exists(f"{place}/{name}") for place in places)  # noqa: PTH110
 
 

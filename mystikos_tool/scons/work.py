@@ -9,12 +9,16 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 
 from __future__ import annotations
 
+import atexit
 import filecmp
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import SCons.Script
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.errors import UserError
@@ -51,6 +55,8 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.explain.provenance import Parameters
+    from mystikos_tool.io.content import Readable
+    from mystikos_tool.measuring import MeasuringProcesses
     from mystikos_tool.root.root import Root
     from mystikos_tool.root.stripped import Stripping
     from mystikos_tool.signing.root_keys import RootKey
@@ -83,8 +89,11 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     for path in tree.too_long_to_boot:
         warn(f"{path}: {boot_fault(path)}")
     for node in source:
-        for path in node.stray:
-            warn(f"{node}/{path}: has no source and no builder and was left out; {_STRAY}")
+        for change in node.machine_changes():
+            warn(change)
+    for node in source:
+        for path in node.stray_paths():
+            warn(f"{path}: has no source and no builder and was left out; {_STRAY}")
     for pattern in exclusion.unused_after(target):
         warn(f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out")
     size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
@@ -184,9 +193,30 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
             warn(warning)
         for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
             warn(warning)
-        measured = pipeline.measure(inputs, partial.begin(target, inputs), warn)
+        pipeline.check_start(inputs, warn)
+        measured = _measure(inputs, partial.begin(target, inputs))
         atomic.write(path_of(target), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
+
+
+def _measure(inputs: pipeline.Inputs, rootfs: Readable | None) -> Measured:
+    """Measure; what is small in a process that computes beside this one's threads."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.root.root import ArchiveRoot
+
+    if rootfs or inputs.root.content().size >= partial.LARGE_ROOT:
+        return pipeline.measure_unchecked(inputs, rootfs)
+    root = ArchiveRoot(inputs.root.path) if isinstance(inputs.root, ArchiveRoot) else inputs.root
+    return _measuring_processes().measure(inputs._replace(root=root))
+
+
+@lru_cache(1)
+def _measuring_processes() -> MeasuringProcesses:
+    from mystikos_tool.measuring import MeasuringProcesses
+
+    processes = MeasuringProcesses(int(SCons.Script.GetOption("num_jobs")))
+    atexit.register(processes.close)
+    return processes
 
 
 def sign(target: Any, source: list[Any], env: Any) -> str:
@@ -199,6 +229,8 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         day = pipeline.signing_day(stage.epoch)
+        for text in stage.key.named().warnings():
+            blame.warn_once(text, call_of(target))
         signs = stage.key.signer()
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
