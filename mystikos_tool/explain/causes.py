@@ -125,7 +125,7 @@ def of_elf(sections: Sequence[SectionChange], a: Content, b: Content) -> Cause:
     loaded = [section for section in sections if not _is_beside(section.name)]
     if not loaded:
         debug = [section for section in sections if section.name.startswith(_DEBUG_PREFIXES)]
-        if any(_around_section(section, a, b) == PATH for section in debug):
+        if any(_around_section(each, a, b) == PATH or _has_other_paths(each, a, b) for each in debug):
             return DEBUG_PATH
         return DEBUG if debug else BUILD_ID
     if any(section.name == ".comment" for section in loaded):
@@ -146,6 +146,14 @@ def _around_section(section: SectionChange, a: Content, b: Content) -> Cause | N
     if one is None or other is None or section.first_byte is None:
         return None
     return _around(one, other, section.first_byte)
+
+
+def _has_other_paths(section: SectionChange, a: Content, b: Content) -> bool:
+    """Tell whether only one has a path: compilers order the texts of a section by their hashes."""
+    one, other = section_content(a, section.name), section_content(b, section.name)
+    if one is None or other is None or max(one.size, other.size) > _MAX_READ:
+        return False
+    return set(_PATH.findall(one.read())) != set(_PATH.findall(other.read()))
 
 
 def _around(a: Content, b: Content, first: int) -> Cause | None:
