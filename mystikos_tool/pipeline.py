@@ -51,7 +51,7 @@ from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime import image as image_of
-from mystikos_tool.signing import root_keys, rsa_public, trusted
+from mystikos_tool.signing import disk_trust, root_keys, rsa_public, trusted
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.statement import Statement
@@ -232,10 +232,21 @@ def measure(
     does: where the configuration does not fit the root file system or the runtime.
     """
     trusts_disks, embedded = bool(inputs.pubkeys or inputs.roothashes), inputs.runtime.is_embedded
-    for warning in check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded):
+    warnings = check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded)
+    for warning in (*warnings, *_distrust(inputs)):
         if warn:
             warn(warning)
     return measure_unchecked(inputs, rootfs)
+
+
+def _distrust(inputs: Inputs) -> list[str]:
+    """Return what is to be told of a root's disk that the enclave does not trust; raise where it refuses."""
+    index = inputs.root.index() if isinstance(inputs.root, DiskRoot) else None
+    if index is None:
+        return []
+    trusted = inputs.pubkeys_content(), inputs.roothashes_content()
+    told = disk_trust.check_trusted(index.fssig, *trusted, index.where, debug=inputs.config.debug)
+    return [told] if told else []
 
 
 def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:

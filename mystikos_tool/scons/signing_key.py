@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from mystikos_tool.signing.named_key import NamedKey
     from mystikos_tool.signing.signer import Signer
 
-VARIABLE = "MYST_KEY"
+VARIABLE, OF_DISKS = "MYST_KEY", "MYST_DISK_KEY"
 
 
 class SigningKey(NamedTuple):
     """A key; ``nodes`` are the files whose content says which it is.
 
     ``text`` names it in the notation of keys, relative to the top of the build; it is None for one
-    that is nothing but the file of its node.
+    that is nothing but the file of its node. It signs enclaves, or ``for_disks``.
     """
 
     text: str | None
     nodes: tuple[Any, ...]
+    for_disks: bool = False
 
     def named(self) -> NamedKey:
         """Return the key, with which nothing was done yet."""
@@ -38,44 +39,65 @@ class SigningKey(NamedTuple):
         return notation.parse(self.text) if self.text else notation.parse_file(str(path_of(self.nodes[0])))
 
     def signer(self) -> Signer:
-        """Return who signs enclaves with the key; raise UserError where there is nobody."""
-        from mystikos_tool.signing import signer
-
-        return _opened(self.text) if self.text else signer.for_enclaves(self.named())
+        """Return who signs with the key; raise UserError where there is nobody."""
+        return _opened(self.text, self.for_disks) if self.text else _signer(self.named(), self.for_disks)
 
     def identity(self) -> str:
         """Return what stands for the key where no file does."""
         if self.nodes or not self.text:
             return ""
         try:
-            return _opened(self.text).identity
+            return self.signer().identity
         except UserError:
             return UNREADABLE  # the action gets to say why
 
+    def get_csig(self) -> str:
+        """Return what stands for the key where it is one of the parts that decide a content."""
+        return self.identity()
+
 
 @lru_cache
-def _opened(text: str) -> Signer:
+def _opened(text: str, for_disks: bool) -> Signer:
     """Return the signer of a key, which is opened once in a build."""
-    from mystikos_tool.signing import signer
+    from mystikos_tool.signing import notation
 
     scons_internals.at_end_of_build(_opened.cache_clear)
-    return signer.signer(text)
+    return _signer(notation.parse(text), for_disks)
+
+
+def _signer(named: NamedKey, for_disks: bool) -> Signer:
+    if for_disks:
+        from mystikos_tool.signing import disk_key
+
+        return disk_key.for_disks(named)
+    from mystikos_tool.signing import signer
+
+    return signer.for_enclaves(named)
 
 
 def signing_key(env: Any) -> SigningKey:
     """Return the key of a call's environment; raise SCons' UserError for a variable that names none."""
-    value = env.get(VARIABLE)
+    return _key(env, VARIABLE)
+
+
+def disk_key(env: Any) -> SigningKey | None:
+    """Return the key that signs a call's disk, None where nobody does."""
+    return _key(env, OF_DISKS)._replace(for_disks=True) if env.get(OF_DISKS) else None
+
+
+def _key(env: Any, variable: str) -> SigningKey:
+    value = env.get(variable)
     given = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
     substituted = str(env.subst(given)) if is_String(given) else ""
     if ":" not in substituted:
-        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+        return SigningKey(None, (sources.required_file(env, variable),))
     from mystikos_tool.signing import notation
 
     if notation.is_file(substituted):
-        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+        return SigningKey(None, (sources.required_file(env, variable),))
     try:
         files = notation.parse(substituted).files
     except UserError as error:
-        raise SCons.Errors.UserError(f"{VARIABLE}: {error}") from None
+        raise SCons.Errors.UserError(f"{variable}: {error}") from None
     top = env.fs.Top
-    return SigningKey(substituted, tuple(input_file(top.File(str(path)), VARIABLE) for path in files))
+    return SigningKey(substituted, tuple(input_file(top.File(str(path)), variable) for path in files))

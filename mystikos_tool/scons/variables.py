@@ -22,16 +22,22 @@ EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
+# What a root may be; a disk is a stage too.
 ARCHIVE, DISK = "archive", "disk"
+ROOT = "root"
 EPOCH = "SOURCE_DATE_EPOCH"
 _ORIGIN = "_MYST_ORIGIN"
 
-SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
+SOURCE, PACKED, ROOTFS, MEASURE = "source", "packed", "rootfs", "measure"
+SIGN, PACKAGE = "sign", "package"
 DIGEST, ATTACH, IDENTITY = "digest", "attach", "identity"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
+PUBLIC_KEY = "publickey"
 _DONE = {
     SOURCE: "pack a root",
+    PACKED: "pack a root",
     ROOTFS: "pack a root",
+    DISK: "make a disk",
     MEASURE: "measure",
     SIGN: "sign",
     DIGEST: "state a digest",
@@ -40,6 +46,7 @@ _DONE = {
     IDENTITY: "write MRENCLAVE",
     RUNTIME: "take a runtime",
     KEY: "make a key",
+    PUBLIC_KEY: "sign a disk",
     RUN: "start a package",
     TEST: "test",
 }
@@ -217,6 +224,27 @@ def _root(value: Any) -> str | None:
     return None if value in (ARCHIVE, DISK) else f'"{ARCHIVE}" or "{DISK}"'
 
 
+def _size(value: Any) -> str | None:
+    is_none = value is None or value == ""
+    return None if is_none or size(value) is not None else 'a number of bytes, or one with k, m or g as "64m"'
+
+
+def size(value: Any) -> int | None:
+    """Return a size in bytes, None for what is none."""
+    from mystikos_tool.config import schema
+
+    return schema.size(value)
+
+
+def _owners(value: Any) -> str | None:
+    return None if value in (ROOT, PRESERVE) else f'"{ROOT}" or "{PRESERVE}"'
+
+
+def _time(value: Any) -> str | None:
+    is_number = type(value) is int or (is_String(value) and value.isdecimal())
+    return None if value is None or value == "" or is_number else "a number of seconds since 1970"
+
+
 def _comstr(value: Any) -> str | None:
     return None if value is None or is_String(value) else "a string"
 
@@ -253,8 +281,33 @@ VARIABLES = (
         RUNTIME,
     ),
     Variable("MYST_ROOT", ARCHIVE, _root, f'"{DISK}" for a root on a disk, which is in no package', MEASURE),
-    Variable("MYST_PUBKEYS", [], _files, "public keys (PEM) whose disks the enclave trusts", MEASURE),
-    Variable("MYST_ROOTHASHES", [], _files, "root hashes of disks that the enclave trusts", MEASURE),
+    Variable(
+        "MYST_PUBKEYS",
+        [],
+        _files,
+        "public keys (PEM) whose disks the enclave trusts, or disks of MystDisk",
+        MEASURE,
+    ),
+    Variable("MYST_ROOTHASHES", [], _files, "root hashes that the enclave trusts, or disks", MEASURE),
+    Variable(
+        "MYST_DISK_KEY",
+        None,
+        _file,
+        "the key that signs a disk, RSA up to 8192 bits, as MYST_KEY names one",
+        DISK,
+    ),
+    Variable("MYST_DISK_SIZE", None, _size, "size of a disk's data area, a multiple of 4096", DISK),
+    Variable("MYST_DISK_ROOM", None, _size, "space for programs to write, without a size [8m]", DISK),
+    Variable("MYST_DISK_ENCRYPT", None, _file, "file with the 64 bytes of a master key", DISK),
+    Variable("MYST_DISK_DATA", False, _flag, "whether a disk is for programs to mount, and no root", DISK),
+    Variable(
+        "MYST_DISK_OWNERS",
+        ROOT,
+        _owners,
+        f"whose files on a disk are: root's, or as they are ({PRESERVE})",
+        DISK,
+    ),
+    Variable("MYST_DISK_TIME", None, _time, "time of every file on a disk, in seconds since 1970", DISK),
     Variable(
         "MYST_ROOTFS_MODES",
         CANONICAL,
@@ -266,20 +319,20 @@ VARIABLES = (
     Variable(
         "MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root", SOURCE
     ),
-    Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", ROOTFS),
+    Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", PACKED),
     Variable(
         STRIP,
         False,
         _strip,
         "whether programs and libraries lose their debug information, or patterns of those that do",
-        ROOTFS,
+        PACKED,
     ),
     Variable(
         "MYST_ROOTFS_LEFTOVERS",
         "warn",
         _policy,
         ".git, *~ and the like in a root: warn, error or allow",
-        ROOTFS,
+        PACKED,
     ),
     Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
     Variable("MYST_TEST_JUNIT", "", _file, "file for a report of the tests, in the XML of JUnit", TEST),
@@ -294,6 +347,8 @@ VARIABLES = (
         )
         for stage, action in (
             (ROOTFS, "packing a root"),
+            (DISK, "making a disk"),
+            (PUBLIC_KEY, "writing the public half of a disk's key"),
             (MEASURE, "measuring"),
             (SIGN, "signing"),
             (DIGEST, "stating what is to be signed"),

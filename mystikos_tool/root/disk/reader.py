@@ -89,14 +89,36 @@ class DiskFile:
 @contextmanager
 def opened(path: Path) -> Iterator[DiskFile]:
     """Open a disk; raise UserError for a file that is none or that the kernel would refuse."""
+    descriptor = open_disk(path)
+    try:
+        yield DiskFile(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_disk(path: Path) -> int:
+    """Return a descriptor of a regular file, to be read; raise UserError for anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UserError(str(path), (error.strerror or "cannot be read").lower(), "give a disk") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(str(path), "is no regular file", "give a disk")
+    return descriptor
+
+
+def is_disk(path: Path) -> bool:
+    """Tell whether a file has an FSSIG at its end."""
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UserError(str(path), "is no regular file", "give a disk")
-        yield DiskFile(path, descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        end = status.st_size - fssig.SIZE
+        magic = os.pread(descriptor, 8, end) if stat.S_ISREG(status.st_mode) and end > 0 else b""
+        return fssig.is_one(magic)
     finally:
         os.close(descriptor)
 
