@@ -30,7 +30,10 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     )
     _declare_signing(parser)
     parser.add_argument(
-        "--rootfs", type=Path, metavar="ARCHIVE", help="take this archive instead of packing an appdir"
+        "--rootfs",
+        type=Path,
+        metavar="FILE",
+        help="take this archive, or this ext2 disk, instead of packing an appdir",
     )
     declare_packing(parser, "canonical")
     parser.add_argument(
@@ -47,12 +50,12 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
 def run_package(options: argparse.Namespace) -> None:
     """Make a package."""
     from mystikos_tool import pipeline
-    from mystikos_tool.root.root import ArchiveRoot, DiskRoot
+    from mystikos_tool.root import root
 
     if options.appdir and options.rootfs:
         raise UserError("--rootfs", f"cannot go with the appdir {options.appdir}", "give one of the two")
     # As the reference: without an appdir and an archive, the root is a disk.
-    inputs = inputs_of(options, ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot())
+    inputs = inputs_of(options, root.of(options.rootfs) if options.rootfs else root.DiskRoot())
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
@@ -151,7 +154,7 @@ def declare_inputs(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="trust the disk with this root hash (repeatable)",
+        help="trust the disk with this root hash, or this disk (repeatable)",
     )
 
 

@@ -20,6 +20,7 @@ from mystikos_tool.scons.running import StartAction
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
 from mystikos_tool.scons.signing_key import SigningKey, disk_key, signing_key
 from mystikos_tool.scons.stages import (
+    ROOT_HASH,
     Digest,
     Disk,
     DiskLayout,
@@ -194,7 +195,7 @@ def myst_identity(env: Any, target: Any = None, source: Any = None, **overrides:
     """Write MRENCLAVE and MRSIGNER into files of their own: ``MystIdentity(package)``.
 
     Without a target they are named after the package. A measurement has no signer, and gives
-    MRENCLAVE alone.
+    MRENCLAVE alone; a disk gives its root hash.
     """
     env = _environment(env, "MystIdentity", overrides)
     variables.check_matter("MystIdentity", overrides, (variables.IDENTITY,))
@@ -202,11 +203,12 @@ def myst_identity(env: Any, target: Any = None, source: Any = None, **overrides:
         target, source = None, target
     node = sources.one_node(env, source, "MystIdentity")
     image = node.sources[0] if isinstance(stage_of(node), Package) else node
-    if not isinstance(stage_of(image), Image | Measurement):
-        raise SCons.Errors.UserError(
-            f"MystIdentity takes what MystPackage, MystSign or MystMeasure made; {node} is something else"
-        )
+    if not isinstance(stage_of(image), Image | Measurement | Disk):
+        made = "what MystPackage, MystSign, MystMeasure or MystDisk made"
+        raise SCons.Errors.UserError(f"MystIdentity takes {made}; {node} is something else")
     name = _without_suffix(node) if target is None else arguments.target_name(env, target, "MystIdentity")
+    if isinstance(stage_of(image), Disk):
+        return NodeList([_identity(env, name, ROOT_HASH, image)])
     if isinstance(stage_of(image), Measurement):
         return NodeList([_identity(env, name, "mrenclave", image)])
     measurement = stage_of(image).measurement

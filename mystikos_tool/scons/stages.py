@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 CONFIG, CONFIG_SET = "MYST_CONFIG", "MYST_CONFIG_SET"
+ROOT_HASH = "roothash"
 
 
 class GivenMembers(NamedTuple):
@@ -187,7 +188,7 @@ class Package(Stage):
 
 @dataclass(slots=True, kw_only=True)
 class Identity(Stage):
-    """A file with MRENCLAVE or MRSIGNER, whichever ``measure`` names in lower case."""
+    """A file with MRENCLAVE, MRSIGNER or a root hash, whichever ``measure`` names in lower case."""
 
     measure: str
 

@@ -29,6 +29,7 @@ from mystikos_tool.scons.input_node import path_of
 from mystikos_tool.scons.stages import (
     CONFIG,
     CONFIG_SET,
+    ROOT_HASH,
     Digest,
     Disk,
     Enclave,
@@ -139,17 +140,15 @@ def _write_disk(target: Any, trees: list[Tree], tree: Tree) -> Written:
 
 
 def _disk_options(stage: Disk) -> Options:
-    from mystikos_tool.formats import luks
-    from mystikos_tool.root.disk.writer import ROOM, TIME, Options
+    from mystikos_tool.root.disk.writer import ROOM, TIME, Options, encryption
 
     laid_out = stage.layout
-    encryption = luks.load_key(path_of(stage.encryption)) if stage.encryption else None
     return Options(
         size=laid_out.size,
         room=ROOM if laid_out.room is None else laid_out.room,
         time=TIME if laid_out.time is None else laid_out.time,
         boots=laid_out.boots,
-        encryption=luks.Encryption(encryption) if encryption else None,
+        encryption=encryption(path_of(stage.encryption)) if stage.encryption else None,
         signer=stage.key.signer() if stage.key else None,
     )
 
@@ -369,13 +368,16 @@ def package(target: Any, source: list[Any], env: Any) -> str:
 
 
 def identity(target: Any, source: list[Any], env: Any) -> str:
-    """Write MRENCLAVE of a measurement, or MRSIGNER of a signed image, in hexadecimal."""
+    """Write MRENCLAVE of a measurement, MRSIGNER of a signed image or a disk's root hash, in hexadecimal."""
     from mystikos_tool import pipeline
     from mystikos_tool.enclave.measurement import Measurement as Measured
+    from mystikos_tool.signing import trusted
 
     name, path = _stage(target, Identity).measure, path_of(source[0])
     if name == "mrenclave":
         found = Measured.from_json(atomic.read_input(path, "measurement"), str(path)).mrenclave
+    elif name == ROOT_HASH:
+        found = trusted.load_root_hash(path)
     else:
         found = pipeline.identity(path).mrsigner
     atomic.write(path_of(target), found.hex().encode() + b"\n")

@@ -217,6 +217,11 @@ def test_a_disk_that_nothing_makes_trusted_is_refused(disks: Project) -> None:
     assert "an enclave with Debug mounts it unverified" in disks.build().err
 
 
+def test_the_root_hash_is_written_for_others(disks: Project) -> None:
+    makes_disk(disks, "", "env.MystIdentity(disk)\n").build()
+    assert disks.path("app.disk.roothash").read_text() == root_hash(disks.path("app.disk")).hex() + "\n"
+
+
 def test_an_unsigned_disk_has_no_key_to_be_trusted(disks: Project) -> None:
     trusting(disks, by="MYST_PUBKEYS=disk", options="")
     assert "app.disk is not signed; give its MystDisk a MYST_DISK_KEY" in disks.fails().err
