@@ -32,9 +32,9 @@ from mystikos_tool.formats import elf, pkcs1, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
+from mystikos_tool.packaging import disk_verification, sections, signed_directory
 from mystikos_tool.packaging import host_program as host_programs
 from mystikos_tool.packaging import policy as policies
-from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.packaging.opened import Opened, OpenedPackage
 from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.verification import (
@@ -204,12 +204,13 @@ def pack(
     return tree
 
 
-def warnings_of(tree: Tree, directory: Path) -> list[str]:
+def warnings_of(tree: Tree, directory: Path, *, archive: bool = True) -> list[str]:
     """Return what the user should know of the tree of ``directory`` before it becomes a root."""
     left_out = "is left out; a root file system holds no devices and FIFOs"
+    too_long = tree.too_long_to_boot if archive else []
     return [
         *(f"{directory / path}: {left_out}" for path in tree.left_out),
-        *(f"{directory / path}: {boot_fault(path)}" for path in tree.too_long_to_boot),
+        *(f"{directory / path}: {boot_fault(path)}" for path in too_long),
         *leftovers_of(tree, directory),
     ]
 
@@ -403,22 +404,32 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
 
 
 def verify(
-    path: Path, expected: Expectations = ANYTHING, loader: Path | None = None, *, embedded: str | None = None
+    path: Path,
+    expected: Expectations = ANYTHING,
+    loader: Path | None = None,
+    *,
+    embedded: str | None = None,
+    disk: Path | None = None,
 ) -> Verification:
     """Prove what can be proved of a package; return that, and what was not proved.
 
     SIGSTRUCT is held against EINIT's rules and against what is expected, before anything large is
     read; then the enclave is measured anew. ``loader`` is the host program that the package has to
-    have, ``embedded`` the SHA-256 of the embedded runtime's, in hexadecimal.
+    have, ``embedded`` the SHA-256 of the embedded runtime's, in hexadecimal. ``disk`` is one that the
+    package has to trust, and whose every block is held against its hash tree.
 
     Raises VerificationError, naming the section, when anything does not fit, and UserError for what
     is no package or cannot be read.
     """
-    return _verified(OpenedPackage(path), expected, loader, embedded)
+    return _verified(OpenedPackage(path), expected, loader, embedded, disk)
 
 
 def _verified(
-    opened: OpenedPackage, expected: Expectations, loader: Path | None, embedded: str | None
+    opened: OpenedPackage,
+    expected: Expectations,
+    loader: Path | None,
+    embedded: str | None,
+    disk: Path | None = None,
 ) -> Verification:
     stated = _stated_identity(opened)
     expected.check(stated, str(opened.path))
@@ -427,7 +438,9 @@ def _verified(
         raise VerificationError(where, "is not the configuration in the enclave", _DISTRUST)
     host_program = _host_program(opened, loader, embedded)
     _check_measurement(opened, stated)
-    return Verification(stated, host_program, *facts(host_program, expected, disk=_is_on_disk(opened)))
+    trusted_disk = disk_verification.check_trusted(opened, disk) if disk else None
+    on_disk = _is_on_disk(opened)
+    return Verification(stated, host_program, *facts(host_program, expected, trusted_disk, disk=on_disk))
 
 
 def state_package(path: Path, day: date) -> Statement:

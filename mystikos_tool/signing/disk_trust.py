@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import fssig
 from mystikos_tool.formats.fssig import Fssig
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 BY_HASH, BY_KEY = "root hash", "public key"
 _HASH_SIZE = 32
@@ -29,14 +34,24 @@ def split_hashes(roothashes: bytes) -> list[bytes]:
     return [roothashes[at : at + _HASH_SIZE] for at in range(0, len(roothashes), _HASH_SIZE)]
 
 
+def signer_of(pem: bytes) -> str | None:
+    """Return what an FSSIG names a public key by, in hexadecimal; None for what is no RSA key."""
+    numbers = _numbers(pem)
+    return fssig.signer_of(numbers.n).hex() if numbers else None
+
+
 def _signed(disk: Fssig, pem: bytes) -> bool:
-    from mystikos_tool.signing.disk_key import public_numbers
+    numbers = _numbers(pem)
+    return numbers is not None and fssig.verify(disk, numbers.n, numbers.e)
+
+
+def _numbers(pem: bytes) -> RSAPublicNumbers | None:
+    from mystikos_tool.signing.disk_key import public_numbers  # loads the cryptography library
 
     try:
-        numbers = public_numbers(pem)
+        return public_numbers(pem)
     except UserError:
-        return False  # a package of another tool's may hold anything
-    return fssig.verify(disk, numbers.n, numbers.e)
+        return None  # a package of another tool's may hold anything
 
 
 def check_trusted(disk: Fssig | None, pubkeys: bytes, roothashes: bytes, where: str, *, debug: bool) -> str:
