@@ -232,12 +232,17 @@ def measure(
     What may keep the package from starting goes to ``warn``. Raises UserError for what certainly
     does: where the configuration does not fit the root file system or the runtime.
     """
+    check_start(inputs, warn)
+    return measure_unchecked(inputs, rootfs)
+
+
+def check_start(inputs: Inputs, warn: Callable[[str], object] | None = None) -> None:
+    """Tell ``warn`` what may keep a package from starting; raise UserError for what certainly does."""
     trusts_disks, embedded = bool(inputs.pubkeys or inputs.roothashes), inputs.runtime.is_embedded
     warnings = check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded)
     for warning in (*warnings, *_distrust(inputs)):
         if warn:
             warn(warning)
-    return measure_unchecked(inputs, rootfs)
 
 
 def _distrust(inputs: Inputs) -> list[str]:
@@ -245,8 +250,8 @@ def _distrust(inputs: Inputs) -> list[str]:
     index = inputs.root.index() if isinstance(inputs.root, DiskRoot) else None
     if index is None:
         return []
-    trusted = inputs.pubkeys_content(), inputs.roothashes_content()
-    told = disk_trust.check_trusted(index.fssig, *trusted, index.where, debug=inputs.config.debug)
+    trusts = inputs.pubkeys_content(), inputs.roothashes_content()
+    told = disk_trust.check_trusted(index.fssig, *trusts, index.where, debug=inputs.config.debug)
     return [told] if told else []
 
 

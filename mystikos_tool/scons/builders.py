@@ -16,7 +16,7 @@ from SCons.Node import NodeList
 from mystikos_tool.scons import arguments, exclusion, leftovers, scons_internals, sources, variables
 from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.running import StartAction
+from mystikos_tool.scons.running import StartAction, root_disks
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
 from mystikos_tool.scons.signing_key import SigningKey, disk_key, signing_key
 from mystikos_tool.scons.stages import (
@@ -258,7 +258,7 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     alias = arguments.name(env, "MystRun: the alias", alias)
     start = StartAction(node, arguments.program_arguments("MystRun", args))
     described = (caller, alias, str(start), repr(overrides))
-    nodes = env.Alias(alias, node, [] if described in _starts else start)
+    nodes = env.Alias(alias, [node, *root_disks(node)], [] if described in _starts else start)
     _starts.add(described)
     env.AlwaysBuild(nodes)
     return nodes

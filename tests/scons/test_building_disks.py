@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scons_project import DATA, Project
+from scons_project import DATA, MEASURE, Project
 
 from mystikos_tool.formats import elf, fssig
 from mystikos_tool.packaging import sections
@@ -203,7 +203,7 @@ def test_the_key_of_a_disk_of_the_same_build_is_measured_and_another_content_cha
         == disks.path("app.disk.pub").read_bytes()
     )
     disks.write("appdir/etc/motd", "another day\n")
-    assert "package" not in disks.build().stages
+    assert disks.build().stages == {MEASURE}  # the disk is looked into
     assert disks.path("hello").read_bytes() == package
 
 
@@ -220,6 +220,30 @@ def test_a_disk_that_nothing_makes_trusted_is_refused(disks: Project) -> None:
 def test_the_root_hash_is_written_for_others(disks: Project) -> None:
     makes_disk(disks, "", "env.MystIdentity(disk)\n").build()
     assert disks.path("app.disk.roothash").read_text() == root_hash(disks.path("app.disk")).hex() + "\n"
+
+
+LOADER = """
+#include <stdio.h>
+#include <stdlib.h>
+int main(void) { return puts(getenv("MYST_ROOTFS_PATH")) < 0; }
+"""
+
+
+def test_a_package_is_started_and_tested_with_the_disk_that_is_its_root(disks: Project) -> None:
+    command = ["gcc", "-x", "c", "-", "-o", disks.path("rt/bin/myst")]
+    subprocess.run(command, input=LOADER, text=True, check=True)
+    more = """
+hello = env.MystPackage("hello", disk, MYST_PUBKEYS=disk)
+env.MystTest("test", hello, stdout={path!r} + "\\n")
+env.MystRun("run", hello)
+"""
+    makes_disk(disks, 'MYST_DISK_KEY="disk.pem"', more.format(path=str(disks.path("app.disk"))))
+    assert "check: 1 passed (0 of them unchanged)" in disks.build("check").out
+    assert "check: 1 passed (1 of them unchanged)" in disks.build("check").out
+    disks.write("appdir/etc/motd", "another day\n")
+    assert "check: 1 passed (0 of them unchanged)" in disks.build("check").out
+    disks.path("app.disk").unlink()
+    assert f"{disks.path('app.disk')}\n" in disks.build("run").out
 
 
 def test_an_unsigned_disk_has_no_key_to_be_trusted(disks: Project) -> None:
