@@ -1,7 +1,7 @@
 """A Linux kernel reads our disks through dm-verity and dm-crypt, in an emulator.
 
-This takes half a minute: it is done where MYST_LINUX names a directory with boot/vmlinuz-… and lib/modules, "/"
-on a machine that has Debian's linux-image-cloud-amd64 (``.ci/install-tools long``).
+This takes half a minute: it is done where MYST_LINUX names a directory with boot/vmlinuz-… and
+lib/modules, which is "/" after ``.ci/install-tools long``.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ read_all() {{
     cat /out; umount /mnt
 }}
 echo BEGIN plain
-veritysetup open --hash-offset={plain_offset} /dev/vda plain /dev/vda {plain_hash} && read_all /dev/mapper/plain
+veritysetup open --hash-offset={plain_offset} /dev/vda plain /dev/vda {plain_hash} &&
+    read_all /dev/mapper/plain
 echo BEGIN secret
 veritysetup open --hash-offset={secret_offset} /dev/vdb secret /dev/vdb {secret_hash} &&
     cryptsetup open --type luks1 --readonly --master-key-file /key /dev/mapper/secret inside &&
     read_all /dev/mapper/inside
 echo BEGIN damaged
-veritysetup open --hash-offset={plain_offset} /dev/vdc damaged /dev/vdc {plain_hash} && read_all /dev/mapper/damaged
+veritysetup open --hash-offset={plain_offset} /dev/vdc damaged /dev/vdc {plain_hash} &&
+    read_all /dev/mapper/damaged
 echo BEGIN end
 poweroff -f
 """
