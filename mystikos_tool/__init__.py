@@ -51,6 +51,7 @@ __all__ = [
     "__version__",
     "attach",
     "check_quote",
+    "closure",
     "diff",
     "disk",
     "inspect",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from mystikos_tool.library import (
         attach,
         check_quote,
+        closure,
         diff,
         disk,
         inspect,
@@ -113,8 +115,8 @@ _MODULES = {
     "VerificationError": "packaging.verification",
     **dict.fromkeys(
         (
-            *("attach", "check_quote", "diff", "disk", "inspect", "measure", "pack", "package", "policy"),
-            *("sign", "statement", "verify", "verify_disk"),
+            *("attach", "check_quote", "closure", "diff", "disk", "inspect", "measure", "pack", "package"),
+            *("policy", "sign", "statement", "verify", "verify_disk"),
         ),
         "library",
     ),

@@ -15,6 +15,7 @@ _FILES = {
     "policy": ("packaging.policy", "SCHEMA"),
     "report": ("explain.report", "SCHEMA"),
     "disk": ("explain.disks", "SCHEMA"),
+    "provenance": ("explain.provenance", "SCHEMA"),
 }
 
 
@@ -25,7 +26,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=tuple(_FILES),
         default="config",
-        help="the configuration, or what verify, diff, policy or inspect print as JSON, of a disk too"
+        help="the configuration, or what verify, diff, policy, inspect or provenance print as JSON; of disks:"
+        " disk"
         " (default: config)",
     )
 
