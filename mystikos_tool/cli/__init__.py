@@ -96,7 +96,7 @@ VERBS = {
         ),
         Verb(
             "appdir",
-            "make an appdir of programs with all that they need to start",
+            "make an appdir of programs with all that they need to start, or of a container image",
             "closure /usr/bin/python3 /usr/lib/python3.11 --extra certificates -o appdir",
             appdir.declare,
             appdir.run,
@@ -157,6 +157,13 @@ VERBS = {
             "hello appdir config.json -o hello.provenance.json",
             explain.declare_provenance,
             explain.run_provenance,
+        ),
+        Verb(
+            "rebuild",
+            "make a package again from the inputs that its provenance names, and tell whether it is the same",
+            "hello --from hello.provenance.json --signer public.pem",
+            explain.declare_rebuild,
+            explain.run_rebuild,
         ),
         Verb(
             "policy",

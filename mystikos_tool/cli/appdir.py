@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mystikos_tool.cli import image
 from mystikos_tool.cli.archive import declare_choice, preserve_modes
 from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
@@ -18,14 +19,18 @@ if TYPE_CHECKING:
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``appdir``."""
     parser.add_argument(
-        "kind", choices=tuple(_KINDS), help="closure: programs with the interpreters and libraries they need"
+        "kind",
+        choices=tuple(_KINDS),
+        help="closure: programs with the interpreters and libraries they need;"
+        " from-image: the root of a container image",
     )
     parser.add_argument(
         "sources",
         nargs="+",
         metavar="source",
         help="closure: a program of the sysroot by its absolute path, or a directory of programs and"
-        " libraries; PLACE=FILE for a file or directory from elsewhere",
+        " libraries; PLACE=FILE for a file or directory from elsewhere."
+        " from-image: an OCI layout directory, or an archive of skopeo or docker save",
     )
     parser.add_argument(
         "-o",
@@ -46,6 +51,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="closure: what programs open by name: nss, locale, certificates, timezones or unwinder"
         " (repeatable)",
     )
+    image.declare_name(parser)
     declare_choice(parser, "canonical")
 
 
@@ -61,8 +67,27 @@ def run(options: argparse.Namespace) -> None:
     say(f"created {options.output}: {tree.files:,} files, {tree.size:,} bytes")
 
 
+def _from_image(options: argparse.Namespace) -> Tree:
+    if options.sysroot or options.extra:
+        option = "--sysroot" if options.sysroot else "--extra"
+        raise UserError(option, "is for a closure, not for an image", "leave it out")
+    if len(options.sources) > 1:
+        raise UserError(options.sources[1], "is a second image", "give one, and lay the others over it")
+    source = image.source_of(options.sources[0], options)
+    tree = source.tree()
+    start = image.start_of(source.image, tree)
+    try:
+        tell(f"note: {start.told(start.defaults({}))}")
+    except UserError as error:  # what is made is of use for all that
+        tell(f"warning: {error}")
+    return tree
+
+
 def _closure(options: argparse.Namespace) -> Tree:
     from mystikos_tool.root import closure
+
+    if options.image_name:
+        raise UserError("--image-name", "is for an image, not for a closure", "leave it out")
 
     programs = [source for source in options.sources if source.startswith("/")]
     return closure.of_files(
@@ -83,4 +108,4 @@ def _placed(source: str) -> tuple[str, Path]:
     return place, Path(file)
 
 
-_KINDS: Mapping[str, Callable[[argparse.Namespace], Tree]] = {"closure": _closure}
+_KINDS: Mapping[str, Callable[[argparse.Namespace], Tree]] = {"closure": _closure, "from-image": _from_image}

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import fingerprint
@@ -29,6 +29,17 @@ _REFUSED = {stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
 _TYPE = 0o170000  # what stat.S_IFMT takes out of a mode
 _CHUNK = 1 << 20
 _PATH = attrgetter("path")
+
+
+class AtPath(Protocol):
+    """Anything that is at a path of the root."""
+
+    @property
+    def path(self) -> bytes:
+        """The path, relative to the root."""
+
+
+_At = TypeVar("_At", bound=AtPath)
 
 
 class Source(Protocol):
@@ -372,6 +383,14 @@ def _matches(pattern: str, path: bytes) -> bool:
 def excluding(patterns: tuple[str, ...]) -> Excluding | None:
     """Return what tells whether a path is excluded; None where nothing is."""
     return Excluding(patterns) if patterns else None
+
+
+def without(items: Iterable[_At], excluded: Callable[[bytes], object] | None) -> Iterator[_At]:
+    """Yield what is at a path that is not excluded, a directory with all that is in it."""
+    for item in items:
+        parts = item.path.split(b"/")
+        if not (excluded and any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))):
+            yield item
 
 
 def unreadable(path: bytes, error: OSError) -> UserError:

@@ -30,6 +30,10 @@ _VERBS = {
     "attach": "attach",
     "package": "package",
     "identity": "identify",
+    "report": "show",
+    "policy": "write policy of",
+    "sbom": "list what is in",
+    "provenance": "state what made",
     "key": "make key",
     "runtime": "compile",
 }

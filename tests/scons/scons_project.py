@@ -246,6 +246,7 @@ def make_project(directory: Path) -> Project:
     project.path("appdir/etc/issue").symlink_to("motd")
     project.write("config.json", CONFIG)
     shutil.copy(DATA / "keys" / "key-a.pem", project.path("key.pem"))
+    project.path("key.pem").chmod(0o600)
     make_runtime(project.path("rt"))
     project.sconstruct(PACKAGE_HELLO)
     return project
