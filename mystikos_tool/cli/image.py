@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mystikos_tool.cli.archive import modes_of
+from mystikos_tool.cli.archive import modes_of, tree_of
 from mystikos_tool.cli.verb import tell
 from mystikos_tool.errors import UserError
 
@@ -43,6 +43,13 @@ def source_of(text: str, options: argparse.Namespace) -> ImageSource:
         raise UserError("--modes", problem, "leave it out, or change single modes with --chmod")
     found = image.in_file(Path(text), options.image_name or "")
     return ImageSource(found, exclude=tuple(options.exclude))
+
+
+def packed(options: argparse.Namespace) -> tuple[Tree, Start]:
+    """Return what is packed of the image that is asked for, and how its program is started."""
+    source = source_of(options.image, options)
+    tree = tree_of(Path(source.image.where), options, source)
+    return tree, start_of(source.image, tree)
 
 
 def start_of(image: Image, tree: Tree) -> Start:

@@ -54,20 +54,17 @@ def run_package(options: argparse.Namespace) -> None:
     from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 
     root = _only_root(options)
-    source = image.source_of(options.image, options) if options.image else None
-    packed = options.appdir or (Path(source.image.where) if source else None)
-    if packed is None:
-        refuse_packing(options)
-    tree = tree_of(packed, options, source) if packed else None
+    # What the configuration leaves open an image says.
+    tree, start = image.packed(options) if options.image else (None, None)
     # As the reference: without an appdir and an archive, the root is a disk.
-    inputs = inputs_of(
-        options,
-        ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot(),
-        image.start_of(source.image, tree) if source and tree else None,
-    )
+    inputs = inputs_of(options, ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot(), start)
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
+    if options.appdir:
+        tree = tree_of(options.appdir, options)
+    elif not options.image:
+        refuse_packing(options)
     measured = pipeline.build(
         inputs,
         signer,
