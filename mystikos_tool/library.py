@@ -197,10 +197,11 @@ def verify(
 ) -> Verification:
     """Measure a package anew and check its signature; return what is proved so, its identity above all.
 
-    What is given is expected, and anything else is refused: ``signer``, a file with the signer's
-    public or private key (PEM) or MRSIGNER in hexadecimal; MRENCLAVE and MRSIGNER as 32 bytes or 64
-    hexadecimal digits; the lowest security version. ``loader`` is the file that the host program
-    has to equal, which nothing measures; without it, that of the embedded runtime is recognized.
+    What is given is expected, and anything else is refused: ``signer``, a PEM file with the signer's
+    public key, certificate or private key, another key as ``pkcs11:…``, or MRSIGNER in hexadecimal;
+    MRENCLAVE and MRSIGNER as 32 bytes or 64 hexadecimal digits; the lowest security version.
+    ``loader`` is the file that the host program has to equal, which nothing measures; without it,
+    that of the embedded runtime is recognized.
 
     Raises VerificationError, naming the section, when anything does not fit, and UserError for what
     is no package or cannot be read.

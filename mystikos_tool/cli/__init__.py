@@ -159,6 +159,13 @@ VERBS = {
             explain.run_provenance,
         ),
         Verb(
+            "rebuild",
+            "make a package again from the inputs that its provenance names, and tell whether it is the same",
+            "hello --from hello.provenance.json --signer public.pem",
+            explain.declare_rebuild,
+            explain.run_rebuild,
+        ),
+        Verb(
             "policy",
             "write what a relying party holds the enclave to, in the form of those who check it",
             "hello --format maa",

@@ -69,25 +69,21 @@ class Linker(Protocol):
         """Yield the paths of the files that tell the linker where to look, as far as it reads them."""
 
 
-def of_interpreter(interpreter: bytes, files: Files, library_path: Sequence[bytes] = ()) -> Linker | None:
-    """Return the dynamic linker that a PT_INTERP names; None where it is of another C library.
-
-    ``library_path`` has the directories of LD_LIBRARY_PATH.
-    """
+def of_interpreter(interpreter: bytes, files: Files) -> Linker | None:
+    """Return the dynamic linker that a PT_INTERP names; None where it is of another C library."""
     name = posixpath.basename(interpreter)
     if name == b"ld-linux-x86-64.so.2":
-        return Glibc(interpreter, files, library_path)
+        return Glibc(interpreter, files)
     if name == b"ld-musl-x86_64.so.1":
-        return Musl(interpreter, files, library_path)
+        return Musl(interpreter, files)
     return None
 
 
 class Glibc:
     """The dynamic linker of glibc."""
 
-    def __init__(self, interpreter: bytes, files: Files, library_path: Sequence[bytes] = ()) -> None:
+    def __init__(self, interpreter: bytes, files: Files) -> None:
         self._files = files
-        self._library_path = library_path
         self._built_in = _built_in_directories(files.data(interpreter, _MAX_LINKER) or b"")
         self._cache = ld_so_cache.read(files.data(ld_so_cache.PATH.encode(), ld_so_cache.MAX_SIZE) or b"")
         self._configured = tuple(dict.fromkeys(_configured(files, _CONFIGURATION, 0)))
@@ -111,8 +107,8 @@ class Glibc:
             yield posixpath.join(directory, name)
 
     def _places_of(self, name: bytes, user: Loaded) -> Iterator[bytes]:
-        """Yield the paths that the files themselves name, and the environment."""
-        for directory in (*self._inherited(user), *self._library_path, *self._of(user, user.file.runpath)):
+        """Yield the paths that the files themselves name."""
+        for directory in (*self._inherited(user), *self._of(user, user.file.runpath)):
             yield posixpath.join(directory, name)
 
     def found_by_cache(self, name: bytes, user: Loaded, place: bytes) -> bool:
@@ -186,9 +182,8 @@ def _matching(files: Files, pattern: bytes) -> list[bytes]:
 class Musl:
     """The dynamic linker of musl."""
 
-    def __init__(self, interpreter: bytes, files: Files, library_path: Sequence[bytes] = ()) -> None:
+    def __init__(self, interpreter: bytes, files: Files) -> None:
         self._interpreter = interpreter
-        self._library_path = library_path
         self._path_file = _path_file(interpreter)
         given = files.data(self._path_file, _MAX_CONFIGURATION)
         self._given = given is not None
@@ -201,7 +196,7 @@ class Musl:
         elif name.startswith(_IN_MUSL):
             yield self._interpreter
         else:
-            for directory in (*self._library_path, *self._inherited(user), *self._system):
+            for directory in (*self._inherited(user), *self._system):
                 yield posixpath.join(directory, name)
 
     def found_by_cache(self, name: bytes, user: Loaded, place: bytes) -> bool:

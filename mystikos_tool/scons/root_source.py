@@ -23,7 +23,7 @@ from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, exc
 from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import patterns_in, store
-from mystikos_tool.scons.input_node import InputNode, is_made_of
+from mystikos_tool.scons.input_node import InputNode, is_made_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of
 from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
 
@@ -263,13 +263,6 @@ def _places(directory: Any) -> list[Any]:
     _, *places = paths_of(directory)
     found = [directory.fs.Dir(place) for place in reversed(places) if Path(place).is_dir()]
     return [*found, directory]
-
-
-def paths_of(node: Any) -> list[str]:
-    """Return the path of a file or directory and those that stand for it in repositories."""
-    top = node.fs.Top
-    repositories = top.repositories if node.is_under(top) else ()
-    return [node.get_abspath(), *(one.entry_abspath(node.get_path(top)) for one in repositories)]
 
 
 def _is_excluded(path: str, patterns: tuple[str, ...]) -> bool:

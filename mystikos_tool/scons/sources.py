@@ -12,7 +12,8 @@ import SCons.Util
 
 from mystikos_tool.scons import arguments, config_input, variables
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.root_source import SourceOptions, paths_of, root_source
+from mystikos_tool.scons.input_node import paths_of
+from mystikos_tool.scons.root_source import SourceOptions, root_source
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, GivenMembers, Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"

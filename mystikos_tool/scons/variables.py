@@ -14,6 +14,7 @@ from SCons.Script import ARGUMENTS
 from SCons.Util import flatten, is_String
 
 from mystikos_tool.scons import arguments
+from mystikos_tool.scons.input_node import paths_of
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET
 
 PREFIX = "MYST_"
@@ -25,9 +26,22 @@ SYSROOT, EXTRAS = "MYST_SYSROOT", "MYST_CLOSURE_EXTRAS"
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
+POLICY_FORMAT, ANY_VERSION = "MYST_POLICY_FORMAT", "MYST_POLICY_ANY_VERSION"
+PROVENANCE_KEY = "MYST_PROVENANCE_KEY"
+# What the names of policies end in, by their forms.
+POLICY_SUFFIXES = {
+    "json": ".policy.json",
+    "env": ".policy.env",
+    "c": ".policy.h",
+    "maa": ".policy.maa",
+    "oe": ".policy.oe.json",
+    "gramine": ".policy.gramine.env",
+    "ego": ".policy.ego.json",
+}
 _ORIGIN = "_MYST_ORIGIN"
 
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
+REPORT, POLICY, SBOM, PROVENANCE = "report", "policy", "sbom", "provenance"
 DIGEST, ATTACH, IDENTITY, CLOSURE = "digest", "attach", "identity", "closure"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 _DONE = {
@@ -40,6 +54,10 @@ _DONE = {
     ATTACH: "attach a signature",
     PACKAGE: "package",
     IDENTITY: "write MRENCLAVE",
+    REPORT: "show a package",
+    POLICY: "write a policy",
+    SBOM: "write a bill of materials",
+    PROVENANCE: "state a provenance",
     RUNTIME: "take a runtime",
     KEY: "make a key",
     RUN: "start a package",
@@ -225,6 +243,10 @@ def permissions(value: Any, subst: Callable[[str], str]) -> tuple[tuple[str, int
     return of_root.permissions((subst(pattern), mode) for pattern, mode in pairs)
 
 
+def _policy_format(value: Any) -> str | None:
+    return None if value in POLICY_SUFFIXES else "one of " + ", ".join(POLICY_SUFFIXES)
+
+
 def _root(value: Any) -> str | None:
     return None if value in (ARCHIVE, DISK) else f'"{ARCHIVE}" or "{DISK}"'
 
@@ -296,6 +318,19 @@ VARIABLES = (
         ROOTFS,
     ),
     Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
+    Variable(
+        POLICY_FORMAT, "json", _policy_format, "for whom a policy is: " + ", ".join(POLICY_SUFFIXES), POLICY
+    ),
+    Variable(
+        ANY_VERSION,
+        False,
+        _flag,
+        "whether a policy accepts the signer's later versions, and leaves MRENCLAVE out",
+        POLICY,
+    ),
+    Variable(
+        PROVENANCE_KEY, None, _file, "the key that signs a provenance, as MYST_KEY names one", PROVENANCE
+    ),
     Variable("MYST_TEST_JUNIT", "", _file, "file for a report of the tests, in the XML of JUnit", TEST),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(
@@ -314,6 +349,10 @@ VARIABLES = (
             (ATTACH, "attaching a signature"),
             (PACKAGE, "packaging"),
             (IDENTITY, "writing MRENCLAVE or MRSIGNER"),
+            (REPORT, "showing a package"),
+            (POLICY, "writing a policy"),
+            (SBOM, "writing a bill of materials"),
+            (PROVENANCE, "stating a provenance"),
             (RUNTIME, "compiling the runtime"),
             (KEY, "making a key"),
             (RUN, "starting a package"),
@@ -355,10 +394,15 @@ def directory_of(env: Any, variable: str, name: str) -> Any:
     return own if _has(own, name) and not _has(origin.directory, name) else origin.directory
 
 
+def is_there(env: Any, variable: str, name: str) -> bool:
+    """Tell whether a file or directory of a name in a variable is there, or something makes one."""
+    return _has(directory_of(env, variable, name), name)
+
+
 def _has(directory: Any, name: str) -> bool:
     """Tell whether a directory has a file or directory of a name, or something makes one there."""
     node = directory.entries.get(name)
-    places = (directory.get_abspath(), directory.srcnode().get_abspath())
+    places = (*paths_of(directory), *paths_of(directory.srcnode()))
     return bool(node and node.is_derived()) or any(os.path.exists(f"{place}/{name}") for place in places)  # noqa: PTH110
 
 
