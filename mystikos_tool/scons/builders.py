@@ -73,7 +73,7 @@ def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
 
 def myst_closure(env: Any, *programs: Any, **overrides: Any) -> Any:
     """Take programs with all that they need to start: ``MystClosure("/usr/bin/python3", …)``."""
-    env = _environment(env, "MystClosure", overrides, parameters=("programs",))
+    env = environment(env, "MystClosure", overrides, parameters=("programs",))
     variables.check_matter("MystClosure", overrides, (variables.SOURCE, variables.CLOSURE))
     given = arguments.programs(env, programs, "MystClosure")
     if not given:
