@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mystikos_tool.cli.archive import modes_of, tree_of
 from mystikos_tool.cli.verb import tell
@@ -59,12 +58,6 @@ def start_of(image: Image, tree: Tree) -> Start:
     return Start(image.where, image.process, tree)
 
 
-def telling(start: Start) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-    """Return the defaults for a configuration that an image has; what is taken of them is told."""
-
-    def defaults(given: Mapping[str, Any]) -> Mapping[str, Any]:
-        added = start.defaults(given)
-        tell(f"note: {start.told(added)}")
-        return added
-
-    return defaults
+def tell_note(text: str) -> None:
+    """Tell the user of what an image says."""
+    tell(f"note: {text}")

@@ -190,7 +190,7 @@ def inputs_of(options: argparse.Namespace, root: Root, start: Start | None = Non
     changes = config.Changes(dict(options.settings), "--set") if options.settings else None
     if start:
         where = f"{'--set or ' if changes else ''}{start.where}"
-        changes = config.Changes(dict(options.settings), where, image.telling(start))
+        changes = config.Changes(dict(options.settings), where, start.telling(image.tell_note))
     configuration = config.load(options.config, configurations.of_user(), changes)
     for warning in configuration.warnings:
         tell_warning(warning)

@@ -82,6 +82,17 @@ def myst_closure(env: Any, *programs: Any, **overrides: Any) -> Any:
     return arguments.Programs(given, env, sysroot)
 
 
+def myst_image(env: Any, source: Any = None, *, name: str = "", **overrides: Any) -> Any:
+    """Take the root of a container image: ``MystImage(source)``, an OCI layout or an archive."""
+    env = environment(env, "MystImage", overrides, parameters=("source", "name"))
+    variables.check_matter("MystImage", overrides, (variables.SOURCE,))
+    nodes = arguments.nodes(env, "MystImage: the image", source, "a directory or a file")
+    if len(nodes) != 1:
+        raise SCons.Errors.UserError(f"MystImage takes one image, not {len(nodes)}")
+    name = arguments.name(env, "MystImage: the name", name) if name != "" else ""
+    return arguments.Image(nodes, env, name)
+
+
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Measure an enclave: ``MystMeasure(target, rootfs)``; with MYST_ROOT="disk" there is no source."""
     env = environment(env, "MystMeasure", overrides)
@@ -399,6 +410,7 @@ BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystRootfs": myst_rootfs,
     "MystSource": myst_source,
     "MystClosure": myst_closure,
+    "MystImage": myst_image,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
     "MystDigest": myst_digest,

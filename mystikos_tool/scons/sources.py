@@ -71,6 +71,8 @@ def _root_sources(env: Any, source: list[Any]) -> Iterator[Any]:
     for item in source:
         if isinstance(item, arguments.Programs):
             yield _closure(item)
+        elif isinstance(item, arguments.Image):
+            yield _image(item)
         elif isinstance(item, arguments.OwnVariables):
             yield from _root_sources(item.env, item.source)
         else:
@@ -88,6 +90,14 @@ def _options(env: Any) -> SourceOptions:
         preserve_modes=env["MYST_ROOTFS_MODES"] == variables.PRESERVE,
         chmod=variables.permissions(asked, env.subst) if asked else (),
     )
+
+
+def _image(image: arguments.Image) -> Any:
+    """Return the one node of a container image."""
+    from mystikos_tool.scons import image_source  # not needed by other builds
+
+    (node,) = map(resolved, image.source)
+    return image_source.image_node(node, image.name, _options(image.env))
 
 
 def _closure(programs: arguments.Programs) -> Any:
