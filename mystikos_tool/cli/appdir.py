@@ -30,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="source",
         help="closure: a program of the sysroot by its absolute path, or a directory of programs and"
         " libraries; PLACE=FILE for a file or directory from elsewhere."
-        " from-image: an OCI layout directory, or an archive of skopeo or docker save",
+        " from-image: an OCI layout directory, an archive of skopeo or docker save, or one on a registry",
     )
     parser.add_argument(
         "-o",
@@ -86,8 +86,7 @@ def _from_image(options: argparse.Namespace) -> Tree:
 def _closure(options: argparse.Namespace) -> Tree:
     from mystikos_tool.root import closure
 
-    if options.image_name:
-        raise UserError("--image-name", "is for an image, not for a closure", "leave it out")
+    image.refuse(options)
 
     programs = [source for source in options.sources if source.startswith("/")]
     return closure.of_files(

@@ -54,6 +54,8 @@ def run_package(options: argparse.Namespace) -> None:
     from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 
     root = _only_root(options)
+    if not options.image:
+        image.refuse(options)
     # What the configuration leaves open an image says.
     tree, start = image.packed(options) if options.image else (None, None)
     # As the reference: without an appdir and an archive, the root is a disk.

@@ -92,12 +92,32 @@ def _options(env: Any) -> SourceOptions:
     )
 
 
+def reference(env: Any, source: Any) -> str:
+    """Return the reference to an image on a registry that a source is, "" where it is something else.
+
+    What is there, or made by a builder, is a layout or an archive.
+    """
+    given = arguments.text(source)
+    if not given or not arguments.is_usable(given):
+        return ""
+    from mystikos_tool.root.oci import reference as references  # not needed by other builds
+
+    given = arguments.substituted(env, "MystImage: the image", given)
+    if given.startswith(("/", ".", "#")) or references.parse(given) is None:
+        return ""
+    node = env.fs.Entry(given)
+    is_there = node.is_derived() or any(map(os.path.exists, paths_of(node)))
+    return "" if is_there else given
+
+
 def _image(image: arguments.Image) -> Any:
     """Return the one node of a container image."""
     from mystikos_tool.scons import image_source  # not needed by other builds
 
-    (node,) = map(resolved, image.source)
-    return image_source.image_node(node, image.name, _options(image.env))
+    (node,) = image.source
+    if image.is_on_registry:
+        return image_source.registry_node(node, image.name, _options(image.env))
+    return image_source.image_node(resolved(node), image.name, _options(image.env))
 
 
 def _closure(programs: arguments.Programs) -> Any:

@@ -23,6 +23,7 @@ EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
 SYSROOT, EXTRAS = "MYST_SYSROOT", "MYST_CLOSURE_EXTRAS"
+IMAGE_LOCK = "MYST_IMAGE_LOCK"
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
@@ -43,11 +44,13 @@ _ORIGIN = "_MYST_ORIGIN"
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
 REPORT, POLICY, SBOM, PROVENANCE = "report", "policy", "sbom", "provenance"
 DIGEST, ATTACH, IDENTITY, CLOSURE = "digest", "attach", "identity", "closure"
+IMAGE = "image"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 _DONE = {
     SOURCE: "pack a root",
     ROOTFS: "pack a root",
     CLOSURE: "look for programs",
+    IMAGE: "take an image",
     MEASURE: "measure",
     SIGN: "sign",
     DIGEST: "state a digest",
@@ -302,6 +305,13 @@ VARIABLES = (
     ),
     Variable(SYSROOT, "", _sysroot, "where MystClosure finds programs; by default, this machine", CLOSURE),
     Variable(EXTRAS, [], _extras, "what programs open by name: nss, certificates and others", CLOSURE),
+    Variable(
+        IMAGE_LOCK,
+        "#mystikos-images.lock.json",
+        _file,
+        "file with the digests of the images that tags stand for",
+        IMAGE,
+    ),
     Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", ROOTFS),
     Variable(
         STRIP,

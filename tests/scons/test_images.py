@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from image_registry import serving
 from images import MadeImage, file, layer, whiteout
 from scons_project import MEASURE, PACKAGE, ROOTFS, SIGN, TARGETS, Project
 
@@ -103,3 +104,21 @@ def test_a_call_that_is_mistaken_says_what_to_give(images: Project, call: str, p
     images.sconstruct(f'env.MystPackage("hello", {call})\n')
     assert problem in images.fails().text
     assert not images.path(TARGETS[ROOTFS]).exists()
+
+
+def test_an_image_on_a_registry_is_packed_by_its_digest_or_by_that_of_its_tag(images: Project) -> None:
+    with serving() as server:
+        made = MadeImage([BASE, layer(file("app", "1"))], process=PROCESS)
+        pinned, tag = server.push(made), f"{server.host}/app:1"
+        images.sconstruct(f'env.MystPackage("hello", env.MystImage("{tag}"))\n')
+        assert f"{tag}: is a tag, which may be another image tomorrow" in images.fails().text
+        locked = {"version": 1, "images": {tag: pinned.partition("@")[2]}}
+        images.write("mystikos-images.lock.json", json.dumps(locked))
+        assert images.build().stages == {ROOTFS, MEASURE, SIGN, PACKAGE}
+        assert contents(images)["app"] == b"1"
+        asked = len(server.asked)
+        assert images.build().stages == set()
+        images.sconstruct(f'env.MystPackage("hello", env.MystImage("{pinned}"))\n')
+        assert images.build().stages <= {ROOTFS}
+        assert len(server.asked) == asked
+    assert images.build().stages == set()
