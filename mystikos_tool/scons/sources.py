@@ -153,10 +153,12 @@ def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
             raise SCons.Errors.UserError("a source of the root is None; give directories, files and mappings")
         if isinstance(item, Mapping):
             for path, value in item.items():
-                for node in map(resolved, env.arg2nodes(value, env.fs.Entry)):
+                for node in env.arg2nodes(value, env.fs.Entry):
                     directory, _, name = path.lstrip("/").rpartition("/")
-                    place = path.strip("/") if is_dir(node) else directory.strip("/")
-                    yield node, SourceOptions(place, "" if is_dir(node) else name)
+                    if not _is_open(node) and is_dir(resolved(node)):
+                        yield node, SourceOptions(path.strip("/"))
+                    else:
+                        yield node, SourceOptions(directory.strip("/"), name)
         else:
             node = resolved(item)
             yield node, SourceOptions(layer=_is_archive(node))
@@ -185,9 +187,18 @@ def _is_directory(node: Any) -> bool:
     """Tell an appdir from an archive; neither needs to be there before the build."""
     if isinstance(node, SCons.Node.FS.Dir | SCons.Node.FS.File):
         return is_dir(node)
-    paths = {*paths_of(node), *paths_of(node.srcnode())}
-    is_file = node.is_derived() or any(map(os.path.isfile, paths))
+    is_file = node.is_derived() or any(map(os.path.isfile, _places(node)))
     return not (is_file or node.name.endswith(ROOTFS_SUFFIX))
+
+
+def _is_open(node: Any) -> bool:
+    """Tell whether nothing says yet if a node is a file or a directory: a later call may make it."""
+    is_known = type(node) is not SCons.Node.FS.Entry or node.is_derived()
+    return not (is_known or any(map(os.path.exists, _places(node))))
+
+
+def _places(node: Any) -> set[str]:
+    return {*paths_of(node), *paths_of(node.srcnode())}
 
 
 def required_file(env: Any, variable: str) -> Any:
