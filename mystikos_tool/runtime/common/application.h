@@ -32,6 +32,7 @@ struct myst_application
     sigset_t signal_mask;            /* that the package was started with */
     bool stdio_was_closed[3];        /* true: the application gets this descriptor closed */
     struct myst_file given_files[3]; /* regular files of the host that are descriptors 0 to 2 */
+    struct myst_file given_descriptors[3]; /* of any kind; of descriptors that were closed: none */
     int port_binder;                 /* binds ports below 1024 (port_binder.h), or -1 */
     int proc;                        /* /proc of the sandbox, where there is one; else -1 */
     pid_t process;                   /* of the application */

@@ -1,6 +1,8 @@
 #include "descriptors.h"
 
+#include "disguise.h"
 #include "notes.h"
+#include "policy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -40,6 +43,24 @@ static int64_t synchronize(const struct myst_call *call)
 static int64_t count_readable(const struct myst_call *call)
 {
     return type_of(call, (int)myst_call_argument(call, 0)) == S_IFIFO ? -ENOTSUP : MYST_CONTINUE;
+}
+
+/* What the application was given, and is no terminal, is a console all the same, of 24 lines with 80 columns. */
+static int64_t control(const struct myst_call *call)
+{
+    static const struct winsize size = {.ws_row = 24, .ws_col = 80};
+    const int descriptor = (int)myst_call_argument(call, 0);
+    const unsigned request = (unsigned)myst_call_argument(call, 1);
+    struct stat status;
+    if (myst_ioctl_action(request) != MYST_ALLOW)
+        return -myst_ioctl_action(request);
+    const int64_t file = descriptor <= 2 ? myst_call_open_descriptor(call, descriptor) : MYST_CONTINUE;
+    const bool is_console = file >= 0 && fstat((int)file, &status) == 0 && myst_is_console(call, &status);
+    if (file >= 0)
+        close((int)file);
+    if (is_console)
+        return request == TIOCGWINSZ ? myst_call_write(call, myst_call_argument(call, 2), &size, sizeof size) : -ENOTSUP;
+    return request == FIONREAD ? count_readable(call) : MYST_CONTINUE;
 }
 
 /* A lock keeps nobody off, another descriptor of the same process included. */
@@ -113,7 +134,7 @@ int64_t myst_serve_descriptors(const struct myst_call *call)
     case SYS_fdatasync:
         return synchronize(call);
     case SYS_ioctl:
-        return count_readable(call);
+        return control(call);
     case SYS_flock:
     case SYS_fcntl:
         return lock(call);
@@ -125,9 +146,6 @@ int64_t myst_serve_descriptors(const struct myst_call *call)
         return connect_to(call);
     case SYS_getrandom:
         return give_random(call);
-    case SYS_mmap:
-        myst_note_use(MYST_USE_SHARED_FILE);
-        return MYST_CONTINUE;
     default:
         return MYST_CONTINUE;
     }

@@ -14,21 +14,6 @@
 
 static const char deleted[] = " (deleted)"; /* behind what /proc says of a directory that is gone */
 
-/* What is no directory is not there. */
-static int64_t change(const struct myst_call *call)
-{
-    static char path[PATH_MAX];
-    struct stat status;
-    if (myst_call_read_path(call, myst_call_argument(call, 0), path) != 0)
-        return MYST_CONTINUE;
-    const int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
-    if (file < 0)
-        return MYST_CONTINUE;
-    const bool is_directory = fstat((int)file, &status) != 0 || S_ISDIR(status.st_mode);
-    close((int)file);
-    return is_directory ? MYST_CONTINUE : -ENOENT;
-}
-
 static int64_t path_of(const struct myst_call *call, char path[PATH_MAX])
 {
     char link[32];
@@ -41,6 +26,30 @@ static int64_t path_of(const struct myst_call *call, char path[PATH_MAX])
     if ((size_t)length > sizeof deleted && strcmp(path + kept, deleted) == 0)
         path[kept] = 0;
     return *path == '/' ? 0 : MYST_CONTINUE;
+}
+
+/* The whole path of a directory is bounded. */
+static bool is_too_deep(const struct myst_call *call, size_t length)
+{
+    static char path[PATH_MAX];
+    return path_of(call, path) == 0 && strlen(path) + 1 + length >= PATH_MAX;
+}
+
+/* What is no directory is not there. */
+static int64_t change(const struct myst_call *call)
+{
+    static char path[PATH_MAX];
+    struct stat status;
+    if (myst_call_read_path(call, myst_call_argument(call, 0), path) != 0)
+        return MYST_CONTINUE;
+    if (*path != '/' && is_too_deep(call, strlen(path)))
+        return -ENAMETOOLONG;
+    const int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
+    if (file < 0)
+        return MYST_CONTINUE;
+    const bool is_directory = fstat((int)file, &status) != 0 || S_ISDIR(status.st_mode);
+    close((int)file);
+    return is_directory ? MYST_CONTINUE : -ENOENT;
 }
 
 /* True of a program that musl loaded, which looks at the sign of the call's result alone. */

@@ -160,6 +160,12 @@ static void emit_condition(struct filter *filter, const struct myst_condition *c
         emit_load(filter, argument, true);
         emit_low_address(filter, argument);
         return;
+    case MYST_IS_BELOW_4G:
+        emit_load(filter, argument, true);
+        emit_test(filter, BPF_JEQ, 0, 0, OUT);
+        emit_load(filter, argument, false);
+        emit_test(filter, BPF_JEQ, 0, OUT, 0);
+        return;
     case MYST_IS_WILD:
         emit_load(filter, argument, true);
         emit_test(filter, BPF_JGE, MYST_USER_SPACE_UPPER, 4, 0);

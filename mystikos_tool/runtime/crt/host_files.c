@@ -95,6 +95,10 @@ static int64_t set_mode_of_path(const struct myst_call *call, int directory, int
     const int64_t result = myst_call_read_path(call, myst_call_argument(call, path_argument), path);
     if (result != 0)
         return result;
+    int descriptor;
+    char end;
+    if (sscanf(path, "/proc/self/fd/%d%c", &descriptor, &end) == 1)
+        return set_mode(call, myst_call_open_descriptor(call, descriptor), mode);
     if (strncmp(path, "/proc", 5) == 0)
         return -EPERM; /* where the descriptors are */
     return set_mode(call, myst_call_open(call, directory, path, 0), mode);

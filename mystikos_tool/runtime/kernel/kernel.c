@@ -65,8 +65,13 @@ static void note_given_files(struct myst_application *application)
 {
     struct stat status;
     for (int i = 0; i < 3; i++)
-        if (fstat(i, &status) == 0 && S_ISREG(status.st_mode))
-            application->given_files[i] = (struct myst_file){status.st_dev, status.st_ino};
+    {
+        if (fstat(i, &status) != 0 || application->stdio_was_closed[i])
+            continue;
+        application->given_descriptors[i] = (struct myst_file){status.st_dev, status.st_ino};
+        if (S_ISREG(status.st_mode))
+            application->given_files[i] = application->given_descriptors[i];
+    }
 }
 
 /* What the caller ignores or limits must not keep this process from its work. */

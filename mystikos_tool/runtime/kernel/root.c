@@ -25,15 +25,10 @@
  * and that nothing below is read from. */
 static const char *const mount_points[] = {"/tmp", "/run", "/mnt", "/var", "/usr"};
 
-static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
+static const char *const devices[] = {"null", "zero", "random", "urandom"};
 
 #define LAST_PROCESS "100" /* before the application */
 #define SHARED_MODE 0777   /* of the directories that Mystikos makes by itself */
-
-static const char *const device_links[][2] = {
-    {"pts/ptmx", "dev/ptmx"},          {"/proc/self/fd", "dev/fd"},       {"/proc/self/fd/0", "dev/stdin"},
-    {"/proc/self/fd/1", "dev/stdout"}, {"/proc/self/fd/2", "dev/stderr"},
-};
 
 /* A caller who is root on the host could write these even without capabilities. */
 static const char *const protected_in_proc[] = {"proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus",
@@ -138,18 +133,23 @@ static void make_read_only(const char *path, unsigned long flags)
         myst_refuse_errno("cannot protect /%s", path);
 }
 
+static void bind_file(const char *source, const char *target)
+{
+    const int file = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file < 0)
+        myst_refuse_errno("cannot make /%s", target);
+    close(file);
+    if (mount(source, target, NULL, MS_BIND, NULL) != 0)
+        myst_refuse_errno("cannot mount /%s", target);
+}
+
 /* A device of the host's under the same name: a namespace without privileges cannot make its own. */
 static void bind_device(const char *name)
 {
     char source[32], target[32];
     snprintf(source, sizeof source, "/dev/%s", name);
     snprintf(target, sizeof target, "dev/%s", name);
-    int file = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file < 0)
-        myst_refuse_errno("cannot make /%s", target);
-    close(file);
-    if (mount(source, target, NULL, MS_BIND, NULL) != 0)
-        myst_refuse_errno("cannot mount /%s", target);
+    bind_file(source, target);
     /* Devices can be written to all the same, but whoever is user 0 outside as well must not change the
      * host's node. */
     make_read_only(target, MS_NOSUID | MS_NOEXEC);
@@ -171,9 +171,9 @@ static void make_dev(uint64_t shared_memory)
     snprintf(options, sizeof options, "mode=0777,size=%llu", (unsigned long long)shared_memory);
     mount_in_root("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, options);
 
-    for (size_t i = 0; i < MYST_COUNT(device_links); i++)
-        if (symlink(device_links[i][0], device_links[i][1]) != 0)
-            myst_refuse_errno("cannot make /%s", device_links[i][1]);
+    if (symlink("/proc/self/fd", "dev/fd") != 0)
+        myst_refuse_errno("cannot make /dev/fd");
+    bind_file("dev/pts/ptmx", "dev/ptmx");
 }
 
 /* The path of an entry of /etc below the working directory, its links followed inside. What the root has of these

@@ -1,0 +1,15 @@
+/* What a program needs beyond its own file when it starts, where Linux and Mystikos differ. */
+#ifndef MYST_SCRIPTS_H
+#define MYST_SCRIPTS_H
+
+#include "call.h"
+
+/* The interpreter of the application's script is not there, upon which Mystikos ends it: told already. */
+#define MYST_NOT_STARTED (INT64_MIN + 3)
+
+/* For a call of execve or execveat of `file`, open without a right to read it: MYST_CONTINUE, MYST_REDIRECTED or
+ * MYST_NOT_STARTED. The words behind #! are arguments each; what is open for writing starts; a program whose dynamic
+ * linker is not there is loaded by musl's. */
+int64_t myst_prepare_content(const struct myst_call *call, int file);
+
+#endif
