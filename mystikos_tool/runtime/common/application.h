@@ -28,17 +28,18 @@ struct myst_application
     bool isolated;                   /* in namespaces of its own: with process 1 of them, all ends */
     bool trace;                      /* tell of refused system calls */
     bool quiet;                      /* do not tell what works here and not under Mystikos */
+    bool may_look_into_children;     /* process 1 may, for all that the machine's settings say */
     bool as_linux;                   /* no call is made to do what Mystikos does */
     sigset_t signal_mask;            /* that the package was started with */
     bool stdio_was_closed[3];        /* true: the application gets this descriptor closed */
     struct myst_file given_files[3]; /* regular files of the host that are descriptors 0 to 2 */
     struct myst_file given_descriptors[3]; /* of any kind; of descriptors that were closed: none */
-    int port_binder;                 /* binds ports below 1024 (port_binder.h), or -1 */
-    int proc;                        /* /proc of the sandbox, where there is one; else -1 */
-    pid_t process;                   /* of the application */
-    int64_t started;                 /* seconds of CLOCK_MONOTONIC */
-    int children;                    /* lists the children of process 1 where it is not isolated; may be -1 */
-    int control;                     /* gives a byte for each signal to pass on; ends with the outer process */
+    int port_binder;                       /* binds ports below 1024 (port_binder.h), or -1 */
+    int proc;                              /* /proc of the sandbox, where there is one; else -1 */
+    pid_t process;                         /* of the application */
+    int64_t started;                       /* seconds of CLOCK_MONOTONIC */
+    int children;                          /* lists the children of process 1 where it is not isolated; may be -1 */
+    int control;                           /* gives a byte for each signal to pass on; ends with the outer process */
 };
 
 #endif

@@ -59,7 +59,8 @@ static int open_of_caller(const struct myst_call *call, const char *name, int fl
 /* These name the caller itself, or show what they refer to by a link. */
 static bool is_special(const char *path)
 {
-    return strncmp(path, "/proc", 5) == 0 || strncmp(path, "/dev/fd", 7) == 0;
+    return strncmp(path, "/proc/self", 10) == 0 || strncmp(path, "/proc/thread-self", 17) == 0 ||
+           strncmp(path, "/proc/.", 7) == 0 || strncmp(path, "/dev/fd", 7) == 0;
 }
 
 int64_t myst_call_open_descriptor(const struct myst_call *call, int descriptor)

@@ -59,7 +59,8 @@ static int64_t control(const struct myst_call *call)
     if (file >= 0)
         close((int)file);
     if (is_console)
-        return request == TIOCGWINSZ ? myst_call_write(call, myst_call_argument(call, 2), &size, sizeof size) : -ENOTSUP;
+        return request == TIOCGWINSZ ? myst_call_write(call, myst_call_argument(call, 2), &size, sizeof size)
+                                     : -ENOTSUP;
     return request == FIONREAD ? count_readable(call) : MYST_CONTINUE;
 }
 

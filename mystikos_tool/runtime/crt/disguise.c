@@ -58,7 +58,7 @@ static bool is_device(const struct stat *status)
 
 void myst_disguise(const struct myst_call *call, struct stat *status)
 {
-    static uint64_t root, devices, shared_memory;
+    static uint64_t root, devices, shared_memory, processes, processors;
     if (!call->application->isolated)
         return;
     if (!root)
@@ -66,17 +66,25 @@ void myst_disguise(const struct myst_call *call, struct stat *status)
         root = device_of("/");
         devices = device_of("/dev");
         shared_memory = device_of("/dev/shm");
+        processes = device_of("/proc");
+        processors = device_of("/proc/cpuinfo");
     }
     if (is_device(status))
     {
         status->st_dev = status->st_rdev = 0;
         status->st_mode = S_IFCHR | 0600;
     }
+    else if (status->st_dev == processes && status->st_ino != 1 && S_ISDIR(status->st_mode))
+        status->st_mode = S_IFDIR | 01411;
+    else if (status->st_dev == processors && S_ISREG(status->st_mode))
+        status->st_mode = S_IFREG | 0400;
     else if (myst_is_console(call, status))
         status->st_mode = S_IFCHR | (status->st_mode & 0777);
     else if (status->st_dev == root || status->st_dev == devices || status->st_dev == shared_memory)
     {
-        status->st_ino |= status->st_dev == shared_memory ? OF_SHARED_MEMORY : status->st_dev == devices ? OF_DEVICES : 0;
+        status->st_ino |= status->st_dev == shared_memory ? OF_SHARED_MEMORY
+                          : status->st_dev == devices     ? OF_DEVICES
+                                                          : 0;
         disguise_file(status);
     }
 }

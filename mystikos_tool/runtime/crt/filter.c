@@ -73,18 +73,19 @@ static void emit_action(struct filter *filter, int action)
 /* As myst_clone_action. */
 static void emit_clone(struct filter *filter)
 {
+    const int made = filter->application->as_linux ? MYST_ALLOW : MYST_SERVE; /* for the budget of memory */
     EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])));
     EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_NAMESPACES, 0, 1));
     emit_action(filter, EPERM);
     if (!filter->application->fork_allowed)
     {
         EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_THREAD, 0, 1));
-        emit_action(filter, MYST_ALLOW);
+        emit_action(filter, made);
         EMIT(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MYST_CLONE_SPAWN));
         EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_CLONE_SPAWN, 1, 0));
         emit_action(filter, ENOTSUP);
     }
-    emit_action(filter, MYST_ALLOW);
+    emit_action(filter, made);
 }
 
 static void emit_persona(struct filter *filter)
@@ -298,25 +299,14 @@ static long set(struct filter *filter)
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
-/* A setting of Yama forbids a parent to look into its children (Documentation/admin-guide/LSM/Yama.rst). */
-static bool may_look_into_children(void)
-{
-    char scope = '0';
-    const int setting = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
-    const bool known = setting < 0 || read(setting, &scope, 1) == 1;
-    if (setting >= 0)
-        close(setting);
-    return known && scope <= '1';
-}
-
 /* A container's filter may forbid process 1 what it needs to answer for the system: taking the calls, reading what they
  * point to, and letting the system go on with one. */
-static bool can_serve(void)
+static bool can_serve(const struct myst_application *application)
 {
     char from = 0, to;
     const struct iovec here = {&to, 1}, there = {&from, 1};
     const bool takes = ioctl(-1, SECCOMP_IOCTL_NOTIF_RECV, NULL) != 0 && errno == EBADF;
-    return takes && process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1 && may_look_into_children() &&
+    return takes && process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1 && application->may_look_into_children &&
            myst_linux_is_at_least(5, 5);
 }
 
@@ -324,7 +314,7 @@ int myst_set_filter(const struct myst_application *application)
 {
     static struct filter filter;
     filter.application = application;
-    filter.serves = can_serve();
+    filter.serves = can_serve(application);
     note_ruled(&filter);
     long result = set(&filter);
     if (result < 0 && (errno == EINVAL || errno == EBUSY))

@@ -135,8 +135,7 @@ static void write_back(const struct myst_call *call, const struct mapping *mappi
         if (offset >= size)
             return;
         part = part < size - offset ? part : size - offset;
-        if (myst_call_read(call, at, data, part) != 0 ||
-            pwrite(copy->file, data, part, (off_t)offset) != (ssize_t)part)
+        if (myst_call_read(call, at, data, part) != 0 || pwrite(copy->file, data, part, (off_t)offset) != (ssize_t)part)
             return;
         at += part;
     }

@@ -1,5 +1,7 @@
 #include "opening.h"
 
+#include "own_files.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,9 +22,8 @@ static int64_t give_directory(const struct myst_call *call, int directory, int f
     const int file = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (file < 0)
         return errno == EACCES ? -EPERM : -errno;
-    struct seccomp_notif_addfd addition = {.id = call->notification.id,
-                                           .srcfd = (uint32_t)file,
-                                           .newfd_flags = flags & O_CLOEXEC ? O_CLOEXEC : 0};
+    struct seccomp_notif_addfd addition = {
+        .id = call->notification.id, .srcfd = (uint32_t)file, .newfd_flags = flags & O_CLOEXEC ? O_CLOEXEC : 0};
     const int number = ioctl(call->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &addition);
     const int error = errno;
     close(file);
@@ -71,14 +72,14 @@ static int64_t open_file(const struct myst_call *call, int directory, int path_a
 static int64_t truncate_file(const struct myst_call *call)
 {
     static char path[PATH_MAX];
-    char link[32];
+    char link[MYST_OWN_PATH];
     struct stat status;
     if (myst_call_read_path(call, myst_call_argument(call, 0), path) != 0)
         return MYST_CONTINUE;
     const int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
     if (file < 0)
         return MYST_CONTINUE;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", (int)file);
+    myst_own_path((int)file, link);
     int64_t result = MYST_CONTINUE;
     if (fstat((int)file, &status) == 0 && S_ISREG(status.st_mode) && !(status.st_mode & S_IWUSR) &&
         chmod(link, (status.st_mode & 07777) | S_IWUSR) == 0)

@@ -2,6 +2,7 @@
 
 #include "disguise.h"
 #include "host_files.h"
+#include "own_files.h"
 #include "program.h"
 #include "scripts.h"
 #include "users.h"
@@ -359,14 +360,14 @@ int64_t myst_prepare_program(const struct myst_call *call)
 {
     const bool at = call->notification.data.nr == SYS_execveat;
     struct stat status;
-    char path[32];
+    char path[MYST_OWN_PATH];
     const int64_t file =
         at ? open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 4))
            : open_named(call, AT_FDCWD, 0, 0);
     if (file < 0)
         return MYST_CONTINUE;
     const bool is_program = !call->application->isolated || myst_is_program_file((int)file);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", (int)file);
+    myst_own_path((int)file, path);
     if (is_program && fstat((int)file, &status) == 0 && S_ISREG(status.st_mode) && !(status.st_mode & 0111))
         chmod(path, (status.st_mode & 07777) | S_IXUSR); /* refused where the application could not either */
     const int64_t result = is_program ? myst_prepare_content(call, (int)file) : -ENOENT;

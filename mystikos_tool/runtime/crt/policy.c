@@ -86,6 +86,10 @@ int myst_call_action(const struct myst_application *application, unsigned number
         return application->no_brk ? ENOTSUP : MYST_ALLOW;
     case SYS_fork:
         return application->fork_allowed ? MYST_ALLOW : ENOTSUP;
+    case SYS_readlink:
+    case SYS_readlinkat:
+    case SYS_getdents64:
+        return application->isolated && !application->as_linux ? MYST_SERVE : MYST_ALLOW;
     case SYS_clone:
         return MYST_CLONE;
     case SYS_open:

@@ -20,7 +20,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#define NONE ~0u /* -1 */
+#define NONE ~0u          /* -1 */
 #define TMPFILE 0x400000u /* O_TMPFILE without O_DIRECTORY */
 #define CLOCK_SGI_CYCLE 10
 

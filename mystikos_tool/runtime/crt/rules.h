@@ -20,11 +20,11 @@ enum myst_test
     MYST_HAS, /* one of the bits */
     MYST_LACKS,
     MYST_AT_LEAST,
-    MYST_IS_NULL, /* all of it is 0 */
-    MYST_IS_LOW,  /* an address below the first that programs have, but not 0 */
-    MYST_IS_WILD, /* an address that no program has: low, or beyond user space */
+    MYST_IS_NULL,     /* all of it is 0 */
+    MYST_IS_LOW,      /* an address below the first that programs have, but not 0 */
+    MYST_IS_WILD,     /* an address that no program has: low, or beyond user space */
     MYST_IS_BELOW_4G, /* an address there, but not 0 */
-    MYST_IS_LESS, /* than argument `value`, with the same upper half */
+    MYST_IS_LESS,     /* than argument `value`, with the same upper half */
 };
 
 struct myst_condition

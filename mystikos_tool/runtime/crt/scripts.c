@@ -3,6 +3,7 @@
 #include "../common/error.h"
 #include "../common/interpreter.h"
 #include "notes.h"
+#include "own_files.h"
 #include "redirect.h"
 
 #include <elf.h>
@@ -146,9 +147,9 @@ static bool copy_content(int from, int to)
 /* Puts a copy in the place of the file, which nobody has open for writing. */
 static void replace(int content)
 {
-    char link[32], path[PATH_MAX], copy[PATH_MAX + 8];
+    char link[MYST_OWN_PATH], path[PATH_MAX], copy[PATH_MAX + 8];
     struct stat status;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", content);
+    myst_own_path(content, link);
     const ssize_t length = readlink(link, path, sizeof path - 1);
     if (length <= 0 || fstat(content, &status) != 0)
         return;
@@ -216,8 +217,8 @@ static int64_t prepare(const struct myst_call *call, int content)
 
 int64_t myst_prepare_content(const struct myst_call *call, int file)
 {
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    char path[MYST_OWN_PATH];
+    myst_own_path(file, path);
     const int content = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (content < 0)
         return MYST_CONTINUE;

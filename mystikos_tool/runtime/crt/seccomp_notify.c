@@ -2,6 +2,7 @@
 
 #include "../common/error.h"
 #include "../common/sizes.h"
+#include "budget.h"
 #include "call.h"
 #include "calls.h"
 #include "descriptors.h"
@@ -10,10 +11,11 @@
 #include "low_ports.h"
 #include "machine.h"
 #include "main_stack.h"
+#include "mappings.h"
 #include "opening.h"
 #include "owners.h"
 #include "policy.h"
-#include "mappings.h"
+#include "proc_files.h"
 #include "processes.h"
 #include "redirect.h"
 #include "rules.h"
@@ -123,6 +125,7 @@ static int let_execute(const struct myst_call *call)
         answer(call, (int)-prepared, 0);
         return 0;
     }
+    myst_budget_note_program(call);
     if (is_watched && !myst_expect_program((pid_t)call->notification.pid))
     {
         /* As under a debugger, which must not be left without a program to debug. */
@@ -136,8 +139,10 @@ static int let_execute(const struct myst_call *call)
 static int64_t serve(const struct myst_call *call)
 {
     static int64_t (*const servers[])(const struct myst_call *call) = {
-        myst_serve_host_files,  myst_serve_low_ports,  myst_serve_users,       myst_serve_machine, myst_serve_processes,
-        myst_serve_opening, myst_serve_descriptors, myst_serve_mappings, myst_serve_main_stack, myst_serve_directories, myst_serve_owners};
+        myst_serve_budget,      myst_serve_host_files, myst_serve_proc_files, myst_serve_low_ports,
+        myst_serve_users,       myst_serve_machine,    myst_serve_processes,  myst_serve_opening,
+        myst_serve_descriptors, myst_serve_mappings,   myst_serve_main_stack, myst_serve_directories,
+        myst_serve_owners};
     int64_t result = MYST_CONTINUE;
     for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
         result = servers[i](call);
@@ -175,7 +180,8 @@ static int action_of(const struct myst_call *call)
     case MYST_PERSONA:
         return myst_unhandled_action(call->application);
     case MYST_CLONE:
-        return myst_clone_action(call->application, (unsigned)data->args[0]);
+        action = myst_clone_action(call->application, (unsigned)data->args[0]);
+        return action == MYST_ALLOW ? MYST_SERVE : action;
     case MYST_CREATE:
         return MYST_SERVE;
     case MYST_IOCTL:
@@ -196,6 +202,7 @@ int myst_seccomp_notify_answer(const struct myst_application *application, int l
         return MYST_EXIT_STOPPED;
     }
 
+    myst_budget_expect();
     int action = action_of(&call);
     if (action == MYST_SERVE && myst_is_redirected(&call))
         action = MYST_ALLOW;

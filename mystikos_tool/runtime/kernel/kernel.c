@@ -132,6 +132,17 @@ static void refuse_outside_of_debug(const struct myst_handoff *handoff)
         myst_refuse(message, "--myst-root");
 }
 
+/* A setting of Yama (Documentation/admin-guide/LSM/Yama.rst) forbids a parent to look into its children. */
+static bool may_look_into_children(void)
+{
+    char scope = '0';
+    const int setting = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
+    const bool known = setting < 0 || read(setting, &scope, 1) == 1;
+    if (setting >= 0)
+        close(setting);
+    return known && scope <= '1';
+}
+
 static void refuse_credentials(const struct myst_application *application)
 {
     if (myst_find_variable(application->environment, "MYST_WANT_TEE_CREDENTIALS"))
@@ -173,7 +184,7 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
     else
         myst_make_root(totals.bytes + config->memory_size, totals.entries + 1024 + config->memory_size / MYST_PAGE);
     unpack(archive);
-    myst_complete_root(config->memory_size);
+    myst_complete_root(config->memory_size, handoff->host.flags & MYST_HOST_LINUX);
 }
 
 static void set_hostname(const struct myst_config *config)
@@ -241,7 +252,7 @@ __attribute__((noreturn)) static void start_crt(const struct myst_handoff *hando
 __attribute__((noreturn)) static void run_isolated(const struct myst_handoff *handoff, const struct myst_config *config,
                                                    const struct myst_application *application)
 {
-    myst_change_root(config->memory_size);
+    myst_change_root(config->memory_size, application->as_linux);
     set_hostname(config);
     limit_processors(config);
     umask(022);
@@ -315,6 +326,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .trace = handoff->host.flags & MYST_HOST_TRACE,
         .quiet = handoff->host.flags & MYST_HOST_QUIET || as_linux,
         .as_linux = as_linux,
+        .may_look_into_children = may_look_into_children(),
     };
 }
 
