@@ -8,6 +8,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* The working directory where the configuration has a path that is not absolute. */
+#define MYST_NO_DIRECTORY "/.none"
+
 #define AT_MYST_APPLICATION 0x4d595341
 
 struct myst_file
@@ -19,6 +22,7 @@ struct myst_application
 {
     const char *package_name; /* for messages */
     const char *path;
+    const char *working_directory;      /* as the configuration has it */
     char **arguments, **environment;    /* up to a NULL */
     uint64_t address_space, main_stack; /* limits in bytes */
     uint64_t thread_stack;              /* bytes; 0: as the program's C library has it */
@@ -26,6 +30,7 @@ struct myst_application
     bool unhandled_enosys;           /* a call that Mystikos does not handle fails, instead of stopping the program */
     bool allow_unhandled;            /* such calls are the system's to serve or to refuse, as for a shell */
     bool isolated;                   /* in namespaces of its own: with process 1 of them, all ends */
+    bool host_sockets;               /* HostUDS: Unix-domain sockets are those of the host */
     bool trace;                      /* tell of refused system calls */
     bool quiet;                      /* do not tell what works here and not under Mystikos */
     bool may_look_into_children;     /* process 1 may, for all that the machine's settings say */

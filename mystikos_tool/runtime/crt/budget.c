@@ -1,7 +1,6 @@
 #include "budget.h"
 
 #include "../common/sizes.h"
-#include "policy.h"
 #include "proc_files.h"
 
 #include <dirent.h>
@@ -10,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -222,24 +222,25 @@ void myst_budget_note_program(const struct myst_call *call)
         look(call->application);
 }
 
-int64_t myst_serve_budget(const struct myst_call *call)
+/* A thread is about to begin, whose stack this will be. */
+static void limit_for_thread(const struct myst_call *call)
 {
-    if (call->notification.data.nr != SYS_clone || !is_kept(call->application))
-        return MYST_CONTINUE;
-    struct process *process = find_or_add(myst_call_process(call));
-    if (!process)
-        return MYST_CONTINUE;
-    if (!(myst_call_argument(call, 0) & MYST_CLONE_THREAD))
-    {
-        myst_budget_expect();
-        return MYST_CONTINUE;
-    }
-    if (process->limit == 0 || !measure(call->application->proc, process))
-        look(call->application);
-    process->threads++;
     uint64_t taken = 0;
+    struct process *process = find_or_add(myst_call_process(call));
+    if (!process || !measure(call->application->proc, process))
+        return;
     for (size_t i = 0; i < process_count; i++)
         taken += &processes[i] == process ? 0 : taken_by(&processes[i]);
     limit(call->application, process, taken);
+}
+
+int64_t myst_serve_budget(const struct myst_call *call)
+{
+    if (!is_kept(call->application))
+        return MYST_CONTINUE;
+    if (call->notification.data.nr == SYS_clone)
+        myst_budget_expect();
+    if (call->notification.data.nr == SYS_mmap && (unsigned)myst_call_argument(call, 2) == PROT_NONE)
+        limit_for_thread(call);
     return MYST_CONTINUE;
 }

@@ -20,7 +20,8 @@ void myst_budget_expect(void);
 /* The caller is about to execute a program. */
 void myst_budget_note_program(const struct myst_call *call);
 
-/* Serves clone of threads, each of which takes memory that the program does not see: MYST_CONTINUE always. */
+/* Watches clone, and mmap of what becomes the stack of a thread, each of which takes memory that the program does not
+ * see: MYST_CONTINUE always. */
 int64_t myst_serve_budget(const struct myst_call *call);
 
 #endif

@@ -56,19 +56,31 @@ static bool is_device(const struct stat *status)
     return S_ISCHR(status->st_mode) && (major(status->st_rdev) == MEMORY_MAJOR || status->st_rdev == PTMX);
 }
 
+/* Devices of the file systems inside. */
+static uint64_t root, devices, shared_memory, processes, processors;
+
+static void find_devices(void)
+{
+    if (root)
+        return;
+    root = device_of("/");
+    devices = device_of("/dev");
+    shared_memory = device_of("/dev/shm");
+    processes = device_of("/proc");
+    processors = device_of("/proc/cpuinfo");
+}
+
+bool myst_is_in_memory(const struct stat *status)
+{
+    find_devices();
+    return status->st_dev == root || status->st_dev == devices || status->st_dev == shared_memory;
+}
+
 void myst_disguise(const struct myst_call *call, struct stat *status)
 {
-    static uint64_t root, devices, shared_memory, processes, processors;
     if (!call->application->isolated)
         return;
-    if (!root)
-    {
-        root = device_of("/");
-        devices = device_of("/dev");
-        shared_memory = device_of("/dev/shm");
-        processes = device_of("/proc");
-        processors = device_of("/proc/cpuinfo");
-    }
+    find_devices();
     if (is_device(status))
     {
         status->st_dev = status->st_rdev = 0;
@@ -80,7 +92,7 @@ void myst_disguise(const struct myst_call *call, struct stat *status)
         status->st_mode = S_IFREG | 0400;
     else if (myst_is_console(call, status))
         status->st_mode = S_IFCHR | (status->st_mode & 0777);
-    else if (status->st_dev == root || status->st_dev == devices || status->st_dev == shared_memory)
+    else if (myst_is_in_memory(status))
     {
         status->st_ino |= status->st_dev == shared_memory ? OF_SHARED_MEMORY
                           : status->st_dev == devices     ? OF_DEVICES

@@ -8,6 +8,9 @@
 
 void myst_disguise(const struct myst_call *call, struct stat *status);
 
+/* True of a file in memory that came with the package or was made inside. */
+bool myst_is_in_memory(const struct stat *status);
+
 /* True for a descriptor that the application was given and that is no terminal: a console to it. */
 bool myst_is_console(const struct myst_call *call, const struct stat *status);
 

@@ -73,19 +73,15 @@ static void emit_action(struct filter *filter, int action)
 /* As myst_clone_action. */
 static void emit_clone(struct filter *filter)
 {
-    const int made = filter->application->as_linux ? MYST_ALLOW : MYST_SERVE; /* for the budget of memory */
     EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])));
     EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_NAMESPACES, 0, 1));
     emit_action(filter, EPERM);
-    if (!filter->application->fork_allowed)
-    {
-        EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_THREAD, 0, 1));
-        emit_action(filter, made);
-        EMIT(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MYST_CLONE_SPAWN));
-        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_CLONE_SPAWN, 1, 0));
-        emit_action(filter, ENOTSUP);
-    }
-    emit_action(filter, made);
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_THREAD, 0, 1));
+    emit_action(filter, MYST_ALLOW);
+    EMIT(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MYST_CLONE_SPAWN));
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_CLONE_SPAWN, 0, 1));
+    emit_action(filter, MYST_ALLOW);
+    emit_action(filter, myst_clone_action(filter->application, 0));
 }
 
 static void emit_persona(struct filter *filter)

@@ -364,6 +364,8 @@ int64_t myst_prepare_program(const struct myst_call *call)
     const int64_t file =
         at ? open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 4))
            : open_named(call, AT_FDCWD, 0, 0);
+    if (file == -ENOTDIR)
+        return MYST_CRASHES; /* what lies below a file */
     if (file < 0)
         return MYST_CONTINUE;
     const bool is_program = !call->application->isolated || myst_is_program_file((int)file);

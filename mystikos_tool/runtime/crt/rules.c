@@ -45,7 +45,17 @@ static const struct myst_rule rules[] = {
     {SYS_socket, {{0, MYST_IS, AF_NETLINK}}, EAFNOSUPPORT},
     {SYS_socket, {{0, MYST_IS, AF_VSOCK}}, EAFNOSUPPORT},
     {SYS_socket, {{0, MYST_IS, NONE}}, EAFNOSUPPORT},
-    {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_PEERCRED}}, ENOTSUP},
+    {SYS_socketpair, ALWAYS, MYST_SERVE},
+    {SYS_socket, {{0, MYST_IS, AF_PACKET}}, MYST_SERVE},
+    {SYS_socket, {{1, MYST_IS, SOCK_RAW}}, MYST_SERVE},
+    {SYS_socket, {{1, MYST_IS, SOCK_RAW | SOCK_CLOEXEC}}, MYST_SERVE},
+    {SYS_socket, {{1, MYST_IS, SOCK_RAW | SOCK_NONBLOCK}}, MYST_SERVE},
+    {SYS_socket, {{1, MYST_IS, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK}}, MYST_SERVE},
+    {SYS_recvfrom, {{3, MYST_HAS, MSG_PEEK | MSG_DONTWAIT}}, MYST_SERVE},
+    /* To a Unix-domain socket, by the size of the address. */
+    {SYS_sendto, {{5, MYST_IS, sizeof(struct sockaddr_in6)}}, MYST_ALLOW},
+    {SYS_sendto, {{5, MYST_AT_LEAST, sizeof(sa_family_t) + 1}, {5, MYST_IS_NOT, sizeof(struct sockaddr_in)}}, MYST_SERVE},
+    {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_PEERCRED}}, MYST_SERVE},
     {SYS_ioctl, {{1, MYST_IS, 0x8933 /* SIOCGIFINDEX */}}, ENOTSUP},
     {SYS_ioctl, {{1, MYST_IS, FIONREAD}}, MYST_SERVE},
     {SYS_ioctl, {{1, MYST_IS, 0}}, ENOTSUP},
@@ -143,6 +153,7 @@ static const struct myst_rule rules[] = {
     {SYS_kill, {{1, MYST_IS, SIGTSTP}}, MYST_SERVE},
     {SYS_kill, {{1, MYST_IS, SIGTTIN}}, MYST_SERVE},
     {SYS_kill, {{1, MYST_IS, SIGTTOU}}, MYST_SERVE},
+    {SYS_tkill, {{1, MYST_IS, 0}}, MYST_CRASH},
     {SYS_tkill, {{1, MYST_IS, SIGSTOP}}, MYST_SERVE},
     {SYS_tkill, {{1, MYST_IS, SIGTSTP}}, MYST_SERVE},
     {SYS_tkill, {{1, MYST_IS, SIGTTIN}}, MYST_SERVE},
@@ -180,16 +191,17 @@ static const struct myst_rule rules[] = {
     {SYS_mremap, {{1, MYST_IS, MYST_PAGE}, {3, MYST_IS, 0}}, MYST_SERVE},
     {SYS_mmap, {{3, MYST_HAS, MAP_SHARED}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE},
     {SYS_mmap, {{3, MYST_LACKS, MAP_SHARED | MAP_PRIVATE}}, MYST_SERVE},
+    {SYS_mmap, {{2, MYST_IS, PROT_NONE}, {3, MYST_LACKS, MAP_FIXED}}, MYST_SERVE}, /* as a thread's stack begins */
     {SYS_mmap, {{3, MYST_HAS, MAP_32BIT | MAP_HUGETLB | MAP_FIXED_NOREPLACE}}, MYST_SERVE},
     {SYS_mmap, {{0, MYST_IS_BELOW_4G, 0}}, MYST_SERVE},
 
     /* Files: what is opened to be written to, or as a directory. */
-    {SYS_open, {{1, MYST_HAS, TMPFILE}}, EISDIR},
-    {SYS_openat, {{2, MYST_HAS, TMPFILE}}, EISDIR},
     {SYS_open, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_open, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_openat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_openat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_open, {{1, MYST_HAS, TMPFILE}}, EISDIR},
+    {SYS_openat, {{2, MYST_HAS, TMPFILE}}, EISDIR},
     {SYS_open, {{1, MYST_HAS, O_ACCMODE | O_DIRECTORY}}, MYST_SERVE},
     {SYS_openat, {{2, MYST_HAS, O_ACCMODE | O_DIRECTORY}}, MYST_SERVE},
     {SYS_fcntl, {{1, MYST_IS, F_GETFL}}, MYST_SERVE},
@@ -299,6 +311,9 @@ static const struct myst_rule rules[] = {
     {SYS_execveat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
 
     {SYS_truncate, ALWAYS, MYST_SERVE},
+    {SYS_unlink, ALWAYS, MYST_SERVE},
+    {SYS_unlinkat, ALWAYS, MYST_SERVE},
+    {SYS_rmdir, ALWAYS, MYST_SERVE},
 };
 /* clang-format on */
 

@@ -18,8 +18,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define FIRST_LINE 256 /* bytes that are looked at, as Linux does */
-#define MAX_WORDS (FIRST_LINE / 2)
 #define MAX_ARGUMENTS 32768
 #define MUSL_LOADER "/lib/ld-musl-x86_64.so.1"
 
@@ -31,13 +29,17 @@ static bool is_open_for_writing(int content)
     return busy;
 }
 
-/* Splits the line behind #! in place. */
-static size_t split_words(char *line, char *words[MAX_WORDS])
+size_t myst_script_words(int content, struct myst_script *script)
 {
     size_t count = 0;
-    line[strcspn(line, "\n")] = 0;
-    for (char *word = strtok(line, " \t\r"); word && count < MAX_WORDS; word = strtok(NULL, " \t\r"))
-        words[count++] = word;
+    const ssize_t size = pread(content, script->line, sizeof script->line - 1, 0);
+    script->line[size > 0 ? size : 0] = 0;
+    if (size <= 2 || memcmp(script->line, "#!", 2) != 0)
+        return 0;
+    script->line[strcspn(script->line, "\n")] = 0;
+    for (char *word = strtok(script->line + 2, " \t\r"); word && count < MYST_SCRIPT_WORDS;
+         word = strtok(NULL, " \t\r"))
+        script->words[count++] = word;
     return count;
 }
 
@@ -85,14 +87,14 @@ static void free_all(char **strings)
 static char **arguments_of(const struct myst_call *call, char *const *words, size_t count)
 {
     uint64_t address, at = myst_call_argument(call, 1);
-    char **list = calloc(MAX_WORDS + MAX_ARGUMENTS + 2, sizeof *list);
+    char **list = calloc(MYST_SCRIPT_WORDS + MAX_ARGUMENTS + 2, sizeof *list);
     size_t size = 0;
     bool complete = list && myst_call_read(call, at, &address, sizeof address) == 0;
     for (; complete && size < count; complete = list[size++])
         list[size] = strdup(words[size]);
     if (complete)
         complete = (list[size++] = read_string(call, myst_call_argument(call, 0)));
-    while (complete && address && size < MAX_WORDS + MAX_ARGUMENTS)
+    while (complete && address && size < MYST_SCRIPT_WORDS + MAX_ARGUMENTS)
     {
         at += sizeof address;
         complete = myst_call_read(call, at, &address, sizeof address) == 0;
@@ -112,19 +114,16 @@ static int64_t end_without_interpreter(const struct myst_call *call, const char 
     return myst_call_process(call) == call->application->process ? MYST_NOT_STARTED : myst_redirect_to_exit(call, 1);
 }
 
-static int64_t prepare_script(const struct myst_call *call, int content, char *line)
+static int64_t prepare_script(const struct myst_call *call, int content, const struct myst_script *script, size_t count)
 {
-    char *words[MAX_WORDS];
-    const size_t count = split_words(line + 2, words);
-    if (count == 0)
-        return MYST_CONTINUE;
-    if (is_missing(call, words[0]))
-        return end_without_interpreter(call, words[0]);
+    if (is_missing(call, script->words[0]))
+        return end_without_interpreter(call, script->words[0]);
     if (count <= 2 && !is_open_for_writing(content))
         return MYST_CONTINUE;
-    char **arguments = arguments_of(call, words, count);
+    char **arguments = arguments_of(call, script->words, count);
     const int64_t result =
-        arguments ? myst_redirect_to_program(call, words[0], arguments, myst_call_argument(call, 2)) : MYST_CONTINUE;
+        arguments ? myst_redirect_to_program(call, script->words[0], arguments, myst_call_argument(call, 2))
+                  : MYST_CONTINUE;
     free_all(arguments);
     return result;
 }
@@ -174,11 +173,16 @@ static void make_parents(char *path)
     }
 }
 
-/* Mystikos loads every program with its own C library, which is musl: the root's takes the place of what is not there.
- */
-static void provide_interpreter(const struct myst_call *call, char *interpreter)
+static bool is_absent(const char *path)
 {
-    if (*interpreter != '/' || !is_missing(call, interpreter) || is_missing(call, MUSL_LOADER))
+    return access(path, F_OK) != 0 && errno == ENOENT;
+}
+
+void myst_provide_interpreter(int content)
+{
+    char interpreter[PATH_MAX];
+    if (!is_in_root(content) || !myst_elf_interpreter(content, interpreter) || *interpreter != '/' ||
+        !is_absent(interpreter) || is_absent(MUSL_LOADER))
         return;
     make_parents(interpreter);
     const int result = symlink(MUSL_LOADER, interpreter);
@@ -192,26 +196,22 @@ static void prepare_program(const struct myst_call *call, int content, const Elf
         myst_note_use(MYST_USE_STATIC_PROGRAM);
     else if (header->e_type == ET_EXEC)
         myst_note_use(MYST_USE_FIXED_PROGRAM);
-    if (!call->application->isolated || !is_in_root(content))
+    if (!call->application->isolated)
         return;
-    if (is_open_for_writing(content))
+    if (is_in_root(content) && is_open_for_writing(content))
         replace(content);
-    if (myst_elf_interpreter(content, interpreter))
-        provide_interpreter(call, interpreter);
+    myst_provide_interpreter(content);
 }
 
 static int64_t prepare(const struct myst_call *call, int content)
 {
-    union
-    {
-        Elf64_Ehdr header;
-        char line[FIRST_LINE + 1];
-    } begin = {.line = ""};
-    const ssize_t size = pread(content, begin.line, FIRST_LINE, 0);
-    if (size > 2 && memcmp(begin.line, "#!", 2) == 0)
-        return call->notification.data.nr == SYS_execve ? prepare_script(call, content, begin.line) : MYST_CONTINUE;
-    if (size >= (ssize_t)sizeof begin.header && memcmp(begin.header.e_ident, ELFMAG, SELFMAG) == 0)
-        prepare_program(call, content, &begin.header);
+    struct myst_script script;
+    Elf64_Ehdr header;
+    const size_t count = myst_script_words(content, &script);
+    if (count > 0)
+        return call->notification.data.nr == SYS_execve ? prepare_script(call, content, &script, count) : MYST_CONTINUE;
+    if (pread(content, &header, sizeof header, 0) == sizeof header && memcmp(header.e_ident, ELFMAG, SELFMAG) == 0)
+        prepare_program(call, content, &header);
     return MYST_CONTINUE;
 }
 

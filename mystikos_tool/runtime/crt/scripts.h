@@ -12,4 +12,20 @@
  * linker is not there is loaded by musl's. */
 int64_t myst_prepare_content(const struct myst_call *call, int file);
 
+#define MYST_SCRIPT_LINE 256 /* bytes that are looked at, as Linux does */
+#define MYST_SCRIPT_WORDS (MYST_SCRIPT_LINE / 2)
+
+struct myst_script
+{
+    char line[MYST_SCRIPT_LINE + 1];
+    char *words[MYST_SCRIPT_WORDS]; /* in `line`: the interpreter, and arguments */
+};
+
+/* Reads the words behind #!; 0 for what is no script. */
+size_t myst_script_words(int content, struct myst_script *script);
+
+/* Puts musl's dynamic linker of the root in the place of a program's that is not there: Mystikos loads every program
+ * with its own C library, which is musl. */
+void myst_provide_interpreter(int content);
+
 #endif

@@ -18,6 +18,7 @@
 #include "proc_files.h"
 #include "processes.h"
 #include "redirect.h"
+#include "removal.h"
 #include "rules.h"
 #include "scripts.h"
 #include "stacks.h"
@@ -120,6 +121,11 @@ static int let_execute(const struct myst_call *call)
         return MYST_EXIT_REFUSED;
     if (prepared == MYST_REDIRECTED)
         return 0;
+    if (prepared == MYST_CRASHES)
+    {
+        tell_crash(call);
+        return MYST_EXIT_CRASHED;
+    }
     if (prepared != MYST_CONTINUE)
     {
         answer(call, (int)-prepared, 0);
@@ -139,10 +145,10 @@ static int let_execute(const struct myst_call *call)
 static int64_t serve(const struct myst_call *call)
 {
     static int64_t (*const servers[])(const struct myst_call *call) = {
-        myst_serve_budget,      myst_serve_host_files, myst_serve_proc_files, myst_serve_low_ports,
-        myst_serve_users,       myst_serve_machine,    myst_serve_processes,  myst_serve_opening,
-        myst_serve_descriptors, myst_serve_mappings,   myst_serve_main_stack, myst_serve_directories,
-        myst_serve_owners};
+        myst_serve_budget,      myst_serve_host_files,  myst_serve_proc_files, myst_serve_low_ports,
+        myst_serve_users,       myst_serve_machine,     myst_serve_processes,  myst_serve_opening,
+        myst_serve_removal,     myst_serve_descriptors, myst_serve_mappings,   myst_serve_main_stack,
+        myst_serve_directories, myst_serve_owners};
     int64_t result = MYST_CONTINUE;
     for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
         result = servers[i](call);
@@ -180,8 +186,7 @@ static int action_of(const struct myst_call *call)
     case MYST_PERSONA:
         return myst_unhandled_action(call->application);
     case MYST_CLONE:
-        action = myst_clone_action(call->application, (unsigned)data->args[0]);
-        return action == MYST_ALLOW ? MYST_SERVE : action;
+        return myst_clone_action(call->application, (unsigned)data->args[0]);
     case MYST_CREATE:
         return MYST_SERVE;
     case MYST_IOCTL:

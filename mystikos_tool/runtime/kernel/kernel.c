@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -211,10 +212,40 @@ static void limit_processors(const struct myst_config *config)
         myst_refuse_errno("MaxAffinityCPUs: cannot set the CPU affinity");
 }
 
+/* A directory that is not there can be the working directory of a program, which finds nothing in it: as when it was
+ * removed. A path that is not absolute leads to none. */
+static void enter_missing_directory(const char *path)
+{
+    char made[PATH_MAX];
+    size_t removed = 0;
+    snprintf(made, sizeof made, "%s", *path == '/' ? path : MYST_NO_DIRECTORY);
+    for (char *at = made + 1, *slash = at; slash; at = slash + 1)
+    {
+        slash = strchr(at, '/');
+        if (slash)
+            *slash = 0;
+        if (mkdir(made, 0755) == 0 && !removed)
+            removed = strlen(made);
+        if (slash)
+            *slash = '/';
+    }
+    if (chdir(made) != 0)
+        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s", path);
+    for (char *end = made + strlen(made); removed && (size_t)(end - made) >= removed; end = strrchr(made, '/'))
+    {
+        *end = 0;
+        rmdir(made);
+    }
+}
+
 static void enter_working_directory(const struct myst_config *config)
 {
-    if (chdir(config->current_working_directory) != 0)
-        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s", config->current_working_directory);
+    const char *path = config->current_working_directory;
+    if (*path == '/' && chdir(path) == 0)
+        return;
+    if (*path == '/' && errno != ENOENT)
+        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s", path);
+    enter_missing_directory(path);
 }
 
 /* The sandbox ends with the outer process. If that has ended before the request, the pipe tells. */
@@ -309,6 +340,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
     /* A shell has to be able to start programs. */
     const bool shell = handoff->host.flags & MYST_HOST_SHELL, as_linux = handoff->host.flags & MYST_HOST_LINUX;
     return (struct myst_application){
+        .working_directory = config->current_working_directory,
         .path = shell ? "/bin/sh" : config->application_path,
         .arguments = shell ? myst_shell_arguments(handoff) : myst_arguments(config, handoff),
         .environment = myst_environment(config, handoff),
@@ -323,6 +355,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .unhandled_enosys = config->unhandled_syscall_enosys,
         .allow_unhandled = shell,
         .isolated = !(handoff->host.flags & MYST_HOST_NO_ISOLATION),
+        .host_sockets = config->host_uds,
         .trace = handoff->host.flags & MYST_HOST_TRACE,
         .quiet = handoff->host.flags & MYST_HOST_QUIET || as_linux,
         .as_linux = as_linux,
