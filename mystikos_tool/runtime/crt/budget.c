@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +51,7 @@ static uint64_t used_by_files(void)
     for (size_t i = 0; i < MYST_COUNT(roots); i++)
     {
         struct statfs status;
-        if (statfs(roots[i], &status) == 0)
+        if (statfs(roots[i], &status) == 0 && status.f_type == TMPFS_MAGIC)
             bytes += (status.f_blocks - status.f_bfree) * (uint64_t)status.f_bsize;
     }
     return bytes;

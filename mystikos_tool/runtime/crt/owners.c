@@ -342,11 +342,11 @@ int64_t myst_serve_owners(const struct myst_call *call)
     case SYS_fchownat:
         return serve_chown(call);
     case SYS_open:
-        return serve_creation(call, AT_FDCWD, 0, (int)a[1], (mode_t)a[2], false);
+        return (int)a[1] & O_CREAT ? serve_creation(call, AT_FDCWD, 0, (int)a[1], (mode_t)a[2], false) : MYST_CONTINUE;
     case SYS_creat:
         return serve_creation(call, AT_FDCWD, 0, O_CREAT | O_WRONLY | O_TRUNC, (mode_t)a[1], false);
     case SYS_openat:
-        return serve_creation(call, (int)a[0], 1, (int)a[2], (mode_t)a[3], false);
+        return (int)a[2] & O_CREAT ? serve_creation(call, (int)a[0], 1, (int)a[2], (mode_t)a[3], false) : MYST_CONTINUE;
     case SYS_mkdir:
         return serve_creation(call, AT_FDCWD, 0, 0, (mode_t)a[1], true);
     case SYS_mkdirat:

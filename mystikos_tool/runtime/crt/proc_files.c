@@ -12,10 +12,13 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define BLOCK_SIZE 512
 #define LISTING_SIZE (32u << 10)
+#define TERMINAL_MAJOR 136u /* of pseudo terminals (Documentation/admin-guide/devices.txt) */
+#define TERMINAL_MAJORS_END 144u
 
 void myst_show_process(pid_t process)
 {
@@ -67,6 +70,39 @@ static bool parse(const struct myst_call *call, const char *path, struct named *
     return true;
 }
 
+/* The number of a terminal of the host, which has no name inside; -1 for everything else. */
+static int host_terminal(const struct stat *status)
+{
+    struct stat inside;
+    const int number = (int)(major(status->st_rdev) - TERMINAL_MAJOR) * 256 + (int)minor(status->st_rdev);
+    const bool is_terminal = S_ISCHR(status->st_mode) && major(status->st_rdev) >= TERMINAL_MAJOR &&
+                             major(status->st_rdev) < TERMINAL_MAJORS_END;
+    return is_terminal && stat("/dev/pts", &inside) == 0 && inside.st_dev != status->st_dev ? number : -1;
+}
+
+static int terminal_of(const struct myst_call *call, int descriptor, struct stat *status)
+{
+    const int64_t file = myst_call_open_descriptor(call, descriptor);
+    const int number = file >= 0 && fstat((int)file, status) == 0 ? host_terminal(status) : -1;
+    if (file >= 0)
+        close((int)file);
+    return number;
+}
+
+/* The name that ttyname (3) finds for a terminal that the application was given leads to it, as outside. */
+static int64_t examine_terminal(const struct myst_call *call, const char *path, int to_argument)
+{
+    struct stat status;
+    int number;
+    char end;
+    if (sscanf(path, "/dev/pts/%d%c", &number, &end) != 1 || access(path, F_OK) == 0)
+        return MYST_CONTINUE;
+    for (int i = 0; i < 3; i++)
+        if (terminal_of(call, i, &status) == number)
+            return myst_call_write(call, myst_call_argument(call, to_argument), &status, sizeof status);
+    return MYST_CONTINUE;
+}
+
 static mode_t mode_of(const char *name)
 {
     for (size_t i = 0; i < MYST_COUNT(myst_process_files); i++)
@@ -93,6 +129,7 @@ static int64_t tell(const struct myst_call *call, const struct named *named, mod
 
 static int64_t read_path(const struct myst_call *call, int argument, char *path, struct named *named)
 {
+    *path = 0;
     if (myst_call_read_path(call, myst_call_argument(call, argument), path) != 0 || !parse(call, path, named))
         return MYST_CONTINUE;
     return 0;
@@ -103,7 +140,7 @@ static int64_t examine(const struct myst_call *call, int path_argument, bool fol
     static char path[PATH_MAX];
     struct named named;
     if (read_path(call, path_argument, path, &named) != 0)
-        return MYST_CONTINUE;
+        return examine_terminal(call, path, path_argument + 1);
     if (!*named.rest)
         return tell(call, &named, named.is_self && !follows ? S_IFLNK | 0777 : S_IFDIR | 01411, path_argument + 1);
     const mode_t mode = mode_of(named.rest);
@@ -130,6 +167,15 @@ static int64_t read_link(const struct myst_call *call, int path_argument)
     {
         const int size = snprintf(path, sizeof path, "/proc/%d", (int)named.process);
         return named.is_self ? give_link(call, path_argument, path, (size_t)size) : -EINVAL;
+    }
+    int descriptor;
+    char end;
+    struct stat status;
+    if (named.is_self && sscanf(named.rest, "fd/%d%c", &descriptor, &end) == 1)
+    {
+        const int terminal = terminal_of(call, descriptor, &status);
+        const int size = snprintf(path, sizeof path, "/dev/pts/%d", terminal);
+        return terminal >= 0 ? give_link(call, path_argument, path, (size_t)size) : MYST_CONTINUE;
     }
     if (strcmp(named.rest, "exe") != 0)
         return mode_of(named.rest) ? -EINVAL : MYST_CONTINUE;
