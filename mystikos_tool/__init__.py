@@ -49,6 +49,7 @@ __all__ = [
     "__version__",
     "attach",
     "check_quote",
+    "closure",
     "diff",
     "inspect",
     "measure",
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from mystikos_tool.library import (
         attach,
         check_quote,
+        closure,
         diff,
         inspect,
         measure,
@@ -103,8 +105,8 @@ _MODULES = {
     "VerificationError": "packaging.verification",
     **dict.fromkeys(
         (
-            *("attach", "check_quote", "diff", "inspect", "measure", "pack", "package", "policy", "sign"),
-            *("statement", "verify"),
+            *("attach", "check_quote", "closure", "diff", "inspect", "measure", "pack", "package", "policy"),
+            *("sign", "statement", "verify"),
         ),
         "library",
     ),

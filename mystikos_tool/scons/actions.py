@@ -30,6 +30,10 @@ _VERBS = {
     "attach": "attach",
     "package": "package",
     "identity": "identify",
+    "report": "show",
+    "policy": "write policy of",
+    "sbom": "list what is in",
+    "provenance": "state what made",
     "key": "make key",
     "runtime": "compile",
 }
@@ -104,6 +108,6 @@ def stage_builder(stage: str) -> Any:
     """Return the builder whose action runs a stage."""
     return SCons.Builder.Builder(
         action=StageAction(stage),
-        target_factory=SCons.Node.FS.get_default_fs().File,
-        source_factory=SCons.Node.FS.get_default_fs().Entry,
+        target_factory=SCons.Node.FS.File,
+        source_factory=SCons.Node.FS.Entry,
     )

@@ -54,11 +54,12 @@ class InputFile(InputNode):
                 raise SCons.Errors.StopError(f"{file}: {named} no regular file; give a file")
             return False
         if self.variable:
-            remedy = self.remedy or self._at_the_top() or _nearest(file) or self._create()
+            remedy = self.remedy or self._at_the_top() or _nearest(file) or self.create_remedy()
             raise SCons.Errors.StopError(f"{file}: is named by {self.variable} and is not there; {remedy}")
         return True
 
-    def _create(self) -> str:
+    def create_remedy(self) -> str:
+        """Return what to do about a file that is not there and has no neighbour of nearly its name."""
         return f"create it, or correct {self.variable}"
 
     def _at_the_top(self) -> str | None:

@@ -23,7 +23,7 @@ from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, exc
 from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import patterns_in, store
-from mystikos_tool.scons.input_node import InputNode, is_made_of
+from mystikos_tool.scons.input_node import InputNode, is_made_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of
 from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
 
@@ -112,6 +112,14 @@ class RootSource(InputNode):
         except UserError as error:
             raise self._explained(error) from error
 
+    def stray_paths(self) -> Iterator[str]:
+        """Yield what lies in the source and was left out, as nobody makes it any more."""
+        return (f"{self}/{path}" for path in self.stray)
+
+    def machine_changes(self) -> list[str]:
+        """Return the files of this machine, not of the project, that changed since it was last looked at."""
+        return []
+
     def _explained(self, error: UserError) -> UserError:
         """Return an error with a remedy for where the source goes."""
         path = Path(self.origin.get_abspath())
@@ -125,6 +133,16 @@ class RootSource(InputNode):
         options = self.options
         is_file = isinstance(self.origin, SCons.Node.FS.File) and not options.layer
         return str(self) if is_file and not (options.place or options.name) else None
+
+    def file_in_root(self) -> list[str]:
+        """Return where the one file lies that the source is; nothing for a directory or a layer."""
+        if self.options.layer or isinstance(self.origin, SCons.Node.FS.Dir):
+            return []
+        return ["/".join(["", *filter(None, [self.options.place, self.options.name or self.origin.name])])]
+
+    def source(self) -> Source:
+        """Return what is at its place in the root, as it is now."""
+        return self._source()
 
     def has_excluded(self, pattern: str) -> bool:
         """Tell whether a pattern kept something out of the source."""
@@ -199,10 +217,10 @@ class RootSource(InputNode):
             return scons_internals.NOT_MADE
         for node in self._made:
             remember_made(node)
-        digests, name = Digests(store()), f"{self} {self.options}"
+        digests, name = Digests(store()), self._name()
         try:
             source = self._source()
-            before = digests.rows(name) if "explain" in SCons.Script.GetOption("debug") else None
+            before = digests.rows(name) if self._tells_changes() else None
             digest = digests.tree(source, name, archive.check).hex()
         except UserError:
             return None
@@ -210,6 +228,13 @@ class RootSource(InputNode):
             self.changed_paths = changed_paths(before, digests.rows(name))
         self._scanned = source
         return digest
+
+    def _name(self) -> str:
+        """Return what tells the source from others in the store."""
+        return f"{self} {self.options}"
+
+    def _tells_changes(self) -> bool:
+        return "explain" in SCons.Script.GetOption("debug")
 
 
 def root_source(origin: Any, options: SourceOptions) -> RootSource:
@@ -238,13 +263,6 @@ def _places(directory: Any) -> list[Any]:
     _, *places = paths_of(directory)
     found = [directory.fs.Dir(place) for place in reversed(places) if Path(place).is_dir()]
     return [*found, directory]
-
-
-def paths_of(node: Any) -> list[str]:
-    """Return the path of a file or directory and those that stand for it in repositories."""
-    top = node.fs.Top
-    repositories = top.repositories if node.is_under(top) else ()
-    return [node.get_abspath(), *(one.entry_abspath(node.get_path(top)) for one in repositories)]
 
 
 def _is_excluded(path: str, patterns: tuple[str, ...]) -> bool:

@@ -12,7 +12,8 @@ import SCons.Util
 
 from mystikos_tool.scons import arguments, config_input, variables
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.root_source import SourceOptions, paths_of, root_source
+from mystikos_tool.scons.input_node import paths_of
+from mystikos_tool.scons.root_source import SourceOptions, root_source
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, GivenMembers, Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
@@ -66,17 +67,48 @@ def root_sources(env: Any, source: list[Any]) -> list[Any]:
 
 
 def _root_sources(env: Any, source: list[Any]) -> Iterator[Any]:
-    preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
-    patterns = variables.items(env["MYST_ROOTFS_EXCLUDE"])
-    exclude = tuple(env.subst(arguments.text(pattern)) for pattern in patterns)
-    asked = env["MYST_ROOTFS_CHMOD"]
-    chmod = variables.permissions(asked, env.subst) if asked else ()
+    options = _options(env)
     for item in source:
-        if isinstance(item, arguments.OwnVariables):
+        if isinstance(item, arguments.Programs):
+            yield _closure(item)
+        elif isinstance(item, arguments.OwnVariables):
             yield from _root_sources(item.env, item.source)
-            continue
-        for node, options in _placed(env, [item]):
-            yield root_source(node, options._replace(exclude=exclude, preserve_modes=preserve, chmod=chmod))
+        else:
+            for node, place in _placed(env, [item]):
+                yield root_source(
+                    node, options._replace(place=place.place, name=place.name, layer=place.layer)
+                )
+
+
+def _options(env: Any) -> SourceOptions:
+    """Return what the variables of an environment say of every source."""
+    patterns, asked = variables.items(env["MYST_ROOTFS_EXCLUDE"]), env["MYST_ROOTFS_CHMOD"]
+    return SourceOptions(
+        exclude=tuple(env.subst(arguments.text(pattern)) for pattern in patterns),
+        preserve_modes=env["MYST_ROOTFS_MODES"] == variables.PRESERVE,
+        chmod=variables.permissions(asked, env.subst) if asked else (),
+    )
+
+
+def _closure(programs: arguments.Programs) -> Any:
+    """Return the one node of programs with what they need."""
+    from mystikos_tool.scons import closure_source  # not needed by other builds
+
+    env = programs.env
+    options = _options(env)
+    mapped = [item for item in programs.source if not isinstance(item, str)]
+    given = (
+        # What is asked for by path in the root is done to all of the closure at once.
+        root_source(node, place._replace(exclude=options.exclude, preserve_modes=options.preserve_modes))
+        for node, place in _placed(env, mapped)
+    )
+    asked = closure_source.Asked(
+        tuple(item for item in programs.source if isinstance(item, str)),
+        tuple(given),
+        programs.sysroot,
+        tuple(variables.items(env[variables.EXTRAS])),
+    )
+    return closure_source.closure_source(env, asked, options)
 
 
 def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:

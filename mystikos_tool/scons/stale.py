@@ -76,9 +76,15 @@ def _made(directory: Any, path: str) -> bool:
 
 
 def _makes(node: Any, below: list[str]) -> bool:
-    """Tell whether the builder of a node makes what lies below it at a path."""
-    if not below or not scons_internals.is_installed(node):
+    """Tell whether the builder of a node makes what lies below it at a path.
+
+    Of a directory that is a side effect nobody knows what is in it: a file there that is as another
+    builder made it is of that one.
+    """
+    if not below:
         return True
+    if not scons_internals.is_installed(node):
+        return bool(node.has_explicit_builder())
     path = "/".join(below)
     return any(_has(_read(source), path) for source in node.sources)
 

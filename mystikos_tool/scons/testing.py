@@ -32,6 +32,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
 from mystikos_tool.scons import arguments, scons_internals
 from mystikos_tool.scons.arguments import is_usable
+from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.running import not_started, process_environment
 from mystikos_tool.scons.stages import Test, mark, stage_of
 
@@ -165,7 +166,7 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     report = _report(caller, nodes[0])
     # Whoever builds all that is in the directory runs no test; whoever cleans the package cleans its tests.
     env.Ignore(nodes[0].dir, nodes)
-    env.Clean(package, [*nodes, *report])
+    env.Clean(package.read_node() if isinstance(package, InputNode) else package, [*nodes, *report])
     if report:
         env.Clean(nodes, report)
     for alias in _alias_names(nodes[0].dir):
@@ -235,8 +236,8 @@ def _shown(target: list[Any], source: list[Any], env: Any) -> str:
 
 _TEST = SCons.Builder.Builder(
     action=SCons.Action.Action(_run, _shown, varlist=[_EXPECTATION]),
-    target_factory=SCons.Node.FS.get_default_fs().File,
-    source_factory=SCons.Node.FS.get_default_fs().File,
+    target_factory=SCons.Node.FS.File,
+    source_factory=SCons.Node.FS.File,
 )
 
 

@@ -210,11 +210,19 @@ def program(
     interpreter: str = "",
     needed: Sequence[str] = (),
     search: Sequence[str] = (),
+    rpath: Sequence[str] = (),
+    soname: str = "",
+    only_own: bool = False,
     kind: int = ET_DYN,
+    machine: int = 62,
 ) -> bytes:
     """Return a program or library without sections, as far as a dynamic linker looks at one."""
     strings, entries = b"\0", b""
-    for tag, names in ((1, needed), (29, search)):  # DT_NEEDED, DT_RUNPATH
+    if only_own:
+        entries += struct.pack("<QQ", 0x6FFFFFFB, 0x800)  # DT_FLAGS_1, DF_1_NODEFLIB
+    sonames = [soname] if soname else []
+    # DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH
+    for tag, names in ((1, needed), (14, sonames), (15, rpath), (29, search)):
         for name in names:
             entries += struct.pack("<QQ", tag, len(strings))
             strings += name.encode() + b"\0"
@@ -228,7 +236,7 @@ def program(
     rows += [(PT_INTERP, start, len(interp))] if interpreter else []
     segments = (PHDR.pack(type_, R, at, at, at, length, length, 8) for type_, at, length in rows)
     identity = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    header = EHDR.pack(identity, kind, 62, 1, 0, EHDR.size, 0, 0, EHDR.size, PHDR.size, count, 0, 0, 0)
+    header = EHDR.pack(identity, kind, machine, 1, 0, EHDR.size, 0, 0, EHDR.size, PHDR.size, count, 0, 0, 0)
     return header + b"".join(segments) + interp + strings + entries
 
 
