@@ -344,7 +344,7 @@ static void times_and_waits(void)
 
 static void hold(size_t size)
 {
-    char *memory = malloc(size);
+    char *volatile memory = malloc(size);
     printf("%s\n", memory ? "has it" : "has it not");
     fflush(stdout);
     if (memory)

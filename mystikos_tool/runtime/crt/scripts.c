@@ -2,7 +2,6 @@
 
 #include "../common/error.h"
 #include "../common/interpreter.h"
-#include "notes.h"
 #include "own_files.h"
 #include "redirect.h"
 
@@ -189,13 +188,8 @@ void myst_provide_interpreter(int content)
     (void)result; /* what the system says of the program tells */
 }
 
-static void prepare_program(const struct myst_call *call, int content, const Elf64_Ehdr *header)
+static void prepare_program(const struct myst_call *call, int content)
 {
-    char interpreter[PATH_MAX];
-    if (!myst_elf_interpreter(content, interpreter))
-        myst_note_use(MYST_USE_STATIC_PROGRAM);
-    else if (header->e_type == ET_EXEC)
-        myst_note_use(MYST_USE_FIXED_PROGRAM);
     if (!call->application->isolated)
         return;
     if (is_in_root(content) && is_open_for_writing(content))
@@ -211,7 +205,7 @@ static int64_t prepare(const struct myst_call *call, int content)
     if (count > 0)
         return call->notification.data.nr == SYS_execve ? prepare_script(call, content, &script, count) : MYST_CONTINUE;
     if (pread(content, &header, sizeof header, 0) == sizeof header && memcmp(header.e_ident, ELFMAG, SELFMAG) == 0)
-        prepare_program(call, content, &header);
+        prepare_program(call, content);
     return MYST_CONTINUE;
 }
 

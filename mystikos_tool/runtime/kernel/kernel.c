@@ -181,7 +181,7 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
     if (myst_root_is_on_disk(handoff))
     {
         myst_make_disk_root(handoff, config);
-        myst_complete_root(config->memory_size);
+        myst_complete_root(config->memory_size, handoff->host.flags & MYST_HOST_LINUX);
         return;
     }
     if (myst_archive_measure(archive, &totals, &error) != 0)
