@@ -10,7 +10,22 @@ from typing import Any
 
 import pytest
 
+LONG = "long"
 _MISSING = "is not installed"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare what `./sconsw long` runs, and no other run."""
+    config.addinivalue_line("markers", f"{LONG}: takes minutes, or installs what it needs")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave long tests out unless they are asked for."""
+    if LONG in config.option.markexpr:
+        return
+    long = [item for item in items if item.get_closest_marker(LONG)]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
 
 
 @pytest.hookimpl(wrapper=True)
