@@ -246,7 +246,8 @@ def load(
         for name in user.file.needed:
             if name in found:
                 continue
-            library = _found(name, user, linker, files)
+            # What a linker has not found once it does not look for again.
+            library = None if any(one.name == name for one in missing) else _found(name, user, linker, files)
             if library is None:
                 missing.append(Missing(name, user))
                 continue
