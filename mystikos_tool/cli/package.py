@@ -33,7 +33,10 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     )
     _declare_signing(parser)
     parser.add_argument(
-        "--rootfs", type=Path, metavar="ARCHIVE", help="take this archive instead of packing an appdir"
+        "--rootfs",
+        type=Path,
+        metavar="FILE",
+        help="take this archive, or this ext2 disk, instead of packing an appdir",
     )
     image.declare(parser)
     declare_packing(parser, "canonical")
@@ -51,7 +54,8 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
 def run_package(options: argparse.Namespace) -> None:
     """Make a package."""
     from mystikos_tool import pipeline
-    from mystikos_tool.root.root import ArchiveRoot, DiskRoot
+    from mystikos_tool.root.root import DiskRoot
+    from mystikos_tool.root.root import of as root_of
 
     root = _only_root(options)
     source = image.source_of(options.image, options) if options.image else None
@@ -62,7 +66,7 @@ def run_package(options: argparse.Namespace) -> None:
     # As the reference: without an appdir and an archive, the root is a disk.
     inputs = inputs_of(
         options,
-        ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot(),
+        root_of(options.rootfs) if options.rootfs else DiskRoot(),
         image.start_of(source.image, tree) if source and tree else None,
     )
     signer, day = _signing(options)
@@ -169,7 +173,7 @@ def declare_inputs(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="trust the disk with this root hash (repeatable)",
+        help="trust the disk with this root hash, or this disk (repeatable)",
     )
 
 

@@ -173,7 +173,7 @@ def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
 
 def make_again_where_stale(node: Any) -> None:
     """Let SCons make a directory again whose sources are not what they were when it was made."""
-    if node in _looked_at or not Path(node.get_abspath()).is_dir():
+    if node in _looked_at or not (node.has_explicit_builder() and Path(node.get_abspath()).is_dir()):
         return
     _looked_at.add(node)
     if store().table(_MADE).get(node.get_internal_path()) != _state(node):
