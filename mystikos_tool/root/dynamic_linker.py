@@ -239,7 +239,8 @@ def load(
     They are looked for in the order in which a linker does, breadth first. ``loaded`` are those that are
     there before, as where a program opens a library later.
     """
-    found, missing = dict(loaded or {}), []
+    found = dict(loaded or {})
+    missing: list[Missing] = []
     added: dict[bytes, Loaded] = {}
     pending = [start]
     for user in pending:
