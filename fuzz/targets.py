@@ -76,7 +76,7 @@ TARGETS = (
     ),
     Target("einit", ("common/error.c", *_EINIT), 1961, None, ("myst_rsa_check",)),
     Target("options", ("loader/options.c", "common/error.c"), 512, "options.dict"),
-    Target("program", ("crt/program.c", "common/interpreter.c"), 4096, "elf.dict"),
+    Target("program", ("crt/program.c", "crt/own_files.c", "common/interpreter.c"), 4096, "elf.dict"),
     Target(
         "filter",
         ("crt/filter.c", "crt/policy.c", "crt/rules.c", "crt/calls.c", "common/error.c"),

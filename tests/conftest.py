@@ -9,8 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 _MISSING = "is not installed"
+# Their tests share what takes long to make: they begin first, so that one process has them all.
+_FIRST = ("test_wheel.py",)
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the tests begin with those of which one process should have all."""
+    items.sort(key=lambda item: item.path.name not in _FIRST)
 
 
 @pytest.hookimpl(wrapper=True)

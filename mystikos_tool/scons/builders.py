@@ -100,6 +100,21 @@ def myst_closure(env: Any, *programs: Any, **overrides: Any) -> Any:
     return arguments.Programs(given, env, sysroot)
 
 
+def myst_image(env: Any, source: Any = None, *, name: str = "", **overrides: Any) -> Any:
+    """Take the root of a container image: ``MystImage("layout")``, an archive, ``HOST/NAME@sha256:…``."""
+    env = environment(env, "MystImage", overrides, parameters=("source", "name"))
+    variables.check_matter("MystImage", overrides, (variables.SOURCE, variables.IMAGE))
+    name = arguments.name(env, "MystImage: the name", name) if name != "" else ""
+    if reference := sources.reference(env, source):
+        if name:
+            raise SCons.Errors.UserError(f"MystImage: {reference} is one image, and has no name {name}")
+        return arguments.Image([env.File(env[variables.IMAGE_LOCK])], env, reference, True)
+    nodes = arguments.nodes(env, "MystImage: the image", source, "a directory or a file")
+    if len(nodes) != 1:
+        raise SCons.Errors.UserError(f"MystImage takes one image, not {len(nodes)}")
+    return arguments.Image(nodes, env, name, False)
+
+
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Measure an enclave: ``MystMeasure(target, rootfs)``; the root may be a disk of MystDisk.
 
@@ -485,6 +500,7 @@ BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystDisk": myst_disk,
     "MystSource": myst_source,
     "MystClosure": myst_closure,
+    "MystImage": myst_image,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
     "MystDigest": myst_digest,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import SCons.Errors
 import SCons.Node.FS
@@ -27,6 +27,9 @@ from mystikos_tool.scons.database import patterns_in, store
 from mystikos_tool.scons.input_node import InputNode, is_made_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of
 from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
+
+if TYPE_CHECKING:
+    from mystikos_tool.root.oci.process import Start
 
 _sources: dict[tuple[Any, SourceOptions], RootSource] = {}
 _handing_over = Lock()
@@ -122,6 +125,10 @@ class RootSource(InputNode):
     def stray_paths(self) -> Iterator[str]:
         """Yield what lies in the source and was left out, as nobody makes it any more."""
         return (f"{self}/{path}" for path in self.stray)
+
+    def start(self) -> Start | None:
+        """Return what the source says of the program to start, None where it says nothing."""
+        return None
 
     def machine_changes(self) -> list[str]:
         """Return the files of this machine, not of the project, that changed since it was last looked at."""

@@ -73,6 +73,8 @@ def _root_sources(env: Any, source: list[Any], disk: Mapping[str, Any]) -> Itera
     for item in source:
         if isinstance(item, arguments.Programs):
             yield _closure(item, disk)
+        elif isinstance(item, arguments.Image):
+            yield _image(item, disk)
         elif isinstance(item, arguments.OwnVariables):
             yield from _root_sources(item.env, item.source, disk)
         else:
@@ -91,6 +93,34 @@ def _options(env: Any, disk: Mapping[str, Any]) -> SourceOptions:
         chmod=variables.permissions(asked, env.subst) if asked else (),
         **disk,
     )
+
+
+def reference(env: Any, source: Any) -> str:
+    """Return the reference to an image on a registry that a source is, "" where it is something else.
+
+    What is there, or made by a builder, is a layout or an archive.
+    """
+    given = arguments.text(source)
+    if not given or not arguments.is_usable(given):
+        return ""
+    from mystikos_tool.root.oci import reference as references  # not needed by other builds
+
+    given = arguments.substituted(env, "MystImage: the image", given)
+    if given.startswith(("/", ".", "#")) or references.parse(given) is None:
+        return ""
+    node = env.fs.Entry(given)
+    is_there = node.is_derived() or any(map(os.path.exists, paths_of(node)))
+    return "" if is_there else given
+
+
+def _image(image: arguments.Image, disk: Mapping[str, Any]) -> Any:
+    """Return the one node of a container image."""
+    from mystikos_tool.scons import image_source  # not needed by other builds
+
+    (node,) = image.source
+    if image.is_on_registry:
+        return image_source.registry_node(node, image.name, _options(image.env, disk))
+    return image_source.image_node(resolved(node), image.name, _options(image.env, disk))
 
 
 def _closure(programs: arguments.Programs, disk: Mapping[str, Any]) -> Any:

@@ -23,6 +23,7 @@ EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
 SYSROOT, EXTRAS = "MYST_SYSROOT", "MYST_CLOSURE_EXTRAS"
+IMAGE_LOCK = "MYST_IMAGE_LOCK"
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 # What a root may be; a disk is a stage too.
 ARCHIVE, DISK = "archive", "disk"
@@ -46,6 +47,7 @@ SOURCE, PACKED, ROOTFS, MEASURE = "source", "packed", "rootfs", "measure"
 SIGN, PACKAGE = "sign", "package"
 REPORT, POLICY, SBOM, PROVENANCE = "report", "policy", "sbom", "provenance"
 DIGEST, ATTACH, IDENTITY, CLOSURE = "digest", "attach", "identity", "closure"
+IMAGE = "image"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 PUBLIC_KEY = "publickey"
 _DONE = {
@@ -54,6 +56,7 @@ _DONE = {
     ROOTFS: "pack a root",
     DISK: "make a disk",
     CLOSURE: "look for programs",
+    IMAGE: "take an image",
     MEASURE: "measure",
     SIGN: "sign",
     DIGEST: "state a digest",
@@ -355,6 +358,13 @@ VARIABLES = (
     ),
     Variable(SYSROOT, "", _sysroot, "where MystClosure finds programs; by default, this machine", CLOSURE),
     Variable(EXTRAS, [], _extras, "what programs open by name: nss, certificates and others", CLOSURE),
+    Variable(
+        IMAGE_LOCK,
+        "#mystikos-images.lock.json",
+        _file,
+        "file with the digests of the images that tags stand for",
+        IMAGE,
+    ),
     Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", PACKED),
     Variable(
         STRIP,

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from mystikos_tool.measuring import MeasuringProcesses
     from mystikos_tool.root.disk.writer import Disk as Written
     from mystikos_tool.root.disk.writer import Options
+    from mystikos_tool.root.oci.process import Start
     from mystikos_tool.root.root import Root
     from mystikos_tool.root.stripped import Stripping
     from mystikos_tool.signing.root_keys import RootKey
@@ -271,7 +272,8 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
     enclave, warn = stage.enclave, _warning_of(target)
     _prove(enclave.rootfs)
     _prove_disks(enclave)
-    inputs = _inputs(enclave)
+    notes: list[str] = []
+    inputs = _inputs(enclave, notes.append)
     with hints.pointing_to_mappings(enclave, inputs.config.application_path), partial.kept(target):
         if isinstance(inputs.root, ArchiveRoot):
             path = inputs.root.path
@@ -285,7 +287,7 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
         pipeline.check_start(inputs, warn)
         measured = _measure(inputs, partial.begin(target, inputs))
         atomic.write(path_of(target), measured.to_json())
-    return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
+    return "\n".join([*notes, f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"])
 
 
 def _measure(inputs: pipeline.Inputs, rootfs: Readable | None) -> Measured:
@@ -574,7 +576,8 @@ def _stage(target: Any, kind: type[_StageT]) -> _StageT:
     return stage
 
 
-def _inputs(enclave: Enclave) -> pipeline.Inputs:
+def _inputs(enclave: Enclave, tell: Callable[[str], object] = str) -> pipeline.Inputs:
+    """Return what an enclave is made of; what of its configuration an image says is told."""
     from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot, DiskRoot
     from mystikos_tool.runtime import Runtime
@@ -582,24 +585,32 @@ def _inputs(enclave: Enclave) -> pipeline.Inputs:
     disk = path_of(enclave.disk) if enclave.disk else None
     return pipeline.Inputs(
         runtime=Runtime(*map(path_of, enclave.runtime)),
-        config=_config(enclave),
+        config=_config(enclave, tell),
         root=ArchiveRoot(path_of(enclave.rootfs)) if enclave.rootfs else DiskRoot(disk),
         pubkeys=[path_of(node) for node in enclave.pubkeys],
         roothashes=[path_of(node) for node in enclave.roothashes],
     )
 
 
-def _config(enclave: Enclave) -> Config:
+def _config(enclave: Enclave, tell: Callable[[str], object]) -> Config:
     from mystikos_tool import config
     from mystikos_tool.cache.configurations import KnownInStore
 
-    given = enclave.given
-    if given is None:
+    given, start = enclave.given, _start(enclave.rootfs)
+    defaults = start.telling(tell) if start else None
+    if given is None and defaults is None:
         return _config_of_file(path_of(enclave.config))
-    if given.variable == CONFIG:
-        return config.of(given.values, CONFIG, KnownInStore(store()))
-    changes = config.Changes(given.values, CONFIG_SET)
+    if given and given.variable == CONFIG:
+        return config.of(given.values, CONFIG, KnownInStore(store()), defaults)
+    changes = config.Changes(given.values if given else {}, CONFIG_SET, defaults)
     return config.load(path_of(enclave.config), KnownInStore(store()), changes)
+
+
+def _start(rootfs: Any) -> Start | None:
+    """Return what the one image of a root says of its program; None where there is none, or several."""
+    sources = rootfs.sources if isinstance(stage_of(rootfs), Rootfs) else ()
+    starts = [start for node in sources if (start := node.start())]
+    return starts[0] if len(starts) == 1 else None
 
 
 @kept(_CONFIGURATIONS)
