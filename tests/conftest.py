@@ -20,18 +20,14 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the tests begin with those of which one process should have all."""
-    items.sort(key=lambda item: item.path.name not in _FIRST)
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Declare what `./sconsw long` runs, and no other run."""
     config.addinivalue_line("markers", f"{LONG}: takes minutes, or installs what it needs")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave long tests out unless they are asked for."""
+    """Leave long tests out unless they are asked for; begin with those of which one process has all."""
+    items.sort(key=lambda item: item.path.name not in _FIRST)
     if LONG in config.option.markexpr:
         return
     long = [item for item in items if item.get_closest_marker(LONG)]

@@ -91,14 +91,14 @@ class _Start(NamedTuple):
 
     def _has_musl(self) -> bool:
         """Return whether the root has what loads programs of any C library, as Mystikos does by itself."""
-        return self.archive.find(_MUSL_LINKER) is not None
+        return self.root.find(_MUSL_LINKER) is not None
 
     def _libraries(self, start: Executable, path: str) -> Iterator[Fault]:
         """Look for what is needed as a dynamic linker does, also of the libraries themselves."""
         linker = posixpath.basename(self._absolute(start.interpreter or b""))
         is_musl = linker.startswith("ld-musl") or not self.embedded
         if not is_musl:
-            is_musl = self._has_musl() and self.archive.find(self._absolute(start.interpreter or b"")) is None
+            is_musl = self._has_musl() and self.root.find(self._absolute(start.interpreter or b"")) is None
         builtin = _IN_MUSL if is_musl else ()
         pending, seen = [(start, path, self._given_directories())], {linker}
         while pending:
