@@ -324,6 +324,7 @@ def test_what_is_no_file_is_no_interpreter(made: Inputs) -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(DYNAMIC) - 1), st.binary(max_size=8))
 def test_damage_to_a_program_is_read_and_never_a_crash(place: int, damage: bytes) -> None:
     damaged = DYNAMIC[:place] + damage + DYNAMIC[place + len(damage) :]
