@@ -34,9 +34,11 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 __all__ = [
+    "Check",
     "CheckedQuote",
     "Config",
     "Difference",
+    "Finding",
     "Identity",
     "Inspection",
     "Measurement",
@@ -48,6 +50,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "attach",
+    "check",
     "check_quote",
     "diff",
     "inspect",
@@ -66,10 +69,12 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement
     from mystikos_tool.errors import UserError
+    from mystikos_tool.explain.check import Check
     from mystikos_tool.explain.difference import Difference
     from mystikos_tool.formats.sigstruct import Identity
     from mystikos_tool.library import (
         attach,
+        check,
         check_quote,
         diff,
         inspect,
@@ -85,13 +90,16 @@ if TYPE_CHECKING:
     from mystikos_tool.packaging.policy import Policy
     from mystikos_tool.packaging.quoted import CheckedQuote
     from mystikos_tool.packaging.verification import Verification, VerificationError
+    from mystikos_tool.root.suitability import Finding
     from mystikos_tool.signing.signer import Signer
     from mystikos_tool.signing.statement import Statement
 
 _MODULES = {
+    "Check": "explain.check",
     "CheckedQuote": "packaging.quoted",
     "Config": "config",
     "Difference": "explain.difference",
+    "Finding": "root.suitability",
     "Identity": "formats.sigstruct",
     "Inspection": "packaging.inspection",
     "Measurement": "enclave.measurement",
@@ -103,7 +111,18 @@ _MODULES = {
     "VerificationError": "packaging.verification",
     **dict.fromkeys(
         (
-            *("attach", "check_quote", "diff", "inspect", "measure", "pack", "package", "policy", "sign"),
+            *(
+                "attach",
+                "check",
+                "check_quote",
+                "diff",
+                "inspect",
+                "measure",
+                "pack",
+                "package",
+                "policy",
+                "sign",
+            ),
             *("statement", "verify"),
         ),
         "library",

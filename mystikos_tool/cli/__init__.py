@@ -130,6 +130,13 @@ VERBS = {
             inspect.run_verify,
         ),
         Verb(
+            "check",
+            "tell what of an appdir or a package cannot work in the enclave, before anything runs",
+            "appdir --config config.json --fail-on warning",
+            explain.declare_check,
+            explain.run_check,
+        ),
+        Verb(
             "diff",
             "tell why two packages are not the same enclave, or that they are",
             "hello hello.rebuilt",

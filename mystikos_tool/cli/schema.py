@@ -14,6 +14,7 @@ _FILES = {
     "difference": ("explain.difference", "SCHEMA"),
     "policy": ("packaging.policy", "SCHEMA"),
     "report": ("explain.report", "SCHEMA"),
+    "check": ("explain.check", "SCHEMA"),
 }
 
 
@@ -24,7 +25,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=tuple(_FILES),
         default="config",
-        help="the configuration, or what verify, diff, policy or inspect print as JSON (default: config)",
+        help="the configuration, or what verify, diff, policy, inspect or check print as JSON"
+        " (default: config)",
     )
 
 

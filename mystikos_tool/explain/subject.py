@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mystikos_tool import pipeline
@@ -68,7 +68,8 @@ def subject(path: Path, *, exclude: tuple[str, ...] = (), preserve_modes: bool =
     if is_appdir(path):
         with atomic.scratch(Path(tempfile.gettempdir(), "rootfs")) as directory:
             pipeline.pack(path, directory / "rootfs", exclude=exclude, preserve_modes=preserve_modes)
-            yield Subject(path, APPDIR, archive=archive.read(directory / "rootfs"))
+            packed = replace(archive.read(directory / "rootfs"), where=str(path))
+            yield Subject(path, APPDIR, archive=packed)
         return
     yield _file(path)
 

@@ -42,6 +42,11 @@ class Archive:
         """Every member by its path."""
         return {member.path: member for member in self.members}
 
+    @cached_property
+    def names(self) -> frozenset[bytes]:
+        """The last component of every member's path."""
+        return frozenset(member.path.rpartition(b"/")[2] for member in self.members)
+
     def entry(self, path: str) -> Member | None:
         """Return the member with exactly this path, symbolic links not followed, or None."""
         return self.by_path.get(os.fsencode(path).strip(b"/"))
