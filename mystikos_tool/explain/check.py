@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from mystikos_tool import config as config_reader
 from mystikos_tool.config import Config
@@ -24,6 +25,17 @@ SCHEMA = Path(__file__).with_name("check.schema.json")
 FORMAT = 1
 MAX_FINDINGS = 10_000
 _SHOWN = 3
+_WIDTH = max(map(len, SEVERITIES))
+
+
+class Row(NamedTuple):
+    """A row of the table: a severity, and which files, what is wrong with them and what to do."""
+
+    severity: Severity
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.severity:{_WIDTH}}  {self.text}"
 
 
 @dataclass(frozen=True)
@@ -57,16 +69,15 @@ class Check:
 
     def to_text(self) -> str:
         """Return a table for people, one line for what is the same of several files."""
-        return "\n".join([*self.lines(), self.summary()])
+        return "\n".join([*map(str, self.rows()), self.summary()])
 
-    def lines(self) -> Iterator[str]:
-        """Yield the rows of the table: severity, files, what is wrong and what to do."""
-        places: dict[tuple[str, str, str], list[str]] = {}
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of the table, one for what is the same of several files."""
+        places: dict[tuple[Severity, str, str], list[str]] = {}
         for finding in self.findings:
             places.setdefault((finding.severity, finding.problem, finding.remedy), []).append(finding.where)
-        width = max(map(len, SEVERITIES))
         for (severity, problem, remedy), where in places.items():
-            yield f"{severity:{width}}  {_few(where)}: {problem}; {remedy}"
+            yield Row(severity, f"{_few(where)}: {problem}; {remedy}")
 
     def summary(self) -> str:
         """Return the numbers of findings by severity, as a line."""

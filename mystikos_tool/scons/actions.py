@@ -30,6 +30,7 @@ _VERBS = {
     "attach": "attach",
     "package": "package",
     "identity": "identify",
+    "check": "check",
     "key": "make key",
     "runtime": "compile",
 }

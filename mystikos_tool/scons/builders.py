@@ -20,6 +20,9 @@ from mystikos_tool.scons.running import StartAction
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
 from mystikos_tool.scons.signing_key import signing_key
 from mystikos_tool.scons.stages import (
+    CONFIG,
+    CONFIG_SET,
+    Checked,
     Digest,
     Enclave,
     Identity,
@@ -38,6 +41,7 @@ _MEASUREMENT_SUFFIX = ".measurement.json"
 _IMAGE_SUFFIX = ".mystenc.so"
 _STATEMENT_SUFFIX = ".statement.json"
 _DIGEST_SUFFIX = ".digest"
+_CHECK_SUFFIX = ".check.json"
 
 _ROOTFS = stage_builder("rootfs")
 _MEASURE = stage_builder("measure")
@@ -46,6 +50,7 @@ _DIGEST = stage_builder("digest")
 _ATTACH = stage_builder("attach")
 _PACKAGE = stage_builder("package")
 _IDENTITY = stage_builder("identity")
+_CHECK = stage_builder("check")
 _KEY = stage_builder("key")
 
 # What aliases start; SCons would add the action of a call once more.
@@ -203,6 +208,30 @@ def _identity(env: Any, name: str, measure: str, made_of: Any) -> Any:
     return _made(_IDENTITY, env, node, [made_of], Identity(detail=measure, measure=measure))
 
 
+def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """Look for what cannot work in an enclave: ``MystCheck("hello", package)``.
+
+    The source is a package, or a root as MystPackage takes one, which MYST_CONFIG is held against.
+    """
+    env = _environment(env, "MystCheck", overrides)
+    name = sources.suffixed(arguments.target_name(env, target, "MystCheck"), _CHECK_SUFFIX)
+    report = sources.target_node(env, name, "MystCheck")
+    source = arguments.root_sources(env, source, "MystCheck")
+    node, fails = sources.only_node(source), env["MYST_CHECK_FAILS"]
+    if isinstance(stage_of(node), Package):
+        variables.check_matter("MystCheck", overrides, (variables.CHECK,))
+        return NodeList([_made(_CHECK, env, report, [node], Checked(detail=fails, fails=fails))])
+    packs = (variables.SOURCE, variables.ROOTFS)
+    variables.check_matter("MystCheck", overrides, (*packs, variables.CONFIGURE, variables.CHECK))
+    root = _root(env, name.removesuffix(_CHECK_SUFFIX) + sources.ROOTFS_SUFFIX, source, "MystCheck", report)
+    if root is None:
+        raise SCons.Errors.UserError("MystCheck looks into no disk; give what the disk is made of")
+    config, given = sources.configuration(env) if env[CONFIG] or env[CONFIG_SET] else (None, None)
+    stage = Checked(detail=fails, config=config, given=given, fails=fails)
+    stage.added = _added_for(report, root)
+    return NodeList([_made(_CHECK, env, report, [root, *([config] if config else [])], stage)])
+
+
 def myst_runtime(env: Any, **overrides: Any) -> Any:
     """Return the runtime's nodes: loader, enclave image, kernel and C runtime."""
     env = _environment(env, "MystRuntime", overrides, parameters=())
@@ -274,7 +303,12 @@ def _stages_before_signing(env: Any, node: Any) -> tuple[str, ...]:
     """Return the stages that are added between a call's one source, if it is one, and its measurement."""
     is_archive = node and not sources.is_dir(sources.resolved(node))
     packs = not is_archive and env["MYST_ROOT"] != variables.DISK
-    return (*((variables.SOURCE, variables.ROOTFS) if packs else ()), variables.MEASURE, variables.RUNTIME)
+    return (
+        *((variables.SOURCE, variables.ROOTFS) if packs else ()),
+        variables.CONFIGURE,
+        variables.MEASURE,
+        variables.RUNTIME,
+    )
 
 
 def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any) -> Any:
@@ -419,6 +453,7 @@ BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystAttach": myst_attach,
     "MystPackage": myst_package,
     "MystIdentity": myst_identity,
+    "MystCheck": myst_check,
     "MystRuntime": myst_runtime,
     "MystLoader": myst_runtime,
     "MystKey": myst_key,

@@ -160,6 +160,19 @@ class Test(Stage):
     expectation: Expectation
 
 
+@dataclass(slots=True, kw_only=True)
+class Checked(Stage):
+    """A report of what cannot work in an enclave.
+
+    ``config`` and ``given`` are as of an `Enclave`, both None for a package, which has its own.
+    ``fails`` is the severity from which on a finding fails the build.
+    """
+
+    config: Any = None
+    given: GivenMembers | None = None
+    fails: str = "error"
+
+
 # What a cache may keep. The others lead to a signature, and to prove them costs what making them does.
 CACHED = (Package, RuntimeImage)
 

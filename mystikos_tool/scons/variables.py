@@ -21,23 +21,27 @@ REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
+_SEVERITIES = ("error", "warning", "note", "none")
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
 _ORIGIN = "_MYST_ORIGIN"
 
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
-DIGEST, ATTACH, IDENTITY = "digest", "attach", "identity"
+DIGEST, ATTACH, IDENTITY, CHECK = "digest", "attach", "identity", "check"
+CONFIGURE = "configure"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 _DONE = {
     SOURCE: "pack a root",
     ROOTFS: "pack a root",
+    CONFIGURE: "measure",
     MEASURE: "measure",
     SIGN: "sign",
     DIGEST: "state a digest",
     ATTACH: "attach a signature",
     PACKAGE: "package",
     IDENTITY: "write MRENCLAVE",
+    CHECK: "check a root",
     RUNTIME: "take a runtime",
     KEY: "make a key",
     RUN: "start a package",
@@ -161,6 +165,10 @@ def _policy(value: Any) -> str | None:
     return None if value in POLICIES else " or ".join(f'"{policy}"' for policy in POLICIES)
 
 
+def _severity(value: Any) -> str | None:
+    return None if value in _SEVERITIES else " or ".join(f'"{severity}"' for severity in _SEVERITIES)
+
+
 # What SCons' own BoolVariable takes from the command line.
 _TRUE = ("y", "yes", "true", "t", "1", "on", "all")
 _FALSE = ("n", "no", "false", "f", "0", "off", "none", "")
@@ -222,8 +230,8 @@ def _comstr(value: Any) -> str | None:
 
 
 VARIABLES = (
-    Variable(CONFIG, None, _config, "the configuration: a file (JSON) or a dictionary", MEASURE),
-    Variable(CONFIG_SET, {}, _settings, "keys of the configuration in place of those of its file", MEASURE),
+    Variable(CONFIG, None, _config, "the configuration: a file (JSON) or a dictionary", CONFIGURE),
+    Variable(CONFIG_SET, {}, _settings, "keys of the configuration in place of those of its file", CONFIGURE),
     Variable(
         "MYST_KEY",
         None,
@@ -282,6 +290,13 @@ VARIABLES = (
         ROOTFS,
     ),
     Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
+    Variable(
+        "MYST_CHECK_FAILS",
+        "error",
+        _severity,
+        "from which severity on a finding fails MystCheck: error, warning, note or none",
+        CHECK,
+    ),
     Variable("MYST_TEST_JUNIT", "", _file, "file for a report of the tests, in the XML of JUnit", TEST),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(
@@ -300,6 +315,7 @@ VARIABLES = (
             (ATTACH, "attaching a signature"),
             (PACKAGE, "packaging"),
             (IDENTITY, "writing MRENCLAVE or MRSIGNER"),
+            (CHECK, "checking a root"),
             (RUNTIME, "compiling the runtime"),
             (KEY, "making a key"),
             (RUN, "starting a package"),

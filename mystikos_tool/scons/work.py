@@ -29,6 +29,7 @@ from mystikos_tool.scons.input_node import path_of
 from mystikos_tool.scons.stages import (
     CONFIG,
     CONFIG_SET,
+    Checked,
     Digest,
     Enclave,
     Identity,
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
 _ROOT_KEYS = "root keys"
+
+_MAX_ROWS = 100  # of findings that fail a build: more are no help
 
 # Configurations that are kept in memory: those of the apps whose stages alternate under -j.
 _CONFIGURATIONS = 16
@@ -291,6 +294,27 @@ def identity(target: Any, source: list[Any], env: Any) -> str:
     return f"{name.upper()} {found.hex()} → {target}"
 
 
+def check(target: Any, source: list[Any], env: Any) -> str:
+    """Look for what cannot work in an enclave, and write what is found."""
+    from mystikos_tool.explain import check as checks
+    from mystikos_tool.root.functions import SEVERITIES
+
+    stage, warn = _stage(target, Checked), _warning_of(target)
+    if isinstance(stage_of(source[0]), Rootfs):
+        _prove(source[0])
+    found = checks.check(path_of(source[0]), _config(stage) if stage.config else None)
+    failing = SEVERITIES[: SEVERITIES.index(stage.fails) + 1] if stage.fails in SEVERITIES else ()
+    rows = list(found.rows())
+    for row in rows:
+        if row.severity not in (*failing, "note"):
+            warn(row.text)
+    if failed := [str(row) for row in rows if row.severity in failing]:
+        remedy = "mend this, or let MYST_CHECK_FAILS pass it:\n" + "\n".join(failed[:_MAX_ROWS])
+        raise UserError(str(source[0]), "cannot work in an enclave", remedy)
+    atomic.write(path_of(target), found.to_json().encode() + b"\n")
+    return f"checked {found.summary()} → {target}"
+
+
 def _root_keys(root: Root) -> list[RootKey]:
     """Return the private keys in a root, which is looked through once as long as it is the same file."""
     from mystikos_tool.root.root import DiskRoot
@@ -356,7 +380,7 @@ def runtime(target: Any, source: list[Any], env: Any) -> str:
 
 STAGES: Mapping[str, Callable[[Any, list[Any], Any], str]] = {
     function.__name__: function
-    for function in (rootfs, measure, sign, digest, attach, package, identity, key, runtime)
+    for function in (rootfs, measure, sign, digest, attach, package, identity, check, key, runtime)
 }
 
 
@@ -380,7 +404,7 @@ def _inputs(enclave: Enclave) -> pipeline.Inputs:
     )
 
 
-def _config(enclave: Enclave) -> Config:
+def _config(enclave: Enclave | Checked) -> Config:
     from mystikos_tool import config
     from mystikos_tool.cache.configurations import KnownInStore
 
