@@ -47,7 +47,7 @@ from mystikos_tool.packaging.verification import (
 )
 from mystikos_tool.root import archive, assembly, checkout_path, leftovers
 from mystikos_tool.root.check import check
-from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
+from mystikos_tool.root.root import ArchiveRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime import image as image_of
@@ -416,7 +416,7 @@ def _verified(
         raise VerificationError(where, "is not the configuration in the enclave", _DISTRUST)
     host_program = _host_program(opened, loader, embedded)
     _check_measurement(opened, stated)
-    return Verification(stated, host_program, *facts(host_program, expected, disk=_is_on_disk(opened)))
+    return Verification(stated, host_program, *facts(host_program, expected, disk=opened.is_on_disk))
 
 
 def state_package(path: Path, day: date) -> Statement:
@@ -435,7 +435,7 @@ def attach_to_package(path: Path, statement: Statement, signed: Signed, target: 
     """
     opened = OpenedPackage(path)
     structure = _attached(_measured_structure(opened), statement, signed)
-    if not _is_on_disk(opened):
+    if not opened.is_on_disk:
         where = opened.where(sections.ROOTFS)
         keys = root_keys.in_archive(archive.index(opened.content(sections.ROOTFS), where))
         root_keys.refuse_signer(keys, signed.modulus, where)
@@ -521,12 +521,6 @@ def _check_mrenclave(opened: OpenedPackage, measured: bytes, stated: Identity) -
     if measured != stated.mrenclave:
         problem = f"MRENCLAVE is {measured.hex()}, signed is {stated.mrenclave.hex()}"
         raise VerificationError(str(opened.path), problem, _DISTRUST)
-
-
-def _is_on_disk(opened: OpenedPackage) -> bool:
-    """Tell whether the package holds, for its root, the page of zeros that stands for a disk."""
-    content, disk = opened.content(sections.ROOTFS), DiskRoot().content()
-    return content.size == disk.size and content.read() == disk.read()
 
 
 def _unsigned_fields(structure: bytes) -> bytes:

@@ -86,7 +86,7 @@ VERBS = {
         ),
         Verb(
             "run",
-            "start a program of a directory or an archive at once, with the embedded runtime",
+            "start a program of a directory or an archive at once, under Mystikos where it is installed",
             "--config config.json appdir /bin/hello one two",
             run.declare,
             run.run,

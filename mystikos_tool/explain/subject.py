@@ -14,10 +14,10 @@ from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 from mystikos_tool.io import atomic
-from mystikos_tool.io.content import Content, FileContent
+from mystikos_tool.io.content import FileContent
 from mystikos_tool.packaging import opened, sections, signed_directory
 from mystikos_tool.packaging.opened import Opened
-from mystikos_tool.root import archive, root
+from mystikos_tool.root import archive
 from mystikos_tool.root.archive import Archive
 
 PACKAGE, DIRECTORY, MEASUREMENT = "package", "signed directory", "measurement"
@@ -102,11 +102,9 @@ def archive_of(found: Opened) -> Archive | None:
 
     Raises UserError as :func:`mystikos_tool.root.archive.index` does.
     """
-    content: Content = found.content(sections.ROOTFS)
-    disk = root.DiskRoot().content()
-    if content.size == disk.size and content.read() == disk.read():
+    if found.is_on_disk:
         return None
-    return archive.index(content, found.where(sections.ROOTFS))
+    return archive.index(found.content(sections.ROOTFS), found.where(sections.ROOTFS))
 
 
 def check_comparable(a: Subject, b: Subject) -> None:

@@ -260,7 +260,7 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     """Add an alias that starts a package with arguments: ``MystRun("run", package, ["red"])``."""
     caller = id(env)
     env = _environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
-    variables.check_matter("MystRun", overrides, (variables.RUN,))
+    variables.check_matter("MystRun", overrides, (variables.RUN, variables.START))
     node = sources.one_node(env, package, "MystRun")
     alias = arguments.name(env, "MystRun: the alias", alias)
     start = StartAction(node, arguments.program_arguments("MystRun", args))
@@ -283,7 +283,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     fields = tuple(field.name for field in dataclasses.fields(testing.Expectation))
     overrides = {key: value for key, value in expected.items() if key not in fields}
     env = _environment(env, "MystTest", overrides, parameters=("name", "package", *fields))
-    variables.check_matter("MystTest", overrides, (variables.TEST,))
+    variables.check_matter("MystTest", overrides, (variables.TEST, variables.START))
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
     name = arguments.file_name(env, "MystTest: the name", name)

@@ -30,7 +30,8 @@ _ORIGIN = "_MYST_ORIGIN"
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
 DIGEST, ATTACH, IDENTITY, CHECK = "digest", "attach", "identity", "check"
 CONFIGURE = "configure"
-RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
+RUNTIME, KEY, RUN, TEST, START = "runtime", "key", "run", "test", "start"
+AUTO, ITSELF, EXEC_LINUX = "auto", "package", "exec-linux"
 _DONE = {
     SOURCE: "pack a root",
     ROOTFS: "pack a root",
@@ -46,6 +47,7 @@ _DONE = {
     KEY: "make a key",
     RUN: "start a package",
     TEST: "test",
+    START: "start a package",
 }
 
 
@@ -163,6 +165,11 @@ def _modes(value: Any) -> str | None:
 
 def _policy(value: Any) -> str | None:
     return None if value in POLICIES else " or ".join(f'"{policy}"' for policy in POLICIES)
+
+
+def _start(value: Any) -> str | None:
+    accepted = (AUTO, ITSELF, EXEC_LINUX)
+    return None if value in accepted else " or ".join(f'"{way}"' for way in accepted)
 
 
 def _severity(value: Any) -> str | None:
@@ -296,6 +303,14 @@ VARIABLES = (
         _severity,
         "from which severity on a finding fails MystCheck: error, warning, note or none",
         CHECK,
+    ),
+    Variable(
+        "MYST_START",
+        AUTO,
+        _start,
+        f'how packages are started: "{ITSELF}", "{EXEC_LINUX}" of the installed Mystikos, or "{AUTO}":'
+        " the latter where there is no SGX",
+        START,
     ),
     Variable("MYST_TEST_JUNIT", "", _file, "file for a report of the tests, in the XML of JUnit", TEST),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
