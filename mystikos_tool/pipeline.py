@@ -231,11 +231,16 @@ def measure(
     What may keep the package from starting goes to ``warn``. Raises UserError for what certainly
     does: where the configuration does not fit the root file system or the runtime.
     """
+    check_start(inputs, warn)
+    return measure_unchecked(inputs, rootfs)
+
+
+def check_start(inputs: Inputs, warn: Callable[[str], object] | None = None) -> None:
+    """Tell ``warn`` what may keep a package from starting; raise UserError for what certainly does."""
     trusts_disks, embedded = bool(inputs.pubkeys or inputs.roothashes), inputs.runtime.is_embedded
     for warning in check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded):
         if warn:
             warn(warning)
-    return measure_unchecked(inputs, rootfs)
 
 
 def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:

@@ -70,7 +70,7 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     final = _followed(target)
     _check_replaceable(final, target)
     try:
-        descriptor, temporary = _open_temporary(final)
+        descriptor, temporary, is_new = _open_temporary(final, mode)
     except OSError as error:
         raise UserError(str(target), f"cannot be written: {_reason(error)}", _remedy(error, final)) from None
     try:
@@ -79,7 +79,8 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
             try:
                 yield file
                 file.flush()
-                os.fchmod(file.fileno(), permissions(mode))
+                if not is_new:  # else the kernel has applied the umask
+                    os.fchmod(file.fileno(), permissions(mode))
                 _replace(final, temporary)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -195,30 +196,30 @@ def _exchange(first: Path, second: Path) -> bool:
     )
 
 
-def _open_temporary(final: Path) -> tuple[int, Path]:
-    """Open an empty file beside ``final`` that this process alone writes.
+def _open_temporary(final: Path, mode: int) -> tuple[int, Path, bool]:
+    """Open an empty file beside ``final`` for this process alone; tell whether it has its permissions.
 
     Its name follows from the target's, so that nothing lies there for ever. While it is locked by
     another process, or when it cannot be ours, the name is a new one.
     """
     temporary = _temporary_name(final)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(temporary, flags, 0o600)
-    except OSError:
-        pass  # it is a link or another user's; or nothing can be made here, which the next attempt tells
-    else:
+    for is_new in (True, False):
+        try:
+            descriptor = os.open(temporary, flags | (os.O_EXCL if is_new else 0), mode if is_new else 0o600)
+        except OSError:
+            continue  # it is there; or it is a link or another user's, or nothing can be made here
         if abandoned.lock(descriptor, temporary):
             # What ext4 sees truncated, even from nothing, it writes to the disk when it is closed.
             if os.fstat(descriptor).st_size > 0:
                 os.ftruncate(descriptor, 0)
-            return descriptor, temporary
+            return descriptor, temporary, is_new
         os.close(descriptor)
     prefix = temporary.name.removesuffix(abandoned.SUFFIX) + "."
     while True:
         descriptor, path = tempfile.mkstemp(prefix=prefix, suffix=abandoned.SUFFIX, dir=final.parent)
         if abandoned.lock(descriptor, Path(path)):
-            return descriptor, Path(path)
+            return descriptor, Path(path), False
         os.close(descriptor)  # someone who sweeps has taken it for nobody's
 
 

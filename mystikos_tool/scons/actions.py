@@ -105,6 +105,6 @@ def stage_builder(stage: str) -> Any:
     """Return the builder whose action runs a stage."""
     return SCons.Builder.Builder(
         action=StageAction(stage),
-        target_factory=SCons.Node.FS.get_default_fs().File,
-        source_factory=SCons.Node.FS.get_default_fs().Entry,
+        target_factory=SCons.Node.FS.File,
+        source_factory=SCons.Node.FS.Entry,
     )

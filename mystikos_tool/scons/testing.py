@@ -237,8 +237,8 @@ def _shown(target: list[Any], source: list[Any], env: Any) -> str:
 
 _TEST = SCons.Builder.Builder(
     action=SCons.Action.Action(_run, _shown, varlist=[_EXPECTATION]),
-    target_factory=SCons.Node.FS.get_default_fs().File,
-    source_factory=SCons.Node.FS.get_default_fs().File,
+    target_factory=SCons.Node.FS.File,
+    source_factory=SCons.Node.FS.File,
 )
 
 

@@ -9,12 +9,16 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 
 from __future__ import annotations
 
+import atexit
 import filecmp
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import SCons.Script
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.errors import UserError
@@ -48,6 +52,8 @@ if TYPE_CHECKING:
     from mystikos_tool import pipeline
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement as Measured
+    from mystikos_tool.io.content import Readable
+    from mystikos_tool.measuring import MeasuringProcesses
     from mystikos_tool.root.root import Root
     from mystikos_tool.root.stripped import Stripping
     from mystikos_tool.signing.root_keys import RootKey
@@ -183,9 +189,30 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
             warn(warning)
         for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
             warn(warning)
-        measured = pipeline.measure(inputs, partial.begin(target, inputs), warn)
+        pipeline.check_start(inputs, warn)
+        measured = _measure(inputs, partial.begin(target, inputs))
         atomic.write(path_of(target), measured.to_json())
     return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
+
+
+def _measure(inputs: pipeline.Inputs, rootfs: Readable | None) -> Measured:
+    """Measure; what is small in a process that computes beside this one's threads."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.root.root import ArchiveRoot
+
+    if rootfs or inputs.root.content().size >= partial.LARGE_ROOT:
+        return pipeline.measure_unchecked(inputs, rootfs)
+    root = ArchiveRoot(inputs.root.path) if isinstance(inputs.root, ArchiveRoot) else inputs.root
+    return _measuring_processes().measure(inputs._replace(root=root))
+
+
+@lru_cache(1)
+def _measuring_processes() -> MeasuringProcesses:
+    from mystikos_tool.measuring import MeasuringProcesses
+
+    processes = MeasuringProcesses(int(SCons.Script.GetOption("num_jobs")))
+    atexit.register(processes.close)
+    return processes
 
 
 def sign(target: Any, source: list[Any], env: Any) -> str:

@@ -1,17 +1,21 @@
-"""Small SCons projects, built by the real command in a process of its own."""
+"""Small SCons projects, built by SCons in a process of its own."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from preloaded_scons import PreloadedScons
 
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import OEINFO
@@ -138,16 +142,21 @@ class Project:
         stdin: str = "",
     ) -> Build:
         """Run scons, whatever becomes of it."""
-        done = subprocess.run(
-            [*under, *self.command(*arguments)],
-            cwd=self.path(folder),
-            env=self.variables(environment),
-            umask=umask,
-            input=stdin,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
+        variables = self.variables(environment)
+        preloaded = None if under else _preloaded()
+        if preloaded and preloaded.can_run(variables):
+            done = preloaded.run(["-Q", *arguments], self.path(folder), variables, umask, stdin)
+        else:
+            done = subprocess.run(
+                [*under, *self.command(*arguments)],
+                cwd=self.path(folder),
+                env=variables,
+                umask=umask,
+                input=stdin,
+                capture_output=True,
+                encoding="utf-8",
+                check=False,
+            )
         return Build(done.returncode, done.stdout, done.stderr)
 
     def build(
@@ -200,6 +209,16 @@ def _state(path: Path) -> tuple[int, int, int, bytes]:
     status = path.lstat()
     content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
     return status.st_mode, status.st_ino, status.st_mtime_ns, content
+
+
+@functools.lru_cache(1)
+def _preloaded() -> PreloadedScons | None:
+    """The process that runs scons for this one; MYST_SCONS=fresh asks for a new Python each time."""
+    if os.environ.get("MYST_SCONS") == "fresh":
+        return None
+    directory = tempfile.mkdtemp(prefix="scons-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return PreloadedScons.start(Project(CHECKOUT).variables(), directory)
 
 
 def make_runtime(directory: Path) -> Path:
