@@ -21,8 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from fuzz.__main__ import BUILD, COMPILER
-from fuzz.targets import CORPUS, HERE, RUNTIME
+from fuzz.targets import BUILD, COMPILER, CORPUS, HERE, RUNTIME
 from mystikos_tool import config as reader
 from mystikos_tool.config import Config
 from mystikos_tool.errors import UserError
@@ -170,33 +169,33 @@ class Documents:
         return self._random.choice((b"%d" % number, quoted, *texts, *self._words))
 
 
-def main() -> int:
-    """Compare until the time is over; return 1 for a difference."""
-    parser = argparse.ArgumentParser(prog="python -m fuzz.differential", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=20, help="20 when not given")
-    parser.add_argument("--seed", type=int, default=time.time_ns() % (1 << 32))
-    parser.add_argument("--all", action="store_true", help="go on after a difference, and count")
-    options = parser.parse_args()
+def run(seconds: int, seed: int | None = None) -> bool:
+    """Compare until the time is over or the readers differ; print which, and return whether they do."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    program = BUILD / "read_config"
+    program, seed = BUILD / "read_config", time.time_ns() % (1 << 32) if seed is None else seed
     sources = [str(READER), *(str(RUNTIME / source) for source in SOURCES)]
     flags = ["-std=c11", "-D_GNU_SOURCE", "-O1", f"-I{RUNTIME}"]
     subprocess.run([*COMPILER, *flags, *sources, "-o", str(program)], check=True)
-    end, count, found = time.monotonic() + options.seconds, 0, 0
+    end, count, told = time.monotonic() + seconds, 0, None
     with kernel_reader(program) as read:
-        for document in Documents(options.seed):
-            if time.monotonic() > end:
+        for document in Documents(seed):
+            if told or time.monotonic() > end:
                 break
             count += 1
             if told := difference(read, document):
-                found += 1
                 sys.stdout.write(f"fuzz: configurations: {told}\n{document!r}\n")
-                if not options.all:
-                    break
-    sys.stdout.write(
-        f"fuzz: configurations: seed {options.seed}, {count} documents, {found or 'no'} differences\n"
-    )
-    return int(found > 0)
+    result = "FAILED" if told else "no difference"
+    sys.stdout.write(f"fuzz: configurations: seed {seed}, {count} documents in two readers: {result}\n")
+    return told is not None
+
+
+def main() -> int:
+    """Compare; return 1 for a difference."""
+    parser = argparse.ArgumentParser(prog="python -m fuzz.differential", description=__doc__)
+    parser.add_argument("--seconds", type=int, default=20, help="20 when not given")
+    parser.add_argument("--seed", type=int, help="of an earlier run, to see it again")
+    options = parser.parse_args()
+    return int(run(options.seconds, options.seed))
 
 
 if __name__ == "__main__":

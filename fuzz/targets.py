@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = HERE.parent / "mystikos_tool" / "runtime"
 CORPUS = HERE / "corpus"
+BUILD = HERE.parent / "build" / "fuzz"
+COMPILER = shlex.split(os.environ.get("FUZZ_CC", "clang"))
 
 _CONFIG = ("common/config_reader.c", "common/error.c", "common/json.c")
 _ARCHIVE = ("kernel/archive.c", "kernel/path.c", "common/error.c")
