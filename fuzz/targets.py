@@ -15,6 +15,8 @@ COMPILER = shlex.split(os.environ.get("FUZZ_CC", "clang"))
 
 _CONFIG = ("common/config_reader.c", "common/error.c", "common/json.c")
 _ARCHIVE = ("kernel/archive.c", "kernel/path.c", "common/error.c")
+_UNPACK = ("kernel/unpack.c", "kernel/write.c", "kernel/write_behind.c")
+_REFUSALS = ("myst_refuse", "myst_refuse_errno")
 _EINIT = ("loader/einit.c", "common/rsa.c", "common/sha256.c")
 
 
@@ -56,10 +58,10 @@ TARGETS = (
     Target("archive", _ARCHIVE, 4096, "archive.dict"),
     Target(
         "unpack",
-        (*_ARCHIVE, "kernel/unpack.c", "kernel/write.c", "kernel/write_behind.c"),
+        (*_ARCHIVE, *_UNPACK),
         4096,
         "archive.dict",
-        ("open", "openat", "mkdirat", "symlinkat", "fchmodat", "myst_refuse", "myst_refuse_errno"),
+        ("open", "openat", "mkdirat", "symlinkat", "fchmodat", *_REFUSALS),
     ),
     Target("image", ("loader/image.c", "common/elf.c", "common/error.c"), 8192, "elf.dict"),
     Target(
@@ -80,6 +82,21 @@ TARGETS = (
     ),
     Target("einit", ("common/error.c", *_EINIT), 1961, None, ("myst_rsa_check",)),
     Target("options", ("loader/options.c", "common/error.c"), 512, "options.dict"),
+    Target(
+        "mounts",
+        ("kernel/mounts.c", *dict.fromkeys((*_CONFIG, *_ARCHIVE)), "kernel/tmpfs.c", *_UNPACK),
+        4096,
+        "config.dict",
+        _REFUSALS,
+    ),
+    Target(
+        "stacks",
+        ("crt/stacks.c", "common/error.c"),
+        2048,
+        None,
+        ("ptrace", "process_vm_readv", "waitpid", "prlimit", "kill", "myst_note"),
+    ),
+    Target("enclave", (), 1024),
     Target("program", ("crt/program.c", "common/interpreter.c"), 4096, "elf.dict"),
     Target(
         "filter",

@@ -457,9 +457,9 @@ static int check_mount(struct myst_json *r, const struct myst_config *config, si
     for (size_t i = 0; i < mount->flags.count; i++)
         flags[mount->flags.items[i][1] == 'o'] = true;
     if (flags[0] && flags[1])
-        return myst_json_fail(r, "ro and rw exclude each other");
+        return myst_json_fail(r, "%s: ro and rw exclude each other", mount->target);
     if (mount->type != MYST_MOUNT_EXT2 && (mount->public_key || mount->root_hash))
-        return myst_json_fail(r, "PublicKey and RootHash are for ext2 disks");
+        return myst_json_fail(r, "%s: PublicKey and RootHash are for ext2 disks", mount->target);
     for (size_t i = 0; i < number; i++)
         if (is_same_target(config->mounts[i].target, mount->target))
             return myst_json_fail(r, "%s is the target of two", mount->target);
