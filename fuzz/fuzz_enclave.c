@@ -54,14 +54,14 @@ static void put_trailer(const uint8_t *given, uint64_t index)
     memcpy(memory + given[0] % PAGES * PAGE, &trailer, sizeof trailer);
 }
 
-/* The packager keeps what is relocated within the image. */
+/* What is relocated lies within the image, and never in the relocations, which can only be read. */
 static void put_relocations(const uint8_t *data, size_t count)
 {
     for (size_t i = 0; i < count; i++)
     {
         struct rela entry;
         memcpy(&entry, data + i * sizeof entry, sizeof entry);
-        entry.offset = entry.offset % (PAGES * PAGE - 8) & ~7ull;
+        entry.offset = PAGE + (entry.offset % ((PAGES - 1) * PAGE - 8) & ~7ull);
         memcpy(memory + i * sizeof entry, &entry, sizeof entry);
     }
 }
