@@ -11,8 +11,10 @@ import sys
 _DEPENDENCIES = {
     "SCons": "scons",
     "cryptography": "cryptography",
+    "cyclonedx": "cyclonedx-python-lib",
     "elftools": "pyelftools",
     "jsonschema": "jsonschema",
+    "packageurl": "packageurl-python",
 }
 
 

@@ -32,7 +32,8 @@ from mystikos_tool.packaging.inspection import Inspection
 from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.quoted import CheckedQuote
 from mystikos_tool.packaging.verification import Expectations, Verification
-from mystikos_tool.root import archive, assembly, root
+from mystikos_tool.root import archive, assembly, output, root
+from mystikos_tool.root import closure as closures
 from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
@@ -109,6 +110,36 @@ def pack(
     archive.write(_assembled(Path(source), options), Path(target))
 
 
+def closure(
+    target: StrPath,
+    programs: Sequence[str],
+    *,
+    files: Mapping[str, StrPath] = MappingProxyType({}),
+    sysroot: StrPath = "/",
+    extras: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    modes: Modes = "canonical",
+) -> None:
+    """Write programs with all that they need to start: a new application directory, or an archive, *.cpio.
+
+    ``programs`` are paths in ``sysroot``, which they keep in the root, and directories there. ``files``
+    are programs and directories from elsewhere by their places in the root. ``extras`` are names of what
+    programs open by name: "nss", "locale", "certificates", "timezones", "unwinder". ``exclude`` and
+    ``modes`` are as in `pack`. Nothing is run. Raises UserError for a program or library that is missing, of
+    another architecture or of a C library other than glibc and musl, and for a directory that is not empty.
+    """
+    tree = closures.of_files(
+        programs,
+        {place: Path(path) for place, path in files.items()},
+        sysroot=Path(sysroot),
+        extras=extras,
+        exclude=tuple(exclude),
+        preserve_modes=modes == "preserve",
+    )
+    _warn(pipeline.warnings_of(tree, Path(target)))
+    output.write(tree, Path(target))
+
+
 def measure(
     source: StrPath,
     *,
@@ -168,10 +199,11 @@ def verify(
 ) -> Verification:
     """Measure a package anew and check its signature; return what is proved so, its identity above all.
 
-    What is given is expected, and anything else is refused: ``signer``, a file with the signer's
-    public or private key (PEM) or MRSIGNER in hexadecimal; MRENCLAVE and MRSIGNER as 32 bytes or 64
-    hexadecimal digits; the lowest security version. ``loader`` is the file that the host program
-    has to equal, which nothing measures; without it, that of the embedded runtime is recognized.
+    What is given is expected, and anything else is refused: ``signer``, a PEM file with the signer's
+    public key, certificate or private key, another key as ``pkcs11:…``, or MRSIGNER in hexadecimal;
+    MRENCLAVE and MRSIGNER as 32 bytes or 64 hexadecimal digits; the lowest security version.
+    ``loader`` is the file that the host program has to equal, which nothing measures; without it,
+    that of the embedded runtime is recognized.
 
     Raises VerificationError, naming the section, when anything does not fit, and UserError for what
     is no package or cannot be read.

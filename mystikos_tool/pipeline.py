@@ -12,6 +12,7 @@ them.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -56,6 +57,8 @@ from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.statement import Statement
 
+_EPOCH = re.compile("[0-9]{1,12}")
+_LAST_EPOCH = 253_402_300_799  # 9999-12-31T23:59:59Z
 _DISTRUST = "do not use the package; make it again"
 
 # Bytes hashed for what a package only describes, as its memory: enough for half a terabyte of it.
@@ -353,19 +356,16 @@ def identity(image: Path) -> Identity:
 def signing_day(epoch: str | None) -> date:
     """Return the date for a SIGSTRUCT: that of SOURCE_DATE_EPOCH, or today's; both in UTC.
 
-    ``epoch`` is a number of seconds since 1970. Raises UserError for anything else and for years
-    beyond 9999, which SIGSTRUCT has no room for.
+    ``epoch`` is a number of seconds since 1970 in decimal digits and nothing else, as its specification
+    (reproducible-builds.org) has it. Raises UserError for anything else and for years beyond 9999,
+    which SIGSTRUCT has no room for.
     """
     if not epoch:
         return datetime.now(timezone.utc).date()
-    try:
-        return datetime.fromtimestamp(int(epoch), timezone.utc).date()
-    except (ValueError, OverflowError, OSError) as error:
-        raise UserError(
-            "SOURCE_DATE_EPOCH",
-            f"{epoch!r} is not a time in seconds since 1970",
-            "set it to a number or unset it",
-        ) from error
+    if not _EPOCH.fullmatch(epoch) or int(epoch) > _LAST_EPOCH:
+        problem = f"{epoch!r} is not a time in seconds since 1970, of the years to 9999"
+        raise UserError("SOURCE_DATE_EPOCH", problem, "set it to a number or unset it")
+    return datetime.fromtimestamp(int(epoch), timezone.utc).date()
 
 
 def package(inputs: Inputs, image: Content, target: Path) -> int:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from mystikos_tool import __version__
 from mystikos_tool.cli import (
+    appdir,
     archive,
     disk,
     explain,
@@ -94,6 +95,13 @@ VERBS = {
             passes_on=True,
         ),
         Verb(
+            "appdir",
+            "make an appdir of programs with all that they need to start, or of a container image",
+            "closure /usr/bin/python3 /usr/lib/python3.11 --extra certificates -o appdir",
+            appdir.declare,
+            appdir.run,
+        ),
+        Verb(
             "mkcpio",
             "pack a directory into a CPIO archive",
             "appdir rootfs.cpio",
@@ -156,6 +164,13 @@ VERBS = {
             "hello appdir config.json -o hello.provenance.json",
             explain.declare_provenance,
             explain.run_provenance,
+        ),
+        Verb(
+            "rebuild",
+            "make a package again from the inputs that its provenance names, and tell whether it is the same",
+            "hello --from hello.provenance.json --signer public.pem",
+            explain.declare_rebuild,
+            explain.run_rebuild,
         ),
         Verb(
             "policy",

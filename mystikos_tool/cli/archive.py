@@ -10,6 +10,7 @@ from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
+    from mystikos_tool.root.source import Source
     from mystikos_tool.root.tree import Tree
 
 
@@ -111,22 +112,22 @@ def _permission(text: str) -> tuple[str, int]:
     return permission
 
 
-def tree_of(directory: Path, options: argparse.Namespace) -> Tree:
-    """Return what an archive will hold of a directory; tell what is amiss."""
+def tree_of(directory: Path, options: argparse.Namespace, source: Source | None = None) -> Tree:
+    """Return what an archive will hold of a directory, or a source of that name; tell what is amiss."""
     from mystikos_tool import pipeline
 
-    tree = assembled(directory, options)
+    tree = assembled(source or directory, options)
     for warning in pipeline.warnings_of(tree, directory):
         tell(f"warning: {warning}")
     return tree
 
 
-def assembled(directory: Path, options: argparse.Namespace) -> Tree:
-    """Return the tree of a directory as the options of `declare_packing` ask for it."""
+def assembled(base: Path | Source, options: argparse.Namespace) -> Tree:
+    """Return the tree of a directory or another source as the options of `declare_packing` ask for it."""
     from mystikos_tool.root import assembly
 
     tree, warnings = assembly.assembled(
-        directory,
+        base,
         assembly.Options(
             exclude=tuple(options.exclude),
             preserve_modes=preserve_modes(options),

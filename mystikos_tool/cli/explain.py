@@ -1,9 +1,10 @@
-"""The verbs that explain: ``check``, ``diff``, ``inspect``, ``sbom`` and ``provenance``."""
+"""The verbs that explain: ``check``, ``diff``, ``inspect``, ``sbom``, ``provenance`` and ``rebuild``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mystikos_tool.cli.archive import (
     assembled,
@@ -13,9 +14,11 @@ from mystikos_tool.cli.archive import (
     preserve_modes,
     refuse_packing,
 )
-from mystikos_tool.cli.package import declare_inputs, inputs_of
-from mystikos_tool.cli.verb import say
-from mystikos_tool.errors import UserError
+from mystikos_tool.cli.package import declare_inputs, inputs_of, tell_warning
+from mystikos_tool.cli.verb import say, tell
+
+if TYPE_CHECKING:
+    from mystikos_tool.explain.provenance import Parameters
 
 ANOTHER_ENCLAVE = 1
 CANNOT_WORK = 1
@@ -118,18 +121,9 @@ def declare_sbom(parser: argparse.ArgumentParser) -> None:
 
 def run_sbom(options: argparse.Namespace) -> None:
     """Write what is in a package as a bill of materials."""
-    from mystikos_tool.explain import components
-    from mystikos_tool.explain.report import report
-    from mystikos_tool.explain.subject import archive_of
-    from mystikos_tool.packaging import opened
+    from mystikos_tool.explain import sbom
 
-    try:
-        from mystikos_tool.explain.sbom import sbom
-    except ImportError as error:
-        problem = f"needs {error.name}, which is not installed"
-        raise UserError("sbom", problem, "pip install 'mystikos-tool[sbom]'") from None
-    root = archive_of(opened.of(options.package))
-    _give(sbom(report(options.package), components.components(root) if root else []), options)
+    _give(sbom.of_package(options.package), options)
 
 
 def declare_provenance(parser: argparse.ArgumentParser) -> None:
@@ -146,34 +140,117 @@ def declare_provenance(parser: argparse.ArgumentParser) -> None:
 def run_provenance(options: argparse.Namespace) -> None:
     """Write where a package comes from, once its inputs were measured anew."""
     from mystikos_tool import __version__
-    from mystikos_tool.explain import provenance
+    from mystikos_tool.explain import dsse, provenance
     from mystikos_tool.root import root
     from mystikos_tool.signing.signer import signer
 
     is_packed = options.source.is_dir()
     if not is_packed:
         refuse_packing(options)
-    payload = provenance.statement(
+    payload = provenance.of(
         options.package,
         inputs_of(options, root.of(options.source)),
         assembled(options.source, options) if is_packed else None,
-        _how_packed(options) if is_packed else {},
+        _parameters(options),
         f"pkg:pypi/mystikos-tool@{__version__}",
-    )
+    ).to_json()
     if options.key:
-        payload = provenance.envelope(payload, signer(options.key))
+        payload = dsse.sealed(payload, signer(options.key))
     _give(payload.decode().rstrip("\n"), options)
 
 
-def _how_packed(options: argparse.Namespace) -> dict[str, object]:
-    """Return the options by which a directory is packed, those that are always told and those given."""
-    told: dict[str, object] = {"modes": modes_of(options), "exclude": options.exclude}
-    given = {
-        "overlay": [str(path) for path in options.overlay],
-        "chmod": {pattern: f"{mode:04o}" for pattern, mode in options.chmod},
-        "strip": options.strip,
-    }
-    return told | {name: value for name, value in given.items() if value}
+def _parameters(options: argparse.Namespace) -> Parameters:
+    """Return how a package was asked for, its inputs by their names in the current directory."""
+    from mystikos_tool.explain import provenance
+
+    def name(path: Path) -> str:
+        return provenance.name_of(path, Path.cwd())
+
+    return provenance.Parameters(
+        source=name(options.source),
+        config=name(options.config),
+        settings=dict(options.settings),
+        runtime=name(options.runtime) if options.runtime else provenance.EMBEDDED,
+        pubkeys=tuple(map(name, options.pubkey)),
+        roothashes=tuple(map(name, options.roothash)),
+        modes=modes_of(options),
+        exclude=tuple(options.exclude),
+        overlay=tuple(map(name, options.overlay)),
+        chmod={pattern: f"{mode:04o}" for pattern, mode in options.chmod},
+        strip=options.strip,
+    )
+
+
+def declare_rebuild(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``rebuild``."""
+    parser.add_argument("package", type=Path, help="the package")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        required=True,
+        dest="statement",
+        metavar="PROVENANCE",
+        help="what 'provenance' wrote of it",
+    )
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="where the inputs lie by the names that they have there (default: the current directory)",
+    )
+    parser.add_argument(
+        "--input",
+        type=_place,
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="an input that lies elsewhere: source, config, runtime, pubkey/0, roothash/0 or overlay/0"
+        " (repeatable)",
+    )
+    parser.add_argument("--signer", metavar="KEY", help="who has to have signed the package, as for verify")
+    parser.add_argument(
+        "--statement-signer",
+        metavar="KEY",
+        help="who has to have signed the statement: a PEM file of a key or a certificate, or another key"
+        " (default: held to the package's signer where it names that one)",
+    )
+
+
+def _place(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=PATH")
+    return name, Path(path)
+
+
+def run_rebuild(options: argparse.Namespace) -> int:
+    """Make a package again; return the exit status: 0 it is what its inputs give, 1 it is not."""
+    from mystikos_tool.explain import text
+    from mystikos_tool.explain.rebuilding import rebuild
+    from mystikos_tool.packaging.verification import Expectations, VerificationError
+    from mystikos_tool.signing import expectation
+
+    try:
+        rebuilt = rebuild(
+            options.package,
+            options.statement,
+            directory=options.directory,
+            places=dict(options.input),
+            expected=Expectations(mrsigner=expectation.signer(options.signer)),
+            signed_by=expectation.modulus(options.statement_signer) if options.statement_signer else None,
+            warn=tell_warning,
+        )
+    except VerificationError as error:
+        tell(f"error: {error}")
+        return ANOTHER_ENCLAVE
+    if rebuilt.verification:
+        say(f"{options.package}: rebuilt and verified\n{rebuilt.verification.to_text()}")
+        return 0
+    assert rebuilt.difference is not None  # noqa: S101
+    tell(f"error: {options.package}: is not what the inputs of {options.statement} give; B is what they give")
+    say(text.of(rebuilt.difference))
+    return ANOTHER_ENCLAVE
 
 
 def _declare_output(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:

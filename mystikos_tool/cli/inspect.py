@@ -36,7 +36,10 @@ def declare_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", type=Path, help="the package")
     expected = parser.add_argument_group("what is expected; anything else ends with exit status 1")
     expected.add_argument(
-        "--signer", metavar="KEY", help="PEM file of the signer's key, or MRSIGNER in hexadecimal"
+        "--signer",
+        metavar="KEY",
+        help="who signed: a PEM file of a key or a certificate, another key as pkcs11:…, or MRSIGNER in"
+        " hexadecimal",
     )
     expected.add_argument("--mrsigner", metavar="HEX", help="MRSIGNER, 64 hexadecimal digits")
     expected.add_argument("--mrenclave", metavar="HEX", help="MRENCLAVE, 64 hexadecimal digits")

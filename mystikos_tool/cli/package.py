@@ -8,12 +8,14 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mystikos_tool.cli import image
 from mystikos_tool.cli.archive import check_outside, declare_packing, refuse_packing, tree_of
 from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
     from mystikos_tool.pipeline import Inputs
+    from mystikos_tool.root.oci.process import Start
     from mystikos_tool.root.root import Root
     from mystikos_tool.signing.signer import Signer
 
@@ -26,12 +28,14 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
         "appdir",
         nargs="?",
         type=Path,
-        help="directory that becomes the root file system; without it and --rootfs the root is an ext2 disk",
+        help="directory that becomes the root file system; without it, --rootfs and --image the root is an"
+        " ext2 disk",
     )
     _declare_signing(parser)
     parser.add_argument(
         "--rootfs", type=Path, metavar="ARCHIVE", help="take this archive instead of packing an appdir"
     )
+    image.declare(parser)
     declare_packing(parser, "canonical")
     parser.add_argument(
         "--secrets",
@@ -49,29 +53,43 @@ def run_package(options: argparse.Namespace) -> None:
     from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 
-    if options.appdir and options.rootfs:
-        raise UserError("--rootfs", f"cannot go with the appdir {options.appdir}", "give one of the two")
+    root = _only_root(options)
+    source = image.source_of(options.image, options) if options.image else None
+    packed = options.appdir or (Path(source.image.where) if source else None)
+    if packed is None:
+        refuse_packing(options)
+    tree = tree_of(packed, options, source) if packed else None
     # As the reference: without an appdir and an archive, the root is a disk.
-    inputs = inputs_of(options, ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot())
+    inputs = inputs_of(
+        options,
+        ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot(),
+        image.start_of(source.image, tree) if source and tree else None,
+    )
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
-    if not options.appdir:
-        refuse_packing(options)
-    tree = tree_of(options.appdir, options) if options.appdir else None
     measured = pipeline.build(
         inputs,
         signer,
         day,
         target,
         tree=tree,
-        root=str(options.appdir or options.rootfs or "the root"),
+        root=root,
         parents=not options.outfile,
         secrets=options.secrets,
         checkout=str(Path.cwd()),
         warn=tell_warning,
     )
     say(f"created {target}: {target.stat().st_size:,} bytes, MRENCLAVE {measured.mrenclave.hex()}")
+
+
+def _only_root(options: argparse.Namespace) -> str:
+    """Return what messages call the root; raise UserError where two are given."""
+    given = [("--image", options.image), ("--rootfs", options.rootfs), ("the appdir", options.appdir)]
+    (option, root), *others = [*(pair for pair in given if pair[1]), ("", "the root")]
+    if len(others) > 1:
+        raise UserError(option, f"cannot go with {others[0][0]} {others[0][1]}", "give one of the two")
+    return str(root)
 
 
 def tell_warning(text: str) -> None:
@@ -164,12 +182,18 @@ def _setting(text: str) -> tuple[str, object]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def inputs_of(options: argparse.Namespace, root: Root) -> Inputs:
-    """Read what the enclave is made of; tell what in the configuration is better changed."""
+def inputs_of(options: argparse.Namespace, root: Root, start: Start | None = None) -> Inputs:
+    """Read what the enclave is made of; tell what in the configuration is better changed.
+
+    ``start`` has what an image says where the configuration says nothing.
+    """
     from mystikos_tool import config, pipeline, runtime
     from mystikos_tool.cache import configurations
 
     changes = config.Changes(dict(options.settings), "--set") if options.settings else None
+    if start:
+        where = f"{'--set or ' if changes else ''}{start.where}"
+        changes = config.Changes(dict(options.settings), where, image.telling(start))
     configuration = config.load(options.config, configurations.of_user(), changes)
     for warning in configuration.warnings:
         tell_warning(warning)

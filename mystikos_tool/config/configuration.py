@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -132,11 +132,13 @@ class Known(Protocol):
 class Changes(NamedTuple):
     """Members that are given beside a configuration file; ``where`` is what messages call their place.
 
-    A value replaces the file's or is added to it; None takes the file's away.
+    A value replaces the file's or is added to it; None takes the file's away. ``defaults`` returns
+    members for what the configuration, whose members it gets, says nothing of.
     """
 
     values: Mapping[str, Any]
     where: str
+    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
 def load(path: Path, known: Known | None = None, changes: Changes | None = None) -> Config:
@@ -153,12 +155,19 @@ def parse(data: bytes, name: str, known: Known | None = None, changes: Changes |
     JSON (see `jsonc.read`).
     """
     document = jsonc.read(data, name)
+    changes = _with_defaults(document, changes) if changes else None
     return _checked(_changed(document, changes) if changes else document, data, known, changes)
 
 
-def of(values: Mapping[str, Any], where: str, known: Known | None = None) -> Config:
+def of(
+    values: Mapping[str, Any],
+    where: str,
+    known: Known | None = None,
+    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+) -> Config:
     """Check a configuration that is in no file, as `parse` does one with changes; ``where`` names it."""
-    changes = Changes(values, where)
+    changes = Changes(values, where, defaults)
+    changes = _with_defaults(jsonc.empty(where), changes) or changes
     return _checked(_changed(jsonc.empty(where), changes), b"", known, changes)
 
 
@@ -174,6 +183,17 @@ def setting(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def _with_defaults(document: Document, changes: Changes) -> Changes | None:
+    """Return changes with the defaults among their values; None where nothing changes."""
+    if changes.defaults is None:
+        return changes
+    members = _Reading(document).values
+    given = {**(members if isinstance(members, dict) else {}), **changes.values}
+    given = {key: value for key, value in given.items() if value is not None}
+    values = {**changes.defaults(given), **changes.values}
+    return Changes(values, changes.where) if values else None
 
 
 def _changed(document: Document, changes: Changes) -> Document:

@@ -101,7 +101,8 @@ class Difference:
     equal byte for byte. ``first_operation`` is the first of the measured stream that is another one,
     None where they are the same or where one of the two does not hold what was measured.
 
-    ``signature`` are fields of SIGSTRUCT, which are not measured; ``record`` those of the enclave
+    ``signature`` are fields of SIGSTRUCT, and ``host_program`` the SHA-256 of the program that loads the
+    enclave, which are not measured; ``record`` are those of the enclave
     image's record; ``configuration`` its keys, None for a text that means the same and has other
     bytes. ``trusted`` are public keys and root hashes. ``notes`` are sentences for people.
     """
@@ -112,6 +113,7 @@ class Difference:
     first_operation: Operation | None = None
     areas: list[AreaChange] = field(default_factory=list)
     signature: list[Change] = field(default_factory=list)
+    host_program: Change | None = None
     record: list[Change] = field(default_factory=list)
     configuration: list[Change] = field(default_factory=list)
     components: list[ComponentChange] = field(default_factory=list)
@@ -158,6 +160,7 @@ class _Comparison:
             self._compare_roots(stream.Pages())
             found.same = found.root is not None and found.root.same
         found.signature = list(_signature(a, b))
+        self._compare_host_programs()
         self._doubt()
         found.causes = _counted(self._causes)
         return found
@@ -231,6 +234,18 @@ class _Comparison:
             self._found.components.append(ComponentChange(name, a.size, b.size, changed))
         if changed:
             self._causes.append((name, causes.of_elf(changed, a, b)))
+
+    def _compare_host_programs(self) -> None:
+        a, b, found = self._a.opened, self._b.opened, self._found
+        if not (a and b):
+            return
+        try:
+            one, other = a.host_program(), b.host_program()
+        except UserError as error:
+            found.notes.append(printable(f"the host programs were not compared: {error}"))
+            return
+        if one != other:
+            found.host_program = Change("SHA-256", one, other)
 
     def _doubt(self) -> None:
         """Say where what was compared and what was signed do not agree."""

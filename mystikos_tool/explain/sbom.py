@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timezone
+from pathlib import Path
 
 from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom
@@ -17,9 +18,10 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
-from mystikos_tool.explain.components import Component
-from mystikos_tool.explain.report import Report
-from mystikos_tool.packaging import sections
+from mystikos_tool.explain.components import Component, components
+from mystikos_tool.explain.report import Report, report
+from mystikos_tool.explain.subject import archive_of
+from mystikos_tool.packaging import opened, sections
 
 _PREFIX = "mystikos-tool:"
 _RUNTIME = {
@@ -29,8 +31,18 @@ _RUNTIME = {
 }
 
 
-def sbom(report: Report, components: list[Component]) -> str:
-    """Return a package's bill of materials as JSON: its runtime, its root's packages, its files.
+def of_package(path: Path) -> str:
+    """Return the bill of materials of a package or a signed directory as JSON, in the form 1.6 of CycloneDX.
+
+    Its components are its runtime, what its root tells of its packages, and its files. Raises UserError
+    for what cannot be read.
+    """
+    root = archive_of(opened.of(path))
+    return _sbom(report(path), components(root) if root else [])
+
+
+def _sbom(report: Report, components: list[Component]) -> str:
+    """Return a bill of materials.
 
     Its time is the date of the signature; its serial number follows from MRENCLAVE and MRSIGNER.
     """

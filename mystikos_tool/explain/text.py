@@ -45,6 +45,8 @@ def _lines(found: Difference) -> Iterator[str]:
             yield "  headers, or what no section covers"
     yield from _changes("trusted on disks", found.trusted)
     yield from _changes("signature, which is not measured", found.signature)
+    programs = [found.host_program] if found.host_program else []
+    yield from _changes("host program, which is not measured", programs)
     if found.areas:
         yield "\nareas of the enclave"
         width = max(len(area.name) for area in found.areas)
@@ -58,13 +60,10 @@ def headline(found: Difference) -> str:
         return "another root file system" if is_root else "another enclave"
     if is_root:
         return "the same root file system"
-    if found.signature:
-        names = {"mrsigner": "signer"}
-        return (
-            "the same enclave: only "
-            + ", ".join(names.get(one.name, one.name) for one in found.signature)
-            + (" differs" if len(found.signature) == 1 else " differ")
-        )
+    unmeasured = ["signer" if one.name == "mrsigner" else one.name for one in found.signature]
+    unmeasured += ["host program"] * bool(found.host_program)
+    if unmeasured:
+        return f"the same enclave: only {', '.join(unmeasured)} differ" + "s" * (len(unmeasured) == 1)
     return "the same enclave"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from itertools import chain, islice, takewhile
+from itertools import takewhile
 from typing import NamedTuple
 
 from mystikos_tool.io.content import ReadAt
@@ -15,48 +15,54 @@ from mystikos_tool.io.content import ReadAt
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
 _DYN = struct.Struct("<QQ")
-_IDENTITY = b"\x7fELF\x02\x01"  # 64-bit, little-endian
+_MAGIC = b"\x7fELF"
+_IDENTITY = _MAGIC + b"\x02\x01"  # 64-bit, little-endian
 _EM_X86_64 = 62
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
-_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SYMTAB, _DT_RELA, _DT_RELASZ = 0, 1, 5, 6, 7, 8
-_DT_STRSZ, _DT_RPATH, _DT_PLTRELSZ, _DT_JMPREL, _DT_RUNPATH, _DT_FLAGS_1 = 10, 15, 2, 23, 29, 0x6FFFFFFB
-_DF_1_PIE = 0x08000000
+_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
+_DT_FLAGS_1, _DF_1_NODEFLIB, _DF_1_PIE = 0x6FFFFFFB, 0x800, 0x08000000
+_DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_PLTRELSZ, _DT_STRSZ, _DT_JMPREL = 6, 7, 8, 2, 10, 23
 _SYM = struct.Struct("<IBBHQQ")
 _RELA_SIZE = 24
 _SHN_UNDEF = 0
-# What is believed of a file, in bytes: real ones stay far below.
-_MAX_DYNAMIC = 1 << 16
-_MAX_NAMES = 1 << 24
-_MAX_SYMBOLS = 1 << 24
-_RELOCATIONS_AT_ONCE = _RELA_SIZE << 15
-_MAX_NEEDED, _MAX_SEARCH = 1024, 64
+_MAX_TABLE = 1 << 16  # of DT_NEEDED, the largest of programs have some hundreds
 _MAX_PATH = 4096
+_MAX_SEARCH = 1 << 16  # bytes of DT_RPATH or DT_RUNPATH
+# Bytes of symbols and of their names that are looked at: real files stay far below.
+_MAX_SYMBOLS = 1 << 24
+_MAX_NAMES = 1 << 24
 _MAX_SYMBOL = 256
+_RELOCATIONS_AT_ONCE = _RELA_SIZE << 15
 _MAX_OFFSET = 1 << 62
 _SCRIPT = b"#!"
 _MAX_SCRIPT_LINE = 255  # as Linux reads it
 
 
 class Script(NamedTuple):
-    """A script; ``interpreter`` is the path behind ``#!``, ``arguments`` the words behind that."""
+    """A script; ``interpreter`` is the path behind ``#!``, ``argument`` all that follows it on the line."""
 
     interpreter: bytes
-    arguments: tuple[bytes, ...] = ()
+    argument: bytes = b""
 
 
 class Executable(NamedTuple):
     """An x86-64 ELF program or shared library.
 
-    ``interpreter`` is that of PT_INTERP; ``needed`` are the libraries of DT_NEEDED, ``search`` the
-    directories of DT_RPATH and DT_RUNPATH as they are written. ``is_pie`` is the mark that tells a
-    static PIE from a library, ``memory`` the bytes of its PT_LOADs in memory.
+    ``interpreter`` is that of PT_INTERP; ``needed`` are the libraries of DT_NEEDED, ``rpath`` and
+    ``runpath`` the directories of DT_RPATH and DT_RUNPATH as they are written, None where there is no
+    such entry. With ``only_own_directories`` (DF_1_NODEFLIB) libraries are not looked for in those of
+    the system. ``is_pie`` is the mark that tells a static PIE from a library, ``memory`` the bytes of its
+    PT_LOADs in memory.
     """
 
     position_independent: bool
     interpreter: bytes | None = None
     needed: tuple[bytes, ...] = ()
-    search: tuple[bytes, ...] = ()
+    soname: bytes = b""
+    rpath: tuple[bytes, ...] | None = None
+    runpath: tuple[bytes, ...] | None = None
+    only_own_directories: bool = False
     is_pie: bool = False
     memory: int = 0
 
@@ -70,10 +76,11 @@ def read(read_at: ReadAt) -> Script | Executable | None:
     """Return what a file is that is to be started or loaded; None where Linux could do neither."""
     start = read_at(0, max(_EHDR.size, _MAX_SCRIPT_LINE))
     if start.startswith(_SCRIPT):
-        words = start[len(_SCRIPT) :].split(b"\n")[0].split(b"\0")[0].split()
-        return Script(words[0], tuple(words[1:])) if words else None
-    linked = _linked(read_at)
-    return linked.executable() if linked else None
+        line = start[len(_SCRIPT) :].split(b"\n")[0].split(b"\0")[0].strip(b" \t")
+        words = line.split(None, 1)
+        return Script(*words) if words else None
+    headers = _headers(start, read_at)
+    return _linked(read_at, *headers) if headers else None
 
 
 def imports(read_at: ReadAt) -> frozenset[bytes] | None:
@@ -81,111 +88,126 @@ def imports(read_at: ReadAt) -> frozenset[bytes] | None:
 
     None where there are more than is looked at; nothing of a file that is neither.
     """
-    linked = _linked(read_at)
-    return linked.imports() if linked else frozenset()
+    headers = _headers(read_at(0, _EHDR.size), read_at)
+    if not headers:
+        return frozenset()
+    segments = headers[1]
+    values = dict(_dynamic(read_at, segments))
+    used: set[int] = set()
+    for table, size in ((_DT_RELA, _DT_RELASZ), (_DT_JMPREL, _DT_PLTRELSZ)):
+        for data in _relocations(read_at, _offset_of(segments, values.get(table, 0)), values.get(size, 0)):
+            numbers = {info >> 32 for info in memoryview(data).cast("Q")[1::3]}
+            if max(numbers) * _SYM.size >= _MAX_SYMBOLS:
+                return None
+            used |= numbers
+    symbols = _read(
+        read_at,
+        _offset_of(segments, values.get(_DT_SYMTAB, 0)),
+        (max(used, default=0) + 1) * _SYM.size,
+    )
+    names = _read(
+        read_at, _offset_of(segments, values.get(_DT_STRTAB, 0)), min(values.get(_DT_STRSZ, 0), _MAX_NAMES)
+    )
+    rows = _SYM.iter_unpack(symbols[: len(symbols) // _SYM.size * _SYM.size])
+    starts = [row[0] for number, row in enumerate(rows) if number in used and row[3] == _SHN_UNDEF]
+    ends = ((start, names.find(b"\0", start, start + _MAX_SYMBOL)) for start in starts)
+    return frozenset(names[start:end] for start, end in ends if end > start)
 
 
-def _linked(read_at: ReadAt) -> _Linked | None:
-    start = read_at(0, _EHDR.size)
+def _relocations(read_at: ReadAt, offset: int, size: int) -> Iterator[bytes]:
+    """Yield the table in pieces of whole rows, as far as the file has it."""
+    for start in range(0, size, _RELOCATIONS_AT_ONCE):
+        data = _read(read_at, offset + start, min(_RELOCATIONS_AT_ONCE, size - start))
+        whole = len(data) // _RELA_SIZE * _RELA_SIZE
+        if not whole:
+            return
+        yield data[:whole]
+
+
+def _headers(start: bytes, read_at: ReadAt) -> tuple[bool, list[tuple[int, ...]]] | None:
+    """Return whether an ELF file is position-independent, and its segments; None of another file."""
     if len(start) < _EHDR.size or not start.startswith(_IDENTITY):
         return None
-    _, kind, machine, _, _, offset, _, _, _, row_size, rows, *_ = _EHDR.unpack(start)
+    _, kind, machine, _, _, offset, _, _, _, row_size, rows, *_ = _EHDR.unpack(start[: _EHDR.size])
     if machine != _EM_X86_64 or kind not in (_ET_EXEC, _ET_DYN) or row_size != _PHDR.size:
         return None
     table = _read(read_at, offset, rows * _PHDR.size)
     if len(table) < rows * _PHDR.size:
         return None
-    return _Linked(read_at, kind == _ET_DYN, list(_PHDR.iter_unpack(table)))
+    return kind == _ET_DYN, list(_PHDR.iter_unpack(table))
 
 
-class _Linked:
-    """The segments of an ELF file, and what its PT_DYNAMIC says."""
+def other_architecture(read_at: ReadAt) -> str | None:
+    """Return the name of the architecture, as elf.h has it, of an ELF file that is not for x86-64."""
+    start = read_at(0, _EHDR.size)
+    if len(start) < _EHDR.size or not start.startswith(_MAGIC):
+        return None
+    machine = int.from_bytes(start[18:20], "big" if start[5] == 2 else "little")
+    if machine == _EM_X86_64 and start.startswith(_IDENTITY):
+        return None
+    from elftools.elf.enums import ENUM_E_MACHINE  # loads a library, for this message only
 
-    def __init__(self, read_at: ReadAt, position_independent: bool, segments: list[tuple[int, ...]]) -> None:
-        self._read_at = read_at
-        self._position_independent = position_independent
-        self._segments = segments
-        dynamic = self._segment(_PT_DYNAMIC, _MAX_DYNAMIC) or b""
-        whole = dynamic[: len(dynamic) // _DYN.size * _DYN.size]
-        self._entries = list(takewhile(lambda entry: entry[0] != _DT_NULL, _DYN.iter_unpack(whole)))
-        self._values = dict(self._entries)
-
-    def executable(self) -> Executable:
-        names = self._names()
-        tags = (_DT_RPATH, _DT_RUNPATH)
-        search = [text for tag in tags for text in self._strings(names, tag)]
-        interpreter = self._segment(_PT_INTERP, _MAX_PATH)
-        loads = [
-            (segment[3], segment[3] + segment[6]) for segment in self._segments if segment[0] == _PT_LOAD
-        ]
-        return Executable(
-            self._position_independent,
-            None if interpreter is None else interpreter.split(b"\0")[0],
-            tuple(islice(self._strings(names, _DT_NEEDED), _MAX_NEEDED)),
-            tuple(
-                islice(filter(None, chain.from_iterable(paths.split(b":") for paths in search)), _MAX_SEARCH)
-            ),
-            bool(self._values.get(_DT_FLAGS_1, 0) & _DF_1_PIE),
-            max((end for _, end in loads), default=0) - min((start for start, _ in loads), default=0),
-        )
-
-    def imports(self) -> frozenset[bytes] | None:
-        used: set[int] = set()
-        for table, size in ((_DT_RELA, _DT_RELASZ), (_DT_JMPREL, _DT_PLTRELSZ)):
-            for data in self._relocations(self._values.get(table, 0), self._values.get(size, 0)):
-                numbers = {info >> 32 for info in memoryview(data).cast("Q")[1::3]}
-                if max(numbers) * _SYM.size >= _MAX_SYMBOLS:
-                    return None
-                used |= numbers
-        symbols = self._at(self._values.get(_DT_SYMTAB, 0), (max(used, default=0) + 1) * _SYM.size)
-        names = self._names()
-        undefined = (
-            name
-            for number, (name, _, _, section, _, _) in enumerate(_whole_symbols(symbols))
-            if section == _SHN_UNDEF and number in used
-        )
-        return frozenset(_string(names, name, _MAX_SYMBOL) or b"" for name in undefined) - {b""}
-
-    def _relocations(self, address: int, size: int) -> Iterator[bytes]:
-        for start in range(0, size, _RELOCATIONS_AT_ONCE):
-            data = self._at(address + start, min(_RELOCATIONS_AT_ONCE, size - start))
-            whole = len(data) // _RELA_SIZE * _RELA_SIZE
-            if not whole:
-                return
-            yield data[:whole]
-
-    def _segment(self, wanted: int, limit: int) -> bytes | None:
-        """Return the content of the last segment of a type; None where there is none."""
-        found = [segment for segment in self._segments if segment[0] == wanted]
-        return _read(self._read_at, found[-1][2], min(found[-1][5], limit)) if found else None
-
-    def _names(self) -> bytes:
-        """Return the string table, whose address is one in memory."""
-        return self._at(self._values.get(_DT_STRTAB, 0), min(self._values.get(_DT_STRSZ, 0), _MAX_NAMES))
-
-    def _at(self, address: int, size: int) -> bytes:
-        """Return up to ``size`` bytes from an address in memory, those that the file has."""
-        for kind, _, offset, start, _, file_size, _, _ in self._segments:
-            if kind == _PT_LOAD and start <= address < start + file_size:
-                inside = min(size, start + file_size - address)
-                return _read(self._read_at, offset + address - start, inside)
-        return b""
-
-    def _strings(self, names: bytes, wanted: int) -> Iterator[bytes]:
-        for tag, start in self._entries:
-            text = _string(names, start, _MAX_PATH) if tag == wanted else None
-            if text is not None:
-                yield text
+    names = (name for name, number in ENUM_E_MACHINE.items() if number == machine)
+    bits = " with 32-bit addresses" if machine == _EM_X86_64 else ""
+    return next(names, f"machine {machine}") + bits
 
 
-def _whole_symbols(table: bytes) -> Iterator[tuple[int, ...]]:
-    return _SYM.iter_unpack(table[: len(table) // _SYM.size * _SYM.size])
+def _linked(read_at: ReadAt, position_independent: bool, segments: list[tuple[int, ...]]) -> Executable:
+    interpreter = _segment(read_at, segments, _PT_INTERP, _MAX_PATH)
+    entries = _dynamic(read_at, segments)
+    values = dict(entries)
+    names = _offset_of(segments, values.get(_DT_STRTAB, 0))
+    loads = [(start, start + size) for kind, _, _, start, _, _, size, _ in segments if kind == _PT_LOAD]
+
+    def string(tag: int, limit: int) -> bytes | None:
+        return _string(read_at, names, values[tag], limit) if tag in values else None
+
+    needed = (_string(read_at, names, at, _MAX_PATH) for tag, at in entries if tag == _DT_NEEDED)
+    return Executable(
+        position_independent,
+        None if interpreter is None else interpreter.split(b"\0")[0],
+        tuple(name for name in dict.fromkeys(needed) if name),
+        string(_DT_SONAME, _MAX_PATH) or b"",
+        _directories(string(_DT_RPATH, _MAX_SEARCH)),
+        _directories(string(_DT_RUNPATH, _MAX_SEARCH)),
+        bool(values.get(_DT_FLAGS_1, 0) & _DF_1_NODEFLIB),
+        bool(values.get(_DT_FLAGS_1, 0) & _DF_1_PIE),
+        max((end for _, end in loads), default=0) - min((start for start, _ in loads), default=0),
+    )
 
 
-def _string(names: bytes, start: int, limit: int) -> bytes | None:
-    """Return a string of a string table; None where none of up to ``limit`` bytes begins."""
-    end = names.find(b"\0", start, start + limit)
-    return None if end < 0 else names[start:end]
+def _segment(read_at: ReadAt, segments: list[tuple[int, ...]], wanted: int, limit: int) -> bytes | None:
+    """Return the content of the last segment of a type; None where there is none."""
+    found = [segment for segment in segments if segment[0] == wanted]
+    return _read(read_at, found[-1][2], min(found[-1][5], limit)) if found else None
+
+
+def _dynamic(read_at: ReadAt, segments: list[tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Return the entries of PT_DYNAMIC."""
+    table = _segment(read_at, segments, _PT_DYNAMIC, _MAX_TABLE) or b""
+    whole = table[: len(table) // _DYN.size * _DYN.size]
+    entries = ((tag, value) for tag, value in _DYN.iter_unpack(whole))
+    return list(takewhile(lambda entry: entry[0] != _DT_NULL, entries))
+
+
+def _directories(written: bytes | None) -> tuple[bytes, ...] | None:
+    if written is None:
+        return None
+    return tuple(dict.fromkeys(directory for directory in written.split(b":") if directory))
+
+
+def _offset_of(segments: list[tuple[int, ...]], address: int) -> int:
+    """Return where in the file a table is, whose address is one in memory."""
+    for kind, _, offset, start, _, file_size, _, _ in segments:
+        if kind == _PT_LOAD and start <= address < start + file_size:
+            return offset + address - start
+    return _MAX_OFFSET
+
+
+def _string(read_at: ReadAt, names: int, at: int, limit: int) -> bytes | None:
+    """Return a string of the table, which of a large library is large; None where it does not end."""
+    found, end, _ = _read(read_at, names + at, limit).partition(b"\0")
+    return found if end else None
 
 
 def _read(read_at: ReadAt, offset: int, size: int) -> bytes:

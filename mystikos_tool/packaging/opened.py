@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Protocol
 
@@ -9,9 +10,10 @@ from mystikos_tool import config as config_reader
 from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats import elf
-from mystikos_tool.io.content import Content
-from mystikos_tool.packaging import sections, signed_directory
+from mystikos_tool.io.content import Content, FileContent
+from mystikos_tool.packaging import host_program, sections, signed_directory
 from mystikos_tool.root.root import DiskRoot
+from mystikos_tool.runtime import LOADER
 
 
 class Holder(Protocol):
@@ -47,6 +49,10 @@ class Opened:
     def config(self) -> bytes:
         """The configuration in the enclave image, which the one beside it should equal."""
         return self.image.image.section_bytes(CONFIG_SECTION)
+
+    def host_program(self) -> str:
+        """Return the SHA-256 of the host program in hexadecimal; raise UserError where it cannot be read."""
+        raise NotImplementedError
 
     def where(self, name: str) -> str:
         """Return a section's place for messages."""
@@ -87,12 +93,20 @@ class OpenedPackage(Opened):
         self.sections = sections.read(path)
         super().__init__(path, self.sections)
 
+    def host_program(self) -> str:
+        """Return the SHA-256 of the loader that the sections were appended to, in hexadecimal."""
+        return host_program.digest(self.sections)
+
 
 class OpenedDirectory(Opened):
     """A signed directory. Raises UserError for what is none."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, signed_directory.SignedDirectory(path))
+
+    def host_program(self) -> str:
+        """Return the SHA-256 of the loader's file, in hexadecimal."""
+        return hashlib.sha256(FileContent.of(self.path / LOADER).read()).hexdigest()
 
 
 def of(path: Path) -> Opened:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import fingerprint, progress
 from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Content, FileContent, ReadAt
-from mystikos_tool.root.source import changed, excluding, unchanged
+from mystikos_tool.root.source import changed, excluding, unchanged, without
 from mystikos_tool.root.tree import Entry, Tree
 
 _CHUNK = 1 << 20
@@ -177,7 +177,7 @@ class ArchiveSource:
         started, known = self._found
         archive = read(self._path)
         files = _ArchiveFiles(self._path, archive)
-        kept = _without(archive.members, excluding(self._exclude))
+        kept = without(archive.members, excluding(self._exclude))
         entries = [files.entry(member, known) for member in kept]
         return Tree(tuple(sorted(entries, key=attrgetter("path"))), (), started)
 
@@ -190,14 +190,6 @@ class ArchiveSource:
         except OSError as error:
             reason = (error.strerror or "cannot be read").lower()
             raise UserError(str(self._path), reason, "give an existing archive") from error
-
-
-def _without(members: Sequence[Member], excluded: Callable[[bytes], object] | None) -> Iterator[Member]:
-    """Yield the members that are not excluded, a directory with all that is in it."""
-    for member in members:
-        parts = member.path.split(b"/")
-        if not (excluded and any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))):
-            yield member
 
 
 class _ArchiveFiles:

@@ -1,4 +1,4 @@
-"""The tree of an application directory, with what is asked for on the way into a root."""
+"""The tree of an application directory or another source, with what is asked for on the way into a root."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Assembled(NamedTuple):
     warnings: list[str]
 
 
-def assembled(directory: Path, options: Options) -> Assembled:
-    """Return the tree of a directory.
+def assembled(base: Path | Source, options: Options) -> Assembled:
+    """Return the tree of a directory, or of another source, which has its own excludes and modes.
 
     Raises UserError as the sources do, and where one has a directory and another something else.
     """
-    sources = [DirectorySource(directory, exclude=options.exclude, preserve_modes=options.preserve_modes)]
-    tree = join([source.tree() for source in (*sources, *_overlays(options))], later_wins=True)
+    source = _directory(base, options) if isinstance(base, Path) else base
+    tree = join([source.tree() for source in (source, *_overlays(options))], later_wins=True)
     warnings = []
     if options.chmod:
         tree = PermittedSource(tree, options.chmod).tree()
@@ -57,8 +57,10 @@ def assembled(directory: Path, options: Options) -> Assembled:
 
 def _overlays(options: Options) -> list[Source]:
     return [
-        DirectorySource(path, exclude=options.exclude, preserve_modes=options.preserve_modes)
-        if path.is_dir()
-        else ArchiveSource(path, exclude=options.exclude)
+        _directory(path, options) if path.is_dir() else ArchiveSource(path, exclude=options.exclude)
         for path in options.overlays
     ]
+
+
+def _directory(path: Path, options: Options) -> DirectorySource:
+    return DirectorySource(path, exclude=options.exclude, preserve_modes=options.preserve_modes)

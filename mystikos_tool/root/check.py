@@ -30,24 +30,18 @@ def check(root: Root, config: Config, *, trusts_disks: bool, embedded: bool) -> 
         problem = "secrets are released after attestation, and the embedded runtime has none"
         raise UserError(config.where("Secret"), problem, "use an installed Mystikos")
     if isinstance(root, DiskRoot):
-        _check_disk(config, trusts_disks=trusts_disks, embedded=embedded)
+        _check_disk(config, trusts_disks=trusts_disks)
         return []
     archive = root.index()
     return [str(doubt) for doubts in CHECKS for doubt in doubts(archive, config, embedded=embedded)]
 
 
-def _check_disk(config: Config, *, trusts_disks: bool, embedded: bool) -> None:
+def _check_disk(config: Config, *, trusts_disks: bool) -> None:
     if not (config.debug or trusts_disks):
         raise UserError(
             config.name,
             "an ext2 root would be mounted unchecked in an enclave without Debug",
             "give a public key or a root hash that makes the disk trusted",
-        )
-    if embedded:
-        raise UserError(
-            config.name,
-            "the embedded runtime mounts no ext2 root",
-            "use an installed Mystikos, or an archive as the root",
         )
 
 

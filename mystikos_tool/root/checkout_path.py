@@ -8,26 +8,32 @@ from __future__ import annotations
 import os
 import stat
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from mystikos_tool.formats import stripping
+from mystikos_tool.formats import compressed, stripping
 from mystikos_tool.formats.cpio import Member
+from mystikos_tool.formats.stripping import Section
 from mystikos_tool.io.content import Content
 from mystikos_tool.root.archive import Archive
 
 _MAGIC = b"\x7fELF"
 _CHUNK = 1 << 22
 _ENDS = (b"/", b"\0")
+_MOST_UNPACKED, _MOST_RATIO = 1 << 30, 64  # bytes of a file's debug information, and of its size
 _SHOWN = 5
 
 
 class Found(NamedTuple):
-    """A program or library with the path in it: in its debug information, in what is loaded, or both."""
+    """A program or library with the path in it: in its debug information, in what is loaded, or both.
+
+    ``unread`` says that debug information is compressed so that it was not looked into.
+    """
 
     path: str
     in_debug: bool
     in_loaded: bool
+    unread: bool = False
 
 
 def found(archive: Archive, unchanged: Collection[bytes], directory: str) -> list[Found]:
@@ -53,7 +59,9 @@ def _in(archive: Archive, member: Member, needle: bytes) -> Found | None:
     with content.at_any_offset() as read_at:
         sections = sorted(stripping.sections(read_at), key=lambda section: section.offset)
     starts = [section.offset for section in sections]
-    for offset in _offsets(content, needle):
+    in_compressed = _in_compressed(sections, content, needle)
+    debug = bool(in_compressed)
+    for offset in _offsets(content.chunks(_CHUNK), needle):
         number = bisect_right(starts, offset) - 1
         if number >= 0 and sections[number].is_debug:
             debug = True
@@ -63,13 +71,45 @@ def _in(archive: Archive, member: Member, needle: bytes) -> Found | None:
         if debug and loaded:
             break
     path = member.path.decode(errors="backslashreplace")
-    return Found(path, debug, loaded) if debug or loaded else None
+    unread = in_compressed is None and not debug  # where it was found, no more is to be said
+    return Found(path, debug, loaded, unread) if debug or loaded or unread else None
 
 
-def _offsets(content: Content, needle: bytes) -> Iterator[int]:
+def _in_compressed(sections: list[Section], content: Content, needle: bytes) -> bool | None:
+    """Tell whether the needle is in compressed debug information; None where that was not looked into.
+
+    How much is uncompressed is bounded by the size of the file.
+    """
+    left = min(_MOST_UNPACKED, content.size * _MOST_RATIO + _CHUNK)
+    for section in sections:
+        if section.is_debug and compressed.is_compressed(section):
+            counted = _Counted(compressed.chunks(section, content, left))
+            try:
+                if next(_offsets(counted, needle), None) is not None:
+                    return True
+            except compressed.NotReadError:
+                return None
+            left -= counted.size
+    return False
+
+
+class _Counted:
+    """Pieces, and how many bytes of them were taken."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self.size = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.size += len(piece)
+            yield piece
+
+
+def _offsets(chunks: Iterable[bytes | memoryview], needle: bytes) -> Iterator[int]:
     """Yield where the needle is, as a whole path or the start of one."""
     data, end = b"", 0
-    for chunk in content.chunks(_CHUNK):
+    for chunk in chunks:
         data = data[-len(needle) :] + bytes(chunk)
         end += len(chunk)
         at = data.find(needle)
@@ -86,12 +126,20 @@ def told(files: list[Found], where: str, directory: str, strip: str) -> list[str
         ("the debug information of", [file for file in files if file.in_debug], f"{strip}, or {mapped}"),
         ("the code or data of", [file for file in files if file.in_loaded], mapped),
     )
-    return [
+    warnings = [
         f"{where}: the path of this checkout, {directory}, is in {what} {_few(those)}, so that MRENCLAVE"
         f" is another one elsewhere; {remedy}"
         for what, those, remedy in kinds
         if those
     ]
+    unread = [file for file in files if file.unread]
+    if unread:
+        problem = f"the debug information of {_few(unread)} is compressed and was not looked into"
+        warnings.append(
+            f"{where}: {problem}; where it has the path of this checkout, {directory}, MRENCLAVE is"
+            f" another one elsewhere; {strip}, or {mapped}"
+        )
+    return warnings
 
 
 def _few(files: list[Found]) -> str:

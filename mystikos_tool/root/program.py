@@ -145,7 +145,10 @@ class _Start(NamedTuple):
 
     def _directories(self, found: Executable, path: str) -> list[str]:
         origin = posixpath.dirname(path)
-        written = [directory.decode(errors="surrogateescape") for directory in found.search]
+        written = [
+            directory.decode(errors="surrogateescape")
+            for directory in (*(found.rpath or ()), *(found.runpath or ()))
+        ]
         return [one.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for one in written]
 
     def _given_directories(self) -> list[str]:

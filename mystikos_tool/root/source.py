@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import fingerprint
@@ -29,6 +29,17 @@ _REFUSED = {stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
 _TYPE = 0o170000  # what stat.S_IFMT takes out of a mode
 _CHUNK = 1 << 20
 _PATH = attrgetter("path")
+
+
+class AtPath(Protocol):
+    """Anything that is at a path of the root."""
+
+    @property
+    def path(self) -> bytes:
+        """The path, relative to the root."""
+
+
+_At = TypeVar("_At", bound=AtPath)
 
 
 class Source(Protocol):
@@ -131,13 +142,22 @@ def scan_file(file: Path, name: str, *, preserve_modes: bool = False) -> Tree:
     try:
         status = file.stat()
     except OSError as error:
-        raise _unreadable(origin, error) from error
+        raise unreadable(origin, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise UserError(str(file), "is no regular file", "give a file or a directory")
     mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
     origin = os.path.realpath(origin)
     entry = Entry(os.fsencode(name), mode, status.st_size, origin, fingerprint.of(status), _HOST_FILES)
     return Tree((entry,), (), started)
+
+
+def host_entry(
+    path: bytes, mode: int, origin: bytes, status: os.stat_result | None = None, target: bytes = b""
+) -> Entry:
+    """Return what lies at ``origin`` on this machine as an entry; without a status, as a mode alone."""
+    size = len(target) if stat.S_ISLNK(mode) else status.st_size if status and stat.S_ISREG(mode) else 0
+    known = fingerprint.of(status) if status else fingerprint.STRUCT.pack(0, 0, 0, 0, 0, mode)
+    return Entry(path, mode, size, origin, known, _HOST_FILES, target)
 
 
 class PlacedSource:
@@ -271,7 +291,7 @@ def _folders(root: bytes, excluded: Callable[[bytes], object] | None) -> Iterato
                 try:
                     status = child.stat(follow_symlinks=False)
                 except OSError as error:
-                    raise _unreadable(os.path.join(origin, os.fsencode(name)), error) from error
+                    raise unreadable(os.path.join(origin, os.fsencode(name)), error) from error
                 mode = status.st_mode
                 names.append(name)
                 # As fingerprint.of, without its call.
@@ -290,11 +310,11 @@ def _opened(directory: bytes, flags: int) -> Iterator[int]:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
     except OSError as error:
-        raise _unreadable(directory, error) from error
+        raise unreadable(directory, error) from error
     try:
         yield descriptor
     except OSError as error:
-        raise _unreadable(directory, error) from error
+        raise unreadable(directory, error) from error
     finally:
         os.close(descriptor)
 
@@ -326,7 +346,7 @@ def _target(link: bytes) -> bytes:
     try:
         return os.readlink(link)
     except OSError as error:
-        raise _unreadable(link, error) from error
+        raise unreadable(link, error) from error
 
 
 def _taken_mode(mode: int) -> int:
@@ -365,7 +385,16 @@ def excluding(patterns: tuple[str, ...]) -> Excluding | None:
     return Excluding(patterns) if patterns else None
 
 
-def _unreadable(path: bytes, error: OSError) -> UserError:
+def without(items: Iterable[_At], excluded: Callable[[bytes], object] | None) -> Iterator[_At]:
+    """Yield what is at a path that is not excluded, a directory with all that is in it."""
+    for item in items:
+        parts = item.path.split(b"/")
+        if not (excluded and any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))):
+            yield item
+
+
+def unreadable(path: bytes, error: OSError) -> UserError:
+    """Return the error for a file that the system does not let be read."""
     return UserError(
         os.fsdecode(path), (error.strerror or "cannot be read").lower(), "make it readable for the build"
     )

@@ -138,7 +138,7 @@ class _Files:
 
     def _of_file(self, path: str, member: Member, read_at: ReadAt) -> Iterator[Finding]:
         found = program.read(read_at)
-        if isinstance(found, Script) and member.mode & 0o111 and len(found.arguments) > 1:
+        if isinstance(found, Script) and member.mode & 0o111 and len(found.argument.split()) > 1:
             problem = "its first line has several words behind the interpreter, which come as one on Linux"
             remedy = "let one word follow the interpreter"
             yield Finding("note", "script", path, f"{problem} and one by one in the enclave", remedy)

@@ -79,7 +79,11 @@ class Image:
 IMAGES = (
     Image("bin/myst", "loader", ("config_reader.c", "elf.c", "error.c", "json.c", "rsa.c", "sha256.c")),
     Image("lib/openenclave/mystenc.so", "enclave", freestanding=True),
-    Image("lib/libmystkernel.so", "kernel", ("config_reader.c", "error.c", "interpreter.c", "json.c")),
+    Image(
+        "lib/libmystkernel.so",
+        "kernel",
+        ("config_reader.c", "error.c", "interpreter.c", "json.c", "sha256.c"),
+    ),
     Image("lib/libmystcrt.so", "crt", ("error.c", "interpreter.c")),
 )
 

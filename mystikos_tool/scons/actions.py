@@ -31,6 +31,10 @@ _VERBS = {
     "package": "package",
     "identity": "identify",
     "check": "check",
+    "report": "show",
+    "policy": "write policy of",
+    "sbom": "list what is in",
+    "provenance": "state what made",
     "key": "make key",
     "runtime": "compile",
 }

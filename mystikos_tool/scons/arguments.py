@@ -31,6 +31,17 @@ class OwnVariables:
     env: Any
 
 
+@dataclass(frozen=True)
+class Programs(OwnVariables):
+    """Programs that are to come with what they need, in place of sources: what MystClosure returns.
+
+    ``source`` has absolute paths in the root, nodes and mappings; ``sysroot`` is the node of a directory,
+    None for this machine.
+    """
+
+    sysroot: Any
+
+
 def text(value: Any) -> str | None:
     """Return the text of a string, of bytes or of a path; None for anything else."""
     if is_String(value):
@@ -162,6 +173,23 @@ def _mapped(env: Any, value: Any) -> list[Any] | None:
     if value is None:
         return None
     return nodes(env, "what a mapping leads to", value, "a file or a directory")
+
+
+def programs(env: Any, given: Any, builder: str) -> list[Any]:
+    """Return programs: absolute paths as strings, nodes of the project's files, and mappings to nodes."""
+    items: list[Any] = []
+    for item in flatten([given]):
+        if isinstance(item, OwnVariables):
+            raise SCons.Errors.UserError(
+                f"{builder} takes programs; give other sources of the root beside it, in a list"
+            )
+        written = text(item)
+        path = substituted(env, builder, written) if written and is_usable(written) else ""
+        if path.startswith("/"):
+            items.append(path)
+        else:
+            items += root_sources(env, item, builder) or [None]
+    return items
 
 
 def program_arguments(builder: str, value: Any) -> tuple[str, ...]:

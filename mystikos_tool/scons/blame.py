@@ -80,6 +80,16 @@ def warn(message: str, call: Call | None = None) -> None:
     console.write_line(f"mystikos: warning: {named(message, call)}", sys.stderr)
 
 
+_told: dict[str, object] = {}
+
+
+def warn_once(message: str, call: Call | None = None) -> None:
+    """Print a warning that was not printed yet, in any thread."""
+    mine = object()
+    if _told.setdefault(message, mine) is mine:
+        warn(message, call)
+
+
 def below_top(text: str) -> str:
     """Return text with the paths in it relative to the top of the build, where they lie below it."""
     return text.replace(str(SCons.Node.FS.get_default_fs().Top.get_abspath()) + os.sep, "")

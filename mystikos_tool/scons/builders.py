@@ -13,10 +13,11 @@ from typing import Any
 import SCons.Errors
 from SCons.Node import NodeList
 
-from mystikos_tool.scons import arguments, exclusion, leftovers, scons_internals, sources, variables
+from mystikos_tool.scons import arguments, documents, exclusion, sources, variables
 from mystikos_tool.scons.actions import REVISION, stage_builder
+from mystikos_tool.scons.calls import environment, made
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.running import StartAction
+from mystikos_tool.scons.running import StartAction, started_file
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
 from mystikos_tool.scons.signing_key import signing_key
 from mystikos_tool.scons.stages import (
@@ -35,7 +36,6 @@ from mystikos_tool.scons.stages import (
     mark,
     stage_of,
 )
-from mystikos_tool.scons.target_file import target_file
 
 _MEASUREMENT_SUFFIX = ".measurement.json"
 _IMAGE_SUFFIX = ".mystenc.so"
@@ -59,7 +59,7 @@ _starts: set[tuple[int, str, str, str]] = set()
 
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
-    env = _environment(env, "MystRootfs", overrides)
+    env = environment(env, "MystRootfs", overrides)
     variables.check_matter("MystRootfs", overrides, (variables.SOURCE, variables.ROOTFS))
     name = arguments.target_name(env, target, "MystRootfs")
     source = arguments.root_sources(env, source, "MystRootfs")
@@ -68,7 +68,7 @@ def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: A
 
 def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
     """Give sources of a root variables of their own: ``MystSource(source, MYST_ROOTFS_MODES=…)``."""
-    env = _environment(env, "MystSource", overrides, parameters=("source",))
+    env = environment(env, "MystSource", overrides, parameters=("source",))
     variables.check_matter("MystSource", overrides, (variables.SOURCE,))
     given = arguments.root_sources(env, source, "MystSource")
     if not given:
@@ -76,9 +76,20 @@ def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
     return arguments.OwnVariables(given, env)
 
 
+def myst_closure(env: Any, *programs: Any, **overrides: Any) -> Any:
+    """Take programs with all that they need to start: ``MystClosure("/usr/bin/python3", …)``."""
+    env = environment(env, "MystClosure", overrides, parameters=("programs",))
+    variables.check_matter("MystClosure", overrides, (variables.SOURCE, variables.CLOSURE))
+    given = arguments.programs(env, programs, "MystClosure")
+    if not given:
+        raise SCons.Errors.UserError("MystClosure needs a program; give paths, files and mappings")
+    sysroot = env.Dir(env[variables.SYSROOT]) if env[variables.SYSROOT] else None
+    return arguments.Programs(given, env, sysroot)
+
+
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Measure an enclave: ``MystMeasure(target, rootfs)``; with MYST_ROOT="disk" there is no source."""
-    env = _environment(env, "MystMeasure", overrides)
+    env = environment(env, "MystMeasure", overrides)
     name = sources.suffixed(arguments.target_name(env, target, "MystMeasure"), _MEASUREMENT_SUFFIX)
     archive = name.removesuffix(_MEASUREMENT_SUFFIX) + sources.ROOTFS_SUFFIX
     source = arguments.root_sources(env, source, "MystMeasure")
@@ -91,7 +102,7 @@ def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: 
 
 def myst_sign(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Sign what MystMeasure measured: ``MystSign(target, measurement)``."""
-    env = _environment(env, "MystSign", overrides)
+    env = environment(env, "MystSign", overrides)
     variables.check_matter("MystSign", overrides, (variables.SIGN,))
     measurement = sources.one_node(env, source, "MystSign")
     if not isinstance(stage_of(measurement), Measurement):
@@ -105,7 +116,7 @@ def myst_digest(env: Any, target: Any = None, source: Any = None, **overrides: A
 
     Makes a statement, target.statement.json, and the digest to be signed, target.digest.
     """
-    env = _environment(env, "MystDigest", overrides)
+    env = environment(env, "MystDigest", overrides)
     variables.check_matter("MystDigest", overrides, (variables.DIGEST,))
     measurement = sources.one_node(env, source, "MystDigest")
     if not isinstance(stage_of(measurement), Measurement):
@@ -115,7 +126,7 @@ def myst_digest(env: Any, target: Any = None, source: Any = None, **overrides: A
     statement = _statement(env, name + _STATEMENT_SUFFIX, measurement)
     env.NoClean(statement)  # a signature may belong to it
     digest = sources.target_node(env, name + _DIGEST_SUFFIX, "MystDigest")
-    return NodeList([statement, _made(_DIGEST, env, digest, [statement], Digest(statement=statement))])
+    return NodeList([statement, made(_DIGEST, env, digest, [statement], Digest(statement=statement))])
 
 
 def myst_attach(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -123,7 +134,7 @@ def myst_attach(env: Any, target: Any = None, source: Any = None, **overrides: A
 
     The source is what MystDigest made, the signature, and the signer's public key or certificate.
     """
-    env = _environment(env, "MystAttach", overrides)
+    env = environment(env, "MystAttach", overrides)
     variables.check_matter("MystAttach", overrides, (variables.ATTACH,))
     nodes = arguments.nodes(env, "MystAttach: a source", source, "what MystDigest made, and two files")
     statements = {_statement_of(node) for node in nodes} - {None}
@@ -141,7 +152,7 @@ def myst_attach(env: Any, target: Any = None, source: Any = None, **overrides: A
     # The digest is written first: where the signature does not fit, there is something to sign anew.
     digests = [node for node in nodes if isinstance(stage_of(node), Digest)]
     parts = [stage.measurement, statement, *files, *digests]
-    return NodeList([_made(_ATTACH, env, node, parts, image)])
+    return NodeList([made(_ATTACH, env, node, parts, image)])
 
 
 def _statement_of(node: Any) -> Any:
@@ -158,7 +169,7 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     The source is what MystRootfs takes, a root file system, a measurement or a signed image; the
     stages before it are added. With MYST_ROOT="disk" there is no source.
     """
-    env = _environment(env, "MystPackage", overrides)
+    env = environment(env, "MystPackage", overrides)
     name = arguments.target_name(env, target, "MystPackage")
     package = sources.target_node(env, name, "MystPackage")
     source = arguments.root_sources(env, source, "MystPackage")
@@ -181,7 +192,7 @@ def myst_identity(env: Any, target: Any = None, source: Any = None, **overrides:
     Without a target they are named after the package. A measurement has no signer, and gives
     MRENCLAVE alone.
     """
-    env = _environment(env, "MystIdentity", overrides)
+    env = environment(env, "MystIdentity", overrides)
     variables.check_matter("MystIdentity", overrides, (variables.IDENTITY,))
     if source is None:
         target, source = None, target
@@ -205,7 +216,7 @@ def _without_suffix(node: Any) -> str:
 
 def _identity(env: Any, name: str, measure: str, made_of: Any) -> Any:
     node = sources.target_node(env, f"{name}.{measure}", "MystIdentity")
-    return _made(_IDENTITY, env, node, [made_of], Identity(detail=measure, measure=measure))
+    return made(_IDENTITY, env, node, [made_of], Identity(detail=measure, measure=measure))
 
 
 def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
@@ -213,14 +224,14 @@ def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: An
 
     The source is a package, or a root as MystPackage takes one, which MYST_CONFIG is held against.
     """
-    env = _environment(env, "MystCheck", overrides)
+    env = environment(env, "MystCheck", overrides)
     name = sources.suffixed(arguments.target_name(env, target, "MystCheck"), _CHECK_SUFFIX)
     report = sources.target_node(env, name, "MystCheck")
     source = arguments.root_sources(env, source, "MystCheck")
     node, fails = sources.only_node(source), env["MYST_CHECK_FAILS"]
     if isinstance(stage_of(node), Package):
         variables.check_matter("MystCheck", overrides, (variables.CHECK,))
-        return NodeList([_made(_CHECK, env, report, [node], Checked(detail=fails, fails=fails))])
+        return NodeList([made(_CHECK, env, report, [node], Checked(detail=fails, fails=fails))])
     packs = (variables.SOURCE, variables.ROOTFS)
     variables.check_matter("MystCheck", overrides, (*packs, variables.CONFIGURE, variables.CHECK))
     root = _root(env, name.removesuffix(_CHECK_SUFFIX) + sources.ROOTFS_SUFFIX, source, "MystCheck", report)
@@ -229,12 +240,12 @@ def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: An
     config, given = sources.configuration(env) if env[CONFIG] or env[CONFIG_SET] else (None, None)
     stage = Checked(detail=fails, config=config, given=given, fails=fails)
     stage.added = _added_for(report, root)
-    return NodeList([_made(_CHECK, env, report, [root, *([config] if config else [])], stage)])
+    return NodeList([made(_CHECK, env, report, [root, *([config] if config else [])], stage)])
 
 
 def myst_runtime(env: Any, **overrides: Any) -> Any:
     """Return the runtime's nodes: loader, enclave image, kernel and C runtime."""
-    env = _environment(env, "MystRuntime", overrides, parameters=())
+    env = environment(env, "MystRuntime", overrides, parameters=())
     variables.check_matter("MystRuntime", overrides, (variables.RUNTIME,))
     return NodeList(runtime_nodes(env))
 
@@ -243,7 +254,7 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
     """Make a development key once; neither a clean nor a rebuild ever removes it."""
     if source:
         raise SCons.Errors.UserError("MystKey takes no source")
-    env = _environment(env, "MystKey", overrides, parameters=("target",))
+    env = environment(env, "MystKey", overrides, parameters=("target",))
     variables.check_matter("MystKey", overrides, (variables.KEY,))
     node = sources.target_node(env, arguments.target_name(env, target, "MystKey"), "MystKey")
     if node.builder is _KEY:
@@ -259,9 +270,9 @@ def myst_key(env: Any, target: Any = None, source: Any = None, **overrides: Any)
 def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: Any) -> Any:
     """Add an alias that starts a package with arguments: ``MystRun("run", package, ["red"])``."""
     caller = id(env)
-    env = _environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
+    env = environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
     variables.check_matter("MystRun", overrides, (variables.RUN, variables.START))
-    node = sources.one_node(env, package, "MystRun")
+    node = started_file(sources.one_node(env, package, "MystRun"), "MystRun")
     alias = arguments.name(env, "MystRun: the alias", alias)
     start = StartAction(node, arguments.program_arguments("MystRun", args))
     described = (caller, alias, str(start), repr(overrides))
@@ -282,12 +293,13 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
 
     fields = tuple(field.name for field in dataclasses.fields(testing.Expectation))
     overrides = {key: value for key, value in expected.items() if key not in fields}
-    env = _environment(env, "MystTest", overrides, parameters=("name", "package", *fields))
+    env = environment(env, "MystTest", overrides, parameters=("name", "package", *fields))
     variables.check_matter("MystTest", overrides, (variables.TEST, variables.START))
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
     name = arguments.file_name(env, "MystTest: the name", name)
-    return testing.described(env, name, sources.one_node(env, package, "MystTest"), expectation)
+    node = started_file(sources.one_node(env, package, "MystTest"), "MystTest")
+    return testing.described(env, name, node, expectation)
 
 
 def _stages_before_packaging(env: Any, node: Any) -> tuple[str, ...]:
@@ -350,7 +362,7 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
         for node in nodes:
             node.taken_by.append(target)
     exclusion.declare(target, nodes)
-    return _made(_ROOTFS, env, target, nodes, stage)
+    return made(_ROOTFS, env, target, nodes, stage)
 
 
 def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any:
@@ -371,7 +383,7 @@ def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any
     )
     node = sources.target_node(env, name, "MystMeasure")
     stage.added = _added_for(node, rootfs)
-    return _made(_MEASURE, env, node, enclave.measured(), stage)
+    return made(_MEASURE, env, node, enclave.measured(), stage)
 
 
 def _epoch(env: Any) -> str:
@@ -381,7 +393,7 @@ def _epoch(env: Any) -> str:
 def _statement(env: Any, name: str, measurement: Any) -> Any:
     epoch, enclave = _epoch(env), stage_of(measurement).enclave
     stage = Stated(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch)
-    return _made(_DIGEST, env, sources.target_node(env, name, "MystDigest"), [measurement], stage)
+    return made(_DIGEST, env, sources.target_node(env, name, "MystDigest"), [measurement], stage)
 
 
 def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
@@ -396,7 +408,7 @@ def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
     )
     # The measurement holds the digest of the image and, in it, of the configuration.
     parts = [measurement, *key.nodes]
-    return _made(_SIGN, env, sources.target_node(env, name, "MystSign"), parts, stage)
+    return made(_SIGN, env, sources.target_node(env, name, "MystSign"), parts, stage)
 
 
 def _packaged(env: Any, node: Any, image: Any) -> Any:
@@ -408,7 +420,7 @@ def _packaged(env: Any, node: Any, image: Any) -> Any:
     added = _added_for(node, image, signed.measurement, signed.enclave.rootfs)
     stage = Package(made_of=(f"package {REVISION}", *parts), enclave=signed.enclave, added=added)
     stage_of(signed.measurement).package = node
-    return _made(_PACKAGE, env, node, parts, stage)
+    return made(_PACKAGE, env, node, parts, stage)
 
 
 def _added_for(node: Any, *targets: Any) -> list[Any]:
@@ -417,36 +429,10 @@ def _added_for(node: Any, *targets: Any) -> list[Any]:
     return [target for target, stage in stages if stage and stage.added_for is node]
 
 
-def _made(builder: Any, env: Any, node: Any, parts: list[Any], stage: Stage) -> Any:
-    """Describe what a stage makes. A failed build keeps the earlier target, which was made whole."""
-    scons_internals.describe(builder, env, node, parts)
-    node.set_precious()
-    leftovers.clean(env, node)
-    return target_file(node, stage)
-
-
-def _environment(
-    env: Any, builder: str, overrides: Mapping[str, Any], parameters: tuple[str, ...] = ("target", "source")
-) -> Any:
-    """Return the environment of one call, its variables checked."""
-    if scons_internals.writes_ninja_file():
-        raise SCons.Errors.UserError(
-            f"{builder} makes what SCons' ninja tool cannot build;"
-            ' leave out --experimental=ninja and SetOption("experimental", "ninja")'
-        )
-    variables.check_names(env.Dictionary())
-    variables.use_remote_cache(env)
-    if overrides:
-        variables.check_keywords(builder, overrides, parameters, env)
-        variables.check_remote_cache(overrides)
-        env = env.Override(overrides)
-    variables.check_values(env)
-    return env
-
-
 BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystRootfs": myst_rootfs,
     "MystSource": myst_source,
+    "MystClosure": myst_closure,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
     "MystDigest": myst_digest,
@@ -454,6 +440,7 @@ BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystPackage": myst_package,
     "MystIdentity": myst_identity,
     "MystCheck": myst_check,
+    **documents.BUILDERS,
     "MystRuntime": myst_runtime,
     "MystLoader": myst_runtime,
     "MystKey": myst_key,

@@ -50,15 +50,18 @@ class InputFile(InputNode):
         path = Path(file.get_abspath())
         if not file.missing():
             if path.exists() and not path.is_file():  # reading a FIFO would not end
+                if path.is_dir() and not self.variable:  # its builder was given just a name
+                    raise SCons.Errors.StopError(f'{file}: is a directory; give it as Dir("{file}")')
                 named = f"is named by {self.variable} and is" if self.variable else "is"
                 raise SCons.Errors.StopError(f"{file}: {named} no regular file; give a file")
             return False
         if self.variable:
-            remedy = self.remedy or self._at_the_top() or _nearest(file) or self._create()
+            remedy = self.remedy or self._at_the_top() or _nearest(file) or self.create_remedy()
             raise SCons.Errors.StopError(f"{file}: is named by {self.variable} and is not there; {remedy}")
         return True
 
-    def _create(self) -> str:
+    def create_remedy(self) -> str:
+        """Return what to do about a file that is not there and has no neighbour of nearly its name."""
         return f"create it, or correct {self.variable}"
 
     def _at_the_top(self) -> str | None:

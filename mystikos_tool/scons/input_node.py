@@ -128,3 +128,10 @@ def path_of(node: Any) -> Path:
     What the user gives may lie in a repository.
     """
     return Path(str(node.read_node().rfile() if isinstance(node, InputNode) else node))
+
+
+def paths_of(node: Any) -> list[str]:
+    """Return the path of a file or directory and those that stand for it in repositories."""
+    top = node.fs.Top
+    repositories = top.repositories if node.is_under(top) else ()
+    return [node.get_abspath(), *(one.entry_abspath(node.get_path(top)) for one in repositories)]

@@ -23,7 +23,7 @@ from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, exc
 from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import patterns_in, store
-from mystikos_tool.scons.input_node import InputNode, is_made_of
+from mystikos_tool.scons.input_node import InputNode, is_made_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of
 from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
 
@@ -34,8 +34,9 @@ _handing_over = Lock()
 class SourceOptions(NamedTuple):
     """How a directory, file or layer goes into a root.
 
-    ``place`` is the directory in the root, ``name`` that of a file; an archive that is a layer has
-    its modes already. ``chmod`` are modes that were asked for by path in the root.
+    ``place`` is the directory in the root, ``name`` that of a file there; what turns out to be a
+    directory is what lies at both. An archive that is a layer has its modes already. ``chmod`` are
+    modes that were asked for by path in the root.
     """
 
     place: str = ""
@@ -68,6 +69,8 @@ class RootSource(InputNode):
 
         Raises StopError where something is built into the directory that is made of it.
         """
+        if type(self.origin) is SCons.Node.FS.Entry:
+            self.origin.disambiguate()  # no builder comes any more
         nodes = self.made_by()
         self._made = [node for node in nodes if is_made(node)]
         for node in self._made:
@@ -112,11 +115,20 @@ class RootSource(InputNode):
         except UserError as error:
             raise self._explained(error) from error
 
+    def stray_paths(self) -> Iterator[str]:
+        """Yield what lies in the source and was left out, as nobody makes it any more."""
+        return (f"{self}/{path}" for path in self.stray)
+
+    def machine_changes(self) -> list[str]:
+        """Return the files of this machine, not of the project, that changed since it was last looked at."""
+        return []
+
     def _explained(self, error: UserError) -> UserError:
         """Return an error with a remedy for where the source goes."""
         path = Path(self.origin.get_abspath())
-        if self.options.place and error.where == str(path) and not path.exists():
-            remedy = f'create it, or correct what "{self.options.place}" is mapped to'
+        mapped = f"{self.options.place}/{self.options.name}".strip("/")
+        if mapped and error.where == str(path) and not path.exists():
+            remedy = f'create it, or correct what "{mapped}" is mapped to'
             return UserError(error.where, error.problem, remedy)
         return error
 
@@ -126,6 +138,16 @@ class RootSource(InputNode):
         is_file = isinstance(self.origin, SCons.Node.FS.File) and not options.layer
         return str(self) if is_file and not (options.place or options.name) else None
 
+    def file_in_root(self) -> list[str]:
+        """Return where the one file lies that the source is; nothing for a directory or a layer."""
+        if self.options.layer or isinstance(self.origin, SCons.Node.FS.Dir):
+            return []
+        return ["/".join(["", *filter(None, [self.options.place, self.options.name or self.origin.name])])]
+
+    def source(self) -> Source:
+        """Return what is at its place in the root, as it is now."""
+        return self._source()
+
     def has_excluded(self, pattern: str) -> bool:
         """Tell whether a pattern kept something out of the source."""
         every = (excluding(patterns) for patterns in {self.options.exclude, *self._scanned_with})
@@ -134,16 +156,29 @@ class RootSource(InputNode):
     def _source(self) -> Source:
         """Return what is at its place in the root."""
         source = self._layer() if self.options.layer else self._found()
-        source = PlacedSource(source, self.options.place) if self.options.place else source
+        place = self._place()
+        source = PlacedSource(source, place) if place else source
         return PermittedSource(source, self.options.chmod) if self.options.chmod else source
 
+    def _place(self) -> str:
+        """Return the directory in the root that the source goes into, or that it is."""
+        place, name = self.options.place, self.options.name
+        is_directory = name and self._path().is_dir()
+        return f"{place}/{name}".strip("/") if is_directory else place
+
     def _found(self) -> Source:
-        return self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()
+        if isinstance(self.origin, SCons.Node.FS.Dir):
+            return self._directory()
+        if is_made(self.origin) and self._path().is_dir():
+            # A builder that was given just a name has made a directory; nothing else is known in it.
+            return self._plain_directory(self._path(), self.options.exclude, may_be_missing=False)
+        return self._file()
 
     def _path(self) -> Path:
         """Return the path of the file."""
         node = self.origin if self.origin.is_derived() else self.origin.srcnode()
-        return Path(node.rfile().get_abspath())
+        is_directory = isinstance(node, SCons.Node.FS.Dir)
+        return Path((node if is_directory else node.rfile()).get_abspath())
 
     def _layer(self) -> ArchiveSource:
         return ArchiveSource(self._path(), exclude=self.options.exclude)
@@ -185,6 +220,11 @@ class RootSource(InputNode):
         path, left = Path(place.get_abspath()), left_behind(place, described)
         self.stray += [path for path in left.told if not _is_excluded(path, self.options.exclude)]
         exclude = (*self.options.exclude, *patterns_in(path), *map(_pattern, left.paths))
+        return self._plain_directory(path, exclude, may_be_missing=may_be_missing)
+
+    def _plain_directory(
+        self, path: Path, exclude: tuple[str, ...], *, may_be_missing: bool
+    ) -> DirectorySource:
         self._scanned_with.add(exclude)
         return DirectorySource(
             path,
@@ -199,10 +239,10 @@ class RootSource(InputNode):
             return scons_internals.NOT_MADE
         for node in self._made:
             remember_made(node)
-        digests, name = Digests(store()), f"{self} {self.options}"
+        digests, name = Digests(store()), self._name()
         try:
             source = self._source()
-            before = digests.rows(name) if "explain" in SCons.Script.GetOption("debug") else None
+            before = digests.rows(name) if self._tells_changes() else None
             digest = digests.tree(source, name, archive.check).hex()
         except UserError:
             return None
@@ -210,6 +250,13 @@ class RootSource(InputNode):
             self.changed_paths = changed_paths(before, digests.rows(name))
         self._scanned = source
         return digest
+
+    def _name(self) -> str:
+        """Return what tells the source from others in the store."""
+        return f"{self} {self.options}"
+
+    def _tells_changes(self) -> bool:
+        return "explain" in SCons.Script.GetOption("debug")
 
 
 def root_source(origin: Any, options: SourceOptions) -> RootSource:
@@ -240,13 +287,6 @@ def _places(directory: Any) -> list[Any]:
     return [*found, directory]
 
 
-def paths_of(node: Any) -> list[str]:
-    """Return the path of a file or directory and those that stand for it in repositories."""
-    top = node.fs.Top
-    repositories = top.repositories if node.is_under(top) else ()
-    return [node.get_abspath(), *(one.entry_abspath(node.get_path(top)) for one in repositories)]
-
-
 def _is_excluded(path: str, patterns: tuple[str, ...]) -> bool:
     """Tell whether patterns leave out what is at a path, or a directory that it lies in."""
     excluded = excluding(patterns)
@@ -268,7 +308,8 @@ def _known(node: Any, excluded: Callable[[bytes], object] | None, path: bytes) -
     for name, child in list(node.entries.items()):
         below = prefix + os.fsencode(name)
         if name not in (".", "..") and not (excluded and excluded(below)):
-            yield from _known(child, excluded, below)
+            # Of a side effect SCons knows only now whether it is a directory.
+            yield from _known(child.disambiguate() if child.side_effect else child, excluded, below)
 
 
 def _before(node: Any) -> list[Any]:

@@ -12,15 +12,50 @@ from pathlib import Path
 from typing import Any
 
 import SCons.Errors
+import SCons.Node.FS
 import SCons.Subst
 from SCons.Util import flatten, is_String
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
 from mystikos_tool.scons import arguments, blame, scons_internals, variables
+from mystikos_tool.scons.input_file import InputFile
 from mystikos_tool.scons.stages import Package, stage_of
+from mystikos_tool.scons.target_file import TargetFile
 
 COMSTR = "MYSTRUNCOMSTR"
+
+
+_started: dict[Any, Any] = {}
+
+
+class StartedFile(InputFile):
+    """A program that is started; the first call that starts it is named where it is not there."""
+
+    def __init__(self, origin: Any, builder: str) -> None:
+        super().__init__(origin, builder)
+        self.call = blame.current()
+
+    def missing(self) -> bool:
+        """Tell that the file is there or will be made; raise StopError, with the call, where it is not."""
+        try:
+            return super().missing()
+        except SCons.Errors.StopError as error:
+            raise SCons.Errors.StopError(blame.named(str(error), self.call)) from error
+
+    def create_remedy(self) -> str:
+        """Return what to do about a file that is not there."""
+        return "build it, or correct the name"
+
+
+def started_file(origin: Any, builder: str) -> Any:
+    """Return the one input node of a program that ``builder`` starts; that of a stage is its own."""
+    if isinstance(origin, TargetFile):
+        return origin
+    if origin not in _started:
+        origin.must_be_same(SCons.Node.FS.File)
+        _started[origin] = StartedFile(origin, builder)
+    return _started[origin]
 
 
 class StartAction(scons_internals.ActionBase):  # type: ignore[misc]

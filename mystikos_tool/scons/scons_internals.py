@@ -174,12 +174,18 @@ def add_failure(failure: SCons.Errors.BuildError) -> None:
     SCons.Script.GetBuildFailures().append(failure)
 
 
+_after_reading: list[Callable[[], None]] = []
+
+
 def after_reading(work: Callable[[], None]) -> None:
     """Have something done when all SConscripts are read, before SCons prints its help.
 
     SCons then reads the command line again, for the options that they added, and lets nobody else know
     of that moment. An SConscript may have it read too, by ValidateOptions.
     """
+    _after_reading.append(work)
+    if len(_after_reading) > 1:
+        return
     parser = SCons.Script.Main.OptionsParser
     parse = parser.parse_args
 
@@ -187,7 +193,8 @@ def after_reading(work: Callable[[], None]) -> None:
         parsed = parse(*arguments, **named)
         if not SCons.Script.sconscript_reading:
             parser.parse_args = parse
-            work()
+            for each in _after_reading:
+                each()
         return parsed
 
     parser.parse_args = parse_args

@@ -6,10 +6,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import SCons.Errors
+import SCons.Node.FS
 from SCons.Util import is_String
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.scons import scons_internals, sources
+from mystikos_tool.scons import scons_internals, sources, variables
 from mystikos_tool.scons.database import UNREADABLE
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.input_node import path_of
@@ -35,7 +36,7 @@ class SigningKey(NamedTuple):
         """Return the key, with which nothing was done yet."""
         from mystikos_tool.signing import notation
 
-        return notation.parse(self.text) if self.text else notation.parse_file(str(path_of(self.nodes[0])))
+        return _named(self.text) if self.text else notation.parse_file(str(path_of(self.nodes[0])))
 
     def signer(self) -> Signer:
         """Return who signs enclaves with the key; raise UserError where there is nobody."""
@@ -59,23 +60,34 @@ def _opened(text: str) -> Signer:
     from mystikos_tool.signing import signer
 
     scons_internals.at_end_of_build(_opened.cache_clear)
-    return signer.signer(text)
+    return signer.for_enclaves(_named(text))
 
 
-def signing_key(env: Any) -> SigningKey:
-    """Return the key of a call's environment; raise SCons' UserError for a variable that names none."""
-    value = env.get(VARIABLE)
+def _named(text: str) -> NamedKey:
+    """Return the key of a notation, whose files may lie in a repository."""
+    from mystikos_tool.signing import notation
+
+    return notation.parse(text, lambda name: path_of(_file(name)))
+
+
+def _file(name: str, variable: str = VARIABLE) -> Any:
+    """Return the input node of a file that a notation names."""
+    return input_file(SCons.Node.FS.get_default_fs().Top.File(name), variable)
+
+
+def signing_key(env: Any, variable: str = VARIABLE) -> SigningKey:
+    """Return the key that a variable names; raise SCons' UserError where it names none."""
+    value = env.get(variable)
     given = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
     substituted = str(env.subst(given)) if is_String(given) else ""
     if ":" not in substituted:
-        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+        return SigningKey(None, (sources.required_file(env, variable),))
     from mystikos_tool.signing import notation
 
-    if notation.is_file(substituted):
-        return SigningKey(None, (sources.required_file(env, VARIABLE),))
+    if notation.is_file(substituted, lambda name: variables.is_there(env, variable, name)):
+        return SigningKey(None, (sources.required_file(env, variable),))
     try:
         files = notation.parse(substituted).files
     except UserError as error:
-        raise SCons.Errors.UserError(f"{VARIABLE}: {error}") from None
-    top = env.fs.Top
-    return SigningKey(substituted, tuple(input_file(top.File(str(path)), VARIABLE) for path in files))
+        raise SCons.Errors.UserError(f"{variable}: {error}") from None
+    return SigningKey(substituted, tuple(_file(str(path), variable) for path in files))

@@ -12,7 +12,8 @@ import SCons.Util
 
 from mystikos_tool.scons import arguments, config_input, variables
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.root_source import SourceOptions, paths_of, root_source
+from mystikos_tool.scons.input_node import paths_of
+from mystikos_tool.scons.root_source import SourceOptions, root_source
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, GivenMembers, Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
@@ -66,17 +67,48 @@ def root_sources(env: Any, source: list[Any]) -> list[Any]:
 
 
 def _root_sources(env: Any, source: list[Any]) -> Iterator[Any]:
-    preserve = env["MYST_ROOTFS_MODES"] == variables.PRESERVE
-    patterns = variables.items(env["MYST_ROOTFS_EXCLUDE"])
-    exclude = tuple(env.subst(arguments.text(pattern)) for pattern in patterns)
-    asked = env["MYST_ROOTFS_CHMOD"]
-    chmod = variables.permissions(asked, env.subst) if asked else ()
+    options = _options(env)
     for item in source:
-        if isinstance(item, arguments.OwnVariables):
+        if isinstance(item, arguments.Programs):
+            yield _closure(item)
+        elif isinstance(item, arguments.OwnVariables):
             yield from _root_sources(item.env, item.source)
-            continue
-        for node, options in _placed(env, [item]):
-            yield root_source(node, options._replace(exclude=exclude, preserve_modes=preserve, chmod=chmod))
+        else:
+            for node, place in _placed(env, [item]):
+                yield root_source(
+                    node, options._replace(place=place.place, name=place.name, layer=place.layer)
+                )
+
+
+def _options(env: Any) -> SourceOptions:
+    """Return what the variables of an environment say of every source."""
+    patterns, asked = variables.items(env["MYST_ROOTFS_EXCLUDE"]), env["MYST_ROOTFS_CHMOD"]
+    return SourceOptions(
+        exclude=tuple(env.subst(arguments.text(pattern)) for pattern in patterns),
+        preserve_modes=env["MYST_ROOTFS_MODES"] == variables.PRESERVE,
+        chmod=variables.permissions(asked, env.subst) if asked else (),
+    )
+
+
+def _closure(programs: arguments.Programs) -> Any:
+    """Return the one node of programs with what they need."""
+    from mystikos_tool.scons import closure_source  # not needed by other builds
+
+    env = programs.env
+    options = _options(env)
+    mapped = [item for item in programs.source if not isinstance(item, str)]
+    given = (
+        # What is asked for by path in the root is done to all of the closure at once.
+        root_source(node, place._replace(exclude=options.exclude, preserve_modes=options.preserve_modes))
+        for node, place in _placed(env, mapped)
+    )
+    asked = closure_source.Asked(
+        tuple(item for item in programs.source if isinstance(item, str)),
+        tuple(given),
+        programs.sysroot,
+        tuple(variables.items(env[variables.EXTRAS])),
+    )
+    return closure_source.closure_source(env, asked, options)
 
 
 def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
@@ -91,10 +123,12 @@ def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
             raise SCons.Errors.UserError("a source of the root is None; give directories, files and mappings")
         if isinstance(item, Mapping):
             for path, value in item.items():
-                for node in map(resolved, env.arg2nodes(value, env.fs.Entry)):
+                for node in env.arg2nodes(value, env.fs.Entry):
                     directory, _, name = path.lstrip("/").rpartition("/")
-                    place = path.strip("/") if is_dir(node) else directory.strip("/")
-                    yield node, SourceOptions(place, "" if is_dir(node) else name)
+                    if not _is_open(node) and is_dir(resolved(node)):
+                        yield node, SourceOptions(path.strip("/"))
+                    else:
+                        yield node, SourceOptions(directory.strip("/"), name)
         else:
             node = resolved(item)
             yield node, SourceOptions(layer=_is_archive(node))
@@ -123,9 +157,18 @@ def _is_directory(node: Any) -> bool:
     """Tell an appdir from an archive; neither needs to be there before the build."""
     if isinstance(node, SCons.Node.FS.Dir | SCons.Node.FS.File):
         return is_dir(node)
-    paths = {*paths_of(node), *paths_of(node.srcnode())}
-    is_file = node.is_derived() or any(map(os.path.isfile, paths))
+    is_file = node.is_derived() or any(map(os.path.isfile, _places(node)))
     return not (is_file or node.name.endswith(ROOTFS_SUFFIX))
+
+
+def _is_open(node: Any) -> bool:
+    """Tell whether nothing says yet if a node is a file or a directory: a later call may make it."""
+    is_known = type(node) is not SCons.Node.FS.Entry or node.is_derived()
+    return not (is_known or any(map(os.path.exists, _places(node))))
+
+
+def _places(node: Any) -> set[str]:
+    return {*paths_of(node), *paths_of(node.srcnode())}
 
 
 def required_file(env: Any, variable: str) -> Any:

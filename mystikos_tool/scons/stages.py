@@ -146,6 +146,38 @@ class Identity(Stage):
 
 
 @dataclass(slots=True, kw_only=True)
+class Report(Stage):
+    """What is in a package, in a form that `mystikos-tool inspect` has."""
+
+    form: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Policy(Stage):
+    """What a relying party holds an enclave to, in a form that `mystikos-tool policy` has."""
+
+    form: str
+    any_version: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Bom(Stage):
+    """The bill of materials of a package."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Provenance(Stage):
+    """The statement of what a package was made of; ``key`` signs it, None for nobody."""
+
+    enclave: Enclave
+    key: SigningKey | None = None
+
+    def signature_detail(self) -> str:
+        """Return what belongs to the signature of the action: also the key that no file names."""
+        return self.detail + (self.key.identity() if self.key else "")
+
+
+@dataclass(slots=True, kw_only=True)
 class RuntimeImage(Stage):
     """An image of the embedded runtime: its path in the runtime, and the compiler that was asked for."""
 

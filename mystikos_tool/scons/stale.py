@@ -76,9 +76,15 @@ def _made(directory: Any, path: str) -> bool:
 
 
 def _makes(node: Any, below: list[str]) -> bool:
-    """Tell whether the builder of a node makes what lies below it at a path."""
-    if not below or not scons_internals.is_installed(node):
+    """Tell whether the builder of a node makes what lies below it at a path.
+
+    Of a directory that is a side effect nobody knows what is in it: a file there that is as another
+    builder made it is of that one.
+    """
+    if not below:
         return True
+    if not scons_internals.is_installed(node):
+        return bool(node.has_explicit_builder())
     path = "/".join(below)
     return any(_has(_read(source), path) for source in node.sources)
 
@@ -167,7 +173,7 @@ def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
 
 def make_again_where_stale(node: Any) -> None:
     """Let SCons make a directory again whose sources are not what they were when it was made."""
-    if node in _looked_at or not Path(node.get_abspath()).is_dir():
+    if node in _looked_at or not (node.has_explicit_builder() and Path(node.get_abspath()).is_dir()):
         return
     _looked_at.add(node)
     if store().table(_MADE).get(node.get_internal_path()) != _state(node):

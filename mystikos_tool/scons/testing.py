@@ -32,6 +32,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
 from mystikos_tool.scons import arguments, scons_internals
 from mystikos_tool.scons.arguments import is_usable
+from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.running import not_started, process_environment, started
 from mystikos_tool.scons.stages import Test, mark, stage_of
 from mystikos_tool.scons.variables import AUTO
@@ -167,7 +168,7 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     report = _report(caller, nodes[0])
     # Whoever builds all that is in the directory runs no test; whoever cleans the package cleans its tests.
     env.Ignore(nodes[0].dir, nodes)
-    env.Clean(package, [*nodes, *report])
+    env.Clean(package.read_node() if isinstance(package, InputNode) else package, [*nodes, *report])
     if report:
         env.Clean(nodes, report)
     for alias in _alias_names(nodes[0].dir):

@@ -14,6 +14,7 @@ from SCons.Script import ARGUMENTS
 from SCons.Util import flatten, is_String
 
 from mystikos_tool.scons import arguments
+from mystikos_tool.scons.input_node import paths_of
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET
 
 PREFIX = "MYST_"
@@ -22,19 +23,34 @@ EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
 _SEVERITIES = ("error", "warning", "note", "none")
+SYSROOT, EXTRAS = "MYST_SYSROOT", "MYST_CLOSURE_EXTRAS"
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
 ARCHIVE, DISK = "archive", "disk"
 EPOCH = "SOURCE_DATE_EPOCH"
+POLICY_FORMAT, ANY_VERSION = "MYST_POLICY_FORMAT", "MYST_POLICY_ANY_VERSION"
+PROVENANCE_KEY = "MYST_PROVENANCE_KEY"
+# What the names of policies end in, by their forms.
+POLICY_SUFFIXES = {
+    "json": ".policy.json",
+    "env": ".policy.env",
+    "c": ".policy.h",
+    "maa": ".policy.maa",
+    "oe": ".policy.oe.json",
+    "gramine": ".policy.gramine.env",
+    "ego": ".policy.ego.json",
+}
 _ORIGIN = "_MYST_ORIGIN"
 
 SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
-DIGEST, ATTACH, IDENTITY, CHECK = "digest", "attach", "identity", "check"
-CONFIGURE = "configure"
-RUNTIME, KEY, RUN, TEST, START = "runtime", "key", "run", "test", "start"
+REPORT, POLICY, SBOM, PROVENANCE = "report", "policy", "sbom", "provenance"
+DIGEST, ATTACH, IDENTITY, CLOSURE = "digest", "attach", "identity", "closure"
+CONFIGURE, CHECK, START = "configure", "check", "start"
+RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 AUTO, ITSELF, EXEC_LINUX = "auto", "package", "exec-linux"
 _DONE = {
     SOURCE: "pack a root",
     ROOTFS: "pack a root",
+    CLOSURE: "look for programs",
     CONFIGURE: "measure",
     MEASURE: "measure",
     SIGN: "sign",
@@ -43,6 +59,10 @@ _DONE = {
     PACKAGE: "package",
     IDENTITY: "write MRENCLAVE",
     CHECK: "check a root",
+    REPORT: "show a package",
+    POLICY: "write a policy",
+    SBOM: "write a bill of materials",
+    PROVENANCE: "state a provenance",
     RUNTIME: "take a runtime",
     KEY: "make a key",
     RUN: "start a package",
@@ -204,6 +224,16 @@ def patterns_to_strip(env: Any) -> tuple[str, ...]:
     return tuple(env.subst(arguments.text(pattern)) for pattern in items(value))
 
 
+def _sysroot(value: Any) -> str | None:
+    return None if value == "" else _directory(value)
+
+
+def _extras(value: Any) -> str | None:
+    from mystikos_tool.root.closure import EXTRAS as KNOWN
+
+    return None if all(item in KNOWN for item in items(value)) else f"a list of {', '.join(KNOWN)}"
+
+
 def _chmod(value: Any) -> str | None:
     from mystikos_tool.errors import UserError
 
@@ -226,6 +256,10 @@ def permissions(value: Any, subst: Callable[[str], str]) -> tuple[tuple[str, int
     else:
         pairs = [of_root.pair(os.fsdecode(word)) for word in items(value)]
     return of_root.permissions((subst(pattern), mode) for pattern, mode in pairs)
+
+
+def _policy_format(value: Any) -> str | None:
+    return None if value in POLICY_SUFFIXES else "one of " + ", ".join(POLICY_SUFFIXES)
 
 
 def _root(value: Any) -> str | None:
@@ -281,6 +315,8 @@ VARIABLES = (
     Variable(
         "MYST_ROOTFS_EXCLUDE", [], _texts, "patterns of names and paths that stay out of a root", SOURCE
     ),
+    Variable(SYSROOT, "", _sysroot, "where MystClosure finds programs; by default, this machine", CLOSURE),
+    Variable(EXTRAS, [], _extras, "what programs open by name: nss, certificates and others", CLOSURE),
     Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", ROOTFS),
     Variable(
         STRIP,
@@ -312,6 +348,19 @@ VARIABLES = (
         " the latter where there is no SGX",
         START,
     ),
+    Variable(
+        POLICY_FORMAT, "json", _policy_format, "for whom a policy is: " + ", ".join(POLICY_SUFFIXES), POLICY
+    ),
+    Variable(
+        ANY_VERSION,
+        False,
+        _flag,
+        "whether a policy accepts the signer's later versions, and leaves MRENCLAVE out",
+        POLICY,
+    ),
+    Variable(
+        PROVENANCE_KEY, None, _file, "the key that signs a provenance, as MYST_KEY names one", PROVENANCE
+    ),
     Variable("MYST_TEST_JUNIT", "", _file, "file for a report of the tests, in the XML of JUnit", TEST),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(
@@ -331,6 +380,10 @@ VARIABLES = (
             (PACKAGE, "packaging"),
             (IDENTITY, "writing MRENCLAVE or MRSIGNER"),
             (CHECK, "checking a root"),
+            (REPORT, "showing a package"),
+            (POLICY, "writing a policy"),
+            (SBOM, "writing a bill of materials"),
+            (PROVENANCE, "stating a provenance"),
             (RUNTIME, "compiling the runtime"),
             (KEY, "making a key"),
             (RUN, "starting a package"),
@@ -372,10 +425,15 @@ def directory_of(env: Any, variable: str, name: str) -> Any:
     return own if _has(own, name) and not _has(origin.directory, name) else origin.directory
 
 
+def is_there(env: Any, variable: str, name: str) -> bool:
+    """Tell whether a file or directory of a name in a variable is there, or something makes one."""
+    return _has(directory_of(env, variable, name), name)
+
+
 def _has(directory: Any, name: str) -> bool:
     """Tell whether a directory has a file or directory of a name, or something makes one there."""
     node = directory.entries.get(name)
-    places = (directory.get_abspath(), directory.srcnode().get_abspath())
+    places = (*paths_of(directory), *paths_of(directory.srcnode()))
     return bool(node and node.is_derived()) or any(os.path.exists(f"{place}/{name}") for place in places)  # noqa: PTH110
 
 

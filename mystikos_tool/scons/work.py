@@ -12,7 +12,7 @@ from __future__ import annotations
 import atexit
 import filecmp
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +40,9 @@ from mystikos_tool.scons.stages import (
     Image,
     Measurement,
     Package,
+    Policy,
+    Provenance,
+    Report,
     Rootfs,
     RuntimeImage,
     Stage,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from mystikos_tool import pipeline
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement as Measured
+    from mystikos_tool.explain.provenance import Parameters
     from mystikos_tool.io.content import Readable
     from mystikos_tool.measuring import MeasuringProcesses
     from mystikos_tool.root.root import Root
@@ -88,8 +92,11 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
     for path in tree.too_long_to_boot:
         warn(f"{path}: {boot_fault(path)}")
     for node in source:
-        for path in node.stray:
-            warn(f"{node}/{path}: has no source and no builder and was left out; {_STRAY}")
+        for change in node.machine_changes():
+            warn(change)
+    for node in source:
+        for path in node.stray_paths():
+            warn(f"{path}: has no source and no builder and was left out; {_STRAY}")
     for pattern in exclusion.unused_after(target):
         warn(f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out")
     size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
@@ -225,6 +232,8 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         day = pipeline.signing_day(stage.epoch)
+        for text in stage.key.named().warnings():
+            blame.warn_once(text, call_of(target))
         signs = stage.key.signer()
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
@@ -342,6 +351,83 @@ def check(target: Any, source: list[Any], env: Any) -> str:
     return f"checked {found.summary()} → {target}"
 
 
+def report(target: Any, source: list[Any], env: Any) -> str:
+    """Show what is in a package, as text, JSON, HTML or SVG."""
+    from mystikos_tool.explain import report as reports
+
+    found = reports.report(path_of(source[0]))
+    form = _stage(target, Report).form
+    if form in ("html", "svg"):
+        from mystikos_tool.explain import page
+
+        shown = page.of_report(found) if form == "html" else page.picture_of(found)
+    else:
+        shown = found.to_json() if form == "json" else found.to_text()
+    atomic.write(path_of(target), shown.encode() + b"\n")
+    return f"showed {source[0]} → {target}"
+
+
+def policy(target: Any, source: list[Any], env: Any) -> str:
+    """Write what a relying party holds the enclave of a package to, which is verified first."""
+    from mystikos_tool import pipeline
+
+    stage = _stage(target, Policy)
+    found = pipeline.policy(path_of(source[0]), any_version=stage.any_version)
+    if found.debug:
+        _warning_of(target)(
+            f"{target}: accepts an enclave that may be debugged, all of which its host can read"
+        )
+    atomic.write(path_of(target), found.render(stage.form).encode())
+    return f"wrote the policy of {source[0]} → {target}"
+
+
+def sbom(target: Any, source: list[Any], env: Any) -> str:
+    """Write the bill of materials of a package."""
+    from mystikos_tool.explain import sbom as boms
+
+    atomic.write(path_of(target), boms.of_package(path_of(source[0])).encode() + b"\n")
+    return f"listed what is in {source[0]} → {target}"
+
+
+def provenance(target: Any, source: list[Any], env: Any) -> str:
+    """State of what a package was made, once its enclave was measured anew."""
+    from mystikos_tool import __version__
+    from mystikos_tool.explain import dsse
+    from mystikos_tool.explain import provenance as statements
+
+    stage, package = _stage(target, Provenance), path_of(source[0])
+    inputs, top = _inputs(stage.enclave), Path(target.fs.Top.get_abspath())
+    builder = f"pkg:pypi/mystikos-tool@{__version__}"
+    stated = statements.of(package, inputs, None, _parameters(stage.enclave, inputs, top), builder).to_json()
+    if stage.key:
+        stated = dsse.sealed(stated, stage.key.signer())
+    atomic.write(path_of(target), stated)
+    return f"stated what made {package} → {target}"
+
+
+def _parameters(enclave: Enclave, inputs: pipeline.Inputs, top: Path) -> Parameters:
+    """Return how a package was asked for, its inputs by their names below the top of the build."""
+    from mystikos_tool.explain import provenance as statements
+    from mystikos_tool.runtime import PREBUILT
+
+    def names(nodes: Iterable[Any]) -> tuple[str, ...]:
+        return tuple(statements.name_of(top / path_of(node), top) for node in nodes)
+
+    given = enclave.given
+    own_config = given is not None and given.variable == CONFIG
+    directory = (top / inputs.runtime.loader).parents[1]
+    compiled = stage_of(enclave.runtime[0])
+    is_own = directory == PREBUILT or (isinstance(compiled, RuntimeImage) and not compiled.compiler)
+    return statements.Parameters(
+        source=names([enclave.rootfs])[0] if enclave.rootfs else None,
+        config=None if own_config else names([enclave.config])[0],
+        settings=given.values if given else {},
+        runtime=statements.EMBEDDED if is_own else statements.name_of(directory, top),
+        pubkeys=names(enclave.pubkeys),
+        roothashes=names(enclave.roothashes),
+    )
+
+
 def _root_keys(root: Root) -> list[RootKey]:
     """Return the private keys in a root, which is looked through once as long as it is the same file."""
     from mystikos_tool.root.root import DiskRoot
@@ -408,6 +494,10 @@ def runtime(target: Any, source: list[Any], env: Any) -> str:
 STAGES: Mapping[str, Callable[[Any, list[Any], Any], str]] = {
     function.__name__: function
     for function in (rootfs, measure, sign, digest, attach, package, identity, check, key, runtime)
+    for function in (
+        *(rootfs, measure, sign, digest, attach, package, identity, key, runtime),
+        *(report, policy, sbom, provenance),
+    )
 }
 
 

@@ -9,6 +9,7 @@ key is known by the file, and a signature by another one is refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,8 +52,11 @@ class ExecSigner(KnowsPublicKey):
         return signature
 
 
-def named(text: str) -> NamedKey:
-    """Return the key of what follows ``exec:``; raise UserError for what is none."""
+def named(text: str, path: Callable[[str], Path] = Path) -> NamedKey:
+    """Return the key of what follows ``exec:``; raise UserError for what is none.
+
+    ``path`` returns where the file of the public key lies.
+    """
     words = secret.split(text, "exec:…")
     options: dict[str, str] = {}
     while words and words[0].partition("=")[0] in _OPTIONS and "=" in words[0]:
@@ -66,7 +70,7 @@ def named(text: str) -> NamedKey:
     if not options.get("public-key"):
         problem = "does not say which key it signs with"
         raise UserError(shown, problem, "name its public key: exec:public-key=FILE COMMAND")
-    public, seconds = Path(options["public-key"]), seconds_of(options.get("timeout"), shown)
+    public, seconds = path(options["public-key"]), seconds_of(options.get("timeout"), shown)
 
     def load() -> ExecSigner:
         return ExecSigner(rsa_public.load(public), tuple(words), seconds, shown)

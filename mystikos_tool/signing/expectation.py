@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
+from mystikos_tool.formats.sigstruct import mrsigner
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.signing.pem_blocks import PUBLIC, blocks
+from mystikos_tool.signing import notation, rsa_public
+from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing.pem_blocks import blocks
 
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 
@@ -28,35 +30,28 @@ def digest(given: bytes | str, name: str) -> bytes:
 
 
 def signer(given: str | os.PathLike[str] | None, expected: bytes | None = None) -> bytes | None:
-    """Return MRSIGNER of a signer: 64 hexadecimal digits, or a PEM file with a public or private key.
+    """Return MRSIGNER of a signer: 64 hexadecimal digits, or what `modulus` takes.
 
-    Without one it is ``expected``. Raises UserError for a file that holds no key, for a key that
-    signs no enclaves, and where both are given and differ.
+    Without one it is ``expected``. Raises UserError as `modulus` does, and where both are given and differ.
     """
     if given is None:
         return expected
     text = os.fspath(given)
-    found = bytes.fromhex(text) if _DIGEST.fullmatch(text) else _of_file(Path(text))
+    found = bytes.fromhex(text) if _DIGEST.fullmatch(text) else mrsigner(modulus(given))
     if expected not in (None, found):
         raise UserError(text, f"has another MRSIGNER than {expected.hex()}", "expect one of the two")
     return found
 
 
-def _of_file(path: Path) -> bytes:
-    data = read_input(path, "key file")
-    found = blocks(data)
-    if len(found) != 1 or found[0].label not in PUBLIC:
-        from mystikos_tool.signing import pem  # loads the cryptography library
+def modulus(given: str | os.PathLike[str]) -> int:
+    """Return the modulus of a key that signs enclaves.
 
-        return mrsigner(pem.load(path).modulus)
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    try:
-        key = serialization.load_pem_public_key(found[0].text)
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, rsa.RSAPublicKey) or key.key_size != KEY_SIZE * 8:
-        raise UserError(str(path), "is no public key that signs enclaves", "give one of RSA with 3072 bits")
-    return mrsigner(key.public_numbers().n)
+    It is given by a PEM file with a public key, a certificate or a private key, or in the notation of
+    keys, as ``pkcs11:…``. Of a certificate the key counts, not who issued it or until when. Raises
+    UserError for a file that holds no key, and for a key that signs no enclaves.
+    """
+    if not isinstance(given, str) or notation.is_file(given):
+        found = blocks(read_input(Path(given), "key file"))
+        if found and not any(block.holds_private_key for block in found):
+            return rsa_public.for_enclave(Path(given)).modulus
+    return signers.signer(given).modulus

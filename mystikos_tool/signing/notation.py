@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,30 +38,31 @@ def parse_file(path: str) -> NamedKey:
     return _file(Path(path), None)
 
 
-def parse(key: str | os.PathLike[str]) -> NamedKey:
+def parse(key: str | os.PathLike[str], path: Callable[[str], Path] = Path) -> NamedKey:
     """Return the key that ``key`` names; a path object is a file, whatever its name looks like.
 
-    Raises UserError for a scheme that nobody knows and for what a scheme does not take.
+    ``path`` returns where a file lies that a scheme names. Raises UserError for a scheme that nobody
+    knows and for what a scheme does not take.
     """
     scheme = _SCHEME.match(key) if isinstance(key, str) else None
     if not isinstance(key, str) or not scheme:
         return _file(Path(key), None)
     name, rest = scheme[1].lower(), key[scheme.end() :]
     if name == "file":
-        path, mark, source = rest.partition(_PASSPHRASE)
-        return _file(Path(path), source if mark else None)
+        file, mark, source = rest.partition(_PASSPHRASE)
+        return _file(path(file), source if mark else None)
     if name in _OWN:
-        return _OWN[name](rest)
+        return _OWN[name](rest, path)
     return _registered(name, rest) or _file_of_odd_name(key, name)
 
 
-def is_file(key: str) -> bool:
-    """Tell whether a text is the name of a file and nothing else."""
+def is_file(key: str, exists: Callable[[str], bool] = os.path.exists) -> bool:
+    """Tell whether a text is the name of a file and nothing else; ``exists`` tells which names are some."""
     scheme = _SCHEME.match(key)
     if not scheme:
         return True
     name = scheme[1].lower()
-    return name not in {"file", *_OWN} and not _registered(name, "") and os.path.exists(key)  # noqa: PTH110
+    return name not in {"file", *_OWN} and not _registered(name, "") and exists(key)
 
 
 def _file(path: Path, passphrase: str | None) -> NamedKey:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -93,14 +94,15 @@ class _Token:
 
     uri: Uri
     seconds: float
+    public: Path | None
 
     def __repr__(self) -> str:
         return self.uri.shown()
 
     def key(self) -> RsaPublicKey:
         """Return the public half: from the file that the URI names, or of the token."""
-        if self.uri.public_key:
-            return rsa_public.load(Path(self.uri.public_key))
+        if self.public:
+            return rsa_public.load(self.public)
         found = self.ask(login=False)
         if not found["exponent"]:
             remedy = "add public-key=FILE to the URI's query"
@@ -170,9 +172,13 @@ def _detail(answer: dict[str, Any], uri: Uri) -> str:
     return str(answer.get("detail", "")).removeprefix(f"OS exception while loading {uri.module}: ")
 
 
-def named(text: str) -> NamedKey:
-    """Return the key of what follows ``pkcs11:``; raise UserError for what is no URI of one."""
+def named(text: str, path: Callable[[str], Path] = Path) -> NamedKey:
+    """Return the key of what follows ``pkcs11:``; raise UserError for what is no URI of one.
+
+    ``path`` returns where the file of a public key lies.
+    """
     uri = pkcs11_uri.parse(text)
-    token = _Token(uri, seconds_of(uri.timeout, uri.shown()))
-    files = (Path(uri.public_key),) if uri.public_key else ()
+    public = path(uri.public_key) if uri.public_key else None
+    token = _Token(uri, seconds_of(uri.timeout, uri.shown()), public)
+    files = (public,) if public else ()
     return NamedKey(uri.shown(), files, _open=lambda: Pkcs11Signer(token, token.key()))

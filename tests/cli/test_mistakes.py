@@ -332,7 +332,7 @@ def test_an_ext2_root_that_nothing_makes_trusted_is_refused_without_debug(run: R
     assert "give a public key or a root hash" in result.err
 
 
-@pytest.mark.parametrize("date", ["yesterday", "1e9", "99999999999999999999"])
+@pytest.mark.parametrize("date", ["yesterday", "1e9", "99999999999999999999", "-1"])
 def test_a_signing_date_that_is_none_is_told(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, date: str
 ) -> None:

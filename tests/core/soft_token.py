@@ -15,6 +15,7 @@ import pytest
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "hy4-ph3n"
+LOGIN, SIGN = 18, 43  # places of functions in the list of a module
 KEYS = Path(__file__).parent.parent / "data" / "keys"
 
 needs_token = pytest.mark.skipif(
@@ -57,3 +58,34 @@ class SoftToken:
         path = ";".join(f"{name}={quote(value, safe='%')}" for name, value in named.items())
         pin_source = f"&pin-source={pin}" if pin else ""
         return f"pkcs11:{path}?module-path={module}{pin_source}{more}"
+
+
+def built(path: Path, source: str) -> Path:
+    """Compile a module."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is not installed")
+    command = ["gcc", "-shared", "-fPIC", "-w", "-x", "c", "-", "-o", str(path)]
+    subprocess.run(command, input=source.encode(), check=True)
+    return path
+
+
+def in_front(path: Path, place: int, instead: str) -> Path:
+    """Compile a module in front of SoftHSM's, with another function in one place."""
+    source = f"""
+        #include <dlfcn.h>
+        #include <string.h>
+        static void *list[69];  // the version, and 68 functions in the order of the standard
+        static long instead(void *session, void *data, long size, void *out, unsigned long *out_size) {{
+            {instead}
+        }}
+        int C_GetFunctionList(void **functions) {{
+            void **real;
+            int (*get)(void ***) = dlsym(dlopen("{MODULE}", RTLD_NOW), "C_GetFunctionList");
+            if (get(&real)) return 5;
+            memcpy(list, real, sizeof list);
+            list[1 + {place}] = (void *)instead;
+            *functions = list;
+            return 0;
+        }}
+    """
+    return built(path, source)

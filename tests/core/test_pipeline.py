@@ -603,7 +603,12 @@ def test_a_key_signs_no_measurement_with_reserved_bytes_set(made: Inputs) -> Non
 
 @pytest.mark.parametrize(
     ("epoch", "day"),
-    [("0", date(1970, 1, 1)), ("1795392000", date(2026, 11, 23)), ("1795391999", date(2026, 11, 22))],
+    [
+        ("0", date(1970, 1, 1)),
+        ("1795392000", date(2026, 11, 23)),
+        ("1795391999", date(2026, 11, 22)),
+        ("253402300799", date(9999, 12, 31)),
+    ],
 )
 def test_the_signing_day_is_that_of_the_epoch_in_utc(
     monkeypatch: pytest.MonkeyPatch, epoch: str, day: date
@@ -618,7 +623,23 @@ def test_without_an_epoch_the_signing_day_is_today(epoch: str | None) -> None:
     assert before <= pipeline.signing_day(epoch) <= datetime.now(timezone.utc).date()
 
 
-@pytest.mark.parametrize("epoch", ["today", "1.5", "9" * 20, "9" * 400])
+NOT_EPOCHS = [
+    "today",
+    "1.5",
+    "9" * 20,
+    "9" * 5000,
+    "-1",
+    "-0",
+    "+5",
+    "1e9",
+    "1_000",
+    " 5",
+    "٣",
+    "253402300800",
+]
+
+
+@pytest.mark.parametrize("epoch", NOT_EPOCHS)
 def test_an_epoch_that_is_none_is_told(epoch: str) -> None:
     assert told(lambda: pipeline.signing_day(epoch)).startswith("SOURCE_DATE_EPOCH: ")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from soft_token import KEYS, MODULE, PIN, SoftToken, needs_token
+from soft_token import KEYS, LOGIN, MODULE, PIN, SIGN, SoftToken, built, in_front, needs_token
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.signing import pem, signer
@@ -161,14 +161,6 @@ def test_the_library_is_asked_for_where_it_is_not_installed(
     assert "pip install 'mystikos-tool[pkcs11]'" in refused(token.uri())
 
 
-def built(path: Path, source: str) -> Path:
-    if not shutil.which("gcc"):
-        pytest.skip("gcc is not installed")
-    command = ["gcc", "-shared", "-fPIC", "-w", "-x", "c", "-", "-o", str(path)]
-    subprocess.run(command, input=source.encode(), check=True)
-    return path
-
-
 def compiled(path: Path, body: str) -> Path:
     """A module of one function."""
     source = f"#include <stdlib.h>\n#include <unistd.h>\nint C_GetFunctionList(void **list) {{ {body} }}"
@@ -199,9 +191,6 @@ def test_what_a_module_prints_is_not_taken_for_the_answer(token: SoftToken, tmp_
     assert "its module cannot be loaded" in refused(token.uri(module=module))
 
 
-LOGIN, SIGN = 18, 43
-
-
 @pytest.mark.parametrize(
     ("place", "instead", "problem"),
     [
@@ -221,25 +210,7 @@ LOGIN, SIGN = 18, 43
 def test_what_a_token_refuses_is_told(
     token: SoftToken, tmp_path: Path, place: int, instead: str, problem: str
 ) -> None:
-    """A module in front of SoftHSM's gives the answers that SoftHSM never gives."""
-    source = f"""
-        #include <dlfcn.h>
-        #include <string.h>
-        static void *list[69];  // the version, and 68 functions in the order of the standard
-        static long instead(void *session, void *data, long size, void *out, unsigned long *out_size) {{
-            {instead}
-        }}
-        int C_GetFunctionList(void **functions) {{
-            void **real;
-            int (*get)(void ***) = dlsym(dlopen("{MODULE}", RTLD_NOW), "C_GetFunctionList");
-            if (get(&real)) return 5;
-            memcpy(list, real, sizeof list);
-            list[1 + {place}] = (void *)instead;
-            *functions = list;
-            return 0;
-        }}
-    """
-    assert problem in refused(token.uri(module=built(tmp_path / "module.so", source)))
+    assert problem in refused(token.uri(module=in_front(tmp_path / "module.so", place, instead)))
 
 
 @pytest.fixture

@@ -19,12 +19,11 @@ from test_difference import DIR, FILE, root_of
 from tiny_runtime import build, inputs, key, root_path
 
 from mystikos_tool import UserError, config
-from mystikos_tool.explain import provenance
+from mystikos_tool.explain import dsse, provenance
 from mystikos_tool.explain.components import components
+from mystikos_tool.explain.provenance import Parameters
 from mystikos_tool.explain.report import report
-from mystikos_tool.explain.sbom import sbom
-from mystikos_tool.explain.subject import archive_of
-from mystikos_tool.packaging import opened
+from mystikos_tool.explain.sbom import of_package
 from mystikos_tool.pipeline import Inputs
 from mystikos_tool.root import archive
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot
@@ -86,11 +85,6 @@ def app(tmp_path: Path, made: Inputs) -> Path:
     return build(made, tmp_path / "app")
 
 
-def of_package(app: Path) -> str:
-    root = archive_of(opened.of(app))
-    return sbom(report(app), components(root) if root else [])
-
-
 # Bill of materials
 
 
@@ -148,10 +142,11 @@ def test_metadata_that_is_damaged_is_passed_over(
 
 # Provenance
 
+PARAMETERS = Parameters(source="root.cpio", config="config.json")
+
 
 def statement(app: Path, made: Inputs) -> dict[str, object]:
-    payload = provenance.statement(app, made, None, {"modes": "canonical"}, "pkg:pypi/mystikos-tool@1")
-    return dict(json.loads(payload))
+    return dict(json.loads(provenance.of(app, made, None, PARAMETERS, "pkg:pypi/mystikos-tool@1").to_json()))
 
 
 def test_the_statement_names_the_package_and_every_input_by_its_digest(made: Inputs, app: Path) -> None:
@@ -181,8 +176,8 @@ def test_an_application_directory_is_packed_and_stated(tmp_path: Path) -> None:
     app = build(made, tmp_path / "app")
     directory = tmp_path / "made" / "appdir"
     packed = made._replace(root=ArchiveRoot(directory))
-    payload = provenance.statement(app, packed, DirectorySource(directory).tree(), {}, "pkg:pypi/x@1")
-    assert b'"rootfs/bin/app"' in payload
+    stated = provenance.of(app, packed, DirectorySource(directory).tree(), PARAMETERS, "pkg:pypi/x@1")
+    assert stated.inputs["rootfs/bin/app"].mode == "100755"
 
 
 def test_inputs_that_give_another_enclave_are_not_stated(made: Inputs, app: Path) -> None:
@@ -193,7 +188,7 @@ def test_inputs_that_give_another_enclave_are_not_stated(made: Inputs, app: Path
 
 def test_a_signed_statement_verifies_by_the_rules_of_dsse() -> None:
     payload = b'{"_type": "statement"}\n'
-    told = json.loads(provenance.envelope(payload, key()))
+    told = json.loads(dsse.sealed(payload, key()))
     assert base64.b64decode(told["payload"]) == payload
     (signature,) = told["signatures"]
     public = rsa.RSAPublicNumbers(3, key().modulus).public_key()
@@ -212,4 +207,4 @@ def test_a_signer_that_signs_something_else_is_refused() -> None:
             return key().sign(bytes(32))
 
     with pytest.raises(UserError, match="does not verify"):
-        provenance.envelope(b"{}", Wrong())
+        dsse.sealed(b"{}", Wrong())

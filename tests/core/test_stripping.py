@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import stat
 import struct
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,7 +130,7 @@ def test_damaged_headers_end_in_no_exception(programs: Path) -> None:
     data = (programs / "dynamic").read_bytes()
     table = struct.unpack_from("<Q", data, 40)[0]
     for start in (0, table):
-        for at in range(start, min(start + 2048, len(data))):
+        for at in range(start + random.randrange(3), min(start + 2048, len(data)), 3):
             for value in (0, 0xFF):
                 strip(data[:at] + bytes([value]) + data[at + 1 :])
 
@@ -214,6 +216,74 @@ def test_the_path_of_the_checkout_is_found_in_debug_information_and_in_what_is_l
     assert "is in the code or data of /loaded" in in_loaded
     stripped = packed(root, tmp_path / "archive", Stripping())
     assert [one.path for one in checkout_path.found(stripped, (), str(programs))] == ["loaded"]
+
+
+def with_compressed(section: bytes, flags: int, content: bytes) -> bytes:
+    """A program with one section of debug information, which is compressed."""
+    names = b"\0" + section + b"\0.shstrtab\0"
+    rows = [
+        (0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+        (1, 1, flags, 0, 120, len(content), 0, 0, 1, 0),
+        (2 + len(section), 3, 0, 0, 120 + len(content), len(names), 0, 0, 1, 0),
+    ]
+    at = 120 + len(content) + len(names)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, 62, 1, 0, 64, at, 0, 64, 56, 1, 64, 3, 2)
+    load = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 120, 120, 1)
+    return header + load + content + names + b"".join(struct.pack("<IIQQQQIIQQ", *row) for row in rows)
+
+
+SHF_COMPRESSED = 0x800
+
+
+def chdr(kind: int, size: int) -> bytes:
+    return struct.pack("<IIQQ", kind, 0, size, 1)
+
+
+@pytest.mark.parametrize("name", [b".debug_str", b".zdebug_str"])
+def test_the_path_of_the_checkout_is_found_in_compressed_debug_information(
+    tmp_path: Path, name: bytes
+) -> None:
+    text = b"x" * 3_000_000 + str(tmp_path).encode() + b"/hello.c\0"
+    old = name.startswith(b".z")
+    header = b"ZLIB" + len(text).to_bytes(8, "big") if old else chdr(1, len(text))
+    data = with_compressed(name, 0 if old else SHF_COMPRESSED, header + zlib.compress(text))
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/program").write_bytes(data)
+    made = packed(tmp_path / "root", tmp_path / "archive")
+    assert checkout_path.found(made, (), str(tmp_path)) == [checkout_path.Found("program", True, False)]
+    assert checkout_path.found(made, (), str(tmp_path / "other")) == []
+
+
+NOT_READ = {
+    "another compression": (SHF_COMPRESSED, chdr(2, 1000) + b"(\xb5/\xfd" + bytes(100)),
+    "what is damaged": (SHF_COMPRESSED, chdr(1, 1000) + zlib.compress(b"x")[:-6] + b"\xff" * 6),
+    "what ends too early": (SHF_COMPRESSED, chdr(1, 1000) + zlib.compress(b"x" * 1000)[:-6]),
+    "a header that is cut off": (SHF_COMPRESSED, chdr(1, 1000)[:20]),
+    "the old form without its size": (0, b"ZLIB"),
+    "what grows without end": (SHF_COMPRESSED, chdr(1, 1000) + zlib.compress(bytes(20_000_000))),
+}
+
+
+@pytest.mark.parametrize("case", NOT_READ)
+def test_compressed_debug_information_that_is_not_looked_into_is_told(tmp_path: Path, case: str) -> None:
+    flags, content = NOT_READ[case]
+    (tmp_path / "root").mkdir()
+    name = b".debug_str" if flags else b".zdebug_str"
+    (tmp_path / "root/program").write_bytes(with_compressed(name, flags, content))
+    found = checkout_path.found(packed(tmp_path / "root", tmp_path / "archive"), (), str(tmp_path))
+    (told,) = checkout_path.told(found, "hello.cpio", str(tmp_path), "strip it")
+    assert "the debug information of /program is compressed and was not looked into" in told
+    assert f"; strip it, or compile with -ffile-prefix-map={tmp_path}=." in told
+
+
+@needs_compiler
+def test_the_path_of_the_checkout_is_found_in_what_a_compiler_compressed(
+    programs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "root").mkdir()
+    shutil.copy(programs / "compressed", tmp_path / "root")
+    found = checkout_path.found(packed(tmp_path / "root", tmp_path / "archive"), (), str(programs))
+    assert found == [checkout_path.Found("compressed", True, False)]
 
 
 @needs_compiler

@@ -12,9 +12,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 import tiny_elf
+from certificates import Authority, certificate_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_cases import DATA
+from soft_token import SoftToken, needs_token
 from tiny_runtime import build, inputs, key
 
 import mystikos_tool
@@ -147,17 +149,81 @@ def test_what_is_as_expected_is_verified(app: Path, expected: dict[str, object])
     assert mystikos_tool.verify(app, **expected).mrsigner == MRSIGNER  # type: ignore[arg-type]
 
 
-def test_a_signer_is_expected_by_its_public_key(tmp_path: Path, app: Path) -> None:
-    from cryptography.hazmat.primitives import serialization
+@pytest.fixture
+def signer_files(tmp_path: Path) -> dict[str, bytes]:
+    """What a signer is known by, in PEM."""
+    public = (DATA / "keys/key-a.pub.pem").read_bytes()
+    private = (DATA / "keys/key-a.pem").read_bytes()
+    certificate = certificate_of(DATA / "keys/key-a.pem")
+    return {
+        "a public key": public,
+        "a certificate": certificate,
+        "a certificate of the old form": certificate.replace(b"CERTIFICATE", b"X509 CERTIFICATE"),
+        "a private key": private,
+        "a private key with its certificate": private + certificate,
+    }
 
-    private = serialization.load_pem_private_key((DATA / "keys/key-a.pem").read_bytes(), None)
-    public = tmp_path / "public.pem"
-    public.write_bytes(
-        private.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    assert mystikos_tool.verify(app, signer=public).mrsigner == MRSIGNER
+
+def test_a_signer_is_expected_by_its_public_key_its_certificate_or_its_private_key(
+    tmp_path: Path, app: Path, signer_files: dict[str, bytes]
+) -> None:
+    for name, content in signer_files.items():
+        (tmp_path / name).write_bytes(content)
+        assert mystikos_tool.verify(app, signer=tmp_path / name).mrsigner == MRSIGNER, name
+        assert mystikos_tool.verify(app, signer=str(tmp_path / name)).mrsigner == MRSIGNER, name
+
+
+def test_a_signer_is_expected_by_the_notation_of_keys(app: Path) -> None:
+    keys = DATA / "keys"
+    named = [f"file:{keys}/key-a.pem", f"exec:public-key={keys}/key-a.pub.pem false"]
+    for signer in named:
+        assert mystikos_tool.verify(app, signer=signer).mrsigner == MRSIGNER
+    with pytest.raises(UserError, match="names a key by a scheme that is not known"):
+        mystikos_tool.verify(app, signer="vault:release")
+
+
+@needs_token
+def test_a_signer_is_expected_by_its_key_in_a_token_without_a_pin(
+    tmp_path: Path, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = SoftToken(tmp_path / "token").make()
+    token.add(DATA / "keys/key-a.pem")
+    token.add(DATA / "keys/key-b.pem", label="other", identifier="b1")
+    monkeypatch.setenv("SOFTHSM2_CONF", token.environment["SOFTHSM2_CONF"])
+    assert mystikos_tool.verify(app, signer=token.uri(pin=None)).mrsigner == MRSIGNER
+    other = token.uri(pin=None, object="other")
+    assert "MRSIGNER is " in refused(lambda: mystikos_tool.verify(app, signer=other))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ((DATA / "keys/key-a.pub.pem").read_bytes() * 2, "holds 2 public keys and certificates, not one"),
+        (
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "the public key in it is damaged",
+        ),
+        (b"no key", "is not PEM"),
+    ],
+)
+def test_a_file_that_names_no_single_signer_is_told(
+    tmp_path: Path, app: Path, content: bytes, problem: str
+) -> None:
+    (tmp_path / "signer.pem").write_bytes(content)
+    with pytest.raises(UserError, match=problem) as error:
+        mystikos_tool.verify(app, signer=tmp_path / "signer.pem")
+    assert not isinstance(error.value, VerificationError)
+
+
+def test_a_certificate_of_a_key_that_signs_no_enclaves_is_told(tmp_path: Path, app: Path) -> None:
+    (tmp_path / "authority.pem").write_bytes(Authority(tmp_path, "authority").ca.read_bytes())
+    with pytest.raises(UserError, match="is not an RSA key"):
+        mystikos_tool.verify(app, signer=tmp_path / "authority.pem")
+
+
+def test_another_signer_s_certificate_is_not_as_expected(tmp_path: Path, app: Path) -> None:
+    (tmp_path / "other.pem").write_bytes(certificate_of(DATA / "keys/key-b.pem"))
+    assert "MRSIGNER is " in refused(lambda: mystikos_tool.verify(app, signer=tmp_path / "other.pem"))
 
 
 def test_mrenclave_is_expected_as_bytes_or_in_hexadecimal(made: Inputs, app: Path) -> None:

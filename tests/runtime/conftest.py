@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -18,13 +18,11 @@ from mystikos_tool.runtime.build import build
 
 
 @pytest.fixture(scope="session")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+def runtime(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Runtime:
     """The embedded runtime, compiled once for all tests."""
     if find_spec("ziglang") is None:
         pytest.skip("needs the ziglang package")
-    directory = tmp_path_factory.mktemp("runtime")
-    build(directory)
-    return Runtime.installed(directory)
+    return Runtime.installed(make_once("runtime", build))
 
 
 Files = Mapping[str, "bytes | Path"]

@@ -3,9 +3,12 @@
  *
  *   'H' u32 size, u32 piece, data: the digest, taken piece by piece; then the digests that the portable
  *       and (where the CPU has the instructions, else zeros) the accelerated function make
+ *   'V' u32 sizes of modulus, exponent and signature, these, digest [32]: one line, 1 for a good signature
+ *   'K' u32 size, text: one line, modulus and exponent of the public key in hexadecimal, or nothing
  *   'R' modulus, signature, q1, q2 [384 each], digest [32]: one line, empty for a good signature */
 #include "common/rsa.h"
 #include "common/sha256.h"
+#include "kernel/public_key.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +70,45 @@ static void rsa(void)
     puts(error.text);
 }
 
+static void any_rsa(void)
+{
+    static struct myst_rsa_key key;
+    static unsigned char signature[2 * MYST_RSA_KEY_SIZE];
+    unsigned char digest[32];
+    unsigned sizes[3];
+    take(sizes, sizeof sizes);
+    key.modulus_size = sizes[0];
+    key.exponent_size = sizes[1];
+    take(key.modulus, sizes[0]);
+    take(key.exponent, sizes[1]);
+    take(signature, sizes[2]);
+    take(digest, sizeof digest);
+    printf("%d\n", myst_rsa_key_verifies(&key, signature, sizes[2], digest));
+}
+
+static void print_hex(const unsigned char *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        printf("%02x", bytes[i]);
+}
+
+static void public_key(void)
+{
+    static struct myst_rsa_key key;
+    unsigned size;
+    take(&size, sizeof size);
+    char *text = malloc(size ? size : 1);
+    take(text, size);
+    if (myst_public_key_read(text, size, &key))
+    {
+        print_hex(key.modulus, key.modulus_size);
+        putchar(' ');
+        print_hex(key.exponent, key.exponent_size);
+    }
+    putchar('\n');
+    free(text);
+}
+
 int main(void)
 {
     int request;
@@ -76,6 +118,10 @@ int main(void)
             hash();
         else if (request == 'R')
             rsa();
+        else if (request == 'V')
+            any_rsa();
+        else if (request == 'K')
+            public_key();
         else
             return 2;
         fflush(stdout);

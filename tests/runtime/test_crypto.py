@@ -6,7 +6,9 @@ hundred.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import math
 import os
 import random
 import struct
@@ -17,6 +19,8 @@ from pathlib import Path
 
 import pytest
 from compiling import HERE, compile_sanitized, compile_static, needs_compiler
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from packaging import KEY, OTHER_KEY
 
 from mystikos_tool.runtime.build import SOURCE_DIRECTORY
@@ -30,6 +34,7 @@ DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
 SOURCES = (
     HERE / "crypto.c",
     *(SOURCE_DIRECTORY / "common" / f"{name}.c" for name in ("error", "rsa", "sha256")),
+    *(SOURCE_DIRECTORY / "kernel" / f"{name}.c" for name in ("public_key", "rsa_key")),
 )
 
 
@@ -172,3 +177,122 @@ def _cube_root_up(number: int) -> int:
         else:
             high = middle
     return low
+
+
+# Keys of disks: of any size and exponent
+
+# Mersenne primes: the private exponents of their products are known.
+PRIMES = [(1 << bits) - 1 for bits in (521, 607, 1279, 2203, 2281, 3217, 4423)]
+
+
+def in_bytes(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def any_request(modulus: int, exponent: int, signature: bytes, digest: bytes) -> bytes:
+    numbers = in_bytes(modulus), in_bytes(exponent), signature
+    return b"V" + struct.pack("<3I", *map(len, numbers)) + b"".join(numbers) + digest
+
+
+def sign(modulus: int, order: int, exponent: int, digest: bytes) -> bytes:
+    """A signature by a key whose numbers have ``order`` as the order of their group."""
+    size = (modulus.bit_length() + 7) // 8
+    message = b"\0\1".ljust(size - 52, b"\xff") + b"\0" + DIGEST_INFO + digest
+    signature = pow(int.from_bytes(message, "big"), pow(exponent, -1, order), modulus)
+    return signature.to_bytes(size, "big")
+
+
+def keys() -> Iterator[tuple[int, int]]:
+    """Moduli from 521 to 7,640 bits, and the orders of their groups."""
+    yield from ((prime, prime - 1) for prime in PRIMES)
+    for one, other in ((0, 1), (1, 2), (4, 5), (5, 6)):
+        yield PRIMES[one] * PRIMES[other], (PRIMES[one] - 1) * (PRIMES[other] - 1)
+
+
+def test_signatures_of_any_size_and_exponent_are_accepted_and_changed_ones_are_not(driver: Path) -> None:
+    chance = random.Random(5)
+    requests, expected = [], []
+    for modulus, order in keys():
+        digest = chance.randbytes(32)
+        exponents = [number for number in (5, 65537, (1 << 100) + 9) if math.gcd(number, order) == 1]
+        for exponent in exponents:
+            good = sign(modulus, order, exponent, digest)
+            bad = bytearray(good)
+            bad[chance.randrange(1, len(bad))] ^= 1 << chance.randrange(8)
+            requests += [any_request(modulus, exponent, data, digest) for data in (good, bytes(bad))]
+            requests.append(any_request(modulus, exponent, good, bytes(32)))
+            expected += [b"1", b"0", b"0"]
+    assert expected.count(b"1") >= len(PRIMES)
+    assert ask(driver, requests).split() == expected
+
+
+def test_the_largest_key_and_odd_numbers_are_handled(driver: Path) -> None:
+    digest = bytes(range(32))
+    largest = (1 << 8192) - 1
+    message = sign(largest, 2, 1, digest)  # by the exponent 1 it is the message itself
+    small = (1 << 495) - 1
+    cases = [
+        (any_request(largest, 1, message, digest), b"1"),
+        (any_request(largest, 1, message[1:], digest), b"0"),
+        (any_request(largest, 1, b"\0" + message, digest), b"0"),
+        (any_request(largest - 1, 1, message, digest), b"0"),
+        (any_request(largest, 1, in_bytes(largest), digest), b"0"),
+        (any_request(largest, 0, message, digest), b"0"),
+        (any_request(small, 1, sign(small, 2, 1, digest), digest), b"1"),
+        (any_request(small >> 8, 1, sign(small, 2, 1, digest)[1:], digest), b"0"),
+        (any_request(0, 1, b"", digest), b"0"),
+        (any_request(1, 1, b"\0", digest), b"0"),
+    ]
+    assert ask(driver, [request for request, _ in cases]).split() == [answer for _, answer in cases]
+
+
+def key_request(text: bytes) -> bytes:
+    return b"K" + struct.pack("<I", len(text)) + text
+
+
+def test_public_keys_of_both_forms_are_read(driver: Path) -> None:
+    numbers = [*(modulus for modulus, _ in keys()), (1 << 8192) - 1]
+    requests, expected = [], []
+    for modulus, exponent in [(modulus, exponent) for modulus in numbers for exponent in (3, 65537)]:
+        key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
+        for form in (PublicFormat.SubjectPublicKeyInfo, PublicFormat.PKCS1):
+            text = key.public_bytes(Encoding.PEM, form)
+            requests += [
+                key_request(b"A comment\n" + text + text[:-5]),
+                key_request(text.replace(b"\n", b"\r\n")),
+            ]
+            expected += 2 * [f"{modulus:x} {exponent:02x}".encode()]
+    answers = ask(driver, requests).split(b"\n")[:-1]
+    assert [tuple(int(number, 16) for number in answer.split()) for answer in answers] == [
+        tuple(int(number, 16) for number in answer.split()) for answer in expected
+    ]
+
+
+def test_what_is_no_public_rsa_key_is_refused(driver: Path) -> None:
+    text = rsa.RSAPublicNumbers(3, PRIMES[3]).public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1)
+    lines = text.splitlines()
+    der = base64.b64decode(b"".join(lines[1:-1]))
+    ways = [
+        b"",
+        b"text",
+        text[:-10],
+        text.replace(b"RSA ", b""),
+        text.replace(b"=", b""),
+        text.replace(b"A", b"*"),
+    ]
+    chance = random.Random(6)
+    for at in [*range(8), *(chance.randrange(len(der)) for _ in range(50))]:
+        changed = der[:at] + bytes([der[at] ^ 0x80]) + der[at + 1 :]
+        shorter = der[:at] + der[at + 1 :]
+        ways += [in_pem(data, lines) for data in (shorter, der[:at], der + bytes(at + 1))]
+        if at < 4:
+            ways.append(in_pem(changed, lines))
+    too_long = rsa.RSAPublicNumbers(3, (1 << 8192) + 1).public_key()
+    ways.append(too_long.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    elliptic = ec.derive_private_key(7, ec.SECP256R1()).public_key()
+    ways.append(elliptic.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    assert ask(driver, [key_request(way) for way in ways]) == b"\n" * len(ways)
+
+
+def in_pem(der: bytes, lines: list[bytes]) -> bytes:
+    return b"\n".join([lines[0], base64.b64encode(der), lines[-1]])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from compiling import HERE, compile_static
-from packaging import make_package
 from starting import (
     PROBE,
     SECONDS,
@@ -22,7 +21,6 @@ from starting import (
 )
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.runtime import Runtime
 
 # What the application is given
 
@@ -347,16 +345,6 @@ def test_a_package_with_secrets_does_not_start_without_attestation(
         package(Secret=[secret])
     assert refusal(anyone.run(package(checked=False, Secret=[secret]), "leave", "0")) == (
         "configuration: Secret: secrets are released after attestation, and there is none here"
-    )
-
-
-def test_a_root_on_a_disk_is_refused(public_directory: Path, runtime: Runtime, anyone: Caller) -> None:
-    settings = {"Debug": True, "ApplicationPath": PROBE}
-    with pytest.raises(UserError, match="the embedded runtime mounts no ext2 root"):
-        make_package(public_directory / "disk", runtime, None, settings)
-    made = make_package(public_directory / "disk", runtime, None, settings, checked=False)
-    assert refusal(anyone.run(made)) == (
-        "the root file system is on an ext2 disk, which the embedded runtime does not mount"
     )
 
 

@@ -301,6 +301,35 @@ def test_what_a_side_effect_or_a_directory_leaves_stays_out_when_its_builder_is_
     assert {path for path in root(project) if path.startswith("lib")} == {"lib", "lib/y"}
 
 
+@pytest.mark.parametrize("named", ["'appdir/lib'", "env.Dir('appdir/lib')"])
+def test_a_directory_inside_may_be_a_side_effect(project: Project, named: str) -> None:
+    project.sconstruct(
+        f"{PACKAGE_HELLO}s = env.Command('stamp', 'source',"
+        " [Mkdir('appdir/lib'), Copy('appdir/lib/x', '$SOURCE'), Touch('$TARGET')])\n"
+        f"env.SideEffect({named}, s)\n"
+    )
+    for content in ("one", "two, longer"):
+        project.write("source", content)
+        project.build("hello")
+        assert root(project)["lib/x"] == content.encode()
+        assert project.build("hello").stages == set()
+
+
+def test_a_directory_that_is_a_side_effect_has_nothing_that_another_builder_has_left_there(
+    project: Project,
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"{PACKAGE_HELLO}env.Command('appdir/lib/left', 'source', {COPY})\n")
+    project.build("hello")
+    project.sconstruct(
+        f"{PACKAGE_HELLO}"
+        "s = env.Command('stamp', 'source', [Copy('appdir/unpacked', '$SOURCE'), Touch('$TARGET')])\n"
+        "env.SideEffect(env.Dir('appdir'), s)\n"
+    )
+    assert "appdir/lib/left: has no source and no builder and was left out" in project.build("hello").err
+    assert {"unpacked", "lib"} & set(root(project)) == {"unpacked"}
+
+
 @pytest.mark.parametrize("own", ["y", "deep/y"])
 def test_what_is_written_into_a_directory_that_was_left_behind_is_packed_whatever_its_time(
     project: Project, own: str

@@ -144,6 +144,59 @@ def test_a_key_that_is_named_wrongly_is_told_in_one_line(project: Project, key: 
     assert not any("s3cret" in line for line in said.text.splitlines() if "MYST_KEY: " in line)
 
 
+def test_a_key_that_others_may_read_is_one_warning(project: Project) -> None:
+    project.path("key.pem").chmod(0o644)
+    project.sconstruct("env.MystPackage('hello', 'appdir')\nenv.MystPackage('other', ['appdir'])\n")
+    told = "key.pem: others may read or change this key (mode 0644); chmod go= key.pem"
+    assert project.build("-j2").err.count(told) == 1
+    assert project.build().err == ""
+    project.sconstruct(package("file:key.pem"))
+    project.path("hello.mystenc.so").unlink()
+    assert project.build().err == f"mystikos: warning: {told} (MystPackage at SConstruct:3)\n"
+    project.path("key.pem").chmod(0o600)
+    project.path("hello.mystenc.so").unlink()
+    assert project.build().err == ""
+
+
+NAMES_OF_A_KEY = ("key.pem", "file:key.pem", "C:key.pem", "my:key.pem", "file:keys/my:key.pem")
+
+
+@pytest.mark.parametrize("where", ["in the repository", "here"])
+def test_a_key_is_found_whatever_its_name_and_in_a_repository_too(
+    project: Project, tmp_path: Path, where: str
+) -> None:
+    here = Project(tmp_path / "here")
+    here.path("").mkdir()
+    key = project.path("key.pem").read_bytes()
+    project.path("key.pem").unlink()
+    for name in NAMES_OF_A_KEY:
+        (here if where == "here" else project).write(name.removeprefix("file:"), key, 0o600)
+    project.sconstruct(
+        "measured = env.MystMeasure('hello', 'appdir')\n"
+        f"for number, name in enumerate({NAMES_OF_A_KEY}):\n"
+        "    env.MystSign(f'{number}', measured, MYST_KEY=name)\n"
+    )
+    build = here.build("-Y", str(project.directory))
+    assert build.out.count("signed with ") == len(NAMES_OF_A_KEY)
+    assert build.err == ""
+
+
+@needs_openssl
+def test_the_public_key_of_a_command_may_lie_in_a_repository(project: Project, tmp_path: Path) -> None:
+    shutil.copy(KEYS / "key-a.pub.pem", project.path("public.pem"))
+    key = project.path("key.pem")
+    project.sconstruct(package("exec:public-key=public.pem " + OPENSSL.format(key=key)))
+    here = Project(tmp_path / "here")
+    here.path("").mkdir()
+    here.build("-Y", str(project.directory))
+    assert mrsigner(here) == pem.load(KEYS / "key-a.pem").identity
+
+
+def test_a_key_whose_name_has_a_colon_may_be_made_by_the_build(project: Project) -> None:
+    project.sconstruct(f"env.MystKey('my:key.pem')\n{package('my:key.pem')}")
+    project.build()
+
+
 # In two steps
 
 
@@ -264,7 +317,7 @@ def test_a_token_is_asked_for_its_key_once_in_a_build_and_anew_in_the_next(
     head = (
         built.path("SConstruct")
         .read_text()
-        .replace('MYST_RUNTIME="rt")', f'MYST_RUNTIME="rt", KEY={token.uri()!r})')
+        .replace('MYST_RUNTIME="rt",', f'MYST_RUNTIME="rt", KEY={token.uri()!r},')
     )
     built.write("SConstruct", head)
     commands = f"build\nshell cp {other.directory}/softhsm2.conf {configuration}\nbuild\nexit\n"

@@ -59,6 +59,40 @@ def test_scons_ninja_tool_is_refused_in_one_message(project: Project) -> None:
     project.build("--experimental=none", "hello")
 
 
+def test_scons_ninja_tool_that_is_loaded_behind_a_call_is_refused(project: Project) -> None:
+    pytest.importorskip("ninja", reason="needs the ninja package, which the ninja tool needs")
+    project.sconstruct(
+        f"SetOption('experimental', 'ninja')\n{PACKAGE_HELLO}"
+        "env.MystRun('run', 'hello')\nEnvironment(tools=['default', 'ninja'])\n"
+    )
+    for arguments in ((), ("hello",), ("-h",)):
+        build = project.fails(*arguments)
+        assert "MystPackage makes what SCons' ninja tool cannot build; leave out" in build.err
+        assert "(MystPackage at SConstruct:4)" in build.err
+    assert project.build("--experimental=none", "hello").made
+
+
+STARTS = ["env.MystTest('t', {0!r})", "env.MystRun('check', {0!r})", "env.MystTest('t', File({0!r}))"]
+
+
+@pytest.mark.parametrize("call", STARTS)
+def test_a_program_to_be_started_that_is_not_there_is_told_with_the_line_of_the_call(
+    project: Project, call: str
+) -> None:
+    project.sconstruct(call.format("programs/none") + "\n")
+    builder = call[4:12].rstrip("(")
+    (line,) = project.fails("check").err.splitlines()
+    assert line.startswith("scons: *** ")
+    assert line.removesuffix(".").endswith(
+        f"programs/none: is named by {builder} and is not there; build it, or correct the name"
+        f" ({builder} at SConstruct:3)"
+    )
+    project.write("programs/nine", "#!/bin/sh\n", 0o755)
+    assert "did you mean programs/nine?" in project.fails("check").err
+    project.write("programs/none", "#!/bin/sh\necho started\n", 0o755)
+    project.build("check")
+
+
 CALLS = {
     "a missing configuration": (
         "env.MystPackage('hello', 'appdir', MYST_CONFIG='none.json')",

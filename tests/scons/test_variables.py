@@ -13,6 +13,7 @@ WITH_OPTIONS = """\
 from mystikos_tool.scons import options
 variables = Variables(None, ARGUMENTS)
 options(variables)
+DefaultEnvironment(tools=[])
 env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}], variables=variables)
 """
 PLAIN = """\
@@ -87,6 +88,18 @@ def test_the_signing_day_is_the_variable_s_or_that_of_actions_or_that_of_scons(
     image = project.path("hello.mystenc.so").read_bytes()
     day = {"1767312000": 0x20260102, "86400": 0x19700102, "172800": 0x19700103}[epoch]
     assert day.to_bytes(4, "little") in image
+
+
+PLACES_OF_A_DAY = ["SOURCE_DATE_EPOCH='-1'", "SOURCE_DATE_EPOCH=-1", "ENV={'SOURCE_DATE_EPOCH': '-1'}", ""]
+
+
+@pytest.mark.parametrize("place", PLACES_OF_A_DAY)
+def test_a_signing_day_that_is_none_is_refused_wherever_it_comes_from(project: Project, place: str) -> None:
+    project.sconstruct(f"env.Replace({place})\n{PACKAGE_HELLO}")
+    build = project.fails(environment={"SOURCE_DATE_EPOCH": "0" if place else "-1"})
+    assert "SOURCE_DATE_EPOCH: '-1' is not a time in seconds since 1970" in build.err
+    assert "(MystPackage at SConstruct:4)" in build.err
+    assert not project.path("hello").exists()
 
 
 def test_a_name_that_only_begins_like_ours_is_nobody_s_business(project: Project) -> None:

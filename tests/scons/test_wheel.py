@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,12 @@ env.MystPackage("hello", "appdir", MYST_CONFIG="config.json", MYST_KEY=env.MystK
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A virtual environment that the wheel is installed into, beside SCons."""
-    directory = tmp_path_factory.mktemp("wheel")
+    return make_once("wheel", install) / "environment"
+
+
+def install(directory: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     offline = ["--quiet", "--no-deps", "--no-index"]
     source = directory / "source"
@@ -51,7 +55,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = Path(SCons.__file__).parents[1]
     shutil.copytree(own / "SCons", site / "SCons", dirs_exist_ok=True)
     (site / "dependencies.pth").write_text(f"{own}\n")
-    return environment
 
 
 def scons(project: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -25,6 +25,8 @@ struct myst_host
     const char *const *mounts; /* "SOURCE=TARGET" each, TARGET from the first "=/" on */
     uint64_t mount_count;
     const char *root;          /* where to keep the root, or NULL */
+    const char *rootfs;        /* the disk that the root is on, as --myst-rootfs names it, or NULL */
+    const char *rootfs_path;   /* the same as MYST_ROOTFS_PATH names it */
     const char *arguments_end; /* behind the last byte of all arguments; NULL without any */
 };
 

@@ -9,6 +9,7 @@
 #include "app_environment.h"
 #include "archive.h"
 #include "command.h"
+#include "disk_root.h"
 #include "landlock.h"
 #include "monitor.h"
 #include "mounts.h"
@@ -17,6 +18,7 @@
 #include "port_binder.h"
 #include "privileges.h"
 #include "root.h"
+#include "served_disk.h"
 #include "unpack.h"
 
 #include <errno.h>
@@ -138,8 +140,6 @@ static struct myst_archive find_archive(const struct myst_handoff *handoff)
     struct myst_archive archive = {.data = handoff->regions[MYST_REGION_ROOTFS].data,
                                    .size = handoff->regions[MYST_REGION_ROOTFS].size,
                                    .name = "root file system"};
-    if (archive.size == MYST_PAGE && archive.data[0] == 0)
-        myst_refuse("the root file system is on an ext2 disk, which the embedded runtime does not mount");
     return archive;
 }
 
@@ -161,6 +161,12 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
     struct myst_archive_totals totals;
     struct myst_error error;
 
+    if (myst_root_is_on_disk(handoff))
+    {
+        myst_make_disk_root(handoff, config);
+        myst_complete_root(config->memory_size);
+        return;
+    }
     if (myst_archive_measure(archive, &totals, &error) != 0)
         myst_refuse("%s", error.text);
     if (handoff->host.root)
@@ -266,7 +272,10 @@ __attribute__((noreturn)) static void run_without_isolation(const struct myst_ha
     application->children = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
     struct myst_archive archive = find_archive(handoff);
     archive.without_set_id = true; /* which other users of the machine could run */
-    unpack(archive);
+    if (myst_root_is_on_disk(handoff))
+        myst_unpack_disk_root(true);
+    else
+        unpack(archive);
     myst_complete_root_without_mounts();
     add_app_environment(config, application);
     myst_no_isolation_enter_root(directory, config, application);
@@ -318,6 +327,7 @@ static const char *make_sandbox(const struct myst_handoff *handoff, const struct
                                 struct myst_application *application)
 {
     umask(0);
+    myst_open_root_disk(handoff);
     if (!application->isolated)
     {
         myst_no_isolation_check(config);
@@ -391,6 +401,7 @@ int main(void)
         myst_drop_own_privileges();
     let_go_of_stdio();
     const int status = myst_monitor(init, control);
+    myst_stop_serving();
     if (directory && !handoff->host.root)
         myst_no_isolation_remove_root(directory);
     return status;

@@ -44,7 +44,7 @@ static const char *const hidden_in_proc[] = {"proc/kpagecgroup",   "proc/kpageco
                                              "proc/latency_stats", "proc/pagetypeinfo", "proc/sched_debug",
                                              "proc/slabinfo",      "proc/timer_list",   "proc/vmallocinfo"};
 
-static const char *find_mount_point(void)
+const char *myst_root_mount_point(void)
 {
     for (size_t i = 0; i < MYST_COUNT(mount_points); i++)
     {
@@ -55,17 +55,23 @@ static const char *find_mount_point(void)
     myst_refuse("cannot make a root file system: this machine has no /tmp");
 }
 
+void myst_enter_root_mount(void)
+{
+    const char *mount_point = myst_root_mount_point();
+    if (chdir(mount_point) != 0)
+        myst_refuse_errno("cannot enter %s", mount_point);
+}
+
 void myst_make_root(uint64_t bytes, uint64_t files)
 {
     char options[96];
-    const char *mount_point = find_mount_point();
+    const char *mount_point = myst_root_mount_point();
 
     snprintf(options, sizeof options, "mode=0777,size=%llu,nr_inodes=%llu", (unsigned long long)bytes,
              (unsigned long long)files);
     if (myst_mount_tmpfs(mount_point, options) != 0)
         myst_refuse_no_privilege("cannot make a file system in memory");
-    if (chdir(mount_point) != 0)
-        myst_refuse_errno("cannot enter %s", mount_point);
+    myst_enter_root_mount();
 }
 
 static bool is_empty(const char *directory)
@@ -100,7 +106,7 @@ static unsigned long flags_of_mount(const char *path)
 
 void myst_keep_root(const char *directory)
 {
-    const char *mount_point = find_mount_point();
+    const char *mount_point = myst_root_mount_point();
 
     myst_need_empty_directory(directory);
     if (flags_of_mount(directory) & MS_NOEXEC)
@@ -110,8 +116,7 @@ void myst_keep_root(const char *directory)
     unsigned long flags = flags_of_mount(mount_point) | MS_NOSUID | MS_NODEV;
     if (mount(NULL, mount_point, NULL, MS_REMOUNT | MS_BIND | flags, NULL) != 0)
         myst_refuse_errno("options: --myst-root: cannot restrict %s", directory);
-    if (chdir(mount_point) != 0)
-        myst_refuse_errno("cannot enter %s", mount_point);
+    myst_enter_root_mount();
 }
 
 /* Makes sure that there is a directory to mount on; the archive may have put something else there. */

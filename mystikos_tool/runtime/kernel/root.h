@@ -4,6 +4,12 @@
 
 #include <stdint.h>
 
+/* A directory of the machine that the root can be mounted on for as long as it is being made. */
+const char *myst_root_mount_point(void);
+
+/* Makes the root that is mounted there the working directory, where it stays until myst_change_root. */
+void myst_enter_root_mount(void);
+
 /* Mounts an empty file system in memory and makes its root the working directory, where it stays until
  * myst_change_root. It holds `bytes` and `files` at most. */
 void myst_make_root(uint64_t bytes, uint64_t files);

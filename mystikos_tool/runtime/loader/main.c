@@ -184,6 +184,8 @@ __attribute__((noinline)) static int start(int argc, char **argv, char **envp)
         host.mounts = options.mounts;
         host.mount_count = options.mount_count;
         host.root = options.root;
+        host.rootfs = options.rootfs;
+        host.rootfs_path = options.rootfs_path;
         result = perform(&options, &host, &error);
     }
     if (result != 0)

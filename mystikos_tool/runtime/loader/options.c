@@ -19,6 +19,8 @@ const char myst_options_help[] =
     "  --myst-mount=SOURCE=TARGET\n"
     "                     mount SOURCE at TARGET, which the configuration declares: a directory\n"
     "                     of the host (hostfs) or an archive in the root (ramfs)\n"
+    "  --myst-rootfs=FILE the ext2 disk that the root is on, where the package has none in it;\n"
+    "                     MYST_ROOTFS_PATH in the environment names it as well\n"
     "  --myst-no-isolation\n"
     "                     run without namespaces where the machine allows none\n"
     "  --myst-quiet       leave out the notes of what works here and not under Mystikos\n"
@@ -75,6 +77,16 @@ static int read_root(struct myst_options *options, const char *directory, struct
     return 0;
 }
 
+static int read_rootfs(struct myst_options *options, const char *file, struct myst_error *error)
+{
+    if (!*file)
+        return myst_fail(error, "options: --myst-rootfs takes the name of a file");
+    if (options->rootfs)
+        return myst_fail(error, "options: --myst-rootfs is given twice");
+    options->rootfs = file;
+    return 0;
+}
+
 /* The value of an option that has one, or NULL when `option` is another. */
 static const char *value_of(const char *option, const char *name)
 {
@@ -122,6 +134,7 @@ static int read_option(struct myst_options *options, const char *option, struct 
         {"--myst-signer", read_signer},
         {"--myst-mount", read_mount},
         {"--myst-root", read_root},
+        {"--myst-rootfs", read_rootfs},
     };
     for (size_t i = 0; i < MYST_COUNT(actions); i++)
         if (strcmp(option, actions[i].name) == 0)
@@ -142,13 +155,13 @@ static int read_option(struct myst_options *options, const char *option, struct 
     return myst_fail(error,
                      "options: %.64s is unknown; there are --myst-info, --myst-verify, --myst-signer=HEX, "
                      "--myst-help, --myst-version, --myst-mount=SOURCE=TARGET, --myst-no-isolation, "
-                     "--myst-quiet, --myst-strace, --myst-shell, --myst-linux and --myst-root=DIR",
+                     "--myst-rootfs=FILE, --myst-quiet, --myst-strace, --myst-shell, --myst-linux and --myst-root=DIR",
                      option);
 }
 
 static int check_for_contradiction(const struct myst_options *options, struct myst_error *error)
 {
-    const int runs = options->flags || options->mount_count || options->root;
+    const int runs = options->flags || options->mount_count || options->root || options->rootfs;
     if (options->action != MYST_ACTION_RUN && runs)
         return myst_fail(error, "options: those that change how the application runs exclude those that do not run it");
     if (runs && getauxval(AT_SECURE))
@@ -181,5 +194,8 @@ int myst_options_read(struct myst_options *options, int argc, char *const *argv,
     }
     if (options->count + 1 < argc && strcmp(argv[options->count + 1], "--") == 0)
         options->count++;
+    /* A set-id program reads no file for a caller who could not. */
+    const char *path = getauxval(AT_SECURE) ? NULL : getenv("MYST_ROOTFS_PATH");
+    options->rootfs_path = path && *path ? path : NULL;
     return check_for_contradiction(options, error);
 }

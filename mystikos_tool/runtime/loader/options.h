@@ -27,7 +27,8 @@ struct myst_options
     uint64_t flags; /* MYST_HOST_... */
     const char *mounts[MYST_HOST_MOUNTS];
     uint64_t mount_count;
-    const char *root; /* NULL when not given */
+    const char *root, *rootfs; /* NULL when not given */
+    const char *rootfs_path;   /* of MYST_ROOTFS_PATH in the environment, or NULL */
 };
 
 int myst_options_read(struct myst_options *options, int argc, char *const *argv, struct myst_error *error);

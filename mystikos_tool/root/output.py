@@ -1,0 +1,35 @@
+"""A tree written out for the user: as an archive, or as an application directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.io import atomic
+from mystikos_tool.root import archive
+from mystikos_tool.root.tree import Tree
+
+ARCHIVE_SUFFIX = ".cpio"
+
+
+def write(tree: Tree, target: Path) -> None:
+    """Write a tree as an archive where the target's name ends in ``.cpio``, else as a directory.
+
+    A directory is new, or empty before. It has no set-user-ID and set-group-ID bits, as in
+    :func:`mystikos_tool.root.archive.extract`. Raises UserError for what cannot be written; the target
+    is then as it was.
+    """
+    if target.suffix == ARCHIVE_SUFFIX:
+        archive.write(tree, target)
+        return
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UserError(str(target), "is not empty", "give a directory that is empty or does not exist")
+    with atomic.scratch(target) as directory:
+        made = directory / "root"
+        archive.extract(archive.write(tree, directory / "archive"), made)
+        try:
+            os.rename(made, target)
+        except OSError as error:
+            reason = (error.strerror or "cannot be written").lower()
+            raise UserError(str(target), f"cannot be made: {reason}", "give another directory") from error

@@ -1,0 +1,33 @@
+"""What every call of a builder does: it looks at its variables, and describes a target of a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mystikos_tool.scons import leftovers, ninja, scons_internals, variables
+from mystikos_tool.scons.stages import Stage
+from mystikos_tool.scons.target_file import target_file
+
+
+def environment(
+    env: Any, builder: str, overrides: Mapping[str, Any], parameters: tuple[str, ...] = ("target", "source")
+) -> Any:
+    """Return the environment of one call, its variables checked."""
+    ninja.refuse(builder)
+    variables.check_names(env.Dictionary())
+    variables.use_remote_cache(env)
+    if overrides:
+        variables.check_keywords(builder, overrides, parameters, env)
+        variables.check_remote_cache(overrides)
+        env = env.Override(overrides)
+    variables.check_values(env)
+    return env
+
+
+def made(builder: Any, env: Any, node: Any, parts: list[Any], stage: Stage) -> Any:
+    """Describe what a stage makes. A failed build keeps the earlier target, which was made whole."""
+    scons_internals.describe(builder, env, node, parts)
+    node.set_precious()
+    leftovers.clean(env, node)
+    return target_file(node, stage)

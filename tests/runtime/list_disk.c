@@ -1,0 +1,85 @@
+/* Lists the file system in a file, without any hash tree: a line for each path, in the order of the directories, with
+ * mode, size, links, time, and the digest of its content or its target. The arguments are the file and the number of
+ * bytes in front that are the file system. Ends with status 1 and the problem for what the reader refuses. */
+#include "common/sha256.h"
+#include "kernel/ext2.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static struct myst_ext2 fs;
+
+static void need(int64_t result)
+{
+    if (result >= 0)
+        return;
+    puts(fs.problem ? fs.problem : "cannot be read");
+    exit(1);
+}
+
+static void print_content(const struct myst_ext2_inode *inode)
+{
+    static char data[10007]; /* no multiple of a block */
+    struct myst_sha256 hash;
+    uint8_t digest[MYST_SHA256_SIZE];
+    int64_t size;
+    myst_sha256_init(&hash);
+    for (uint64_t at = 0; at < inode->size; at += (uint64_t)size)
+    {
+        need(size = myst_ext2_read(&fs, inode, at, sizeof data, data));
+        myst_sha256_update(&hash, data, (size_t)size);
+    }
+    myst_sha256_final(&hash, digest);
+    for (size_t i = 0; i < sizeof digest; i++)
+        printf("%02x", digest[i]);
+}
+
+static void list(const char *path, uint32_t number)
+{
+    struct myst_ext2_directory *directory = malloc(sizeof *directory);
+    struct myst_ext2_inode inode;
+    struct myst_ext2_name name;
+    char child[8192], target[PATH_MAX];
+    int result;
+    need(myst_ext2_directory(&fs, number, directory));
+    while ((result = myst_ext2_next(&fs, directory, &name)) > 0)
+    {
+        if (strcmp(name.name, ".") == 0 || strcmp(name.name, "..") == 0)
+            continue;
+        need(myst_ext2_inode_of(&fs, &name, &inode));
+        snprintf(child, sizeof child, "%s%s%s", path, *path ? "/" : "", name.name);
+        printf("%o %llu %u %u ", inode.mode, (unsigned long long)inode.size, inode.links, inode.time);
+        if (S_ISREG(inode.mode))
+            print_content(&inode);
+        if (S_ISLNK(inode.mode))
+        {
+            need(myst_ext2_target(&fs, &inode, target));
+            fputs(target, stdout);
+        }
+        printf(" %s%c", child, 0);
+        if (S_ISDIR(inode.mode))
+            list(child, inode.number);
+    }
+    need(result);
+    free(directory);
+}
+
+int main(int argc, char **argv)
+{
+    struct myst_error error;
+    static struct myst_disk disk = {.name = "disk"};
+    if (argc != 3 || (disk.file = open(argv[1], O_RDONLY)) < 0)
+        return 2;
+    disk.size = strtoull(argv[2], NULL, 10);
+    disk.cache = calloc(MYST_DISK_CACHE, sizeof *disk.cache);
+    if (myst_ext2_open(&fs, &disk, &error) != 0)
+    {
+        puts(error.text);
+        return 1;
+    }
+    list("", MYST_EXT2_ROOT);
+    return 0;
+}
