@@ -38,6 +38,8 @@ __all__ = [
     "CheckedQuote",
     "Config",
     "Difference",
+    "Disk",
+    "DiskVerification",
     "Finding",
     "Identity",
     "Inspection",
@@ -54,6 +56,7 @@ __all__ = [
     "check_quote",
     "closure",
     "diff",
+    "disk",
     "inspect",
     "measure",
     "pack",
@@ -62,6 +65,7 @@ __all__ = [
     "sign",
     "statement",
     "verify",
+    "verify_disk",
 ]
 
 # Type checkers take this name for true. Importing typing for it would be most of this import.
@@ -79,6 +83,7 @@ if TYPE_CHECKING:
         check_quote,
         closure,
         diff,
+        disk,
         inspect,
         measure,
         pack,
@@ -87,11 +92,14 @@ if TYPE_CHECKING:
         sign,
         statement,
         verify,
+        verify_disk,
     )
+    from mystikos_tool.packaging.disk_verification import DiskVerification
     from mystikos_tool.packaging.inspection import Inspection
     from mystikos_tool.packaging.policy import Policy
     from mystikos_tool.packaging.quoted import CheckedQuote
     from mystikos_tool.packaging.verification import Verification, VerificationError
+    from mystikos_tool.root.disk.writer import Disk
     from mystikos_tool.root.suitability import Finding
     from mystikos_tool.signing.signer import Signer
     from mystikos_tool.signing.statement import Statement
@@ -101,6 +109,8 @@ _MODULES = {
     "CheckedQuote": "packaging.quoted",
     "Config": "config",
     "Difference": "explain.difference",
+    "Disk": "root.disk.writer",
+    "DiskVerification": "packaging.disk_verification",
     "Finding": "root.suitability",
     "Identity": "formats.sigstruct",
     "Inspection": "packaging.inspection",
@@ -113,8 +123,8 @@ _MODULES = {
     "VerificationError": "packaging.verification",
     **dict.fromkeys(
         (
-            *("attach", "check", "check_quote", "closure", "diff", "inspect", "measure", "pack", "package"),
-            *("policy", "sign", "statement", "verify"),
+            *("attach", "check", "check_quote", "closure", "diff", "disk", "inspect", "measure", "pack"),
+            *("package", "policy", "sign", "statement", "verify", "verify_disk"),
         ),
         "library",
     ),

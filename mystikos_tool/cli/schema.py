@@ -15,6 +15,7 @@ _FILES = {
     "policy": ("packaging.policy", "SCHEMA"),
     "report": ("explain.report", "SCHEMA"),
     "check": ("explain.check", "SCHEMA"),
+    "disk": ("explain.disks", "SCHEMA"),
     "provenance": ("explain.provenance", "SCHEMA"),
 }
 
@@ -26,7 +27,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=tuple(_FILES),
         default="config",
-        help="the configuration, or what verify, diff, policy, inspect, check or provenance print as JSON"
+        help="the configuration, or what verify, diff, policy, inspect, check or provenance print as JSON;"
+        " of disks: disk"
         " (default: config)",
     )
 

@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -42,11 +42,6 @@ class Archive:
         """Every member by its path."""
         return {member.path: member for member in self.members}
 
-    @cached_property
-    def names(self) -> frozenset[bytes]:
-        """The last component of every member's path."""
-        return frozenset(member.path.rpartition(b"/")[2] for member in self.members)
-
     def entry(self, path: str) -> Member | None:
         """Return the member with exactly this path, symbolic links not followed, or None."""
         return self.by_path.get(os.fsencode(path).strip(b"/"))
@@ -71,6 +66,10 @@ class Archive:
     def content_of(self, member: Member) -> Content:
         """Return a member's data as content, read when it is used."""
         return self.content.part(member.offset, member.size)
+
+    def opened(self, member: Member) -> AbstractContextManager[ReadAt]:
+        """Begin to read a member's data at any offset."""
+        return self.content_of(member).at_any_offset()
 
 
 class Earlier(NamedTuple):

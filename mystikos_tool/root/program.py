@@ -10,13 +10,13 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from mystikos_tool.config import Config
 from mystikos_tool.formats import program
-from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.program import Executable, Script
-from mystikos_tool.root.archive import Archive
+from mystikos_tool.root.index import Index, Member
 from mystikos_tool.root.mounts import mount_over
 
 _LIBRARY_DIRECTORIES = tuple(
@@ -25,7 +25,7 @@ _LIBRARY_DIRECTORIES = tuple(
 _LINKER_FILES = ("/etc/ld-musl-x86_64.path", "/etc/ld.so.cache")
 # What a musl C library is itself, whatever follows the dot.
 _IN_MUSL = ("libc.", "libpthread.", "librt.", "libm.", "libdl.", "libutil.", "libxnet.")
-_MAX_LIBRARIES, _MAX_DIRECTORIES = 4096, 256  # more are not looked for, or in
+_MAX_LIBRARIES, _MAX_DIRECTORIES, _MAX_MISSING = 4096, 256, 64  # more are not looked for, in, or told
 _OF_A_C_LIBRARY = ("libc.", "ld-")
 
 
@@ -37,10 +37,10 @@ class Fault(NamedTuple):
     certain: bool
 
 
-def faults(archive: Archive, member: Member, config: Config, *, embedded: bool) -> Iterator[Fault]:
+def faults(index: Index, member: Member, config: Config, *, embedded: bool) -> Iterator[Fault]:
     """Yield what keeps the program ``member`` from starting, in the embedded runtime or an installed one."""
-    checked = _Start(archive, config, embedded)
-    found = _read(archive, member)
+    checked = _Start(index, config, embedded)
+    found = _read(index, member)
     if isinstance(found, Script):
         yield from checked.script(found)
     elif found:
@@ -59,41 +59,41 @@ class Library(NamedTuple):
     found: Executable | None
 
 
-def loaded(archive: Archive, config: Config) -> dict[str, Executable]:
+def loaded(index: Index, config: Config) -> dict[str, Executable]:
     """Return what an installed Mystikos loads at the start, by path: the program and its libraries.
 
     Of a script it is its interpreter. Empty where the program is none or is not in the root.
     """
-    start, path = _Start(archive, config, embedded=False), config.application_path
-    member = archive.find(path)
-    found = _read(archive, member) if member and stat.S_ISREG(member.mode) else None
+    start, path = _Start(index, config, embedded=False), config.application_path
+    member = index.find(path)
+    found = _read(index, member) if member and stat.S_ISREG(member.mode) else None
     if isinstance(found, Script):
         path = os.fsdecode(found.interpreter)
-        member = archive.find(path)
-        found = _read(archive, member) if member and stat.S_ISREG(member.mode) else None
+        member = index.find(path)
+        found = _read(index, member) if member and stat.S_ISREG(member.mode) else None
     if not isinstance(found, Executable):
         return {}
     libraries = start.libraries(found, path)
     return {path: found, **{one.place: one.found for one in libraries if one.place and one.found}}
 
 
-def _read(archive: Archive, member: Member) -> Script | Executable | None:
-    with archive.content_of(member).at_any_offset() as read_at:
+def _read(index: Index, member: Member) -> Script | Executable | None:
+    with index.opened(member) as read_at:
         return program.read(read_at)
 
 
 class _Start(NamedTuple):
-    archive: Archive
+    root: Index
     config: Config
     embedded: bool
 
     def script(self, script: Script) -> Iterator[Fault]:
         path = self._absolute(script.interpreter)
-        member = self.archive.find(path)
+        member = self.root.find(path)
         if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
             yield self._missing(f"its interpreter {path}", path, certain=self.embedded)
             return
-        found = _read(self.archive, member)
+        found = _read(self.root, member)
         if isinstance(found, Executable):
             yield from self.executable(found, path)
 
@@ -110,7 +110,7 @@ class _Start(NamedTuple):
             yield from self._libraries(found, path)
 
     def _interpreter(self, path: str) -> Iterator[Fault]:
-        member = self.archive.find(path)
+        member = self.root.find(path)
         if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
             if self.embedded:
                 yield self._missing(f"its interpreter {path}", path, certain=True)
@@ -119,9 +119,9 @@ class _Start(NamedTuple):
                 yield Fault(problem, "put the C library that it was linked with into the appdir", False)
 
     def _libraries(self, start: Executable, path: str) -> Iterator[Fault]:
-        for library in self.libraries(start, path):
-            if library.place is None:
-                yield from self._missing_library(library.name, library.user)
+        missing = (library for library in self.libraries(start, path) if library.place is None)
+        for library in islice(missing, _MAX_MISSING):
+            yield from self._missing_library(library.name, library.user)
 
     def libraries(self, start: Executable, path: str) -> Iterator[Library]:
         """Look for what is needed as a dynamic linker does, also of the libraries themselves."""
@@ -136,8 +136,8 @@ class _Start(NamedTuple):
                     continue
                 seen.add(name)
                 place = self._place(name, directories)
-                member = self.archive.find(place) if place else None
-                library = _read(self.archive, member) if member else None
+                member = self.root.find(place) if place else None
+                library = _read(self.root, member) if member else None
                 executable = library if isinstance(library, Executable) else None
                 if executable and place:
                     pending.append((executable, place, directories))
@@ -159,15 +159,15 @@ class _Start(NamedTuple):
     def _place(self, name: str, directories: list[str]) -> str | None:
         places = [name] if "/" in name else [f"{one}/{name}" for one in (*directories, *_LIBRARY_DIRECTORIES)]
         for place in (self._absolute(place.encode(errors="surrogateescape")) for place in places):
-            member = self.archive.find(place)
+            member = self.root.find(place)
             if member and stat.S_ISREG(member.mode):
                 return place
         return None
 
     def _missing_library(self, name: str, user: str) -> Iterator[Fault]:
         encoded = name.encode(errors="surrogateescape")
-        if encoded in self.archive.names:
-            if any(self.archive.find(path) for path in _LINKER_FILES):
+        if any(one.path.rpartition(b"/")[2] == encoded for one in self.root.members):
+            if any(self.root.find(path) for path in _LINKER_FILES):
                 return  # these name further directories
             problem = (
                 f"the library {name}, which {user} needs, is in none of the directories it is looked for in"
@@ -183,7 +183,7 @@ class _Start(NamedTuple):
         place = (
             f"not a program of the root; it may be one of the mount {mount}" if mount else "not in the root"
         )
-        member = self.archive.find(path)
+        member = self.root.find(path)
         if member and not mount:
             place = "not an executable file of the root"
         return Fault(f"{what} is {place}", "put it into the appdir", certain and not mount)

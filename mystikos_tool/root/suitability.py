@@ -16,13 +16,12 @@ from typing import NamedTuple
 from mystikos_tool.config import Config
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio, program
-from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.program import Executable, Script
 from mystikos_tool.io.content import ReadAt
 from mystikos_tool.root import functions
-from mystikos_tool.root.archive import Archive
 from mystikos_tool.root.check import CHECKS
 from mystikos_tool.root.functions import Behaviour, Severity
+from mystikos_tool.root.index import Index, Member
 from mystikos_tool.root.program import loaded
 from mystikos_tool.root.tree import boot_fault
 
@@ -30,7 +29,6 @@ _SET_ID = stat.S_ISUID | stat.S_ISGID
 _OF_THE_HOST = (b"etc/hosts", b"etc/resolv.conf")
 _C_LIBRARIES = ("ld-", "libc.", "libc-", "libm.", "libdl.", "libpthread.", "librt.", "libutil.", "libresolv.")
 _MUSL = "ld-musl-"
-_MAX_TARGET = 4096
 # A configuration of 1 MiB does not boot, and one of 8 MiB does.
 _TOO_SMALL = 1 << 20
 _USERS = ({b"getpwnam", b"getpwnam_r", b"getpwuid", b"getpwuid_r"}, "/etc/passwd")
@@ -52,25 +50,25 @@ class Finding(NamedTuple):
     remedy: str
 
 
-def findings(archive: Archive, config: Config | None) -> Iterator[Finding]:
+def findings(index: Index, config: Config | None) -> Iterator[Finding]:
     """Yield what of a root cannot work, or is another thing, in an enclave with a configuration.
 
     Without one nothing is known of the program to start, and ForkMode and the like have their defaults.
     """
     at_start: Mapping[str, Executable] = {}
     if config:
-        at_start = loaded(archive, config)
-        yield from _of_configuration(archive, config)
+        at_start = loaded(index, config)
+        yield from _of_configuration(index, config)
         yield from _of_memory(config, at_start)
-    started = archive.find(config.application_path) if config else None
-    yield from _Files(archive, started, functions.behaviours(config)).findings()
+    started = index.find(config.application_path) if config else None
+    yield from _Files(index, started, functions.behaviours(config)).findings()
 
 
-def _of_configuration(archive: Archive, config: Config) -> Iterator[Finding]:
+def _of_configuration(index: Index, config: Config) -> Iterator[Finding]:
     """Yield why the package does not start under an installed Mystikos, or may not."""
     for doubts in CHECKS:
         try:
-            for doubt in doubts(archive, config, embedded=False):
+            for doubt in doubts(index, config, embedded=False, is_disk=False):
                 yield Finding("warning", "start", doubt.where, doubt.problem, doubt.remedy)
         except UserError as error:
             yield Finding("error", "start", error.where, error.problem, error.remedy)
@@ -97,21 +95,21 @@ def _of_memory(config: Config, at_start: Mapping[str, Executable]) -> Iterator[F
 class _Files:
     """The files of a root, one after the other; of ``started`` it is told already how it starts."""
 
-    def __init__(self, archive: Archive, started: Member | None, behaviours: tuple[Behaviour, ...]) -> None:
-        self._archive = archive
+    def __init__(self, index: Index, started: Member | None, behaviours: tuple[Behaviour, ...]) -> None:
+        self._index = index
         self._started = started
         self._behaviours = behaviours
-        self._missing = [(names, path) for names, path in (_USERS, _GROUPS) if not archive.find(path)]
+        self._missing = [(names, path) for names, path in (_USERS, _GROUPS) if not index.find(path)]
 
     def findings(self) -> Iterator[Finding]:
-        with self._archive.content.at_any_offset() as read_at:
-            for member in self._archive.members:
-                path = "/" + os.fsdecode(member.path)
-                yield from self._of_entry(member, path)
-                if stat.S_ISLNK(member.mode):
-                    yield from self._of_link(path, read_at(member.offset, min(member.size, _MAX_TARGET)))
-                elif stat.S_ISREG(member.mode):
-                    yield from self._of_file(path, member, _within(read_at, member))
+        for member in self._index.members:
+            path = "/" + os.fsdecode(member.path)
+            yield from self._of_entry(member, path)
+            if stat.S_ISLNK(member.mode):
+                yield from self._of_link(path, self._index.data(member))
+            elif stat.S_ISREG(member.mode):
+                with self._index.opened(member) as read_at:
+                    yield from self._of_file(path, member, read_at)
 
     def _of_entry(self, member: Member, path: str) -> Iterator[Finding]:
         if len(member.path) > cpio.MAX_BOOTED_PATH:
@@ -174,13 +172,3 @@ class _Files:
             if used := sorted(name.decode() for name in imports & names_of_file):
                 problem = f"uses {', '.join(used)}, and there is no {file}, so that nobody is found"
                 yield Finding("note", "users", path, problem, f"put an {file} into the appdir")
-
-
-def _within(read_at: ReadAt, member: Member) -> ReadAt:
-    """Return what reads a member's data and nothing else of the archive."""
-
-    def read(offset: int, size: int) -> bytes:
-        size = min(size, member.size - offset)
-        return read_at(member.offset + offset, size) if size > 0 else b""
-
-    return read

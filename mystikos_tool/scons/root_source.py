@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import SCons.Errors
 import SCons.Node.FS
@@ -18,6 +18,7 @@ from mystikos_tool.cache.digests import Digests, changed_paths
 from mystikos_tool.errors import UserError
 from mystikos_tool.root import archive
 from mystikos_tool.root.archive import ArchiveSource
+from mystikos_tool.root.disk.nodes import described as on_disk
 from mystikos_tool.root.permissions import Permissions, PermittedSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
@@ -26,6 +27,9 @@ from mystikos_tool.scons.database import patterns_in, store
 from mystikos_tool.scons.input_node import InputNode, is_made_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of
 from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
+
+if TYPE_CHECKING:
+    from mystikos_tool.root.oci.process import Start
 
 _sources: dict[tuple[Any, SourceOptions], RootSource] = {}
 _handing_over = Lock()
@@ -36,7 +40,8 @@ class SourceOptions(NamedTuple):
 
     ``place`` is the directory in the root, ``name`` that of a file there; what turns out to be a
     directory is what lies at both. An archive that is a layer has its modes already. ``chmod`` are
-    modes that were asked for by path in the root.
+    modes that were asked for by path in the root. On a ``disk`` links to one file stay so, and with
+    ``owners`` files belong to whom they belong.
     """
 
     place: str = ""
@@ -45,6 +50,8 @@ class SourceOptions(NamedTuple):
     preserve_modes: bool = False
     layer: bool = False
     chmod: Permissions = ()
+    disk: bool = False
+    owners: bool = False
 
 
 class RootSource(InputNode):
@@ -118,6 +125,10 @@ class RootSource(InputNode):
     def stray_paths(self) -> Iterator[str]:
         """Yield what lies in the source and was left out, as nobody makes it any more."""
         return (f"{self}/{path}" for path in self.stray)
+
+    def start(self) -> Start | None:
+        """Return what the source says of the program to start, None where it says nothing."""
+        return None
 
     def machine_changes(self) -> list[str]:
         """Return the files of this machine, not of the project, that changed since it was last looked at."""
@@ -243,13 +254,22 @@ class RootSource(InputNode):
         try:
             source = self._source()
             before = digests.rows(name) if self._tells_changes() else None
-            digest = digests.tree(source, name, archive.check).hex()
+            digest = self._digest(digests, source, name).hex()
         except UserError:
             return None
         if before:
             self.changed_paths = changed_paths(before, digests.rows(name))
         self._scanned = source
         return digest
+
+    def _digest(self, digests: Digests, source: Source, name: str) -> bytes:
+        if not self.options.disk:
+            return digests.tree(source, name, archive.check)
+
+        def described(tree: Tree) -> bytes:
+            return tree.described() + on_disk(tree, owners=self.options.owners)
+
+        return digests.tree(source, name, described=described)
 
     def _name(self) -> str:
         """Return what tells the source from others in the store."""
