@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint, progress, user_cache
@@ -85,7 +85,9 @@ class LayerCache:
                 for data in _decompressed(packed):
                     file.write(data)
             file.flush()
-            members = list(layer.members(file, packed.where))
+            # Headers lie apart: a buffer would be filled for each.
+            unbuffered = cast(BinaryIO, FileIO(file.fileno(), closefd=False))
+            members = list(layer.members(unbuffered, packed.where))
         opened = FileIO(path)
         known = fingerprint.of(os.fstat(opened.fileno()))
         atomic.write(self._path(packed.diff_id, "index"), _index(members, known), 0o600)
