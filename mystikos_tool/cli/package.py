@@ -33,7 +33,10 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     )
     _declare_signing(parser)
     parser.add_argument(
-        "--rootfs", type=Path, metavar="ARCHIVE", help="take this archive instead of packing an appdir"
+        "--rootfs",
+        type=Path,
+        metavar="FILE",
+        help="take this archive, or this ext2 disk, instead of packing an appdir",
     )
     image.declare(parser)
     declare_packing(parser, "canonical")
@@ -51,7 +54,8 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
 def run_package(options: argparse.Namespace) -> None:
     """Make a package."""
     from mystikos_tool import pipeline
-    from mystikos_tool.root.root import ArchiveRoot, DiskRoot
+    from mystikos_tool.root.root import DiskRoot
+    from mystikos_tool.root.root import of as root_of
 
     root = _only_root(options)
     if not options.image:
@@ -59,7 +63,7 @@ def run_package(options: argparse.Namespace) -> None:
     # What the configuration leaves open an image says.
     tree, start = image.packed(options) if options.image else (None, None)
     # As the reference: without an appdir and an archive, the root is a disk.
-    inputs = inputs_of(options, ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot(), start)
+    inputs = inputs_of(options, root_of(options.rootfs) if options.rootfs else DiskRoot(), start)
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
@@ -168,7 +172,7 @@ def declare_inputs(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="trust the disk with this root hash (repeatable)",
+        help="trust the disk with this root hash, or this disk (repeatable)",
     )
 
 

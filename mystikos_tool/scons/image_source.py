@@ -46,9 +46,9 @@ class ImageNode(RootSource):
         return self._image
 
     def _found_image(self) -> Image:
-        return image.in_file(self._file_path(), self._image_name)
+        return image.in_file(self._image_file(), self._image_name)
 
-    def _file_path(self) -> Path:
+    def _image_file(self) -> Path:
         node = self.origin if self.origin.is_derived() else self.origin.srcnode()
         return Path(node.rfile().get_abspath())
 
@@ -82,7 +82,7 @@ class RegistryNode(ImageNode):
         self._shown = self._image_name
 
     def _found_image(self) -> Image:
-        return opening.of_registry(reference.needed(self._image_name), self._file_path())
+        return opening.of_registry(reference.needed(self._image_name), self._image_file())
 
 
 def image_node(origin: Any, name: str, options: SourceOptions) -> ImageNode:

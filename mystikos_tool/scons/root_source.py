@@ -18,6 +18,7 @@ from mystikos_tool.cache.digests import Digests, changed_paths
 from mystikos_tool.errors import UserError
 from mystikos_tool.root import archive
 from mystikos_tool.root.archive import ArchiveSource
+from mystikos_tool.root.disk.nodes import described as on_disk
 from mystikos_tool.root.permissions import Permissions, PermittedSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
@@ -39,7 +40,8 @@ class SourceOptions(NamedTuple):
 
     ``place`` is the directory in the root, ``name`` that of a file there; what turns out to be a
     directory is what lies at both. An archive that is a layer has its modes already. ``chmod`` are
-    modes that were asked for by path in the root.
+    modes that were asked for by path in the root. On a ``disk`` links to one file stay so, and with
+    ``owners`` files belong to whom they belong.
     """
 
     place: str = ""
@@ -48,6 +50,8 @@ class SourceOptions(NamedTuple):
     preserve_modes: bool = False
     layer: bool = False
     chmod: Permissions = ()
+    disk: bool = False
+    owners: bool = False
 
 
 class RootSource(InputNode):
@@ -250,13 +254,22 @@ class RootSource(InputNode):
         try:
             source = self._source()
             before = digests.rows(name) if self._tells_changes() else None
-            digest = digests.tree(source, name, archive.check).hex()
+            digest = self._digest(digests, source, name).hex()
         except UserError:
             return None
         if before:
             self.changed_paths = changed_paths(before, digests.rows(name))
         self._scanned = source
         return digest
+
+    def _digest(self, digests: Digests, source: Source, name: str) -> bytes:
+        if not self.options.disk:
+            return digests.tree(source, name, archive.check)
+
+        def described(tree: Tree) -> bytes:
+            return tree.described() + on_disk(tree, owners=self.options.owners)
+
+        return digests.tree(source, name, described=described)
 
     def _name(self) -> str:
         """Return what tells the source from others in the store."""

@@ -397,7 +397,7 @@ SLIPS = {
     ),
     "a source beside a disk": Slip(
         'env.MystPackage("out", "appdir", MYST_ROOT="disk")',
-        'MystPackage takes no source with MYST_ROOT="disk", where the root is on a disk',
+        'MystPackage takes a disk or no source with MYST_ROOT="disk"; make a disk with MystDisk',
     ),
     "an expectation of a test that there is not": Slip(
         'env.MystTest("test", "appdir", stdour="red")', "MystTest does not take stdour; did you mean stdout?"
