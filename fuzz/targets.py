@@ -11,6 +11,10 @@ CORPUS = HERE / "corpus"
 
 _CONFIG = ("common/config_reader.c", "common/error.c", "common/json.c")
 _ARCHIVE = ("kernel/archive.c", "kernel/path.c", "common/error.c")
+_DISK = (
+    *(f"kernel/{name}.c" for name in ("fssig", "public_key", "read", "rsa_key", "verity")),
+    *("common/error.c", "common/sha256.c"),
+)
 _EINIT = ("loader/einit.c", "common/rsa.c", "common/sha256.c")
 
 
@@ -75,6 +79,8 @@ TARGETS = (
         "elf.dict",
     ),
     Target("einit", ("common/error.c", *_EINIT), 1961, None, ("myst_rsa_check",)),
+    Target("disk", _DISK, 20480, "disk.dict"),
+    Target("ext2", (*_DISK, "kernel/disk.c", "kernel/ext2.c", "kernel/fuse.c"), 16384, "ext2.dict"),
     Target("options", ("loader/options.c", "common/error.c"), 512, "options.dict"),
     Target("program", ("crt/program.c", "crt/own_files.c", "common/interpreter.c"), 4096, "elf.dict"),
     Target(

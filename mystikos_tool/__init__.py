@@ -37,6 +37,8 @@ __all__ = [
     "CheckedQuote",
     "Config",
     "Difference",
+    "Disk",
+    "DiskVerification",
     "Identity",
     "Inspection",
     "Measurement",
@@ -51,6 +53,7 @@ __all__ = [
     "check_quote",
     "closure",
     "diff",
+    "disk",
     "inspect",
     "measure",
     "pack",
@@ -59,6 +62,7 @@ __all__ = [
     "sign",
     "statement",
     "verify",
+    "verify_disk",
 ]
 
 # Type checkers take this name for true. Importing typing for it would be most of this import.
@@ -74,6 +78,7 @@ if TYPE_CHECKING:
         check_quote,
         closure,
         diff,
+        disk,
         inspect,
         measure,
         pack,
@@ -82,11 +87,14 @@ if TYPE_CHECKING:
         sign,
         statement,
         verify,
+        verify_disk,
     )
+    from mystikos_tool.packaging.disk_verification import DiskVerification
     from mystikos_tool.packaging.inspection import Inspection
     from mystikos_tool.packaging.policy import Policy
     from mystikos_tool.packaging.quoted import CheckedQuote
     from mystikos_tool.packaging.verification import Verification, VerificationError
+    from mystikos_tool.root.disk.writer import Disk
     from mystikos_tool.signing.signer import Signer
     from mystikos_tool.signing.statement import Statement
 
@@ -94,6 +102,8 @@ _MODULES = {
     "CheckedQuote": "packaging.quoted",
     "Config": "config",
     "Difference": "explain.difference",
+    "Disk": "root.disk.writer",
+    "DiskVerification": "packaging.disk_verification",
     "Identity": "formats.sigstruct",
     "Inspection": "packaging.inspection",
     "Measurement": "enclave.measurement",
@@ -105,8 +115,8 @@ _MODULES = {
     "VerificationError": "packaging.verification",
     **dict.fromkeys(
         (
-            *("attach", "check_quote", "closure", "diff", "inspect", "measure", "pack", "package", "policy"),
-            *("sign", "statement", "verify"),
+            *("attach", "check_quote", "closure", "diff", "disk", "inspect", "measure", "pack", "package"),
+            *("policy", "sign", "statement", "verify", "verify_disk"),
         ),
         "library",
     ),

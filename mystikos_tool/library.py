@@ -25,13 +25,17 @@ from mystikos_tool.explain.difference import Difference
 from mystikos_tool.formats import quote as quotes
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.packaging import inspection, quoted
+from mystikos_tool.packaging import disk_verification, inspection, quoted
+from mystikos_tool.packaging.disk_verification import DiskVerification
 from mystikos_tool.packaging.inspection import Inspection
 from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.quoted import CheckedQuote
 from mystikos_tool.packaging.verification import Expectations, Verification
 from mystikos_tool.root import archive, assembly, output, root
 from mystikos_tool.root import closure as closures
+from mystikos_tool.root.disk import writer
+from mystikos_tool.root.disk.nodes import nodes_of
+from mystikos_tool.root.disk.writer import Disk
 from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
@@ -39,6 +43,7 @@ from mystikos_tool.signing import expectation, notation
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.statement import Statement
+from mystikos_tool.signing.trusted import load_root_hash
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Secrets: TypeAlias = Literal["warn", "error", "allow"]
@@ -194,6 +199,7 @@ def verify(
     min_security_version: int | None = None,
     no_debug: bool = False,
     loader: StrPath | None = None,
+    disk: StrPath | None = None,
 ) -> Verification:
     """Measure a package anew and check its signature; return what is proved so, its identity above all.
 
@@ -202,6 +208,7 @@ def verify(
     MRENCLAVE and MRSIGNER as 32 bytes or 64 hexadecimal digits; the lowest security version.
     ``loader`` is the file that the host program has to equal, which nothing measures; without it,
     that of the embedded runtime is recognized.
+    ``disk`` is one that the package has to trust, by key or root hash, and that has to be whole.
 
     Raises VerificationError, naming the section, when anything does not fit, and UserError for what
     is no package or cannot be read.
@@ -216,7 +223,73 @@ def verify(
         no_debug=no_debug,
     )
     given = None if loader is None else Path(loader)
-    return pipeline.verify(Path(package), expected, given, embedded=embedded_loader())
+    on_disk = None if disk is None else Path(disk)
+    return pipeline.verify(Path(package), expected, given, embedded=embedded_loader(), disk=on_disk)
+
+
+def verify_disk(
+    disk: StrPath, *, signer: StrPath | None = None, roothash: bytes | StrPath | None = None
+) -> DiskVerification:
+    """Hold every block of a disk against its root hash; return what is proved so.
+
+    ``signer`` is a PEM file with the public key that has to have signed the disk, ``roothash`` the root
+    hash that it has to have: 32 bytes, 64 hexadecimal digits, or a file with them. Raises
+    VerificationError for another or a damaged disk, naming the file that a wrong block belongs to, and
+    UserError for what is no disk.
+    """
+    expected = None
+    if isinstance(roothash, bytes):
+        expected = roothash
+    elif roothash is not None:
+        is_file = os.path.exists(roothash)  # noqa: PTH110 may be digits
+        path = Path(roothash)
+        expected = load_root_hash(path) if is_file else expectation.digest(str(roothash), "roothash")
+    keys = () if signer is None else (Path(signer),)
+    return disk_verification.verify(Path(disk), pubkeys=keys, root_hash=expected)
+
+
+def disk(
+    target: StrPath,
+    source: StrPath,
+    *,
+    key: StrPath | Signer | None = None,
+    encrypt: StrPath | None = None,
+    passphrase: bytes | None = None,
+    size: int | None = None,
+    room: int | None = None,
+    data: bool = False,
+    owners: Literal["root", "preserve"] = "root",
+    time: int | None = None,
+    exclude: Sequence[str] = (),
+    modes: Modes = "canonical",
+    chmod: Mapping[str, int | str] = MappingProxyType({}),
+    overlays: Sequence[StrPath] = (),
+    strip: bool = False,
+) -> Disk:
+    """Make an ext2 disk with a hash tree of an application directory; return its root hash and sizes.
+
+    ``key`` signs it: RSA of up to 8192 bits, named as in `sign`. ``encrypt`` is a file with a master key
+    of 64 bytes, and ``passphrase`` lets cryptsetup open the disk too. ``size`` is that of the data area
+    in bytes, a multiple of 4096; without it the disk has ``room`` (8 MiB) beside what its content needs.
+    With ``data`` it has nothing that a kernel needs of a root. ``time`` is that of every file, in
+    seconds since 1970. ``exclude`` to ``strip`` are as in `pack`. Raises UserError for what a disk
+    cannot hold or the kernel would refuse; an earlier target is then as it was.
+    """
+    options = _packing(exclude, modes, chmod, overlays, strip)
+    if passphrase is not None and encrypt is None:
+        raise UserError("passphrase", "is of use with encrypt only", "give a key file or no passphrase")
+    if room is not None and size is not None:
+        raise UserError("room", "has no effect with a size", "give one of the two")
+    how = writer.Options(
+        size=size,
+        room=writer.ROOM if room is None else room,
+        time=writer.TIME if time is None else time,
+        boots=not data,
+        encryption=None if encrypt is None else writer.encryption(Path(encrypt), passphrase),
+        signer=None if key is None else _disk_signer(key),
+    )
+    nodes = nodes_of(_assembled(Path(source), options, archive=False), preserve_owners=owners == "preserve")
+    return writer.write(nodes, Path(target), how)
 
 
 def inspect(package: StrPath) -> Inspection:
@@ -357,9 +430,9 @@ def _tree(source: StrPath, options: assembly.Options) -> Tree | None:
     return None
 
 
-def _assembled(directory: Path, options: assembly.Options) -> Tree:
+def _assembled(directory: Path, options: assembly.Options, *, archive: bool = True) -> Tree:
     tree, warnings = assembly.assembled(directory, options)
-    _warn([*warnings, *pipeline.warnings_of(tree, directory)])
+    _warn([*warnings, *pipeline.warnings_of(tree, directory, archive=archive)])
     return tree
 
 
@@ -384,6 +457,16 @@ def _signer(key: StrPath | Signer) -> Signer:
     named = notation.parse(key)
     _warn(named.warnings())
     return signers.for_enclaves(named)
+
+
+def _disk_signer(key: StrPath | Signer) -> Signer:
+    if not isinstance(key, (str, os.PathLike)):
+        return key
+    from mystikos_tool.signing import disk_key  # loads the cryptography library
+
+    named = notation.parse(key)
+    _warn(named.warnings())
+    return disk_key.for_disks(named)
 
 
 def _day(day: date | None) -> date:

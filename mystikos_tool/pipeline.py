@@ -33,9 +33,9 @@ from mystikos_tool.formats import elf, pkcs1, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
+from mystikos_tool.packaging import disk_verification, sections, signed_directory
 from mystikos_tool.packaging import host_program as host_programs
 from mystikos_tool.packaging import policy as policies
-from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.packaging.opened import Opened, OpenedPackage
 from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.verification import (
@@ -52,7 +52,7 @@ from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime import image as image_of
-from mystikos_tool.signing import root_keys, rsa_public, trusted
+from mystikos_tool.signing import disk_trust, root_keys, rsa_public, trusted
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.statement import Statement
@@ -207,12 +207,13 @@ def pack(
     return tree
 
 
-def warnings_of(tree: Tree, directory: Path) -> list[str]:
+def warnings_of(tree: Tree, directory: Path, *, archive: bool = True) -> list[str]:
     """Return what the user should know of the tree of ``directory`` before it becomes a root."""
     left_out = "is left out; a root file system holds no devices and FIFOs"
+    too_long = tree.too_long_to_boot if archive else []
     return [
         *(f"{directory / path}: {left_out}" for path in tree.left_out),
-        *(f"{directory / path}: {boot_fault(path)}" for path in tree.too_long_to_boot),
+        *(f"{directory / path}: {boot_fault(path)}" for path in too_long),
         *leftovers_of(tree, directory),
     ]
 
@@ -241,9 +242,20 @@ def measure(
 def check_start(inputs: Inputs, warn: Callable[[str], object] | None = None) -> None:
     """Tell ``warn`` what may keep a package from starting; raise UserError for what certainly does."""
     trusts_disks, embedded = bool(inputs.pubkeys or inputs.roothashes), inputs.runtime.is_embedded
-    for warning in check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded):
+    warnings = check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded)
+    for warning in (*warnings, *_distrust(inputs)):
         if warn:
             warn(warning)
+
+
+def _distrust(inputs: Inputs) -> list[str]:
+    """Return what is to be told of a root's disk that the enclave does not trust; raise where it refuses."""
+    index = inputs.root.index() if isinstance(inputs.root, DiskRoot) else None
+    if index is None:
+        return []
+    trusts = inputs.pubkeys_content(), inputs.roothashes_content()
+    told = disk_trust.check_trusted(index.fssig, *trusts, index.where, debug=inputs.config.debug)
+    return [told] if told else []
 
 
 def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:
@@ -397,22 +409,32 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
 
 
 def verify(
-    path: Path, expected: Expectations = ANYTHING, loader: Path | None = None, *, embedded: str | None = None
+    path: Path,
+    expected: Expectations = ANYTHING,
+    loader: Path | None = None,
+    *,
+    embedded: str | None = None,
+    disk: Path | None = None,
 ) -> Verification:
     """Prove what can be proved of a package; return that, and what was not proved.
 
     SIGSTRUCT is held against EINIT's rules and against what is expected, before anything large is
     read; then the enclave is measured anew. ``loader`` is the host program that the package has to
-    have, ``embedded`` the SHA-256 of the embedded runtime's, in hexadecimal.
+    have, ``embedded`` the SHA-256 of the embedded runtime's, in hexadecimal. ``disk`` is one that the
+    package has to trust, and whose every block is held against its hash tree.
 
     Raises VerificationError, naming the section, when anything does not fit, and UserError for what
     is no package or cannot be read.
     """
-    return _verified(OpenedPackage(path), expected, loader, embedded)
+    return _verified(OpenedPackage(path), expected, loader, embedded, disk)
 
 
 def _verified(
-    opened: OpenedPackage, expected: Expectations, loader: Path | None, embedded: str | None
+    opened: OpenedPackage,
+    expected: Expectations,
+    loader: Path | None,
+    embedded: str | None,
+    disk: Path | None = None,
 ) -> Verification:
     stated = _stated_identity(opened)
     expected.check(stated, str(opened.path))
@@ -421,7 +443,9 @@ def _verified(
         raise VerificationError(where, "is not the configuration in the enclave", _DISTRUST)
     host_program = _host_program(opened, loader, embedded)
     _check_measurement(opened, stated)
-    return Verification(stated, host_program, *facts(host_program, expected, disk=_is_on_disk(opened)))
+    trusted_disk = disk_verification.check_trusted(opened, disk) if disk else None
+    on_disk = _is_on_disk(opened)
+    return Verification(stated, host_program, *facts(host_program, expected, trusted_disk, disk=on_disk))
 
 
 def state_package(path: Path, day: date) -> Statement:

@@ -62,12 +62,19 @@ class Digests:
             self._store.change(_FILES, name, (before, digest))
         return digest
 
-    def tree(self, source: Source, name: str, check: Callable[[Tree], None] | None = None) -> bytes:
+    def tree(
+        self,
+        source: Source,
+        name: str,
+        check: Callable[[Tree], None] | None = None,
+        described: Callable[[Tree], bytes] = Tree.described,
+    ) -> bytes:
         """Return the digest of a source's tree: paths, modes, link targets and content, 32 bytes.
 
-        ``name`` tells sources apart in the store. ``check`` sees a tree before its files are read,
-        and raises UserError for one that cannot be used. Raises it also for a file that can't be
-        read or changes meanwhile. Where nothing changed, only the source's fingerprint is asked for.
+        ``name`` tells sources apart in the store. ``described`` says what counts beside the content.
+        ``check`` sees a tree before its files are read, and raises UserError for one that cannot be
+        used. Raises it also for a file that can't be read or changes meanwhile. Where nothing changed,
+        only the source's fingerprint is asked for.
         """
         current = source.fingerprint()
         known = self._store.table(_TREES).get(name)
@@ -76,7 +83,7 @@ class Digests:
         tree = source.tree()
         if check:
             check(tree)
-        digest = hashlib.sha256(tree.described() + b"".join(self.files(tree, name).values())).digest()
+        digest = hashlib.sha256(described(tree) + b"".join(self.files(tree, name).values())).digest()
         if not source.is_racy():
             self._store.change(_TREES, name, (current, digest))
         return digest

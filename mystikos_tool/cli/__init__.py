@@ -21,6 +21,7 @@ from mystikos_tool.cli import (
     archive,
     disk,
     explain,
+    image,
     inspect,
     keys,
     offline,
@@ -100,6 +101,13 @@ VERBS = {
             "closure /usr/bin/python3 /usr/lib/python3.11 --extra certificates -o appdir",
             appdir.declare,
             appdir.run,
+        ),
+        Verb(
+            "image",
+            "write down which images the tags on registries stand for, so that they stay the same",
+            "lock docker.io/library/nginx:1.27",
+            image.declare_image,
+            image.run_image,
         ),
         Verb(
             "mkcpio",

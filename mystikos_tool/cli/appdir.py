@@ -30,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="source",
         help="closure: a program of the sysroot by its absolute path, or a directory of programs and"
         " libraries; PLACE=FILE for a file or directory from elsewhere."
-        " from-image: an OCI layout directory, or an archive of skopeo or docker save",
+        " from-image: an OCI layout directory, an archive of skopeo or docker save, or one on a registry",
     )
     parser.add_argument(
         "-o",
@@ -77,7 +77,7 @@ def _from_image(options: argparse.Namespace) -> Tree:
     tree = source.tree()
     start = image.start_of(source.image, tree)
     try:
-        tell(f"note: {start.told(start.defaults({}))}")
+        image.tell_note(start.told(start.defaults({})))
     except UserError as error:  # what is made is of use for all that
         tell(f"warning: {error}")
     return tree
@@ -86,8 +86,7 @@ def _from_image(options: argparse.Namespace) -> Tree:
 def _closure(options: argparse.Namespace) -> Tree:
     from mystikos_tool.root import closure
 
-    if options.image_name:
-        raise UserError("--image-name", "is for an image, not for a closure", "leave it out")
+    image.refuse(options)
 
     programs = [source for source in options.sources if source.startswith("/")]
     return closure.of_files(

@@ -167,8 +167,8 @@ def _signer(pair: tuple[Path, str] | None) -> Signer | None:
 
 
 def _encryption(options: argparse.Namespace) -> Encryption | None:
-    from mystikos_tool.formats import luks
     from mystikos_tool.io.atomic import read_input
+    from mystikos_tool.root.disk import writer
 
     passphrase = os.fsencode(options.passphrase) if options.passphrase is not None else None
     if options.passphrase_file:
@@ -181,18 +181,7 @@ def _encryption(options: argparse.Namespace) -> Encryption | None:
                 "--passphrase", "is of use with --encrypt only", "give a key file or no passphrase"
             )
         return None
-    key = read_input(options.encrypt, "key file")
-    if len(key) != luks.KEY_SIZE:
-        raise UserError(
-            str(options.encrypt),
-            f"has {len(key)} bytes, and a master key has {luks.KEY_SIZE}",
-            f"make one: head -c {luks.KEY_SIZE} /dev/urandom > FILE",
-        )
-    if key[: luks.KEY_SIZE // 2] == key[luks.KEY_SIZE // 2 :]:
-        raise UserError(str(options.encrypt), "has two equal halves, which XTS refuses", "make a random one")
-    if passphrase is not None and len(passphrase) < luks.MIN_PASSPHRASE:
-        raise UserError("the passphrase", f"has fewer than {luks.MIN_PASSPHRASE} bytes", "give a longer one")
-    return luks.Encryption(key, passphrase)
+    return writer.encryption(options.encrypt, passphrase)
 
 
 def _pair(text: str) -> tuple[Path, str]:

@@ -16,13 +16,17 @@ from mystikos_tool.cli.archive import (
 )
 from mystikos_tool.cli.package import declare_inputs, inputs_of, tell_warning
 from mystikos_tool.cli.verb import say, tell
+from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
     from mystikos_tool.explain.provenance import Parameters
 
+if TYPE_CHECKING:
+    from mystikos_tool.explain.disks import DiskDifference, DiskReport
+
 ANOTHER_ENCLAVE = 1
 
-_OPERAND = "a package, a signed directory, a measurement, an archive or an appdir"
+_OPERAND = "a package, a signed directory, a measurement, an archive, an appdir or a disk"
 
 
 def declare_diff(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +39,16 @@ def declare_diff(parser: argparse.ArgumentParser) -> None:
 
 def run_diff(options: argparse.Namespace) -> int:
     """Compare two enclaves; return the exit status: 0 the same, 1 another."""
-    from mystikos_tool.explain import difference, text
+    from mystikos_tool.explain import difference, disks, text
     from mystikos_tool.explain.subject import is_appdir
+    from mystikos_tool.root.disk.reader import is_disk
 
+    if is_disk(options.a) or is_disk(options.b):
+        refuse_packing(options)
+        disks.check_comparable(options.a, options.b)
+        compared = disks.compare(options.a, options.b)
+        _give_disk(compared, options)
+        return 0 if compared.same else ANOTHER_ENCLAVE
     if not (is_appdir(options.a) or is_appdir(options.b)):
         refuse_packing(options)
     found = difference.compare(
@@ -54,14 +65,19 @@ def run_diff(options: argparse.Namespace) -> int:
 
 def declare_inspect(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``inspect``."""
-    parser.add_argument("package", type=Path, help="a package or a signed directory")
+    parser.add_argument("package", type=Path, help="a package, a signed directory or a disk")
     _declare_output(parser, ("text", "json", "html", "svg"))
 
 
 def run_inspect(options: argparse.Namespace) -> None:
     """Show what is in a package."""
+    from mystikos_tool.explain import disks
     from mystikos_tool.explain.report import report
+    from mystikos_tool.root.disk.reader import is_disk
 
+    if is_disk(options.package):
+        _give_disk(disks.report(options.package), options)
+        return
     found = report(options.package)
     if options.format in ("html", "svg"):
         from mystikos_tool.explain import page
@@ -220,6 +236,12 @@ def _declare_outfile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--outfile", type=Path, metavar="FILE", help="write it here (default: print it)"
     )
+
+
+def _give_disk(found: DiskReport | DiskDifference, options: argparse.Namespace) -> None:
+    if options.format not in ("text", "json"):
+        raise UserError("--format", f"of a disk there is no {options.format}", "give text or json")
+    _give(found.to_json() if options.format == "json" else found.to_text(), options)
 
 
 def _give(text: str, options: argparse.Namespace) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mystikos_tool.cli.archive import modes_of
-from mystikos_tool.cli.verb import tell
+from mystikos_tool.cli.archive import modes_of, tree_of
+from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,13 +16,16 @@ if TYPE_CHECKING:
     from mystikos_tool.root.oci.source import ImageSource
     from mystikos_tool.root.tree import Tree
 
+_LOCK = "mystikos-images.lock.json"
+
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options that name an image."""
     parser.add_argument(
         "--image",
         metavar="IMAGE",
-        help="take the root of this image: an OCI layout directory, or an archive of skopeo or docker save",
+        help="take the root of this image: an OCI layout directory, an archive of skopeo or docker save, or"
+        " HOST/NAME@sha256:… or a tag that is locked, on a registry",
     )
     declare_name(parser)
 
@@ -31,18 +33,43 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def declare_name(parser: argparse.ArgumentParser) -> None:
     """Declare which of several images is meant."""
     parser.add_argument("--image-name", metavar="NAME", help="which of several images in a layout or archive")
+    declare_lock(parser)
+
+
+def declare_lock(parser: argparse.ArgumentParser) -> None:
+    """Declare where the digests of tags are."""
+    parser.add_argument(
+        "--lock",
+        type=Path,
+        metavar="FILE",
+        help=f"file with the digests that tags on registries stand for (default: {_LOCK})",
+    )
+
+
+def refuse(options: argparse.Namespace) -> None:
+    """Raise UserError for options of :func:`declare_name` where there is no image."""
+    for option, value in (("--image-name", options.image_name), ("--lock", options.lock)):
+        if value:
+            raise UserError(option, "is for an image, and none is given", "leave it out, or give an image")
 
 
 def source_of(text: str, options: argparse.Namespace) -> ImageSource:
     """Return the root of an image; raise UserError for options that mean nothing for one."""
-    from mystikos_tool.root.oci import image
+    from mystikos_tool.root.oci import opening
     from mystikos_tool.root.oci.source import ImageSource
 
     if options.modes and not getattr(options, "overlay", None):
         problem = f"cannot be {modes_of(options)}: an image has its modes"
         raise UserError("--modes", problem, "leave it out, or change single modes with --chmod")
-    found = image.in_file(Path(text), options.image_name or "")
+    found = opening.named(text, options.image_name or "", options.lock or Path(_LOCK))
     return ImageSource(found, exclude=tuple(options.exclude))
+
+
+def packed(options: argparse.Namespace) -> tuple[Tree, Start]:
+    """Return what is packed of the image that is asked for, and how its program is started."""
+    source = source_of(options.image, options)
+    tree = tree_of(Path(source.image.where), options, source)
+    return tree, start_of(source.image, tree)
 
 
 def start_of(image: Image, tree: Tree) -> Start:
@@ -52,12 +79,41 @@ def start_of(image: Image, tree: Tree) -> Start:
     return Start(image.where, image.process, tree)
 
 
-def telling(start: Start) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-    """Return the defaults for a configuration that an image has; what is taken of them is told."""
+def tell_note(text: str) -> None:
+    """Tell the user of what an image says."""
+    tell(f"note: {text}")
 
-    def defaults(given: Mapping[str, Any]) -> Mapping[str, Any]:
-        added = start.defaults(given)
-        tell(f"note: {start.told(added)}")
-        return added
 
-    return defaults
+def declare_image(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``image``."""
+    parser.add_argument(
+        "action", choices=("lock",), help="lock: write down which image each tag stands for now"
+    )
+    parser.add_argument(
+        "references",
+        nargs="*",
+        metavar="reference",
+        help="an image on a registry, as docker.io/library/nginx:1.27; without any, all that are locked",
+    )
+    declare_lock(parser)
+
+
+def run_image(options: argparse.Namespace) -> None:
+    """Ask registries which images tags stand for, and write that down."""
+    from mystikos_tool.root.oci import lock, reference
+    from mystikos_tool.root.oci.registry import Registry
+
+    path = options.lock or Path(_LOCK)
+    locked = lock.read(path)
+    asked = [reference.needed(text) for text in options.references or locked]
+    if not asked:
+        raise UserError(str(path), "has no images yet", "name one, as docker.io/library/nginx:1.27")
+    found = {}
+    for each in asked:
+        if each.digest:
+            raise UserError(str(each), "has a digest, which is always the same image", "leave the digest out")
+        found[str(each)] = Registry(each).descriptor().digest
+    lock.write(path, {**locked, **found})
+    for name, digest in found.items():
+        was = locked.get(name)
+        say(f"{name} is {digest}" + (f", was {was}" if was not in (None, digest) else ""))

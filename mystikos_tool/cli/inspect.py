@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mystikos_tool.cli.verb import say, tell
+from mystikos_tool.errors import UserError
+
+if TYPE_CHECKING:
+    from mystikos_tool.packaging.disk_verification import DiskVerification
+    from mystikos_tool.packaging.verification import Verification
 
 NOT_AS_EXPECTED = 1
 
@@ -33,7 +39,7 @@ def run_dump(options: argparse.Namespace) -> None:
 
 def declare_verify(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``verify``."""
-    parser.add_argument("package", type=Path, help="the package")
+    parser.add_argument("package", type=Path, help="the package, or a disk")
     expected = parser.add_argument_group("what is expected; anything else ends with exit status 1")
     expected.add_argument(
         "--signer",
@@ -43,6 +49,12 @@ def declare_verify(parser: argparse.ArgumentParser) -> None:
     )
     expected.add_argument("--mrsigner", metavar="HEX", help="MRSIGNER, 64 hexadecimal digits")
     expected.add_argument("--mrenclave", metavar="HEX", help="MRENCLAVE, 64 hexadecimal digits")
+    expected.add_argument(
+        "--disk", type=Path, metavar="FILE", help="a disk that the package trusts, which is whole"
+    )
+    expected.add_argument(
+        "--roothash", metavar="HASH", help="root hash of a disk: 64 hexadecimal digits or a file with them"
+    )
     expected.add_argument("--product", type=int, metavar="N", help="ProductID")
     expected.add_argument("--min-svn", type=int, metavar="N", help="the lowest SecurityVersion")
     expected.add_argument("--no-debug", action="store_true", help="no enclave that can be debugged")
@@ -61,18 +73,26 @@ def run_verify(options: argparse.Namespace) -> int:
     """Verify a package; return the exit status: 0 as expected, 1 not so."""
     from mystikos_tool import library
     from mystikos_tool.packaging.verification import VerificationError, refusal
+    from mystikos_tool.root.disk.reader import is_disk
 
+    verified: Verification | DiskVerification
     try:
-        verified = library.verify(
-            options.package,
-            signer=options.signer,
-            mrenclave=options.mrenclave,
-            mrsigner=options.mrsigner,
-            product_id=options.product,
-            min_security_version=options.min_svn,
-            no_debug=options.no_debug,
-            loader=options.loader,
-        )
+        if is_disk(options.package):
+            verified = _verified_disk(options)
+        elif options.roothash:
+            raise UserError("--roothash", "is of use with a disk only", "name the disk, or leave it out")
+        else:
+            verified = library.verify(
+                options.package,
+                signer=options.signer,
+                mrenclave=options.mrenclave,
+                mrsigner=options.mrsigner,
+                product_id=options.product,
+                min_security_version=options.min_svn,
+                no_debug=options.no_debug,
+                loader=options.loader,
+                disk=options.disk,
+            )
     except VerificationError as error:
         tell(f"error: {error}")
         if options.format == "json":
@@ -84,3 +104,15 @@ def run_verify(options: argparse.Namespace) -> int:
         else f"{options.package}: verified\n{verified.to_text()}"
     )
     return 0
+
+
+def _verified_disk(options: argparse.Namespace) -> DiskVerification:
+    """Verify a disk; refuse what can be expected of packages only."""
+    from mystikos_tool import library
+
+    names = ("mrsigner", "mrenclave", "product", "min_svn", "no_debug", "loader", "disk")
+    for name in names:
+        if getattr(options, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(option, "is expected of packages, and this is a disk", "leave it out")
+    return library.verify_disk(options.package, signer=options.signer, roothash=options.roothash)

@@ -33,7 +33,10 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     )
     _declare_signing(parser)
     parser.add_argument(
-        "--rootfs", type=Path, metavar="ARCHIVE", help="take this archive instead of packing an appdir"
+        "--rootfs",
+        type=Path,
+        metavar="FILE",
+        help="take this archive, or this ext2 disk, instead of packing an appdir",
     )
     image.declare(parser)
     declare_packing(parser, "canonical")
@@ -51,23 +54,23 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
 def run_package(options: argparse.Namespace) -> None:
     """Make a package."""
     from mystikos_tool import pipeline
-    from mystikos_tool.root.root import ArchiveRoot, DiskRoot
+    from mystikos_tool.root.root import DiskRoot
+    from mystikos_tool.root.root import of as root_of
 
     root = _only_root(options)
-    source = image.source_of(options.image, options) if options.image else None
-    packed = options.appdir or (Path(source.image.where) if source else None)
-    if packed is None:
-        refuse_packing(options)
-    tree = tree_of(packed, options, source) if packed else None
+    if not options.image:
+        image.refuse(options)
+    # What the configuration leaves open an image says.
+    tree, start = image.packed(options) if options.image else (None, None)
     # As the reference: without an appdir and an archive, the root is a disk.
-    inputs = inputs_of(
-        options,
-        ArchiveRoot(options.rootfs) if options.rootfs else DiskRoot(),
-        image.start_of(source.image, tree) if source and tree else None,
-    )
+    inputs = inputs_of(options, root_of(options.rootfs) if options.rootfs else DiskRoot(), start)
     signer, day = _signing(options)
     target = options.outfile or Path("myst", "bin", inputs.config.application_name)
     _check_target(target, options)
+    if options.appdir:
+        tree = tree_of(options.appdir, options)
+    elif not options.image:
+        refuse_packing(options)
     measured = pipeline.build(
         inputs,
         signer,
@@ -169,7 +172,7 @@ def declare_inputs(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="trust the disk with this root hash (repeatable)",
+        help="trust the disk with this root hash, or this disk (repeatable)",
     )
 
 
@@ -193,7 +196,7 @@ def inputs_of(options: argparse.Namespace, root: Root, start: Start | None = Non
     changes = config.Changes(dict(options.settings), "--set") if options.settings else None
     if start:
         where = f"{'--set or ' if changes else ''}{start.where}"
-        changes = config.Changes(dict(options.settings), where, image.telling(start))
+        changes = config.Changes(dict(options.settings), where, start.telling(image.tell_note))
     configuration = config.load(options.config, configurations.of_user(), changes)
     for warning in configuration.warnings:
         tell_warning(warning)

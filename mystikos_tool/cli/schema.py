@@ -14,6 +14,7 @@ _FILES = {
     "difference": ("explain.difference", "SCHEMA"),
     "policy": ("packaging.policy", "SCHEMA"),
     "report": ("explain.report", "SCHEMA"),
+    "disk": ("explain.disks", "SCHEMA"),
     "provenance": ("explain.provenance", "SCHEMA"),
 }
 
@@ -25,7 +26,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=tuple(_FILES),
         default="config",
-        help="the configuration, or what verify, diff, policy, inspect or provenance print as JSON"
+        help="the configuration, or what verify, diff, policy, inspect or provenance print as JSON; of disks:"
+        " disk"
         " (default: config)",
     )
 

@@ -23,6 +23,7 @@ class Cause:
 
 
 _MAX_READ = 1 << 24  # bytes of a file that are read to find a cause
+_SEARCHED = 1 << 24  # bytes of a section
 _WINDOW = 1 << 11  # bytes on both sides of the first that differs
 
 PYC_TIME = Cause(
@@ -125,7 +126,7 @@ def of_elf(sections: Sequence[SectionChange], a: Content, b: Content) -> Cause:
     loaded = [section for section in sections if not _is_beside(section.name)]
     if not loaded:
         debug = [section for section in sections if section.name.startswith(_DEBUG_PREFIXES)]
-        if any(_around_section(section, a, b) == PATH for section in debug):
+        if any(_paths_in(section, a) != _paths_in(section, b) for section in debug):
             return DEBUG_PATH
         return DEBUG if debug else BUILD_ID
     if any(section.name == ".comment" for section in loaded):
@@ -139,6 +140,13 @@ def of_elf(sections: Sequence[SectionChange], a: Content, b: Content) -> Cause:
 
 def _is_beside(name: str) -> bool:
     return name in _BUILD_IDS or name in _SYMBOLS or name.startswith(_DEBUG_PREFIXES)
+
+
+def _paths_in(section: SectionChange, file: Content) -> set[bytes]:
+    """Return the strings of a section that are paths: a compiler sorts them by their hash."""
+    content = section_content(file, section.name)
+    data = content.part(0, min(content.size, _SEARCHED)).read() if content else b""
+    return {text for text in _STRING.findall(data) if _PATH.search(text)}
 
 
 def _around_section(section: SectionChange, a: Content, b: Content) -> Cause | None:

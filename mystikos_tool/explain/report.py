@@ -18,9 +18,11 @@ from mystikos_tool.explain.printable import printable
 from mystikos_tool.explain.stream import permissions
 from mystikos_tool.explain.subject import archive_of
 from mystikos_tool.io.pages import PAGE
-from mystikos_tool.packaging import inspection, opened
+from mystikos_tool.packaging import inspection, opened, sections
 from mystikos_tool.packaging.inspection import Inspection
+from mystikos_tool.packaging.opened import Opened
 from mystikos_tool.root.archive import Archive
+from mystikos_tool.signing import disk_trust
 
 # The schema of what to_json returns.
 SCHEMA = Path(__file__).with_name("report.schema.json")
@@ -93,12 +95,21 @@ class ShownFile:
 
 
 @dataclass(frozen=True)
+class Trusted:
+    """What makes disks trusted, in hexadecimal."""
+
+    root_hashes: tuple[str, ...]
+    signers: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """What is in a package.
 
     ``inspection`` is what it says of itself, ``configuration`` its keys and values as JSON. ``size``
     is the enclave's as ECREATE gets it, ``loaded_size`` what is in use behind ``base``, in bytes.
-    ``files`` is None for a root that is a disk.
+    ``files`` is None for a root that is a disk. ``trusted`` are the root hashes of disks that are trusted,
+    and of the public keys SHA-256 of the modulus, None for what is no RSA key.
     """
 
     path: str
@@ -109,6 +120,7 @@ class Report:
     base: int
     areas: tuple[ShownArea, ...]
     files: tuple[ShownFile, ...] | None
+    trusted: Trusted
 
     def to_json(self) -> str:
         """Return one JSON object as :data:`SCHEMA` describes it."""
@@ -120,6 +132,7 @@ class Report:
             "enclave": {"size": self.size, "loaded_size": self.loaded_size, "base": self.base},
             "areas": [asdict(area) for area in self.areas],
             "files": None if self.files is None else [asdict(file) for file in self.files],
+            "trusted": asdict(self.trusted),
         }
         return json.dumps(document, indent=1)
 
@@ -137,6 +150,11 @@ class Report:
         )
         yield "\nconfiguration"
         yield from (f"  {name}: {value}" for name, value in self.configuration.items())
+        trusted = [f"root hash {one}" for one in self.trusted.root_hashes]
+        trusted += [f"signer {one or 'unknown: no RSA key'}" for one in self.trusted.signers]
+        if trusted:
+            yield "\ntrusted on disks"
+            yield from (f"  {one}" for one in trusted)
         yield f"\npage layout: {self.loaded_size:,} bytes from {self.base:#x}, of an enclave of {self.size:,}"
         for area in self.areas:
             times = f", for each of {area.count:,}" if area.count > 1 else ""
@@ -173,7 +191,14 @@ def report(path: Path) -> Report:
         base=laid_out.base,
         areas=tuple(_shown_area(area, laid_out) for area in areas(laid_out)),
         files=None if root is None else tuple(_files(root)),
+        trusted=_trusted(package),
     )
+
+
+def _trusted(package: Opened) -> Trusted:
+    hashes = disk_trust.split_hashes(package.content(sections.ROOTHASHES).read())
+    keys = [pem for pem in package.content(sections.PUBKEYS).read().split(b"\0") if pem]
+    return Trusted(tuple(one.hex() for one in hashes), tuple(map(disk_trust.signer_of, keys)))
 
 
 def _shown_area(area: Area, laid_out: Layout) -> ShownArea:

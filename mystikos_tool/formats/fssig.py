@@ -83,6 +83,11 @@ def build(hash_offset: int, root_hash: bytes, signer: Signer | None = None) -> b
     )
 
 
+def is_one(start: bytes) -> bool:
+    """Tell whether bytes are the magic number that an FSSIG begins with."""
+    return start == MAGIC.to_bytes(8, "little")
+
+
 def parse(block: bytes, size: int, where: str) -> Fssig:
     """Read the last 4096 bytes of a disk of ``size`` bytes; raise UserError for what the kernel refuses."""
     remedy = "make it with 'mystikos-tool mkext2'"

@@ -10,12 +10,15 @@ import hashlib
 import hmac
 import uuid as uuids
 from collections.abc import Callable
-from typing import NamedTuple
-
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.record import Field, Record
+from mystikos_tool.io.atomic import read_input
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import Cipher, modes
 
 SECTOR = 512
 KEY_SIZE = 64
@@ -195,12 +198,29 @@ def _crypt(
     data: bytes,
     sector: int,
 ) -> bytes:
+    # Loaded where something is encrypted: measuring does without the library.
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
     algorithm, view = algorithms.AES(key), memoryview(data)
     pieces = []
     for at in range(0, len(data), SECTOR):
         tweak = (sector + at // SECTOR).to_bytes(16, "little")
         pieces.append(update(Cipher(algorithm, modes.XTS(tweak)))(view[at : at + SECTOR]))
     return b"".join(pieces)
+
+
+def load_key(path: Path) -> bytes:
+    """Return the master key in a file, 64 bytes; raise UserError for what is none."""
+    key = read_input(path, "key file")
+    if len(key) != KEY_SIZE:
+        raise UserError(
+            str(path),
+            f"has {len(key)} bytes, and a master key has {KEY_SIZE}",
+            f"make one: head -c {KEY_SIZE} /dev/urandom > FILE",
+        )
+    if key[: KEY_SIZE // 2] == key[KEY_SIZE // 2 :]:
+        raise UserError(str(path), "has two equal halves, which XTS refuses", "make a random one")
+    return key
 
 
 def is_header(start: bytes) -> bool:

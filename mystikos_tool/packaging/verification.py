@@ -138,9 +138,12 @@ class Verification:
 
 
 def facts(
-    host_program: HostProgram, expected: Expectations, *, disk: bool
+    host_program: HostProgram, expected: Expectations, trusted_disk: str | None = None, *, disk: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what is proved and what is not, once everything that `pipeline.verify` checks was checked."""
+    """Return what is proved and what is not, once everything that `pipeline.verify` checks was checked.
+
+    ``trusted_disk`` is what was proved of a disk, ``disk`` says that the root is on one.
+    """
     proved = [
         "SIGSTRUCT is valid, and signed by the key that MRSIGNER is of",
         "MRENCLAVE is that of what the package holds: enclave image, kernel, C runtime, root, configuration,"
@@ -162,8 +165,10 @@ def facts(
     unproved.append(
         "what kernel, C runtime and enclave image have outside of their segments, which is not loaded"
     )
-    if disk:
-        unproved.append("what is on the disk that is its root")
+    if trusted_disk:
+        proved.append(trusted_disk)
+    elif disk:
+        unproved.append("what is on the disk that is its root (--disk FILE)")
     return tuple(proved), tuple(unproved)
 
 

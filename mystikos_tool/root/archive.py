@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -66,6 +66,10 @@ class Archive:
     def content_of(self, member: Member) -> Content:
         """Return a member's data as content, read when it is used."""
         return self.content.part(member.offset, member.size)
+
+    def opened(self, member: Member) -> AbstractContextManager[ReadAt]:
+        """Begin to read a member's data at any offset."""
+        return self.content_of(member).at_any_offset()
 
 
 class Earlier(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from mystikos_tool.config import Config, jsonc
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.archive import Archive
+from mystikos_tool.root.index import Index
 from mystikos_tool.root.mounts import check_mounts, mount_over
 from mystikos_tool.root.program import faults
 from mystikos_tool.root.root import DiskRoot, Root
@@ -22,22 +22,24 @@ def check(root: Root, config: Config, *, trusts_disks: bool, embedded: bool) -> 
     """Return what may keep the package from starting; raise UserError for what certainly does.
 
     ``trusts_disks`` says whether the package has a public key or root hash by which a disk is
-    checked, ``embedded`` whether the runtime is the embedded one or an installed Mystikos. An
-    archive has to hold the program, executable, with what it needs to start.
+    checked, ``embedded`` whether the runtime is the embedded one or an installed Mystikos. The
+    root, be it an archive or a disk at hand, has to hold the program, executable, with what it needs to
+    start.
     """
     if embedded and config.secrets:
         problem = "secrets are released after attestation, and the embedded runtime has none"
         raise UserError(config.where("Secret"), problem, "use an installed Mystikos")
     if isinstance(root, DiskRoot):
         _check_disk(config, trusts_disks=trusts_disks)
+    index = root.index()
+    if index is None:
         return []
-    archive = root.index()
-    _check_system_files(archive, embedded=embedded)
-    _check_appenv(archive, config)
+    _check_system_files(index, is_disk=isinstance(root, DiskRoot), embedded=embedded)
+    _check_appenv(index, config)
     return [
-        *_check_program(archive, config, embedded=embedded),
-        *check_mounts(archive, config, embedded=embedded),
-        *_check_working_directory(archive, config, embedded=embedded),
+        *_check_program(index, config, embedded=embedded),
+        *check_mounts(index, config, embedded=embedded),
+        *_check_working_directory(index, config, embedded=embedded),
     ]
 
 
@@ -50,35 +52,35 @@ def _check_disk(config: Config, *, trusts_disks: bool) -> None:
         )
 
 
-def _check_system_files(archive: Archive, *, embedded: bool) -> None:
+def _check_system_files(index: Index, *, is_disk: bool, embedded: bool) -> None:
     """Refuse a root in whose directories of the system the runtime cannot make what belongs there."""
-    for path in ("/dev", "/proc") if embedded else ():
-        entry = archive.entry(path)
+    for path in ("/dev", "/proc") if embedded or is_disk else ():
+        entry = index.entry(path)
         if entry and not stat.S_ISDIR(entry.mode):
-            raise UserError(archive.where, f"{path} is no directory", "make it one, or leave it out")
-    for member in archive.members:
+            raise UserError(index.where, f"{path} is no directory", "make it one, or leave it out")
+    for member in () if is_disk else index.members:
         if member.path.startswith(b"proc/") and (embedded or not stat.S_ISDIR(member.mode)):
             path = "/" + member.path.decode(errors="replace")
             problem = f"{path} lies in /proc, where Mystikos cannot unpack it"
-            raise UserError(archive.where, problem, "leave it out")
+            raise UserError(index.where, problem, "leave it out")
     for path in ("/etc/hosts", "/etc/resolv.conf"):
-        if archive.entry(path) and not archive.find(path):
+        if index.entry(path) and not index.find(path):
             problem = f"{path} is a symbolic link that leads nowhere, with which Mystikos stops"
-            raise UserError(archive.where, problem, "leave it out; the host's file takes its place")
+            raise UserError(index.where, problem, "leave it out; the host's file takes its place")
 
 
-def _check_appenv(archive: Archive, config: Config) -> None:
+def _check_appenv(index: Index, config: Config) -> None:
     """Refuse a file of variables that would be read at the start and refused then."""
-    member = archive.find(_APPENV)
+    member = index.find(_APPENV)
     if member is None or posixpath.normpath(config.current_working_directory).strip("/"):
         return
-    where = f"{archive.where}, {_APPENV}"
+    where = f"{index.where}, {_APPENV}"
     remedy = 'write {"Env": ["NAME=VALUE"]}, or leave it out'
     if not stat.S_ISREG(member.mode):
         raise UserError(where, "is no file", remedy)
     if member.size > _MAX_APPENV:
         raise UserError(where, f"is larger than {_MAX_APPENV:,} bytes", remedy)
-    root = jsonc.read(archive.data(member), where).root.value
+    root = jsonc.read(index.data(member), where).root.value
     members = {one.key: one.node.value for one in root} if isinstance(root, tuple) else {}
     variables = members.get("Env")
     if not isinstance(variables, list) or not variables:
@@ -88,54 +90,54 @@ def _check_appenv(archive: Archive, config: Config) -> None:
             raise UserError(where, "has an element in Env that is not NAME=VALUE", remedy)
 
 
-def _check_working_directory(archive: Archive, config: Config, *, embedded: bool) -> Iterator[str]:
+def _check_working_directory(index: Index, config: Config, *, embedded: bool) -> Iterator[str]:
     path = config.current_working_directory
-    found = archive.find(path)
+    found = index.find(path)
     made = posixpath.normpath(path).startswith(_MADE_AT_START) or mount_over(config, path)
     if embedded and not made and not (found and stat.S_ISDIR(found.mode)):
-        problem = f"{path} is no directory in {archive.where}, and the embedded runtime may not start"
+        problem = f"{path} is no directory in {index.where}, and the embedded runtime may not start"
         yield str(UserError(config.where("CurrentWorkingDirectory"), problem, "create it in the appdir"))
 
 
-def _check_program(archive: Archive, config: Config, *, embedded: bool) -> Iterator[str]:
+def _check_program(index: Index, config: Config, *, embedded: bool) -> Iterator[str]:
     where, path = config.where("ApplicationPath"), config.application_path
     if mount := mount_over(config, path):
         problem = f"{path} lies in the mount {mount}, so that nothing is known of it yet"
         yield str(UserError(where, problem, "see that the source has it, executable"))
         return
-    member = archive.find(path)
+    member = index.find(path)
     if member is None:
-        raise _not_found(where, path, archive)
+        raise _not_found(where, path, index)
     if not stat.S_ISREG(member.mode):
-        raise UserError(where, f"{path} is no file in {archive.where}", "name the program to start")
+        raise UserError(where, f"{path} is no file in {index.where}", "name the program to start")
     if not member.mode & 0o111:
-        raise UserError(where, f"{path} is not executable in {archive.where}", "chmod +x it in the appdir")
-    for fault in faults(archive, member, config, embedded=embedded):
+        raise UserError(where, f"{path} is not executable in {index.where}", "chmod +x it in the appdir")
+    for fault in faults(index, member, config, embedded=embedded):
         error = UserError(where, f"{path} does not start: {fault.problem}", fault.remedy)
         if fault.certain:
             raise error
         yield str(error).replace("does not start", "may not start", 1)
 
 
-def _not_found(where: str, path: str, archive: Archive) -> UserError:
-    link = archive.entry(path)
+def _not_found(where: str, path: str, index: Index) -> UserError:
+    link = index.entry(path)
     if link is not None and stat.S_ISLNK(link.mode):
-        target = archive.data(link).decode(errors="replace")
+        target = index.data(link).decode(errors="replace")
         return UserError(
             where,
-            f"{path} is a symbolic link to {target}, which is not in {archive.where}",
+            f"{path} is a symbolic link to {target}, which is not in {index.where}",
             "put what it points to into the appdir",
         )
-    return UserError(where, f"{path} is not in {archive.where}", _nearest(archive, path))
+    return UserError(where, f"{path} is not in {index.where}", _nearest(index, path))
 
 
-def _nearest(archive: Archive, path: str) -> str:
+def _nearest(index: Index, path: str) -> str:
     """Point to a program of the same name, or nearly of the same path, if the root has one."""
     import difflib  # needed for this message only
 
     programs = [
         "/" + member.path.decode(errors="replace")
-        for member in archive.members
+        for member in index.members
         if stat.S_ISREG(member.mode) and member.mode & 0o111
     ]
     name = path.rsplit("/", 1)[-1]

@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 from mystikos_tool.config import Config
 from mystikos_tool.formats import program
-from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.program import Executable, Script
-from mystikos_tool.root.archive import Archive
+from mystikos_tool.root.index import Index, Member
 from mystikos_tool.root.mounts import mount_over
 
 _LIBRARY_DIRECTORIES = tuple(
@@ -36,10 +35,10 @@ class Fault(NamedTuple):
     certain: bool
 
 
-def faults(archive: Archive, member: Member, config: Config, *, embedded: bool) -> Iterator[Fault]:
+def faults(index: Index, member: Member, config: Config, *, embedded: bool) -> Iterator[Fault]:
     """Yield what keeps the program ``member`` from starting, in the embedded runtime or an installed one."""
-    checked = _Start(archive, config, embedded)
-    found = _read(archive, member)
+    checked = _Start(index, config, embedded)
+    found = _read(index, member)
     if isinstance(found, Script):
         yield from checked.script(found)
     elif found:
@@ -49,23 +48,23 @@ def faults(archive: Archive, member: Member, config: Config, *, embedded: bool) 
         yield Fault(problem, "give a program of one of these kinds", certain=embedded)
 
 
-def _read(archive: Archive, member: Member) -> Script | Executable | None:
-    with archive.content_of(member).at_any_offset() as read_at:
+def _read(index: Index, member: Member) -> Script | Executable | None:
+    with index.opened(member) as read_at:
         return program.read(read_at)
 
 
 class _Start(NamedTuple):
-    archive: Archive
+    root: Index
     config: Config
     embedded: bool
 
     def script(self, script: Script) -> Iterator[Fault]:
         path = self._absolute(script.interpreter)
-        member = self.archive.find(path)
+        member = self.root.find(path)
         if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
             yield self._missing(f"its interpreter {path}", path, certain=self.embedded)
             return
-        found = _read(self.archive, member)
+        found = _read(self.root, member)
         if isinstance(found, Executable):
             yield from self.executable(found, path)
 
@@ -82,7 +81,7 @@ class _Start(NamedTuple):
             yield from self._libraries(found, path)
 
     def _interpreter(self, path: str) -> Iterator[Fault]:
-        member = self.archive.find(path)
+        member = self.root.find(path)
         if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
             if self.embedded and not self._has_musl():
                 yield self._missing(f"its interpreter {path}", path, certain=True)
@@ -92,14 +91,14 @@ class _Start(NamedTuple):
 
     def _has_musl(self) -> bool:
         """Return whether the root has what loads programs of any C library, as Mystikos does by itself."""
-        return self.archive.find(_MUSL_LINKER) is not None
+        return self.root.find(_MUSL_LINKER) is not None
 
     def _libraries(self, start: Executable, path: str) -> Iterator[Fault]:
         """Look for what is needed as a dynamic linker does, also of the libraries themselves."""
         linker = posixpath.basename(self._absolute(start.interpreter or b""))
         is_musl = linker.startswith("ld-musl") or not self.embedded
         if not is_musl:
-            is_musl = self._has_musl() and self.archive.find(self._absolute(start.interpreter or b"")) is None
+            is_musl = self._has_musl() and self.root.find(self._absolute(start.interpreter or b"")) is None
         builtin = _IN_MUSL if is_musl else ()
         pending, seen = [(start, path, self._given_directories())], {linker}
         while pending:
@@ -110,11 +109,11 @@ class _Start(NamedTuple):
                     continue
                 seen.add(name)
                 place = self._place(name, directories)
-                member = self.archive.find(place) if place else None
+                member = self.root.find(place) if place else None
                 if member is None or place is None:
                     yield from self._missing_library(name, user)
                     continue
-                library = _read(self.archive, member)
+                library = _read(self.root, member)
                 if isinstance(library, Executable):
                     pending.append((library, place, directories))
 
@@ -134,15 +133,15 @@ class _Start(NamedTuple):
     def _place(self, name: str, directories: list[str]) -> str | None:
         places = [name] if "/" in name else [f"{one}/{name}" for one in (*directories, *_LIBRARY_DIRECTORIES)]
         for place in (self._absolute(place.encode(errors="surrogateescape")) for place in places):
-            member = self.archive.find(place)
+            member = self.root.find(place)
             if member and stat.S_ISREG(member.mode):
                 return place
         return None
 
     def _missing_library(self, name: str, user: str) -> Iterator[Fault]:
         encoded = name.encode(errors="surrogateescape")
-        if any(one.path.rpartition(b"/")[2] == encoded for one in self.archive.members):
-            if any(self.archive.find(path) for path in _LINKER_FILES):
+        if any(one.path.rpartition(b"/")[2] == encoded for one in self.root.members):
+            if any(self.root.find(path) for path in _LINKER_FILES):
                 return  # these name further directories
             problem = (
                 f"the library {name}, which {user} needs, is in none of the directories it is looked for in"
@@ -158,7 +157,7 @@ class _Start(NamedTuple):
         place = (
             f"not a program of the root; it may be one of the mount {mount}" if mount else "not in the root"
         )
-        member = self.archive.find(path)
+        member = self.root.find(path)
         if member and not mount:
             place = "not an executable file of the root"
         return Fault(f"{what} is {place}", "put it into the appdir", certain and not mount)

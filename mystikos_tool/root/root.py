@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mystikos_tool.formats import cpio
+from mystikos_tool.formats import cpio, luks
 from mystikos_tool.io.content import Bytes, Content, FileContent
 from mystikos_tool.io.pages import PAGE
 from mystikos_tool.root import archive
 from mystikos_tool.root.archive import Archive
+from mystikos_tool.root.disk.index import DiskIndex
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,19 @@ class ArchiveRoot:
 class DiskRoot:
     """An ext2 disk, which the host gives to the enclave at its start.
 
-    Its content is not measured: a public key or root hash in the package makes it trusted.
+    Its content is not measured: a public key or root hash in the package makes it trusted. ``path`` is
+    the disk where it is at hand already.
     """
+
+    path: Path | None = None
 
     def content(self) -> Content:
         """Return what the package holds for the root: one page of zeros (docs/formats.md, section 1)."""
         return Bytes(bytes(PAGE))
+
+    def index(self) -> DiskIndex | None:
+        """Return what is on the disk, None where it is not at hand; raise UserError for what is no disk."""
+        return DiskIndex(self.path) if self.path else None
 
 
 Root = ArchiveRoot | DiskRoot
@@ -52,5 +60,7 @@ def of(path: Path) -> Root:
             start = file.read(_EXT2_MAGIC_OFFSET + len(_EXT2_MAGIC))
     except OSError:
         return ArchiveRoot(path)  # reading it as an archive says why
-    is_disk = not start.startswith(cpio.MAGIC) and start[_EXT2_MAGIC_OFFSET:] == _EXT2_MAGIC
-    return DiskRoot() if is_disk else ArchiveRoot(path)
+    if start.startswith(cpio.MAGIC):
+        return ArchiveRoot(path)
+    is_disk = start[_EXT2_MAGIC_OFFSET:] == _EXT2_MAGIC or luks.is_header(start)
+    return DiskRoot(path) if is_disk else ArchiveRoot(path)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.formats import program
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.formats.program import Executable, Script
@@ -20,6 +21,7 @@ _NOT_THERE = (FileNotFoundError, NotADirectoryError)
 _NAME_TOO_LONG = 36  # errno.ENAMETOOLONG
 _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _DIRECTORY = stat.S_IFDIR | 0o755
+MOST_PATHS = 500_000  # a real closure asks for some thousands
 
 Facts = Mapping[bytes, tuple[Any, ...]]
 """What was read of programs, in plain values, by their fingerprints and names."""
@@ -146,6 +148,9 @@ class RootView:
 
     def _follow(self, path: str) -> tuple[_Node | None, list[Entry]]:
         if path not in self._followed:
+            if len(self._followed) >= MOST_PATHS:
+                problem = f"is one of more than {MOST_PATHS:,} paths that programs are looked for at"
+                raise UserError(path, problem, "exclude the file that names so many libraries or directories")
             steps: list[Entry] = []
 
             def child(directory: _Node, name: bytes) -> _Node | None:

@@ -24,6 +24,8 @@ REVISION = 1
 # function in work.py and of the variable that replaces its line.
 _VERBS = {
     "rootfs": "pack",
+    "disk": "make disk",
+    "publickey": "write public key",
     "measure": "measure",
     "sign": "sign",
     "digest": "state",

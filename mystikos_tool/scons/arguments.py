@@ -42,6 +42,18 @@ class Programs(OwnVariables):
     sysroot: Any
 
 
+@dataclass(frozen=True)
+class Image(OwnVariables):
+    """A container image, in place of a source: what MystImage returns.
+
+    ``source`` has the node of its layout or archive, ``name`` is that of one of several images there. Of
+    an image on a registry, ``name`` is its reference, and the node that of the file with its digest.
+    """
+
+    name: str
+    is_on_registry: bool
+
+
 def text(value: Any) -> str | None:
     """Return the text of a string, of bytes or of a path; None for anything else."""
     if is_String(value):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import SCons.Errors
 from SCons.Node import NodeList
@@ -17,16 +17,20 @@ from mystikos_tool.scons import arguments, documents, exclusion, sources, variab
 from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.calls import environment, made
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.running import StartAction, started_file
+from mystikos_tool.scons.running import StartAction, root_disks, started_file
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
-from mystikos_tool.scons.signing_key import signing_key
+from mystikos_tool.scons.signing_key import SigningKey, disk_key, signing_key
 from mystikos_tool.scons.stages import (
+    ROOT_HASH,
     Digest,
+    Disk,
+    DiskLayout,
     Enclave,
     Identity,
     Image,
     Measurement,
     Package,
+    PublicKey,
     Rootfs,
     Stage,
     Stated,
@@ -38,8 +42,12 @@ _MEASUREMENT_SUFFIX = ".measurement.json"
 _IMAGE_SUFFIX = ".mystenc.so"
 _STATEMENT_SUFFIX = ".statement.json"
 _DIGEST_SUFFIX = ".digest"
+_DISK_SUFFIX = ".disk"
+_PUBLIC_KEY_SUFFIX = ".pub"
 
 _ROOTFS = stage_builder("rootfs")
+_DISK = stage_builder("disk")
+_PUBLIC_KEY = stage_builder("publickey")
 _MEASURE = stage_builder("measure")
 _SIGN = stage_builder("sign")
 _DIGEST = stage_builder("digest")
@@ -55,10 +63,20 @@ _starts: set[tuple[int, str, str, str]] = set()
 def myst_rootfs(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Pack application directories, files and mappings: ``MystRootfs(target, source)``."""
     env = environment(env, "MystRootfs", overrides)
-    variables.check_matter("MystRootfs", overrides, (variables.SOURCE, variables.ROOTFS))
+    variables.check_matter("MystRootfs", overrides, (variables.SOURCE, variables.PACKED, variables.ROOTFS))
     name = arguments.target_name(env, target, "MystRootfs")
     source = arguments.root_sources(env, source, "MystRootfs")
     return NodeList([_rootfs(env, sources.suffixed(name, sources.ROOTFS_SUFFIX), source, "MystRootfs")])
+
+
+def myst_disk(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """Make an ext2 disk with a hash tree, of what MystRootfs takes: ``MystDisk(target, source)``."""
+    env = environment(env, "MystDisk", overrides)
+    stages = (variables.SOURCE, variables.PACKED, variables.DISK, variables.PUBLIC_KEY)
+    variables.check_matter("MystDisk", overrides, stages)
+    name = sources.suffixed(arguments.target_name(env, target, "MystDisk"), _DISK_SUFFIX)
+    source = arguments.root_sources(env, source, "MystDisk")
+    return NodeList([_disk(env, name, source)])
 
 
 def myst_source(env: Any, source: Any = None, **overrides: Any) -> Any:
@@ -82,8 +100,26 @@ def myst_closure(env: Any, *programs: Any, **overrides: Any) -> Any:
     return arguments.Programs(given, env, sysroot)
 
 
+def myst_image(env: Any, source: Any = None, *, name: str = "", **overrides: Any) -> Any:
+    """Take the root of a container image: ``MystImage("layout")``, an archive, ``HOST/NAME@sha256:…``."""
+    env = environment(env, "MystImage", overrides, parameters=("source", "name"))
+    variables.check_matter("MystImage", overrides, (variables.SOURCE, variables.IMAGE))
+    name = arguments.name(env, "MystImage: the name", name) if name != "" else ""
+    if reference := sources.reference(env, source):
+        if name:
+            raise SCons.Errors.UserError(f"MystImage: {reference} is one image, and has no name {name}")
+        return arguments.Image([env.File(env[variables.IMAGE_LOCK])], env, reference, True)
+    nodes = arguments.nodes(env, "MystImage: the image", source, "a directory or a file")
+    if len(nodes) != 1:
+        raise SCons.Errors.UserError(f"MystImage takes one image, not {len(nodes)}")
+    return arguments.Image(nodes, env, name, False)
+
+
 def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
-    """Measure an enclave: ``MystMeasure(target, rootfs)``; with MYST_ROOT="disk" there is no source."""
+    """Measure an enclave: ``MystMeasure(target, rootfs)``; the root may be a disk of MystDisk.
+
+    With MYST_ROOT="disk" the source is a disk or none.
+    """
     env = environment(env, "MystMeasure", overrides)
     name = sources.suffixed(arguments.target_name(env, target, "MystMeasure"), _MEASUREMENT_SUFFIX)
     archive = name.removesuffix(_MEASUREMENT_SUFFIX) + sources.ROOTFS_SUFFIX
@@ -161,8 +197,8 @@ def _statement_of(node: Any) -> Any:
 def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Make a package: ``MystPackage(target, source)``.
 
-    The source is what MystRootfs takes, a root file system, a measurement or a signed image; the
-    stages before it are added. With MYST_ROOT="disk" there is no source.
+    The source is what MystRootfs takes, a root file system, a disk of MystDisk, a measurement or a
+    signed image; the stages before it are added. With MYST_ROOT="disk" the source is a disk or none.
     """
     env = environment(env, "MystPackage", overrides)
     name = arguments.target_name(env, target, "MystPackage")
@@ -185,7 +221,7 @@ def myst_identity(env: Any, target: Any = None, source: Any = None, **overrides:
     """Write MRENCLAVE and MRSIGNER into files of their own: ``MystIdentity(package)``.
 
     Without a target they are named after the package. A measurement has no signer, and gives
-    MRENCLAVE alone.
+    MRENCLAVE alone; a disk gives its root hash.
     """
     env = environment(env, "MystIdentity", overrides)
     variables.check_matter("MystIdentity", overrides, (variables.IDENTITY,))
@@ -193,11 +229,12 @@ def myst_identity(env: Any, target: Any = None, source: Any = None, **overrides:
         target, source = None, target
     node = sources.one_node(env, source, "MystIdentity")
     image = node.sources[0] if isinstance(stage_of(node), Package) else node
-    if not isinstance(stage_of(image), Image | Measurement):
-        raise SCons.Errors.UserError(
-            f"MystIdentity takes what MystPackage, MystSign or MystMeasure made; {node} is something else"
-        )
+    if not isinstance(stage_of(image), Image | Measurement | Disk):
+        made = "what MystPackage, MystSign, MystMeasure or MystDisk made"
+        raise SCons.Errors.UserError(f"MystIdentity takes {made}; {node} is something else")
     name = _without_suffix(node) if target is None else arguments.target_name(env, target, "MystIdentity")
+    if isinstance(stage_of(image), Disk):
+        return NodeList([_identity(env, name, ROOT_HASH, image)])
     if isinstance(stage_of(image), Measurement):
         return NodeList([_identity(env, name, "mrenclave", image)])
     measurement = stage_of(image).measurement
@@ -247,7 +284,7 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     alias = arguments.name(env, "MystRun: the alias", alias)
     start = StartAction(node, arguments.program_arguments("MystRun", args))
     described = (caller, alias, str(start), repr(overrides))
-    nodes = env.Alias(alias, node, [] if described in _starts else start)
+    nodes = env.Alias(alias, [node, *root_disks(node)], [] if described in _starts else start)
     _starts.add(described)
     env.AlwaysBuild(nodes)
     return nodes
@@ -286,23 +323,35 @@ def _stages_before_signing(env: Any, node: Any) -> tuple[str, ...]:
     """Return the stages that are added between a call's one source, if it is one, and its measurement."""
     is_archive = node and not sources.is_dir(sources.resolved(node))
     packs = not is_archive and env["MYST_ROOT"] != variables.DISK
-    return (*((variables.SOURCE, variables.ROOTFS) if packs else ()), variables.MEASURE, variables.RUNTIME)
+    return (
+        *((variables.SOURCE, variables.PACKED, variables.ROOTFS) if packs else ()),
+        variables.MEASURE,
+        variables.RUNTIME,
+    )
 
 
-def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any) -> Any:
-    """Return the root file system's node, given or packed from its sources; None where it is on a disk."""
-    if env["MYST_ROOT"] == variables.DISK:
-        if source:
-            raise SCons.Errors.UserError(
-                f'{builder} takes no source with MYST_ROOT="{variables.DISK}", where the root is on a disk'
-            )
-        return None
+class _Root(NamedTuple):
+    """The node of an archive, or that of a disk, None where it is not at hand."""
+
+    rootfs: Any = None
+    disk: Any = None
+
+
+def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any) -> _Root:
+    """Return the root, given or packed from its sources, or a disk."""
     node = sources.only_node(source)
+    if env["MYST_ROOT"] == variables.DISK:
+        if source and (not node or sources.is_dir(sources.resolved(node))):
+            problem = f'{builder} takes a disk or no source with MYST_ROOT="{variables.DISK}"'
+            raise SCons.Errors.UserError(f"{problem}; make a disk with MystDisk")
+        return _Root(disk=input_file(node) if node else None)
+    if isinstance(stage_of(node), Disk):
+        return _Root(disk=node)
     if node and not isinstance(stage_of(node), Rootfs | None):
         raise SCons.Errors.UserError(f"{builder} cannot take {node} as a root file system")
     if node and not sources.is_dir(sources.resolved(node)):
-        return input_file(node)
-    return _rootfs(env, name, source, builder, added_for)
+        return _Root(input_file(node))
+    return _Root(_rootfs(env, name, source, builder, added_for))
 
 
 def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any = None) -> Any:
@@ -310,35 +359,86 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
+    how = _how_packed(env)
+    stage = Rootfs(made_of=(f"rootfs {REVISION}{how['detail']}", *nodes), added_for=added_for, **how)
+    target = sources.target_node(env, name, builder)
+    _take(target, nodes)
+    return made(_ROOTFS, env, target, nodes, stage)
+
+
+def _how_packed(env: Any) -> dict[str, Any]:
+    """Return what a stage that packs is asked for, with what stands for it in signatures."""
     overlay, leftovers = variables.is_on(env, variables.OVERLAY), env["MYST_ROOTFS_LEFTOVERS"]
     # As with secrets: an error that was none before has to be found, a warning is no reason to pack again.
     strip = variables.patterns_to_strip(env)
     words = ["overlay"] * overlay + ["leftovers"] * (leftovers == "error") + [f"strip {strip}"] * bool(strip)
     detail = "".join(f" {word}" for word in words)
-    stage = Rootfs(
-        made_of=(f"rootfs {REVISION}{detail}", *nodes),
-        detail=detail,
-        overlay=overlay,
-        leftovers=leftovers,
-        strip=strip,
-        added_for=added_for,
-    )
-    target = sources.target_node(env, name, builder)
+    return {"detail": detail, "overlay": overlay, "leftovers": leftovers, "strip": strip}
+
+
+def _take(target: Any, nodes: list[Any]) -> None:
+    """Say that a target is made of sources of a root."""
     if stage_of(target) is None:  # the same call may come twice
         for node in nodes:
             node.taken_by.append(target)
     exclusion.declare(target, nodes)
-    return made(_ROOTFS, env, target, nodes, stage)
 
 
-def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any:
+def _disk(env: Any, name: str, source: list[Any] | None) -> Any:
+    laid_out = _disk_layout(env)
+    given = sources.root_sources(env, source or [], disk=True, owners=laid_out.owners)
+    nodes = list(dict.fromkeys(given))
+    if not nodes:
+        raise SCons.Errors.UserError("MystDisk needs a source; give the application directory")
+    how, key = _how_packed(env), disk_key(env)
+    how["detail"] += f" {tuple(laid_out)}"
+    encryption = sources.optional_file(env, "MYST_DISK_ENCRYPT")
+    made_of = [*nodes, *encryption, *(key.nodes if key else ())]
+    by_identity = [key] if key and not key.nodes else []
+    stage = Disk(
+        made_of=(f"disk {REVISION}{how['detail']}", *made_of, *by_identity),
+        layout=laid_out,
+        nodes=tuple(nodes),
+        encryption=next(iter(encryption), None),
+        key=key,
+        **how,
+    )
+    target = sources.target_node(env, name, "MystDisk")
+    if key:
+        stage.public_key = _public_key(env, name + _PUBLIC_KEY_SUFFIX, key)
+    _take(target, nodes)
+    return made(_DISK, env, target, made_of, stage)
+
+
+def _disk_layout(env: Any) -> DiskLayout:
+    size, room = (variables.size(env[f"MYST_DISK_{name}"]) for name in ("SIZE", "ROOM"))
+    if size is not None and room is not None:
+        problem = "MYST_DISK_ROOM has no effect with MYST_DISK_SIZE"
+        raise SCons.Errors.UserError(f"{problem}; give one of the two")
+    time = env["MYST_DISK_TIME"]
+    return DiskLayout(
+        size=size,
+        room=room,
+        time=int(time) if time not in (None, "") else None,
+        boots=not variables.is_on(env, "MYST_DISK_DATA"),
+        owners=env["MYST_DISK_OWNERS"] == variables.PRESERVE,
+    )
+
+
+def _public_key(env: Any, name: str, key: SigningKey) -> Any:
+    target = sources.target_node(env, name, "MystDisk")
+    return made(_PUBLIC_KEY, env, target, list(key.nodes), PublicKey(key=key))
+
+
+def _measurement(env: Any, name: str, root: _Root, added_for: Any = None) -> Any:
     config, given = sources.configuration(env)
     enclave = Enclave(
-        rootfs=rootfs,
+        rootfs=root.rootfs,
+        disk=root.disk,
         config=config,
         runtime=runtime_files(env),
-        pubkeys=sources.file_list(env, "MYST_PUBKEYS"),
-        roothashes=sources.file_list(env, "MYST_ROOTHASHES"),
+        pubkeys=sources.public_keys(env),
+        roothashes=sources.file_list(env, sources.ROOTHASHES),
         given=given,
     )
     secrets = env["MYST_ROOTFS_SECRETS"]
@@ -348,7 +448,7 @@ def _measurement(env: Any, name: str, rootfs: Any, added_for: Any = None) -> Any
         detail=enclave.trust() + strict, enclave=enclave, secrets=secrets, added_for=added_for
     )
     node = sources.target_node(env, name, "MystMeasure")
-    stage.added = _added_for(node, rootfs)
+    stage.added = _added_for(node, root.rootfs)
     return made(_MEASURE, env, node, enclave.measured(), stage)
 
 
@@ -397,8 +497,10 @@ def _added_for(node: Any, *targets: Any) -> list[Any]:
 
 BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystRootfs": myst_rootfs,
+    "MystDisk": myst_disk,
     "MystSource": myst_source,
     "MystClosure": myst_closure,
+    "MystImage": myst_image,
     "MystMeasure": myst_measure,
     "MystSign": myst_sign,
     "MystDigest": myst_digest,

@@ -50,6 +50,8 @@ class InputFile(InputNode):
         path = Path(file.get_abspath())
         if not file.missing():
             if path.exists() and not path.is_file():  # reading a FIFO would not end
+                if path.is_dir() and not self.variable:  # its builder was given just a name
+                    raise SCons.Errors.StopError(f'{file}: is a directory; give it as Dir("{file}")')
                 named = f"is named by {self.variable} and is" if self.variable else "is"
                 raise SCons.Errors.StopError(f"{file}: {named} no regular file; give a file")
             return False

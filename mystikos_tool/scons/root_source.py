@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import SCons.Errors
 import SCons.Node.FS
@@ -18,6 +18,7 @@ from mystikos_tool.cache.digests import Digests, changed_paths
 from mystikos_tool.errors import UserError
 from mystikos_tool.root import archive
 from mystikos_tool.root.archive import ArchiveSource
+from mystikos_tool.root.disk.nodes import described as on_disk
 from mystikos_tool.root.permissions import Permissions, PermittedSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, overlay, select
@@ -27,6 +28,9 @@ from mystikos_tool.scons.input_node import InputNode, is_made_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of
 from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
 
+if TYPE_CHECKING:
+    from mystikos_tool.root.oci.process import Start
+
 _sources: dict[tuple[Any, SourceOptions], RootSource] = {}
 _handing_over = Lock()
 
@@ -34,8 +38,10 @@ _handing_over = Lock()
 class SourceOptions(NamedTuple):
     """How a directory, file or layer goes into a root.
 
-    ``place`` is the directory in the root, ``name`` that of a file; an archive that is a layer has
-    its modes already. ``chmod`` are modes that were asked for by path in the root.
+    ``place`` is the directory in the root, ``name`` that of a file there; what turns out to be a
+    directory is what lies at both. An archive that is a layer has its modes already. ``chmod`` are
+    modes that were asked for by path in the root. On a ``disk`` links to one file stay so, and with
+    ``owners`` files belong to whom they belong.
     """
 
     place: str = ""
@@ -44,6 +50,8 @@ class SourceOptions(NamedTuple):
     preserve_modes: bool = False
     layer: bool = False
     chmod: Permissions = ()
+    disk: bool = False
+    owners: bool = False
 
 
 class RootSource(InputNode):
@@ -68,6 +76,8 @@ class RootSource(InputNode):
 
         Raises StopError where something is built into the directory that is made of it.
         """
+        if type(self.origin) is SCons.Node.FS.Entry:
+            self.origin.disambiguate()  # no builder comes any more
         nodes = self.made_by()
         self._made = [node for node in nodes if is_made(node)]
         for node in self._made:
@@ -116,6 +126,10 @@ class RootSource(InputNode):
         """Yield what lies in the source and was left out, as nobody makes it any more."""
         return (f"{self}/{path}" for path in self.stray)
 
+    def start(self) -> Start | None:
+        """Return what the source says of the program to start, None where it says nothing."""
+        return None
+
     def machine_changes(self) -> list[str]:
         """Return the files of this machine, not of the project, that changed since it was last looked at."""
         return []
@@ -123,8 +137,9 @@ class RootSource(InputNode):
     def _explained(self, error: UserError) -> UserError:
         """Return an error with a remedy for where the source goes."""
         path = Path(self.origin.get_abspath())
-        if self.options.place and error.where == str(path) and not path.exists():
-            remedy = f'create it, or correct what "{self.options.place}" is mapped to'
+        mapped = f"{self.options.place}/{self.options.name}".strip("/")
+        if mapped and error.where == str(path) and not path.exists():
+            remedy = f'create it, or correct what "{mapped}" is mapped to'
             return UserError(error.where, error.problem, remedy)
         return error
 
@@ -152,16 +167,29 @@ class RootSource(InputNode):
     def _source(self) -> Source:
         """Return what is at its place in the root."""
         source = self._layer() if self.options.layer else self._found()
-        source = PlacedSource(source, self.options.place) if self.options.place else source
+        place = self._place()
+        source = PlacedSource(source, place) if place else source
         return PermittedSource(source, self.options.chmod) if self.options.chmod else source
 
+    def _place(self) -> str:
+        """Return the directory in the root that the source goes into, or that it is."""
+        place, name = self.options.place, self.options.name
+        is_directory = name and self._path().is_dir()
+        return f"{place}/{name}".strip("/") if is_directory else place
+
     def _found(self) -> Source:
-        return self._directory() if isinstance(self.origin, SCons.Node.FS.Dir) else self._file()
+        if isinstance(self.origin, SCons.Node.FS.Dir):
+            return self._directory()
+        if is_made(self.origin) and self._path().is_dir():
+            # A builder that was given just a name has made a directory; nothing else is known in it.
+            return self._plain_directory(self._path(), self.options.exclude, may_be_missing=False)
+        return self._file()
 
     def _path(self) -> Path:
         """Return the path of the file."""
         node = self.origin if self.origin.is_derived() else self.origin.srcnode()
-        return Path(node.rfile().get_abspath())
+        is_directory = isinstance(node, SCons.Node.FS.Dir)
+        return Path((node if is_directory else node.rfile()).get_abspath())
 
     def _layer(self) -> ArchiveSource:
         return ArchiveSource(self._path(), exclude=self.options.exclude)
@@ -203,6 +231,11 @@ class RootSource(InputNode):
         path, left = Path(place.get_abspath()), left_behind(place, described)
         self.stray += [path for path in left.told if not _is_excluded(path, self.options.exclude)]
         exclude = (*self.options.exclude, *patterns_in(path), *map(_pattern, left.paths))
+        return self._plain_directory(path, exclude, may_be_missing=may_be_missing)
+
+    def _plain_directory(
+        self, path: Path, exclude: tuple[str, ...], *, may_be_missing: bool
+    ) -> DirectorySource:
         self._scanned_with.add(exclude)
         return DirectorySource(
             path,
@@ -221,13 +254,22 @@ class RootSource(InputNode):
         try:
             source = self._source()
             before = digests.rows(name) if self._tells_changes() else None
-            digest = digests.tree(source, name, archive.check).hex()
+            digest = self._digest(digests, source, name).hex()
         except UserError:
             return None
         if before:
             self.changed_paths = changed_paths(before, digests.rows(name))
         self._scanned = source
         return digest
+
+    def _digest(self, digests: Digests, source: Source, name: str) -> bytes:
+        if not self.options.disk:
+            return digests.tree(source, name, archive.check)
+
+        def described(tree: Tree) -> bytes:
+            return tree.described() + on_disk(tree, owners=self.options.owners)
+
+        return digests.tree(source, name, described=described)
 
     def _name(self) -> str:
         """Return what tells the source from others in the store."""
@@ -286,7 +328,8 @@ def _known(node: Any, excluded: Callable[[bytes], object] | None, path: bytes) -
     for name, child in list(node.entries.items()):
         below = prefix + os.fsencode(name)
         if name not in (".", "..") and not (excluded and excluded(below)):
-            yield from _known(child, excluded, below)
+            # Of a side effect SCons knows only now whether it is a directory.
+            yield from _known(child.disambiguate() if child.side_effect else child, excluded, below)
 
 
 def _before(node: Any) -> list[Any]:

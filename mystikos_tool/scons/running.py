@@ -18,9 +18,11 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
 from mystikos_tool.scons import arguments, blame, scons_internals
 from mystikos_tool.scons.input_file import InputFile
+from mystikos_tool.scons.stages import Package, stage_of
 from mystikos_tool.scons.target_file import TargetFile
 
 COMSTR = "MYSTRUNCOMSTR"
+DISK = "MYST_ROOTFS_PATH"
 
 
 _started: dict[Any, Any] = {}
@@ -91,7 +93,8 @@ class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
         """Start the package and wait for its end."""
         command = [str(self.package.get_abspath()), *self.arguments]
         try:
-            status = subprocess.run(command, env=process_environment(env), check=False).returncode
+            environment = process_environment(env, self.package)
+            status = subprocess.run(command, env=environment, check=False).returncode
         except (UserError, OSError) as error:
             return SCons.Errors.BuildError(
                 target, blame.named(str(not_started(self.package, error)), self.call), exitstatus=2
@@ -102,9 +105,21 @@ class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
         return SCons.Errors.BuildError(target, f"{self.package} {ended}", status=status, exitstatus=2)
 
 
-def process_environment(env: Any) -> dict[str, str]:
-    """Return the variables of ENV as SCons gives them to a process; raise UserError for a bad name."""
+def root_disks(package: Any) -> list[Any]:
+    """Return the node of the disk that is the root of a package, where it is at hand."""
+    stage = stage_of(package)
+    disk = stage.enclave.disk if isinstance(stage, Package) else None
+    return [getattr(disk, "origin", disk)] if disk else []
+
+
+def process_environment(env: Any, package: Any) -> dict[str, str]:
+    """Return the variables of ENV as SCons gives them to a process; raise UserError for a bad name.
+
+    A package whose root is a disk at hand finds it there, unless ENV names another one.
+    """
     variables = {}
+    if disks := root_disks(package):
+        variables[DISK] = str(disks[0].rfile().get_abspath())
     for name, value in env["ENV"].items():
         if not is_String(name) or not name or "=" in name or not arguments.is_usable(name):
             raise UserError("ENV", f"{name!r} is no name of a variable", "correct it")

@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from mystikos_tool.signing.named_key import NamedKey
     from mystikos_tool.signing.signer import Signer
 
-VARIABLE = "MYST_KEY"
+VARIABLE, OF_DISKS = "MYST_KEY", "MYST_DISK_KEY"
 
 
 class SigningKey(NamedTuple):
     """A key; ``nodes`` are the files whose content says which it is.
 
     ``text`` names it in the notation of keys, relative to the top of the build; it is None for one
-    that is nothing but the file of its node.
+    that is nothing but the file of its node. It signs enclaves, or ``for_disks``.
     """
 
     text: str | None
     nodes: tuple[Any, ...]
+    for_disks: bool = False
 
     def named(self) -> NamedKey:
         """Return the key, with which nothing was done yet."""
@@ -39,28 +40,38 @@ class SigningKey(NamedTuple):
         return _named(self.text) if self.text else notation.parse_file(str(path_of(self.nodes[0])))
 
     def signer(self) -> Signer:
-        """Return who signs enclaves with the key; raise UserError where there is nobody."""
-        from mystikos_tool.signing import signer
-
-        return _opened(self.text) if self.text else signer.for_enclaves(self.named())
+        """Return who signs with the key; raise UserError where there is nobody."""
+        return _opened(self.text, self.for_disks) if self.text else _signer(self.named(), self.for_disks)
 
     def identity(self) -> str:
         """Return what stands for the key where no file does."""
         if self.nodes or not self.text:
             return ""
         try:
-            return _opened(self.text).identity
+            return self.signer().identity
         except UserError:
             return UNREADABLE  # the action gets to say why
 
+    def get_csig(self) -> str:
+        """Return what stands for the key where it is one of the parts that decide a content."""
+        return self.identity()
+
 
 @lru_cache
-def _opened(text: str) -> Signer:
+def _opened(text: str, for_disks: bool) -> Signer:
     """Return the signer of a key, which is opened once in a build."""
+    scons_internals.at_end_of_build(_opened.cache_clear)
+    return _signer(_named(text), for_disks)
+
+
+def _signer(named: NamedKey, for_disks: bool) -> Signer:
+    if for_disks:
+        from mystikos_tool.signing import disk_key
+
+        return disk_key.for_disks(named)
     from mystikos_tool.signing import signer
 
-    scons_internals.at_end_of_build(_opened.cache_clear)
-    return signer.for_enclaves(_named(text))
+    return signer.for_enclaves(named)
 
 
 def _named(text: str) -> NamedKey:
@@ -73,6 +84,11 @@ def _named(text: str) -> NamedKey:
 def _file(name: str, variable: str = VARIABLE) -> Any:
     """Return the input node of a file that a notation names."""
     return input_file(SCons.Node.FS.get_default_fs().Top.File(name), variable)
+
+
+def disk_key(env: Any) -> SigningKey | None:
+    """Return the key that signs a call's disk, None where nobody does."""
+    return signing_key(env, OF_DISKS)._replace(for_disks=True) if env.get(OF_DISKS) else None
 
 
 def signing_key(env: Any, variable: str = VARIABLE) -> SigningKey:

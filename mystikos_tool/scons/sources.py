@@ -14,9 +14,10 @@ from mystikos_tool.scons import arguments, config_input, variables
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.input_node import paths_of
 from mystikos_tool.scons.root_source import SourceOptions, root_source
-from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, GivenMembers, Rootfs, stage_of
+from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, Disk, GivenMembers, Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
+PUBKEYS, ROOTHASHES = "MYST_PUBKEYS", "MYST_ROOTHASHES"
 
 _LONGEST_NAME = 255
 
@@ -57,22 +58,25 @@ def one_node(env: Any, source: Any, builder: str) -> Any:
     return node
 
 
-def root_sources(env: Any, source: list[Any]) -> list[Any]:
+def root_sources(env: Any, source: list[Any], *, disk: bool = False, owners: bool = False) -> list[Any]:
     """Return the nodes of everything that a root is made of: directories, files and mappings.
 
-    One that is given twice is at the last of its places, for later ones may win.
+    One that is given twice is at the last of its places, for later ones may win. ``disk`` says that
+    the root becomes one, and ``owners`` that files on it belong to whom they belong.
     """
-    nodes = list(_root_sources(env, source))
+    nodes = list(_root_sources(env, source, {"disk": disk, "owners": owners}))
     return list(dict.fromkeys(reversed(nodes)))[::-1]
 
 
-def _root_sources(env: Any, source: list[Any]) -> Iterator[Any]:
-    options = _options(env)
+def _root_sources(env: Any, source: list[Any], disk: Mapping[str, Any]) -> Iterator[Any]:
+    options = _options(env, disk)
     for item in source:
         if isinstance(item, arguments.Programs):
-            yield _closure(item)
+            yield _closure(item, disk)
+        elif isinstance(item, arguments.Image):
+            yield _image(item, disk)
         elif isinstance(item, arguments.OwnVariables):
-            yield from _root_sources(item.env, item.source)
+            yield from _root_sources(item.env, item.source, disk)
         else:
             for node, place in _placed(env, [item]):
                 yield root_source(
@@ -80,22 +84,51 @@ def _root_sources(env: Any, source: list[Any]) -> Iterator[Any]:
                 )
 
 
-def _options(env: Any) -> SourceOptions:
+def _options(env: Any, disk: Mapping[str, Any]) -> SourceOptions:
     """Return what the variables of an environment say of every source."""
     patterns, asked = variables.items(env["MYST_ROOTFS_EXCLUDE"]), env["MYST_ROOTFS_CHMOD"]
     return SourceOptions(
         exclude=tuple(env.subst(arguments.text(pattern)) for pattern in patterns),
         preserve_modes=env["MYST_ROOTFS_MODES"] == variables.PRESERVE,
         chmod=variables.permissions(asked, env.subst) if asked else (),
+        **disk,
     )
 
 
-def _closure(programs: arguments.Programs) -> Any:
+def reference(env: Any, source: Any) -> str:
+    """Return the reference to an image on a registry that a source is, "" where it is something else.
+
+    What is there, or made by a builder, is a layout or an archive.
+    """
+    given = arguments.text(source)
+    if not given or not arguments.is_usable(given):
+        return ""
+    from mystikos_tool.root.oci import reference as references  # not needed by other builds
+
+    given = arguments.substituted(env, "MystImage: the image", given)
+    if given.startswith(("/", ".", "#")) or references.parse(given) is None:
+        return ""
+    node = env.fs.Entry(given)
+    is_there = node.is_derived() or any(map(os.path.exists, paths_of(node)))
+    return "" if is_there else given
+
+
+def _image(image: arguments.Image, disk: Mapping[str, Any]) -> Any:
+    """Return the one node of a container image."""
+    from mystikos_tool.scons import image_source  # not needed by other builds
+
+    (node,) = image.source
+    if image.is_on_registry:
+        return image_source.registry_node(node, image.name, _options(image.env, disk))
+    return image_source.image_node(resolved(node), image.name, _options(image.env, disk))
+
+
+def _closure(programs: arguments.Programs, disk: Mapping[str, Any]) -> Any:
     """Return the one node of programs with what they need."""
     from mystikos_tool.scons import closure_source  # not needed by other builds
 
     env = programs.env
-    options = _options(env)
+    options = _options(env, disk)
     mapped = [item for item in programs.source if not isinstance(item, str)]
     given = (
         # What is asked for by path in the root is done to all of the closure at once.
@@ -123,10 +156,12 @@ def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
             raise SCons.Errors.UserError("a source of the root is None; give directories, files and mappings")
         if isinstance(item, Mapping):
             for path, value in item.items():
-                for node in map(resolved, env.arg2nodes(value, env.fs.Entry)):
+                for node in env.arg2nodes(value, env.fs.Entry):
                     directory, _, name = path.lstrip("/").rpartition("/")
-                    place = path.strip("/") if is_dir(node) else directory.strip("/")
-                    yield node, SourceOptions(place, "" if is_dir(node) else name)
+                    if not _is_open(node) and is_dir(resolved(node)):
+                        yield node, SourceOptions(path.strip("/"))
+                    else:
+                        yield node, SourceOptions(directory.strip("/"), name)
         else:
             node = resolved(item)
             yield node, SourceOptions(layer=_is_archive(node))
@@ -155,9 +190,18 @@ def _is_directory(node: Any) -> bool:
     """Tell an appdir from an archive; neither needs to be there before the build."""
     if isinstance(node, SCons.Node.FS.Dir | SCons.Node.FS.File):
         return is_dir(node)
-    paths = {*paths_of(node), *paths_of(node.srcnode())}
-    is_file = node.is_derived() or any(map(os.path.isfile, paths))
+    is_file = node.is_derived() or any(map(os.path.isfile, _places(node)))
     return not (is_file or node.name.endswith(ROOTFS_SUFFIX))
+
+
+def _is_open(node: Any) -> bool:
+    """Tell whether nothing says yet if a node is a file or a directory: a later call may make it."""
+    is_known = type(node) is not SCons.Node.FS.Entry or node.is_derived()
+    return not (is_known or any(map(os.path.exists, _places(node))))
+
+
+def _places(node: Any) -> set[str]:
+    return {*paths_of(node), *paths_of(node.srcnode())}
 
 
 def required_file(env: Any, variable: str) -> Any:
@@ -185,10 +229,30 @@ def configuration(env: Any) -> tuple[Any, GivenMembers | None]:
     return config_input.config_input(given, file.origin), given
 
 
+def optional_file(env: Any, variable: str) -> tuple[Any, ...]:
+    """Return the input node of the file that a construction variable names, or nothing."""
+    return (_file(env, variable, env[variable]),) if env.get(variable) else ()
+
+
 def file_list(env: Any, variable: str) -> tuple[Any, ...]:
     """Return the input nodes of the files that a construction variable names."""
     value = env.get(variable) or []
     return tuple(_file(env, variable, item) for item in variables.items(value))
+
+
+def public_keys(env: Any) -> tuple[Any, ...]:
+    """Return the nodes of the public keys that MYST_PUBKEYS names, of a disk that of its signer."""
+    return tuple(_public_key(node) for node in file_list(env, PUBKEYS))
+
+
+def _public_key(node: Any) -> Any:
+    stage = stage_of(node)
+    if not isinstance(stage, Disk):
+        return node
+    if stage.public_key is None:
+        problem = f"{PUBKEYS}: {node} is not signed"
+        raise SCons.Errors.UserError(f"{problem}; give its MystDisk a MYST_DISK_KEY, or use MYST_ROOTHASHES")
+    return stage.public_key
 
 
 def _file(env: Any, variable: str, value: Any) -> Any:

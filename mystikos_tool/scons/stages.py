@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 CONFIG, CONFIG_SET = "MYST_CONFIG", "MYST_CONFIG_SET"
+ROOT_HASH = "roothash"
 
 
 class GivenMembers(NamedTuple):
@@ -30,8 +31,8 @@ class GivenMembers(NamedTuple):
 class Enclave(NamedTuple):
     """The nodes that a measurement is made of; ``rootfs`` is None where the root is on a disk.
 
-    ``runtime`` has the nodes of loader, enclave image, kernel and C runtime; ``given`` is what of the
-    configuration is in no file.
+    ``disk`` is that disk where it is at hand. ``runtime`` has the nodes of loader, enclave image, kernel
+    and C runtime; ``given`` is what of the configuration is in no file.
     """
 
     rootfs: Any
@@ -40,15 +41,27 @@ class Enclave(NamedTuple):
     pubkeys: tuple[Any, ...]
     roothashes: tuple[Any, ...]
     given: GivenMembers | None = None
+    disk: Any = None
 
     def measured(self) -> list[Any]:
         """Return all of them but the loader."""
-        rootfs = [self.rootfs] if self.rootfs else []
-        return [*rootfs, self.config, *self.pubkeys, *self.roothashes, *self.runtime[1:]]
+        root = [node for node in (self.rootfs, self.disk) if node]
+        return [*root, self.config, *self.pubkeys, *self.roothashes, *self.runtime[1:]]
 
     def trust(self) -> str:
         """Return what tells a root, keys and hashes apart, where all are sources alike."""
-        return f"{bool(self.rootfs)} {len(self.pubkeys)} {len(self.roothashes)}"
+        disk = " disk" if self.disk else ""
+        return f"{bool(self.rootfs)} {len(self.pubkeys)} {len(self.roothashes)}{disk}"
+
+
+class DiskLayout(NamedTuple):
+    """How a disk is laid out: sizes in bytes, seconds since 1970, and whether a kernel boots from it."""
+
+    size: int | None
+    room: int | None
+    time: int | None
+    boots: bool
+    owners: bool
 
 
 @dataclass(slots=True)
@@ -73,8 +86,8 @@ class Stage:
 
 
 @dataclass(slots=True, kw_only=True)
-class Rootfs(Stage):
-    """A root file system's archive.
+class Packed(Stage):
+    """What is made of the sources of a root.
 
     ``overlay`` says that later sources win, ``leftovers`` what is made of what is hardly meant,
     ``strip`` has the patterns of files that are stripped.
@@ -83,6 +96,41 @@ class Rootfs(Stage):
     overlay: bool = False
     leftovers: str = "warn"
     strip: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Rootfs(Packed):
+    """A root file system's archive."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Disk(Packed):
+    """A disk, which is laid out as ``layout`` says.
+
+    ``nodes`` are the sources of its files, ``encryption`` is the node of the master key, ``key`` signs,
+    and ``public_key`` is the node of that key's public half; each is None where there is none.
+    """
+
+    layout: DiskLayout
+    nodes: tuple[Any, ...]
+    encryption: Any = None
+    key: SigningKey | None = None
+    public_key: Any = None
+
+    def signature_detail(self) -> str:
+        """Return what belongs to the signature of the action: the layout, and the key that no file names."""
+        return self.detail + (self.key.identity() if self.key else "")
+
+
+@dataclass(slots=True, kw_only=True)
+class PublicKey(Stage):
+    """The public half of a key, in PEM."""
+
+    key: SigningKey
+
+    def signature_detail(self) -> str:
+        """Return what belongs to the signature of the action: the key that no file names."""
+        return self.detail + self.key.identity()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,7 +188,7 @@ class Package(Stage):
 
 @dataclass(slots=True, kw_only=True)
 class Identity(Stage):
-    """A file with MRENCLAVE or MRSIGNER, whichever ``measure`` names in lower case."""
+    """A file with MRENCLAVE, MRSIGNER or a root hash, whichever ``measure`` names in lower case."""
 
     measure: str
 

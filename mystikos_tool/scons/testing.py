@@ -33,7 +33,7 @@ from mystikos_tool.io import console
 from mystikos_tool.scons import arguments, scons_internals
 from mystikos_tool.scons.arguments import is_usable
 from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.running import not_started, process_environment
+from mystikos_tool.scons.running import not_started, process_environment, root_disks
 from mystikos_tool.scons.stages import Test, mark, stage_of
 
 ALIAS = "check"
@@ -163,6 +163,7 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     nodes = _TEST(env, name + SUFFIX, [package])
     mark(nodes[0], test)
     env.NoCache(nodes)
+    env.Depends(nodes, root_disks(package))
     report = _report(caller, nodes[0])
     # Whoever builds all that is in the directory runs no test; whoever cleans the package cleans its tests.
     env.Ignore(nodes[0].dir, nodes)
@@ -245,7 +246,7 @@ def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
     """Run a package; return what is not as expected, a line each."""
     command = [package.get_abspath(), *expectation.args]
     try:
-        environment = process_environment(env) | dict(expectation.environment or {})
+        environment = process_environment(env, package) | dict(expectation.environment or {})
         done = subprocess.run(
             command,
             env=environment,

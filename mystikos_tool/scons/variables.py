@@ -23,8 +23,11 @@ EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
 SYSROOT, EXTRAS = "MYST_SYSROOT", "MYST_CLOSURE_EXTRAS"
+IMAGE_LOCK = "MYST_IMAGE_LOCK"
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
+# What a root may be; a disk is a stage too.
 ARCHIVE, DISK = "archive", "disk"
+ROOT = "root"
 EPOCH = "SOURCE_DATE_EPOCH"
 POLICY_FORMAT, ANY_VERSION = "MYST_POLICY_FORMAT", "MYST_POLICY_ANY_VERSION"
 PROVENANCE_KEY = "MYST_PROVENANCE_KEY"
@@ -40,14 +43,20 @@ POLICY_SUFFIXES = {
 }
 _ORIGIN = "_MYST_ORIGIN"
 
-SOURCE, ROOTFS, MEASURE, SIGN, PACKAGE = "source", "rootfs", "measure", "sign", "package"
+SOURCE, PACKED, ROOTFS, MEASURE = "source", "packed", "rootfs", "measure"
+SIGN, PACKAGE = "sign", "package"
 REPORT, POLICY, SBOM, PROVENANCE = "report", "policy", "sbom", "provenance"
 DIGEST, ATTACH, IDENTITY, CLOSURE = "digest", "attach", "identity", "closure"
+IMAGE = "image"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
+PUBLIC_KEY = "publickey"
 _DONE = {
     SOURCE: "pack a root",
+    PACKED: "pack a root",
     ROOTFS: "pack a root",
+    DISK: "make a disk",
     CLOSURE: "look for programs",
+    IMAGE: "take an image",
     MEASURE: "measure",
     SIGN: "sign",
     DIGEST: "state a digest",
@@ -60,6 +69,7 @@ _DONE = {
     PROVENANCE: "state a provenance",
     RUNTIME: "take a runtime",
     KEY: "make a key",
+    PUBLIC_KEY: "sign a disk",
     RUN: "start a package",
     TEST: "test",
 }
@@ -251,6 +261,27 @@ def _root(value: Any) -> str | None:
     return None if value in (ARCHIVE, DISK) else f'"{ARCHIVE}" or "{DISK}"'
 
 
+def _size(value: Any) -> str | None:
+    is_none = value is None or value == ""
+    return None if is_none or size(value) is not None else 'a number of bytes, or one with k, m or g as "64m"'
+
+
+def size(value: Any) -> int | None:
+    """Return a size in bytes, None for what is none."""
+    from mystikos_tool.config import schema
+
+    return schema.size(value)
+
+
+def _owners(value: Any) -> str | None:
+    return None if value in (ROOT, PRESERVE) else f'"{ROOT}" or "{PRESERVE}"'
+
+
+def _time(value: Any) -> str | None:
+    is_number = type(value) is int or (is_String(value) and value.isdecimal())
+    return None if value is None or value == "" or is_number else "a number of seconds since 1970"
+
+
 def _comstr(value: Any) -> str | None:
     return None if value is None or is_String(value) else "a string"
 
@@ -287,8 +318,33 @@ VARIABLES = (
         RUNTIME,
     ),
     Variable("MYST_ROOT", ARCHIVE, _root, f'"{DISK}" for a root on a disk, which is in no package', MEASURE),
-    Variable("MYST_PUBKEYS", [], _files, "public keys (PEM) whose disks the enclave trusts", MEASURE),
-    Variable("MYST_ROOTHASHES", [], _files, "root hashes of disks that the enclave trusts", MEASURE),
+    Variable(
+        "MYST_PUBKEYS",
+        [],
+        _files,
+        "public keys (PEM) whose disks the enclave trusts, or disks of MystDisk",
+        MEASURE,
+    ),
+    Variable("MYST_ROOTHASHES", [], _files, "root hashes that the enclave trusts, or disks", MEASURE),
+    Variable(
+        "MYST_DISK_KEY",
+        None,
+        _file,
+        "the key that signs a disk, RSA up to 8192 bits, as MYST_KEY names one",
+        DISK,
+    ),
+    Variable("MYST_DISK_SIZE", None, _size, "size of a disk's data area, a multiple of 4096", DISK),
+    Variable("MYST_DISK_ROOM", None, _size, "space for programs to write, without a size [8m]", DISK),
+    Variable("MYST_DISK_ENCRYPT", None, _file, "file with the 64 bytes of a master key", DISK),
+    Variable("MYST_DISK_DATA", False, _flag, "whether a disk is for programs to mount, and no root", DISK),
+    Variable(
+        "MYST_DISK_OWNERS",
+        ROOT,
+        _owners,
+        f"whose files on a disk are: root's, or as they are ({PRESERVE})",
+        DISK,
+    ),
+    Variable("MYST_DISK_TIME", None, _time, "time of every file on a disk, in seconds since 1970", DISK),
     Variable(
         "MYST_ROOTFS_MODES",
         CANONICAL,
@@ -302,20 +358,27 @@ VARIABLES = (
     ),
     Variable(SYSROOT, "", _sysroot, "where MystClosure finds programs; by default, this machine", CLOSURE),
     Variable(EXTRAS, [], _extras, "what programs open by name: nss, certificates and others", CLOSURE),
-    Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", ROOTFS),
+    Variable(
+        IMAGE_LOCK,
+        "#mystikos-images.lock.json",
+        _file,
+        "file with the digests of the images that tags stand for",
+        IMAGE,
+    ),
+    Variable(OVERLAY, False, _flag, "whether later sources of a root win over earlier ones", PACKED),
     Variable(
         STRIP,
         False,
         _strip,
         "whether programs and libraries lose their debug information, or patterns of those that do",
-        ROOTFS,
+        PACKED,
     ),
     Variable(
         "MYST_ROOTFS_LEFTOVERS",
         "warn",
         _policy,
         ".git, *~ and the like in a root: warn, error or allow",
-        ROOTFS,
+        PACKED,
     ),
     Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
     Variable(
@@ -343,6 +406,8 @@ VARIABLES = (
         )
         for stage, action in (
             (ROOTFS, "packing a root"),
+            (DISK, "making a disk"),
+            (PUBLIC_KEY, "writing the public half of a disk's key"),
             (MEASURE, "measuring"),
             (SIGN, "signing"),
             (DIGEST, "stating what is to be signed"),

@@ -33,14 +33,18 @@ from mystikos_tool.scons.input_node import path_of
 from mystikos_tool.scons.stages import (
     CONFIG,
     CONFIG_SET,
+    ROOT_HASH,
     Digest,
+    Disk,
     Enclave,
     Identity,
     Image,
     Measurement,
     Package,
+    Packed,
     Policy,
     Provenance,
+    PublicKey,
     Report,
     Rootfs,
     RuntimeImage,
@@ -57,6 +61,9 @@ if TYPE_CHECKING:
     from mystikos_tool.explain.provenance import Parameters
     from mystikos_tool.io.content import Readable
     from mystikos_tool.measuring import MeasuringProcesses
+    from mystikos_tool.root.disk.writer import Disk as Written
+    from mystikos_tool.root.disk.writer import Options
+    from mystikos_tool.root.oci.process import Start
     from mystikos_tool.root.root import Root
     from mystikos_tool.root.stripped import Stripping
     from mystikos_tool.signing.root_keys import RootKey
@@ -77,28 +84,95 @@ _StageT = TypeVar("_StageT", bound=Stage)
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
     trees, warn = [node.take_tree() for node in source], _warning_of(target)
-    stage = _stage(target, Rootfs)
+    tree = _joined(target, trees)
+    packed, unchanged = _pack(target, tree)
+    for path in tree.too_long_to_boot:
+        warn(f"{path}: {boot_fault(path)}")
+    for warning in (*_paths_in(target, packed, unchanged), *_told_of(target, source, trees, tree)):
+        warn(warning)
+    size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
+    return f"packed {_shown_files(tree.files)}, {_shown_size(size)} → {target}"
+
+
+def _joined(target: Any, trees: list[Tree]) -> Tree:
+    """Return the tree of a root; warn of what in it is hardly meant, or raise UserError, as is asked for."""
+    stage, warn = _stage(target, Packed), _warning_of(target)
     tree = join(trees, later_wins=stage.overlay)
     for warning in leftovers.told(tree.paths, str(target), stage.leftovers, _keep_out):
         warn(warning)
-    packed, unchanged = _pack(target, tree)
-    for warning in (*_paths_in(target, packed, unchanged), *_unmatched(target, source, trees)):
-        warn(warning)
+    return tree
+
+
+def _told_of(target: Any, source: Sequence[Any], trees: list[Tree], tree: Tree) -> Iterator[str]:
+    """Yield what is to be told of the sources of a root once they were packed."""
+    yield from _unmatched(target, source, trees)
     for path in tree.left_out:
-        warn(f"{path}: is a device or FIFO and was left out of {target}")
-    for path in tree.too_long_to_boot:
-        warn(f"{path}: {boot_fault(path)}")
+        yield f"{path}: is a device or FIFO and was left out of {target}"
     for node in source:
-        for change in node.machine_changes():
-            warn(change)
+        yield from node.machine_changes()
     for node in source:
         for path in node.stray_paths():
-            warn(f"{path}: has no source and no builder and was left out; {_STRAY}")
+            yield f"{path}: has no source and no builder and was left out; {_STRAY}"
     for pattern in exclusion.unused_after(target):
-        warn(f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out")
-    size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
-    files = "1 file" if tree.files == 1 else f"{tree.files:,} files"
-    return f"packed {files}, {_shown_size(size)} → {target}"
+        yield f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out"
+
+
+def _shown_files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"
+
+
+def disk(target: Any, source: list[Any], env: Any) -> str:
+    """Make a disk of the sources of a root, or bring the earlier one up to date."""
+    stage, warn = _stage(target, Disk), _warning_of(target)
+    trees = [node.take_tree() for node in stage.nodes]
+    tree = _joined(target, trees)
+    made = _write_disk(target, trees, tree)
+    for warning in _told_of(target, stage.nodes, trees, tree):
+        warn(warning)
+    told = f"{_shown_files(tree.files)}, {_shown_size(made.size)}, root hash {made.root_hash.hex()}"
+    return f"made a disk of {told} → {target}"
+
+
+def _write_disk(target: Any, trees: list[Tree], tree: Tree) -> Written:
+    """Write a disk, and remember the file as it is now."""
+    from mystikos_tool.cache.incremental_disk import IncrementalDisks
+
+    stage, path, stripping = _stage(target, Disk), path_of(target), _stripping(target)
+    made = IncrementalDisks(store()).write(
+        trees,
+        tree,
+        path,
+        _disk_options(stage),
+        preserve_owners=stage.layout.owners,
+        change=stripping,
+    )
+    for warning in stripping.warnings() if stripping else ():
+        _warning_of(target)(warning)
+    _remember(path)
+    return made
+
+
+def _disk_options(stage: Disk) -> Options:
+    from mystikos_tool.root.disk.writer import ROOM, TIME, Options, encryption
+
+    laid_out = stage.layout
+    return Options(
+        size=laid_out.size,
+        room=ROOM if laid_out.room is None else laid_out.room,
+        time=TIME if laid_out.time is None else laid_out.time,
+        boots=laid_out.boots,
+        encryption=encryption(path_of(stage.encryption)) if stage.encryption else None,
+        signer=stage.key.signer() if stage.key else None,
+    )
+
+
+def publickey(target: Any, source: list[Any], env: Any) -> str:
+    """Write the public half of the key that signs a disk."""
+    from mystikos_tool.signing import disk_key
+
+    key = _stage(target, PublicKey).key
+    atomic.write(path_of(target), disk_key.public_pem(key.signer()))
+    return f"wrote the public half of {key.named().shown} → {target}"
 
 
 def _keep_out(patterns: Sequence[str]) -> str:
@@ -106,7 +180,7 @@ def _keep_out(patterns: Sequence[str]) -> str:
     return f'keep it out with MYST_ROOTFS_EXCLUDE=[{quoted}], or set MYST_ROOTFS_LEFTOVERS="allow"'
 
 
-def _unmatched(target: Any, source: list[Any], trees: list[Tree]) -> Iterator[str]:
+def _unmatched(target: Any, source: Sequence[Any], trees: list[Tree]) -> Iterator[str]:
     """Yield what is to be told of modes that were asked for and that nothing has got."""
     asked: dict[str, list[Entry]] = {}
     for node, tree in zip(source, trees, strict=True):
@@ -127,7 +201,7 @@ def _paths_in(target: Any, packed: Archive, unchanged: Collection[bytes]) -> lis
 
 
 def _stripping(target: Any) -> Stripping | None:
-    patterns = _stage(target, Rootfs).strip
+    patterns = _stage(target, Packed).strip
     if not patterns:
         return None
     from mystikos_tool.root.stripped import Stripping
@@ -150,8 +224,20 @@ def _pack(target: Any, tree: Tree) -> tuple[Archive, Collection[bytes]]:
     return packed, unchanged
 
 
-def _remember(archive: Path) -> None:
-    store().change(_PACKED, str(archive), fingerprint.of(archive.stat()))
+def _remember(packed: Path) -> None:
+    store().change(_PACKED, str(packed), fingerprint.of(packed.stat()))
+
+
+def _prove_disks(enclave: Enclave) -> None:
+    """Let disks of ours be what their sources make: what is trusted of them is measured and signed."""
+    for node in dict.fromkeys((enclave.disk, *enclave.roothashes)):
+        disk = getattr(node, "origin", node)
+        if not isinstance(stage_of(disk), Disk):
+            continue
+        path = path_of(disk)
+        if store().table(_PACKED).get(str(path)) != fingerprint.of(path.stat()):
+            trees = [source.take_tree() for source in stage_of(disk).nodes]
+            _write_disk(disk, trees, _joined(disk, trees))
 
 
 def _prove(archive: Any) -> None:
@@ -178,16 +264,21 @@ def _prove(archive: Any) -> None:
 def measure(target: Any, source: list[Any], env: Any) -> str:
     """Measure an enclave."""
     from mystikos_tool import pipeline
-    from mystikos_tool.root.root import ArchiveRoot
+    from mystikos_tool.root.root import ArchiveRoot, DiskRoot
+    from mystikos_tool.root.root import of as root_of
     from mystikos_tool.signing import root_keys
 
     stage = _stage(target, Measurement)
     enclave, warn = stage.enclave, _warning_of(target)
     _prove(enclave.rootfs)
-    inputs = _inputs(enclave)
+    _prove_disks(enclave)
+    notes: list[str] = []
+    inputs = _inputs(enclave, notes.append)
     with hints.pointing_to_mappings(enclave, inputs.config.application_path), partial.kept(target):
         if isinstance(inputs.root, ArchiveRoot):
             path = inputs.root.path
+            if isinstance(root_of(path), DiskRoot):
+                raise UserError(str(path), "is an ext2 disk", 'give MYST_ROOT="disk" if it is the root')
             inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
         for warning in inputs.config.warnings:
             warn(warning)
@@ -196,7 +287,7 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
         pipeline.check_start(inputs, warn)
         measured = _measure(inputs, partial.begin(target, inputs))
         atomic.write(path_of(target), measured.to_json())
-    return f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"
+    return "\n".join([*notes, f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"])
 
 
 def _measure(inputs: pipeline.Inputs, rootfs: Readable | None) -> Measured:
@@ -314,13 +405,16 @@ def package(target: Any, source: list[Any], env: Any) -> str:
 
 
 def identity(target: Any, source: list[Any], env: Any) -> str:
-    """Write MRENCLAVE of a measurement, or MRSIGNER of a signed image, in hexadecimal."""
+    """Write MRENCLAVE of a measurement, MRSIGNER of a signed image or a disk's root hash, in hexadecimal."""
     from mystikos_tool import pipeline
     from mystikos_tool.enclave.measurement import Measurement as Measured
+    from mystikos_tool.signing import trusted
 
     name, path = _stage(target, Identity).measure, path_of(source[0])
     if name == "mrenclave":
         found = Measured.from_json(atomic.read_input(path, "measurement"), str(path)).mrenclave
+    elif name == ROOT_HASH:
+        found = trusted.load_root_hash(path)
     else:
         found = pipeline.identity(path).mrsigner
     atomic.write(path_of(target), found.hex().encode() + b"\n")
@@ -470,7 +564,7 @@ def runtime(target: Any, source: list[Any], env: Any) -> str:
 STAGES: Mapping[str, Callable[[Any, list[Any], Any], str]] = {
     function.__name__: function
     for function in (
-        *(rootfs, measure, sign, digest, attach, package, identity, key, runtime),
+        *(rootfs, disk, publickey, measure, sign, digest, attach, package, identity, key, runtime),
         *(report, policy, sbom, provenance),
     )
 }
@@ -482,31 +576,41 @@ def _stage(target: Any, kind: type[_StageT]) -> _StageT:
     return stage
 
 
-def _inputs(enclave: Enclave) -> pipeline.Inputs:
+def _inputs(enclave: Enclave, tell: Callable[[str], object] = str) -> pipeline.Inputs:
+    """Return what an enclave is made of; what of its configuration an image says is told."""
     from mystikos_tool import pipeline
     from mystikos_tool.root.root import ArchiveRoot, DiskRoot
     from mystikos_tool.runtime import Runtime
 
+    disk = path_of(enclave.disk) if enclave.disk else None
     return pipeline.Inputs(
         runtime=Runtime(*map(path_of, enclave.runtime)),
-        config=_config(enclave),
-        root=ArchiveRoot(path_of(enclave.rootfs)) if enclave.rootfs else DiskRoot(),
+        config=_config(enclave, tell),
+        root=ArchiveRoot(path_of(enclave.rootfs)) if enclave.rootfs else DiskRoot(disk),
         pubkeys=[path_of(node) for node in enclave.pubkeys],
         roothashes=[path_of(node) for node in enclave.roothashes],
     )
 
 
-def _config(enclave: Enclave) -> Config:
+def _config(enclave: Enclave, tell: Callable[[str], object]) -> Config:
     from mystikos_tool import config
     from mystikos_tool.cache.configurations import KnownInStore
 
-    given = enclave.given
-    if given is None:
+    given, start = enclave.given, _start(enclave.rootfs)
+    defaults = start.telling(tell) if start else None
+    if given is None and defaults is None:
         return _config_of_file(path_of(enclave.config))
-    if given.variable == CONFIG:
-        return config.of(given.values, CONFIG, KnownInStore(store()))
-    changes = config.Changes(given.values, CONFIG_SET)
+    if given and given.variable == CONFIG:
+        return config.of(given.values, CONFIG, KnownInStore(store()), defaults)
+    changes = config.Changes(given.values if given else {}, CONFIG_SET, defaults)
     return config.load(path_of(enclave.config), KnownInStore(store()), changes)
+
+
+def _start(rootfs: Any) -> Start | None:
+    """Return what the one image of a root says of its program; None where there is none, or several."""
+    sources = rootfs.sources if isinstance(stage_of(rootfs), Rootfs) else ()
+    starts = [start for node in sources if (start := node.start())]
+    return starts[0] if len(starts) == 1 else None
 
 
 @kept(_CONFIGURATIONS)

@@ -1,17 +1,28 @@
-"""Key pairs that sign disks: RSA of any size up to 8192 bits and any exponent, unlike an enclave's key."""
+"""Keys that sign disks: RSA of any size up to 8192 bits and any exponent, unlike an enclave's key."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.fssig import MAX_SIGNATURE
 from mystikos_tool.signing import notation
+from mystikos_tool.signing.named_key import NamedKey
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.trusted import load_public_key
+
+
+def for_disks(named: NamedKey) -> Signer:
+    """Return who signs disks with a key; raise UserError where there is nobody, or the key is too long."""
+    key = named.open()
+    bits = key.modulus.bit_length()
+    if bits > MAX_SIGNATURE * 8:
+        raise UserError(named.shown, f"has {bits} bits, and an FSSIG holds 8192", "sign with a shorter key")
+    return key
 
 
 def load_disk_key(private: str | Path, public: Path) -> Signer:
@@ -22,10 +33,7 @@ def load_disk_key(private: str | Path, public: Path) -> Signer:
     not trust the disk.
     """
     named = notation.parse(private)
-    key = named.open()
-    bits = key.modulus.bit_length()
-    if bits > MAX_SIGNATURE * 8:
-        raise UserError(named.shown, f"has {bits} bits, and an FSSIG holds 8192", "sign with a shorter key")
+    key = for_disks(named)
     numbers = load_public_numbers(public)
     if (numbers.n, numbers.e) != (key.modulus, key.exponent):
         made = f": openssl pkey -pubout -in {private} -out public.pem" if named.keeps_secret else ""
@@ -35,6 +43,21 @@ def load_disk_key(private: str | Path, public: Path) -> Signer:
 
 def load_public_numbers(path: Path) -> rsa.RSAPublicNumbers:
     """Return modulus and exponent of a public key; raise UserError as `trusted.load_public_key` does."""
-    key = serialization.load_pem_public_key(load_public_key(path))
-    assert isinstance(key, rsa.RSAPublicKey)  # noqa: S101 load_public_key takes no other
+    return public_numbers(load_public_key(path))
+
+
+def public_numbers(pem: bytes) -> rsa.RSAPublicNumbers:
+    """Return modulus and exponent of a public key in PEM; raise UserError for anything else."""
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise UserError("the public key", "is no RSA key in PEM", "give the public half of the signing key")
     return key.public_numbers()
+
+
+def public_pem(key: Signer) -> bytes:
+    """Return the public half of a key in PEM, as a package holds it to trust disks."""
+    public = rsa.RSAPublicNumbers(key.exponent, key.modulus).public_key()
+    return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

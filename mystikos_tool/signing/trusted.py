@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.atomic import read_input
+from mystikos_tool.root.disk.reader import is_disk, opened
 from mystikos_tool.signing.pem_blocks import CERTIFICATE, PUBLIC, blocks
 
 _ROOT_HASH_DIGITS = 64
@@ -18,6 +19,9 @@ def load_public_key(path: Path) -> bytes:
     Raises UserError for anything but one RSA public key in PEM; above all for a private key,
     which would become public with the package.
     """
+    if is_disk(path):
+        problem = "is a disk, which does not hold the public key that it is signed with"
+        raise UserError(str(path), problem, "give the public key, or trust the disk by its root hash")
     data = read_input(path, "public key file")
     _check_form(data, path)
     _check_key(data, str(path))
@@ -60,15 +64,19 @@ def _check_key(data: bytes, where: str) -> None:
 
 
 def load_root_hash(path: Path) -> bytes:
-    """Return the 32 bytes of a dm-verity root hash that a file holds as hexadecimal digits.
+    """Return a dm-verity root hash, 32 bytes: that of a disk, or what a file holds as hexadecimal digits.
 
-    White space around the digits is allowed. Raises UserError for anything else.
+    White space around the digits is allowed. Raises UserError for anything else. A disk is not held
+    against its hash: an enclave that trusts it refuses what another hash would belong to.
     """
+    if is_disk(path):
+        with opened(path) as disk:
+            return disk.fssig.root_hash
     digits = read_input(path, "root hash file").strip()
     if len(digits) != _ROOT_HASH_DIGITS or not re.fullmatch(rb"[0-9A-Fa-f]+", digits):
         raise UserError(
             str(path),
             "is not a root hash, a line of 64 hexadecimal digits",
-            "give what veritysetup format shows as Root hash",
+            "give what veritysetup format shows as Root hash, or the disk",
         )
     return bytes.fromhex(digits.decode("ascii"))

@@ -47,6 +47,19 @@ def test_the_root_hash_makes_a_package_that_trusts_the_disk(project: Path, run: 
     assert run("sign-sgx", "app.disk", "key.pem", "config.json", *options[:4]).status == 0
 
 
+def test_a_disk_that_is_at_hand_has_to_hold_the_program_and_to_be_trusted(project: Path, run: Run) -> None:
+    run("mkext2", "appdir", "app.disk", "--sign", PAIR)
+    options = ["--runtime", "runtime", "--outfile", "package", "--rootfs", "app.disk", "--set=Debug=false"]
+    package = ["package-sgx", "key.pem", "config.json", *options]
+    assert "mounted unchecked" in run(*package).err
+    assert "is signed by none of the trusted keys" in run(*package, "--pubkey", OTHER / "rsa3072e3.pub").err
+    assert run(*package, "--pubkey", KEYS / "rsa2048.pub").status == 0
+    run("mkext2", "appdir", "other.disk", "--exclude=hello")
+    options = ["--rootfs", "other.disk", "--roothash", "other.disk"]
+    assert "/bin/hello is not in other.disk" in run(*package, *options).err
+    assert "does not hold the public key" in run(*package, "--pubkey", "app.disk").err
+
+
 def test_a_signed_disk_shows_its_signer(project: Path, run: Run) -> None:
     assert run("mkext2", "--sign", PAIR, "appdir", "app.disk").status == 0
     shown = run("fssig", "app.disk")

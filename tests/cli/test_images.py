@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cli_support import Run, configure
+from image_registry import serving
 from images import MadeImage, device, directory, file, layer, symlink
 
 from mystikos_tool.packaging.opened import OpenedPackage
@@ -118,7 +119,10 @@ def test_layers_lie_over_an_image_and_modes_are_changed(image: Path, project: Pa
         (["package-sgx", *COMMON, "--image=none"], "none: cannot be read: no such file or directory"),
         (["appdir", "from-image", "image", "image", "-o", "d"], "image: is a second image"),
         (["appdir", "from-image", "image", "-o", "d", "--sysroot=/"], "--sysroot: is for a closure"),
-        (["appdir", "closure", "/bin/sh", "-o", "d", "--image-name=a"], "--image-name: is for an image"),
+        (
+            ["appdir", "closure", "/bin/sh", "-o", "d", "--image-name=a"],
+            "--image-name: is for an image, and none is given",
+        ),
         (["appdir", "from-image", "image", "-o", "appdir"], "appdir: is not empty"),
     ],
 )
@@ -143,3 +147,25 @@ def test_an_image_that_starts_what_it_has_not_is_refused_unless_the_configuratio
     assert run("appdir", "from-image", "image", "-o", "made").status == 0
     configure(project)
     assert run("package-sgx", *COMMON, "--image=image").status == 0
+
+
+def test_a_tag_is_locked_and_an_image_of_a_registry_is_packaged_by_it(project: Path, run: Run) -> None:
+    with serving() as server:
+        server.push(MadeImage([ROOT], process=PROCESS))
+        tag = f"{server.host}/app:1"
+        result = run("package-sgx", *COMMON, "--image", tag)
+        assert result.status == 2
+        assert f"run: mystikos-tool image lock {tag} --lock mystikos-images.lock.json" in result.err
+        assert "has no images yet" in run("image", "lock").err
+        first = run("image", "lock", tag)
+        assert first.status == 0, first.err
+        assert first.out.startswith(f"{tag} is sha256:")
+        assert run("package-sgx", *COMMON, "--image", tag).status == 0
+        server.push(MadeImage([layer(file("other"))]))
+        before = (project / "package").read_bytes()
+        assert run("package-sgx", *COMMON, "--image", tag).status == 0
+        assert (project / "package").read_bytes() == before
+        digest = first.out.split()[-1]
+        assert f", was {digest}\n" in run("image", "lock").out
+        assert "has a digest, which is always the same image" in run("image", "lock", f"{tag}@{digest}").err
+        assert "is no image of a registry with a tag" in run("image", "lock", "nginx").err

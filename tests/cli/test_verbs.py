@@ -224,14 +224,13 @@ def test_a_signed_directory_is_made_again_and_what_else_is_there_stays_and_is_na
 
 
 def test_an_ext2_disk_is_signed_as_a_root_that_is_no_archive(run: Run, project: Path) -> None:
-    disk = bytearray(4096)
-    disk[1080:1082] = b"\x53\xef"
-    (project / "disk").write_bytes(disk)
-    signed = run("sign-sgx", "disk", "key.pem", "config.json", "--runtime=runtime")
-    packaged = run("package-sgx", "key.pem", "config.json", "--runtime=runtime")
-    assert signed.status == packaged.status == 0
-    assert signed.out.split()[-1] == packaged.out.split()[-1]
-    assert (project / "hello.signed" / "rootfs").read_bytes() == disk
+    run("mkext2", "appdir", "disk")
+    common = ["key.pem", "config.json", "--runtime=runtime", "--roothash=disk"]
+    signed = run("sign-sgx", "disk", *common)
+    packaged = [run("package-sgx", *common, *given) for given in ([], ["--rootfs=disk"])]
+    assert {made.status for made in (signed, *packaged)} == {0}
+    assert len({made.out.split()[-1] for made in (signed, *packaged)}) == 1
+    assert (project / "hello.signed" / "rootfs").read_bytes() == (project / "disk").read_bytes()
 
 
 # mkcpio and excpio

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ld_so_cache, program
 from mystikos_tool.io import fingerprint
+from mystikos_tool.root import root_view
 from mystikos_tool.root.closure import Closure
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree, placed
@@ -462,6 +463,15 @@ def test_a_hostile_file_costs_little() -> None:
     assert len(found.needed) <= 4096
     assert sum(read) < 1 << 26
     assert time.process_time() - began < 5
+
+
+def test_files_that_name_endless_libraries_and_directories_are_refused(
+    sysroot: Sysroot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(root_view, "MOST_PATHS", 5000)
+    directories = [f"/lib64/{'../lib64/' * count}" for count in range(100)]
+    sysroot.elf("/bin/app", [f"lib{n}.so" for n in range(2000)], interpreter=GLIBC, rpath=directories)
+    assert "is one of more than 5,000 paths that programs are looked for at" in sysroot.refusal("/bin/app")
 
 
 def test_other_architectures_are_named() -> None:

@@ -22,6 +22,7 @@ from tiny_runtime import DAY, build, inputs, key
 
 import mystikos_tool
 from mystikos_tool import UserError, config, runtime
+from mystikos_tool.cli import main
 from mystikos_tool.enclave.image import reopen
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.pipeline import Inputs
@@ -144,10 +145,35 @@ def test_a_configuration_and_a_signer_are_taken_as_they_are(made: Inputs) -> Non
 
 
 def test_an_ext2_disk_is_a_root_by_its_content(made: Inputs) -> None:
-    Path("disk").write_bytes(bytes(1080) + b"\x53\xef" + bytes(1000))
-    measured = mystikos_tool.measure("disk", config="config.json", **trusted(made))
+    mystikos_tool.disk("disk", "appdir")
+    trusting = {**trusted(made), "roothashes": ["disk"]}
+    measured = mystikos_tool.measure("disk", config="config.json", **trusting)
     region = next(region for region in measured.layout["regions"] if region["name"] == "rootfs")
     assert region["file_size"] == 4096
+
+
+def test_a_disk_is_made_as_the_command_line_makes_it(made: Inputs) -> None:
+    disk = mystikos_tool.disk("disk", "appdir", key="private.pem", room=0, exclude=["*.conf"])
+    public = "openssl", "pkey", "-pubout", "-in", "private.pem", "-out", "public.pem"
+    subprocess.run(public, check=True)
+    options = ["--sign", "public.pem:private.pem", "--room", "0", "--exclude", "*.conf"]
+    assert main(["mkext2", "appdir", "other", *options]) == 0
+    assert Path("other").read_bytes() == Path("disk").read_bytes()
+    assert mystikos_tool.verify_disk("disk", signer="public.pem").root_hash == disk.root_hash
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"passphrase": b"x" * 14}, "with encrypt only"),
+        ({"room": 0, "size": 1 << 20}, "no effect with a size"),
+    ],
+)
+def test_options_of_a_disk_that_do_not_go_together_are_refused(
+    made: Inputs, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(UserError, match=problem):
+        mystikos_tool.disk("disk", "appdir", **options)
 
 
 def test_the_date_is_that_of_source_date_epoch_where_none_is_given(

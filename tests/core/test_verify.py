@@ -284,7 +284,7 @@ def test_without_an_expected_signer_it_is_said_that_anybody_may_have_signed(app:
 
 def test_the_content_of_a_disk_is_named_as_not_proved(tmp_path: Path, made: Inputs) -> None:
     disk = build(made._replace(root=pipeline.DiskRoot()), tmp_path / "disk")
-    assert "what is on the disk that is its root" in mystikos_tool.verify(disk).unproved
+    assert "what is on the disk that is its root (--disk FILE)" in mystikos_tool.verify(disk).unproved
 
 
 def documents(app: Path) -> list[str]:

@@ -77,13 +77,14 @@ def build_elsewhere(place: Path, umask: int, variables: Mapping[str, str]) -> di
 
 
 @needs_compiler
-def test_the_bytes_are_the_same_wherever_and_whenever_it_is_compiled(tmp_path: Path) -> None:
-    here = build_elsewhere(tmp_path / "a", 0o022, {"TZ": "UTC", "LC_ALL": "C"})
+def test_the_bytes_are_the_same_wherever_and_whenever_it_is_compiled(
+    runtime: Runtime, tmp_path: Path
+) -> None:
     headers = dict.fromkeys(["CPATH", "C_INCLUDE_PATH"], str(tmp_path))
     (tmp_path / "stdio.h").write_text("#error these are not the toolchain's headers")
     other = {"TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "1", **headers}
     there = build_elsewhere(tmp_path / "another path" / "b", 0o077, other)
-    assert here == there
+    assert digests(runtime.loader.parents[1]) == there
 
 
 def test_the_shipped_digests_are_those_of_a_fresh_build(runtime: Runtime) -> None:

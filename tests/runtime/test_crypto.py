@@ -205,7 +205,7 @@ def sign(modulus: int, order: int, exponent: int, digest: bytes) -> bytes:
 def keys() -> Iterator[tuple[int, int]]:
     """Moduli from 521 to 7,640 bits, and the orders of their groups."""
     yield from ((prime, prime - 1) for prime in PRIMES)
-    for one, other in ((0, 1), (0, 3), (1, 2), (2, 5), (4, 5), (5, 6)):
+    for one, other in ((0, 1), (1, 2), (4, 5), (5, 6)):
         yield PRIMES[one] * PRIMES[other], (PRIMES[one] - 1) * (PRIMES[other] - 1)
 
 
@@ -214,7 +214,7 @@ def test_signatures_of_any_size_and_exponent_are_accepted_and_changed_ones_are_n
     requests, expected = [], []
     for modulus, order in keys():
         digest = chance.randbytes(32)
-        exponents = [number for number in (5, 11, 65537, (1 << 100) + 9) if math.gcd(number, order) == 1]
+        exponents = [number for number in (5, 65537, (1 << 100) + 9) if math.gcd(number, order) == 1]
         for exponent in exponents:
             good = sign(modulus, order, exponent, digest)
             bad = bytearray(good)

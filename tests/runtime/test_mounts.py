@@ -163,7 +163,9 @@ def test_a_source_that_is_given_twice_is_refused(package: MakePackage, anyone: C
 @pytest.mark.parametrize(
     ("mount", "problem"),
     [
-        (declare("ext2"), "/mnt/data: ext2 disks are not supported"),
+        (declare("ext2", "ro"), "/mnt/data: with PublicKey, RootHash or Flags of an ext2 disk"),
+        (declare("ext2", PublicKey="key"), "/mnt/data: with PublicKey, RootHash or Flags of an ext2 disk"),
+        (declare("ext2", RootHash="ab" * 32), "/mnt/data: with PublicKey, RootHash or Flags of an ext2"),
         (declare("hostfs", "ro", "rw"), "/mnt/data: ro and rw exclude each other"),
         (declare("hostfs", target="/"), "/ is not a directory that can be mounted on"),
         (declare("hostfs", target="/mnt/../mnt"), "/mnt/../mnt is not a directory that can be mounted on"),

@@ -6,6 +6,7 @@ each connection brings one run, with the standard streams as descriptors, and ge
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +147,17 @@ def _main(descriptor: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["SCons", *arguments]
     sys.modules["SCons.Script.SConscript"].launch_dir = str(Path.cwd())  # type: ignore[attr-defined]
-    runpy.run_module("SCons", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("SCons", run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        # Python's own end would free every module that this process has from its parent.
+        for thread in set(threading.enumerate()) - {threading.current_thread()}:
+            if not thread.daemon:
+                thread.join()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code if isinstance(ended.code, int) else ended.code is not None)
 
 
 if __name__ == "__main__":

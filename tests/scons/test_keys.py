@@ -317,7 +317,7 @@ def test_a_token_is_asked_for_its_key_once_in_a_build_and_anew_in_the_next(
     head = (
         built.path("SConstruct")
         .read_text()
-        .replace('MYST_RUNTIME="rt")', f'MYST_RUNTIME="rt", KEY={token.uri()!r})')
+        .replace('MYST_RUNTIME="rt",', f'MYST_RUNTIME="rt", KEY={token.uri()!r},')
     )
     built.write("SConstruct", head)
     commands = f"build\nshell cp {other.directory}/softhsm2.conf {configuration}\nbuild\nexit\n"

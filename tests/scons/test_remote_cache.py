@@ -18,6 +18,7 @@ sys.path.insert(0, {checkout!r})
 import mystikos_tool.scons
 variables = Variables(None, ARGUMENTS)
 mystikos_tool.scons.options(variables)
+DefaultEnvironment(tools=[])
 env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}], variables=variables)
 """
 UPPER = """\

@@ -335,6 +335,48 @@ def test_files_have_the_modes_that_are_asked_for(layered: Project) -> None:
     assert "shop.key," not in build.err
 
 
+MADE = {
+    "a file": ("gen/f", "env.Command('gen/f', 'v', Copy('$TARGET', '$SOURCE'))", "usr/x"),
+    "a directory by its name": (
+        "gen",
+        "env.Command('gen', 'v', [Delete('$TARGET'), Mkdir('$TARGET'), Copy('$TARGET/f', '$SOURCE')])",
+        "usr/x/f",
+    ),
+    "a side effect": (
+        "gen/f",
+        "env.SideEffect('gen/f', env.Command('s', 'v', [Mkdir('gen'), Copy('gen/f', '$SOURCE'),"
+        " Touch('$TARGET')]))",
+        "usr/x",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MADE)
+def test_what_is_mapped_may_be_made_by_a_call_before_or_after(layered: Project, case: str) -> None:
+    source, make, path = MADE[case]
+    package = f"env.MystPackage('hello', ['appdir', {{'usr/x': {source!r}}}])"
+    for number, script in enumerate((f"{make}\n{package}\n", f"{package}\n{make}\n")):
+        layered.sconstruct(script)
+        layered.write("v", f"{number}")
+        layered.build("-c")
+        shutil.rmtree(layered.path("gen"), ignore_errors=True)
+        layered.build("hello")
+        archive = read(layered.path("hello.cpio"))
+        assert [archive.data(member) for member in archive.members if member.path == path.encode()] == [
+            f"{number}".encode()
+        ]
+        assert layered.build("hello").stages == set()
+
+
+def test_a_directory_that_was_made_by_its_name_and_is_the_only_source_is_to_be_given_as_one(
+    layered: Project,
+) -> None:
+    layered.sconstruct(
+        "env.Command('made', 'appdir', Copy('$TARGET', '$SOURCE'))\nenv.MystPackage('hello', 'made')\n"
+    )
+    assert 'made: is a directory; give it as Dir("made")' in layered.fails("hello").err
+
+
 def test_files_are_mapped_into_a_directory_under_their_names(layered: Project) -> None:
     layered.sconstruct(
         'mapped = {"etc/": ["LICENSE", "conf/production.conf"], "usr/base/": "base", "/": "LICENSE"}\n'

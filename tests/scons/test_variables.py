@@ -13,6 +13,7 @@ WITH_OPTIONS = """\
 from mystikos_tool.scons import options
 variables = Variables(None, ARGUMENTS)
 options(variables)
+DefaultEnvironment(tools=[])
 env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}], variables=variables)
 """
 PLAIN = """\

@@ -45,6 +45,17 @@ def nodes_of(tree: Tree, *, preserve_owners: bool = False) -> list[Node]:
     ]
 
 
+def described(tree: Tree, *, owners: bool) -> bytes:
+    """Return what a disk shows of a tree and an archive does not: links to one file and, if asked, owners."""
+    links: dict[bytes, list[int]] = {}
+    for number, entry in enumerate(tree.entries):
+        if stat.S_ISREG(entry.mode) and (identity := entry.contents.identity(entry)):
+            links.setdefault(identity, []).append(number)
+    linked = [numbers for numbers in links.values() if len(numbers) > 1]
+    belongs = [entry.contents.owner(entry) for entry in tree.entries] if owners else []
+    return repr((linked, belongs)).encode()
+
+
 def made_directory(path: bytes, mode: int) -> Node:
     """Return a directory that no source has."""
     return Node(path, stat.S_IFDIR | mode, 0, b"", (0, 0), b"", "/" + os.fsdecode(path), lambda: iter(()))

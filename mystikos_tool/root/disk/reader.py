@@ -50,10 +50,10 @@ class DiskFile:
         """
         size = self.fssig.hash_offset
         if not self.is_encrypted:
-            return Filesystem(lambda offset, count: self._read(offset, count), size, self._where)
+            return Filesystem(lambda offset, count: self.read(offset, count), size, self._where)
         if key is None:
             raise UserError(self._where, "is encrypted", "give its key file")
-        header = self._read(0, luks.HEADER.size)
+        header = self.read(0, luks.HEADER.size)
         luks.check_key(header, key, self._where)
         return Filesystem(
             lambda offset, count: self._decrypt(key, offset, count), size - luks.PAYLOAD_OFFSET, self._where
@@ -66,21 +66,46 @@ class DiskFile:
             raise UserError(self._where, "its hash tree does not lead to its root hash", _AGAIN)
         wrong = self.wrong_blocks()
         if wrong:
-            raise UserError(
-                f"{self._where}, offset {wrong[0] * verity.BLOCK}", "is not what its hash says", _AGAIN
-            )
+            owner = self.owners(wrong[:1]).get(wrong[0])
+            place = f"offset {wrong[0] * verity.BLOCK}" + (f", in {owner}" if owner else "")
+            raise UserError(f"{self._where}, {place}", "is not what its hash says", _AGAIN)
+
+    def owners(self, blocks: Collection[int], key: bytes | None = None) -> dict[int, str]:
+        """Return by their numbers what blocks of 4096 bytes belong to, as far as that can be known.
+
+        That is the path of a file whose content they have; or the structures of the file system, the
+        LUKS header among them, or free space. ``key`` is that of an encrypted disk. Nothing is known
+        without it, or of a file system that cannot be read.
+        """
+        if self.is_encrypted and key is None:
+            return {}
+        before = luks.PAYLOAD_OFFSET // verity.BLOCK if self.is_encrypted else 0
+        try:
+            filesystem = self.filesystem(key)
+            per_block = max(verity.BLOCK // filesystem.block_size, 1)
+            inside = {
+                (block - before) * verity.BLOCK // filesystem.block_size + part: block
+                for block in blocks
+                for part in range(per_block)
+            }
+            found = owners(filesystem, inside.keys())
+        except UserError:
+            return {}
+        known = dict.fromkeys(blocks, "what belongs to no file: maps, inodes, bitmaps or free space")
+        return known | {inside[block]: owner for block, owner in found.items()}
 
     def wrong_blocks(self) -> list[int]:
         """Return the numbers of blocks of 4096 bytes that are not what their hashes say, or some of many."""
         return hashtree.wrong_blocks(self._descriptor, self.shape, self.superblock.salt)
 
-    def _read(self, offset: int, size: int) -> bytes:
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of the disk, fewer at its end."""
         return os.pread(self._descriptor, size, offset)
 
     def _decrypt(self, key: bytes, offset: int, size: int) -> bytes:
         first = offset // luks.SECTOR
         end = -(-(offset + size) // luks.SECTOR)
-        data = self._read(luks.PAYLOAD_OFFSET + first * luks.SECTOR, (end - first) * luks.SECTOR)
+        data = self.read(luks.PAYLOAD_OFFSET + first * luks.SECTOR, (end - first) * luks.SECTOR)
         start = offset - first * luks.SECTOR
         whole = data[: len(data) // luks.SECTOR * luks.SECTOR]
         return luks.decrypt(key, whole, first)[start : start + size]
@@ -89,14 +114,36 @@ class DiskFile:
 @contextmanager
 def opened(path: Path) -> Iterator[DiskFile]:
     """Open a disk; raise UserError for a file that is none or that the kernel would refuse."""
+    descriptor = open_disk(path)
+    try:
+        yield DiskFile(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_disk(path: Path) -> int:
+    """Return a descriptor of a regular file, to be read; raise UserError for anything else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UserError(str(path), (error.strerror or "cannot be read").lower(), "give a disk") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(str(path), "is no regular file", "give a disk")
+    return descriptor
+
+
+def is_disk(path: Path) -> bool:
+    """Tell whether a file has an FSSIG at its end."""
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UserError(str(path), "is no regular file", "give a disk")
-        yield DiskFile(path, descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+        end = status.st_size - fssig.SIZE
+        magic = os.pread(descriptor, 8, end) if stat.S_ISREG(status.st_mode) and end > 0 else b""
+        return fssig.is_one(magic)
     finally:
         os.close(descriptor)
 

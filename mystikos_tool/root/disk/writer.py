@@ -60,6 +60,17 @@ class Options:
 _AS_NEEDED = Options()
 
 
+def encryption(key_file: Path, passphrase: bytes | None = None) -> luks.Encryption:
+    """Return how a disk is encrypted with the master key in a file, which a passphrase may open.
+
+    Raises UserError for a file that holds no such key, and for a passphrase of fewer than 14 bytes.
+    """
+    key = luks.load_key(key_file)
+    if passphrase is not None and len(passphrase) < luks.MIN_PASSPHRASE:
+        raise UserError("the passphrase", f"has fewer than {luks.MIN_PASSPHRASE} bytes", "give a longer one")
+    return luks.Encryption(key, passphrase)
+
+
 class Disk(NamedTuple):
     """A disk that was made: its root hash, its size and what is free in it in bytes, and its files."""
 

@@ -102,7 +102,9 @@ class ImageArchive:
             return self._path.open("rb", buffering=0)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise UserError(self.where, f"cannot be read: {reason}", "give the archive of an image") from None
+            raise UserError(
+                self.where, f"cannot be read: {reason}", "give an OCI layout or an archive of an image"
+            ) from None
 
 
 class _Part:

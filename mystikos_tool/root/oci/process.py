@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mystikos_tool.errors import UserError
@@ -50,6 +50,16 @@ class Start(NamedTuple):
         if self.process.env and isinstance(started_in, str) and _absolute(started_in) != "/":
             members[_VARIABLES] = list(self.process.env)
         return members
+
+    def telling(self, tell: Callable[[str], object]) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+        """Return :meth:`defaults` as a function that tells of what it returns."""
+
+        def defaults(given: Mapping[str, Any]) -> Mapping[str, Any]:
+            added = self.defaults(given)
+            tell(self.told(added))
+            return added
+
+        return defaults
 
     def told(self, added: Mapping[str, Any]) -> str:
         """Return what is told of the members that were added, and of the variables, in one line."""

@@ -1,0 +1,62 @@
+"""Which image each tag stands for: a file that is committed, so that a tag is the same image everywhere.
+
+{
+    "version": 1,
+    "images": {
+        "docker.io/library/nginx:1.27": "sha256:…"
+    }
+}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.io import atomic
+from mystikos_tool.root.oci import digest as digests
+from mystikos_tool.root.oci import manifest
+from mystikos_tool.root.oci.digest import Digest
+from mystikos_tool.root.oci.reference import Reference, needed
+
+FILE = "mystikos-images.lock.json"
+_VERSION = 1
+
+
+def read(path: Path) -> dict[str, Digest]:
+    """Return the digests by references with a tag; none where there is no file.
+
+    Raises UserError for a file that is damaged.
+    """
+    if not path.exists():
+        return {}
+    where = str(path)
+    members = manifest.json_object(atomic.read_input(path, "lock file"), where)
+    images = members.get("images")
+    if members.get("version") != _VERSION or not isinstance(images, dict):
+        raise UserError(
+            where, f"is no lock file of version {_VERSION}", "remove it, and lock the images anew"
+        )
+    return {str(needed(name)): digests.parse(value, f"{where}: {name}") for name, value in images.items()}
+
+
+def write(path: Path, images: Mapping[str, Digest]) -> None:
+    """Write a lock file, its images in order."""
+    locked = {name: str(digest) for name, digest in sorted(images.items())}
+    atomic.write(path, (json.dumps({"version": _VERSION, "images": locked}, indent=4) + "\n").encode())
+
+
+def pinned(reference: Reference, path: Path) -> Reference:
+    """Return a reference with the digest that counts for it.
+
+    Raises UserError for a tag that is not locked.
+    """
+    if reference.digest:
+        return reference
+    digest = read(path).get(str(reference))
+    if digest is None:
+        problem = f"is a tag, which may be another image tomorrow, and {path} has no digest for it"
+        raise UserError(str(reference), problem, f"run: mystikos-tool image lock {reference} --lock {path}")
+    return reference._replace(digest=digest)

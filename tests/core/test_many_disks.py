@@ -1,0 +1,176 @@
+"""Many disks: large trees, rebuilds in different environments, and damages to what readers read.
+
+MYST_DISK_CASES=1000 takes so many damages, ten thousand files and a hundred rebuilds instead of a few.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from disks import run
+
+import mystikos_tool
+from mystikos_tool import UserError
+from mystikos_tool.explain import disks
+from mystikos_tool.root.disk import reader
+from mystikos_tool.root.disk.index import DiskIndex
+
+CASES = int(os.environ.get("MYST_DISK_CASES", "20"))
+FILES = CASES * 10
+REBUILDS = max(CASES // 10, 2)
+NAMES = "aZ09 .-_~+ä€𝄞\n\t\\\"'$*?[]{}|;&<>"
+
+
+def grow(root: Path, seed: int, count: int) -> None:
+    """Make a tree of files of all kinds, with odd names and modes."""
+    chance = random.Random(seed)
+    folders = [root]
+    root.mkdir()
+    for number in range(count):
+        name = "".join(chance.choices(NAMES, k=chance.randrange(1, 30))).strip(".") + str(number)
+        place = chance.choice(folders) / name
+        kind = chance.randrange(10)
+        if kind == 0:
+            place.mkdir()
+            folders.append(place)
+        elif kind == 1:
+            place.symlink_to("x" * chance.choice((1, 59, 60, 61, 4000)))
+        elif kind == 2:
+            with place.open("wb") as file:
+                file.truncate(chance.randrange(1, 1 << 20))
+                file.seek(chance.randrange(1 << 20))
+                file.write(b"after a hole")
+        else:
+            place.write_bytes(chance.randbytes(chance.choice((0, 1, 100, 4095, 4096, 4097, 20_000))))
+            place.chmod(chance.choice((0o644, 0o755, 0o600, 0o4755, 0o2711, 0o444)))
+            if kind == 3:
+                (place.parent / f"{name} too").hardlink_to(place)
+
+
+def tree_of(root: Path) -> dict[bytes, tuple[int, int, bytes]]:
+    """Mode, number of links and a digest of the content or target of everything below a directory."""
+    found = {}
+    for path in root.rglob("*"):
+        status = path.lstat()
+        content = b""
+        if stat.S_ISREG(status.st_mode):
+            content = hashlib.sha256(path.read_bytes()).digest()
+        elif stat.S_ISLNK(status.st_mode):
+            content = os.fsencode(path.readlink())
+        links = 0 if stat.S_ISDIR(status.st_mode) else status.st_nlink
+        found[os.fsencode(path.relative_to(root))] = (status.st_mode, links, content)
+    return found
+
+
+def tree_on(disk: Path) -> dict[bytes, tuple[int, int, bytes]]:
+    index = DiskIndex(disk)
+    found = {}
+    for member in index.members:
+        content = b""
+        if stat.S_ISREG(member.mode):
+            content = hashlib.sha256(index.data(member)).digest()
+        elif stat.S_ISLNK(member.mode):
+            content = index.data(member)
+        links = 0 if stat.S_ISDIR(member.mode) else member.links
+        found[member.path] = (member.mode, links, content)
+    return found
+
+
+def test_a_tree_of_many_files_comes_back_from_its_disk(tmp_path: Path) -> None:
+    grow(tmp_path / "tree", 1, FILES)
+    mystikos_tool.disk(tmp_path / "disk", tmp_path / "tree", modes="preserve", data=True)
+    assert tree_on(tmp_path / "disk") == tree_of(tmp_path / "tree")
+    run("e2fsck", "-fn", tmp_path / "disk")
+
+
+def test_rebuilds_in_different_environments_give_the_same_bytes(tmp_path: Path) -> None:
+    grow(tmp_path / "tree", 2, 60)
+    digests = set()
+    for number in range(REBUILDS):
+        copy = tmp_path / f"copy{number}" / ("deeper/" * (number % 3) + "tree")
+        shutil.copytree(tmp_path / "tree", copy, symlinks=True)
+        relink(tmp_path / "tree", copy)
+        environment = {
+            **os.environ,
+            "TZ": ("UTC", "Asia/Tokyo", "America/Lima")[number % 3],
+            "LC_ALL": ("C", "C.UTF-8", "POSIX")[number % 3],
+            "PYTHONHASHSEED": str(number),
+            "TMPDIR": str(tmp_path),
+        }
+        target = tmp_path / f"disk{number}"
+        command = [sys.executable, "-m", "mystikos_tool", "mkext2", copy, target]
+        umask = (0o022, 0o077, 0o002)[number % 3]
+        subprocess.run(command, env=environment, umask=umask, check=True, capture_output=True, cwd="/")
+        digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
+        shutil.rmtree(tmp_path / f"copy{number}")
+        target.unlink()
+    assert len(digests) == 1
+
+
+def relink(source: Path, copy: Path) -> None:
+    """Link what copying has separated, for links belong to what a disk is made of."""
+    first: dict[int, Path] = {}
+    for path in sorted(source.rglob("*")):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+            place = copy / path.relative_to(source)
+            if other := first.get(status.st_ino):
+                place.unlink()
+                place.hardlink_to(other)
+            else:
+                first[status.st_ino] = place
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    directory = tmp_path_factory.mktemp("small")
+    grow(directory / "tree", 3, 30)
+    mystikos_tool.disk(directory / "disk", directory / "tree", room=0)
+    return (directory / "disk").read_bytes()
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_a_damaged_disk_is_read_or_refused_by_every_reader_and_nothing_else(
+    tmp_path: Path, small: bytes, part: int
+) -> None:
+    chance = random.Random(part)
+    structures = [at for at in range(0, len(small), 4096) if any(small[at : at + 4096])]
+    whole = tmp_path / "whole"
+    whole.write_bytes(small)
+    for _ in range(CASES // 10):
+        data = bytearray(small)
+        for _ in range(chance.choice((1, 4, 30))):
+            at = chance.choice(structures) + chance.randrange(4096)
+            data[at] = chance.choice((0, 1, 0xFF, chance.randrange(256)))
+        (tmp_path / "disk").write_bytes(
+            data[: chance.choice((len(data), len(data), chance.randrange(len(data))))]
+        )
+        for read in (disks.report, reread, mystikos_tool.verify_disk):
+            try:
+                read(tmp_path / "disk")
+            except UserError as error:
+                assert str(tmp_path / "disk") in error.where
+        if reader.is_disk(tmp_path / "disk"):
+            try:
+                disks.compare(whole, tmp_path / "disk").to_text()
+            except UserError as error:
+                assert str(tmp_path / "disk") in error.where
+
+
+def reread(disk: Path) -> None:
+    """Look everything up in a disk as packaging does."""
+    index = DiskIndex(disk)
+    for member in index.members:
+        index.find("/" + os.fsdecode(member.path))
+        if stat.S_ISREG(member.mode):
+            with index.opened(member) as read_at:
+                read_at(0, 100)
+                read_at(max(member.size - 5, 0), 100)

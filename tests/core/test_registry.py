@@ -1,0 +1,303 @@
+"""Images on a registry: what is asked, who learns of the user, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from image_registry import Answer, RegistryServer, serving
+from images import MadeImage, described, digest, file, layer
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.root.oci import credentials, lock, opening, reference
+from mystikos_tool.root.oci.registry import Registry, _Paced
+from mystikos_tool.root.oci.source import ImageSource
+
+LAYERS = [layer(file("bin/hello", "hello" * 1000, 0o755)), layer(file("motd", "hi"))]
+BASIC = "Basic " + base64.b64encode(b"user:secret").decode()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def server() -> Iterator[RegistryServer]:
+    with serving() as served:
+        yield served
+
+
+def log_in(home: Path, host: str, user: bytes = b"user:secret", file: str = ".docker/config.json") -> None:
+    path = home / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"auths": {host: {"auth": base64.b64encode(user).decode()}}}))
+
+
+def tree(text: str, locked: Path = Path("none.lock.json")) -> dict[str, tuple[str, int, bytes]]:
+    return described(ImageSource(opening.named(text, "", locked)).tree())
+
+
+def told(text: str) -> str:
+    with pytest.raises(UserError) as error:
+        tree(text)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("compression", ["", "+gzip", "+zstd"])
+def test_an_image_is_taken_by_its_digest_and_asked_for_once(server: RegistryServer, compression: str) -> None:
+    name = server.push(MadeImage(LAYERS, compression))
+    found = tree(name)
+    assert found["bin/hello"] == ("file", 0o755, b"hello" * 1000)
+    assert len(server.asked) == 4  # manifest, configuration, two layers
+    assert tree(name) == found
+    assert len(server.asked) == 4
+
+
+def test_a_tag_is_what_the_lock_file_has_and_is_never_asked_for(
+    server: RegistryServer, tmp_path: Path
+) -> None:
+    locked = tmp_path / "lock.json"
+    tag = f"{server.host}/app:1"
+    server.push(MadeImage(LAYERS))
+    with pytest.raises(UserError, match=r"is a tag, which may be another image .*lock\.json has no digest"):
+        tree(tag, locked)
+    assert not server.asked
+    lock.write(locked, {tag: Registry(reference.needed(tag)).descriptor().digest})
+    server.push(MadeImage([layer(file("other"))]))
+    assert "motd" in tree(tag, locked)
+    assert [path for path in server.paths if path.endswith("/1")] == ["/v2/app/manifests/1"]
+
+
+def test_basic_authentication_has_what_docker_or_podman_keep(server: RegistryServer, home: Path) -> None:
+    name = server.push(MadeImage(LAYERS))
+
+    def rule(path: str, authorization: str) -> Answer | None:
+        return None if authorization == BASIC else (401, {"WWW-Authenticate": 'Basic realm="r"'}, b"")
+
+    server.rule = rule
+    assert "wants credentials, and none are known that it accepts; log in: podman login 127.0.0.1" in told(
+        name
+    )
+    log_in(home, f"http://{server.host}/v2/")
+    assert "motd" in tree(name)
+    log_in(home, server.host, b"user:wrong", ".config/containers/auth.json")
+    assert credentials.of(reference.needed(name)) == credentials.Credentials("user", "wrong")
+    log_in(home, f"{server.host}/app", file=".config/containers/auth.json")
+    assert credentials.of(reference.needed(name)) == credentials.Credentials("user", "secret")
+    assert "secret" not in repr(credentials.of(reference.needed(name)))
+
+
+def test_a_token_is_asked_for_where_the_registry_says(server: RegistryServer, home: Path) -> None:
+    name = server.push(MadeImage(LAYERS))
+    log_in(home, server.host)
+
+    def rule(path: str, authorization: str) -> Answer | None:
+        if path.startswith("/token"):
+            return 200, {}, json.dumps({"token": "t0"}).encode()
+        wanted = f'Bearer realm="http://{server.host}/token",service="s",scope="repository:app:pull"'
+        return None if authorization == "Bearer t0" else (401, {"WWW-Authenticate": wanted}, b"")
+
+    server.rule = rule
+    assert "motd" in tree(name)
+    assert ("/token?service=s&scope=repository%3Aapp%3Apull", BASIC) in server.asked
+    assert all(authorization != BASIC for path, authorization in server.asked if path.startswith("/v2"))
+
+
+def test_a_redirect_to_another_place_learns_nothing_of_the_user(server: RegistryServer, home: Path) -> None:
+    name = server.push(MadeImage(LAYERS))
+    log_in(home, server.host)
+    with serving() as other:
+        other.answers.update(server.answers)
+
+        def rule(path: str, authorization: str) -> Answer | None:
+            if authorization != BASIC:
+                return 401, {"WWW-Authenticate": "Basic"}, b""
+            return (307, {"Location": f"http://{other.host}{path}"}, b"") if "/blobs/" in path else None
+
+        server.rule = rule
+        assert "motd" in tree(name)
+        assert len(other.asked) == 3
+        assert {authorization for _, authorization in other.asked} == {""}
+
+
+@pytest.mark.parametrize(
+    ("location", "problem"),
+    [
+        ("http://registry.example/v2/x", "leads to 'http://registry.example/v2/x', which is not safe"),
+        ("file:///etc/passwd", "leads to 'file:///etc/passwd', which is not safe"),
+        ("https://user:pw@registry.example/", "which is not safe"),
+        ("", "is redirected again and again"),
+    ],
+)
+def test_a_redirect_that_is_not_safe_is_refused(server: RegistryServer, location: str, problem: str) -> None:
+    name = server.push(MadeImage(LAYERS))
+    server.rule = lambda path, _: (302, {"Location": location}, b"")
+    assert problem in told(name)
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ((500, {}, b""), "is answered with status 500; try again later"),
+        ((404, {}, b""), "is not on the registry, or is hidden"),
+        ((403, {}, b""), "wants credentials, and none are known that it accepts"),
+        ((429, {}, b""), "was asked for too often"),
+        ((401, {"WWW-Authenticate": "Negotiate"}, b""), "wants authorization of the kind 'Negotiate'"),
+        ((401, {}, b""), "wants authorization of the kind ''"),
+        ((401, {"WWW-Authenticate": 'Bearer realm="http://x.example/"'}, b""), "which is not safe"),
+        ((200, {"Content-Length": "9", "Connection": "close"}, b"short"), "has another digest than"),
+        ((200, {}, bytes(5 << 20)), "sends more than 4,194,304 bytes"),
+        ((200, {}, b"{}"), "has another digest than"),
+    ],
+)
+def test_what_a_registry_does_that_it_should_not_is_told(
+    server: RegistryServer, answer: Answer, problem: str
+) -> None:
+    name = server.push(MadeImage(LAYERS))
+    server.rule = lambda path, _: answer
+    assert problem in told(name)
+
+
+def test_a_layer_that_is_too_long_too_short_or_another_is_refused(
+    server: RegistryServer, tmp_path: Path
+) -> None:
+    made = MadeImage(LAYERS)
+    name = server.push(made)
+    path = f"/v2/app/blobs/{made.manifest['layers'][0]['digest']}"
+    kind, data = server.answers[path]
+    for sent, problem in (
+        (data + b"more", "has more bytes than its descriptor says"),
+        (data[:-3], "ends 3 bytes too early"),
+        (data[:-3] + b"xyz", "has another digest than"),
+    ):
+        server.answers[path] = (kind, sent)
+        assert problem in told(name)
+        name_in_cache = digest(made.layers[0]).replace(":", "-")
+        assert not list((tmp_path / "cache/mystikos-tool/layers").glob(f"*{name_in_cache}*"))
+
+
+def test_a_registry_that_is_down_is_told() -> None:
+    assert "cannot be reached: connection refused; see that it is up" in told(
+        f"127.0.0.1:9/app@sha256:{'0' * 64}"
+    )
+
+
+def test_a_registry_that_does_not_answer_is_given_up(server: RegistryServer) -> None:
+    name = server.push(MadeImage(LAYERS))
+    waiting = threading.Event()
+
+    def rule(path: str, authorization: str) -> Answer | None:
+        waiting.wait(10)
+        return None
+
+    server.rule = rule
+    registry = Registry(reference.needed(name), patience=0.1)
+    try:
+        with pytest.raises(UserError, match=r"does not answer in time|no answer in time"):
+            registry.descriptor()
+    finally:
+        waiting.set()
+
+
+def test_a_stream_that_brings_little_is_given_up() -> None:
+    class Trickle:
+        def read1(self, size: int) -> bytes:
+            return b"x"
+
+    paced = _Paced(Trickle(), "registry", 0.01)
+    with pytest.raises(UserError, match=r"registry: sends fewer than 30,720 bytes in 0\.01 s"):
+        while paced.read(1000):
+            pass
+
+
+def test_credentials_come_from_a_helper_where_the_file_names_one(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "bin" / "docker-credential-mine"
+    helper.parent.mkdir()
+    helper.write_text(
+        '#!/bin/sh\nread server; echo "{\\"Username\\": \\"u\\", \\"Secret\\": \\"$server\\"}"\n'
+    )
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{helper.parent}:/usr/bin:/bin")
+    path = home / ".docker/config.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"credHelpers": {"ghcr.io": "mine"}, "auths": {"ghcr.io": {}}}))
+    asked = reference.needed("ghcr.io/a/b:1")
+    assert credentials.of(asked) == credentials.Credentials("u", "ghcr.io")
+    assert credentials.of(reference.needed("quay.io/a/b:1")) is None
+    path.write_text(json.dumps({"credsStore": "none-such"}))
+    with pytest.raises(UserError, match="docker-credential-none-such cannot be started"):
+        credentials.of(asked)
+    path.write_text(json.dumps({"credsStore": "../evil"}))
+    with pytest.raises(UserError, match="names a credential helper that cannot be one"):
+        credentials.of(asked)
+    path.write_text(json.dumps({"auths": {"ghcr.io": {"auth": "!"}}}))
+    with pytest.raises(UserError, match="not base64 of user:password"):
+        credentials.of(asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("nginx:1.27", "docker.io/library/nginx:1.27"),
+        ("user/app:1", "docker.io/user/app:1"),
+        ("localhost/app:1", "localhost/app:1"),
+        ("ghcr.io/a/b/c:x", "ghcr.io/a/b/c:x"),
+        (f"r:5000/a:1@sha256:{'a' * 64}", f"r:5000/a:1@sha256:{'a' * 64}"),
+        ("nginx", None),
+        ("build/image.tar", None),
+        ("UPPER:1", None),
+        ("a:1:2", None),
+    ],
+)
+def test_references_are_read_as_docker_reads_them(text: str, whole: str | None) -> None:
+    found = reference.parse(text)
+    assert (str(found) if found else None) == whole
+
+
+def test_plain_http_is_for_this_machine_alone() -> None:
+    assert reference.needed("localhost:5000/a:1").address == "http://localhost:5000/v2/"
+    assert reference.needed("127.0.0.1.example.com/a:1").address.startswith("https://")
+    assert reference.needed("nginx:1").address == "https://registry-1.docker.io/v2/"
+
+
+def test_a_document_in_the_cache_that_was_changed_is_fetched_again(
+    server: RegistryServer, tmp_path: Path
+) -> None:
+    name = server.push(MadeImage(LAYERS))
+    before = tree(name)
+    for path in (tmp_path / "cache/mystikos-tool/documents").iterdir():
+        path.write_bytes(b"{}")
+    assert tree(name) == before
+    assert len(server.asked) == 6
+
+
+def test_a_lock_file_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lock.json"
+    for data in ("[]", "{}", '{"version": 2, "images": {}}', '{"version": 1, "images": {"a:1": "x"}}'):
+        path.write_text(data)
+        with pytest.raises(UserError, match=r"lock\.json"):
+            lock.read(path)
+
+
+def test_an_index_within_an_index_has_an_end(server: RegistryServer) -> None:
+    made = MadeImage(LAYERS)
+    inner = made.descriptor
+    for _ in range(6):
+        data = json.dumps({"schemaVersion": 2, "manifests": [inner]}).encode()
+        inner = made.added("application/vnd.oci.image.index.v1+json", data)
+    made.descriptor = inner
+    for key, data in made.blobs.items():
+        server.answers[f"/v2/app/manifests/{key}"] = ("application/json", data)
+    assert "has an index within an index, 4 times" in told(server.push(made))
