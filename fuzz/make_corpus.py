@@ -7,6 +7,7 @@ What a fuzzer has found lies beside them in files that begin with ``found-``, an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 import tempfile
@@ -18,6 +19,7 @@ import tiny_elf
 from tiny_elf import Load, Placed, Tls
 
 from mystikos_tool import config, pipeline
+from mystikos_tool.formats import ext2, fssig, verity
 from mystikos_tool.formats.elf import R_X86_64_RELATIVE, R_X86_64_TPOFF64
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.root.root import DiskRoot
@@ -166,6 +168,89 @@ def records(packages: Mapping[str, bytes]) -> dict[str, bytes]:
     return seeds
 
 
+def file_system(**changed: tuple[int, bytes]) -> bytes:
+    """A file system of 13 blocks: a file with an indirect block, a directory, links of both kinds."""
+    blocks = [b""] * 13
+    blocks[1] = ext2.SUPERBLOCK.pack(
+        {
+            "inodes_count": 16,
+            "blocks_count": 13,
+            "first_data_block": 1,
+            "blocks_per_group": 8192,
+            "inodes_per_group": 16,
+            "magic": ext2.MAGIC,
+            "revision": 1,
+            "inode_size": 128,
+            "incompat": ext2.INCOMPAT_FILETYPE,
+        }
+    )
+    blocks[2] = ext2.GROUP.pack({"block_bitmap": 3, "inode_bitmap": 4, "inode_table": 5})
+    inodes = {
+        2: (DIRECTORY, 1024, (7,)),
+        11: (FILE, 13 * 1024, (8, *[0] * 11, 9)),
+        12: (DIRECTORY, 1024, (10,)),
+        13: (LINK, 1000, (11,)),
+    }
+    table = bytearray(16 * 128)
+    for number, (mode, size, pointers) in inodes.items():
+        packed = struct.pack(f"<{len(pointers)}I", *pointers)
+        fields = {"mode": mode, "size": size, "links": 1, "sectors": 2, "blocks": packed}
+        table[(number - 1) * 128 : number * 128] = ext2.INODE.pack(fields)
+    fast = {"mode": LINK, "size": 1, "links": 1, "blocks": b"f"}
+    table[13 * 128 : 14 * 128] = ext2.INODE.pack(fast)
+    blocks[5], blocks[6] = bytes(table[:1024]), bytes(table[1024:])
+    blocks[7] = names((2, 2, b"."), (2, 2, b".."), (11, 1, b"f"), (12, 2, b"d"), (13, 7, b"l"), (14, 7, b"s"))
+    blocks[8], blocks[12] = b"x" * 1024, b"y" * 1024
+    blocks[9] = struct.pack("<I", 12)
+    blocks[10] = names((12, 2, b"."), (2, 2, b".."), (11, 1, b"again"))
+    blocks[11] = b"t" * 1000
+    data = bytearray(b"".join(block.ljust(1024, b"\0") for block in blocks))
+    for at, replacement in changed.values():
+        data[at : at + len(replacement)] = replacement
+    return bytes(data)
+
+
+def names(*entries: tuple[int, int, bytes]) -> bytes:
+    """A directory's block of 1024 bytes."""
+    block = b""
+    for number, (inode, kind, name) in enumerate(entries):
+        size = 1024 - len(block) if number == len(entries) - 1 else 8 + -(-len(name) // 4) * 4
+        block += (struct.pack("<IHBB", inode, size, len(name), kind) + name).ljust(size, b"\0")
+    return block
+
+
+def file_systems() -> dict[str, bytes]:
+    inode = 5 * 1024
+    return {
+        "tree": file_system(),
+        "loop": file_system(
+            own=(9 * 1024, struct.pack("<256I", *[9] * 256)), slot=(inode + 10 * 128 + 96, b"\x09")
+        ),
+        "far": file_system(size=(inode + 10 * 128 + 108, b"\1"), slot=(inode + 10 * 128 + 96, b"\x09")),
+        "up": file_system(entry=(10 * 1024 + 24, struct.pack("<IHBB", 2, 1000, 5, 2))),
+        "extents": file_system(flags=(inode + 10 * 128 + 32, b"\0\0\x08\0")),
+    }
+
+
+def disks() -> dict[str, bytes]:
+    """A disk of one block with a key that signed it, and what is wrong with such a disk."""
+    salt, data = bytes(range(32)), b"data".ljust(verity.BLOCK, b"\1")
+    tree = hashlib.sha256(salt + data).digest().ljust(verity.BLOCK, b"\0")
+    root_hash = hashlib.sha256(salt + tree).digest()
+    key = signer(DATA / "keys" / "key-a.pem")
+    text = (DATA / "keys" / "key-a.pub.pem").read_bytes()
+    keys = text + bytes(-len(text) % 16)
+    good = data + verity.superblock(1, salt, bytes(16)) + tree + fssig.build(verity.BLOCK, root_hash, key)
+    head = bytes([len(keys) // 16]) + keys
+    return {
+        "signed": head + good,
+        "changed": head + b"x" + good[1:],
+        "padded": head + good[: 3 * verity.BLOCK - 1] + b"\1" + good[3 * verity.BLOCK :],
+        "no-key": b"\0" + good,
+        "cut": head + good[verity.BLOCK :],
+    }
+
+
 def options() -> dict[str, bytes]:
     lines = {
         "none": [],
@@ -291,6 +376,8 @@ def main() -> None:
     write("image", {"enclave": enclave(), "kernel": image(), "one-load": tiny_elf.build()})
     write("package", made)
     write("einit", records(made))
+    write("disk", disks())
+    write("ext2", file_systems())
     write("options", options())
     write("program", programs())
     write("filter", filtered())

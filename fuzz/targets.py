@@ -17,6 +17,10 @@ _CONFIG = ("common/config_reader.c", "common/error.c", "common/json.c")
 _ARCHIVE = ("kernel/archive.c", "kernel/path.c", "common/error.c")
 _UNPACK = ("kernel/unpack.c", "kernel/write.c", "kernel/write_behind.c")
 _REFUSALS = ("myst_refuse", "myst_refuse_errno")
+_DISK = (
+    *(f"kernel/{name}.c" for name in ("fssig", "public_key", "read", "rsa_key", "verity")),
+    *("common/error.c", "common/sha256.c"),
+)
 _EINIT = ("loader/einit.c", "common/rsa.c", "common/sha256.c")
 
 
@@ -81,6 +85,8 @@ TARGETS = (
         "elf.dict",
     ),
     Target("einit", ("common/error.c", *_EINIT), 1961, None, ("myst_rsa_check",)),
+    Target("disk", _DISK, 20480, "disk.dict"),
+    Target("ext2", (*_DISK, "kernel/disk.c", "kernel/ext2.c", "kernel/fuse.c"), 16384, "ext2.dict"),
     Target("options", ("loader/options.c", "common/error.c"), 512, "options.dict"),
     Target(
         "mounts",
@@ -97,7 +103,7 @@ TARGETS = (
         ("ptrace", "process_vm_readv", "waitpid", "prlimit", "kill", "myst_note"),
     ),
     Target("enclave", (), 1024),
-    Target("program", ("crt/program.c", "common/interpreter.c"), 4096, "elf.dict"),
+    Target("program", ("crt/program.c", "crt/own_files.c", "common/interpreter.c"), 4096, "elf.dict"),
     Target(
         "filter",
         ("crt/filter.c", "crt/policy.c", "crt/rules.c", "crt/calls.c", "common/error.c"),

@@ -52,9 +52,9 @@ def _check_embedded(index: Index, config: Config, number: int) -> None:
     if not parts or ".." in parts:
         problem = f"{mount.target} is no directory that the embedded runtime can mount on"
         raise UserError(where, problem, "name a directory below /, without ..")
-    if mount.type == "ext2":
-        where = config.where(f"Mount[{number}].Type")
-        raise UserError(where, "the embedded runtime mounts no ext2 disks", "use hostfs or ramfs")
+    if mount.type == "ext2" and (mount.public_key or mount.root_hash or mount.flags):
+        problem = "an ext2 disk is mounted without PublicKey, RootHash and Flags, as Mystikos demands"
+        raise UserError(where, problem, "leave them out, and give the package the key or the root hash")
     for end in range(1, len(parts) + 1):
         path = "/" + "/".join(parts[:end])
         entry = index.entry(path)

@@ -24,6 +24,7 @@ _LIBRARY_DIRECTORIES = tuple(
 )
 _LINKER_FILES = ("/etc/ld-musl-x86_64.path", "/etc/ld.so.cache")
 # What a musl C library is itself, whatever follows the dot.
+_MUSL_LINKER = "/lib/ld-musl-x86_64.so.1"
 _IN_MUSL = ("libc.", "libpthread.", "librt.", "libm.", "libdl.", "libutil.", "libxnet.")
 _MAX_LIBRARIES, _MAX_DIRECTORIES, _MAX_MISSING = 4096, 256, 64  # more are not looked for, in, or told
 _OF_A_C_LIBRARY = ("libc.", "ld-")
@@ -112,11 +113,15 @@ class _Start(NamedTuple):
     def _interpreter(self, path: str) -> Iterator[Fault]:
         member = self.root.find(path)
         if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
-            if self.embedded:
+            if self.embedded and not self._has_musl():
                 yield self._missing(f"its interpreter {path}", path, certain=True)
             else:
                 problem = f"its interpreter {path} is not in the root, and Mystikos' own C library loads it"
                 yield Fault(problem, "put the C library that it was linked with into the appdir", False)
+
+    def _has_musl(self) -> bool:
+        """Return whether the root has what loads programs of any C library, as Mystikos does by itself."""
+        return self.root.find(_MUSL_LINKER) is not None
 
     def _libraries(self, start: Executable, path: str) -> Iterator[Fault]:
         missing = (library for library in self.libraries(start, path) if library.place is None)
@@ -126,7 +131,10 @@ class _Start(NamedTuple):
     def libraries(self, start: Executable, path: str) -> Iterator[Library]:
         """Look for what is needed as a dynamic linker does, also of the libraries themselves."""
         linker = posixpath.basename(self._absolute(start.interpreter or b""))
-        builtin = _IN_MUSL if linker.startswith("ld-musl") or not self.embedded else ()
+        is_musl = linker.startswith("ld-musl") or not self.embedded
+        if not is_musl:
+            is_musl = self._has_musl() and self.root.find(self._absolute(start.interpreter or b"")) is None
+        builtin = _IN_MUSL if is_musl else ()
         pending, seen = [(start, path, self._given_directories())], {linker}
         while pending:
             found, user, directories = pending.pop()

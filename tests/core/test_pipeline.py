@@ -351,8 +351,8 @@ def test_what_the_embedded_runtime_would_refuse_of_a_configuration_is_refused(ma
     cases: list[tuple[dict[str, object], str]] = [
         ({"Secret": [secret]}, "Secret: secrets are released after attestation"),
         (
-            {"Mount": [{"Target": "/mnt", "Type": "ext2"}]},
-            "Mount[0].Type: the embedded runtime mounts no ext2",
+            {"Mount": [{"Target": "/mnt", "Type": "ext2", "RootHash": "ab" * 32}]},
+            "Mount[0].Target: an ext2 disk is mounted without PublicKey, RootHash and Flags",
         ),
         ({"Mount": [{"Target": "/", "Type": "hostfs"}]}, "/ is no directory that the embedded runtime can"),
         ({"Mount": [{"Target": "/mnt/../mnt", "Type": "hostfs"}]}, "/mnt/../mnt is no directory that"),

@@ -95,6 +95,8 @@ int main(int argc, char **argv)
         return devices();
     if (argc == 2 && strcmp(argv[1], "window") == 0)
         return window();
+    if (argc == 2 && strcmp(argv[1], "terminal") == 0)
+        return puts(ttyname(0) ? ttyname(0) : strerror(errno)) < 0;
     if (argc == 3 && strcmp(argv[1], "network") == 0)
         return read_from_network(argv[2]);
     return 2;

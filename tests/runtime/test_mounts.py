@@ -105,9 +105,19 @@ def test_an_archive_of_the_host_is_not_taken_for_one_of_the_root(
     assert "cannot open the archive" in refusal(done)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", b"070701" + b"0" * 200])
-def test_a_broken_archive_is_refused(package: MakePackage, anyone: Caller, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"not an archive", b"070701" + b"0" * 200])
+def test_of_what_is_no_archive_nothing_is_unpacked(
+    package: MakePackage, anyone: Caller, content: bytes
+) -> None:
     made = package({**FILES, "data.cpio": content}, **declare("ramfs"))
+    done = anyone.run(made, "--myst-mount=/data.cpio=/mnt/data", "fill", "/mnt/data/new", "5")
+    assert "/data.cpio" in done.stderr
+    assert "nothing is unpacked at /mnt/data" in done.stderr
+    assert done.stdout == "written\n"
+
+
+def test_an_empty_file_is_no_archive(package: MakePackage, anyone: Caller) -> None:
+    made = package({**FILES, "data.cpio": b""}, **declare("ramfs"))
     done = anyone.run(made, "--myst-mount=/data.cpio=/mnt/data", "leave", "0")
     assert refusal(done).startswith("options: --myst-mount: /data.cpio")
 
@@ -154,7 +164,9 @@ def test_a_source_that_is_given_twice_is_refused(package: MakePackage, anyone: C
 @pytest.mark.parametrize(
     ("mount", "problem"),
     [
-        (declare("ext2"), "/mnt/data: ext2 disks are not supported"),
+        (declare("ext2", "ro"), "/mnt/data: with PublicKey, RootHash or Flags of an ext2 disk"),
+        (declare("ext2", PublicKey="key"), "/mnt/data: with PublicKey, RootHash or Flags of an ext2 disk"),
+        (declare("ext2", RootHash="ab" * 32), "/mnt/data: with PublicKey, RootHash or Flags of an ext2"),
         (declare("hostfs", "ro", "rw"), "/mnt/data: ro and rw exclude each other"),
         (declare("hostfs", target="/"), "/ is not a directory that can be mounted on"),
         (declare("hostfs", target="/mnt/../mnt"), "/mnt/../mnt is not a directory that can be mounted on"),

@@ -3,12 +3,10 @@
 #include "../common/error.h"
 #include "root.h"
 #include "served_disk.h"
+#include "tmpfs.h"
 #include "unpack_disk.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <sys/mount.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 static struct myst_disk disk;
@@ -47,19 +45,6 @@ void myst_unpack_disk_root(bool without_set_id)
     close(root);
 }
 
-/* Lets the file system in memory that is the working directory hold so many bytes more than it does. */
-static void leave_room(uint64_t bytes)
-{
-    struct statvfs status;
-    char options[64];
-    if (statvfs(".", &status) != 0)
-        myst_refuse_errno("cannot examine the new root");
-    bytes += (uint64_t)(status.f_blocks - status.f_bfree) * status.f_bsize;
-    snprintf(options, sizeof options, "size=%llu", (unsigned long long)bytes);
-    if (mount(NULL, ".", NULL, MS_REMOUNT | MS_NOSUID | MS_NODEV, options) != 0)
-        myst_refuse_errno("cannot limit the new root");
-}
-
 /* What the application adds counts against MemorySize; what the disk brings does not. */
 void myst_make_disk_root(const struct myst_handoff *handoff, const struct myst_config *config)
 {
@@ -75,7 +60,7 @@ void myst_make_disk_root(const struct myst_handoff *handoff, const struct myst_c
     else
         myst_make_root(disk.size + config->memory_size, files);
     myst_unpack_disk_root(false);
-    if (!handoff->host.root)
-        leave_room(config->memory_size);
+    if (!handoff->host.root && myst_tmpfs_leave_room(".", config->memory_size) != 0)
+        myst_refuse_errno("cannot limit the new root");
     myst_disk_close(&disk);
 }

@@ -1,9 +1,12 @@
 #include "mounts.h"
 
 #include "../common/error.h"
+#include "disk.h"
 #include "path.h"
+#include "served_disk.h"
 #include "tmpfs.h"
 #include "unpack.h"
+#include "unpack_disk.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +35,9 @@ struct attributes
 
 /* Open directories of the hostfs mounts, in the configuration's order; -1 for other mounts. */
 static int *host_directories;
+
+/* The disks of the ext2 mounts, in the same order. */
+static struct myst_disk *disks;
 
 static bool is_same_path(const char *a, const char *b)
 {
@@ -73,8 +79,10 @@ static void check_declared(const struct myst_mount *mount)
     char target[PATH_MAX];
     if (myst_path_components(mount->target, target, sizeof target) != 0 || !*target)
         myst_refuse("configuration: Mount: %s is not a directory that can be mounted on", mount->target);
-    if (mount->type == MYST_MOUNT_EXT2)
-        myst_refuse("configuration: Mount: %s: ext2 disks are not supported by the embedded runtime", mount->target);
+    if (mount->type == MYST_MOUNT_EXT2 && (mount->public_key || mount->root_hash || mount->flags.count > 0))
+        myst_refuse("configuration: Mount: %s: with PublicKey, RootHash or Flags of an ext2 disk Mystikos starts no "
+                    "package; the package's own keys and root hashes are what the disk is held to",
+                    mount->target);
     if (mount->public_key || mount->root_hash)
         myst_refuse("configuration: Mount: %s: PublicKey and RootHash are for ext2 disks", mount->target);
     for (size_t i = 0; i < mount->flags.count; i++)
@@ -123,15 +131,19 @@ void myst_check_mounts(const struct myst_config *config, const struct myst_hando
 void myst_open_mount_sources(const struct myst_config *config, const struct myst_handoff *handoff)
 {
     host_directories = myst_allocated(calloc(config->mount_count + 1, sizeof *host_directories));
+    disks = myst_allocated(calloc(config->mount_count + 1, sizeof *disks));
     for (size_t i = 0; i < config->mount_count; i++)
     {
         host_directories[i] = -1;
-        if (config->mounts[i].type != MYST_MOUNT_HOSTFS)
-            continue;
         char *source = source_of(&config->mounts[i], handoff);
-        host_directories[i] = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (host_directories[i] < 0)
-            myst_refuse_errno("options: --myst-mount: cannot open the directory %s", source);
+        if (config->mounts[i].type == MYST_MOUNT_EXT2)
+            myst_disk_open(&disks[i], source, "options: --myst-mount", handoff);
+        if (config->mounts[i].type == MYST_MOUNT_HOSTFS)
+        {
+            host_directories[i] = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+            if (host_directories[i] < 0)
+                myst_refuse_errno("options: --myst-mount: cannot open the directory %s", source);
+        }
         free(source);
     }
 }
@@ -239,20 +251,52 @@ static void mount_archive(const struct myst_mount *declared, const char *source,
     struct myst_archive archive = map_archive(source);
     int target = open_target(declared);
 
-    if (myst_archive_measure(archive, &totals, &error) != 0)
-        myst_refuse("options: --myst-mount: %s", error.text);
+    const bool is_archive = myst_archive_measure(archive, &totals, &error) == 0;
+    if (!is_archive)
+    {
+        myst_warn("options: --myst-mount: %s: nothing is unpacked at %s", error.text, declared->target);
+        totals.bytes = 0;
+    }
     snprintf(options, sizeof options, "mode=0755,size=%llu", (unsigned long long)(totals.bytes + memory_size));
     if (myst_mount_tmpfs(descriptor_path(target, to), options) != 0)
         myst_refuse_errno("configuration: Mount: cannot mount a file system in memory at %s", declared->target);
     close(target);
 
     target = open_target(declared);
-    myst_unpack(archive, target);
+    if (is_archive)
+        myst_unpack(archive, target);
     munmap((void *)(uintptr_t)archive.data, archive.size);
     if (has_flag(declared, "ro") && mount(NULL, descriptor_path(target, to), NULL,
                                           MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0)
         myst_refuse_errno("configuration: Mount: cannot protect %s", declared->target);
     close(target);
+}
+
+static void unpack_disk_at(const struct myst_mount *declared, struct myst_disk *disk, uint64_t memory_size)
+{
+    char to[32], options[96];
+    int target = open_target(declared);
+    snprintf(options, sizeof options, "mode=0755,size=%llu", (unsigned long long)(disk->size + memory_size));
+    if (myst_mount_tmpfs(descriptor_path(target, to), options) != 0)
+        myst_refuse_errno("configuration: Mount: cannot mount a file system in memory at %s", declared->target);
+    close(target);
+
+    target = open_target(declared);
+    myst_unpack_disk(disk, target, false);
+    if (myst_tmpfs_leave_room(descriptor_path(target, to), memory_size) != 0)
+        myst_refuse_errno("configuration: Mount: cannot limit %s", declared->target);
+    close(target);
+}
+
+/* The target was seen to be a directory with no symbolic link on the way, and nobody else is in the root yet. */
+static void mount_disk(const struct myst_mount *declared, struct myst_disk *disk, uint64_t memory_size)
+{
+    char target[PATH_MAX];
+    close(open_target(declared));
+    myst_path_components(declared->target, target, sizeof target);
+    if (!myst_serve_disk(disk, target, memory_size))
+        unpack_disk_at(declared, disk, memory_size);
+    myst_disk_close(disk);
 }
 
 void myst_mount_all(const struct myst_config *config, const struct myst_handoff *handoff)
@@ -265,9 +309,15 @@ void myst_mount_all(const struct myst_config *config, const struct myst_handoff 
             close(host_directories[i]);
             continue;
         }
+        if (config->mounts[i].type == MYST_MOUNT_EXT2)
+        {
+            mount_disk(&config->mounts[i], &disks[i], config->memory_size);
+            continue;
+        }
         char *source = source_of(&config->mounts[i], handoff);
         mount_archive(&config->mounts[i], source, config->memory_size);
         free(source);
     }
     free(host_directories);
+    free(disks);
 }

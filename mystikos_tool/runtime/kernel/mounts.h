@@ -9,8 +9,8 @@
  * each source a declared mount. Refuses what cannot be mounted here. */
 void myst_check_mounts(const struct myst_config *config, const struct myst_handoff *handoff);
 
-/* Opens the directories of the host, before the root covers any of them. To be called in the mount namespace of the
- * sandbox, in the caller's working directory. */
+/* Opens the directories and disks of the host, before the root covers any of them. To be called in the mount namespace
+ * of the sandbox, in the caller's working directory. */
 void myst_open_mount_sources(const struct myst_config *config, const struct myst_handoff *handoff);
 
 /* Mounts everything below the working directory, the complete root. */

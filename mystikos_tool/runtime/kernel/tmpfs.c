@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 
 #define FLAGS (MS_NOSUID | MS_NODEV)
 
@@ -15,4 +16,15 @@ int myst_mount_tmpfs(const char *target, const char *options)
     if (mount("tmpfs", target, "tmpfs", FLAGS, with_large_pages) == 0)
         return 0;
     return errno == EINVAL ? mount("tmpfs", target, "tmpfs", FLAGS, options) : -1;
+}
+
+int myst_tmpfs_leave_room(const char *path, uint64_t bytes)
+{
+    struct statvfs status;
+    char options[64];
+    if (statvfs(path, &status) != 0)
+        return -1;
+    bytes += (uint64_t)(status.f_blocks - status.f_bfree) * status.f_bsize;
+    snprintf(options, sizeof options, "size=%llu", (unsigned long long)bytes);
+    return mount(NULL, path, NULL, MS_REMOUNT | FLAGS, options);
 }

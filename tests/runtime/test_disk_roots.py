@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from making_disks import BLOCK, DISK_PUBLIC_KEY, change, make_disk, root_hash_file
 from packaging import DATA, make_package
-from starting import ORDINARY_USER, PROBE, Caller, refusal
+from starting import ORDINARY_USER, PROBE, SECONDS, Caller, read_line, refusal
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import fssig, luks
@@ -96,6 +98,15 @@ class Machine:
         done = self.run(package, *arguments, **options)
         assert (done.returncode, done.stderr) == (0, "")
         return done.stdout
+
+    @contextlib.contextmanager
+    def start(self, package: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        command, pipe = [*self.command(package), *arguments], subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def command(self, package: Path) -> list[str | Path]:
         become = [] if self.caller.user is None else [*BECOME, f"--reuid={self.caller.user}"]
@@ -212,7 +223,7 @@ def test_what_is_added_to_the_root_is_limited_by_memory_size(
 def test_a_disk_is_served_where_the_machine_lets_it_and_unpacked_elsewhere(
     package: MakeDiskPackage, machine: Machine, original: Path
 ) -> None:
-    mounts = machine.output(package(), option(original), "show", "/proc/self/mountinfo").splitlines()
+    mounts = machine.output(package(), option(original), "show", "/proc/.linux/self/mountinfo").splitlines()
     [root] = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[4] == "/"]
     assert root == ("overlay" if machine.served else "tmpfs")
 
@@ -400,3 +411,104 @@ def test_a_key_that_signs_no_disk_is_refused_by_name(
     assert refusal(anyone.run(package((OTHER_PUBLIC_KEY, too_long)), option(original))) == (
         "package: its public key 2 is no RSA key of up to 8192 bits in PEM"
     )
+
+
+# Mounts
+
+
+@pytest.fixture(scope="module")
+def data_disk(work: Path) -> Path:
+    files = {"file": b"of the disk\n", "below/large": CONTENT, "below/more/hidden": b"x"}
+    return make_disk(work / "data", files, boots=False)
+
+
+@pytest.fixture(scope="module")
+def mounting(work: Path, runtime: Runtime, original: Path) -> Path:
+    """A package with its root in it that mounts disks at /mnt/data and within it."""
+    mounts = [{"Target": target, "Type": "ext2"} for target in ("/mnt/data", "/mnt/data/below/more")]
+    settings = {**SETTINGS, "MemorySize": "16m", "Mount": mounts}
+    trusted = [DISK_PUBLIC_KEY]
+    return make_package(work / "mounting", runtime, original.parent / "tree", settings, pubkeys=trusted)
+
+
+def mount_options(*disks: Path) -> list[str]:
+    targets = ("/mnt/data", "/mnt/data/below/more")
+    return [f"--myst-mount={disk}={target}" for disk, target in zip(disks, targets, strict=True)]
+
+
+def test_disks_are_mounted_at_their_targets_and_within_each_other(
+    mounting: Path, machine: Machine, data_disk: Path, original: Path
+) -> None:
+    options = mount_options(data_disk, original)
+    assert machine.output(mounting, *options, "show", "/mnt/data/file") == "of the disk\n"
+    more = "/mnt/data/below/more/data"
+    assert machine.output(mounting, *options, "show", f"{more}/other") == "another\n"
+    assert machine.output(mounting, *options, "fill", f"{more}/other", str(15 << 20)) == "written\n"
+    assert "No space left" in machine.output(mounting, *options, "fill", "/mnt/data/new", str(17 << 20))
+    assert machine.output(mounting, *options, "show", f"{more}/other") == "another\n"
+
+
+def test_a_disk_that_is_mounted_is_trusted_as_the_roots_is(
+    mounting: Path, anyone: Caller, data_disk: Path, disk: Path, work: Path
+) -> None:
+    unsigned = make_disk(work / "unsigned-data", {"file": b"x"}, keys=None, boots=False)
+    told = refusal(anyone.run(mounting, *mount_options(data_disk, unsigned), "leave", "0"))
+    assert told == f"disk {unsigned}: {UNTRUSTED}"
+    told = refusal(anyone.run(mounting, *mount_options(data_disk, Path("/missing")), "leave", "0"))
+    assert told == "options: --myst-mount: cannot open the disk /missing: No such file or directory"
+    encrypted = make_disk(
+        work / "encrypted-data", {"file": b"x"}, boots=False, encryption=luks.Encryption(bytes(range(64)))
+    )
+    told = refusal(anyone.run(mounting, *mount_options(encrypted, data_disk), "leave", "0"))
+    assert told.endswith("is encrypted (LUKS), and the embedded runtime reads no encrypted disks")
+
+
+# How it ends
+
+
+def processes_with(disk: Path) -> list[int]:
+    """The processes that have the disk open."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*/fd"):
+        with contextlib.suppress(OSError):
+            if any(entry.samefile(disk) for entry in directory.iterdir() if entry.exists()):
+                found.append(int(directory.parent.name))
+    return found
+
+
+def wait_for_the_end(pidfd: int) -> None:
+    ended, _, _ = select.select([pidfd], [], [], SECONDS)
+    assert ended
+    os.close(pidfd)
+
+
+def test_one_process_serves_the_disk_and_ends_with_the_package(
+    package: MakeDiskPackage, machine: Machine, disk: Path
+) -> None:
+    with machine.start(package(), option(disk), "signals") as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "ready"
+        serving = processes_with(disk)
+        assert len(serving) == machine.served
+        for pid in serving:
+            status = Path(f"/proc/{pid}/status").read_text()
+            assert "\nCapEff:\t0000000000000000\n" in status
+            assert "\nSeccomp:\t2\n" in status
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+        assert processes_with(disk) == []
+
+
+def test_a_package_that_is_killed_leaves_nothing(
+    package: MakeDiskPackage, machine: Machine, disk: Path
+) -> None:
+    mounts = Path("/proc/self/mountinfo").read_text()
+    with machine.start(package(), option(disk), "signals") as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "ready"
+        serving = [os.pidfd_open(pid) for pid in processes_with(disk)]
+        process.kill()
+    for pidfd in serving:
+        wait_for_the_end(pidfd)
+    assert processes_with(disk) == []
+    assert Path("/proc/self/mountinfo").read_text() == mounts
