@@ -2,6 +2,8 @@
  * each behind a zero byte, the mounts that are given. */
 #include "fuzz.h"
 #include "kernel/mounts.h"
+#include "kernel/served_disk.h"
+#include "kernel/unpack_disk.h"
 
 #include <limits.h>
 #include <setjmp.h>
@@ -24,6 +26,28 @@ void __wrap_myst_refuse_errno(const char *format, ...)
     longjmp(refused, 1);
 }
 
+/* Nothing is mounted here; what reads disks has targets of its own. */
+void myst_disk_open(struct myst_disk *disk, const char *path, const char *option, const struct myst_handoff *handoff)
+{
+    PROMISE(!disk && !path && !option && !handoff);
+}
+
+void myst_disk_close(struct myst_disk *disk)
+{
+    PROMISE(!disk);
+}
+
+bool myst_serve_disk(struct myst_disk *disk, const char *target, uint64_t bytes)
+{
+    PROMISE(!disk && !target && !bytes);
+    return false;
+}
+
+void myst_unpack_disk(struct myst_disk *disk, int root, bool without_set_id)
+{
+    PROMISE(!disk && !root && !without_set_id);
+}
+
 /* Neither half of a mount is taken without the other, and nothing comes twice. */
 static void check(const struct myst_config *config, const struct myst_handoff *handoff)
 {
@@ -31,7 +55,8 @@ static void check(const struct myst_config *config, const struct myst_handoff *h
     for (size_t i = 0; i < config->mount_count; i++)
     {
         const struct myst_mount *mount = &config->mounts[i];
-        PROMISE(mount->type != MYST_MOUNT_EXT2 && !mount->public_key && !mount->root_hash);
+        PROMISE(!mount->public_key && !mount->root_hash);
+        PROMISE(mount->type != MYST_MOUNT_EXT2 || mount->flags.count == 0);
         PROMISE(mount->target[0] == '/' && strlen(mount->target) < PATH_MAX);
     }
 }

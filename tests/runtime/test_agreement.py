@@ -96,6 +96,7 @@ def test_the_most_threads_and_a_deep_stack_are_measured(
     assert loader_measures(enclave) == python_measures(enclave)
 
 
+@pytest.mark.long
 def test_an_enclave_of_more_than_64_gib_is_measured(loader_measures: LoaderMeasures) -> None:
     enclave = configured(TinyEnclave(tiny_elf.enclave(tiny_elf.oeinfo(heap_pages=1 << 25))))
     assert enclave.laid_out().loaded_size > 64 << 30

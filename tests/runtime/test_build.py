@@ -77,6 +77,7 @@ def build_elsewhere(place: Path, umask: int, variables: Mapping[str, str]) -> di
 
 
 @needs_compiler
+@pytest.mark.long
 def test_the_bytes_are_the_same_wherever_and_whenever_it_is_compiled(
     runtime: Runtime, tmp_path: Path
 ) -> None:

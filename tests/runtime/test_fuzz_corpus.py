@@ -10,7 +10,8 @@ from compiling import compile_sanitized, needs_compiler
 
 from fuzz.targets import HERE, TARGETS, Target
 
-pytestmark = needs_compiler
+# CI runs the fuzzer itself, which begins with the corpus.
+pytestmark = [needs_compiler, pytest.mark.long]
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

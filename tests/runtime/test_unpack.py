@@ -259,7 +259,7 @@ def test_a_truncated_archive_is_refused_wherever_it_ends(unpack: Unpack, tmp_pat
     assert unpack(archive[:whole], tmp_path / "root").returncode == 0
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_damage_to_an_archive_is_refused_by_the_packager_too_or_stays_inside(
     unpack: Unpack, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

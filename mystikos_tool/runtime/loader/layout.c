@@ -88,11 +88,7 @@ static int read_config(struct myst_layout *layout, struct myst_error *error)
     const int result = myst_config_read((const char *)config->data, config->size, &parsed, error);
     layout->memory_size = parsed.memory_size;
     myst_config_free(&parsed);
-    if (result != 0)
-        return -1;
-    if (layout->memory_size > MYST_MAX_ENCLAVE_SIZE)
-        return myst_fail(error, "configuration: MemorySize is more than an enclave of 64 TiB can have");
-    return 0;
+    return result != 0 ? -1 : 0;
 }
 
 static int read_tables(struct myst_layout *layout, struct myst_error *error)
