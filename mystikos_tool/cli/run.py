@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _FORK_MODES = ("none", "pseudo", "pseudo_wait_for_exit_exec")
 _OPTIONS = "mystikos-tool run"
 _STRACE = "trace the calls with: strace -f mystikos-tool run ..."
-_DISKS = "give a directory or an archive; the embedded runtime mounts no disks"
+_DISKS = "give a directory or an archive; for a disk make a package, and start that with --myst-rootfs=FILE"
 # Options of exec-linux that mean nothing here, and what does their work.
 _ELSEWHERE = {
     ("--strace-failing", "--strace-filter", "--strace-exclude-filter"): _STRACE,
