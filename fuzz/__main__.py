@@ -2,6 +2,8 @@
 
 python -m fuzz [--seconds N] [--jobs N] [--coverage] [--required] [TARGET...]
 
+At the end the two readers of configurations are held together (fuzz.differential), unless targets are named.
+
 Needs clang with libFuzzer and its sanitizers; without them nothing is run, and that is said; with
 --required it is a failure. --coverage prints how much of each C file the inputs run. Inputs
 that reach new code are kept in build/fuzz, where the next run goes on from them. Ends with status 1
@@ -14,18 +16,17 @@ import argparse
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fuzz.targets import CORPUS, HERE, RUNTIME, TARGETS, Target
+from fuzz import differential
+from fuzz.targets import BUILD, COMPILER, CORPUS, HERE, RUNTIME, TARGETS, Target
 
-BUILD = HERE.parent / "build" / "fuzz"
-COMPILER = shlex.split(os.environ.get("FUZZ_CC", "clang"))
 SANITIZERS = ("-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 NEEDS = (
     "needs clang with libFuzzer (Debian and Ubuntu: apt-get install clang libclang-rt-dev; or set FUZZ_CC)"
@@ -67,7 +68,8 @@ def main() -> int:
     sys.stdout.write(f"fuzz: {total} executions in {arguments.seconds * len(chosen)} s in all\n")
     if arguments.coverage:
         _print_coverage(chosen)
-    return int(any(outcome.finding for outcome in outcomes))
+    differ = not arguments.target and differential.run(arguments.seconds)
+    return int(differ or any(outcome.finding for outcome in outcomes))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -140,11 +142,16 @@ def _print_coverage(targets: list[Target]) -> None:
     objects = [argument for program in programs[1:] for argument in ("-object", str(program))]
     command = [_LLVM_COV, "export", "-summary-only", f"-instr-profile={merged}", str(programs[0]), *objects]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for file in json.loads(done.stdout)["data"][0]["files"]:
-        path, lines = Path(file["filename"]), file["summary"]["lines"]
-        if path.suffix == ".c" and path.is_relative_to(RUNTIME):
-            name, percent = path.relative_to(RUNTIME), lines["percent"]
-            sys.stdout.write(f"fuzz: {name}: {percent:.1f} % of {lines['count']} lines\n")
+    files = {Path(file["filename"]): file["summary"]["lines"] for file in _files(done.stdout)}
+    for path in sorted(RUNTIME.glob("*/*.c")):
+        lines, name = files.get(path), path.relative_to(RUNTIME)
+        told = f"{lines['percent']:.1f} % of {lines['count']} lines" if lines else "0.0 %, in no target"
+        sys.stdout.write(f"fuzz: {name}: {told}\n")
+
+
+def _files(exported: str) -> list[dict[str, Any]]:
+    files: list[dict[str, Any]] = json.loads(exported)["data"][0]["files"]
+    return files
 
 
 def _covered(target: Target) -> Path:

@@ -52,6 +52,7 @@ static struct myst_application application_of(unsigned settings)
         .no_brk = settings & 16,
         .as_linux = settings & 32,
         .isolated = true,
+        .may_look_into_children = true,
     };
 }
 

@@ -312,6 +312,62 @@ def filtered() -> dict[str, bytes]:
     }
 
 
+def mounts() -> dict[str, bytes]:
+    """A configuration with two mounts, and what is given of them."""
+    declared = [{"Target": "/m", "Type": "hostfs", "Flags": ["ro"]}, {"Target": "/n/o", "Type": "ramfs"}]
+    text = json.dumps({"ApplicationPath": "/a", "Mount": declared}).encode()
+    given = {
+        "both": (b"/srv=/m", b"root.cpio=/n/o"),
+        "one": (b"/srv=/m",),
+        "another": (b"/srv=/m", b"x=/n/o", b"y=/z"),
+        "twice": (b"/srv=/m", b"x=/n/o", b"y=/m/"),
+        "other-words": (b"a=b=/m/", b"x=/.//n/o"),
+    }
+    return {name: b"\0".join((text, *words)) for name, words in given.items()}
+
+
+def stacks() -> dict[str, bytes]:
+    """An initial stack with arguments, environment and auxiliary vector, and a program's headers."""
+    address = 0x10000
+    header = struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16)  # PT_GNU_STACK
+    name = b"/bin/app\0"
+    start = len(header) + len(name) + 7 & ~7
+    auxv = ((3, address), (5, 1), (31, address + len(header)), (0, 0))
+    words = [2, 1, 2, 0, 3, 0, *(word for entry in auxv for word in entry)]
+    memory = (header + name).ljust(start, b"\0") + struct.pack(f"<{len(words)}Q", *words)
+    stops = {
+        "stops": bytes([1] * 8),
+        "signals": bytes([1, 0, 9, 1, 1, 1, 1, 1]),
+        "ends": bytes([1, 255, *[1] * 6]),
+    }
+    return {
+        f"{name}-{settings}": struct.pack("<HHB", start, start, settings) + reports + memory
+        for name, reports in stops.items()
+        for settings in (0, 1, 2 | 4, 3 | 128)
+    }
+
+
+def enclaves() -> dict[str, bytes]:
+    """The trailers of sixteen regions, right, and wrong in one way each."""
+    relocation = struct.pack("<QQq", 64, R_X86_64_RELATIVE, 128)
+    regions = 16
+
+    def trailers(pages: int, wrong: int = 0) -> bytes:
+        at, found = 1, b""
+        for number in range(regions):
+            at += pages
+            found += struct.pack("<BBQQ", at, wrong if number == 3 else 0, pages * 4096, pages * 4096 - pages)
+            at += 1
+        return bytes([1, at]) + found
+
+    return {
+        "empty-regions": trailers(0) + relocation,
+        "regions": trailers(1) + 2 * relocation,
+        "bad-relocation": trailers(1) + struct.pack("<QQq", 64, R_X86_64_TPOFF64, 0),
+        **{f"wrong-{wrong}": trailers(2, wrong) for wrong in (1, 2, 4, 8)},
+    }
+
+
 def main() -> None:
     made = packages()
     write("config", configurations())
@@ -325,6 +381,9 @@ def main() -> None:
     write("options", options())
     write("program", programs())
     write("filter", filtered())
+    write("mounts", mounts())
+    write("stacks", stacks())
+    write("enclave", enclaves())
 
 
 if __name__ == "__main__":

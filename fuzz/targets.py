@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RUNTIME = HERE.parent / "mystikos_tool" / "runtime"
 CORPUS = HERE / "corpus"
+BUILD = HERE.parent / "build" / "fuzz"
+COMPILER = shlex.split(os.environ.get("FUZZ_CC", "clang"))
 
 _CONFIG = ("common/config_reader.c", "common/error.c", "common/json.c")
 _ARCHIVE = ("kernel/archive.c", "kernel/path.c", "common/error.c")
@@ -15,6 +19,8 @@ _DISK = (
     *(f"kernel/{name}.c" for name in ("fssig", "public_key", "read", "rsa_key", "verity")),
     *("common/error.c", "common/sha256.c"),
 )
+_UNPACK = ("kernel/unpack.c", "kernel/write.c", "kernel/write_behind.c")
+_REFUSALS = ("myst_refuse", "myst_refuse_errno")
 _EINIT = ("loader/einit.c", "common/rsa.c", "common/sha256.c")
 
 
@@ -56,10 +62,10 @@ TARGETS = (
     Target("archive", _ARCHIVE, 4096, "archive.dict"),
     Target(
         "unpack",
-        (*_ARCHIVE, "kernel/unpack.c", "kernel/write.c", "kernel/write_behind.c"),
+        (*_ARCHIVE, *_UNPACK),
         4096,
         "archive.dict",
-        ("open", "openat", "mkdirat", "symlinkat", "fchmodat", "myst_refuse", "myst_refuse_errno"),
+        ("open", "openat", "mkdirat", "symlinkat", "fchmodat", *_REFUSALS),
     ),
     Target("image", ("loader/image.c", "common/elf.c", "common/error.c"), 8192, "elf.dict"),
     Target(
@@ -82,7 +88,22 @@ TARGETS = (
     Target("disk", _DISK, 20480, "disk.dict"),
     Target("ext2", (*_DISK, "kernel/disk.c", "kernel/ext2.c", "kernel/fuse.c"), 16384, "ext2.dict"),
     Target("options", ("loader/options.c", "common/error.c"), 512, "options.dict"),
-    Target("program", ("crt/program.c", "common/interpreter.c"), 4096, "elf.dict"),
+    Target(
+        "mounts",
+        ("kernel/mounts.c", *dict.fromkeys((*_CONFIG, *_ARCHIVE)), "kernel/tmpfs.c", *_UNPACK),
+        4096,
+        "config.dict",
+        _REFUSALS,
+    ),
+    Target(
+        "stacks",
+        ("crt/stacks.c", "common/error.c"),
+        2048,
+        None,
+        ("ptrace", "process_vm_readv", "waitpid", "prlimit", "kill", "myst_note"),
+    ),
+    Target("enclave", (), 1024),
+    Target("program", ("crt/program.c", "crt/own_files.c", "common/interpreter.c"), 4096, "elf.dict"),
     Target(
         "filter",
         ("crt/filter.c", "crt/policy.c", "crt/rules.c", "crt/calls.c", "common/error.c"),

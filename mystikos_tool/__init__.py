@@ -34,11 +34,13 @@ from __future__ import annotations
 __version__ = "0.1.0"
 
 __all__ = [
+    "Check",
     "CheckedQuote",
     "Config",
     "Difference",
     "Disk",
     "DiskVerification",
+    "Finding",
     "Identity",
     "Inspection",
     "Measurement",
@@ -50,6 +52,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "attach",
+    "check",
     "check_quote",
     "closure",
     "diff",
@@ -71,10 +74,12 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement
     from mystikos_tool.errors import UserError
+    from mystikos_tool.explain.check import Check
     from mystikos_tool.explain.difference import Difference
     from mystikos_tool.formats.sigstruct import Identity
     from mystikos_tool.library import (
         attach,
+        check,
         check_quote,
         closure,
         diff,
@@ -95,15 +100,18 @@ if TYPE_CHECKING:
     from mystikos_tool.packaging.quoted import CheckedQuote
     from mystikos_tool.packaging.verification import Verification, VerificationError
     from mystikos_tool.root.disk.writer import Disk
+    from mystikos_tool.root.suitability import Finding
     from mystikos_tool.signing.signer import Signer
     from mystikos_tool.signing.statement import Statement
 
 _MODULES = {
+    "Check": "explain.check",
     "CheckedQuote": "packaging.quoted",
     "Config": "config",
     "Difference": "explain.difference",
     "Disk": "root.disk.writer",
     "DiskVerification": "packaging.disk_verification",
+    "Finding": "root.suitability",
     "Identity": "formats.sigstruct",
     "Inspection": "packaging.inspection",
     "Measurement": "enclave.measurement",
@@ -115,8 +123,8 @@ _MODULES = {
     "VerificationError": "packaging.verification",
     **dict.fromkeys(
         (
-            *("attach", "check_quote", "closure", "diff", "disk", "inspect", "measure", "pack", "package"),
-            *("policy", "sign", "statement", "verify", "verify_disk"),
+            *("attach", "check", "check_quote", "closure", "diff", "disk", "inspect", "measure", "pack"),
+            *("package", "policy", "sign", "statement", "verify", "verify_disk"),
         ),
         "library",
     ),

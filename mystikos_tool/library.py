@@ -20,7 +20,9 @@ from mystikos_tool import pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
+from mystikos_tool.explain import check as checks
 from mystikos_tool.explain import difference
+from mystikos_tool.explain.check import Check
 from mystikos_tool.explain.difference import Difference
 from mystikos_tool.formats import quote as quotes
 from mystikos_tool.formats.sigstruct import Identity
@@ -310,6 +312,24 @@ def diff(a: StrPath, b: StrPath, *, exclude: Sequence[str] = (), modes: Modes = 
     """
     preserve_modes = modes == "preserve"
     return difference.compare(Path(a), Path(b), exclude=tuple(exclude), preserve_modes=preserve_modes)
+
+
+def check(
+    root: StrPath,
+    *,
+    config: StrPath | Config | Mapping[str, Any] | None = None,
+    exclude: Sequence[str] = (),
+    modes: Modes = "canonical",
+) -> Check:
+    """Look for what of a root cannot work in an enclave, from its files; return what is found.
+
+    ``root`` is an application directory (``exclude`` and ``modes`` are as in `pack`), an archive, a package
+    or a signed directory. ``config`` is as in `measure`; without it that of the package counts, and nothing
+    is known of the program to start where there is none. Raises UserError for what is nothing of these or
+    cannot be read, and for a root on a disk.
+    """
+    held_to = None if config is None else _config(config)
+    return checks.check(Path(root), held_to, exclude=tuple(exclude), preserve_modes=modes == "preserve")
 
 
 def statement(package: StrPath, *, day: date | None = None) -> Statement:

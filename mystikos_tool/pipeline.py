@@ -444,7 +444,7 @@ def _verified(
     host_program = _host_program(opened, loader, embedded)
     _check_measurement(opened, stated)
     trusted_disk = disk_verification.check_trusted(opened, disk) if disk else None
-    on_disk = _is_on_disk(opened)
+    on_disk = opened.is_on_disk
     return Verification(stated, host_program, *facts(host_program, expected, trusted_disk, disk=on_disk))
 
 
@@ -464,7 +464,7 @@ def attach_to_package(path: Path, statement: Statement, signed: Signed, target: 
     """
     opened = OpenedPackage(path)
     structure = _attached(_measured_structure(opened), statement, signed)
-    if not _is_on_disk(opened):
+    if not opened.is_on_disk:
         where = opened.where(sections.ROOTFS)
         keys = root_keys.in_archive(archive.index(opened.content(sections.ROOTFS), where))
         root_keys.refuse_signer(keys, signed.modulus, where)
@@ -550,12 +550,6 @@ def _check_mrenclave(opened: OpenedPackage, measured: bytes, stated: Identity) -
     if measured != stated.mrenclave:
         problem = f"MRENCLAVE is {measured.hex()}, signed is {stated.mrenclave.hex()}"
         raise VerificationError(str(opened.path), problem, _DISTRUST)
-
-
-def _is_on_disk(opened: OpenedPackage) -> bool:
-    """Tell whether the package holds, for its root, the page of zeros that stands for a disk."""
-    content, disk = opened.content(sections.ROOTFS), DiskRoot().content()
-    return content.size == disk.size and content.read() == disk.read()
 
 
 def _unsigned_fields(structure: bytes) -> bytes:

@@ -9,8 +9,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
+LONG = "long"
 _MISSING = "is not installed"
+# Their tests share what takes long to make: they begin first, so that one process has them all.
+_FIRST = ("test_wheel.py",)
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare what `./sconsw long` runs, and no other run."""
+    config.addinivalue_line("markers", f"{LONG}: takes minutes, or installs what it needs")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave long tests out unless they are asked for; begin with those of which one process has all."""
+    items.sort(key=lambda item: item.path.name not in _FIRST)
+    if LONG in config.option.markexpr:
+        return
+    long = [item for item in items if item.get_closest_marker(LONG)]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -88,7 +88,7 @@ VERBS = {
         ),
         Verb(
             "run",
-            "start a program of a directory or an archive at once, with the embedded runtime",
+            "start a program of a directory or an archive at once, under Mystikos where it is installed",
             "--config config.json appdir /bin/hello one two",
             run.declare,
             run.run,
@@ -144,6 +144,13 @@ VERBS = {
             "hello --signer public.pem --no-debug",
             inspect.declare_verify,
             inspect.run_verify,
+        ),
+        Verb(
+            "check",
+            "tell what of an appdir or a package cannot work in the enclave, before anything runs",
+            "appdir --config config.json --fail-on warning",
+            explain.declare_check,
+            explain.run_check,
         ),
         Verb(
             "diff",

@@ -1,4 +1,4 @@
-"""The verbs that explain: ``diff``, ``inspect``, ``sbom``, ``provenance`` and ``rebuild``."""
+"""The verbs that explain: ``check``, ``diff``, ``inspect``, ``sbom``, ``provenance`` and ``rebuild``."""
 
 from __future__ import annotations
 
@@ -25,8 +25,50 @@ if TYPE_CHECKING:
     from mystikos_tool.explain.disks import DiskDifference, DiskReport
 
 ANOTHER_ENCLAVE = 1
+CANNOT_WORK = 1
+_SEVERITIES = ("error", "warning", "note")
 
 _OPERAND = "a package, a signed directory, a measurement, an archive, an appdir or a disk"
+
+
+def declare_check(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``check``."""
+    parser.add_argument(
+        "root", type=Path, help="an appdir, an archive, a package or a signed directory to look into"
+    )
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration that the root is held to (default: that of the package, or none)",
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=_SEVERITIES,
+        default="error",
+        help="end with status 1 for a finding of this severity or a higher one (default: error)",
+    )
+    _declare_output(parser, ("text", "json"))
+    declare_choice(parser, "canonical")
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Look for what cannot work in an enclave; return the exit status: 0 nothing that fails, 1 something."""
+    from mystikos_tool import config
+    from mystikos_tool.explain import check
+    from mystikos_tool.explain.subject import is_appdir
+
+    if not is_appdir(options.root):
+        refuse_packing(options)
+    found = check.check(
+        options.root,
+        config.load(options.config) if options.config else None,
+        exclude=tuple(options.exclude),
+        preserve_modes=preserve_modes(options),
+    )
+    _give(found.to_json() if options.format == "json" else found.to_text(), options)
+    return CANNOT_WORK if found.fails(options.fail_on) else 0
 
 
 def declare_diff(parser: argparse.ArgumentParser) -> None:

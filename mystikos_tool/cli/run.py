@@ -1,6 +1,7 @@
-"""The verb ``run``: start a program of a directory or an archive with the embedded runtime.
+"""The verb ``run``: start a program of a directory or an archive.
 
-It has the options of the reference's ``exec-linux``. The package is temporary: it has no name any
+It has the options of the reference's ``exec-linux``, which starts the program where a Mystikos is
+installed; elsewhere the embedded runtime does. Its package is temporary: it has no name any
 more when this process becomes its host program, so that nothing is left behind, and signals and
 the exit status are the program's own.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,28 +22,32 @@ from mystikos_tool.errors import UserError
 if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.root.root import ArchiveRoot
+    from mystikos_tool.runtime import Runtime
 
+EMBEDDED = "embedded"
 _FORK_MODES = ("none", "pseudo", "pseudo_wait_for_exit_exec")
 _OPTIONS = "mystikos-tool run"
 _STRACE = "trace the calls with: strace -f mystikos-tool run ..."
 _DISKS = "give a directory or an archive; for a disk make a package, and start that with --myst-rootfs=FILE"
-# Options of exec-linux that mean nothing here, and what does their work.
-_ELSEWHERE = {
-    ("--strace-failing", "--strace-filter", "--strace-exclude-filter"): _STRACE,
-    ("--strace-filter-tid", "--strace-filter-pid"): "trace one process with: strace -p PID",
-    ("--etrace", "--trace-errors", "--ttrace", "--trace-times"): _STRACE,
-    ("--perf",): "count the calls with: strace -c -f mystikos-tool run ...",
-    ("--memcheck",): "leave it out; the kernel that it checks is not in the embedded runtime",
-    ("--report-native-tids",): "see the threads with: ps -L -e",
-    ("--pubkey", "--roothash"): _DISKS,
+# Options of exec-linux alone: how many values they take, and what does their work in the embedded runtime.
+_OF_EXEC_LINUX = {
+    ("--strace-filter", "--strace-exclude-filter"): (1, _STRACE),
+    ("--strace-filter-tid", "--strace-filter-pid"): (1, "trace one process with: strace -p PID"),
+    ("--strace-failing", "--etrace", "--trace-errors", "--ttrace", "--trace-times"): (0, _STRACE),
+    ("--perf",): (0, "count the calls with: strace -c -f mystikos-tool run ..."),
+    ("--memcheck",): (0, "leave it out; the kernel that it checks is not in the embedded runtime"),
+    ("--report-native-tids",): (0, "see the threads with: ps -L -e"),
+    ("--pubkey", "--roothash"): (1, _DISKS),
 }
 
 
-class _Refuse(argparse.Action):
-    """Says what does an option's work; its help text is that."""
+class _OfExecLinux(argparse.Action):
+    """Keeps an option with its value to be passed on, or to be refused with what does its work."""
 
-    def __call__(self, parser: object, namespace: object, values: object, option: str | None = None) -> None:
-        raise UserError(f"option {option}", "is none of the embedded runtime", str(self.const))
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        namespace.of_exec_linux.append(([str(option), *values], str(self.const)))
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +85,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--host-to-enc-{kind}-map",
             metavar="HOST:ENC",
-            help=f"only the caller's {kind} to 0 is possible, which is always so",
+            help=f"in the embedded runtime only the caller's {kind} to 0 is possible, which is always so",
         )
-    for names, instead in _ELSEWHERE.items():
-        parser.add_argument(*names, action=_Refuse, nargs="?", const=instead, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--runtime",
+        metavar="DIR",
+        help=f"an installed Mystikos, whose exec-linux starts the program, or {EMBEDDED} (default: the one"
+        f" of myst in PATH or in /opt/mystikos, else {EMBEDDED})",
+    )
+    parser.set_defaults(of_exec_linux=[])
+    for names, (count, instead) in _OF_EXEC_LINUX.items():
+        parser.add_argument(*names, action=_OfExecLinux, nargs=count, const=instead, help=argparse.SUPPRESS)
 
 
 def _declare_settings(parser: argparse.ArgumentParser) -> None:
@@ -123,8 +136,79 @@ _SETTINGS = (
 )
 
 
-def run(options: argparse.Namespace) -> NoReturn:
-    """Become the program."""
+def run(options: argparse.Namespace) -> int:
+    """Start the program; return its exit status, or become it."""
+    installed = _installed(options)
+    return _run_under(installed, options) if installed else _run_embedded(options)
+
+
+def _installed(options: argparse.Namespace) -> Runtime | None:
+    """Return the installed Mystikos that is to start the program; None for the embedded runtime."""
+    from mystikos_tool.packaging import exec_linux
+    from mystikos_tool.runtime import Runtime
+
+    if options.runtime is None:
+        return exec_linux.installed()
+    if options.runtime == EMBEDDED:
+        return None
+    given = Runtime.installed(Path(options.runtime))
+    return None if given.is_embedded else given
+
+
+def _run_under(installed: Runtime, options: argparse.Namespace) -> int:
+    """Start the program by exec-linux of an installed Mystikos; return its status, 128+n for a signal."""
+    import tempfile
+
+    from mystikos_tool.io import atomic
+    from mystikos_tool.packaging import exec_linux
+
+    if options.no_isolation:
+        remedy = f"leave it out, or give --runtime {EMBEDDED}"
+        raise UserError("option --no-isolation", "is none of an installed Mystikos", remedy)
+    configuration = _configuration(options)
+    tell(exec_linux.told(installed.loader, f"--runtime {EMBEDDED} takes the embedded runtime"))
+    with atomic.scratch(Path(tempfile.gettempdir(), "run")) as directory:
+        config = directory / "config.json"
+        config.write_bytes(configuration.data)
+        root = _root(options.root, directory) if options.root.is_dir() else None
+        return _status_of(
+            exec_linux.command(
+                installed.loader,
+                root.path if root else options.root,
+                config,
+                "/bin/sh" if options.shell else configuration.application_path,
+                options.arguments,
+                list(_exec_linux_options(options)),
+            )
+        )
+
+
+def _exec_linux_options(options: argparse.Namespace) -> Iterator[str]:
+    for source, target in options.mount:
+        yield from ("--mount", f"{source}={target}")
+    for kind in ("uid", "gid"):
+        if given := getattr(options, f"host_to_enc_{kind}_map"):
+            yield from (f"--host-to-enc-{kind}-map", given)
+    if options.strace:
+        yield "--strace"
+    for words, _ in options.of_exec_linux:
+        yield from words
+
+
+def _status_of(command: Sequence[str]) -> int:
+    """Wait for a program; what ends this run is passed on to it."""
+    with subprocess.Popen(command) as child:
+        try:
+            status = child.wait()
+        except BaseException as end:
+            code = end.code if isinstance(end, SystemExit) else None
+            child.send_signal(code - 128 if isinstance(code, int) and code > 128 else signal.SIGINT)
+            raise
+    return status if status >= 0 else 128 - status
+
+
+def _run_embedded(options: argparse.Namespace) -> NoReturn:
+    """Become the program, in a package with the embedded runtime."""
     import tempfile
 
     from mystikos_tool import pipeline, runtime
@@ -132,6 +216,8 @@ def run(options: argparse.Namespace) -> NoReturn:
     from mystikos_tool.signing import throwaway
 
     _check_maps(options)
+    for words, instead in options.of_exec_linux:
+        raise UserError(f"option {words[0]}", "is none of the embedded runtime", instead)
     configuration = _configuration(options)
     with atomic.scratch(Path(tempfile.gettempdir(), "run")) as directory:
         inputs = pipeline.Inputs(runtime.embedded(), configuration, _root(options.root, directory))

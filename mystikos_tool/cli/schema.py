@@ -14,6 +14,7 @@ _FILES = {
     "difference": ("explain.difference", "SCHEMA"),
     "policy": ("packaging.policy", "SCHEMA"),
     "report": ("explain.report", "SCHEMA"),
+    "check": ("explain.check", "SCHEMA"),
     "disk": ("explain.disks", "SCHEMA"),
     "provenance": ("explain.provenance", "SCHEMA"),
 }
@@ -26,8 +27,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=tuple(_FILES),
         default="config",
-        help="the configuration, or what verify, diff, policy, inspect or provenance print as JSON; of disks:"
-        " disk"
+        help="the configuration, or what verify, diff, policy, inspect, check or provenance print as JSON;"
+        " of disks: disk"
         " (default: config)",
     )
 

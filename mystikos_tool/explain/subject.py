@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mystikos_tool import pipeline
@@ -14,10 +14,10 @@ from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 from mystikos_tool.io import atomic
-from mystikos_tool.io.content import Content, FileContent
+from mystikos_tool.io.content import FileContent
 from mystikos_tool.packaging import opened, sections, signed_directory
 from mystikos_tool.packaging.opened import Opened
-from mystikos_tool.root import archive, root
+from mystikos_tool.root import archive
 from mystikos_tool.root.archive import Archive
 
 PACKAGE, DIRECTORY, MEASUREMENT = "package", "signed directory", "measurement"
@@ -68,7 +68,8 @@ def subject(path: Path, *, exclude: tuple[str, ...] = (), preserve_modes: bool =
     if is_appdir(path):
         with atomic.scratch(Path(tempfile.gettempdir(), "rootfs")) as directory:
             pipeline.pack(path, directory / "rootfs", exclude=exclude, preserve_modes=preserve_modes)
-            yield Subject(path, APPDIR, archive=archive.read(directory / "rootfs"))
+            packed = replace(archive.read(directory / "rootfs"), where=str(path))
+            yield Subject(path, APPDIR, archive=packed)
         return
     yield _file(path)
 
@@ -101,11 +102,9 @@ def archive_of(found: Opened) -> Archive | None:
 
     Raises UserError as :func:`mystikos_tool.root.archive.index` does.
     """
-    content: Content = found.content(sections.ROOTFS)
-    disk = root.DiskRoot().content()
-    if content.size == disk.size and content.read() == disk.read():
+    if found.is_on_disk:
         return None
-    return archive.index(content, found.where(sections.ROOTFS))
+    return archive.index(found.content(sections.ROOTFS), found.where(sections.ROOTFS))
 
 
 def check_comparable(a: Subject, b: Subject) -> None:

@@ -6,6 +6,7 @@ Sections are not looked at: a program may have none.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -20,10 +21,19 @@ _EM_X86_64 = 62
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
-_DT_FLAGS_1, _DF_1_NODEFLIB = 0x6FFFFFFB, 0x800
+_DT_FLAGS_1, _DF_1_NODEFLIB, _DF_1_PIE = 0x6FFFFFFB, 0x800, 0x08000000
+_DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_PLTRELSZ, _DT_STRSZ, _DT_JMPREL = 6, 7, 8, 2, 10, 23
+_SYM = struct.Struct("<IBBHQQ")
+_RELA_SIZE = 24
+_SHN_UNDEF = 0
 _MAX_TABLE = 1 << 16  # of DT_NEEDED, the largest of programs have some hundreds
 _MAX_PATH = 4096
 _MAX_SEARCH = 1 << 16  # bytes of DT_RPATH or DT_RUNPATH
+# Bytes of symbols and of their names that are looked at: real files stay far below.
+_MAX_SYMBOLS = 1 << 24
+_MAX_NAMES = 1 << 24
+_MAX_SYMBOL = 256
+_RELOCATIONS_AT_ONCE = _RELA_SIZE << 15
 _MAX_OFFSET = 1 << 62
 _SCRIPT = b"#!"
 _MAX_SCRIPT_LINE = 255  # as Linux reads it
@@ -42,7 +52,8 @@ class Executable(NamedTuple):
     ``interpreter`` is that of PT_INTERP; ``needed`` are the libraries of DT_NEEDED, ``rpath`` and
     ``runpath`` the directories of DT_RPATH and DT_RUNPATH as they are written, None where there is no
     such entry. With ``only_own_directories`` (DF_1_NODEFLIB) libraries are not looked for in those of
-    the system.
+    the system. ``is_pie`` is the mark that tells a static PIE from a library, ``memory`` the bytes of its
+    PT_LOADs in memory.
     """
 
     position_independent: bool
@@ -52,6 +63,13 @@ class Executable(NamedTuple):
     rpath: tuple[bytes, ...] | None = None
     runpath: tuple[bytes, ...] | None = None
     only_own_directories: bool = False
+    is_pie: bool = False
+    memory: int = 0
+
+    @property
+    def is_program(self) -> bool:
+        """Whether this is a program, and no library."""
+        return self.interpreter is not None or self.is_pie or not self.position_independent
 
 
 def read(read_at: ReadAt) -> Script | Executable | None:
@@ -61,6 +79,53 @@ def read(read_at: ReadAt) -> Script | Executable | None:
         line = start[len(_SCRIPT) :].split(b"\n")[0].split(b"\0")[0].strip(b" \t")
         words = line.split(None, 1)
         return Script(*words) if words else None
+    headers = _headers(start, read_at)
+    return _linked(read_at, *headers) if headers else None
+
+
+def imports(read_at: ReadAt) -> frozenset[bytes] | None:
+    """Return the names that a program or library takes from others, as its relocations name them.
+
+    None where there are more than is looked at; nothing of a file that is neither.
+    """
+    headers = _headers(read_at(0, _EHDR.size), read_at)
+    if not headers:
+        return frozenset()
+    segments = headers[1]
+    values = dict(_dynamic(read_at, segments))
+    used: set[int] = set()
+    for table, size in ((_DT_RELA, _DT_RELASZ), (_DT_JMPREL, _DT_PLTRELSZ)):
+        for data in _relocations(read_at, _offset_of(segments, values.get(table, 0)), values.get(size, 0)):
+            numbers = {info >> 32 for info in memoryview(data).cast("Q")[1::3]}
+            if max(numbers) * _SYM.size >= _MAX_SYMBOLS:
+                return None
+            used |= numbers
+    symbols = _read(
+        read_at,
+        _offset_of(segments, values.get(_DT_SYMTAB, 0)),
+        (max(used, default=0) + 1) * _SYM.size,
+    )
+    names = _read(
+        read_at, _offset_of(segments, values.get(_DT_STRTAB, 0)), min(values.get(_DT_STRSZ, 0), _MAX_NAMES)
+    )
+    rows = _SYM.iter_unpack(symbols[: len(symbols) // _SYM.size * _SYM.size])
+    starts = [row[0] for number, row in enumerate(rows) if number in used and row[3] == _SHN_UNDEF]
+    ends = ((start, names.find(b"\0", start, start + _MAX_SYMBOL)) for start in starts)
+    return frozenset(names[start:end] for start, end in ends if end > start)
+
+
+def _relocations(read_at: ReadAt, offset: int, size: int) -> Iterator[bytes]:
+    """Yield the table in pieces of whole rows, as far as the file has it."""
+    for start in range(0, size, _RELOCATIONS_AT_ONCE):
+        data = _read(read_at, offset + start, min(_RELOCATIONS_AT_ONCE, size - start))
+        whole = len(data) // _RELA_SIZE * _RELA_SIZE
+        if not whole:
+            return
+        yield data[:whole]
+
+
+def _headers(start: bytes, read_at: ReadAt) -> tuple[bool, list[tuple[int, ...]]] | None:
+    """Return whether an ELF file is position-independent, and its segments; None of another file."""
     if len(start) < _EHDR.size or not start.startswith(_IDENTITY):
         return None
     _, kind, machine, _, _, offset, _, _, _, row_size, rows, *_ = _EHDR.unpack(start[: _EHDR.size])
@@ -69,7 +134,7 @@ def read(read_at: ReadAt) -> Script | Executable | None:
     table = _read(read_at, offset, rows * _PHDR.size)
     if len(table) < rows * _PHDR.size:
         return None
-    return _linked(read_at, kind == _ET_DYN, list(_PHDR.iter_unpack(table)))
+    return kind == _ET_DYN, list(_PHDR.iter_unpack(table))
 
 
 def other_architecture(read_at: ReadAt) -> str | None:
@@ -88,16 +153,11 @@ def other_architecture(read_at: ReadAt) -> str | None:
 
 
 def _linked(read_at: ReadAt, position_independent: bool, segments: list[tuple[int, ...]]) -> Executable:
-    interpreter, dynamic = None, b""
-    for kind, _, offset, _, _, size, _, _ in segments:
-        if kind == _PT_INTERP:
-            interpreter = _read(read_at, offset, min(size, _MAX_PATH)).split(b"\0")[0]
-        elif kind == _PT_DYNAMIC:
-            dynamic = _read(read_at, offset, min(size, _MAX_TABLE))
-    whole = dynamic[: len(dynamic) // _DYN.size * _DYN.size]
-    entries = list(takewhile(lambda entry: entry[0] != _DT_NULL, _DYN.iter_unpack(whole)))
+    interpreter = _segment(read_at, segments, _PT_INTERP, _MAX_PATH)
+    entries = _dynamic(read_at, segments)
     values = dict(entries)
-    names = _offset_of_names(segments, values)
+    names = _offset_of(segments, values.get(_DT_STRTAB, 0))
+    loads = [(start, start + size) for kind, _, _, start, _, _, size, _ in segments if kind == _PT_LOAD]
 
     def string(tag: int, limit: int) -> bytes | None:
         return _string(read_at, names, values[tag], limit) if tag in values else None
@@ -105,13 +165,29 @@ def _linked(read_at: ReadAt, position_independent: bool, segments: list[tuple[in
     needed = (_string(read_at, names, at, _MAX_PATH) for tag, at in entries if tag == _DT_NEEDED)
     return Executable(
         position_independent,
-        interpreter,
+        None if interpreter is None else interpreter.split(b"\0")[0],
         tuple(name for name in dict.fromkeys(needed) if name),
         string(_DT_SONAME, _MAX_PATH) or b"",
         _directories(string(_DT_RPATH, _MAX_SEARCH)),
         _directories(string(_DT_RUNPATH, _MAX_SEARCH)),
         bool(values.get(_DT_FLAGS_1, 0) & _DF_1_NODEFLIB),
+        bool(values.get(_DT_FLAGS_1, 0) & _DF_1_PIE),
+        max((end for _, end in loads), default=0) - min((start for start, _ in loads), default=0),
     )
+
+
+def _segment(read_at: ReadAt, segments: list[tuple[int, ...]], wanted: int, limit: int) -> bytes | None:
+    """Return the content of the last segment of a type; None where there is none."""
+    found = [segment for segment in segments if segment[0] == wanted]
+    return _read(read_at, found[-1][2], min(found[-1][5], limit)) if found else None
+
+
+def _dynamic(read_at: ReadAt, segments: list[tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Return the entries of PT_DYNAMIC."""
+    table = _segment(read_at, segments, _PT_DYNAMIC, _MAX_TABLE) or b""
+    whole = table[: len(table) // _DYN.size * _DYN.size]
+    entries = ((tag, value) for tag, value in _DYN.iter_unpack(whole))
+    return list(takewhile(lambda entry: entry[0] != _DT_NULL, entries))
 
 
 def _directories(written: bytes | None) -> tuple[bytes, ...] | None:
@@ -120,9 +196,8 @@ def _directories(written: bytes | None) -> tuple[bytes, ...] | None:
     return tuple(dict.fromkeys(directory for directory in written.split(b":") if directory))
 
 
-def _offset_of_names(segments: list[tuple[int, ...]], values: dict[int, int]) -> int:
-    """Return where in the file the string table is, whose address is one in memory."""
-    address = values.get(_DT_STRTAB, 0)
+def _offset_of(segments: list[tuple[int, ...]], address: int) -> int:
+    """Return where in the file a table is, whose address is one in memory."""
     for kind, _, offset, start, _, file_size, _, _ in segments:
         if kind == _PT_LOAD and start <= address < start + file_size:
             return offset + address - start

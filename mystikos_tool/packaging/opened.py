@@ -12,6 +12,7 @@ from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats import elf
 from mystikos_tool.io.content import Content, FileContent
 from mystikos_tool.packaging import host_program, sections, signed_directory
+from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.runtime import LOADER
 
 
@@ -60,6 +61,12 @@ class Opened:
     def content(self, name: str) -> Content:
         """Return a section's content, read when it is used."""
         return self._holder.content(name)
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether the root is on a disk: a page of zeros stands for it."""
+        content, disk = self.content(sections.ROOTFS), DiskRoot().content()
+        return content.size == disk.size and content.read() == disk.read()
 
     def elf(self, name: str) -> elf.Image:
         """Return the ELF image in a section; raise UserError where it holds none."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from mystikos_tool.config import Config, jsonc
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.index import Index
+from mystikos_tool.root.index import Index, Member
 from mystikos_tool.root.mounts import check_mounts, mount_over
 from mystikos_tool.root.program import faults
 from mystikos_tool.root.root import DiskRoot, Root
@@ -34,12 +34,9 @@ def check(root: Root, config: Config, *, trusts_disks: bool, embedded: bool) -> 
     index = root.index()
     if index is None:
         return []
-    _check_system_files(index, is_disk=isinstance(root, DiskRoot), embedded=embedded)
-    _check_appenv(index, config)
+    is_disk = isinstance(root, DiskRoot)
     return [
-        *_check_program(index, config, embedded=embedded),
-        *check_mounts(index, config, embedded=embedded),
-        *_check_working_directory(index, config, embedded=embedded),
+        str(doubt) for doubts in CHECKS for doubt in doubts(index, config, embedded=embedded, is_disk=is_disk)
     ]
 
 
@@ -52,7 +49,7 @@ def _check_disk(config: Config, *, trusts_disks: bool) -> None:
         )
 
 
-def _check_system_files(index: Index, *, is_disk: bool, embedded: bool) -> None:
+def _system_files(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     """Refuse a root in whose directories of the system the runtime cannot make what belongs there."""
     for path in ("/dev", "/proc") if embedded or is_disk else ():
         entry = index.entry(path)
@@ -67,9 +64,10 @@ def _check_system_files(index: Index, *, is_disk: bool, embedded: bool) -> None:
         if index.entry(path) and not index.find(path):
             problem = f"{path} is a symbolic link that leads nowhere, with which Mystikos stops"
             raise UserError(index.where, problem, "leave it out; the host's file takes its place")
+    yield from ()
 
 
-def _check_appenv(index: Index, config: Config) -> None:
+def _appenv(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     """Refuse a file of variables that would be read at the start and refused then."""
     member = index.find(_APPENV)
     if member is None or posixpath.normpath(config.current_working_directory).strip("/"):
@@ -88,22 +86,23 @@ def _check_appenv(index: Index, config: Config) -> None:
     for node in variables:
         if not isinstance(node.value, str) or "=" not in node.value:
             raise UserError(where, "has an element in Env that is not NAME=VALUE", remedy)
+    yield from ()
 
 
-def _check_working_directory(index: Index, config: Config, *, embedded: bool) -> Iterator[str]:
+def _working_directory(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     path = config.current_working_directory
     found = index.find(path)
     made = posixpath.normpath(path).startswith(_MADE_AT_START) or mount_over(config, path)
     if embedded and not made and not (found and stat.S_ISDIR(found.mode)):
         problem = f"{path} is no directory in {index.where}, and the embedded runtime may not start"
-        yield str(UserError(config.where("CurrentWorkingDirectory"), problem, "create it in the appdir"))
+        yield UserError(config.where("CurrentWorkingDirectory"), problem, "create it in the appdir")
 
 
-def _check_program(index: Index, config: Config, *, embedded: bool) -> Iterator[str]:
+def _program(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     where, path = config.where("ApplicationPath"), config.application_path
     if mount := mount_over(config, path):
         problem = f"{path} lies in the mount {mount}, so that nothing is known of it yet"
-        yield str(UserError(where, problem, "see that the source has it, executable"))
+        yield UserError(where, problem, "see that the source has it, executable")
         return
     member = index.find(path)
     if member is None:
@@ -113,10 +112,19 @@ def _check_program(index: Index, config: Config, *, embedded: bool) -> Iterator[
     if not member.mode & 0o111:
         raise UserError(where, f"{path} is not executable in {index.where}", "chmod +x it in the appdir")
     for fault in faults(index, member, config, embedded=embedded):
-        error = UserError(where, f"{path} does not start: {fault.problem}", fault.remedy)
         if fault.certain:
-            raise error
-        yield str(error).replace("does not start", "may not start", 1)
+            raise UserError(where, f"{path} does not start: {fault.problem}", fault.remedy)
+        yield UserError(where, f"{path} may not start: {fault.problem}", fault.remedy)
+    if embedded:
+        yield from _only_here(index, member, config)
+
+
+def _only_here(index: Index, member: Member, config: Config) -> Iterator[UserError]:
+    """Tell of a program that starts in the embedded runtime and never in an installed Mystikos."""
+    certain = [fault for fault in faults(index, member, config, embedded=False) if fault.certain]
+    for fault in certain[:1]:
+        problem = f"{config.application_path} starts with the embedded runtime only: {fault.problem}"
+        yield UserError(config.where("ApplicationPath"), problem, fault.remedy)
 
 
 def _not_found(where: str, path: str, index: Index) -> UserError:
@@ -144,3 +152,7 @@ def _nearest(index: Index, path: str) -> str:
     near = [program for program in programs if program.rsplit("/", 1)[-1] == name]
     near += difflib.get_close_matches(path, programs, 1)
     return f"did you mean {near[0]}?" if near else "put the program into the appdir or correct the path"
+
+
+# Each yields what may keep a root from starting, and raises UserError for what certainly does.
+CHECKS = (_system_files, _appenv, _program, check_mounts, _working_directory)

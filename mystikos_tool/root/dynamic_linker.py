@@ -239,14 +239,16 @@ def load(
     They are looked for in the order in which a linker does, breadth first. ``loaded`` are those that are
     there before, as where a program opens a library later.
     """
-    found, missing = dict(loaded or {}), []
+    found = dict(loaded or {})
+    missing: list[Missing] = []
     added: dict[bytes, Loaded] = {}
     pending = [start]
     for user in pending:
         for name in user.file.needed:
             if name in found:
                 continue
-            library = _found(name, user, linker, files)
+            # What a linker has not found once it does not look for again.
+            library = None if any(one.name == name for one in missing) else _found(name, user, linker, files)
             if library is None:
                 missing.append(Missing(name, user))
                 continue

@@ -23,7 +23,7 @@ def mount_over(config: Config, path: str) -> str | None:
     return None
 
 
-def check_mounts(index: Index, config: Config, *, embedded: bool) -> Iterator[str]:
+def check_mounts(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     """Yield the targets that are not in the root, for the user to know.
 
     Raises UserError for a target that nothing can be mounted on.
@@ -42,7 +42,7 @@ def check_mounts(index: Index, config: Config, *, embedded: bool) -> Iterator[st
         outer = [one.target for one in config.mounts[:number] if _is_below(mount.target, one.target)]
         if not outer:
             problem = f"{mount.target} is not in {index.where} and is made at the start, with mode 0777"
-            yield str(UserError(where, problem, "create it in the appdir to choose its mode"))
+            yield UserError(where, problem, "create it in the appdir to choose its mode")
 
 
 def _check_embedded(index: Index, config: Config, number: int) -> None:

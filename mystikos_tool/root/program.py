@@ -6,9 +6,11 @@ its part of the C library along; it takes position-independent programs with a P
 
 from __future__ import annotations
 
+import os
 import posixpath
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from mystikos_tool.config import Config
@@ -22,7 +24,9 @@ _LIBRARY_DIRECTORIES = tuple(
 )
 _LINKER_FILES = ("/etc/ld-musl-x86_64.path", "/etc/ld.so.cache")
 # What a musl C library is itself, whatever follows the dot.
+_MUSL_LINKER = "/lib/ld-musl-x86_64.so.1"
 _IN_MUSL = ("libc.", "libpthread.", "librt.", "libm.", "libdl.", "libutil.", "libxnet.")
+_MAX_LIBRARIES, _MAX_DIRECTORIES, _MAX_MISSING = 4096, 256, 64  # more are not looked for, in, or told
 _OF_A_C_LIBRARY = ("libc.", "ld-")
 
 
@@ -45,6 +49,33 @@ def faults(index: Index, member: Member, config: Config, *, embedded: bool) -> I
     else:
         problem = "is neither an x86-64 ELF program nor a script that begins with #!"
         yield Fault(problem, "give a program of one of these kinds", certain=embedded)
+
+
+class Library(NamedTuple):
+    """A library that is needed: its name, who needs it, and where it lies, None where it is missing."""
+
+    name: str
+    user: str
+    place: str | None
+    found: Executable | None
+
+
+def loaded(index: Index, config: Config) -> dict[str, Executable]:
+    """Return what an installed Mystikos loads at the start, by path: the program and its libraries.
+
+    Of a script it is its interpreter. Empty where the program is none or is not in the root.
+    """
+    start, path = _Start(index, config, embedded=False), config.application_path
+    member = index.find(path)
+    found = _read(index, member) if member and stat.S_ISREG(member.mode) else None
+    if isinstance(found, Script):
+        path = os.fsdecode(found.interpreter)
+        member = index.find(path)
+        found = _read(index, member) if member and stat.S_ISREG(member.mode) else None
+    if not isinstance(found, Executable):
+        return {}
+    libraries = start.libraries(found, path)
+    return {path: found, **{one.place: one.found for one in libraries if one.place and one.found}}
 
 
 def _read(index: Index, member: Member) -> Script | Executable | None:
@@ -82,32 +113,43 @@ class _Start(NamedTuple):
     def _interpreter(self, path: str) -> Iterator[Fault]:
         member = self.root.find(path)
         if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
-            if self.embedded:
+            if self.embedded and not self._has_musl():
                 yield self._missing(f"its interpreter {path}", path, certain=True)
             else:
                 problem = f"its interpreter {path} is not in the root, and Mystikos' own C library loads it"
                 yield Fault(problem, "put the C library that it was linked with into the appdir", False)
 
+    def _has_musl(self) -> bool:
+        """Return whether the root has what loads programs of any C library, as Mystikos does by itself."""
+        return self.root.find(_MUSL_LINKER) is not None
+
     def _libraries(self, start: Executable, path: str) -> Iterator[Fault]:
+        missing = (library for library in self.libraries(start, path) if library.place is None)
+        for library in islice(missing, _MAX_MISSING):
+            yield from self._missing_library(library.name, library.user)
+
+    def libraries(self, start: Executable, path: str) -> Iterator[Library]:
         """Look for what is needed as a dynamic linker does, also of the libraries themselves."""
         linker = posixpath.basename(self._absolute(start.interpreter or b""))
-        builtin = _IN_MUSL if linker.startswith("ld-musl") or not self.embedded else ()
+        is_musl = linker.startswith("ld-musl") or not self.embedded
+        if not is_musl:
+            is_musl = self._has_musl() and self.root.find(self._absolute(start.interpreter or b"")) is None
+        builtin = _IN_MUSL if is_musl else ()
         pending, seen = [(start, path, self._given_directories())], {linker}
         while pending:
             found, user, directories = pending.pop()
-            directories = [*self._directories(found, user), *directories]
+            directories = [*self._directories(found, user), *directories][:_MAX_DIRECTORIES]
             for name in (needed.decode(errors="surrogateescape") for needed in found.needed):
-                if name in seen or name.startswith(builtin):
+                if name in seen or name.startswith(builtin) or len(seen) > _MAX_LIBRARIES:
                     continue
                 seen.add(name)
                 place = self._place(name, directories)
                 member = self.root.find(place) if place else None
-                if member is None or place is None:
-                    yield from self._missing_library(name, user)
-                    continue
-                library = _read(self.root, member)
-                if isinstance(library, Executable):
-                    pending.append((library, place, directories))
+                library = _read(self.root, member) if member else None
+                executable = library if isinstance(library, Executable) else None
+                if executable and place:
+                    pending.append((executable, place, directories))
+                yield Library(name, user, place, executable)
 
     def _directories(self, found: Executable, path: str) -> list[str]:
         origin = posixpath.dirname(path)

@@ -32,6 +32,7 @@ _VERBS = {
     "attach": "attach",
     "package": "package",
     "identity": "identify",
+    "check": "check",
     "report": "show",
     "policy": "write policy of",
     "sbom": "list what is in",

@@ -21,7 +21,10 @@ from mystikos_tool.scons.running import StartAction, root_disks, started_file
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
 from mystikos_tool.scons.signing_key import SigningKey, disk_key, signing_key
 from mystikos_tool.scons.stages import (
+    CONFIG,
+    CONFIG_SET,
     ROOT_HASH,
+    Checked,
     Digest,
     Disk,
     DiskLayout,
@@ -42,6 +45,7 @@ _MEASUREMENT_SUFFIX = ".measurement.json"
 _IMAGE_SUFFIX = ".mystenc.so"
 _STATEMENT_SUFFIX = ".statement.json"
 _DIGEST_SUFFIX = ".digest"
+_CHECK_SUFFIX = ".check.json"
 _DISK_SUFFIX = ".disk"
 _PUBLIC_KEY_SUFFIX = ".pub"
 
@@ -54,6 +58,7 @@ _DIGEST = stage_builder("digest")
 _ATTACH = stage_builder("attach")
 _PACKAGE = stage_builder("package")
 _IDENTITY = stage_builder("identity")
+_CHECK = stage_builder("check")
 _KEY = stage_builder("key")
 
 # What aliases start; SCons would add the action of a call once more.
@@ -251,6 +256,31 @@ def _identity(env: Any, name: str, measure: str, made_of: Any) -> Any:
     return made(_IDENTITY, env, node, [made_of], Identity(detail=measure, measure=measure))
 
 
+def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
+    """Look for what cannot work in an enclave: ``MystCheck("hello", package)``.
+
+    The source is a package, or a root as MystPackage takes one, which MYST_CONFIG is held against.
+    """
+    env = environment(env, "MystCheck", overrides)
+    name = sources.suffixed(arguments.target_name(env, target, "MystCheck"), _CHECK_SUFFIX)
+    report = sources.target_node(env, name, "MystCheck")
+    source = arguments.root_sources(env, source, "MystCheck")
+    node, fails = sources.only_node(source), env["MYST_CHECK_FAILS"]
+    if isinstance(stage_of(node), Package):
+        variables.check_matter("MystCheck", overrides, (variables.CHECK,))
+        return NodeList([made(_CHECK, env, report, [node], Checked(detail=fails, fails=fails))])
+    packs = (variables.SOURCE, variables.PACKED, variables.ROOTFS)
+    variables.check_matter("MystCheck", overrides, (*packs, variables.CONFIGURE, variables.CHECK))
+    archive = name.removesuffix(_CHECK_SUFFIX) + sources.ROOTFS_SUFFIX
+    root = _root(env, archive, source, "MystCheck", report).rootfs
+    if root is None:
+        raise SCons.Errors.UserError("MystCheck looks into no disk; give what the disk is made of")
+    config, given = sources.configuration(env) if env[CONFIG] or env[CONFIG_SET] else (None, None)
+    stage = Checked(detail=fails, rootfs=root, config=config, given=given, fails=fails)
+    stage.added = _added_for(report, root)
+    return NodeList([made(_CHECK, env, report, [root, *([config] if config else [])], stage)])
+
+
 def myst_runtime(env: Any, **overrides: Any) -> Any:
     """Return the runtime's nodes: loader, enclave image, kernel and C runtime."""
     env = environment(env, "MystRuntime", overrides, parameters=())
@@ -279,7 +309,7 @@ def myst_run(env: Any, alias: str, package: Any, args: Any = (), **overrides: An
     """Add an alias that starts a package with arguments: ``MystRun("run", package, ["red"])``."""
     caller = id(env)
     env = environment(env, "MystRun", overrides, parameters=("alias", "package", "args"))
-    variables.check_matter("MystRun", overrides, (variables.RUN,))
+    variables.check_matter("MystRun", overrides, (variables.RUN, variables.START))
     node = started_file(sources.one_node(env, package, "MystRun"), "MystRun")
     alias = arguments.name(env, "MystRun: the alias", alias)
     start = StartAction(node, arguments.program_arguments("MystRun", args))
@@ -302,7 +332,7 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     fields = tuple(field.name for field in dataclasses.fields(testing.Expectation))
     overrides = {key: value for key, value in expected.items() if key not in fields}
     env = environment(env, "MystTest", overrides, parameters=("name", "package", *fields))
-    variables.check_matter("MystTest", overrides, (variables.TEST,))
+    variables.check_matter("MystTest", overrides, (variables.TEST, variables.START))
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
     name = arguments.file_name(env, "MystTest: the name", name)
@@ -325,6 +355,7 @@ def _stages_before_signing(env: Any, node: Any) -> tuple[str, ...]:
     packs = not is_archive and env["MYST_ROOT"] != variables.DISK
     return (
         *((variables.SOURCE, variables.PACKED, variables.ROOTFS) if packs else ()),
+        variables.CONFIGURE,
         variables.MEASURE,
         variables.RUNTIME,
     )
@@ -507,6 +538,7 @@ BUILDERS: Mapping[str, Callable[..., Any]] = {
     "MystAttach": myst_attach,
     "MystPackage": myst_package,
     "MystIdentity": myst_identity,
+    "MystCheck": myst_check,
     **documents.BUILDERS,
     "MystRuntime": myst_runtime,
     "MystLoader": myst_runtime,

@@ -6,7 +6,9 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import SCons.Errors
@@ -16,7 +18,7 @@ from SCons.Util import flatten, is_String
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
-from mystikos_tool.scons import arguments, blame, scons_internals
+from mystikos_tool.scons import arguments, blame, scons_internals, variables
 from mystikos_tool.scons.input_file import InputFile
 from mystikos_tool.scons.stages import Package, stage_of
 from mystikos_tool.scons.target_file import TargetFile
@@ -91,10 +93,10 @@ class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
 
     def execute(self, target: Any, source: Any, env: Any, executor: Any = None) -> Any:
         """Start the package and wait for its end."""
-        command = [str(self.package.get_abspath()), *self.arguments]
         try:
-            environment = process_environment(env, self.package)
-            status = subprocess.run(command, env=environment, check=False).returncode
+            with started(env, self.package, self.arguments) as command:
+                environment = process_environment(env, self.package)
+                status = subprocess.run(command, env=environment, check=False).returncode
         except (UserError, OSError) as error:
             return SCons.Errors.BuildError(
                 target, blame.named(str(not_started(self.package, error)), self.call), exitstatus=2
@@ -103,6 +105,48 @@ class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
             return None
         ended = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
         return SCons.Errors.BuildError(target, f"{self.package} {ended}", status=status, exitstatus=2)
+
+
+# Packages that are started by exec-linux and of which that was told.
+_told: set[Any] = set()
+
+
+@contextmanager
+def started(env: Any, package: Any, given: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the command that starts a package with arguments: itself, or exec-linux of its Mystikos.
+
+    Raises UserError where MYST_START asks for exec-linux and there is none.
+    """
+    way, loader = env["MYST_START"], _loader_of_mystikos(package)
+    if way == variables.EXEC_LINUX and loader is None:
+        problem = "is not made with an installed Mystikos, whose exec-linux would start it"
+        raise UserError(str(package), problem, f'set MYST_RUNTIME, or MYST_START="{variables.AUTO}"')
+    if loader is None or way == variables.ITSELF:
+        yield [str(package.get_abspath()), *given]
+        return
+    from mystikos_tool.packaging import exec_linux
+
+    if way == variables.AUTO and (exec_linux.has_sgx() or not stage_of(package).enclave.rootfs):
+        yield [str(package.get_abspath()), *given]
+        return
+    if package not in _told:
+        _told.add(package)
+        line = exec_linux.told(loader, f'MYST_START="{variables.ITSELF}" starts the package itself')
+        console.write_line(f"mystikos: {package} is {blame.below_top(line)}", sys.stderr)
+    with exec_linux.of_package(Path(package.get_abspath()), loader, given) as command:
+        yield command
+
+
+def _loader_of_mystikos(package: Any) -> Path | None:
+    """Return the loader of the installed Mystikos that a package was made with; None for another package."""
+    stage = stage_of(package)
+    if not isinstance(stage, Package):
+        return None
+    from mystikos_tool.runtime import Runtime
+    from mystikos_tool.scons.input_node import path_of
+
+    runtime = Runtime(*(path_of(node) for node in stage.enclave.runtime))
+    return None if runtime.is_embedded else Path(runtime.loader)
 
 
 def root_disks(package: Any) -> list[Any]:

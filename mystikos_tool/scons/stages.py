@@ -240,6 +240,20 @@ class Test(Stage):
     expectation: Expectation
 
 
+@dataclass(slots=True, kw_only=True)
+class Checked(Stage):
+    """A report of what cannot work in an enclave.
+
+    ``rootfs``, ``config`` and ``given`` are as of an `Enclave`, all None for a package, which has its own.
+    ``fails`` is the severity from which on a finding fails the build.
+    """
+
+    rootfs: Any = None
+    config: Any = None
+    given: GivenMembers | None = None
+    fails: str = "error"
+
+
 # What a cache may keep. The others lead to a signature, and to prove them costs what making them does.
 CACHED = (Package, RuntimeImage)
 

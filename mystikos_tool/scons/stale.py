@@ -172,11 +172,20 @@ def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
 
 
 def make_again_where_stale(node: Any) -> None:
-    """Let SCons make a directory again whose sources are not what they were when it was made."""
-    if node in _looked_at or not (node.has_explicit_builder() and Path(node.get_abspath()).is_dir()):
+    """Let SCons make again what it finds up to date and what is not as it was when it was made.
+
+    That is a directory whose sources are others, and what makes a side effect that is not there: but for
+    one that was not there when it had been made.
+    """
+    if node in _looked_at:
         return
     _looked_at.add(node)
-    if store().table(_MADE).get(node.get_internal_path()) != _state(node):
+    path, made = Path(node.get_abspath()), store().table(_MADE).get(node.get_internal_path())
+    if not node.has_explicit_builder():
+        if made != () and not os.path.lexists(path):
+            for maker in node.sources:
+                scons_internals.make_anyway(maker)
+    elif path.is_dir() and made != _state(node):
         scons_internals.make_anyway(node)
 
 

@@ -33,8 +33,9 @@ from mystikos_tool.io import console
 from mystikos_tool.scons import arguments, scons_internals
 from mystikos_tool.scons.arguments import is_usable
 from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.running import not_started, process_environment, root_disks
+from mystikos_tool.scons.running import not_started, process_environment, root_disks, started
 from mystikos_tool.scons.stages import Test, mark, stage_of
+from mystikos_tool.scons.variables import AUTO
 
 ALIAS = "check"
 COMSTR = "MYSTTESTCOMSTR"
@@ -159,7 +160,8 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     known = env.fs.File(name + SUFFIX)
     if known.sources == [package] and stage_of(known) and stage_of(known).expectation == expectation:
         return NodeList([known])  # the same call once more
-    caller, env = env, env.Override({_EXPECTATION: expectation.signature().replace("$", "$$")})
+    signature = expectation.signature() + (env["MYST_START"] if env["MYST_START"] != AUTO else "")
+    caller, env = env, env.Override({_EXPECTATION: signature.replace("$", "$$")})
     nodes = _TEST(env, name + SUFFIX, [package])
     mark(nodes[0], test)
     env.NoCache(nodes)
@@ -244,17 +246,17 @@ _TEST = SCons.Builder.Builder(
 
 def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
     """Run a package; return what is not as expected, a line each."""
-    command = [package.get_abspath(), *expectation.args]
     try:
         environment = process_environment(env, package) | dict(expectation.environment or {})
-        done = subprocess.run(
-            command,
-            env=environment,
-            input=expectation.stdin.encode(errors="surrogateescape"),
-            capture_output=True,
-            timeout=expectation.timeout,
-            check=False,
-        )
+        with started(env, package, expectation.args) as command:
+            done = subprocess.run(
+                command,
+                env=environment,
+                input=expectation.stdin.encode(errors="surrogateescape"),
+                capture_output=True,
+                timeout=expectation.timeout,
+                check=False,
+            )
     except (UserError, OSError) as error:
         return [str(not_started(package, error))]
     except subprocess.TimeoutExpired:

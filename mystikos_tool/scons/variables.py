@@ -22,6 +22,7 @@ REMOTE_CACHE = "MYST_REMOTE_CACHE"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
+_SEVERITIES = ("error", "warning", "note", "none")
 SYSROOT, EXTRAS = "MYST_SYSROOT", "MYST_CLOSURE_EXTRAS"
 IMAGE_LOCK = "MYST_IMAGE_LOCK"
 OVERLAY, STRIP = "MYST_ROOTFS_OVERLAY", "MYST_ROOTFS_STRIP"
@@ -47,6 +48,8 @@ SOURCE, PACKED, ROOTFS, MEASURE = "source", "packed", "rootfs", "measure"
 SIGN, PACKAGE = "sign", "package"
 REPORT, POLICY, SBOM, PROVENANCE = "report", "policy", "sbom", "provenance"
 DIGEST, ATTACH, IDENTITY, CLOSURE = "digest", "attach", "identity", "closure"
+CONFIGURE, CHECK, START = "configure", "check", "start"
+AUTO, ITSELF, EXEC_LINUX = "auto", "package", "exec-linux"
 IMAGE = "image"
 RUNTIME, KEY, RUN, TEST = "runtime", "key", "run", "test"
 PUBLIC_KEY = "publickey"
@@ -56,6 +59,7 @@ _DONE = {
     ROOTFS: "pack a root",
     DISK: "make a disk",
     CLOSURE: "look for programs",
+    CONFIGURE: "measure",
     IMAGE: "take an image",
     MEASURE: "measure",
     SIGN: "sign",
@@ -63,6 +67,7 @@ _DONE = {
     ATTACH: "attach a signature",
     PACKAGE: "package",
     IDENTITY: "write MRENCLAVE",
+    CHECK: "check a root",
     REPORT: "show a package",
     POLICY: "write a policy",
     SBOM: "write a bill of materials",
@@ -72,6 +77,7 @@ _DONE = {
     PUBLIC_KEY: "sign a disk",
     RUN: "start a package",
     TEST: "test",
+    START: "start a package",
 }
 
 
@@ -191,6 +197,15 @@ def _policy(value: Any) -> str | None:
     return None if value in POLICIES else " or ".join(f'"{policy}"' for policy in POLICIES)
 
 
+def _start(value: Any) -> str | None:
+    accepted = (AUTO, ITSELF, EXEC_LINUX)
+    return None if value in accepted else " or ".join(f'"{way}"' for way in accepted)
+
+
+def _severity(value: Any) -> str | None:
+    return None if value in _SEVERITIES else " or ".join(f'"{severity}"' for severity in _SEVERITIES)
+
+
 # What SCons' own BoolVariable takes from the command line.
 _TRUE = ("y", "yes", "true", "t", "1", "on", "all")
 _FALSE = ("n", "no", "false", "f", "0", "off", "none", "")
@@ -287,8 +302,8 @@ def _comstr(value: Any) -> str | None:
 
 
 VARIABLES = (
-    Variable(CONFIG, None, _config, "the configuration: a file (JSON) or a dictionary", MEASURE),
-    Variable(CONFIG_SET, {}, _settings, "keys of the configuration in place of those of its file", MEASURE),
+    Variable(CONFIG, None, _config, "the configuration: a file (JSON) or a dictionary", CONFIGURE),
+    Variable(CONFIG_SET, {}, _settings, "keys of the configuration in place of those of its file", CONFIGURE),
     Variable(
         "MYST_KEY",
         None,
@@ -382,6 +397,21 @@ VARIABLES = (
     ),
     Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
     Variable(
+        "MYST_CHECK_FAILS",
+        "error",
+        _severity,
+        "from which severity on a finding fails MystCheck: error, warning, note or none",
+        CHECK,
+    ),
+    Variable(
+        "MYST_START",
+        AUTO,
+        _start,
+        f'how packages are started: "{ITSELF}", "{EXEC_LINUX}" of the installed Mystikos, or "{AUTO}":'
+        " the latter where there is no SGX",
+        START,
+    ),
+    Variable(
         POLICY_FORMAT, "json", _policy_format, "for whom a policy is: " + ", ".join(POLICY_SUFFIXES), POLICY
     ),
     Variable(
@@ -414,6 +444,7 @@ VARIABLES = (
             (ATTACH, "attaching a signature"),
             (PACKAGE, "packaging"),
             (IDENTITY, "writing MRENCLAVE or MRSIGNER"),
+            (CHECK, "checking a root"),
             (REPORT, "showing a package"),
             (POLICY, "writing a policy"),
             (SBOM, "writing a bill of materials"),

@@ -34,6 +34,7 @@ from mystikos_tool.scons.stages import (
     CONFIG,
     CONFIG_SET,
     ROOT_HASH,
+    Checked,
     Digest,
     Disk,
     Enclave,
@@ -71,7 +72,9 @@ if TYPE_CHECKING:
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
-_ROOT_KEYS = "root keys"
+_ROOT_KEYS = "private keys"
+
+_MAX_ROWS = 100  # of findings that fail a build: more are no help
 
 # Configurations that are kept in memory: those of the apps whose stages alternate under -j.
 _CONFIGURATIONS = 16
@@ -421,6 +424,27 @@ def identity(target: Any, source: list[Any], env: Any) -> str:
     return f"{name.upper()} {found.hex()} → {target}"
 
 
+def check(target: Any, source: list[Any], env: Any) -> str:
+    """Look for what cannot work in an enclave, and write what is found."""
+    from mystikos_tool.explain import check as checks
+    from mystikos_tool.root.functions import SEVERITIES
+
+    stage, warn = _stage(target, Checked), _warning_of(target)
+    if isinstance(stage_of(source[0]), Rootfs):
+        _prove(source[0])
+    found = checks.check(path_of(source[0]), _config(stage, warn) if stage.config else None)
+    failing = SEVERITIES[: SEVERITIES.index(stage.fails) + 1] if stage.fails in SEVERITIES else ()
+    rows = list(found.rows())
+    for row in rows:
+        if row.severity not in (*failing, "note"):
+            warn(row.text)
+    if failed := [str(row) for row in rows if row.severity in failing]:
+        remedy = "mend this, or let MYST_CHECK_FAILS pass it:\n" + "\n".join(failed[:_MAX_ROWS])
+        raise UserError(str(source[0]), "cannot work in an enclave", remedy)
+    atomic.write(path_of(target), found.to_json().encode() + b"\n")
+    return f"checked {found.summary()} → {target}"
+
+
 def report(target: Any, source: list[Any], env: Any) -> str:
     """Show what is in a package, as text, JSON, HTML or SVG."""
     from mystikos_tool.explain import report as reports
@@ -564,7 +588,7 @@ def runtime(target: Any, source: list[Any], env: Any) -> str:
 STAGES: Mapping[str, Callable[[Any, list[Any], Any], str]] = {
     function.__name__: function
     for function in (
-        *(rootfs, disk, publickey, measure, sign, digest, attach, package, identity, key, runtime),
+        *(rootfs, disk, publickey, measure, sign, digest, attach, package, identity, check, key, runtime),
         *(report, policy, sbom, provenance),
     )
 }
@@ -592,7 +616,7 @@ def _inputs(enclave: Enclave, tell: Callable[[str], object] = str) -> pipeline.I
     )
 
 
-def _config(enclave: Enclave, tell: Callable[[str], object]) -> Config:
+def _config(enclave: Enclave | Checked, tell: Callable[[str], object]) -> Config:
     from mystikos_tool import config
     from mystikos_tool.cache.configurations import KnownInStore
 

@@ -2,7 +2,8 @@
 
 They are found by their content: PEM blocks (RFC 7468) of private keys, in whatever file, with the
 line ends of text or those that JSON writes. A label without a key behind it, as programs have that
-read keys, is none.
+read keys, is none. A key that signs enclaves is found in DER too (RFC 8017, A.1.2), which PKCS#8 has
+inside.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ _KEY = re.compile(
     rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3}PRIVATE KEY)-----"
     rb"((?:[A-Za-z0-9+/=\s:,]|-(?!-)|\\[rn]){64,})-----END \1-----"
 )
+# The version 0, a modulus of 3072 bits, the exponent 3, and the beginning of the private exponent.
+_DER_MARK = b"\x02\x01\x00\x02\x82\x01\x81\x00"
+_DER = re.compile(re.escape(_DER_MARK) + rb"([\x80-\xff].{383})\x02\x01\x03\x02\x82\x01", re.DOTALL)
+_OPENSSH = b"-----BEGIN OPENSSH "
 _LONGEST_KEY = 1 << 15  # bytes of a block
 _CHUNK = 1 << 22
 _SHOWN = 10
@@ -85,6 +90,8 @@ def _blocks(content: Content) -> Iterator[tuple[int, bytes]]:
         end += len(chunk)
         if _MARK in data:
             yield from ((end - len(data) + match.start(), match[0]) for match in _KEY.finditer(data))
+        if _DER_MARK in data:
+            yield from ((end - len(data) + match.start(), match[0]) for match in _DER.finditer(data))
 
 
 def _mrsigner(block: bytes) -> str:
@@ -93,13 +100,19 @@ def _mrsigner(block: bytes) -> str:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
+    if der := _DER.match(block):
+        return mrsigner(int.from_bytes(der[1], "big")).hex()
     pem = block.replace(b"\\r", b"").replace(b"\\n", b"\n")
     try:
-        key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
+        if pem.startswith(_OPENSSH):
+            key: object = serialization.load_ssh_private_key(pem, None)
+        else:
+            key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return ""
-    is_signer = isinstance(key, rsa.RSAPrivateKey) and key.key_size == KEY_SIZE * 8
-    return mrsigner(key.public_key().public_numbers().n).hex() if is_signer else ""  # type: ignore[union-attr]
+    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size != KEY_SIZE * 8:
+        return ""
+    return mrsigner(key.public_key().public_numbers().n).hex()
 
 
 def refuse_signer(keys: Sequence[RootKey], modulus: int, where: str) -> None:

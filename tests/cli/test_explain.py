@@ -82,6 +82,42 @@ def test_what_is_no_package_cannot_be_inspected(run: Run, project: Path) -> None
     assert (result.status, result.out) == (2, "")
 
 
+# check
+
+
+def test_check_ends_with_0_where_nothing_fails_1_where_something_does_and_2_for_what_cannot_be_read(
+    run: Run, project: Path
+) -> None:
+    configure(project, MemorySize="64m")
+    result = run("check", "appdir", "--config=config.json", "--fail-on=note")
+    assert (result.status, result.out) == (0, "appdir: 0 errors, 0 warnings, 0 notes\n")
+    (project / "appdir" / "etc").mkdir()
+    (project / "appdir" / "etc" / "hosts").touch()
+    result = run("check", "appdir", "-c=config.json")
+    assert (result.status, result.err) == (0, "")
+    assert result.out.startswith("note     /etc/hosts: is replaced by the host's file")
+    assert run("check", "appdir", "--fail-on=note").status == 1
+    assert run("check", "appdir", "--exclude=hosts", "--fail-on=note").status == 0
+    assert run("check", "missing").status == 2
+
+
+def test_check_holds_a_package_to_its_own_configuration(run: Run, project: Path, hello: str) -> None:
+    result = run("check", hello)
+    assert result.status == 1
+    assert "MemorySize: 1,048,576 bytes do not suffice" in result.out
+
+
+def test_check_tells_programs_in_json_that_follows_the_printed_schema(run: Run, hello: str) -> None:
+    run("check", hello, "--format=json", "--outfile=found.json")
+    told = json.loads(Path("found.json").read_text())
+    jsonschema.validate(told, json.loads(run("schema", "check").out))
+    assert told["counts"]["error"] == 1
+
+
+def test_options_for_packing_are_refused_where_check_packs_nothing(run: Run, hello: str) -> None:
+    assert run("check", hello, "--exclude=motd").status == 2
+
+
 # sbom, provenance
 
 

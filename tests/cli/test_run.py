@@ -255,3 +255,93 @@ def test_the_cache_of_a_user_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch) 
     ):
         monkeypatch.setenv("XDG_CACHE_HOME", given)
         assert user_cache.directory() == Path(directory, "mystikos-tool")
+
+
+# Under an installed Mystikos
+
+MYST = """#!/bin/sh
+for argument; do echo "$argument"; done
+echo "name $APPLICATION"
+config=$3
+cat "$config"
+[ -z "$SIGNAL" ] || kill -"$SIGNAL" $$
+exit 9
+"""
+
+
+@pytest.fixture
+def mystikos(tmp_path: Path, runtimes: Path) -> Path:
+    """An installed Mystikos whose program shows how it is started."""
+    directory = tmp_path / "mystikos"
+    shutil.copytree(runtimes / "rt-a", directory)
+    (directory / "bin" / "myst").write_text(MYST)
+    return directory
+
+
+@pytest.fixture
+def start_in(tmp_path: Path) -> Start:
+    (tmp_path / "appdir" / "bin").mkdir(parents=True)
+    (tmp_path / "appdir" / "bin" / "app").write_text("#!/bin/app\n")
+    (tmp_path / "tmp").mkdir()
+
+    def start_in(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**ENVIRONMENT, "TMPDIR": str(tmp_path / "tmp"), **environment},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    return start_in
+
+
+def test_an_installed_mystikos_starts_the_root_by_exec_linux_and_its_status_is_passed_on(
+    start_in: Start, tmp_path: Path, mystikos: Path
+) -> None:
+    options = ["--mount=/srv=/data", "--strace-filter", "SYS_open", "--memory-size=8m", "--perf"]
+    status, out, err = ended(
+        start_in("run", "--runtime", mystikos, *options, "appdir", "/bin/app", "x", "-y")
+    )
+    shown, _, configuration = out.partition("name \n")
+    words = shown.split()
+    assert status == 9
+    assert words[:2] == ["exec-linux", "--app-config-path"]
+    passed_on = ["--mount", "/srv=/data", "--strace-filter", "SYS_open", "--perf"]
+    assert words[3:8] == passed_on
+    assert words[8].endswith("/rootfs")
+    assert words[9:] == ["/bin/app", "x", "-y"]
+    told = json.loads(configuration)
+    assert (told["MemorySize"], told["ApplicationPath"]) == (8 << 20, "/bin/app")
+    assert told["Mount"] == [{"Target": "/data", "Type": "hostfs"}]
+    assert err.count("\n") == 1
+    assert f"started without SGX by {mystikos}/bin/myst exec-linux" in err
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_the_mystikos_in_path_is_taken_by_itself(start_in: Start, mystikos: Path) -> None:
+    path = f"{mystikos}/bin:{os.environ['PATH']}"
+    assert ended(start_in("run", "appdir", "/bin/app", PATH=path))[0] == 9
+
+
+@needs_compiler
+def test_the_embedded_runtime_is_taken_where_that_is_asked_for(start: Start, mystikos: Path) -> None:
+    assert ended(start("run", "--runtime=embedded", "appdir", "/bin/probe", "x")) == (
+        0,
+        "/bin/probe\nx\n",
+        "",
+    )
+
+
+def test_a_signal_that_ends_the_program_is_told_by_the_status(start_in: Start, mystikos: Path) -> None:
+    assert ended(start_in("run", "--runtime", mystikos, "appdir", "/bin/app", SIGNAL="TERM"))[0] == 143
+
+
+def test_what_is_no_option_of_the_one_that_starts_is_refused(start_in: Start, mystikos: Path) -> None:
+    refused = ended(start_in("run", "--runtime", mystikos, "--no-isolation", "appdir", "/bin/app"))
+    assert refused[0] == 2
+    assert "option --no-isolation: is none of an installed Mystikos" in refused[2]
+    refused = ended(start_in("run", "--runtime=embedded", "--perf", "appdir", "/bin/app"))
+    assert refused[0] == 2
+    assert "option --perf: is none of the embedded runtime" in refused[2]

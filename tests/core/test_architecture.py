@@ -116,3 +116,9 @@ def test_the_core_knows_nothing_of_scons(module: str) -> None:
 @pytest.mark.parametrize("module", [module for module in MODULES if layer(module) == "scons"])
 def test_the_scons_layer_knows_no_format(module: str) -> None:
     assert not [name for name, _ in imported(MODULES[module]) if (own(name) or "").startswith("formats")]
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Otherwise pytest collects only one of them."""
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert not [name for name in set(names) if names.count(name) > 1]

@@ -550,7 +550,11 @@ def test_no_more_than_a_hundred_mistakes_are_told() -> None:
         ),
         ("SyslogLevel", "warning", 'SyslogLevel: cannot be "warning"; give "emerg", "alert",'),
         ("HostUDS", "1", 'HostUDS: cannot be "1";'),
-        ("Mount", {}, "Mount: cannot be an object; give a list of objects with the keys Target, Type"),
+        (
+            "Mount",
+            {},
+            "Mount: cannot be an object; give a list of at most 32 objects with the keys Target, Type",
+        ),
         ("Mount", ["/a"], 'Mount[0]: cannot be "/a"; give an object with the keys Target, Type'),
         ("Mount", [{"Type": "ramfs"}], 'Mount[0]: Target is missing; add "Target": "/mnt/data"'),
         ("Mount", [{"Target": "/a"}], 'Mount[0]: Type is missing; add "Type": "hostfs"'),

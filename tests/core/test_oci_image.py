@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,28 @@ def test_a_layer_that_is_known_is_not_read_again(tmp_path: Path, cache: LayerCac
     assert list(described(after)) == ["bin", "bin/hello", "bin/sh", "new"]
     assert after.entries[1].fingerprint == before.entries[1].fingerprint
     assert after.entries[3].fingerprint != before.entries[3].fingerprint
+
+
+def test_a_cache_that_others_may_write_to_is_not_believed(tmp_path: Path, cache: LayerCache) -> None:
+    path = MadeImage([layer(*HELLO)]).layout(tmp_path / "image")
+    source(path, cache).tree()
+    (tmp_path / "cache").chmod(0o777)
+    with pytest.raises(UserError, match="so that layers could be another's"):
+        source(path, cache).tree()
+
+
+def test_memory_does_not_grow_with_a_layer(tmp_path: Path, cache: LayerCache) -> None:
+    path = MadeImage([layer(file("large", bytes(40 << 20)))]).layout(tmp_path / "image")
+    tracemalloc.start()
+    archive.write(source(path, cache).tree(), tmp_path / "rootfs.cpio")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_more_layers_than_any_image_has_are_refused(tmp_path: Path) -> None:
+    path = MadeImage([layer(file("a"))] * 257).layout(tmp_path / "image")
+    assert "has 257 layers, more than 256" in told(path)
 
 
 @pytest.mark.parametrize("damage", ["index", "tar", "gone"])

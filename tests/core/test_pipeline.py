@@ -225,19 +225,31 @@ def with_program(given: Inputs, kind: str, *files: str, content: bytes = STATIC,
 @pytest.mark.parametrize(
     ("kind", "files"),
     [
-        ("static", []),
-        ("at a fixed address", [LINKER]),
         ("dynamic", [LINKER, f"/lib/{LIBRARY}"]),
         ("dynamic", [LINKER, f"/usr/lib/x86_64-linux-gnu/{LIBRARY}"]),
         ("needs itself in its own directory", [LINKER, f"/own/{LIBRARY}"]),
         ("needs a musl", ["/lib/ld-musl-x86_64.so.1"]),
-        ("script", ["/bin/interp"]),
     ],
 )
 def test_a_program_that_has_what_it_needs_is_packaged_for_the_embedded_runtime_without_a_word(
     made: Inputs, kind: str, files: list[str]
 ) -> None:
     assert warned(as_embedded(with_program(made, kind, *files))) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "files", "problem"),
+    [
+        ("static", [], "/bin/app is statically linked"),
+        ("at a fixed address", [LINKER], "/bin/app is not position-independent"),
+        ("script", ["/bin/interp"], "/bin/interp is statically linked"),
+    ],
+)
+def test_a_program_that_starts_in_the_embedded_runtime_only_is_packaged_with_a_warning(
+    made: Inputs, kind: str, files: list[str], problem: str
+) -> None:
+    (warning,) = warned(as_embedded(with_program(made, kind, *files)))
+    assert f"ApplicationPath: /bin/app starts with the embedded runtime only: {problem}" in warning
 
 
 @pytest.mark.parametrize(
@@ -324,6 +336,7 @@ def test_what_is_no_file_is_no_interpreter(made: Inputs) -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(DYNAMIC) - 1), st.binary(max_size=8))
 def test_damage_to_a_program_is_read_and_never_a_crash(place: int, damage: bytes) -> None:
     damaged = DYNAMIC[:place] + damage + DYNAMIC[place + len(damage) :]

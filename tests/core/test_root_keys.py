@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from reference_cases import DATA
 from tiny_runtime import DAY, inputs, key
 
@@ -49,6 +50,23 @@ def test_a_key_is_found_wherever_it_lies_in_a_file(tmp_path: Path, before: int) 
 
 def test_a_key_in_json_is_found(tmp_path: Path) -> None:
     assert found(tmp_path, a=json.dumps({"key": OWN.read_text()}).encode()) == [RootKey("a", MRSIGNER)]
+
+
+PEM, DER = serialization.Encoding.PEM, serialization.Encoding.DER
+FORMS = {
+    "PKCS#8 in DER": (DER, serialization.PrivateFormat.PKCS8),
+    "PKCS#1 in DER": (DER, serialization.PrivateFormat.TraditionalOpenSSL),
+    "PKCS#1 in PEM": (PEM, serialization.PrivateFormat.TraditionalOpenSSL),
+    "OpenSSH": (PEM, serialization.PrivateFormat.OpenSSH),
+}
+
+
+@pytest.mark.parametrize("before", [0, (1 << 22) - 200])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_that_signs_enclaves_is_found_in_every_form(tmp_path: Path, form: str, before: int) -> None:
+    private = serialization.load_pem_private_key(OWN.read_bytes(), None)
+    data = private.private_bytes(*FORMS[form], serialization.NoEncryption())
+    assert found(tmp_path, a=bytes(before) + data) == [RootKey("a", MRSIGNER)]
 
 
 def test_keys_of_other_kinds_are_found_by_their_label(tmp_path: Path) -> None:

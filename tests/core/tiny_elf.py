@@ -214,30 +214,47 @@ def program(
     soname: str = "",
     only_own: bool = False,
     kind: int = ET_DYN,
+    imports: Sequence[str] = (),
+    exports: Sequence[str] = (),
+    pie: bool = False,
+    memory: int = 0,
     machine: int = 62,
 ) -> bytes:
-    """Return a program or library without sections, as far as a dynamic linker looks at one."""
+    """Return a program or library without sections, as far as a dynamic linker looks at one.
+
+    ``imports`` are taken from other files, by relocations; ``memory`` is what it has beyond its file.
+    """
     strings, entries = b"\0", b""
-    if only_own:
-        entries += struct.pack("<QQ", 0x6FFFFFFB, 0x800)  # DT_FLAGS_1, DF_1_NODEFLIB
     sonames = [soname] if soname else []
     # DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH
     for tag, names in ((1, needed), (14, sonames), (15, rpath), (29, search)):
         for name in names:
             entries += struct.pack("<QQ", tag, len(strings))
             strings += name.encode() + b"\0"
+    symbols, relocations = SYM.pack(0, 0, 0, 0, 0, 0), b""
+    for number, name in enumerate((*exports, *imports), 1):
+        symbols += SYM.pack(len(strings), 0x12, 0, number <= len(exports), 0, 0)
+        strings += name.encode() + b"\0"
+        relocations += RELA.pack(0, number << 32 | 7, 0)  # R_X86_64_JUMP_SLOT
     interp = interpreter.encode() + b"\0"
     count = 2 + bool(interpreter)
     start = EHDR.size + count * PHDR.size
-    at_strings, at_dynamic = start + len(interp), start + len(interp) + len(strings)
-    entries += struct.pack("<QQQQQQ", 5, at_strings, 10, len(strings), 0, 0)  # DT_STRTAB, DT_STRSZ
+    at_strings = start + len(interp)
+    at_symbols = at_strings + len(strings)
+    at_relocations = at_symbols + len(symbols)
+    at_dynamic = at_relocations + len(relocations)
+    entries += struct.pack("<QQQQ", 5, at_strings, 10, len(strings))  # DT_STRTAB, DT_STRSZ
+    if relocations:  # DT_SYMTAB, DT_JMPREL, DT_PLTRELSZ
+        entries += struct.pack("<QQQQQQ", 6, at_symbols, 23, at_relocations, 2, len(relocations))
+    flags = 0x800 * only_own | 0x08000000 * pie  # DF_1_NODEFLIB, DF_1_PIE
+    entries += struct.pack("<QQQQ", 0x6FFFFFFB, flags, 0, 0)  # DT_FLAGS_1, DT_NULL
     size = at_dynamic + len(entries)
-    rows = [(PT_LOAD, 0, size), (PT_DYNAMIC, at_dynamic, len(entries))]
-    rows += [(PT_INTERP, start, len(interp))] if interpreter else []
-    segments = (PHDR.pack(type_, R, at, at, at, length, length, 8) for type_, at, length in rows)
+    rows = [(PT_LOAD, 0, size, size + memory), (PT_DYNAMIC, at_dynamic, len(entries), len(entries))]
+    rows += [(PT_INTERP, start, len(interp), len(interp))] if interpreter else []
+    segments = (PHDR.pack(type_, R, at, at, at, length, space, 8) for type_, at, length, space in rows)
     identity = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     header = EHDR.pack(identity, kind, machine, 1, 0, EHDR.size, 0, 0, EHDR.size, PHDR.size, count, 0, 0, 0)
-    return header + b"".join(segments) + interp + strings + entries
+    return header + b"".join(segments) + interp + strings + symbols + relocations + entries
 
 
 def oeinfo(

@@ -129,7 +129,7 @@ def test_node_with_npm(recipe: Recipe) -> None:
     recipe.sh("npm install --package-lock-only --no-audit --no-fund")
     recipe.make("Node with npm")
     node = os.path.realpath(str(shutil.which("node")))
-    found = recipe.started(node, "/opt/app/main.js", UnhandledSyscallEnosys=True, MemorySize="4g")
+    found = recipe.started(node, "/opt/app/main.js", UnhandledSyscallEnosys=True)
     assert found == "172800000\n"
 
 

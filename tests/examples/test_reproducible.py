@@ -223,3 +223,64 @@ def test_another_day_is_in_the_signature_and_nowhere_else(
         assert unsigned(package) == dated
         theirs = targets(example, sources / "hello")
         assert {name for name in ours if ours[name] != theirs[name]} == {"hello", "hello.mystenc.so"}
+
+
+def check_another_compilation(one: Circumstances, other: Circumstances, sources: Path) -> None:
+    """Everything is compiled in both, the runtime too; the example of an interpreter is among them."""
+    for each, name in ((one, "one"), (other, "other")):
+        cache = each.directory.parent / f"{name} cache"
+        cache.mkdir(parents=True)
+        cache.chmod(0o777)
+        each.variables["ZIG_GLOBAL_CACHE_DIR"] = str(cache)  # type: ignore[index]
+    build_twice(one, other, sources, ("hello", "monorepo", "python"))
+    assert (one.directory / "hello" / "build" / "mystikos-runtime" / "bin" / "myst").exists()
+
+
+@pytest.mark.long
+def test_every_example_is_the_same_where_all_of_it_is_compiled(
+    tmp_path: Path, memory: Path, sources: Path
+) -> None:
+    one = Circumstances(tmp_path / "one", variables={"LC_ALL": "C.UTF-8", "TZ": "UTC"})
+    check_another_compilation(one, otherwise(one, memory), sources)
+
+
+def interpreters() -> list[Path]:
+    """Every other Python from 3.10 on that pyenv or the distribution has."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = {}
+    for path in (*pyenv.glob("versions/3.1?.*/bin/python3"), *Path("/usr/bin").glob("python3.1?")):
+        command = [path, "-c", "import sys, ensurepip; print(sys.version_info[:2])"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            found.setdefault(done.stdout.strip(), path)
+    found.pop(str(sys.version_info[:2]), None)
+    return list(found.values())
+
+
+VERSIONS = [
+    (Path(sys.executable), "scons==4.5.1"),
+    *((path, "scons") for path in interpreters()),
+]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("python", "scons"), VERSIONS, ids=lambda value: str(value))
+def test_another_python_and_another_scons_make_the_same_bytes(
+    hello: Circumstances, tmp_path: Path, sources: Path, python: Path, scons: str
+) -> None:
+    """Of the examples that have no Python in them."""
+    environment = tmp_path / "environment"
+    subprocess.run([python, "-m", "venv", environment], check=True)
+    needed = ("cryptography", "jsonschema", "pyelftools", scons)
+    subprocess.run([environment / "bin/python", "-m", "pip", "install", "--quiet", *needed], check=True)
+    (compiler := tmp_path / "compiler").mkdir()
+    found = find_spec("ziglang")
+    assert found and found.origin
+    (compiler / "ziglang").symlink_to(Path(found.origin).parent)
+    other = replace(
+        hello,
+        directory=tmp_path / "other",
+        python=environment / "bin/python",
+        variables={**hello.variables, "PYTHONPATH": str(compiler)},
+    )
+    build_twice(replace(hello, directory=tmp_path / "one"), other, sources, ("hello", "monorepo"))

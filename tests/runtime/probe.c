@@ -335,12 +335,13 @@ static int attack(char **argv)
     tried("chroot", chroot("/tmp") == 0);
     tried("setuid", setuid(1) == 0 || setuid(65534) == 0);
     tried("ptrace of process 1", ptrace(PTRACE_SEIZE, 1, 0, 0) == 0);
-    tried("root of process 1", can_open("/proc/1/root/", O_RDONLY));
-    tried("memory of process 1", can_open("/proc/1/mem", O_RDONLY));
-    tried("memory map of process 1", can_open("/proc/1/maps", O_RDONLY));
-    tried("environment of process 1", can_open("/proc/1/environ", O_RDONLY));
-    tried("package of process 1", readlink("/proc/1/exe", link, sizeof link) >= 0);
-    tried("descriptors of process 1", can_open("/proc/1/fd/3", O_RDONLY) || can_open("/proc/1/fd/4", O_RDONLY));
+    tried("root of process 1", can_open("/proc/.linux/1/root/", O_RDONLY));
+    tried("memory of process 1", can_open("/proc/.linux/1/mem", O_RDONLY));
+    tried("memory map of process 1", can_open("/proc/.linux/1/maps", O_RDONLY));
+    tried("environment of process 1", can_open("/proc/.linux/1/environ", O_RDONLY));
+    tried("package of process 1", readlink("/proc/.linux/1/exe", link, sizeof link) >= 0);
+    tried("descriptors of process 1",
+          can_open("/proc/.linux/1/fd/3", O_RDONLY) || can_open("/proc/.linux/1/fd/4", O_RDONLY));
     tried("kernel setting", can_open("/proc/sys/kernel/panic", O_WRONLY));
     tried("kernel trigger", can_open("/proc/sysrq-trigger", O_WRONLY));
     tried("kernel log", can_open("/proc/kmsg", O_RDONLY));
@@ -352,9 +353,10 @@ static int attack(char **argv)
     tried("address space", mmap(NULL, 1ul << 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
     tried("address space of another process", prlimit(1, RLIMIT_AS, &unlimited, NULL) == 0);
     tried("writing to the own program", can_open("/proc/self/exe", O_WRONLY));
-    tried("writing to the package", can_open("/proc/1/exe", O_WRONLY) || can_open("/proc/1/exe", O_RDONLY));
-    tried("directory of process 1", can_open("/proc/1/cwd/", O_RDONLY));
-    tried("mapped files of process 1", can_list("/proc/1/map_files"));
+    tried("writing to the package",
+          can_open("/proc/.linux/1/exe", O_WRONLY) || can_open("/proc/.linux/1/exe", O_RDONLY));
+    tried("directory of process 1", can_open("/proc/.linux/1/cwd/", O_RDONLY));
+    tried("mapped files of process 1", can_list("/proc/.linux/1/map_files"));
     tried("memory of process 1 by a call", syscall(SYS_process_vm_readv, 1, &vector, 1, &vector, 1, 0) >= 0);
     tried("tracing by the parent", ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
     tried("keyring", syscall(SYS_keyctl, 0 /* KEYCTL_GET_KEYRING_ID */, -3, 0) >= 0);

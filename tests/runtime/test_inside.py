@@ -438,13 +438,13 @@ def test_abstract_sockets_of_the_host_are_out_of_reach(inside: MakeInside, calle
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("\0mystikos-test")
         listening.listen()
-        assert caller.output(inside(), "abstract").splitlines() == [
+        assert caller.output(inside(), "--myst-quiet", "abstract").splitlines() == [
             "connect to the host's: Operation not permitted",
             "bind: done",
             "listen: done",
             "connect to its own: done",
         ]
-        reached = caller.output(inside(HostUDS=True), "abstract").splitlines()
+        reached = caller.output(inside(HostUDS=True), "--myst-quiet", "abstract").splitlines()
         assert reached[0] == "connect to the host's: done"
 
 
@@ -496,15 +496,15 @@ def test_what_root_alone_may_read_of_the_hosts_proc_is_hidden(package: MakePacka
         if not (Path("/proc") / name).exists():
             continue
         done = caller.run(package(), "show", f"/proc/{name}")
-        assert done.stdout in ("", "Permission denied\n")
+        assert done.stdout == "No such file or directory\n"
 
 
 def test_addresses_are_random_whatever_the_caller_set(package: MakePackage, anyone: Caller) -> None:
     setarch = shutil.which("setarch")
     if not setarch:
         pytest.skip("needs setarch(8)")
-    assert anyone.output(package(), "show", "/proc/self/personality").strip() == "00000000"
-    done = anyone.run([setarch, "-R", package()], "show", "/proc/self/personality")
+    assert anyone.output(package(), "show", "/proc/.linux/self/personality").strip() == "00000000"
+    done = anyone.run([setarch, "-R", package()], "show", "/proc/.linux/self/personality")
     assert done.stdout.strip() == "00000000"
 
 

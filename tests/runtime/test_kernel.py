@@ -42,11 +42,15 @@ def test_host_name_and_working_directory_are_the_configurations(package: MakePac
     assert caller.output(made, "identity").splitlines()[:2] == ["host enclave-1.example", "directory /data"]
 
 
-def test_a_working_directory_that_is_not_in_the_root_is_refused(package: MakePackage, anyone: Caller) -> None:
-    done = anyone.run(package(CurrentWorkingDirectory="/missing"), "identity")
-    assert refusal(done) == (
-        "configuration: CurrentWorkingDirectory: cannot enter /missing: No such file or directory"
-    )
+def test_a_working_directory_that_is_not_in_the_root_is_empty(package: MakePackage, anyone: Caller) -> None:
+    made = package(CurrentWorkingDirectory="/missing/directory")
+    assert anyone.output(made, "identity").splitlines()[1] == "directory /missing/directory"
+    assert anyone.output(made, "fill", "file", "1") == "No such file or directory\n"
+
+
+def test_a_working_directory_that_is_a_file_is_refused(package: MakePackage, anyone: Caller) -> None:
+    done = anyone.run(package({"file": b""}, CurrentWorkingDirectory="/file"), "identity")
+    assert refusal(done) == "configuration: CurrentWorkingDirectory: cannot enter /file: Not a directory"
 
 
 def test_arguments_come_from_the_command_line_where_the_configuration_lets_them(
@@ -169,22 +173,22 @@ def test_the_program_break_fails_where_the_configuration_forbids_it(
 # The small Linux inside
 
 
-def test_the_devices_of_a_small_linux_are_there(package: MakePackage, caller: Caller) -> None:
-    names = ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "fd", "stdin"]
+def test_the_devices_are_those_of_mystikos(package: MakePackage, caller: Caller) -> None:
+    names = ["null", "zero", "random", "urandom", "ptmx", "pts", "shm", "fd"]
     output = caller.output(package(), "status", *(f"/dev/{name}" for name in names))
     assert output.splitlines() == [
-        "20666 103 /dev/null",
-        "20666 105 /dev/zero",
-        "20666 107 /dev/full",
-        "20666 108 /dev/random",
-        "20666 109 /dev/urandom",
-        "20666 500 /dev/tty",
-        "120777 0 /dev/ptmx",
+        "20600 0 /dev/null",
+        "20600 0 /dev/zero",
+        "20600 0 /dev/random",
+        "20600 0 /dev/urandom",
+        "20600 0 /dev/ptmx",
         "40777 0 /dev/pts",
         "40777 0 /dev/shm",
         "120777 0 /dev/fd",
-        "120777 0 /dev/stdin",
     ]
+    for name in ("full", "tty", "stdin", "stdout", "stderr"):
+        done = caller.run(package(), "show", f"/dev/{name}")
+        assert done.stdout == "No such file or directory\n"
 
 
 def test_mystikos_adds_these_directories_and_no_accounts(package: MakePackage, caller: Caller) -> None:
@@ -209,11 +213,11 @@ def test_modes_are_the_archives(package: MakePackage, caller: Caller) -> None:
 
 
 def test_only_the_sandboxs_processes_are_seen(package: MakePackage, caller: Caller) -> None:
-    assert sorted(caller.output(package(), "processes").split()) == ["1", "101"]
+    assert sorted(caller.output(package(), "processes").split()) == ["101"]
 
 
 def test_the_hosts_command_line_is_not_seen(package: MakePackage, caller: Caller) -> None:
-    assert caller.output(package(), "show", "/proc/1/cmdline").strip("\0") == ""
+    assert caller.output(package(), "show", "/proc/.linux/1/cmdline").strip("\0") == ""
 
 
 def test_orphans_are_reaped(package: MakePackage, anyone: Caller) -> None:

@@ -91,7 +91,7 @@ def test_a_call_that_mystikos_does_not_handle_stops_the_program_and_is_named(
 
 def test_a_stopped_program_does_not_go_on_for_a_moment(calls: MakeCalls, anyone: Caller) -> None:
     made = calls()
-    assert {anyone.run(made, "call", str(KEYCTL)).stdout for _ in range(50)} == {""}
+    assert {anyone.run(made, "call", str(KEYCTL)).stdout for _ in range(20)} == {""}
 
 
 @pytest.mark.parametrize("number", [UNKNOWN, 467, 468, 999, 3000, 0x3FFFFFFF])

@@ -301,6 +301,23 @@ def test_what_a_side_effect_or_a_directory_leaves_stays_out_when_its_builder_is_
     assert {path for path in root(project) if path.startswith("lib")} == {"lib", "lib/y"}
 
 
+def test_a_side_effect_that_was_removed_is_made_again_and_one_that_never_comes_is_not_waited_for(
+    project: Project,
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(
+        f"{PACKAGE_HELLO}s = env.Command('stamp', 'source',"
+        " [Copy('appdir/lib', '$SOURCE'), Touch('$TARGET')])\n"
+        "env.SideEffect(['appdir/lib', 'appdir/never'], s)\n"
+    )
+    project.build("hello")
+    assert project.build("hello").out == "scons: `hello' is up to date.\n"
+    project.path("appdir/lib").unlink()
+    project.build("hello")
+    assert root(project)["lib"] == b"one"
+    assert project.build("hello").out == "scons: `hello' is up to date.\n"
+
+
 @pytest.mark.parametrize("named", ["'appdir/lib'", "env.Dir('appdir/lib')"])
 def test_a_directory_inside_may_be_a_side_effect(project: Project, named: str) -> None:
     project.sconstruct(

@@ -54,4 +54,5 @@ def test_another_key_is_another_signer_and_no_other_enclave(project: Project) ->
 @pytest.mark.parametrize("source", ['"config.json"', 'env.MystRootfs("hello", "appdir")'])
 def test_something_else_has_no_identity(project: Project, source: str) -> None:
     project.sconstruct(f"env.MystIdentity({source})\n")
-    assert "MystIdentity takes what MystPackage, MystSign or MystMeasure made" in project.fails().err
+    problem = "MystIdentity takes what MystPackage, MystSign, MystMeasure or MystDisk made"
+    assert problem in project.fails().err

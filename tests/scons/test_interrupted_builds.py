@@ -52,7 +52,7 @@ sys.addaudithook(hook)
 
 # A build of two files touches files more often than this, and less than 40 times.
 LAST = 22
-STEP = 6
+STEP = 8
 
 
 @pytest.fixture(params=["", EVERY_ROOT_IS_LARGE], ids=["small", "large"])

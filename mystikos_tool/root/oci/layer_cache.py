@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint, progress, user_cache
@@ -70,7 +70,30 @@ class LayerCache:
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory or user_cache.directory() / "layers"
 
-    def known(self, diff_id: Digest) -> Layer | None:
+    def layer(self, packed: PackedLayer) -> Layer:
+        """Return a layer, decompressed into the cache unless it is there.
+
+        Raises UserError for one that is not what its digests say, and as :func:`layer.members` does;
+        nothing of it is in the cache then.
+        """
+        self._make_directory()
+        if found := self._known(packed.diff_id):
+            return found
+        path = self._path(packed.diff_id, "tar")
+        with atomic.writing(path, 0o600) as file:
+            with progress.bar(f"reading {packed.where}", packed.size or 0):
+                for data in _decompressed(packed):
+                    file.write(data)
+            file.flush()
+            # Headers lie apart: a buffer would be filled for each.
+            unbuffered = cast(BinaryIO, FileIO(file.fileno(), closefd=False))
+            members = list(layer.members(unbuffered, packed.where))
+        opened = FileIO(path)
+        known = fingerprint.of(os.fstat(opened.fileno()))
+        atomic.write(self._path(packed.diff_id, "index"), _index(members, known), 0o600)
+        return Layer(packed.diff_id, opened, known, members)
+
+    def _known(self, diff_id: Digest) -> Layer | None:
         """Return a layer that is in the cache, None where it is not, or not as it was put there."""
         try:
             file = FileIO(self._path(diff_id, "tar"))
@@ -82,27 +105,6 @@ class LayerCache:
             file.close()
             return None
         return Layer(diff_id, file, known, members)
-
-    def layer(self, packed: PackedLayer) -> Layer:
-        """Return a layer, decompressed into the cache unless it is there.
-
-        Raises UserError for one that is not what its digests say, and as :func:`layer.members` does;
-        nothing of it is in the cache then.
-        """
-        if found := self.known(packed.diff_id):
-            return found
-        self._make_directory()
-        path = self._path(packed.diff_id, "tar")
-        with atomic.writing(path, 0o600) as file:
-            with progress.bar(f"reading {packed.where}", packed.size or 0):
-                for data in _decompressed(packed):
-                    file.write(data)
-            file.flush()
-            members = list(layer.members(file, packed.where))
-        opened = FileIO(path)
-        known = fingerprint.of(os.fstat(opened.fileno()))
-        atomic.write(self._path(packed.diff_id, "index"), _index(members, known), 0o600)
-        return Layer(packed.diff_id, opened, known, members)
 
     def _path(self, diff_id: Digest, kind: str) -> Path:
         return self._directory / f"{diff_id.algorithm}-{diff_id.hex}.{kind}"

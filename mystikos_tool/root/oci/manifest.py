@@ -15,7 +15,7 @@ from mystikos_tool.root.oci import digest as digests
 from mystikos_tool.root.oci.digest import Digest
 
 MAX_DOCUMENT = 1 << 22  # bytes of an index, a manifest or a configuration: what registries accept
-MAX_LAYERS = 1024
+MAX_LAYERS = 256  # each is an open file while it is packed; Docker makes half as many
 
 INDEXES = (
     "application/vnd.oci.image.index.v1+json",

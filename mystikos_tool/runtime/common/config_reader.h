@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #define MYST_DEFAULT_MEMORY_SIZE (64ull << 20)
+#define MYST_MAX_MOUNTS 32
 #define MYST_DEFAULT_MAIN_STACK_SIZE (1568ull << 10)
 
 enum myst_fork_mode

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_DEPTH 32
+#define MAX_DIGITS 20
 
 int myst_json_fail(struct myst_json *r, const char *format, ...)
 {
@@ -58,6 +58,39 @@ bool myst_json_accept_word(struct myst_json *r, const char *word)
 int myst_json_expect(struct myst_json *r, char token, const char *what)
 {
     return myst_json_accept(r, token) ? 0 : myst_json_fail(r, "expected %s", what);
+}
+
+/* The length of the UTF-8 sequence at `at`; 0 where there is none (RFC 3629: shortest form, no surrogates). */
+static size_t utf8_length(const char *at, const char *end)
+{
+    const unsigned char *c = (const unsigned char *)at;
+    if (c[0] < 0x80)
+        return 1;
+    const size_t length = c[0] < 0xc2 ? 0 : c[0] < 0xe0 ? 2 : c[0] < 0xf0 ? 3 : c[0] < 0xf5 ? 4 : 0;
+    if ((size_t)(end - at) < length)
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+    const bool is_long = (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xf0 && c[1] < 0x90);
+    const bool is_none = (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf4 && c[1] > 0x8f);
+    return is_long || is_none ? 0 : length;
+}
+
+int myst_json_check_text(struct myst_json *r)
+{
+    const char *start = r->at;
+    size_t length;
+    for (; r->at < r->end; r->at += length)
+        if ((length = utf8_length(r->at, r->end)) == 0)
+            return myst_json_fail(r, "a byte that is not UTF-8");
+    r->at = start;
+    return 0;
+}
+
+int myst_json_count(struct myst_json *r)
+{
+    return ++r->values > MYST_JSON_MAX_VALUES ? myst_json_fail(r, "more than %d values", MYST_JSON_MAX_VALUES) : 0;
 }
 
 /* The four digits after \u. */
@@ -144,6 +177,8 @@ int myst_json_string(struct myst_json *r, const char **string)
             return -1;
         if (c == 0 || point == 0)
             return myst_json_fail(r, "a string has a NUL in it");
+        if ((unsigned char)c < 0x20)
+            return myst_json_fail(r, "a string has a control character in it");
         if (c == '\\')
             out = put_utf8(out, point);
         else
@@ -169,6 +204,8 @@ static void add_digit(struct myst_json_integer *n, char digit)
 int myst_json_integer(struct myst_json *r, struct myst_json_integer *n)
 {
     memset(n, 0, sizeof *n);
+    myst_json_peek(r);
+    const char *start = r->at;
     n->negative = myst_json_accept(r, '-');
     if (r->at == r->end || !is_digit(*r->at))
         return myst_json_fail(r, "expected a whole number");
@@ -178,7 +215,7 @@ int myst_json_integer(struct myst_json *r, struct myst_json_integer *n)
         add_digit(n, *r->at++);
     if (r->at < r->end && (*r->at == '.' || *r->at == 'e' || *r->at == 'E'))
         return myst_json_fail(r, "expected a whole number");
-    return 0;
+    return r->at - start > MAX_DIGITS ? myst_json_fail(r, "a number of more than %d characters", MAX_DIGITS) : 0;
 }
 
 bool myst_json_at_integer(struct myst_json *r)
@@ -205,58 +242,4 @@ bool myst_json_next(struct myst_json *r, char close, size_t index, int *result)
         return !myst_json_accept(r, close);
     *result = myst_json_fail(r, "expected , or %c", close);
     return false;
-}
-
-/* A string or a number that nothing wants; its text is given back at once. */
-static int skip_scalar(struct myst_json *r)
-{
-    struct myst_json_integer n;
-    const char *string;
-    char *text = r->text;
-    if (myst_json_peek(r) == '"')
-    {
-        int result = myst_json_string(r, &string);
-        r->text = text;
-        return result;
-    }
-    if (myst_json_accept_word(r, "true") || myst_json_accept_word(r, "false") || myst_json_accept_word(r, "null"))
-        return 0;
-    return myst_json_at_integer(r) ? myst_json_integer(r, &n) : myst_json_fail(r, "expected a value");
-}
-
-/* Not recursive: `closers` remembers what is open. */
-int myst_json_skip_members(struct myst_json *r, char close)
-{
-    char closers[MAX_DEPTH];
-    size_t depth = 0;
-    bool first = true;
-    int result;
-
-    closers[depth++] = close;
-    while (depth > 0)
-    {
-        if (!myst_json_next(r, closers[depth - 1], first ? 0 : 1, &result))
-        {
-            if (result != 0)
-                return result;
-            depth--;
-            first = false;
-            continue;
-        }
-        first = false;
-        if (closers[depth - 1] == '}' &&
-            (myst_json_peek(r) != '"' || skip_scalar(r) != 0 || myst_json_expect(r, ':', ":") != 0))
-            return myst_json_fail(r, "expected a name and a value");
-        if (myst_json_peek(r) != '[' && myst_json_peek(r) != '{')
-        {
-            if (skip_scalar(r) != 0)
-                return -1;
-            continue;
-        }
-        if (depth == MAX_DEPTH)
-            return myst_json_fail(r, "nested too deeply");
-        closers[depth++] = myst_json_accept(r, '[') ? ']' : (r->at++, '}');
-        first = true;
-    }
-    return 0;
 }

@@ -16,6 +16,7 @@ struct myst_json
     char *text;        /* where the next decoded string goes; as many bytes as the input and one are enough */
     const char *where; /* begins messages */
     const char *key;   /* being read, for messages; NULL outside of a member */
+    size_t values;     /* that were counted */
     struct myst_error *error;
 };
 
@@ -38,6 +39,13 @@ bool myst_json_accept_word(struct myst_json *r, const char *word);
 /* The same, but refuses anything else; `what` names it. */
 int myst_json_expect(struct myst_json *r, char token, const char *what);
 
+/* Refuses a text that is not UTF-8, as RFC 8259 asks for. */
+int myst_json_check_text(struct myst_json *r);
+
+/* Counts a value; refuses more than MYST_JSON_MAX_VALUES. */
+#define MYST_JSON_MAX_VALUES 65536
+int myst_json_count(struct myst_json *r);
+
 /* Decodes the string at the cursor into r->text, with a NUL behind it. */
 int myst_json_string(struct myst_json *r, const char **string);
 
@@ -48,8 +56,5 @@ int myst_json_bool(struct myst_json *r, bool *value);
 /* True when item number `index` of a list or object follows, false after the closing bracket or on an error, told apart
  * by *result. */
 bool myst_json_next(struct myst_json *r, char close, size_t index, int *result);
-
-/* Steps over the members of the list or object that was just opened and that `close` closes. */
-int myst_json_skip_members(struct myst_json *r, char close);
 
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,8 @@ static int open_of_caller(const struct myst_call *call, const char *name, int fl
 /* These name the caller itself, or show what they refer to by a link. */
 static bool is_special(const char *path)
 {
-    return strncmp(path, "/proc", 5) == 0 || strncmp(path, "/dev", 4) == 0;
+    return strncmp(path, "/proc/self", 10) == 0 || strncmp(path, "/proc/thread-self", 17) == 0 ||
+           strncmp(path, "/proc/.", 7) == 0 || strncmp(path, "/dev/fd", 7) == 0;
 }
 
 int64_t myst_call_open_descriptor(const struct myst_call *call, int descriptor)
@@ -82,6 +84,14 @@ static int64_t open_start(const struct myst_call *call, int directory)
     return file >= 0 ? file : MYST_CONTINUE;
 }
 
+/* Never by a link of /proc to what is open, which would be open in this process. */
+static int open_path(int from, const char *path, int flags)
+{
+    const struct open_how how = {.flags = (uint64_t)flags, .resolve = RESOLVE_NO_MAGICLINKS};
+    const int file = (int)syscall(SYS_openat2, from, path, &how, sizeof how);
+    return file >= 0 || errno != ENOSYS ? file : openat(from, path, flags); /* before Linux 5.6 */
+}
+
 int64_t myst_call_open(const struct myst_call *call, int directory, const char *path, unsigned flags)
 {
     if (call->application->proc < 0 || is_special(path))
@@ -91,10 +101,12 @@ int64_t myst_call_open(const struct myst_call *call, int directory, const char *
     const int64_t from = *path == '/' ? AT_FDCWD : open_start(call, directory);
     if (from < 0 && from != AT_FDCWD)
         return from;
-    const int file = openat((int)from, path, O_PATH | O_CLOEXEC | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0));
+    const int file = open_path((int)from, path, O_PATH | O_CLOEXEC | (flags & AT_SYMLINK_NOFOLLOW ? O_NOFOLLOW : 0));
     const int error = errno;
     if (from >= 0)
         close((int)from);
+    if (file < 0 && error == ELOOP)
+        return MYST_CONTINUE;
     return file >= 0 ? file : -error;
 }
 

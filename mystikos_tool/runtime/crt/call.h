@@ -14,6 +14,12 @@
 /* The system is to serve the call; far from every errno. */
 #define MYST_CONTINUE INT64_MIN
 
+/* There is nothing to answer any more: the caller makes another call in place of this one (redirect.h). */
+#define MYST_REDIRECTED (INT64_MIN + 1)
+
+/* Mystikos crashes upon the call, for what the arguments point to. */
+#define MYST_CRASHES (INT64_MIN + 2)
+
 struct myst_call
 {
     const struct myst_application *application;

@@ -3,9 +3,12 @@
  * runs in the sandbox. */
 #include "../common/application.h"
 #include "../common/error.h"
+#include "../common/proc_files.h"
 #include "../common/sizes.h"
+#include "budget.h"
 #include "execute.h"
 #include "notes.h"
+#include "own_files.h"
 #include "seccomp_notify.h"
 #include "stacks.h"
 
@@ -203,10 +206,13 @@ int main(void)
     if (signals < 0)
         myst_refuse_errno("cannot watch signals");
     if (given->isolated)
-        given->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        given->proc = open(given->as_linux ? "/proc" : "/proc/" MYST_LINUX_PROC, O_PATH | O_DIRECTORY | O_CLOEXEC);
     given->started = now() / 1000000000ll;
+    char path[MYST_OWN_PATH];
+    myst_own_path(0, path);
     const pid_t application = start(&listener, &begin);
     given->process = application;
+    myst_budget_begin(given);
     umask(0); /* the application's is applied to what is made for it */
     let_go_of_stdio(listener >= 0);
 
@@ -217,7 +223,9 @@ int main(void)
                                {.fd = begin, .events = POLLIN}};
     for (;;)
     {
-        if (poll(sources, MYST_COUNT(sources), -1) < 0)
+        const int ready = poll(sources, MYST_COUNT(sources), myst_budget_timeout());
+        myst_budget_look(given);
+        if (ready <= 0)
             continue;
         if (sources[0].revents)
             take_signals(signals, application);

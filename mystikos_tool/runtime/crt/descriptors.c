@@ -1,6 +1,8 @@
 #include "descriptors.h"
 
+#include "disguise.h"
 #include "notes.h"
+#include "policy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -40,6 +43,25 @@ static int64_t synchronize(const struct myst_call *call)
 static int64_t count_readable(const struct myst_call *call)
 {
     return type_of(call, (int)myst_call_argument(call, 0)) == S_IFIFO ? -ENOTSUP : MYST_CONTINUE;
+}
+
+/* What the application was given, and is no terminal, is a console all the same, of 24 lines with 80 columns. */
+static int64_t control(const struct myst_call *call)
+{
+    static const struct winsize size = {.ws_row = 24, .ws_col = 80};
+    const int descriptor = (int)myst_call_argument(call, 0);
+    const unsigned request = (unsigned)myst_call_argument(call, 1);
+    struct stat status;
+    if (myst_ioctl_action(request) != MYST_ALLOW)
+        return -myst_ioctl_action(request);
+    const int64_t file = descriptor <= 2 ? myst_call_open_descriptor(call, descriptor) : MYST_CONTINUE;
+    const bool is_console = file >= 0 && fstat((int)file, &status) == 0 && myst_is_console(call, &status);
+    if (file >= 0)
+        close((int)file);
+    if (is_console)
+        return request == TIOCGWINSZ ? myst_call_write(call, myst_call_argument(call, 2), &size, sizeof size)
+                                     : -ENOTSUP;
+    return request == FIONREAD ? count_readable(call) : MYST_CONTINUE;
 }
 
 /* A lock keeps nobody off, another descriptor of the same process included. */
@@ -76,22 +98,89 @@ static int64_t add_watch(void)
     return FIRST_WATCH;
 }
 
-/* A socket that is not there refuses. */
-static int64_t connect_to(const struct myst_call *call)
+static bool is_unix_socket(const struct myst_call *call, int *socket)
+{
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    *socket = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
+    return *socket >= 0 && getsockopt(*socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+/* True of a path in memory: what is of the host is on a device, or in memory of its own. */
+static bool is_in_enclave(const struct myst_call *call, char *path)
+{
+    struct stat status;
+    char *slash = strrchr(path, '/');
+    strcpy(slash ? slash + 1 : path, ".");
+    const int64_t directory = myst_call_open(call, AT_FDCWD, path, 0);
+    if (directory < 0)
+        return true;
+    const bool result = fstat((int)directory, &status) == 0 && myst_is_in_memory(&status);
+    close((int)directory);
+    return result;
+}
+
+/* A socket that is not there refuses. With HostUDS, all that have a path are the host's. */
+static int64_t reach(const struct myst_call *call)
 {
     struct sockaddr_un address;
-    char path[sizeof address.sun_path + 1] = "";
+    char path[sizeof address.sun_path + 2] = "";
     const uint64_t size = myst_call_argument(call, 2);
+    const bool connects = call->notification.data.nr == SYS_connect;
     memset(&address, 0, sizeof address);
     if (myst_call_read(call, myst_call_argument(call, 1), &address, size < sizeof address ? size : sizeof address) !=
             0 ||
-        address.sun_family != AF_UNIX || !address.sun_path[0])
+        address.sun_family != AF_UNIX)
+        return MYST_CONTINUE;
+    if (!connects)
+        myst_note_use(MYST_USE_UNIX_SOCKET);
+    if (!address.sun_path[0])
         return MYST_CONTINUE;
     memcpy(path, address.sun_path, sizeof address.sun_path);
-    const int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
-    if (file >= 0)
+    const int64_t file = connects ? myst_call_open(call, AT_FDCWD, path, 0) : 0;
+    if (connects && file >= 0)
         close((int)file);
+    if (call->application->host_sockets && is_in_enclave(call, path))
+        return -ENOTSUP;
     return file == -ENOENT ? -ECONNREFUSED : MYST_CONTINUE;
+}
+
+/* A socket that does not listen: -1 to a C library that takes an int for the result, and no errno. */
+static int64_t accept_from(const struct myst_call *call)
+{
+    int socket, listens = 1;
+    socklen_t size = sizeof listens;
+    const bool is_unix = is_unix_socket(call, &socket);
+    if (socket >= 0)
+    {
+        getsockopt(socket, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
+        close(socket);
+    }
+    return is_unix && !listens ? (int64_t)UINT32_MAX : MYST_CONTINUE;
+}
+
+/* No flag is known for Unix-domain sockets, and an address is not taken where it could be connected to. */
+static int64_t transfer(const struct myst_call *call, int error)
+{
+    int socket;
+    const bool is_unix = is_unix_socket(call, &socket);
+    if (socket >= 0)
+        close(socket);
+    return is_unix ? -error : MYST_CONTINUE;
+}
+
+static int64_t tell_peer(const struct myst_call *call)
+{
+    if ((int)myst_call_argument(call, 0) < 0)
+        return -EBADF;
+    return call->application->host_sockets ? MYST_CONTINUE : -ENOTSUP;
+}
+
+static int64_t make_pair(const struct myst_call *call)
+{
+    if ((int)myst_call_argument(call, 0) == AF_UNIX)
+        myst_note_use(MYST_USE_UNIX_SOCKET);
+    return MYST_CONTINUE;
 }
 
 /* With flags that Linux does not know. */
@@ -113,7 +202,7 @@ int64_t myst_serve_descriptors(const struct myst_call *call)
     case SYS_fdatasync:
         return synchronize(call);
     case SYS_ioctl:
-        return count_readable(call);
+        return control(call);
     case SYS_flock:
     case SYS_fcntl:
         return lock(call);
@@ -121,13 +210,22 @@ int64_t myst_serve_descriptors(const struct myst_call *call)
         return add_to_epoll(call);
     case SYS_inotify_add_watch:
         return add_watch();
+    case SYS_bind:
     case SYS_connect:
-        return connect_to(call);
+        return reach(call);
+    case SYS_accept:
+    case SYS_accept4:
+        return accept_from(call);
+    case SYS_recvfrom:
+        return call->application->host_sockets ? MYST_CONTINUE : transfer(call, ENOTSUP);
+    case SYS_sendto:
+        return transfer(call, ENOTCONN);
+    case SYS_getsockopt:
+        return tell_peer(call);
+    case SYS_socketpair:
+        return make_pair(call);
     case SYS_getrandom:
         return give_random(call);
-    case SYS_mmap:
-        myst_note_use(MYST_USE_SHARED_FILE);
-        return MYST_CONTINUE;
     default:
         return MYST_CONTINUE;
     }

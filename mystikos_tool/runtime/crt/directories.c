@@ -1,6 +1,7 @@
 #include "directories.h"
 
 #include "../common/interpreter.h"
+#include "own_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,21 +14,6 @@
 #include <unistd.h>
 
 static const char deleted[] = " (deleted)"; /* behind what /proc says of a directory that is gone */
-
-/* What is no directory is not there. */
-static int64_t change(const struct myst_call *call)
-{
-    static char path[PATH_MAX];
-    struct stat status;
-    if (myst_call_read_path(call, myst_call_argument(call, 0), path) != 0)
-        return MYST_CONTINUE;
-    const int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
-    if (file < 0)
-        return MYST_CONTINUE;
-    const bool is_directory = fstat((int)file, &status) != 0 || S_ISDIR(status.st_mode);
-    close((int)file);
-    return is_directory ? MYST_CONTINUE : -ENOENT;
-}
 
 static int64_t path_of(const struct myst_call *call, char path[PATH_MAX])
 {
@@ -43,6 +29,34 @@ static int64_t path_of(const struct myst_call *call, char path[PATH_MAX])
     return *path == '/' ? 0 : MYST_CONTINUE;
 }
 
+/* The whole path of a directory is bounded. */
+static bool is_too_deep(const struct myst_call *call, size_t length)
+{
+    static char path[PATH_MAX];
+    return path_of(call, path) == 0 && strlen(path) + 1 + length >= PATH_MAX;
+}
+
+/* Some process has gone elsewhere: until then the directory has the name that the configuration gives it. */
+static bool has_changed;
+
+/* What is no directory is not there. */
+static int64_t change(const struct myst_call *call)
+{
+    static char path[PATH_MAX];
+    struct stat status;
+    if (myst_call_read_path(call, myst_call_argument(call, 0), path) != 0)
+        return MYST_CONTINUE;
+    if (*path != '/' && is_too_deep(call, strlen(path)))
+        return -ENAMETOOLONG;
+    const int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
+    if (file < 0)
+        return MYST_CONTINUE;
+    const bool is_directory = fstat((int)file, &status) != 0 || S_ISDIR(status.st_mode);
+    close((int)file);
+    has_changed |= is_directory;
+    return is_directory ? MYST_CONTINUE : -ENOENT;
+}
+
 /* True of a program that musl loaded, which looks at the sign of the call's result alone. */
 static bool uses_musl(const struct myst_call *call)
 {
@@ -55,15 +69,33 @@ static bool uses_musl(const struct myst_call *call)
     return result;
 }
 
+/* Process 1 stays there. */
+static bool is_where_it_began(const char *path)
+{
+    char link[MYST_OWN_PATH], own[PATH_MAX];
+    myst_own_path(0, link);
+    strcpy(strstr(link, "fd/"), "cwd");
+    const ssize_t length = readlink(link, own, sizeof own - 1);
+    own[length > 0 ? length : 0] = 0;
+    return strncmp(own, path, strlen(path)) == 0 &&
+           (own[strlen(path)] == 0 || strcmp(own + strlen(path), deleted) == 0);
+}
+
 /* A directory that is gone keeps its name. The result is the address where Linux says the length. */
 static int64_t tell(const struct myst_call *call)
 {
     static char path[PATH_MAX];
     const uint64_t to = myst_call_argument(call, 0);
     const int64_t result = path_of(call, path);
-    const size_t size = strlen(path) + 1;
     if (result != 0)
         return result;
+    if (!has_changed && is_where_it_began(path))
+    {
+        if (*call->application->working_directory != '/')
+            return -ENOENT;
+        snprintf(path, sizeof path, "%s", call->application->working_directory);
+    }
+    const size_t size = strlen(path) + 1;
     if (myst_call_argument(call, 1) < size)
         return myst_call_argument(call, 1) ? -ERANGE : -EINVAL;
     const int64_t written = myst_call_write(call, to, path, size);

@@ -7,11 +7,13 @@
 #include "filter.h"
 #include "machine.h"
 #include "program.h"
+#include "scripts.h"
 #include "stacks.h"
 #include "users.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -154,20 +156,54 @@ static void set_stack_limit(const struct myst_application *application)
         set_limit(RLIMIT_STACK, start, start > limit ? start : limit, "MainStackSize");
 }
 
-/* Process 1 cannot look into this process yet, as it does when the application executes a program. */
-static void check_program(const struct myst_application *application)
+/* What is started: the program, or the interpreter of the script that it is. */
+struct start
 {
+    const char *path;
+    char **arguments;
+};
+
+/* The words behind #!, the script, and its arguments. */
+static void expand_script(const struct myst_application *application, const struct myst_script *script, size_t count,
+                          struct start *start)
+{
+    size_t given = 0;
+    while (application->arguments[given])
+        given++;
+    char **list = myst_allocated(calloc(count + given + 2, sizeof *list));
+    memcpy(list, script->words, count * sizeof *list);
+    list[count] = myst_allocated(strdup(application->path));
+    for (size_t i = 1; i < given; i++)
+        list[count + i] = application->arguments[i];
+    *start = (struct start){script->words[0], list};
+}
+
+/* Process 1 cannot look into this process yet, as it does when the application executes a program. */
+static struct start prepare(const struct myst_application *application)
+{
+    static struct myst_script script;
+    struct start start = {application->path, application->arguments};
     const int file = open(application->path, O_PATH | O_CLOEXEC);
-    const bool is_program = !application->isolated || application->as_linux || file < 0 || myst_is_program_file(file);
-    if (file >= 0)
-        close(file);
-    if (!is_program)
+    if (!application->isolated || application->as_linux || file < 0)
+        return start;
+    if (!myst_is_program_file(file))
         explain(application->path, ENOEXEC);
+    close(file);
+    const int content = open(application->path, O_RDONLY | O_CLOEXEC);
+    if (content < 0)
+        return start;
+    const size_t count = myst_script_words(content, &script);
+    if (count > 2)
+        expand_script(application, &script, count, &start);
+    if (count == 0)
+        myst_provide_interpreter(content);
+    close(content);
+    return start;
 }
 
 void myst_execute(const struct myst_application *application, int socket)
 {
-    check_program(application);
+    const struct start program = prepare(application);
     set_stack_limit(application);
     set_limit(RLIMIT_AS, application->address_space, application->address_space, "MemorySize");
     set_other_limits(application);
@@ -177,6 +213,6 @@ void myst_execute(const struct myst_application *application, int socket)
     if (application->thread_stack || application->exec_stack)
         myst_expect_first_program();
     hand_over(socket, myst_set_filter(application));
-    execve(application->path, application->arguments, application->environment);
+    execve(program.path, program.arguments, application->environment);
     explain(application->path, errno);
 }

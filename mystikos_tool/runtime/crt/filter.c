@@ -76,15 +76,12 @@ static void emit_clone(struct filter *filter)
     EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])));
     EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_NAMESPACES, 0, 1));
     emit_action(filter, EPERM);
-    if (!filter->application->fork_allowed)
-    {
-        EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_THREAD, 0, 1));
-        emit_action(filter, MYST_ALLOW);
-        EMIT(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MYST_CLONE_SPAWN));
-        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_CLONE_SPAWN, 1, 0));
-        emit_action(filter, ENOTSUP);
-    }
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MYST_CLONE_THREAD, 0, 1));
     emit_action(filter, MYST_ALLOW);
+    EMIT(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MYST_CLONE_SPAWN));
+    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_CLONE_SPAWN, 0, 1));
+    emit_action(filter, MYST_ALLOW);
+    emit_action(filter, myst_clone_action(filter->application, 0));
 }
 
 static void emit_persona(struct filter *filter)
@@ -159,6 +156,12 @@ static void emit_condition(struct filter *filter, const struct myst_condition *c
     case MYST_IS_LOW:
         emit_load(filter, argument, true);
         emit_low_address(filter, argument);
+        return;
+    case MYST_IS_BELOW_4G:
+        emit_load(filter, argument, true);
+        emit_test(filter, BPF_JEQ, 0, 0, OUT);
+        emit_load(filter, argument, false);
+        emit_test(filter, BPF_JEQ, 0, OUT, 0);
         return;
     case MYST_IS_WILD:
         emit_load(filter, argument, true);
@@ -292,25 +295,14 @@ static long set(struct filter *filter)
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 
-/* A setting of Yama forbids a parent to look into its children (Documentation/admin-guide/LSM/Yama.rst). */
-static bool may_look_into_children(void)
-{
-    char scope = '0';
-    const int setting = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
-    const bool known = setting < 0 || read(setting, &scope, 1) == 1;
-    if (setting >= 0)
-        close(setting);
-    return known && scope <= '1';
-}
-
 /* A container's filter may forbid process 1 what it needs to answer for the system: taking the calls, reading what they
  * point to, and letting the system go on with one. */
-static bool can_serve(void)
+static bool can_serve(const struct myst_application *application)
 {
     char from = 0, to;
     const struct iovec here = {&to, 1}, there = {&from, 1};
     const bool takes = ioctl(-1, SECCOMP_IOCTL_NOTIF_RECV, NULL) != 0 && errno == EBADF;
-    return takes && process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1 && may_look_into_children() &&
+    return takes && process_vm_readv(getpid(), &here, 1, &there, 1, 0) == 1 && application->may_look_into_children &&
            myst_linux_is_at_least(5, 5);
 }
 
@@ -318,7 +310,7 @@ int myst_set_filter(const struct myst_application *application)
 {
     static struct filter filter;
     filter.application = application;
-    filter.serves = can_serve();
+    filter.serves = can_serve(application);
     note_ruled(&filter);
     long result = set(&filter);
     if (result < 0 && (errno == EINVAL || errno == EBUSY))

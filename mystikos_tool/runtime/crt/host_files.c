@@ -1,6 +1,7 @@
 #include "host_files.h"
 
 #include "../common/sizes.h"
+#include "own_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -78,10 +79,10 @@ static int64_t truncate_file(const struct myst_call *call)
 
 static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mode)
 {
-    char path[32];
+    char path[MYST_OWN_PATH];
     if (file < 0)
         return file;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", (int)file);
+    myst_own_path((int)file, path);
     const bool allowed = !is_given(call, (int)file) && myst_may_have_mode((int)file, mode);
     const int64_t result = !allowed ? -EPERM : chmod(path, mode) == 0 ? 0 : -errno;
     close((int)file);
@@ -95,9 +96,14 @@ static int64_t set_mode_of_path(const struct myst_call *call, int directory, int
     const int64_t result = myst_call_read_path(call, myst_call_argument(call, path_argument), path);
     if (result != 0)
         return result;
+    int descriptor;
+    char end;
+    if (sscanf(path, "/proc/self/fd/%d%c", &descriptor, &end) == 1)
+        return set_mode(call, myst_call_open_descriptor(call, descriptor), mode);
     if (strncmp(path, "/proc", 5) == 0)
         return -EPERM; /* where the descriptors are */
-    return set_mode(call, myst_call_open(call, directory, path, 0), mode);
+    const int64_t file = myst_call_open(call, directory, path, 0);
+    return file == MYST_CONTINUE ? -EPERM : set_mode(call, file, mode); /* a link to a descriptor */
 }
 
 int64_t myst_serve_host_files(const struct myst_call *call)

@@ -181,6 +181,55 @@ static int64_t tell_file_system_of_path(const struct myst_call *call)
     return tell_file_system(call, file == -1 ? -errno : file);
 }
 
+static struct timeval time_of_ticks(unsigned long ticks)
+{
+    const unsigned long second = (unsigned long)sysconf(_SC_CLK_TCK);
+    return (struct timeval){.tv_sec = (time_t)(ticks / second),
+                            .tv_usec = (suseconds_t)(ticks % second * 1000000 / second)};
+}
+
+/* Times only, of the process or of its children that have ended: fields 14 to 17 of /proc/PID/stat (proc(5)). */
+static int64_t tell_usage(const struct myst_call *call)
+{
+    char path[32], text[1024];
+    unsigned long ticks[4];
+    struct rusage usage = {0};
+    const bool children = (int)myst_call_argument(call, 0) == RUSAGE_CHILDREN;
+    if (!myst_call_argument(call, 1) || call->application->proc < 0)
+        return MYST_CONTINUE;
+    snprintf(path, sizeof path, "%d/stat", (int)myst_call_process(call));
+    const int file = openat(call->application->proc, path, O_RDONLY | O_CLOEXEC);
+    const ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    if (file >= 0)
+        close(file);
+    text[size > 0 ? size : 0] = 0;
+    const char *at = strrchr(text, ')');
+    if (!at || sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %lu %lu", &ticks[0], &ticks[1],
+                      &ticks[2], &ticks[3]) != 4)
+        return MYST_CONTINUE;
+    usage.ru_utime = time_of_ticks(ticks[children ? 2 : 0]);
+    usage.ru_stime = time_of_ticks(ticks[children ? 3 : 1]);
+    /* Of the system's, without what the C library adds behind. */
+    return myst_call_write(call, myst_call_argument(call, 1), &usage, offsetof(struct rusage, __reserved));
+}
+
+/* The clock of a thread stands still. */
+static int64_t tell_thread_time(const struct myst_call *call)
+{
+    const struct timespec none = {0};
+    return myst_call_argument(call, 1) ? myst_call_write(call, myst_call_argument(call, 1), &none, sizeof none)
+                                       : MYST_CONTINUE;
+}
+
+/* There is none. */
+static int64_t tell_robust_list(const struct myst_call *call)
+{
+    const uint64_t none = 0;
+    myst_call_write(call, myst_call_argument(call, 1), &none, sizeof none);
+    myst_call_write(call, myst_call_argument(call, 2), &none, sizeof none);
+    return 0;
+}
+
 int64_t myst_serve_machine(const struct myst_call *call)
 {
     int64_t result;
@@ -195,6 +244,12 @@ int64_t myst_serve_machine(const struct myst_call *call)
     case SYS_sysinfo:
         result = tell_memory(call);
         break;
+    case SYS_getrusage:
+        return tell_usage(call);
+    case SYS_clock_gettime:
+        return tell_thread_time(call);
+    case SYS_get_robust_list:
+        return tell_robust_list(call);
     case SYS_uname:
         result = tell_system(call);
         break;

@@ -8,6 +8,8 @@ static const char *const texts[MYST_USES] = {
     [MYST_USE_INOTIFY] = "inotify: under Mystikos no event ever comes",
     [MYST_USE_SHARED_FILE] = "shared mappings of files: under Mystikos each is a copy, which msync alone writes back",
     [MYST_USE_EDGE_TRIGGER] = "edge-triggered epoll: under Mystikos it reports a descriptor once only",
+    [MYST_USE_UNIX_SOCKET] =
+        "Unix-domain sockets: under Mystikos they pass no descriptors, know few flags, and connect waits",
     [MYST_USE_SIGNAL] = "a signal from outside: under Mystikos it ends the package at once, and no handler runs",
 };
 

@@ -8,6 +8,7 @@ enum myst_use
     MYST_USE_SHARED_FILE,
     MYST_USE_EDGE_TRIGGER,
     MYST_USE_SIGNAL,
+    MYST_USE_UNIX_SOCKET,
     MYST_USES,
 };
 

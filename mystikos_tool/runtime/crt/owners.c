@@ -1,7 +1,10 @@
 #include "owners.h"
 
+#include "disguise.h"
 #include "host_files.h"
+#include "own_files.h"
 #include "program.h"
+#include "scripts.h"
 #include "users.h"
 
 #include <errno.h>
@@ -126,6 +129,8 @@ static int64_t show(const struct myst_call *call, int64_t file, int to_argument)
 {
     struct stat status;
     const int64_t result = examine(file, &status);
+    if (result == 0)
+        myst_disguise(call, &status);
     return result != 0 ? result : myst_call_write(call, myst_call_argument(call, to_argument), &status, sizeof status);
 }
 
@@ -151,8 +156,6 @@ static int64_t serve_stat(const struct myst_call *call)
     const int path_argument = call->notification.data.nr == SYS_newfstatat;
     if (call->notification.data.nr != SYS_fstat && names_proc(call, path_argument))
         return show_proc(call, path_argument + 1);
-    if (owner_count == 0)
-        return MYST_CONTINUE;
     switch (call->notification.data.nr)
     {
     case SYS_stat:
@@ -339,11 +342,11 @@ int64_t myst_serve_owners(const struct myst_call *call)
     case SYS_fchownat:
         return serve_chown(call);
     case SYS_open:
-        return serve_creation(call, AT_FDCWD, 0, (int)a[1], (mode_t)a[2], false);
+        return (int)a[1] & O_CREAT ? serve_creation(call, AT_FDCWD, 0, (int)a[1], (mode_t)a[2], false) : MYST_CONTINUE;
     case SYS_creat:
         return serve_creation(call, AT_FDCWD, 0, O_CREAT | O_WRONLY | O_TRUNC, (mode_t)a[1], false);
     case SYS_openat:
-        return serve_creation(call, (int)a[0], 1, (int)a[2], (mode_t)a[3], false);
+        return (int)a[2] & O_CREAT ? serve_creation(call, (int)a[0], 1, (int)a[2], (mode_t)a[3], false) : MYST_CONTINUE;
     case SYS_mkdir:
         return serve_creation(call, AT_FDCWD, 0, 0, (mode_t)a[1], true);
     case SYS_mkdirat:
@@ -353,20 +356,23 @@ int64_t myst_serve_owners(const struct myst_call *call)
     }
 }
 
-bool myst_prepare_program(const struct myst_call *call)
+int64_t myst_prepare_program(const struct myst_call *call)
 {
     const bool at = call->notification.data.nr == SYS_execveat;
     struct stat status;
-    char path[32];
+    char path[MYST_OWN_PATH];
     const int64_t file =
         at ? open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 4))
            : open_named(call, AT_FDCWD, 0, 0);
+    if (file == -ENOTDIR)
+        return MYST_CRASHES; /* what lies below a file */
     if (file < 0)
-        return true;
+        return MYST_CONTINUE;
     const bool is_program = !call->application->isolated || myst_is_program_file((int)file);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", (int)file);
+    myst_own_path((int)file, path);
     if (is_program && fstat((int)file, &status) == 0 && S_ISREG(status.st_mode) && !(status.st_mode & 0111))
         chmod(path, (status.st_mode & 07777) | S_IXUSR); /* refused where the application could not either */
+    const int64_t result = is_program ? myst_prepare_content(call, (int)file) : -ENOENT;
     close((int)file);
-    return is_program;
+    return result;
 }

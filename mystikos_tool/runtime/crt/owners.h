@@ -9,7 +9,7 @@
 int64_t myst_serve_owners(const struct myst_call *call);
 
 /* What the caller is about to execute: Mystikos starts programs whatever their mode, so it gets the x that Linux asks
- * for. False where it is no program to Mystikos. */
-bool myst_prepare_program(const struct myst_call *call);
+ * for, and what scripts.h says. -ENOENT where it is no program to Mystikos, else as of myst_prepare_content. */
+int64_t myst_prepare_program(const struct myst_call *call);
 
 #endif

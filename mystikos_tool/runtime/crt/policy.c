@@ -86,6 +86,15 @@ int myst_call_action(const struct myst_application *application, unsigned number
         return application->no_brk ? ENOTSUP : MYST_ALLOW;
     case SYS_fork:
         return application->fork_allowed ? MYST_ALLOW : ENOTSUP;
+    case SYS_bind:
+    case SYS_connect:
+    case SYS_accept:
+    case SYS_accept4:
+        return application->host_sockets && !application->as_linux ? MYST_SERVE : MYST_ALLOW;
+    case SYS_readlink:
+    case SYS_readlinkat:
+    case SYS_getdents64:
+        return application->isolated && !application->as_linux ? MYST_SERVE : MYST_ALLOW;
     case SYS_clone:
         return MYST_CLONE;
     case SYS_open:
@@ -116,9 +125,9 @@ int myst_clone_action(const struct myst_application *application, unsigned flags
 {
     if (flags & MYST_CLONE_NAMESPACES)
         return EPERM;
-    if (application->fork_allowed || (flags & MYST_CLONE_THREAD))
+    if ((flags & MYST_CLONE_THREAD) || (flags & MYST_CLONE_SPAWN) == MYST_CLONE_SPAWN || application->as_linux)
         return MYST_ALLOW;
-    return (flags & MYST_CLONE_SPAWN) == MYST_CLONE_SPAWN ? MYST_ALLOW : ENOTSUP;
+    return application->fork_allowed ? MYST_SERVE : ENOTSUP;
 }
 
 int myst_ioctl_action(unsigned request)

@@ -40,6 +40,7 @@ int myst_call_action(const struct myst_application *application, unsigned number
 /* Of a call that Mystikos does not handle. */
 int myst_unhandled_action(const struct myst_application *application);
 
+/* MYST_SERVE for a process of its own: process 1 is told. */
 int myst_clone_action(const struct myst_application *application, unsigned flags);
 
 /* Requests by which a terminal takes what a program writes for what the user types, after its end as well. */

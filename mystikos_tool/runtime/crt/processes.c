@@ -1,6 +1,9 @@
 #include "processes.h"
 
+#include "redirect.h"
+
 #include <errno.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,6 +33,46 @@ static int64_t parent_of(const struct myst_call *call)
     return myst_call_process(call) == call->application->process ? STARTER : MYST_CONTINUE;
 }
 
+/* Children can be waited for although SIGCHLD is ignored: as by default, the system then does no more than that. */
+static int64_t set_action(const struct myst_call *call)
+{
+    const uint64_t action = myst_call_argument(call, 1), by_default = (uint64_t)SIG_DFL;
+    uint64_t handler;
+    if (action && myst_call_read(call, action, &handler, sizeof handler) == 0 && handler == (uint64_t)SIG_IGN)
+        myst_call_write(call, action, &by_default, sizeof by_default);
+    return MYST_CONTINUE;
+}
+
+static bool is_to_itself(const struct myst_call *call)
+{
+    const pid_t target = (pid_t)myst_call_argument(call, call->notification.data.nr == SYS_tgkill);
+    return target == myst_call_thread(call) || target == myst_call_process(call);
+}
+
+static bool has_default_action(const struct myst_call *call, int signal)
+{
+    const unsigned long bit = 1ul << (signal - 1);
+    return !((unsigned long)myst_call_status(call, "\nSigCgt:", 16) & bit) &&
+           !((unsigned long)myst_call_status(call, "\nSigIgn:", 16) & bit);
+}
+
+/* Signals that would stop a program end it, and SIGSTOP to itself is more than Mystikos takes. Those from outside, by
+ * the keys of a terminal, stop it. */
+static int64_t stop_itself(const struct myst_call *call)
+{
+    const int signal = (int)myst_call_argument(call, call->notification.data.nr == SYS_tgkill ? 2 : 1);
+    if (!is_to_itself(call) || !has_default_action(call, signal))
+        return MYST_CONTINUE;
+    return signal == SIGSTOP ? MYST_CRASHES : myst_redirect_to_exit(call, 128 + signal);
+}
+
+/* A process that begins in a function of its own, on a stack of its own, is not made; what tells so is no errno, but -1
+ * to a C library that takes an int for the result. */
+static int64_t make_process(const struct myst_call *call)
+{
+    return myst_call_argument(call, 1) ? (int64_t)UINT32_MAX : MYST_CONTINUE;
+}
+
 int64_t myst_serve_processes(const struct myst_call *call)
 {
     const pid_t process = (pid_t)myst_call_argument(call, 0);
@@ -37,6 +80,14 @@ int64_t myst_serve_processes(const struct myst_call *call)
         return MYST_CONTINUE;
     switch (call->notification.data.nr)
     {
+    case SYS_clone:
+        return make_process(call);
+    case SYS_rt_sigaction:
+        return set_action(call);
+    case SYS_kill:
+    case SYS_tkill:
+    case SYS_tgkill:
+        return stop_itself(call);
     case SYS_getppid:
         return parent_of(call);
     case SYS_getpgrp:

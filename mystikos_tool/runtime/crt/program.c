@@ -1,6 +1,7 @@
 #include "program.h"
 
 #include "../common/sizes.h"
+#include "own_files.h"
 
 #include <elf.h>
 #include <fcntl.h>
@@ -51,8 +52,8 @@ static bool has_program(int file)
 bool myst_is_program_file(int file)
 {
     struct stat status;
-    char path[32];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", file);
+    char path[MYST_OWN_PATH];
+    myst_own_path(file, path);
     if (fstat(file, &status) != 0 || S_ISDIR(status.st_mode))
         return false;
     const int content = S_ISREG(status.st_mode) ? open(path, O_RDONLY | O_CLOEXEC) : -1;

@@ -20,7 +20,9 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#define NONE ~0u /* -1 */
+#define NONE ~0u          /* -1 */
+#define TMPFILE 0x400000u /* O_TMPFILE without O_DIRECTORY */
+#define CLOCK_SGI_CYCLE 10
 
 /* clang-format off */
 #define ALWAYS {{0, MYST_ANYTHING, 0}}
@@ -43,10 +45,23 @@ static const struct myst_rule rules[] = {
     {SYS_socket, {{0, MYST_IS, AF_NETLINK}}, EAFNOSUPPORT},
     {SYS_socket, {{0, MYST_IS, AF_VSOCK}}, EAFNOSUPPORT},
     {SYS_socket, {{0, MYST_IS, NONE}}, EAFNOSUPPORT},
-    {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_PEERCRED}}, ENOTSUP},
+    {SYS_socketpair, ALWAYS, MYST_SERVE},
+    {SYS_socket, {{0, MYST_IS, AF_PACKET}}, MYST_SERVE},
+    {SYS_socket, {{1, MYST_IS, SOCK_RAW}}, MYST_SERVE},
+    {SYS_socket, {{1, MYST_IS, SOCK_RAW | SOCK_CLOEXEC}}, MYST_SERVE},
+    {SYS_socket, {{1, MYST_IS, SOCK_RAW | SOCK_NONBLOCK}}, MYST_SERVE},
+    {SYS_socket, {{1, MYST_IS, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK}}, MYST_SERVE},
+    {SYS_recvfrom, {{3, MYST_HAS, MSG_PEEK | MSG_DONTWAIT}}, MYST_SERVE},
+    /* To a Unix-domain socket, by the size of the address. */
+    {SYS_sendto, {{5, MYST_IS, sizeof(struct sockaddr_in6)}}, MYST_ALLOW},
+    {SYS_sendto, {{5, MYST_AT_LEAST, sizeof(sa_family_t) + 1}, {5, MYST_IS_NOT, sizeof(struct sockaddr_in)}}, MYST_SERVE},
+    {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_PEERCRED}}, MYST_SERVE},
     {SYS_ioctl, {{1, MYST_IS, 0x8933 /* SIOCGIFINDEX */}}, ENOTSUP},
     {SYS_ioctl, {{1, MYST_IS, FIONREAD}}, MYST_SERVE},
     {SYS_ioctl, {{1, MYST_IS, 0}}, ENOTSUP},
+    {SYS_ioctl, {{0, MYST_IS, 0}}, MYST_SERVE},
+    {SYS_ioctl, {{0, MYST_IS, 1}}, MYST_SERVE},
+    {SYS_ioctl, {{0, MYST_IS, 2}}, MYST_SERVE},
     {SYS_bind, {{2, MYST_AT_LEAST, sizeof(struct sockaddr_in)}}, MYST_SERVE},
     {SYS_connect, {{2, MYST_AT_LEAST, sizeof(sa_family_t) + 2 * sizeof(uint64_t) + 1}}, MYST_SERVE},
 
@@ -80,7 +95,7 @@ static const struct myst_rule rules[] = {
     {SYS_fadvise64, ALWAYS, MYST_SUCCEED},
     {SYS_flock, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
     {SYS_get_robust_list, {{0, MYST_IS, NONE}}, EINVAL},
-    {SYS_get_robust_list, ALWAYS, MYST_SUCCEED},
+    {SYS_get_robust_list, ALWAYS, MYST_SERVE},
     {SYS_clock_settime, {{1, MYST_IS_NULL, 0}}, MYST_CRASH},
     {SYS_clock_settime, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_clock_settime, ALWAYS, EPERM},
@@ -114,6 +129,15 @@ static const struct myst_rule rules[] = {
     {SYS_dup3, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
 
     {SYS_getrusage, {{0, MYST_IS, RUSAGE_THREAD}}, EINVAL},
+    {SYS_getrusage, {{0, MYST_IS, RUSAGE_SELF}}, MYST_SERVE},
+    {SYS_getrusage, {{0, MYST_IS, NONE /* RUSAGE_CHILDREN */}}, MYST_SERVE},
+    {SYS_clock_gettime, {{0, MYST_IS, CLOCK_THREAD_CPUTIME_ID}}, MYST_SERVE},
+    {SYS_clock_gettime, {{0, MYST_IS, CLOCK_REALTIME_ALARM}}, EPERM},
+    {SYS_clock_gettime, {{0, MYST_IS, CLOCK_BOOTTIME_ALARM}}, EPERM},
+    {SYS_clock_gettime, {{0, MYST_IS, CLOCK_SGI_CYCLE}}, EPERM},
+    {SYS_clock_getres, {{0, MYST_IS, CLOCK_REALTIME_ALARM}}, EPERM},
+    {SYS_clock_getres, {{0, MYST_IS, CLOCK_BOOTTIME_ALARM}}, EPERM},
+    {SYS_clock_getres, {{0, MYST_IS, CLOCK_SGI_CYCLE}}, EPERM},
     {SYS_setitimer, {{0, MYST_IS_NOT, 0}}, EINVAL}, /* ITIMER_REAL alone */
     {SYS_getitimer, {{0, MYST_IS_NOT, 0}}, EINVAL},
     {SYS_getrandom, {{2, MYST_HAS, ~7u}}, MYST_SERVE},
@@ -124,7 +148,22 @@ static const struct myst_rule rules[] = {
     {SYS_getpgid, {{0, MYST_IS, NONE}}, EPERM},
     {SYS_waitid, {{3, MYST_IS, 0}}, ECHILD},
     {SYS_rt_sigpending, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_rt_sigprocmask, {{1, MYST_IS_NULL, 0}, {3, MYST_IS, 0}}, MYST_SUCCEED},
+    {SYS_rt_sigaction, {{0, MYST_IS, SIGCHLD}, {1, MYST_IS_NOT, 0}}, MYST_SERVE},
+    {SYS_kill, {{1, MYST_IS, SIGTSTP}}, MYST_SERVE},
+    {SYS_kill, {{1, MYST_IS, SIGTTIN}}, MYST_SERVE},
+    {SYS_kill, {{1, MYST_IS, SIGTTOU}}, MYST_SERVE},
+    {SYS_tkill, {{1, MYST_IS, 0}}, MYST_CRASH},
+    {SYS_tkill, {{1, MYST_IS, SIGSTOP}}, MYST_SERVE},
+    {SYS_tkill, {{1, MYST_IS, SIGTSTP}}, MYST_SERVE},
+    {SYS_tkill, {{1, MYST_IS, SIGTTIN}}, MYST_SERVE},
+    {SYS_tkill, {{1, MYST_IS, SIGTTOU}}, MYST_SERVE},
+    {SYS_tgkill, {{2, MYST_IS, SIGSTOP}}, MYST_SERVE},
+    {SYS_tgkill, {{2, MYST_IS, SIGTSTP}}, MYST_SERVE},
+    {SYS_tgkill, {{2, MYST_IS, SIGTTIN}}, MYST_SERVE},
+    {SYS_tgkill, {{2, MYST_IS, SIGTTOU}}, MYST_SERVE},
     {SYS_futex, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_futex, {{1, MYST_AT_LEAST, FUTEX_WAIT_REQUEUE_PI}, {1, MYST_LACKS, FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE_PRIVATE}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_WAKE_OP}}, ENOTSUP},
@@ -142,6 +181,7 @@ static const struct myst_rule rules[] = {
     {SYS_munmap, {{0, MYST_IS_LOW, 0}}, EINVAL},
     {SYS_msync, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_msync, {{0, MYST_IS_LOW, 0}}, EINVAL},
+    {SYS_msync, ALWAYS, MYST_SERVE},
     {SYS_mlock, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_mlock, {{0, MYST_IS_WILD, 0}}, MYST_SUCCEED},
     {SYS_madvise, ALWAYS, MYST_SUCCEED},
@@ -150,6 +190,21 @@ static const struct myst_rule rules[] = {
     {SYS_mremap, {{2, MYST_IS_LESS, 1}}, EINVAL},
     {SYS_mremap, {{1, MYST_IS, MYST_PAGE}, {3, MYST_IS, 0}}, MYST_SERVE},
     {SYS_mmap, {{3, MYST_HAS, MAP_SHARED}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_mmap, {{3, MYST_LACKS, MAP_SHARED | MAP_PRIVATE}}, MYST_SERVE},
+    {SYS_mmap, {{2, MYST_IS, PROT_NONE}, {3, MYST_LACKS, MAP_FIXED}}, MYST_SERVE}, /* as a thread's stack begins */
+    {SYS_mmap, {{3, MYST_HAS, MAP_32BIT | MAP_HUGETLB | MAP_FIXED_NOREPLACE}}, MYST_SERVE},
+    {SYS_mmap, {{0, MYST_IS_BELOW_4G, 0}}, MYST_SERVE},
+
+    /* Files: what is opened to be written to, or as a directory. */
+    {SYS_open, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_open, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_openat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_openat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_open, {{1, MYST_HAS, TMPFILE}}, EISDIR},
+    {SYS_openat, {{2, MYST_HAS, TMPFILE}}, EISDIR},
+    {SYS_open, {{1, MYST_HAS, O_ACCMODE | O_DIRECTORY}}, MYST_SERVE},
+    {SYS_openat, {{2, MYST_HAS, O_ACCMODE | O_DIRECTORY}}, MYST_SERVE},
+    {SYS_fcntl, {{1, MYST_IS, F_GETFL}}, MYST_SERVE},
 
     /* Descriptors: 0 is a console, of which these know nothing. */
     {SYS_fsync, {{0, MYST_IS, 0}}, EROFS},
@@ -185,7 +240,6 @@ static const struct myst_rule rules[] = {
     {SYS_futimesat, {{0, MYST_IS, 0}, {1, MYST_IS_NULL, 0}}, EBADF},
 
     /* No pointer. */
-    {SYS_open, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_stat, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_lstat, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_access, {{0, MYST_IS_NULL, 0}}, EINVAL},
@@ -208,7 +262,6 @@ static const struct myst_rule rules[] = {
     {SYS_symlinkat, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_getcwd, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_fstat, {{1, MYST_IS_NULL, 0}}, EINVAL},
-    {SYS_openat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_fchownat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_renameat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_linkat, {{1, MYST_IS_NULL, 0}}, EINVAL},
@@ -226,7 +279,6 @@ static const struct myst_rule rules[] = {
     {SYS_sethostname, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
 
     /* Pointers to nowhere, which the kernel of Mystikos follows. */
-    {SYS_open, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_stat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_lstat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_rt_sigprocmask, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
@@ -249,7 +301,6 @@ static const struct myst_rule rules[] = {
     {SYS_mount, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_sethostname, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_time, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
-    {SYS_openat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_futimesat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_newfstatat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_renameat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
@@ -258,6 +309,11 @@ static const struct myst_rule rules[] = {
     {SYS_faccessat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_utimensat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_execveat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+
+    {SYS_truncate, ALWAYS, MYST_SERVE},
+    {SYS_unlink, ALWAYS, MYST_SERVE},
+    {SYS_unlinkat, ALWAYS, MYST_SERVE},
+    {SYS_rmdir, ALWAYS, MYST_SERVE},
 };
 /* clang-format on */
 
@@ -296,6 +352,8 @@ static bool holds(const struct myst_condition *condition, const uint64_t *argume
         return is_low(argument);
     case MYST_IS_WILD:
         return is_low(argument) || argument >> 32 >= MYST_USER_SPACE_UPPER;
+    case MYST_IS_BELOW_4G:
+        return argument != 0 && argument >> 32 == 0;
     case MYST_IS_LESS:
         return argument >> 32 == arguments[value] >> 32 && low < (unsigned)arguments[value];
     default:

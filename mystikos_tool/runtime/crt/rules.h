@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MYST_LOWEST_ADDRESS 0x10000u  /* that Linux maps: vm.mmap_min_addr */
+#define MYST_LOWEST_ADDRESS 0x100000u /* that programs have: they are linked above it */
 #define MYST_USER_SPACE_UPPER 0x8000u /* where user space ends, its upper half */
 
 enum myst_test
@@ -20,10 +20,11 @@ enum myst_test
     MYST_HAS, /* one of the bits */
     MYST_LACKS,
     MYST_AT_LEAST,
-    MYST_IS_NULL, /* all of it is 0 */
-    MYST_IS_LOW,  /* an address below the first that Linux maps, but not 0 */
-    MYST_IS_WILD, /* an address that no program has: low, or beyond user space */
-    MYST_IS_LESS, /* than argument `value`, with the same upper half */
+    MYST_IS_NULL,     /* all of it is 0 */
+    MYST_IS_LOW,      /* an address below the first that programs have, but not 0 */
+    MYST_IS_WILD,     /* an address that no program has: low, or beyond user space */
+    MYST_IS_BELOW_4G, /* an address there, but not 0 */
+    MYST_IS_LESS,     /* than argument `value`, with the same upper half */
 };
 
 struct myst_condition

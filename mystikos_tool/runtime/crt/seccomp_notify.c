@@ -2,6 +2,7 @@
 
 #include "../common/error.h"
 #include "../common/sizes.h"
+#include "budget.h"
 #include "call.h"
 #include "calls.h"
 #include "descriptors.h"
@@ -10,10 +11,16 @@
 #include "low_ports.h"
 #include "machine.h"
 #include "main_stack.h"
+#include "mappings.h"
+#include "opening.h"
 #include "owners.h"
 #include "policy.h"
+#include "proc_files.h"
 #include "processes.h"
+#include "redirect.h"
+#include "removal.h"
 #include "rules.h"
+#include "scripts.h"
 #include "stacks.h"
 #include "users.h"
 
@@ -106,44 +113,64 @@ static bool let_go_on(const struct myst_call *call)
     return true;
 }
 
-static bool let_execute(const struct myst_call *call)
+static int let_execute(const struct myst_call *call)
 {
     const bool is_watched = call->application->thread_stack || call->application->exec_stack;
-    if (!call->application->as_linux && !myst_prepare_program(call))
+    const int64_t prepared = call->application->as_linux ? MYST_CONTINUE : myst_prepare_program(call);
+    if (prepared == MYST_NOT_STARTED)
+        return MYST_EXIT_REFUSED;
+    if (prepared == MYST_REDIRECTED)
+        return 0;
+    if (prepared == MYST_CRASHES)
     {
-        answer(call, ENOENT, 0);
-        return false;
+        tell_crash(call);
+        return MYST_EXIT_CRASHED;
     }
+    if (prepared != MYST_CONTINUE)
+    {
+        answer(call, (int)-prepared, 0);
+        return 0;
+    }
+    myst_budget_note_program(call);
     if (is_watched && !myst_expect_program((pid_t)call->notification.pid))
     {
         /* As under a debugger, which must not be left without a program to debug. */
         myst_warn("ThreadStackSize and ExecStack have no effect on the program that thread %d starts: %s",
                   (int)call->notification.pid, strerror(errno));
     }
-    return let_go_on(call);
+    return let_go_on(call) ? MYST_EXIT_STOPPED : 0;
 }
 
 /* The result of the call, a negative errno, or MYST_CONTINUE: the first that serves it decides. */
 static int64_t serve(const struct myst_call *call)
 {
     static int64_t (*const servers[])(const struct myst_call *call) = {
-        myst_serve_host_files,  myst_serve_low_ports,  myst_serve_users,       myst_serve_machine, myst_serve_processes,
-        myst_serve_descriptors, myst_serve_main_stack, myst_serve_directories, myst_serve_owners};
+        myst_serve_budget,      myst_serve_host_files,  myst_serve_proc_files, myst_serve_low_ports,
+        myst_serve_users,       myst_serve_machine,     myst_serve_processes,  myst_serve_opening,
+        myst_serve_removal,     myst_serve_descriptors, myst_serve_mappings,   myst_serve_main_stack,
+        myst_serve_directories, myst_serve_owners};
     int64_t result = MYST_CONTINUE;
     for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
         result = servers[i](call);
     return result;
 }
 
-static bool serve_and_answer(const struct myst_call *call)
+static int serve_and_answer(const struct myst_call *call)
 {
     const int64_t result = serve(call);
     if (result == MYST_CONTINUE)
-        return let_go_on(call);
+        return let_go_on(call) ? MYST_EXIT_STOPPED : 0;
+    if (result == MYST_REDIRECTED)
+        return 0;
+    if (result == MYST_CRASHES)
+    {
+        tell_crash(call);
+        return MYST_EXIT_CRASHED;
+    }
     if (result < 0 && call->application->trace)
         tell_refused(call, (int)-result);
     answer(call, result < 0 ? (int)-result : 0, result < 0 ? 0 : result);
-    return false;
+    return 0;
 }
 
 /* What is done about the call, with its arguments considered. */
@@ -180,7 +207,10 @@ int myst_seccomp_notify_answer(const struct myst_application *application, int l
         return MYST_EXIT_STOPPED;
     }
 
+    myst_budget_expect();
     int action = action_of(&call);
+    if (action == MYST_SERVE && myst_is_redirected(&call))
+        action = MYST_ALLOW;
     switch (action)
     {
     case MYST_STOP:
@@ -190,9 +220,9 @@ int myst_seccomp_notify_answer(const struct myst_application *application, int l
         tell_crash(&call);
         return MYST_EXIT_CRASHED;
     case MYST_PROGRAM:
-        return let_execute(&call) ? MYST_EXIT_STOPPED : 0;
+        return let_execute(&call);
     case MYST_SERVE:
-        return serve_and_answer(&call) ? MYST_EXIT_STOPPED : 0;
+        return serve_and_answer(&call);
     case MYST_ALLOW:
         return let_go_on(&call) ? MYST_EXIT_STOPPED : 0;
     case MYST_SUCCEED:

@@ -215,7 +215,7 @@ static bool set_size_as_limit(struct program *program, uint64_t size, uint64_t m
         return false;
     limit.rlim_cur = size < limit.rlim_max ? size : limit.rlim_max; /* the application may have lowered it */
     if (!make_call(program, &result, SYS_mmap, program->stack_top - main_stack - MYST_PAGE, MYST_PAGE, PROT_NONE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, (uint64_t)-1, 0))
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, (uint64_t)-1, 0))
         return false;
     errno = result < 0 ? (int)-result : 0;
     return result >= 0 && prlimit(program->pid, RLIMIT_STACK, &limit, NULL) == 0;

@@ -98,7 +98,7 @@ static int find_regions(const unsigned char *base)
             return -1;
         if (!equal(trailer->name, region_names[index]))
             return -1;
-        if (trailer->size > end - MYST_PAGE - first || trailer->file_size > trailer->size)
+        if (trailer->size > end - MYST_PAGE - first || trailer->size % MYST_PAGE || trailer->file_size > trailer->size)
             return -1;
         end -= MYST_PAGE + trailer->size;
         handoff.regions[index] = (struct myst_span){base + end, trailer->file_size};

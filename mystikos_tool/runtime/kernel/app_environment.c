@@ -54,20 +54,31 @@ static bool is_joined(const char *variable)
     return strncmp(variable, "PATH=", 5) == 0 || strncmp(variable, "LD_LIBRARY_PATH=", 16) == 0;
 }
 
+/* As Mystikos looks for a variable: the first one that begins with the name, however it goes on. */
+static size_t find(const struct list *list, const char *variable)
+{
+    const size_t length = strcspn(variable, "=");
+    size_t i = 0;
+    while (i < list->count && strncmp(list->items[i], variable, length) != 0)
+        i++;
+    return i;
+}
+
+/* What is found in the first place counts as not found. Another is joined, or stays as it is. */
 static void add(struct list *list, const char *variable)
 {
-    const size_t length = strcspn(variable, "=") + 1;
-    for (size_t i = 1; is_joined(variable) && i < list->count; i++)
+    char *joined;
+    const size_t found = find(list, variable);
+    if (found == 0 || found == list->count)
     {
-        char *joined;
-        if (strncmp(list->items[i], variable, length) != 0)
-            continue;
-        if (asprintf(&joined, "%s:%s", list->items[i], variable + length) < 0)
-            myst_refuse("out of memory");
-        list->items[i] = joined;
+        append(list, myst_allocated(strdup(variable)));
         return;
     }
-    append(list, myst_allocated(strdup(variable)));
+    if (!is_joined(variable))
+        return;
+    if (asprintf(&joined, "%s:%s", list->items[found], strchr(variable, '=') + 1) < 0)
+        myst_refuse("out of memory");
+    list->items[found] = joined;
 }
 
 static int read_variables(struct myst_json *json, struct list *list)

@@ -23,6 +23,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -67,8 +68,13 @@ static void note_given_files(struct myst_application *application)
 {
     struct stat status;
     for (int i = 0; i < 3; i++)
-        if (fstat(i, &status) == 0 && S_ISREG(status.st_mode))
-            application->given_files[i] = (struct myst_file){status.st_dev, status.st_ino};
+    {
+        if (fstat(i, &status) != 0 || application->stdio_was_closed[i])
+            continue;
+        application->given_descriptors[i] = (struct myst_file){status.st_dev, status.st_ino};
+        if (S_ISREG(status.st_mode))
+            application->given_files[i] = application->given_descriptors[i];
+    }
 }
 
 /* What the caller ignores or limits must not keep this process from its work. */
@@ -129,6 +135,17 @@ static void refuse_outside_of_debug(const struct myst_handoff *handoff)
         myst_refuse(message, "--myst-root");
 }
 
+/* A setting of Yama (Documentation/admin-guide/LSM/Yama.rst) forbids a parent to look into its children. */
+static bool may_look_into_children(void)
+{
+    char scope = '0';
+    const int setting = open("/proc/sys/kernel/yama/ptrace_scope", O_RDONLY | O_CLOEXEC);
+    const bool known = setting < 0 || read(setting, &scope, 1) == 1;
+    if (setting >= 0)
+        close(setting);
+    return known && scope <= '1';
+}
+
 static void refuse_credentials(const struct myst_application *application)
 {
     if (myst_find_variable(application->environment, "MYST_WANT_TEE_CREDENTIALS"))
@@ -164,7 +181,7 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
     if (myst_root_is_on_disk(handoff))
     {
         myst_make_disk_root(handoff, config);
-        myst_complete_root(config->memory_size);
+        myst_complete_root(config->memory_size, handoff->host.flags & MYST_HOST_LINUX);
         return;
     }
     if (myst_archive_measure(archive, &totals, &error) != 0)
@@ -174,7 +191,7 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
     else
         myst_make_root(totals.bytes + config->memory_size, totals.entries + 1024 + config->memory_size / MYST_PAGE);
     unpack(archive);
-    myst_complete_root(config->memory_size);
+    myst_complete_root(config->memory_size, handoff->host.flags & MYST_HOST_LINUX);
 }
 
 static void set_hostname(const struct myst_config *config)
@@ -201,10 +218,40 @@ static void limit_processors(const struct myst_config *config)
         myst_refuse_errno("MaxAffinityCPUs: cannot set the CPU affinity");
 }
 
+/* A directory that is not there can be the working directory of a program, which finds nothing in it: as when it was
+ * removed. A path that is not absolute leads to none. */
+static void enter_missing_directory(const char *path)
+{
+    char made[PATH_MAX];
+    size_t removed = 0;
+    snprintf(made, sizeof made, "%s", *path == '/' ? path : MYST_NO_DIRECTORY);
+    for (char *at = made + 1, *slash = at; slash; at = slash + 1)
+    {
+        slash = strchr(at, '/');
+        if (slash)
+            *slash = 0;
+        if (mkdir(made, 0755) == 0 && !removed)
+            removed = strlen(made);
+        if (slash)
+            *slash = '/';
+    }
+    if (chdir(made) != 0)
+        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s", path);
+    for (char *end = made + strlen(made); removed && (size_t)(end - made) >= removed; end = strrchr(made, '/'))
+    {
+        *end = 0;
+        rmdir(made);
+    }
+}
+
 static void enter_working_directory(const struct myst_config *config)
 {
-    if (chdir(config->current_working_directory) != 0)
-        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s", config->current_working_directory);
+    const char *path = config->current_working_directory;
+    if (*path == '/' && chdir(path) == 0)
+        return;
+    if (*path == '/' && errno != ENOENT)
+        myst_refuse_errno("configuration: CurrentWorkingDirectory: cannot enter %s", path);
+    enter_missing_directory(path);
 }
 
 /* The sandbox ends with the outer process. If that has ended before the request, the pipe tells. */
@@ -242,7 +289,7 @@ __attribute__((noreturn)) static void start_crt(const struct myst_handoff *hando
 __attribute__((noreturn)) static void run_isolated(const struct myst_handoff *handoff, const struct myst_config *config,
                                                    const struct myst_application *application)
 {
-    myst_change_root(config->memory_size);
+    myst_change_root(config->memory_size, application->as_linux);
     set_hostname(config);
     limit_processors(config);
     umask(022);
@@ -302,6 +349,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
     /* A shell has to be able to start programs. */
     const bool shell = handoff->host.flags & MYST_HOST_SHELL, as_linux = handoff->host.flags & MYST_HOST_LINUX;
     return (struct myst_application){
+        .working_directory = config->current_working_directory,
         .path = shell ? "/bin/sh" : config->application_path,
         .arguments = shell ? myst_shell_arguments(handoff) : myst_arguments(config, handoff),
         .environment = myst_environment(config, handoff),
@@ -316,9 +364,11 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .unhandled_enosys = config->unhandled_syscall_enosys,
         .allow_unhandled = shell,
         .isolated = !(handoff->host.flags & MYST_HOST_NO_ISOLATION),
+        .host_sockets = config->host_uds,
         .trace = handoff->host.flags & MYST_HOST_TRACE,
         .quiet = handoff->host.flags & MYST_HOST_QUIET || as_linux,
         .as_linux = as_linux,
+        .may_look_into_children = may_look_into_children(),
     };
 }
 

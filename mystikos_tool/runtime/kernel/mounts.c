@@ -251,15 +251,20 @@ static void mount_archive(const struct myst_mount *declared, const char *source,
     struct myst_archive archive = map_archive(source);
     int target = open_target(declared);
 
-    if (myst_archive_measure(archive, &totals, &error) != 0)
-        myst_refuse("options: --myst-mount: %s", error.text);
+    const bool is_archive = myst_archive_measure(archive, &totals, &error) == 0;
+    if (!is_archive)
+    {
+        myst_warn("options: --myst-mount: %s: nothing is unpacked at %s", error.text, declared->target);
+        totals.bytes = 0;
+    }
     snprintf(options, sizeof options, "mode=0755,size=%llu", (unsigned long long)(totals.bytes + memory_size));
     if (myst_mount_tmpfs(descriptor_path(target, to), options) != 0)
         myst_refuse_errno("configuration: Mount: cannot mount a file system in memory at %s", declared->target);
     close(target);
 
     target = open_target(declared);
-    myst_unpack(archive, target);
+    if (is_archive)
+        myst_unpack(archive, target);
     munmap((void *)(uintptr_t)archive.data, archive.size);
     if (has_flag(declared, "ro") && mount(NULL, descriptor_path(target, to), NULL,
                                           MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, NULL) != 0)

@@ -1,10 +1,10 @@
 #include "root.h"
 
 #include "../common/error.h"
-#include "../common/linux_version.h"
 #include "../common/sizes.h"
 #include "namespaces.h"
 #include "path.h"
+#include "proc.h"
 #include "tmpfs.h"
 #include "write.h"
 
@@ -25,24 +25,10 @@
  * and that nothing below is read from. */
 static const char *const mount_points[] = {"/tmp", "/run", "/mnt", "/var", "/usr"};
 
-static const char *const devices[] = {"null", "zero", "full", "random", "urandom", "tty"};
+static const char *const devices[] = {"null", "zero", "random", "urandom"};
+static const char *const devices_of_linux[] = {"full", "tty"};
 
-#define LAST_PROCESS "100" /* before the application */
-#define SHARED_MODE 0777   /* of the directories that Mystikos makes by itself */
-
-static const char *const device_links[][2] = {
-    {"pts/ptmx", "dev/ptmx"},          {"/proc/self/fd", "dev/fd"},       {"/proc/self/fd/0", "dev/stdin"},
-    {"/proc/self/fd/1", "dev/stdout"}, {"/proc/self/fd/2", "dev/stderr"},
-};
-
-/* A caller who is root on the host could write these even without capabilities. */
-static const char *const protected_in_proc[] = {"proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus",
-                                                "proc/fs",  "proc/acpi",          "proc/scsi"};
-
-/* What a caller who is root on the host could read of it. */
-static const char *const hidden_in_proc[] = {"proc/kpagecgroup",   "proc/kpagecount",   "proc/kpageflags",
-                                             "proc/latency_stats", "proc/pagetypeinfo", "proc/sched_debug",
-                                             "proc/slabinfo",      "proc/timer_list",   "proc/vmallocinfo"};
+#define SHARED_MODE 0777 /* of the directories that Mystikos makes by itself */
 
 const char *myst_root_mount_point(void)
 {
@@ -74,7 +60,7 @@ void myst_make_root(uint64_t bytes, uint64_t files)
     myst_enter_root_mount();
 }
 
-static bool is_empty(const char *directory)
+bool myst_is_empty_directory(const char *directory)
 {
     bool empty = true;
     struct dirent *entry;
@@ -91,7 +77,7 @@ void myst_need_empty_directory(const char *directory)
 {
     if (mkdir(directory, 0755) != 0 && errno != EEXIST)
         myst_refuse_errno("options: --myst-root: cannot make %s", directory);
-    if (!is_empty(directory))
+    if (!myst_is_empty_directory(directory))
         myst_refuse("options: --myst-root: %s is not empty", directory);
 }
 
@@ -119,8 +105,7 @@ void myst_keep_root(const char *directory)
     myst_enter_root_mount();
 }
 
-/* Makes sure that there is a directory to mount on; the archive may have put something else there. */
-static void need_directory(const char *path, mode_t mode)
+void myst_need_directory(const char *path, unsigned mode)
 {
     struct stat status;
     if (mkdir(path, mode) == 0)
@@ -137,10 +122,20 @@ static void mount_in_root(const char *type, const char *path, unsigned long flag
         myst_refuse_errno("cannot mount /%s", path);
 }
 
-static void make_read_only(const char *path, unsigned long flags)
+void myst_make_read_only(const char *path, unsigned long flags)
 {
     if (mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL) != 0)
         myst_refuse_errno("cannot protect /%s", path);
+}
+
+static void bind_file(const char *source, const char *target)
+{
+    const int file = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (file < 0)
+        myst_refuse_errno("cannot make /%s", target);
+    close(file);
+    if (mount(source, target, NULL, MS_BIND, NULL) != 0)
+        myst_refuse_errno("cannot mount /%s", target);
 }
 
 /* A device of the host's under the same name: a namespace without privileges cannot make its own. */
@@ -149,36 +144,41 @@ static void bind_device(const char *name)
     char source[32], target[32];
     snprintf(source, sizeof source, "/dev/%s", name);
     snprintf(target, sizeof target, "dev/%s", name);
-    int file = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file < 0)
-        myst_refuse_errno("cannot make /%s", target);
-    close(file);
-    if (mount(source, target, NULL, MS_BIND, NULL) != 0)
-        myst_refuse_errno("cannot mount /%s", target);
+    bind_file(source, target);
     /* Devices can be written to all the same, but whoever is user 0 outside as well must not change the
      * host's node. */
-    make_read_only(target, MS_NOSUID | MS_NOEXEC);
+    myst_make_read_only(target, MS_NOSUID | MS_NOEXEC);
+}
+
+/* What Mystikos lacks, and Linux has. */
+static void complete_dev_as_linux(void)
+{
+    for (size_t i = 0; i < MYST_COUNT(devices_of_linux); i++)
+        bind_device(devices_of_linux[i]);
+    if (symlink("/proc/self/fd/0", "dev/stdin") != 0 || symlink("/proc/self/fd/1", "dev/stdout") != 0 ||
+        symlink("/proc/self/fd/2", "dev/stderr") != 0)
+        myst_refuse_errno("cannot complete /dev");
 }
 
 static void make_dev(uint64_t shared_memory)
 {
     char options[64];
 
-    need_directory("dev", 0755);
+    myst_need_directory("dev", 0755);
     mount_in_root("tmpfs", "dev", MS_NOSUID | MS_NOEXEC, "mode=0777,size=1m");
     for (size_t i = 0; i < MYST_COUNT(devices); i++)
         bind_device(devices[i]);
 
-    need_directory("dev/pts", SHARED_MODE);
+    myst_need_directory("dev/pts", SHARED_MODE);
     mount_in_root("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620");
     chmod("dev/pts", SHARED_MODE);
-    need_directory("dev/shm", SHARED_MODE);
+    myst_need_directory("dev/shm", SHARED_MODE);
     snprintf(options, sizeof options, "mode=0777,size=%llu", (unsigned long long)shared_memory);
     mount_in_root("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, options);
 
-    for (size_t i = 0; i < MYST_COUNT(device_links); i++)
-        if (symlink(device_links[i][0], device_links[i][1]) != 0)
-            myst_refuse_errno("cannot make /%s", device_links[i][1]);
+    if (symlink("/proc/self/fd", "dev/fd") != 0)
+        myst_refuse_errno("cannot make /dev/fd");
+    bind_file("dev/pts/ptmx", "dev/ptmx");
 }
 
 /* The path of an entry of /etc below the working directory, its links followed inside. What the root has of these
@@ -256,9 +256,11 @@ static void complete_directories(void)
     copy_from_host_etc("hosts");
 }
 
-void myst_complete_root(uint64_t bytes)
+void myst_complete_root(uint64_t bytes, bool as_linux)
 {
     make_dev(bytes);
+    if (as_linux)
+        complete_dev_as_linux();
     complete_directories();
 }
 
@@ -285,104 +287,9 @@ void myst_complete_root_without_mounts(void)
     complete_directories();
 }
 
-static void protect_in_proc(const char *path)
+void myst_change_root(uint64_t memory, bool as_linux)
 {
-    if (mount(path, path, NULL, MS_BIND, NULL) != 0)
-    {
-        if (errno == ENOENT)
-            return;
-        myst_refuse_errno("cannot protect /%s", path);
-    }
-    make_read_only(path, MS_NOSUID | MS_NODEV | MS_NOEXEC);
-}
-
-static void hide_in_proc(const char *path)
-{
-    if (access(path, R_OK) != 0)
-        return;
-    if (mount("dev/null", path, NULL, MS_BIND, NULL) != 0)
-        myst_refuse_errno("cannot hide /%s", path);
-    make_read_only(path, MS_NOSUID | MS_NOEXEC);
-}
-
-static void mount_over(const char *text, const char *name)
-{
-    char path[64];
-    snprintf(path, sizeof path, "dev/.%s", strrchr(name, '/') ? strrchr(name, '/') + 1 : name);
-    const int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
-    if (file < 0 || myst_write_all(file, text, strlen(text)) != 0)
-        myst_refuse_errno("cannot write /proc/%s", name);
-    close(file);
-    char target[64];
-    snprintf(target, sizeof target, "proc/%s", name);
-    if (mount(path, target, NULL, MS_BIND, NULL) != 0)
-        myst_refuse_errno("cannot mount /%s", target);
-    make_read_only(target, MS_NOSUID | MS_NODEV | MS_NOEXEC);
-    unlink(path);
-}
-
-/* The memory of the enclave and its processors, in the form that Mystikos gives them. */
-static void describe_machine(uint64_t memory)
-{
-    char text[512];
-    snprintf(text, sizeof text, "MemTotal:       %llu\nMemFree:        %llu\nCached:         0\n",
-             (unsigned long long)memory, (unsigned long long)(memory - memory / 16));
-    mount_over(text, "meminfo");
-    mount_over("cpu  0 0 0 0 0 0 0 0 0 0\nintr 0\nnctxt 0\nbtime 0\nprocesses 0\nprocs_running 0\nprocs_blocked 0\n"
-               "softirq 0\n",
-               "stat");
-    mount_over("32768\n", "sys/kernel/pid_max");
-}
-
-/* So many processes and threads there can be at once, for root as well: numbers up to 300 are given out once only.
- * Before Linux 6.14 the setting is the host's. */
-static void limit_processes(void)
-{
-    char number[16];
-    const int size = snprintf(number, sizeof number, "%d", MYST_MAX_THREADS + 300);
-    if (!myst_linux_is_at_least(6, 14))
-        return;
-    const int file = open("proc/sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
-    if (file < 0 || write(file, number, (size_t)size) != size)
-        myst_refuse_errno("cannot limit the number of processes");
-    close(file);
-}
-
-/* Process 1 starts the application, which gets the number that it has on Mystikos. Does nothing on a Linux that cannot
- * set it. */
-static void choose_first_process(void)
-{
-    const int file = open("proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
-    const ssize_t written = file < 0 ? -1 : write(file, LAST_PROCESS, sizeof LAST_PROCESS - 1);
-    (void)written;
-    if (file >= 0)
-        close(file);
-}
-
-static void mount_proc(uint64_t memory)
-{
-    need_directory("proc", 0555);
-    if (!is_empty("proc"))
-        myst_refuse("/proc in the root file system is not empty, and Mystikos does not start with it");
-    if (mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) != 0)
-    {
-        if (errno == EPERM)
-            myst_refuse_masked_proc("cannot mount /proc");
-        myst_refuse_errno("cannot mount /proc");
-    }
-    limit_processes();
-    choose_first_process();
-    chmod("proc", SHARED_MODE); /* as it shows on Mystikos; nothing can be made there */
-    for (size_t i = 0; i < MYST_COUNT(protected_in_proc); i++)
-        protect_in_proc(protected_in_proc[i]);
-    for (size_t i = 0; i < MYST_COUNT(hidden_in_proc); i++)
-        hide_in_proc(hidden_in_proc[i]);
-    describe_machine(memory);
-}
-
-void myst_change_root(uint64_t memory)
-{
-    mount_proc(memory);
+    myst_mount_proc(memory, as_linux);
     /* The old root ends up mounted over the new one (pivot_root(2), "pivot_root(".", ".")"), and goes. */
     if (syscall(SYS_pivot_root, ".", ".") != 0)
         myst_refuse_errno("cannot change the root");

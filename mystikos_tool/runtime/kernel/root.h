@@ -2,6 +2,7 @@
 #ifndef MYST_ROOT_H
 #define MYST_ROOT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* A directory of the machine that the root can be mounted on for as long as it is being made. */
@@ -19,8 +20,8 @@ void myst_make_root(uint64_t bytes, uint64_t files);
 void myst_keep_root(const char *directory);
 
 /* Adds what Mystikos adds to the archive's content: /dev, /tmp, /usr/local/etc, and the host's /etc/hosts and
- * /etc/resolv.conf. /dev/shm holds `bytes` at most. */
-void myst_complete_root(uint64_t bytes);
+ * /etc/resolv.conf. /dev/shm holds `bytes` at most. `as_linux`: and what else Linux has in /dev. */
+void myst_complete_root(uint64_t bytes, bool as_linux);
 
 /* The same as far as it can be done without mounts. */
 void myst_complete_root_without_mounts(void);
@@ -29,7 +30,15 @@ void myst_complete_root_without_mounts(void);
 void myst_need_empty_directory(const char *directory);
 
 /* To be called by the first process of the PID namespace: mounts /proc, then makes the working
- * directory the root and lets go of the host's. /proc tells of `memory` bytes. */
-void myst_change_root(uint64_t memory);
+ * directory the root and lets go of the host's. For the arguments see myst_mount_proc. */
+void myst_change_root(uint64_t memory, bool as_linux);
+
+/* Makes sure that there is a directory to mount on; the archive may have put something else there. */
+void myst_need_directory(const char *path, unsigned mode);
+
+bool myst_is_empty_directory(const char *directory);
+
+/* Of a mount that is there already. `flags`: MS_... to keep. */
+void myst_make_read_only(const char *path, unsigned long flags);
 
 #endif

@@ -223,7 +223,7 @@ def test_what_is_added_to_the_root_is_limited_by_memory_size(
 def test_a_disk_is_served_where_the_machine_lets_it_and_unpacked_elsewhere(
     package: MakeDiskPackage, machine: Machine, original: Path
 ) -> None:
-    mounts = machine.output(package(), option(original), "show", "/proc/self/mountinfo").splitlines()
+    mounts = machine.output(package(), option(original), "show", "/proc/.linux/self/mountinfo").splitlines()
     [root] = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[4] == "/"]
     assert root == ("overlay" if machine.served else "tmpfs")
 

@@ -1,0 +1,247 @@
+#include "budget.h"
+
+#include "../common/sizes.h"
+#include "proc_files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SHORTEST_MS 10
+#define LONGEST_MS 500
+#define PER_THREAD (256u << 10) /* bytes that a thread takes of Mystikos' kernel */
+
+struct process
+{
+    pid_t pid, parent;
+    bool executed; /* a program since it began; until then it has what its parent has */
+    bool is_there; /* seen at the last look */
+    uint64_t size; /* bytes of all that is mapped */
+    uint64_t own;  /* bytes of it that can be written to and are its own */
+    uint64_t threads, limit;
+};
+
+static struct process processes[2 * MYST_MAX_THREADS];
+static size_t process_count;
+static uint64_t files_at_begin, files;
+static int64_t next_look;
+static int interval = SHORTEST_MS;
+
+static int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+static uint64_t used_by_files(void)
+{
+    static const char *const roots[] = {"/", "/dev/shm"};
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < MYST_COUNT(roots); i++)
+    {
+        struct statfs status;
+        if (statfs(roots[i], &status) == 0 && status.f_type == TMPFS_MAGIC)
+            bytes += (status.f_blocks - status.f_bfree) * (uint64_t)status.f_bsize;
+    }
+    return bytes;
+}
+
+static struct process *find(pid_t pid)
+{
+    for (size_t i = 0; i < process_count; i++)
+        if (processes[i].pid == pid)
+            return &processes[i];
+    return NULL;
+}
+
+static struct process *find_or_add(pid_t pid)
+{
+    struct process *process = find(pid);
+    if (process || process_count == MYST_COUNT(processes))
+        return process;
+    process = &processes[process_count++];
+    *process = (struct process){.pid = pid};
+    myst_show_process(pid);
+    return process;
+}
+
+/* As /proc/PID/stat and statm tell (proc(5)). */
+static bool measure(int proc, struct process *process)
+{
+    char path[32], text[1024];
+    unsigned long size, data;
+    int parent;
+    long threads;
+    snprintf(path, sizeof path, "%d/stat", (int)process->pid);
+    int file = openat(proc, path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    close(file);
+    text[length > 0 ? length : 0] = 0;
+    const char *at = strrchr(text, ')');
+    if (!at ||
+        sscanf(at, ") %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld", &parent, &threads) != 2)
+        return false;
+    snprintf(path, sizeof path, "%d/statm", (int)process->pid);
+    file = openat(proc, path, O_RDONLY | O_CLOEXEC);
+    length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    close(file);
+    text[length > 0 ? length : 0] = 0;
+    if (sscanf(text, "%lu %*u %*u %*u %*u %lu", &size, &data) != 2)
+        return false;
+    process->parent = parent;
+    process->threads = (uint64_t)threads;
+    process->size = size * MYST_PAGE;
+    process->own = data * MYST_PAGE;
+    return true;
+}
+
+/* True when something began, ended or grew. */
+static bool take_stock(int proc)
+{
+    bool changed = false;
+    struct dirent *entry;
+    const int descriptor = openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = descriptor < 0 ? NULL : fdopendir(descriptor);
+    for (size_t i = 0; i < process_count; i++)
+        processes[i].is_there = false;
+    while (directory && (entry = readdir(directory)))
+    {
+        const pid_t pid = (pid_t)atoi(entry->d_name);
+        struct process *process = pid > 1 ? find_or_add(pid) : NULL;
+        const uint64_t former = process ? process->size : 0;
+        if (process && measure(proc, process))
+            process->is_there = true;
+        changed |= process && process->size != former;
+    }
+    if (directory)
+        closedir(directory);
+    for (size_t i = process_count; directory && i-- > 0;)
+    {
+        if (processes[i].is_there)
+            continue;
+        myst_hide_process(processes[i].pid);
+        processes[i] = processes[--process_count];
+        changed = true;
+    }
+    return changed;
+}
+
+/* What a process takes that nobody else has. */
+static uint64_t taken_by(const struct process *process)
+{
+    const struct process *parent = process->executed ? NULL : find(process->parent);
+    if (!parent)
+        return process->own;
+    return process->own > parent->own ? process->own - parent->own : 0;
+}
+
+static void limit(const struct myst_application *application, struct process *process, uint64_t taken_by_others)
+{
+    struct rlimit kept;
+    uint64_t taken = taken_by_others + files + (process->threads - 1) * PER_THREAD;
+    /* A stack that grows later is there from the start on Mystikos. */
+    if (taken_by_others + files > 0)
+        taken -= taken < application->main_stack ? taken : application->main_stack;
+    const uint64_t bytes = taken < application->address_space ? application->address_space - taken : 0;
+    if (bytes == process->limit || prlimit(process->pid, RLIMIT_AS, NULL, &kept) != 0)
+        return;
+    kept.rlim_cur = bytes;
+    if (prlimit(process->pid, RLIMIT_AS, &kept, NULL) == 0)
+        process->limit = bytes;
+}
+
+static void limit_all(const struct myst_application *application)
+{
+    uint64_t taken = 0;
+    for (size_t i = 0; i < process_count; i++)
+        taken += taken_by(&processes[i]);
+    for (size_t i = 0; i < process_count; i++)
+        limit(application, &processes[i], taken - taken_by(&processes[i]));
+}
+
+static bool is_kept(const struct myst_application *application)
+{
+    return application->isolated && application->proc >= 0 && !application->as_linux;
+}
+
+static void look(const struct myst_application *application)
+{
+    const uint64_t former = files, used = used_by_files();
+    files = used > files_at_begin ? used - files_at_begin : 0;
+    const bool changed = take_stock(application->proc) || files != former;
+    limit_all(application);
+    interval = changed ? SHORTEST_MS : 2 * interval < LONGEST_MS ? 2 * interval : LONGEST_MS;
+    next_look = now() + interval;
+}
+
+void myst_budget_begin(const struct myst_application *application)
+{
+    files_at_begin = used_by_files();
+    if (is_kept(application))
+        look(application);
+}
+
+int myst_budget_timeout(void)
+{
+    const int64_t left = next_look - now();
+    return next_look == 0 ? -1 : left > 0 ? (int)left : 0;
+}
+
+void myst_budget_look(const struct myst_application *application)
+{
+    if (is_kept(application) && next_look && now() >= next_look)
+        look(application);
+}
+
+void myst_budget_expect(void)
+{
+    if (next_look == 0 || interval == SHORTEST_MS)
+        return;
+    interval = SHORTEST_MS;
+    next_look = now() + interval;
+}
+
+void myst_budget_note_program(const struct myst_call *call)
+{
+    if (!is_kept(call->application))
+        return;
+    struct process *process = find_or_add(myst_call_process(call));
+    if (process)
+        process->executed = true;
+    if (process_count > 1)
+        look(call->application);
+}
+
+/* A thread is about to begin, whose stack this will be. */
+static void limit_for_thread(const struct myst_call *call)
+{
+    uint64_t taken = 0;
+    struct process *process = find_or_add(myst_call_process(call));
+    if (!process || !measure(call->application->proc, process))
+        return;
+    for (size_t i = 0; i < process_count; i++)
+        taken += &processes[i] == process ? 0 : taken_by(&processes[i]);
+    limit(call->application, process, taken);
+}
+
+int64_t myst_serve_budget(const struct myst_call *call)
+{
+    if (!is_kept(call->application))
+        return MYST_CONTINUE;
+    if (call->notification.data.nr == SYS_clone)
+        myst_budget_expect();
+    if (call->notification.data.nr == SYS_mmap && (unsigned)myst_call_argument(call, 2) == PROT_NONE)
+        limit_for_thread(call);
+    return MYST_CONTINUE;
+}

@@ -1,0 +1,17 @@
+/* What stat tells of files in memory and of devices, as Mystikos has them. */
+#ifndef MYST_DISGUISE_H
+#define MYST_DISGUISE_H
+
+#include "call.h"
+
+#include <sys/stat.h>
+
+void myst_disguise(const struct myst_call *call, struct stat *status);
+
+/* True of a file in memory that came with the package or was made inside. */
+bool myst_is_in_memory(const struct stat *status);
+
+/* True for a descriptor that the application was given and that is no terminal: a console to it. */
+bool myst_is_console(const struct myst_call *call, const struct stat *status);
+
+#endif

@@ -1,0 +1,230 @@
+#include "redirect.h"
+
+#include "../common/sizes.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SYSCALL_LENGTH 2 /* bytes of the instruction */
+#define SYSCALL_STOP (SIGTRAP | 0x80)
+#define MAX_REDIRECTED 64
+
+/* Threads whose next call is one that they were redirected to. */
+static struct redirected
+{
+    pid_t thread; /* 0: free */
+    long number;
+    uint64_t arguments[6];
+} redirected[MAX_REDIRECTED];
+
+static bool is_noted(const struct redirected *entry, const struct myst_call *call)
+{
+    return entry->thread == myst_call_thread(call) && entry->number == call->notification.data.nr &&
+           memcmp(entry->arguments, call->notification.data.args, sizeof entry->arguments) == 0;
+}
+
+bool myst_is_redirected(const struct myst_call *call)
+{
+    for (size_t i = 0; i < MAX_REDIRECTED; i++)
+    {
+        if (!is_noted(&redirected[i], call))
+            continue;
+        redirected[i].thread = 0;
+        return true;
+    }
+    return false;
+}
+
+/* The oldest of too many is one of a thread that has ended. */
+static void note(pid_t thread, long number, const uint64_t arguments[6])
+{
+    static size_t next;
+    struct redirected *entry = &redirected[next++ % MAX_REDIRECTED];
+    *entry = (struct redirected){.thread = thread, .number = number};
+    memcpy(entry->arguments, arguments, sizeof entry->arguments);
+}
+
+/* Waits for a stop, and leaves the end of the thread to whoever waits for that: false then. */
+static bool wait_for_stop(pid_t thread, int *status)
+{
+    siginfo_t info = {0};
+    while (waitid(P_PID, (id_t)thread, &info, WSTOPPED | WEXITED | WNOWAIT | __WALL) != 0)
+        if (errno != EINTR)
+            return false;
+    if (info.si_code != CLD_TRAPPED && info.si_code != CLD_STOPPED)
+        return false;
+    return waitpid(thread, status, __WALL) == thread && WIFSTOPPED(*status);
+}
+
+/* A signal that came first is delivered, and the thread makes its call anew: nothing is to be done now. */
+static bool stop(const struct myst_call *call)
+{
+    const pid_t thread = myst_call_thread(call);
+    int status;
+    if (ptrace(PTRACE_INTERRUPT, thread, 0, 0) != 0 || !wait_for_stop(thread, &status))
+        return false;
+    if (status >> 16 == PTRACE_EVENT_STOP)
+        return true;
+    ptrace(PTRACE_DETACH, thread, 0, WSTOPSIG(status));
+    return false;
+}
+
+static void set_call(struct user_regs_struct *registers, long number, const uint64_t arguments[6])
+{
+    registers->orig_rax = ~0ull; /* no call to be started again */
+    registers->rax = (uint64_t)number;
+    registers->rdi = arguments[0];
+    registers->rsi = arguments[1];
+    registers->rdx = arguments[2];
+    registers->r10 = arguments[3];
+    registers->r8 = arguments[4];
+    registers->r9 = arguments[5];
+}
+
+/* Behind the instruction of the call that waits; its registers are as at the call. */
+static bool read_registers(const struct myst_call *call, struct user_regs_struct *registers)
+{
+    if (ptrace(PTRACE_GETREGS, myst_call_thread(call), 0, registers) != 0)
+        return false;
+    registers->rip = call->notification.data.instruction_pointer - SYSCALL_LENGTH;
+    return true;
+}
+
+/* A signal in between is given back at the end. */
+static bool run_to_call_stop(pid_t thread, int *pending)
+{
+    int status;
+    do
+    {
+        if (ptrace(PTRACE_SYSCALL, thread, 0, 0) != 0 || !wait_for_stop(thread, &status))
+            return false;
+        if (status >> 16 == 0 && WSTOPSIG(status) != SYSCALL_STOP)
+            *pending = WSTOPSIG(status);
+    } while (WSTOPSIG(status) != SYSCALL_STOP);
+    return true;
+}
+
+/* Memory of the stopped thread's process that nothing else is in; 0 where there is none. */
+static uint64_t allocate(const struct myst_call *call, size_t size, int *pending)
+{
+    const pid_t thread = myst_call_thread(call);
+    const uint64_t arguments[6] = {0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0};
+    struct user_regs_struct registers;
+    if (!read_registers(call, &registers))
+        return 0;
+    set_call(&registers, SYS_mmap, arguments);
+    if (ptrace(PTRACE_SETREGS, thread, 0, &registers) != 0 || !run_to_call_stop(thread, pending) ||
+        !run_to_call_stop(thread, pending) || ptrace(PTRACE_GETREGS, thread, 0, &registers) != 0)
+        return 0;
+    return registers.rax < (uint64_t)-4095 ? registers.rax : 0;
+}
+
+static void let_go(const struct myst_call *call, int pending)
+{
+    ptrace(PTRACE_DETACH, myst_call_thread(call), 0, 0);
+    if (pending)
+        syscall(SYS_tgkill, myst_call_process(call), myst_call_thread(call), pending);
+}
+
+static bool change(const struct myst_call *call, long number, const uint64_t arguments[6])
+{
+    struct user_regs_struct registers;
+    if (!read_registers(call, &registers))
+        return false;
+    set_call(&registers, number, arguments);
+    if (ptrace(PTRACE_SETREGS, myst_call_thread(call), 0, &registers) != 0)
+        return false;
+    note(myst_call_thread(call), number, arguments);
+    return true;
+}
+
+static bool seize(const struct myst_call *call)
+{
+    return ptrace(PTRACE_SEIZE, myst_call_thread(call), 0, PTRACE_O_TRACESYSGOOD) == 0;
+}
+
+/* The call fails, for want of memory. */
+static void fail(const struct myst_call *call)
+{
+    struct user_regs_struct registers;
+    if (ptrace(PTRACE_GETREGS, myst_call_thread(call), 0, &registers) != 0)
+        return;
+    registers.orig_rax = ~0ull;
+    registers.rax = (uint64_t)-ENOMEM;
+    registers.rip = call->notification.data.instruction_pointer;
+    ptrace(PTRACE_SETREGS, myst_call_thread(call), 0, &registers);
+}
+
+int64_t myst_redirect(const struct myst_call *call, long number, const uint64_t arguments[6])
+{
+    if (!seize(call))
+        return MYST_CONTINUE;
+    if (!stop(call))
+        return MYST_REDIRECTED;
+    change(call, number, arguments);
+    let_go(call, 0);
+    return MYST_REDIRECTED;
+}
+
+int64_t myst_redirect_to_exit(const struct myst_call *call, int status)
+{
+    return myst_redirect(call, SYS_exit_group, (const uint64_t[6]){(uint64_t)status});
+}
+
+static size_t size_of(const char *path, char *const *arguments, size_t *count)
+{
+    size_t size = strlen(path) + 1;
+    for (*count = 0; arguments[*count]; ++*count)
+        size += strlen(arguments[*count]) + 1;
+    return size + (*count + 1) * sizeof(uint64_t);
+}
+
+/* The list of pointers, and behind it the strings; the path comes last. Returns its address. */
+static uint64_t lay_out(char *memory, uint64_t address, const char *path, char *const *arguments, size_t count)
+{
+    uint64_t *pointers = (uint64_t *)(void *)memory;
+    size_t at = (count + 1) * sizeof *pointers;
+    for (size_t i = 0; i < count; i++)
+    {
+        pointers[i] = address + at;
+        strcpy(memory + at, arguments[i]);
+        at += strlen(arguments[i]) + 1;
+    }
+    pointers[count] = 0;
+    strcpy(memory + at, path);
+    return address + at;
+}
+
+int64_t myst_redirect_to_program(const struct myst_call *call, const char *path, char *const *arguments,
+                                 uint64_t environment)
+{
+    size_t count;
+    int pending = 0;
+    const size_t size = size_of(path, arguments, &count);
+    char *memory = malloc(size);
+    if (!memory || !seize(call))
+    {
+        free(memory);
+        return MYST_CONTINUE;
+    }
+    if (stop(call))
+    {
+        const uint64_t address = allocate(call, size, &pending);
+        const uint64_t program = address ? lay_out(memory, address, path, arguments, count) : 0;
+        if (address && myst_call_write(call, address, memory, size) == 0)
+            change(call, SYS_execve, (const uint64_t[6]){program, address, environment});
+        else
+            fail(call);
+        let_go(call, pending);
+    }
+    free(memory);
+    return MYST_REDIRECTED;
+}

@@ -1,0 +1,22 @@
+/* Lets a thread whose system call waits for an answer make another call instead, as if its program had made that. The
+ * system has no answer for it: the thread is stopped for a moment, as a debugger would. */
+#ifndef MYST_REDIRECT_H
+#define MYST_REDIRECT_H
+
+#include "call.h"
+
+/* Returns MYST_REDIRECTED, or MYST_CONTINUE where the thread cannot be stopped, as under a debugger. The new call is
+ * judged as any other, except that it is not redirected again. */
+int64_t myst_redirect(const struct myst_call *call, long number, const uint64_t arguments[6]);
+
+/* As if it called exit_group; what waits for it sees this status. */
+int64_t myst_redirect_to_exit(const struct myst_call *call, int status);
+
+/* To execve of `path` with these arguments and the environment of the call, which is one of execve. */
+int64_t myst_redirect_to_program(const struct myst_call *call, const char *path, char *const *arguments,
+                                 uint64_t environment);
+
+/* True once for a call that a thread makes since it was redirected. */
+bool myst_is_redirected(const struct myst_call *call);
+
+#endif
