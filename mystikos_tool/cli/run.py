@@ -28,7 +28,7 @@ EMBEDDED = "embedded"
 _FORK_MODES = ("none", "pseudo", "pseudo_wait_for_exit_exec")
 _OPTIONS = "mystikos-tool run"
 _STRACE = "trace the calls with: strace -f mystikos-tool run ..."
-_DISKS = "give a directory or an archive; the embedded runtime mounts no disks"
+_DISKS = "give a directory or an archive; for a disk make a package, and start that with --myst-rootfs=FILE"
 # Options of exec-linux alone: how many values they take, and what does their work in the embedded runtime.
 _OF_EXEC_LINUX = {
     ("--strace-filter", "--strace-exclude-filter"): (1, _STRACE),

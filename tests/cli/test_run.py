@@ -210,7 +210,7 @@ def test_a_program_that_is_not_there_is_told_with_the_name_that_was_given(
         (["--etrace", "appdir", "/bin/hello"], "strace -f mystikos-tool run"),
         (["--perf", "appdir", "/bin/hello"], "strace -c -f"),
         (["--memcheck", "appdir", "/bin/hello"], "leave it out"),
-        (["--roothash=file", "appdir", "/bin/hello"], "mounts no disks"),
+        (["--roothash=file", "appdir", "/bin/hello"], "for a disk make a package"),
         (["--host-to-enc-uid-map=12345:7", "appdir", "/bin/hello"], f"give {os.geteuid()}:0"),
         (["--host-to-enc-gid-map=12345:7", "appdir", "/bin/hello"], f"give {os.getegid()}:0"),
         (["--memory-size=lots", "appdir", "/bin/hello"], "no number of bytes"),

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from making_disks import BLOCK, DISK_PUBLIC_KEY, change, make_disk, root_hash_file
+from making_disks import BLOCK, DISK_PUBLIC_KEY, change, make_disk, make_disk_of, root_hash_file
 from packaging import DATA, make_package
 from starting import ORDINARY_USER, PROBE, SECONDS, Caller, read_line, refusal
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import fssig, luks
+from mystikos_tool.formats import ext2, fssig, luks
 from mystikos_tool.formats.ext2_reader import Filesystem
 from mystikos_tool.runtime import Runtime
 
@@ -226,6 +226,49 @@ def test_a_disk_is_served_where_the_machine_lets_it_and_unpacked_elsewhere(
     mounts = machine.output(package(), option(original), "show", "/proc/.linux/self/mountinfo").splitlines()
     [root] = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[4] == "/"]
     assert root == ("overlay" if machine.served else "tmpfs")
+
+
+def test_modes_links_and_holes_come_with_the_disk(
+    package: MakeDiskPackage, machine: Machine, original: Path, work: Path
+) -> None:
+    tree = work / f"tree-{machine.served}-{machine.caller.user}"
+    shutil.copytree(original.parent / "tree", tree)
+    os.link(tree / "data" / "file", tree / "data" / "again")
+    (tree / "data" / "alias").symlink_to("/data/again")
+    (tree / "data" / "long").symlink_to("/" + "./" * 1000 + "data/file")
+    with (tree / "hole").open("wb") as file:
+        file.truncate(5 << 30)
+    (tree / "data" / "file").chmod(0o4755)
+    (tree / "data").chmod(0o555)
+    made = make_disk_of(tree, tree.with_suffix(".disk"))
+    for name in ("file", "again", "alias", "long"):
+        assert machine.output(package(), option(made), "show", f"/data/{name}") == "of the disk\n"
+    status = machine.output(package(), option(made), "status", "/data", "/data/again", "/data/alias", "/hole")
+    assert status == "40555 0 /data\n104755 0 /data/again\n120777 0 /data/alias\n100644 0 /hole\n"
+
+
+def test_an_unverified_disk_that_is_not_in_order_fails_the_file_or_the_start(
+    package: MakeDiskPackage, machine: Machine, disk: Path
+) -> None:
+    made = package((OTHER_PUBLIC_KEY,), Debug=True)
+    read = filesystem(disk)
+    member = read.entry("data/file")
+    assert member
+    table = ext2.GROUP.get_int(read.block(1)[: ext2.GROUP.size], "inode_table")
+    inode = table * BLOCK + (member.inode - 1) * ext2.INODE.size
+    for at, data, problem in [
+        (40, b"\xff\xff\xff\xff", "names a block that the disk does not have"),
+        (32, b"\0\0\x08\0", "has extents or inline data, which Mystikos cannot read"),
+    ]:
+        before = disk.read_bytes()[inode + at : inode + at + 4]
+        change(disk, inode + at, data)
+        done = machine.run(made, option(disk), "show", "/data/file")
+        change(disk, inode + at, before)
+        if machine.served:
+            assert (done.returncode, done.stdout) in [(1, ""), (1, "Input/output error\n")]
+        else:
+            assert done.returncode == 125
+            assert done.stderr.endswith(f"disk {disk}: /data/file: {problem}\n")
 
 
 def test_a_changed_block_fails_the_file_that_it_is_of_or_the_start(
