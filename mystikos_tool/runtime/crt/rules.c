@@ -46,11 +46,6 @@ static const struct myst_rule rules[] = {
     {SYS_socket, {{0, MYST_IS, AF_VSOCK}}, EAFNOSUPPORT},
     {SYS_socket, {{0, MYST_IS, NONE}}, EAFNOSUPPORT},
     {SYS_socketpair, ALWAYS, MYST_SERVE},
-    {SYS_socket, {{0, MYST_IS, AF_PACKET}}, MYST_SERVE},
-    {SYS_socket, {{1, MYST_IS, SOCK_RAW}}, MYST_SERVE},
-    {SYS_socket, {{1, MYST_IS, SOCK_RAW | SOCK_CLOEXEC}}, MYST_SERVE},
-    {SYS_socket, {{1, MYST_IS, SOCK_RAW | SOCK_NONBLOCK}}, MYST_SERVE},
-    {SYS_socket, {{1, MYST_IS, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK}}, MYST_SERVE},
     {SYS_recvfrom, {{3, MYST_HAS, MSG_PEEK | MSG_DONTWAIT}}, MYST_SERVE},
     /* To a Unix-domain socket, by the size of the address. */
     {SYS_sendto, {{5, MYST_IS, sizeof(struct sockaddr_in6)}}, MYST_ALLOW},
