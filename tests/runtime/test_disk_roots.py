@@ -265,7 +265,7 @@ def test_an_unverified_disk_that_is_not_in_order_fails_the_file_or_the_start(
         done = machine.run(made, option(disk), "show", "/data/file")
         change(disk, inode + at, before)
         if machine.served:
-            assert (done.returncode, done.stdout) in [(1, ""), (1, "Input/output error\n")]
+            assert (done.returncode, done.stdout) in [(1, ""), (1, "I/O error\n")]
         else:
             assert done.returncode == 125
             assert done.stderr.endswith(f"disk {disk}: /data/file: {problem}\n")
