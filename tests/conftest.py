@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -15,6 +16,9 @@ LONG = "long"
 _MISSING = "is not installed"
 # Their tests share what takes long to make: they begin first, so that one process has them all.
 _FIRST = ("test_wheel.py",)
+
+# Thousands of tests stay in memory for the whole run: the collector need not look at them so often.
+gc.set_threshold(50_000, 20, 20)
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

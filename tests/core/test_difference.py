@@ -531,7 +531,7 @@ def test_names_and_texts_steer_no_terminal(tmp_path: Path) -> None:
     assert r"x\x1b[2J\x0a" in out
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.data())
 def test_whatever_bits_were_changed_there_is_an_answer_or_a_user_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

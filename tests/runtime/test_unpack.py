@@ -163,6 +163,7 @@ def test_what_two_threads_write_comes_out_whole(unpack: Unpack, tmp_path: Path, 
     assert tree(tmp_path / "root") == tree(large)
 
 
+@pytest.mark.long
 def test_the_two_threads_never_race_for_memory(tmp_path: Path, large: Path) -> None:
     program = compile_watching_threads(tmp_path / "unpack_archive", *SOURCES)
     (tmp_path / "root").mkdir()

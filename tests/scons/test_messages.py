@@ -15,7 +15,6 @@ STREAMS: dict[str, dict[str, str | None]] = {
         "PYTHONUTF8": "0",
         "PYTHONCOERCECLOCALE": "0",
     },
-    "latin-1": {"PYTHONIOENCODING": "latin-1"},
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 from random_project import PACKAGES, RULES, Checkout, Sources
 from scons_project import CONFIG, make_runtime
 
-CASES = int(os.environ.get("MYST_BUILD_CASES", "5"))
+CASES = int(os.environ.get("MYST_BUILD_CASES", "3"))
 SEED = int(os.environ.get("MYST_BUILD_SEED", "1"))
 BUILDS_OF_A_PROJECT = 25
 

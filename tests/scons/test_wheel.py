@@ -109,6 +109,7 @@ def test_one_sconstruct_serves_an_installed_wheel_and_a_checkout(installed: Path
     assert said == f"{CHECKOUT}/mystikos_tool/__init__.py embedded\n"
 
 
+@pytest.mark.long
 def test_the_set_up_of_a_checkout_installs_its_command_without_network(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     shutil.copytree(CHECKOUT / "mystikos_tool", checkout / "mystikos_tool")
