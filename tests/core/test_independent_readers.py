@@ -44,10 +44,12 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("cargo is not installed")
     crate = tmp_path_factory.mktemp("independent") / "crate"
     shutil.copytree(SOURCE, crate)
-    command = ["cargo", "build", "--release", "--target-dir", crate / "target"]
-    done = subprocess.run(command, cwd=crate, capture_output=True, text=True, check=False)
-    if "registry" in done.stderr and done.returncode:
+    fetch = ["cargo", "--config", "net.retry=0", "--config", "http.timeout=20", "fetch"]
+    done = subprocess.run(fetch, cwd=crate, capture_output=True, text=True, check=False)
+    if done.returncode:
         pytest.skip(f"cargo gets no crates: {done.stderr.splitlines()[-1]}")
+    command = ["cargo", "build", "--release", "--offline", "--target-dir", crate / "target"]
+    done = subprocess.run(command, cwd=crate, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return crate / "target/release/independent"
 
