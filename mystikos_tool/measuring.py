@@ -83,7 +83,8 @@ class MeasuringProcesses:
 class _Process:
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, *(["-B"] if sys.dont_write_bytecode else []), "-c", _PROGRAM],
+            # Isolated: it would otherwise import what lies in the directory of the build.
+            [sys.executable, "-I", *(["-B"] if sys.dont_write_bytecode else []), "-c", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # an interrupt is for the build, which ends this process

@@ -56,6 +56,15 @@ def test_what_a_process_measures_is_what_is_measured_here(
     assert processes.measure(made) == expected
 
 
+def test_nothing_is_imported_from_the_directory_of_the_build(
+    processes: MeasuringProcesses, made: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pickle.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    started(processes, made)
+    assert not (tmp_path / "imported").exists()
+
+
 def test_a_few_enclaves_and_one_thread_start_no_process(made: Inputs) -> None:
     before = children()
     few, alone = MeasuringProcesses(2), MeasuringProcesses(1)
