@@ -14,7 +14,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.skipif("MYST_DISK_CASES" not in os.environ, reason="./sconsw long starts it")
+@pytest.mark.long
 def test_an_interpreter_imports_its_whole_library_from_a_disk(tmp_path: Path) -> None:
     project = tmp_path / "disk"
     shutil.copytree(CHECKOUT / "examples" / "disk", project)

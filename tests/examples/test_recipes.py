@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 PAGE = CHECKOUT / "docs" / "recipes.md"
 KEY = CHECKOUT / "tests" / "data" / "keys" / "key-a.pem"
 
-pytestmark = pytest.mark.skipif(not os.environ.get("MYST_RECIPES"), reason="./sconsw long runs the recipes")
+pytestmark = pytest.mark.long
 
 
 def needs(*tools: str) -> pytest.MarkDecorator:
