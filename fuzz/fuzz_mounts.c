@@ -1,30 +1,12 @@
 /* What the configuration declares of mounts against what the command line gives. The input is a configuration and,
  * each behind a zero byte, the mounts that are given. */
-#include "fuzz.h"
 #include "kernel/mounts.h"
 #include "kernel/served_disk.h"
 #include "kernel/unpack_disk.h"
+#include "refused.h"
 
 #include <limits.h>
-#include <setjmp.h>
 #include <string.h>
-
-static jmp_buf refused;
-
-__attribute__((noreturn)) void __wrap_myst_refuse(const char *format, ...);
-__attribute__((noreturn)) void __wrap_myst_refuse_errno(const char *format, ...);
-
-void __wrap_myst_refuse(const char *format, ...)
-{
-    PROMISE(*format);
-    longjmp(refused, 1);
-}
-
-void __wrap_myst_refuse_errno(const char *format, ...)
-{
-    PROMISE(*format);
-    longjmp(refused, 1);
-}
 
 /* Nothing is mounted here; what reads disks has targets of its own. */
 void myst_disk_open(struct myst_disk *disk, const char *path, const char *option, const struct myst_handoff *handoff)

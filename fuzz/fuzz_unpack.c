@@ -2,13 +2,12 @@
  * something: each has to name one component below a directory of the root, and to follow no link. As the
  * directories are opened the same way, nothing can then come to lie outside. */
 #include "common/sizes.h"
-#include "fuzz.h"
 #include "kernel/unpack.h"
+#include "refused.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -20,7 +19,6 @@
 static char scratch[] = "/dev/shm/myst-fuzz-XXXXXX";
 static int root = -1;
 static unsigned char *memory; /* for the archive, which ends where a page that cannot be read begins */
-static jmp_buf refused;
 static int first_descriptor;
 
 int __real_openat(int directory, const char *name, int flags, ...);
@@ -32,8 +30,6 @@ int __wrap_symlinkat(const char *target, int directory, const char *name);
 int __real_fchmodat(int directory, const char *name, mode_t mode, int flags);
 int __wrap_fchmodat(int directory, const char *name, mode_t mode, int flags);
 int __wrap_open(const char *name, int flags, ...);
-__attribute__((noreturn)) void __wrap_myst_refuse(const char *format, ...);
-__attribute__((noreturn)) void __wrap_myst_refuse_errno(const char *format, ...);
 
 static void check_component(int directory, const char *name)
 {
@@ -80,18 +76,6 @@ int __wrap_open(const char *name, int flags, ...)
     (void)name, (void)flags;
     PROMISE(!"the unpacker opens by path");
     return -1;
-}
-
-void __wrap_myst_refuse(const char *format, ...)
-{
-    PROMISE(*format);
-    longjmp(refused, 1);
-}
-
-void __wrap_myst_refuse_errno(const char *format, ...)
-{
-    PROMISE(*format);
-    longjmp(refused, 1);
 }
 
 /* Removes what is in a directory; closes it. Not by paths: they can be longer than a path may be. */
