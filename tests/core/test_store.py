@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def test_a_value_of_a_store_that_another_build_replaced_is_not_taken_for_its_own
 def test_every_part_of_it_is_looked_at(path: Path) -> None:
     """A store with a byte changed anywhere has what was kept, or nothing, and never raises."""
     data = path.read_bytes()
-    for place in range(random.randrange(5), len(data), 5):
+    for place in range(0, len(data), 5):
         path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
         store = Store(path)
         assert store.table("table") in ({}, {"key": (1, b"one")})

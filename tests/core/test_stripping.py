@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import stat
 import struct
@@ -130,7 +129,7 @@ def test_damaged_headers_end_in_no_exception(programs: Path) -> None:
     data = (programs / "dynamic").read_bytes()
     table = struct.unpack_from("<Q", data, 40)[0]
     for start in (0, table):
-        for at in range(start + random.randrange(3), min(start + 2048, len(data)), 3):
+        for at in range(start, min(start + 2048, len(data)), 3):
             for value in (0, 0xFF):
                 strip(data[:at] + bytes([value]) + data[at + 1 :])
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import stat
 import subprocess
@@ -252,7 +251,7 @@ def test_a_header_in_lower_case_is_refused_as_by_the_packager(unpack: Unpack, tm
 def test_a_truncated_archive_is_refused_wherever_it_ends(unpack: Unpack, tmp_path: Path) -> None:
     archive = archive_of(("a", DIRECTORY, b""), ("a/b", FILE, b"content"))
     whole = len(archive.rstrip(b"\0")) + 1  # without the padding behind the trailer's name
-    for size in {*range(random.randrange(3), whole, 3), whole - 1}:
+    for size in {*range(0, whole, 3), whole - 1}:
         root = tmp_path / str(size)
         done = unpack(archive[:size], root)
         assert (size, done.returncode) == (size, 125), done.stderr
