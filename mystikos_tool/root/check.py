@@ -15,7 +15,9 @@ from mystikos_tool.root.root import DiskRoot, Root
 
 _APPENV = "/appenv.json"
 _MAX_APPENV = 1 << 20
-_MADE_AT_START = ("/tmp", "/etc", "/dev", "/proc")  # noqa: S108 in the root, not here
+# Of the kernel's; and what it makes where it is missing.
+_KERNEL_S = ("/dev/", "/proc/")
+_MADE_AT_START = ("/tmp", "/etc")  # noqa: S108 in the root, not here
 
 
 def check(root: Root, config: Config, *, trusts_disks: bool, embedded: bool) -> list[str]:
@@ -90,12 +92,21 @@ def _appenv(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> I
 
 
 def _working_directory(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
-    path = config.current_working_directory
-    found = index.find(path)
-    made = posixpath.normpath(path).startswith(_MADE_AT_START) or mount_over(config, path)
-    if embedded and not made and not (found and stat.S_ISDIR(found.mode)):
-        problem = f"{path} is no directory in {index.where}, and the embedded runtime may not start"
-        yield UserError(config.where("CurrentWorkingDirectory"), problem, "create it in the appdir")
+    path, where = config.current_working_directory, config.where("CurrentWorkingDirectory")
+    normal = posixpath.normpath(path)
+    if f"{normal}/".startswith(_KERNEL_S) or mount_over(config, path):
+        return
+    for end in (at for at, char in enumerate(f"{normal}/") if char == "/" and at):
+        found = index.find(normal[:end])
+        if found and not stat.S_ISDIR(found.mode):
+            problem, remedy = f"{normal[:end]} is no directory in {index.where}", "name a directory"
+            if embedded or end == len(normal):  # as recorded, Mystikos hangs
+                raise UserError(where, f"{problem}, and nothing starts there", remedy)
+            yield UserError(where, f"{problem}, and an installed Mystikos may not start there", remedy)
+            return
+    if normal not in _MADE_AT_START and not index.find(path):
+        problem = f"{path} is not in {index.where}, and an empty directory that is read-only stands for it"
+        yield UserError(where, problem, "create it in the appdir")
 
 
 def _program(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:

@@ -32,7 +32,6 @@ from mystikos_tool.scons.database import store
 from mystikos_tool.scons.input_node import path_of
 from mystikos_tool.scons.stages import (
     CONFIG,
-    CONFIG_SET,
     ROOT_HASH,
     Checked,
     Digest,
@@ -624,9 +623,11 @@ def _config(enclave: Enclave | Checked, tell: Callable[[str], object]) -> Config
     defaults = start.telling(tell) if start else None
     if given is None and defaults is None:
         return _config_of_file(path_of(enclave.config))
+    # What is wrong with a member is told with the places that it may come from.
+    where = " or ".join([*([given.variable] if given else []), *([start.where] if start else [])])
     if given and given.variable == CONFIG:
-        return config.of(given.values, CONFIG, KnownInStore(store()), defaults)
-    changes = config.Changes(given.values if given else {}, CONFIG_SET, defaults)
+        return config.of(given.values, where, KnownInStore(store()), defaults)
+    changes = config.Changes(given.values if given else {}, where, defaults)
     return config.load(path_of(enclave.config), KnownInStore(store()), changes)
 
 

@@ -428,11 +428,27 @@ def test_an_appenv_json_is_accepted(made: Inputs) -> None:
     assert warned(given) == []
 
 
-def test_a_working_directory_that_is_not_in_the_root_is_told_for_the_embedded_runtime(made: Inputs) -> None:
+def with_embedded(given: Inputs) -> Inputs:
+    return as_embedded(given._replace(runtime=Runtime.at(root_path(given).parent / "runtime")))
+
+
+def test_a_working_directory_that_is_not_in_the_root_is_told(made: Inputs) -> None:
     given = with_root(made, lambda root: None, CurrentWorkingDirectory="/no")
-    assert warned(given) == []
-    (warning,) = warned(as_embedded(given._replace(runtime=Runtime.at(root_path(given).parent / "runtime"))))
-    assert "CurrentWorkingDirectory: /no is no directory in" in warning
+    for runtime in (given, with_embedded(given)):
+        (warning,) = warned(runtime)
+        assert "CurrentWorkingDirectory: /no is not in" in warning
+
+
+def test_a_working_directory_that_is_a_file_is_an_error(made: Inputs) -> None:
+    given = with_root(made, lambda root: None, CurrentWorkingDirectory="/bin/app")
+    for runtime in (given, with_embedded(given)):
+        assert "/bin/app is no directory in" in told(lambda given=runtime: pipeline.measure(given))
+
+
+def test_a_working_directory_below_a_file_is_an_error_where_that_is_known(made: Inputs) -> None:
+    given = with_root(made, lambda root: None, CurrentWorkingDirectory="/bin/app/below")
+    assert "may not start there" in warned(given)[0]
+    assert "/bin/app is no directory in" in told(lambda: pipeline.measure(with_embedded(given)))
 
 
 def test_a_package_cannot_be_called_as_the_loader(tmp_path: Path, made: Inputs) -> None:

@@ -79,6 +79,17 @@ def test_where_the_configuration_is_silent_the_image_says_what_is_started(images
     assert json.loads(OpenedPackage(images.path("hello")).config)["ApplicationParameters"] == ["two"]
 
 
+def test_a_mistake_in_what_an_image_says_is_told_with_the_image(images: Project) -> None:
+    MadeImage([BASE], process={"Entrypoint": ["/bin/hello"], "WorkingDir": "/etc/motd"}).layout(
+        images.path("image")
+    )
+    images.sconstruct('env.MystPackage("hello", env.MystImage("image"))\n')
+    images.write("config.json", '{"version": "0.1", "Debug": true, "MemorySize": "1m"}\n')
+    build = images.fails()
+    assert "[hello.measurement.json] image: CurrentWorkingDirectory: " in build.err
+    assert "MYST_CONFIG_SET" not in build.err
+
+
 def test_an_image_is_laid_over_and_under_other_sources(images: Project) -> None:
     images.sconstruct(
         'image = env.MystImage("image", MYST_ROOTFS_EXCLUDE=["app"])\n'
