@@ -115,7 +115,7 @@ def assert_same(ours: Mapping[str, bytes], theirs: Mapping[str, bytes]) -> None:
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples with the keys that they would make, which no two builds make alike."""
     directory = tmp_path_factory.mktemp("examples")
-    for name in ("hello", "python"):
+    for name in ("disk", "hello", "python", "web"):
         shutil.copytree(
             CHECKOUT / "examples" / name,
             directory / name,
@@ -232,7 +232,7 @@ def check_another_compilation(one: Circumstances, other: Circumstances, sources:
         cache.mkdir(parents=True)
         cache.chmod(0o777)
         each.variables["ZIG_GLOBAL_CACHE_DIR"] = str(cache)  # type: ignore[index]
-    build_twice(one, other, sources, ("hello", "monorepo", "python"))
+    build_twice(one, other, sources, ("disk", "hello", "monorepo", "python", "web"))
     assert (one.directory / "hello" / "build" / "mystikos-runtime" / "bin" / "myst").exists()
 
 
