@@ -18,6 +18,7 @@ from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.explain.components import Component, components
 from mystikos_tool.explain.report import Report, report
 from mystikos_tool.explain.subject import archive_of
@@ -35,10 +36,13 @@ def of_package(path: Path) -> str:
     """Return the bill of materials of a package or a signed directory as JSON, in the form 1.6 of CycloneDX.
 
     Its components are its runtime, what its root tells of its packages, and its files. Raises UserError
-    for what cannot be read.
+    for what cannot be read, and for a package whose root is a disk: it does not hold the files.
     """
     root = archive_of(opened.of(path))
-    return _sbom(report(path), components(root) if root else [])
+    if root is None:
+        problem = "has its root on a disk, and of what is there a list would say nothing"
+        raise UserError(str(path), problem, "list the directory that the disk is made of, as with syft")
+    return _sbom(report(path), components(root))
 
 
 def _sbom(report: Report, components: list[Component]) -> str:
