@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,9 @@ from mystikos_tool.scons.target_file import TargetFile
 
 COMSTR = "MYSTRUNCOMSTR"
 DISK = "MYST_ROOTFS_PATH"
+
+# Seconds before a program that is busy is started once more; 2 s in all.
+_PAUSES = tuple(0.001 * 2**number for number in range(11))
 
 
 _started: dict[Any, Any] = {}
@@ -96,7 +101,7 @@ class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
         try:
             with started(env, self.package, self.arguments) as command:
                 environment = process_environment(env, self.package)
-                status = subprocess.run(command, env=environment, check=False).returncode
+                status = run(command, env=environment).returncode
         except (UserError, OSError) as error:
             return SCons.Errors.BuildError(
                 target, blame.named(str(not_started(self.package, error)), self.call), exitstatus=2
@@ -105,6 +110,22 @@ class StartAction(scons_internals.ActionBase):  # type: ignore[misc]
             return None
         ended = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
         return SCons.Errors.BuildError(target, f"{self.package} {ended}", status=status, exitstatus=2)
+
+
+def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a program that this build has perhaps just written, as `subprocess.run` does.
+
+    A process that another thread starts has what is being written open too, until it becomes its own
+    program. For so long the system starts nothing of it (ETXTBSY).
+    """
+    for pause in _PAUSES:
+        try:
+            return subprocess.run(command, check=False, **options)
+        except OSError as error:
+            if error.errno != errno.ETXTBSY:
+                raise
+            time.sleep(pause)
+    return subprocess.run(command, check=False, **options)
 
 
 # Packages that are started by exec-linux and of which that was told.

@@ -33,7 +33,7 @@ from mystikos_tool.io import console
 from mystikos_tool.scons import arguments, scons_internals
 from mystikos_tool.scons.arguments import is_usable
 from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.running import not_started, process_environment, root_disks, started
+from mystikos_tool.scons.running import not_started, process_environment, root_disks, run, started
 from mystikos_tool.scons.stages import Test, mark, stage_of
 from mystikos_tool.scons.variables import AUTO
 
@@ -249,13 +249,12 @@ def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
     try:
         environment = process_environment(env, package) | dict(expectation.environment or {})
         with started(env, package, expectation.args) as command:
-            done = subprocess.run(
+            done = run(
                 command,
                 env=environment,
                 input=expectation.stdin.encode(errors="surrogateescape"),
                 capture_output=True,
                 timeout=expectation.timeout,
-                check=False,
             )
     except (UserError, OSError) as error:
         return [str(not_started(package, error))]

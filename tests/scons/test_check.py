@@ -36,6 +36,22 @@ def test_arguments_environment_input_status_and_output_are_held_to_what_is_expec
     assert "check: 1 passed (0 of them unchanged), 0 failed" in tested.build("check").out
 
 
+@pytest.mark.parametrize("how", ['MystTest("one", "program")', 'MystRun("run", "program")'])
+def test_a_program_that_another_process_has_open_for_a_moment_is_started(tested: Project, how: str) -> None:
+    tested.sconstruct(
+        "import os, time\n"
+        "def hold(target, source, env):\n"
+        "    if not os.fork():\n"
+        "        time.sleep(0.2)\n"  # it has the file open, as what another thread starts has it
+        "        os._exit(0)\n"
+        "    file.close()\n"
+        'file = open("program", "r+")\n'
+        'held = env.Command("held", [], hold)\n'
+        f"env.Depends(env.{how}, held)\n"
+    )
+    tested.build("check" if "Test" in how else "run")
+
+
 def test_a_test_runs_again_only_when_package_or_expectation_changed(tested: Project) -> None:
     expect(tested, '"one", "program"', '"two", "program", args=["a"]')
     assert "(0 of them unchanged)" in tested.build("check").out
