@@ -49,7 +49,7 @@ def test_a_working_directory_that_is_not_in_the_root_is_empty(package: MakePacka
 
 
 def test_a_working_directory_that_is_a_file_is_refused(package: MakePackage, anyone: Caller) -> None:
-    done = anyone.run(package({"file": b""}, CurrentWorkingDirectory="/file"), "identity")
+    done = anyone.run(package({"file": b""}, checked=False, CurrentWorkingDirectory="/file"), "identity")
     assert refusal(done) == "configuration: CurrentWorkingDirectory: cannot enter /file: Not a directory"
 
 

@@ -14,6 +14,7 @@ from scons_project import DATA, MEASURE, Project
 from mystikos_tool.formats import elf, fssig
 from mystikos_tool.packaging import sections
 from mystikos_tool.root.disk import reader
+from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.signing.disk_key import load_public_numbers
 
 KEYS = DATA / "disks" / "p2-names-signed"
@@ -122,6 +123,8 @@ def test_nothing_is_made_again_where_nothing_changed(disks: Project) -> None:
 
 def test_one_changed_file_rewrites_its_blocks_and_not_the_disk(disks: Project) -> None:
     disks.write("appdir/data", os.urandom(4 << 20))
+    while DirectorySource(disks.path("appdir")).is_racy():
+        pass
     makes_disk(disks, 'MYST_DISK_KEY="disk.pem"').build()
     inode, before = disks.path("app.disk").stat().st_ino, disks.path("app.disk").read_bytes()
     disks.write("appdir/etc/motd", "another day\n")
