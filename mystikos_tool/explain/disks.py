@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.explain.printable import printable
+from mystikos_tool.explain.difference import Change
+from mystikos_tool.explain.printable import named_file, printable
 from mystikos_tool.formats import verity
 from mystikos_tool.formats.ext2_reader import Filesystem, Member
 from mystikos_tool.root.disk import reader
@@ -98,11 +99,8 @@ class DiskReport:
             return
         yield f"\nfiles: {len(self.files):,}"
         for file in self.files:
-            kind = (
-                f" -> {file.target}" if file.target is not None else "/" if file.type == "directory" else ""
-            )
-            digest = file.sha256 or "-"
-            yield f"  {file.mode} {file.owner:>9} {file.size:>13,}  {digest:64}  {file.path}{kind}"
+            digest, name = file.sha256 or "-", named_file(file.path, file.type, file.target)
+            yield f"  {file.mode} {file.owner:>9} {file.size:>13,}  {digest:64}  {name}"
 
 
 def report(path: Path) -> DiskReport:
@@ -147,15 +145,6 @@ def _file(filesystem: Filesystem, member: Member, *, digest: bool = False) -> Fi
         printable(filesystem.data(member)) if kind == stat.S_IFLNK else None,
         sha256,
     )
-
-
-@dataclass(frozen=True)
-class Change:
-    """A named value that is not the same in both, None where one has it not."""
-
-    name: str
-    a: Any
-    b: Any
 
 
 @dataclass(frozen=True)

@@ -18,3 +18,8 @@ def printable(text: bytes | str, limit: int = _MAX_SHOWN) -> str:
         text = text[: 4 * limit + 4].decode(errors="backslashreplace")
     shown = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text[: limit + 1])
     return shown if len(text) <= limit else shown[:limit] + "…"
+
+
+def named_file(path: str, kind: str, target: str | None) -> str:
+    """Return a file as lists show it: a directory with a slash, a symbolic link with its target."""
+    return f"{path} -> {target}" if target is not None else f"{path}/" if kind == "directory" else path

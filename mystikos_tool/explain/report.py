@@ -14,7 +14,7 @@ from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.layout import SECINFO_REG, Layout, Repeat, Run
 from mystikos_tool.explain.areas import HEAP, IMAGE, RELOCATIONS, THREADS, Area, areas
 from mystikos_tool.explain.difference import configuration_values
-from mystikos_tool.explain.printable import printable
+from mystikos_tool.explain.printable import named_file, printable
 from mystikos_tool.explain.stream import permissions
 from mystikos_tool.explain.subject import archive_of
 from mystikos_tool.io.pages import PAGE
@@ -167,10 +167,8 @@ class Report:
             return
         yield f"\nfiles: {len(self.files):,}"
         for file in self.files:
-            kind = (
-                f" -> {file.target}" if file.target is not None else "/" if file.type == "directory" else ""
-            )
-            yield f"  {file.mode} {file.size:>13,}  {file.sha256 or '-':64}  {file.path}{kind}"
+            name = named_file(file.path, file.type, file.target)
+            yield f"  {file.mode} {file.size:>13,}  {file.sha256 or '-':64}  {name}"
 
 
 def report(path: Path) -> Report:
