@@ -18,7 +18,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic
 from mystikos_tool.packaging import sections
 from mystikos_tool.packaging.opened import OpenedPackage
-from mystikos_tool.runtime import LOADER, Runtime
+from mystikos_tool.runtime import Runtime
 
 # Where Mystikos' own packages install it, and the devices of Linux' drivers for SGX.
 INSTALLED = Path("/opt/mystikos")
@@ -36,7 +36,7 @@ def installed() -> Runtime | None:
     None where there is none, or not all of it.
     """
     found = shutil.which("myst")
-    above = [Path(os.path.realpath(found)).parents[LOADER.count("/")]] if found else []
+    above = [Path(os.path.realpath(found)).parent.parent] if found else []
     for directory in (*above, INSTALLED):
         try:
             runtime = Runtime.installed(directory)
