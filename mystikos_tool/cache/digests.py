@@ -123,7 +123,7 @@ def _row(entry: Entry, known: Row | None, started: int) -> Row:
     return Row(entry.path, entry.mode, b"" if racy else entry.fingerprint, digest)
 
 
-def _sha256(chunks: Iterable[bytes]) -> bytes:
+def _sha256(chunks: Iterable[bytes | memoryview]) -> bytes:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)

@@ -15,7 +15,7 @@ _CLEAN, _CONTINUE, _NO_MAXIMUM = 1, 1, 0xFFFF
 _HALF_MD4, _SIGNED_HASH = 1, 1
 
 # Blocks of the file system: the first one's number, and the content of one or more.
-Blocks = tuple[int, bytes]
+Blocks = tuple[int, bytes | memoryview]
 
 
 class Image:
@@ -31,7 +31,7 @@ class Image:
         """Yield the blocks of a file's content, or of a directory or a long link's target."""
         if file.body:
             body = file.body.ljust(-(-len(file.body) // BLOCK) * BLOCK, b"\0")
-            chunks: Iterable[bytes] = (body,)
+            chunks: Iterable[bytes | memoryview] = (body,)
         else:
             chunks = whole_chunks(file.node.chunks()) if file.runs else ()
         extents = self.placement.extents(file)

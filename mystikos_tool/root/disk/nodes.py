@@ -25,7 +25,7 @@ class Node(NamedTuple):
     owner: tuple[int, int]
     identity: bytes
     name: str
-    chunks: Callable[[], Iterator[bytes]]
+    chunks: Callable[[], Iterator[bytes | memoryview]]
 
 
 def nodes_of(tree: Tree, *, preserve_owners: bool = False) -> list[Node]:

@@ -195,9 +195,9 @@ class _Output:
         for block, data in every:
             self._write(block, data)
 
-    def _write(self, block: int, data: bytes) -> None:
+    def _write(self, block: int, data: bytes | memoryview) -> None:
         if self._encryption:
-            data = luks.encrypt(self._encryption.key, data, block * BLOCK // luks.SECTOR)
+            data = luks.encrypt(self._encryption.key, bytes(data), block * BLOCK // luks.SECTOR)
         write_at(self._descriptor, data, self._payload + block * BLOCK)
 
 
@@ -208,10 +208,15 @@ class _Differences(_Output):
         super().__init__(descriptor, None)
         self.changed: set[int] = set()
 
-    def _write(self, block: int, data: bytes) -> None:
-        if os.pread(self._descriptor, len(data), block * BLOCK) != data:
-            super()._write(block, data)
-            self.changed.update(range(block, block + len(data) // BLOCK))
+    def _write(self, block: int, data: bytes | memoryview) -> None:
+        before, now = os.pread(self._descriptor, len(data), block * BLOCK), bytes(data)
+        if before == now:
+            return
+        for at in range(0, len(now), BLOCK):
+            content = now[at : at + BLOCK]
+            if before[at : at + BLOCK] != content:
+                super()._write(block + at // BLOCK, content)
+                self.changed.add(block + at // BLOCK)
 
 
 def _write_new(descriptor: int, plan: _Plan) -> bytes:
@@ -262,7 +267,7 @@ def _seal(descriptor: int, plan: _Plan, root_hash: bytes, uuid: bytes) -> bytes:
     return root_hash
 
 
-def write_at(descriptor: int, data: bytes, offset: int) -> None:
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """Write data whole, at an offset of an open file."""
     written = os.pwrite(descriptor, data, offset)
     while written < len(data):
