@@ -20,17 +20,6 @@ _CHUNK = 128  # blocks
 _REPORTED = 1000
 
 
-def digests(data: memoryview, salt: bytes) -> bytes:
-    """Return SHA-256(salt, block) of each block of 4096 bytes."""
-    copy = hashlib.sha256(salt).copy
-    found = []
-    for start in range(0, len(data), BLOCK):
-        hashed = copy()
-        hashed.update(data[start : start + BLOCK])
-        found.append(hashed.digest())
-    return b"".join(found)
-
-
 def read_digests(descriptor: int, offset: int, blocks: int, salt: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield number and digests of the blocks of a file from ``offset``, up to 128 at a time.
 

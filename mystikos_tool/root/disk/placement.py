@@ -243,7 +243,7 @@ def place(files: Sequence[File], *, size: int | None, room: int) -> Placement:
     """
     if size is not None:
         return _place_within(files, size)
-    needed = sum(_kept(file.blocks) for file in files)
+    needed = sum(kept(file.blocks) for file in files)
     free = -(-room // BLOCK)
     inodes = len(files) + ext2.FIRST_INODE + _SPARE_INODES + free // _INODE_PER
     try:
@@ -268,7 +268,7 @@ def _place_within(files: Sequence[File], size: int) -> Placement:
             f"is too small: the content alone needs {least:,}, and programs that write need more",
             "give a larger size or none",
         )
-    _put(files, keep=sum(_kept(file.blocks) for file in files) <= geometry.data_blocks)
+    _put(files, keep=sum(kept(file.blocks) for file in files) <= geometry.data_blocks)
     return Placement(geometry, files)
 
 
@@ -277,10 +277,10 @@ def _put(files: Sequence[File], *, keep: bool) -> None:
     start = 0
     for file in sorted(files, key=lambda file: not file.body):
         file.start = start
-        start += _kept(file.blocks) if keep else file.blocks
+        start += kept(file.blocks) if keep else file.blocks
 
 
-def _kept(blocks: int) -> int:
+def kept(blocks: int) -> int:
     """Return how many blocks are kept for a file: up to an eighth more, in steps that grow with it."""
     step = max(2, 1 << max(blocks.bit_length() - 4, 0))
     return -(-blocks // step) * step
