@@ -6,6 +6,7 @@ asks a file for its status.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import os
@@ -26,6 +27,8 @@ from mystikos_tool.root.tree import Entry, Tree, canonical_mode, placed
 
 _LEFT_OUT = (stat.S_IFCHR, stat.S_IFIFO)
 _REFUSED = {stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
+_ST_BLOCK = 512  # what st_blocks counts
+_ZEROS = memoryview(bytes(buffers.SIZE))
 _TYPE = 0o170000  # what stat.S_IFMT takes out of a mode
 _PATH = attrgetter("path")
 
@@ -230,14 +233,20 @@ class _HostFiles:
     def chunks(self, entry: Entry) -> Iterator[memoryview]:
         """Yield a file's content; see :class:`mystikos_tool.root.tree.Contents`."""
         with unchanged(entry.origin, entry) as descriptor, buffers.borrowed() as buffer:
-            left = entry.size
-            # One byte more than there should be, to see that there is none.
-            while size := os.readv(descriptor, [buffer[: left + 1]]):
-                left -= size
-                if left < 0:
+            at = 0
+            is_sparse = os.fstat(descriptor).st_blocks * _ST_BLOCK < entry.size
+            while True:
+                end = min(_hole_end(descriptor, at), entry.size) if is_sparse else at
+                for start in range(at, end, buffers.SIZE):
+                    yield _ZEROS[: end - start]
+                at = max(at, end)
+                # One byte more than there should be, to see that there is none.
+                size = os.preadv(descriptor, [buffer[: entry.size - at + 1]], at)
+                if size == 0 or at + size > entry.size:
                     break
+                at += size
                 yield buffer[:size]
-            if left:
+            if size or at < entry.size:
                 raise changed(entry)
 
     @contextmanager
@@ -245,6 +254,15 @@ class _HostFiles:
         """Begin to read at any offset; see :class:`mystikos_tool.root.tree.Contents`."""
         with unchanged(entry.origin, entry) as descriptor:
             yield lambda offset, size: os.pread(descriptor, size, offset)
+
+
+def _hole_end(descriptor: int, start: int) -> int:
+    """Return where the hole at ``start`` ends; ``start`` itself where there is none or nobody knows."""
+    try:
+        return os.lseek(descriptor, start, os.SEEK_DATA)
+    except OSError as error:
+        # ENXIO: nothing but a hole up to the end of the file.
+        return os.fstat(descriptor).st_size if error.errno == errno.ENXIO else start
 
 
 _HOST_FILES = _HostFiles()

@@ -1,0 +1,77 @@
+"""The content of a source's files, in pieces."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mystikos_tool.errors import UserError
+from mystikos_tool.io import buffers
+from mystikos_tool.root.source import scan_file
+from mystikos_tool.root.tree import Entry
+
+SIZE = buffers.SIZE
+
+
+def entry_of(path: Path) -> Entry:
+    return scan_file(path, "file").entries[0]
+
+
+def sparse(path: Path, size: int, *places: int) -> None:
+    """Make a file with a few bytes at places and holes elsewhere."""
+    with path.open("wb") as file:
+        for place in places:
+            file.seek(place)
+            file.write(b"content")
+        file.truncate(size)
+
+
+@pytest.mark.parametrize(
+    ("size", "places"),
+    [
+        (0, ()),
+        (1, ()),
+        (3 * SIZE + 5, ()),
+        (3 * SIZE, (0,)),
+        (3 * SIZE + 7, (SIZE - 3, 2 * SIZE + 4097)),
+        (5 * SIZE, (5 * SIZE - 7,)),
+        (SIZE, (0, 4096, SIZE - 7)),
+    ],
+)
+def test_a_file_with_holes_is_read_as_if_it_had_none(
+    tmp_path: Path, size: int, places: tuple[int, ...]
+) -> None:
+    sparse(tmp_path / "file", size, *places)
+    pieces = list(map(bytes, entry_of(tmp_path / "file").chunks()))
+    assert b"".join(pieces) == (tmp_path / "file").read_bytes()
+    assert all(0 < len(piece) <= SIZE for piece in pieces)
+
+
+def test_a_hole_costs_no_reading(tmp_path: Path) -> None:
+    sparse(tmp_path / "file", 200 << 30, 100 << 30)
+    assert sum(map(len, entry_of(tmp_path / "file").chunks())) == 200 << 30
+
+
+@pytest.mark.parametrize("now", [0, 3, SIZE, 2 * SIZE + 1, 4 * SIZE])
+@pytest.mark.parametrize("holes", [True, False])
+def test_a_file_that_becomes_shorter_or_longer_meanwhile_is_refused(
+    tmp_path: Path, now: int, holes: bool
+) -> None:
+    path = tmp_path / "file"
+    sparse(path, 2 * SIZE, *([SIZE] if holes else range(0, 2 * SIZE - 7, 4096)))
+    pieces = entry_of(path).chunks()
+    next(pieces)
+    os.truncate(path, now)
+    with pytest.raises(UserError, match="changed while it was read"):
+        list(pieces)
+
+
+def test_two_files_are_read_at_a_time_without_disturbing_each_other(tmp_path: Path) -> None:
+    contents = [os.urandom(3 * SIZE) for _ in range(2)]
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}").write_bytes(content)
+    pieces = zip(*(entry_of(tmp_path / f"{number}").chunks() for number in range(2)), strict=True)
+    found = [(bytes(one), bytes(other)) for one, other in pieces]
+    assert [b"".join(piece[number] for piece in found) for number in range(2)] == contents
