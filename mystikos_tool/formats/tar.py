@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 from zlib import adler32
 
@@ -19,6 +20,7 @@ FILE, HARD_LINK, SYMBOLIC_LINK, DIRECTORY = b"0", b"1", b"2", b"5"
 CHARACTER_DEVICE, BLOCK_DEVICE, FIFO = b"3", b"4", b"6"
 
 _BLOCK = 512
+_ZEROS = bytes(_BLOCK)
 # name, mode, size, typeflag, linkname, magic and version, prefix, what ends a header of star
 _HEADER = struct.Struct("100s8s16x12s12x8xc100s8s80x155s8x4s")
 _USTAR, _GNU, _V7 = b"ustar\x0000", b"ustar  \0", bytes(8)
@@ -70,7 +72,7 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     offset = 0
     while offset < size:
         block = read(offset, _BLOCK)
-        if not block.strip(b"\0"):
+        if block == _ZEROS:
             break
         try:
             member = _parsed(block, offset + _BLOCK)
@@ -105,7 +107,7 @@ def _parsed(block: bytes, data: int) -> Member:
     elif magic not in (_GNU, _V7):
         raise _Malformed(f"is a header of an unknown form, {magic!r}")
     length = 0 if kind in _WITHOUT_DATA else _number(size)
-    return Member(name, kind, _number(mode) & 0o7777, length, data, _text(target))
+    return Member(name, kind, _mode(mode), length, data, _text(target))
 
 
 def _has_its_sum(block: bytes) -> bool:
@@ -136,6 +138,11 @@ def _number(field: bytes) -> int:
     if field[0] == _POSITIVE:
         return int.from_bytes(field[1:], "big")
     raise _Malformed(f"has {field!r} in place of a number")
+
+
+@lru_cache(256)  # there are few
+def _mode(field: bytes) -> int:
+    return _number(field) & 0o7777
 
 
 def _octal(field: bytes) -> int | None:
