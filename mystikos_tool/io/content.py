@@ -17,7 +17,7 @@ from mystikos_tool.io.pages import PAGE
 
 _CHUNK = 1 << 20
 _KERNEL_CHUNK = 1 << 26
-_WINDOW = 1 << 16
+_WINDOW, _NEAR = 1 << 16, 1 << 13
 IOV_MAX = os.sysconf("SC_IOV_MAX")
 
 
@@ -214,7 +214,7 @@ class Window:
         """Return ``size`` bytes from an offset, fewer at the end."""
         at = offset - self._start
         if at < 0 or at + size > len(self._data):
-            is_near = 0 <= at <= len(self._data)
+            is_near = 0 <= at <= len(self._data) + _NEAR
             self._ahead = min(2 * max(self._ahead, size), _WINDOW) if is_near else 0
             self._start, at = offset, 0
             self._data = self._read(offset, max(size, self._ahead))
