@@ -19,7 +19,6 @@ from scons_project import (
     DATA,
     EVERY_ROOT_IS_LARGE,
     MEASURE,
-    PACKAGE,
     PACKAGE_HELLO,
     ROOTFS,
     SIGN,
