@@ -1,4 +1,4 @@
-"""A fleet at its cache, in network namespaces, and a model that is held to it: ``python -m bench --fleet``."""
+"""A fleet at its cache, in network namespaces, and a model held to it: ``python -m bench --fleet``."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def measure() -> tuple[list[Table], str]:
     tables = [_simulated(rate, size, costs) for rate, size in LINKS.items()]
     server, machine = costs
     below = (
-        f"{MACHINES} machines with 4 jobs each and the server, buildbox-casd, shared {os.cpu_count()} cores, load "
-        f"{os.getloadavg()[0]:.1f}. Processor time, measured without a limit of the links: server "
+        f"{MACHINES} machines with 4 jobs each and the server, buildbox-casd, shared {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f}. Processor time, measured without a limit of the links: server "
         f"{server.request * 1e3:.2f} ms a request and {server.byte * 1e9:.2f} ns a byte, machine "
         f"{machine.request * 1e3:.2f} ms and {machine.byte * 1e9:.2f} ns."
     )
@@ -143,7 +143,7 @@ def _cost(small: Done, on_small: float, large: Done, on_large: float) -> Cost:
 
 def _simulated(rate: int, size: int, costs: Costs) -> Table:
     """Run the steps of a fleet behind links of a rate."""
-    title = f"{MACHINES} machines, {PACKAGES} packages of {size / 1e6:g} MB, links of {rate * 8 / 1e6:,.0f} Mbit/s"
+    title = f"{MACHINES} machines, {PACKAGES} packages of {size / 1e6:g} MB, {rate * 8 / 1e6:,.0f} Mbit/s"
     progress(title)
     every, changed = range(PACKAGES), range(CHANGED)
     steps: list[tuple[str, Work, int, Load]] = [
@@ -259,7 +259,8 @@ def _machine(host: Host, url: str, directory: Path) -> subprocess.Popen[str]:
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:
-    assert pipe is not None
+    if pipe is None:
+        raise ValueError("not a pipe")
     return pipe
 
 

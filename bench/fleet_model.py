@@ -85,7 +85,7 @@ class Fleet:
 
 
 class Need(NamedTuple):
-    """What a server needs: requests and bytes a second, bits a second of its link, cores, bytes stored in an hour."""
+    """What a server needs: requests, bytes and bits of its link a second, cores, bytes stored in an hour."""
 
     requests: float
     size: float

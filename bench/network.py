@@ -37,7 +37,7 @@ def is_possible() -> bool:
 
 @contextmanager
 def switched(hosts: int, rate: int | None) -> Iterator[list[Host]]:
-    """Yield hosts, each with a link of ``rate`` bytes a second in both directions, None for as fast as can be."""
+    """Yield hosts, each with a link of ``rate`` bytes a second each way; None is as fast as can be."""
     name = f"m{os.getpid()}"
     with ExitStack() as stack:
         _run("ip", "link", "add", f"{name}s", "type", "bridge")

@@ -1,4 +1,4 @@
-"""Archive, measurement and signed image of a package that a cache has: they are made only where somebody wants them.
+"""Archive, measurement and signed image of a package that a cache has: made only where somebody wants them.
 
 SCons decides about what a target is made of before it decides about the target. So the first of a
 package's intermediates that is out of date asks the cache for the package, once all is known that
@@ -253,7 +253,7 @@ class _Graph:
 
 
 def _before(node: Any) -> Any:
-    """Return the intermediate that a package, or another intermediate, is made of; None where there is none."""
+    """Return the intermediate that a package, or another intermediate, is made of; None without one."""
     match stage_of(node):
         case Package():
             found = node.sources[0]

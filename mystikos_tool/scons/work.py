@@ -612,20 +612,18 @@ def _tree_as_packed(archive: Any) -> Tree:
 def _image_signed_elsewhere(
     node: Any, measured: Measured, inputs: pipeline.Inputs, structure: bytes
 ) -> bytes:
-    """Return the image of a node with the signature of a SIGSTRUCT; raise UserError where that is not its own.
+    """Return the image of a node with the signature in a SIGSTRUCT, unless that is another's: UserError.
 
-    The signature is the signer's, over what was measured here and dated as this build dates it.
+    It has to be the signer's, over what was measured here and dated as this build dates it.
     """
     from mystikos_tool import pipeline
-    from mystikos_tool.formats import sigstruct
 
     stage = _stage(node, Image)
     if stage.key is None:
         return _attached(node, measured, inputs)
     day = pipeline.signing_day(stage.epoch)
     statement = pipeline.state(measured, inputs.runtime, inputs.config, day)
-    signature = sigstruct.SIGSTRUCT.get_bytes(structure, "signature")[::-1]
-    signed = pipeline.Signed(stage.key.signer().modulus, signature, str(node))
+    signed = pipeline.signed_already(structure, stage.key.signer().modulus, str(node))
     return pipeline.attach(measured, inputs.runtime, inputs.config, statement, signed)
 
 

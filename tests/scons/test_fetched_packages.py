@@ -122,7 +122,7 @@ def test_a_stage_is_made_when_it_is_asked_for_and_the_package_stays(
 
 CONSUMERS = {
     "a command": "env.Command('copy', 'hello.cpio', Copy('$TARGET', '$SOURCE'))\n",
-    "a command that depends on it": "Depends(env.Command('copy', [], 'cp hello.cpio $TARGET'), 'hello.cpio')\n",
+    "a dependency": "Depends(env.Command('copy', [], 'cp hello.cpio $TARGET'), 'hello.cpio')\n",
     "an alias": "Default(env.Alias('archive', 'hello.cpio'), 'hello')\n",
     "an action added to it": "env.AddPostAction('hello.cpio', Copy('copy', 'hello.cpio'))\n",
     "another root": "env.MystRootfs('over', 'hello.cpio')\n",
