@@ -151,7 +151,7 @@ def of(node: Any) -> Intermediates | None:
         if scons_internals.reads_sconscripts():
             return None
         _plan = _planned()
-    return _plan.get(node)
+    return _plan.get(node) if _plan else None
 
 
 def unmade(package: Any) -> tuple[Any, ...]:

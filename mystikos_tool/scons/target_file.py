@@ -15,8 +15,6 @@ from mystikos_tool.scons.stages import (
     CACHED,
     Image,
     Measurement,
-    Package,
-    Rootfs,
     Stage,
     awaited,
     call_of,
@@ -123,9 +121,7 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
 
     def _intermediates(self) -> intermediates.Intermediates | None:
         """Return what of this file and its neighbours need not be made; None where there are no such."""
-        if isinstance(stage_of(self), Rootfs | Measurement | Image | Package):
-            return intermediates.of(self)
-        return None
+        return intermediates.of(self)
 
     def named(self, message: str) -> str:
         """Return a message with the call that described the file."""
