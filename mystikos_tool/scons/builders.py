@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import SCons.Errors
 from SCons.Node import NodeList
 
-from mystikos_tool.scons import arguments, documents, exclusion, sources, variables
+from mystikos_tool.scons import arguments, documents, exclusion, intermediates, sources, variables
 from mystikos_tool.scons.actions import REVISION, stage_builder
 from mystikos_tool.scons.calls import environment, made
 from mystikos_tool.scons.input_file import input_file
@@ -517,6 +517,7 @@ def _packaged(env: Any, node: Any, image: Any) -> Any:
     added = _added_for(node, image, signed.measurement, signed.enclave.rootfs)
     stage = Package(made_of=(f"package {REVISION}", *parts), enclave=signed.enclave, added=added)
     stage_of(signed.measurement).package = node
+    intermediates.add_package(node)
     return made(_PACKAGE, env, node, parts, stage)
 
 

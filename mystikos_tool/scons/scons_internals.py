@@ -141,6 +141,16 @@ def action_signature(node: Any) -> str:
     return str(SCons.Util.hash_signature(b"".join(bytes(action.get_contents(*known)) for action in actions)))
 
 
+def make_now(node: Any) -> None:
+    """Make a node whose turn has passed, as SCons makes one whose turn it is."""
+    node.set_state(SCons.Node.executing)
+    node.prepare()
+    node.build()
+    node.set_state(SCons.Node.executed)
+    node.built()
+    node.visited()
+
+
 def was_made_now(node: Any) -> bool:
     """Tell whether SCons has made a node in this build."""
     return bool(node.get_state() == SCons.Node.executed)
@@ -164,6 +174,31 @@ def prints_actions() -> bool:
 def fills_cache() -> bool:
     """Tell whether SCons puts what is up to date into its cache too, with ``--cache-force``."""
     return bool(SCons.CacheDir.cache_force)
+
+
+def reads_sconscripts() -> bool:
+    """Tell whether SCons is reading SConscripts, and does not build yet."""
+    return bool(SCons.Script.sconscript_reading)
+
+
+def build_targets() -> list[Any] | None:
+    """Return the nodes that SCons was asked for; None where it chooses them by the directory it runs in.
+
+    SCons keeps the list to itself. In an interactive session it is another one for every command.
+    """
+    options = SCons.Script.Main.OptionsParser.values
+    if options.climb_up or options.interactive or options.clean:
+        return None
+    filesystem = SCons.Node.FS.get_default_fs()
+    names = list(SCons.Script.BUILD_TARGETS or SCons.Script.DEFAULT_TARGETS or [filesystem.Dir(".")])
+    return [_named(name, filesystem) for name in names]
+
+
+def _named(name: Any, filesystem: Any) -> Any:
+    if isinstance(name, SCons.Node.Node):
+        return name
+    found = (lookup(name, curdir=str(filesystem.Top)) for lookup in SCons.Node.arg2nodes_lookups)
+    return next((node for node in found if node is not None), None) or filesystem.Entry(name)
 
 
 def add_failure(failure: SCons.Errors.BuildError) -> None:
@@ -265,12 +300,12 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
 
     def get_all_prerequisites(self) -> Any:
         """Return the target's prerequisites."""
-        return self.batches[0].targets[0].prerequisites or []
+        return self.batches[0].targets[0].made_before()
 
     def prepare(self) -> None:
         """Check that the sources are there, unless there is nothing to make of them."""
         target = self.batches[0].targets[0]
-        if target.get_state() == SCons.Node.up_to_date:
+        if target.is_there():
             return
         try:
             super().prepare()

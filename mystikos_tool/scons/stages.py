@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.scons import blame
 
 if TYPE_CHECKING:
@@ -160,6 +161,15 @@ class Image(Stage):
     def signature_detail(self) -> str:
         """Return what belongs to the signature of the action: the date, and the key that no file names."""
         return self.detail + (self.key.identity() if self.key else "")
+
+    def day(self) -> str:
+        """Return the date that signing now would give it; nothing where a signature is attached."""
+        from mystikos_tool import pipeline
+
+        try:
+            return pipeline.signing_day(self.epoch).isoformat() if self.key else ""
+        except UserError:
+            return self.epoch  # signing says what is wrong
 
 
 @dataclass(slots=True, kw_only=True)
