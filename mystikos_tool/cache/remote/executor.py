@@ -181,7 +181,9 @@ class Executor:
             raise self._error(
                 "takes arguments, variables and platform as text only", "write them in UTF-8"
             ) from None
-        send(server, limits, described.blobs, cuts, run.lost)
+        # A server that names one blob may have looked no further.
+        lost = run.lost | described.blobs.keys() if run.lost else run.lost
+        send(server, limits, described.blobs, cuts, lost)
         return described.digest
 
     def _file(self, path: Path) -> _File:
