@@ -336,6 +336,10 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
     name = arguments.file_name(env, "MystTest: the name", name)
+    if env[variables.REMOTE_EXECUTOR]:
+        from mystikos_tool.scons import farm
+
+        farm.check(env, expectation)
     node = started_file(sources.one_node(env, package, "MystTest"), "MystTest")
     return testing.described(env, name, node, expectation)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ import SCons.Node.FS
 import SCons.Node.Python
 import SCons.SConsign
 import SCons.Script.Main
+import SCons.Taskmaster.Job
 import SCons.Tool.install
 import SCons.Util
 import SCons.Warnings
@@ -262,6 +264,34 @@ def at_end_of_build(work: Callable[[], None]) -> None:
     interpreter ends, Python 3.12 starts no threads any more.
     """
     SCons.SConsign.sig_files.append(_AtEndOfBuild(work))
+
+
+_at_interrupt: list[Callable[[], None]] = []
+_interrupted = threading.Event()
+
+
+def at_interrupt(work: Callable[[], None]) -> None:
+    """Have something done, in a thread of its own, when a signal ends the build.
+
+    What waits in a task would not notice: SCons lets every task that it has begun come to its end.
+    """
+    if not _at_interrupt:
+        state = SCons.Taskmaster.Job.InterruptState
+        remember = state.set
+
+        def interrupted(self: Any) -> None:  # called in the handler of the signal
+            remember(self)
+            _interrupted.set()
+
+        state.set = interrupted
+        threading.Thread(target=_wait_for_interrupt, daemon=True).start()
+    _at_interrupt.append(work)
+
+
+def _wait_for_interrupt() -> None:
+    _interrupted.wait()
+    for work in _at_interrupt:
+        work()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import BinaryIO, NamedTuple, Protocol
 
 from mystikos_tool.cache.remote.digest import Digest
@@ -59,6 +60,13 @@ class Limits(NamedTuple):
     batch_zstd: bool = False
     splits: Chunking | None = None
     splices: Chunking | None = None
+
+    def usable(self) -> Limits:
+        """Return limits without what this machine has no module for."""
+        limits = self
+        if not find_spec("zstandard"):
+            limits = limits._replace(zstd=False, batch_zstd=False)
+        return limits if find_spec("pyfastcdc") else limits._replace(splits=None, splices=None)
 
 
 class Traffic:
