@@ -21,6 +21,7 @@ import SCons.Executor
 import SCons.Node
 import SCons.Node.FS
 import SCons.Node.Python
+import SCons.SConf
 import SCons.SConsign
 import SCons.Script.Main
 import SCons.Taskmaster.Job
@@ -51,6 +52,19 @@ def database_files() -> list[str]:
         return [str(SCons.SConsign.current_sconsign_filename())]
     # SCons writes the second and renames it; a database of another module may have no suffix.
     return [f"./{database_name()}{suffix}" for suffix in (".dblite", ".tmp", "")]
+
+
+def configure_files() -> list[str]:
+    """Return the paths of what ``Configure`` keeps: its directory, and the logs of this build."""
+    top = SCons.Node.FS.get_default_fs().Top
+    logs = [str(log.get_abspath()) for log in SCons.SConf._ac_config_logs]
+    return [f"{top.get_abspath()}/.sconf_temp", *logs]
+
+
+def cache_of(node: Any) -> str | None:
+    """Return the directory of the cache that a node's environment uses; None for none, or one elsewhere."""
+    path = node.get_env().get_CacheDir().path
+    return str(node.fs.Top.Dir(str(path)).get_abspath()) if path and "://" not in str(path) else None
 
 
 def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:

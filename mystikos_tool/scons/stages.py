@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.scons import blame
+from mystikos_tool.scons.input_node import InputNode
 
 if TYPE_CHECKING:
     from mystikos_tool.packaging.partial import PartialPackage
@@ -286,9 +287,13 @@ def call_of(node: Any) -> blame.Call | None:
 
 
 def awaited(node: Any) -> list[Any]:
-    """Return what the user lets a stage, or any stage of the call that added it, depend on."""
+    """Return what the user lets a stage, or any stage of the call that added it, depend on.
+
+    That is also what files of the user's depend on of which such a stage is made, as a configuration.
+    """
     stage = stage_of(node)
     if stage and stage.added_for:
         node, stage = stage.added_for, stage_of(stage.added_for)
-    every = [node, *(stage.added if stage else ())]
-    return [part for one in every for part in (*(one.depends or ()), *(one.prerequisites or ()))]
+    stages = [node, *(stage.added if stage else ())]
+    files = (part.origin for one in stages for part in one.sources if isinstance(part, InputNode))
+    return [part for one in (*stages, *files) for part in (*(one.depends or ()), *(one.prerequisites or ()))]
