@@ -332,6 +332,11 @@ def programs_of_added_actions(node: Any) -> list[Any]:
     return list(executor.get_implicit_deps()) if added else []
 
 
+def is_changed_afterwards(node: Any) -> bool:
+    """Tell whether AddPostAction has added an action, which may change what a node's own action made."""
+    return bool(node.get_executor().post_actions)
+
+
 class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
     """The executor of one target: what SCons gathers from many targets in lists is that one's own.
 

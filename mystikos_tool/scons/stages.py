@@ -74,6 +74,7 @@ class Stage:
     content itself is read. ``detail`` belongs to the signature of the action. ``added_for`` is the
     target of the call that added the stage, None for a stage that was called itself, and ``added`` has
     the targets of the stages that were added for this one. ``call`` is that call, in the user's script.
+    ``digest`` is that of the content that was just made, in hexadecimal.
     """
 
     made_of: tuple[Any, ...] = ()
@@ -81,6 +82,7 @@ class Stage:
     added_for: Any = None
     added: list[Any] = field(default_factory=list)
     call: blame.Call | None = None
+    digest: str = ""
 
     def signature_detail(self) -> str:
         """Return what belongs to the signature of the action."""

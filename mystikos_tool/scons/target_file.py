@@ -49,7 +49,7 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
             return str(info.csig)
         except AttributeError:
             pass
-        info.csig = self._made_of() or self.get_content_hash()
+        info.csig = self._made_of() or self._just_made() or self.get_content_hash()
         return str(info.csig)
 
     def _made_of(self) -> str | None:
@@ -58,6 +58,14 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
             return None
         words = [part if isinstance(part, str) else part.get_csig() for part in stage.made_of]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+    def _just_made(self) -> str:
+        """Return what :meth:`remember` has read, once: the file may be another one later."""
+        stage = stage_of(self)
+        if not stage:
+            return ""
+        digest, stage.digest = stage.digest, ""
+        return str(digest)
 
     def get_content_hash(self) -> str:
         """Return the SHA-256 of the content in hexadecimal; of nothing where there is no file."""
@@ -170,11 +178,14 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         """Release nothing: to find out what can be released costs more than it holds."""
 
     def remember(self) -> None:
-        """Read a new file's digest, in the thread that made it, not when SCons asks for it."""
+        """Read a new file's digest, in the thread that made it, not when SCons asks for it.
+
+        What a post-action of the user's makes of the file is read when SCons asks.
+        """
         stage = stage_of(self)
-        if stage and not stage.made_of:
+        if stage and not stage.made_of and not scons_internals.is_changed_afterwards(self):
             self.clear_memoized_values()
-            self.get_content_hash()
+            stage.digest = self.get_content_hash()
 
     def visited(self) -> None:
         """Store what is known of the file, unless the database says the same already.
