@@ -365,7 +365,7 @@ def test_a_host_name_with_an_underscore_is_accepted_with_a_warning() -> None:
         ("CurrentWorkingDirectory", "", "CurrentWorkingDirectory: is not absolute,"),
         ("EnvironmentVariables", ["A"], 'EnvironmentVariables[0]: "A" sets no variable; write "NAME=VALUE"'),
         ("EnvironmentVariables", ["=A"], 'EnvironmentVariables[0]: "=A" sets no variable;'),
-        ("HostEnvironmentVariables", ["A=1"], 'HostEnvironmentVariables[0]: "A=1" is the name of no variable;'),
+        ("HostEnvironmentVariables", ["A="], 'HostEnvironmentVariables[0]: "A=" is the name of no variable;'),
         ("HostEnvironmentVariables", [""], 'HostEnvironmentVariables[0]: "" is the name of no variable;'),
     ],
 )

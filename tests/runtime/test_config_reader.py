@@ -133,7 +133,8 @@ def test_it_reads_whatever_the_packager_accepts_to_the_same_values(
         b'{"ApplicationPath": "/app", "ApplicationParameters": "\\u00fc\\u20ac\\ud83d\\ude00\\u0001\x7f"}',
         b'{"ApplicationPath": "/app", "Hostname": "a_b"}',
         b'{"ApplicationPath": "/app", "Hostname": "", "CurrentWorkingDirectory": ""}',
-        b'{"ApplicationPath": "/app", "EnvironmentVariables": ["A", "=", "B=1"], "HostEnvironmentVariables": ["=", ""]}',
+        b'{"ApplicationPath": "/app", "EnvironmentVariables": ["A", "=", "B=1"]}',
+        b'{"ApplicationPath": "/app", "HostEnvironmentVariables": ["=", ""]}',
         b'{"ApplicationPath": "/app", "Mount": [{"Target": "/x", "Type": "ramfs", "Flags": "ro"}]}',
     ],
 )
