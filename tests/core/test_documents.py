@@ -39,6 +39,11 @@ def table_of(keys: schema.Schema) -> list[str]:
     return [row(key, part) for key, part in keys["properties"].items()]
 
 
+def test_the_first_page_leads_to_every_page() -> None:
+    first = (DOCS.parent / "README.md").read_text()
+    assert [page.name for page in sorted(DOCS.glob("*.md")) if f"(docs/{page.name})" not in first] == []
+
+
 @pytest.mark.parametrize(
     ("heading", "keys"),
     [
