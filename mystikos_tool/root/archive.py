@@ -133,7 +133,7 @@ def _write_member(entry: Entry, file: BinaryIO) -> None:
     file.write(cpio.padding(entry.size))
 
 
-def _data(entry: Entry) -> Iterator[bytes]:
+def _data(entry: Entry) -> Iterator[bytes | memoryview]:
     if not stat.S_ISREG(entry.mode):
         yield entry.target
         return
