@@ -155,7 +155,7 @@ def found_in(tree: Tree, content: Content, where: str) -> Archive | None:
     with progress.bar("comparing", tree.size), content.at_any_offset() as read_at:
 
         def is_at(offset: int, data: bytes | memoryview) -> bool:
-            return read_at(offset, len(data)) == data
+            return read_at(offset, len(data)) == bytes(data)  # a view is compared item by item
 
         is_same = is_at(0, cpio.ROOT) and is_at(end, cpio.end(end))
         is_same = is_same and all(map(partial(_is_member, is_at), tree.entries, members))

@@ -78,7 +78,13 @@ def test_a_level_has_a_block_for_128_blocks_below(blocks: int, levels: list[int]
     assert shape.end == shape.hash_offset + BLOCK + sum(levels) * BLOCK
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 127, 128, 129, 255, 256, 257, 383, 384, 385])
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        *(1, 2, 127, 128, 129, 255, 256, 257, 383, 384, 385),
+        *(pytest.param(blocks, marks=pytest.mark.long) for blocks in range(16382, 16387)),
+    ],
+)
 def test_each_number_of_blocks_around_the_end_of_a_hash_block_has_the_tree_of_the_model(
     descriptor: int, blocks: int
 ) -> None:
