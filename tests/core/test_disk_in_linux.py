@@ -134,7 +134,12 @@ def console(directory: Path, tree: Path) -> dict[str, list[str]]:
         tool("qemu-system-x86_64"),
         *("-accel", "tcg", "-m", "512", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"),
         *("-kernel", str(sorted(linux.glob("boot/vmlinuz-*"))[-1])),
-        *("-initrd", str(initramfs(directory, linux, values)), "-append", "console=ttyS0 quiet panic=-1"),
+        *(
+            "-initrd",
+            str(initramfs(directory, linux, values)),
+            "-append",
+            "console=ttyS0 quiet panic=-1 no_timer_check",
+        ),
         *(word for drive in drives for word in ("-drive", drive)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=300, check=True)
