@@ -1,4 +1,4 @@
-"""The web service of an image passes its own test, answers this machine over HTTP, and its data outlive it."""
+"""The web service of an image passes its test, answers this machine over HTTP, and its data outlive it."""
 
 from __future__ import annotations
 
