@@ -8,6 +8,7 @@ whoever sent it. Documents stay in the user's cache by their digests, layers dec
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import ssl
 import time
@@ -83,8 +84,11 @@ class Registry:
 
     def _known(self, digest: Digest) -> bytes | None:
         with suppress(OSError):
-            data = self._path(digest).read_bytes()
-            return data if digest.is_of(data) else None
+            path = self._path(digest)
+            data = path.read_bytes()
+            if digest.is_of(data):
+                os.utime(path)  # when it was used last, for pruning
+                return data
         return None
 
     def _keep(self, digest: Digest, data: bytes) -> None:
