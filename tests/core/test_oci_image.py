@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import tarfile
 import tracemalloc
 from collections.abc import Callable
@@ -210,6 +211,25 @@ def test_a_tree_of_an_image_becomes_an_archive(root: Root, tmp_path: Path) -> No
     assert [member.path for member in found.members] == [entry.path for entry in tree.entries]
     member = written.find("/large")
     assert member and found.data(member) == b"x" * 3_000_000
+
+
+def bytes_read() -> int:
+    """What this process has read by system calls so far."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize("form", ["layout", "oci_archive", "docker_archive"])
+def test_what_an_image_is_is_known_without_reading_its_layers(
+    tmp_path: Path, cache: LayerCache, form: str
+) -> None:
+    """Where nothing changed this is all that a build asks for."""
+    noise = random.Random(1).randbytes(1 << 20)
+    made = MadeImage([layer(file(f"{number}", noise)) for number in range(4)])
+    path = getattr(made, form)(tmp_path / form)
+    before = bytes_read()
+    assert source(path, cache).fingerprint()
+    assert bytes_read() - before < 64 << 10
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_layer_that_is_known_is_not_read_again(tmp_path: Path, cache: LayerCache) -> None:
