@@ -276,6 +276,14 @@ def test_references_are_read_as_docker_reads_them(text: str, whole: str | None) 
     assert (str(found) if found else None) == whole
 
 
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [("docker://nginx:1", "nginx:1"), ("oci:nginx", "nginx"), ("oci-archive:a.tar:1", "a.tar:1")],
+)
+def test_the_notation_of_skopeo_says_how_it_is_written_here(text: str, rest: str) -> None:
+    assert f"which is not needed here; write it as {rest}" in told(text)
+
+
 def test_plain_http_is_for_this_machine_alone() -> None:
     assert reference.needed("localhost:5000/a:1").address == "http://localhost:5000/v2/"
     assert reference.needed("127.0.0.1.example.com/a:1").address.startswith("https://")
