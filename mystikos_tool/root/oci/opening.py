@@ -9,22 +9,15 @@ from mystikos_tool.root.oci import image, lock, reference
 from mystikos_tool.root.oci.image import Image
 from mystikos_tool.root.oci.reference import Reference
 
-# Of containers-transports(5), what names an image that is taken here too.
-_TRANSPORTS = ("docker://", "oci:", "oci-archive:", "docker-archive:")
-
 
 def on_registry(text: str) -> Reference | None:
     """Return the reference that a text is; None where it is the path of a layout or an archive.
 
-    What is there is a path, and so is what begins with ``/`` or ``.``. Raises UserError for the notation
-    of skopeo, which has a transport in front.
+    What is there is a path, and so is what begins with ``/`` or ``.``. Raises UserError as
+    :func:`reference.parse` does.
     """
     if text.startswith(("/", ".")) or Path(text).exists():
         return None
-    for transport in _TRANSPORTS:
-        if text.startswith(transport):
-            remedy = f"write it as {text.removeprefix(transport) or 'a path or a reference'}"
-            raise UserError(text, f"begins with {transport}, which is not needed here", remedy)
     return reference.parse(text)
 
 
