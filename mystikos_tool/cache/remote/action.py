@@ -39,7 +39,8 @@ def describe(
 ) -> Key:
     """Return the Action that starts ``program``, one of ``inputs`` by path, and the blobs that it names.
 
-    ``timeout`` is in seconds, of which whole ones count. Raises ValueError for an argument or a variable that is no text.
+    ``timeout`` is in seconds, of which whole ones count. Raises ValueError for an argument or a variable
+    that is no text.
     """
     blobs: dict[Digest, bytes] = {}
     stdin_digest = _add(blobs, stdin)
