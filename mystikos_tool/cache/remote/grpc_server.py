@@ -259,6 +259,7 @@ class GrpcServer:
         progress = _Progress(self._address.patience + allowance)
 
         def attempt() -> bytes:
+            self._traffic.requests += 1
             answer: bytes = call(data, timeout=progress.remaining, metadata=self._metadata(progress))
             self._traffic.sent += len(data)
             self._traffic.received += len(answer)
@@ -290,6 +291,7 @@ class GrpcServer:
     def _stream(self, name: str, progress: _Progress) -> Iterator[bytes]:
         request = messages.new("ReadRequest", resource_name=name, read_offset=progress.reached)
         method = self._channel.unary_stream(f"{_BYTES}/Read")
+        self._traffic.requests += 1
         call = method(request.SerializeToString(), metadata=self._metadata(progress))
         with self._pace.kept(call.cancel) as transfer:
             try:
@@ -331,6 +333,7 @@ class GrpcServer:
                     self._traffic.sent += len(request)
 
             method = self._channel.stream_unary(f"{_BYTES}/Write")
+            self._traffic.requests += 1
             call = method.future(requests(), metadata=self._metadata(progress))
             ended.append(call.cancel)
             try:

@@ -70,9 +70,10 @@ class Limits(NamedTuple):
 
 
 class Traffic:
-    """Counts the bytes that move; both only grow."""
+    """Counts requests and the bytes that move; all only grow."""
 
     def __init__(self) -> None:
+        self.requests = 0
         self.received = 0
         self.sent = 0
 
