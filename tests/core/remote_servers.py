@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -136,33 +137,31 @@ _NOBODY = 65534
 
 
 @contextmanager
-def casd_farm(directory: Path) -> Iterator[CasdFarm]:
-    """buildbox-casd with buildbox-run and bubblewrap, as an ordinary user.
+def casd_farm() -> Iterator[CasdFarm]:
+    """buildbox-casd with buildbox-run and bubblewrap, as an ordinary user, in a directory that he reaches.
 
     Started by root, bubblewrap leaves nobody in the sandbox who may make namespaces.
     """
     binary = casd_binary()
     assert binary
     port = free_port()
-    programs = directory / "programs"
-    store = directory / "store"
-    store.mkdir(parents=True)
-    programs.mkdir()
-    for name in "buildbox-casd", "buildbox-run":
-        shutil.copy(Path(binary).with_name(name), programs / name)
-    mounts = [f"--runner-arg=--ro-bind-mount={place}:{inside}" for place, inside in _SANDBOX.items()]
-    runner = ["--buildbox-run", str(programs / "buildbox-run"), *mounts, "--log-level", "info"]
-    command = [str(programs / "buildbox-casd"), "--bind", f"127.0.0.1:{port}", *runner, str(store)]
-    if os.geteuid() == 0:
-        os.chown(store, _NOBODY, _NOBODY)
-        command = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *command]
-        for parent in store.parents:
-            if parent.stat().st_uid == 0 and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(store)}
-    log = directory / "casd.log"
-    with _running(command, port, log, environment) as process:
-        yield CasdFarm(f"grpc://127.0.0.1:{port}", log, process)
+    with TemporaryDirectory(prefix="farm-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        store = directory / "store"
+        store.mkdir()
+        for program in "buildbox-casd", "buildbox-run":
+            shutil.copy(Path(binary).with_name(program), directory / program)
+        mounts = [f"--runner-arg=--ro-bind-mount={place}:{inside}" for place, inside in _SANDBOX.items()]
+        runner = ["--buildbox-run", str(directory / "buildbox-run"), *mounts, "--log-level", "info"]
+        command = [str(directory / "buildbox-casd"), "--bind", f"127.0.0.1:{port}", *runner, str(store)]
+        if os.geteuid() == 0:
+            os.chown(store, _NOBODY, _NOBODY)
+            command = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *command]
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(store)}
+        log = directory / "casd.log"
+        with _running(command, port, log, environment) as process:
+            yield CasdFarm(f"grpc://127.0.0.1:{port}", log, process)
 
 
 @contextmanager

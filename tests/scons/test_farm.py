@@ -297,8 +297,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> Iterator[CasdFarm]:
-    with casd_farm(tmp_path / "farm") as farm:
+def real() -> Iterator[CasdFarm]:
+    with casd_farm() as farm:
         yield farm
 
 

@@ -273,7 +273,8 @@ class Executor:
         run.fresh = run.fresh or (failure.is_ended and failure.code is Code.NOT_FOUND)
         if run.executions >= _EXECUTIONS:
             what = "said of blobs that it lacks them" if failure.missing else "lost the test"
-            raise self._error(f"{what} {run.executions} times", "look at its workers and its store")
+            problem = f"{what} {run.executions} times: {failure}"
+            raise self._error(problem, "look at its workers and its store")
 
     def _unreachable(self, failure: ExecutionError) -> UserError:
         remedy = 'start it, correct MYST_REMOTE_EXECUTOR, or run the tests here with MYST_REMOTE_EXECUTOR=""'
