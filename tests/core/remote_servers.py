@@ -87,13 +87,15 @@ def nginx(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def running(command: list[str], port: int, log: Path, seconds: float = 20) -> Iterator[None]:
+def running(
+    command: list[str], port: int, log: Path, seconds: float = 20
+) -> Iterator[subprocess.Popen[bytes]]:
     """A server at a loopback port, which it has to listen at within so many seconds."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         _wait(process, port, log, seconds)
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
