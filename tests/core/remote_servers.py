@@ -75,7 +75,7 @@ def casd(directory: Path, *options: str) -> Iterator[str]:
     binary = casd_binary()
     assert binary
     command = [binary, "--bind", f"127.0.0.1:{port}", *options, str(directory)]
-    with _running(command, port, directory.with_name("casd.log")):
+    with running(command, port, directory.with_name("casd.log")):
         yield f"grpc://127.0.0.1:{port}"
 
 
@@ -160,7 +160,7 @@ def casd_farm() -> Iterator[CasdFarm]:
             command = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *command]
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(store)}
         log = directory / "casd.log"
-        with _running(command, port, log, environment) as process:
+        with running(command, port, log, environment) as process:
             yield CasdFarm(f"grpc://127.0.0.1:{port}", log, process)
 
 
@@ -173,28 +173,33 @@ def nginx(directory: Path) -> Iterator[str]:
     user = "user root;\n" if os.geteuid() == 0 else ""
     configuration.write_text(user + _NGINX.format(directory=directory, port=port))
     command = ["nginx", "-c", str(configuration), "-e", str(directory / "error.log")]
-    with _running(command, port, directory / "log"):
+    with running(command, port, directory / "log"):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def _running(
-    command: list[str], port: int, log: Path, environment: dict[str, str] | None = None
+def running(
+    command: list[str],
+    port: int,
+    log: Path,
+    environment: dict[str, str] | None = None,
+    seconds: float = 20,
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """A server at a loopback port, which it has to listen at within so many seconds."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
     try:
-        _wait(process, port, log)
+        _wait(process, port, log, seconds)
         yield process
     finally:
         process.kill()
         process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    until = time.monotonic() + 20
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float) -> None:
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         with closing(socket.socket()) as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
