@@ -198,7 +198,7 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
 static void set_hostname(const struct myst_config *config)
 {
     const char *name = config->hostname ? config->hostname : DEFAULT_HOSTNAME;
-    if (sethostname(name, strlen(name)) != 0)
+    if (sethostname(name, strnlen(name, HOST_NAME_MAX)) != 0)
         myst_refuse_errno("cannot set the host name");
 }
 

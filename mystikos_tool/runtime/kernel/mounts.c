@@ -34,6 +34,8 @@ struct attributes
 #define ATTRIBUTE_NOSUID 2ull
 #define ATTRIBUTE_NODEV 4ull
 
+#define MOUNTED_FILE_MODE 0640 /* of files of an archive that is mounted, whatever they have in it */
+
 /* Open directories of the hostfs mounts, in the configuration's order; -1 for other mounts. */
 static int *host_directories;
 
@@ -241,7 +243,8 @@ static struct myst_archive map_archive(const char *source)
     if (data == MAP_FAILED)
         myst_refuse_errno("options: --myst-mount: cannot map the archive %s", source);
     close(file);
-    return (struct myst_archive){.data = data, .size = (size_t)status.st_size, .name = source};
+    return (struct myst_archive){
+        .data = data, .size = (size_t)status.st_size, .name = source, .file_mode = MOUNTED_FILE_MODE};
 }
 
 static void mount_archive(const struct myst_mount *declared, const char *source, uint64_t memory_size)
