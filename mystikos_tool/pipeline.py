@@ -89,6 +89,11 @@ def signed(path: Path, public_key: Path) -> Signed:
     return Signed(key.modulus, signature, str(path))
 
 
+def signed_already(structure: bytes, modulus: int, where: str) -> Signed:
+    """Return the signature in a SIGSTRUCT, not yet verified, as one by the key of ``modulus``."""
+    return Signed(modulus, sigstruct.SIGSTRUCT.get_bytes(structure, "signature")[::-1], where)
+
+
 class Inputs(NamedTuple):
     """What an enclave is made of, beside the loader and the key.
 
