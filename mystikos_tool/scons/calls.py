@@ -17,13 +17,15 @@ def environment(
 ) -> Any:
     """Return the environment of one call, its variables checked."""
     ninja.refuse(builder)
-    variables.check_names(env.Dictionary())
+    values = env.Dictionary()
+    variables.check_names(values)
     variables.use_remote_cache(env)
     if overrides:
         variables.check_keywords(builder, overrides, parameters, env)
         variables.check_remote_cache(overrides)
         env = env.Override(overrides)
-    variables.check_values(env)
+        values = {**values, **overrides}
+    variables.check_values(values)
     return env
 
 
