@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -28,6 +29,7 @@ from mystikos_tool.io.pages import page_up
 DEFAULT_MEMORY_SIZE = 64 << 20
 DEFAULT_MAIN_STACK_SIZE = 1568 << 10
 MAX_PROBLEMS = 100  # more are no help
+_HOST_NAME_MAX = 64  # HOST_NAME_MAX of limits.h
 
 
 class ConfigError(UserError):
@@ -391,10 +393,11 @@ def _better_changed(values: dict[str, Any]) -> Iterator[Finding]:
     if type(uds) is int:
         problem = f"an installed Mystikos takes {uds} for the opposite"
         yield Finding(("HostUDS",), problem, f"write {'true' if uds else 'false'}")
-    if "_" in values.get("Hostname", ""):
-        problem = "_ does not belong into a host name, and some programs refuse one with it"
-        yield Finding(("Hostname",), problem, "write - for it")
-    yield from _empty_variables(values.get("EnvironmentVariables", []))
+    yield from _no_host_name(values.get("Hostname"))
+    if not values.get("CurrentWorkingDirectory", "/").startswith("/"):
+        problem = "is not absolute, and the application starts in no directory"
+        yield Finding(("CurrentWorkingDirectory",), problem, "give an absolute path")
+    yield from _no_variables(values)
     for number, mount in enumerate(values.get("Mount", [])):
         for key, name in (("Flags", "mount flags"), ("PublicKey", "PublicKey"), ("RootHash", "RootHash")):
             if mount.get(key):
@@ -406,13 +409,39 @@ def _better_changed(values: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(steps, "an installed Mystikos refuses 0", "write false")
 
 
-def _empty_variables(variables: str | list[str]) -> Iterator[Finding]:
-    """Find empty strings, which configurations of Mystikos' own samples have."""
-    bare = isinstance(variables, str)
-    for number, variable in enumerate([variables] if bare else variables):
-        if not variable:
-            steps: Steps = ("EnvironmentVariables",) if bare else ("EnvironmentVariables", number)
+def _no_host_name(name: str | None) -> Iterator[Finding]:
+    """Find what Mystikos takes for a host name and other programs do not."""
+    if name is None:
+        return
+    if len(name.encode()) > _HOST_NAME_MAX:
+        yield Finding(("Hostname",), f"is cut to {_HOST_NAME_MAX} bytes", "give a shorter name")
+    if "_" in name:
+        problem = "_ does not belong into a host name, and some programs refuse one with it"
+        yield Finding(("Hostname",), problem, "write - for it")
+    elif not re.fullmatch("[A-Za-z0-9.-]+", name):
+        problem = f"{json.dumps(name)} is no host name to many programs"
+        yield Finding(("Hostname",), problem, "write one of a-z A-Z 0-9 - .")
+
+
+def _no_variables(values: dict[str, Any]) -> Iterator[Finding]:
+    """Find strings that set no variable; empty ones are in Mystikos' own samples."""
+    own, host = "EnvironmentVariables", "HostEnvironmentVariables"
+    for steps, text in _strings(own, values.get(own, [])):
+        if not text:
             yield Finding(steps, "an empty string sets no variable", "remove it")
+        elif text.find("=") < 1:
+            yield Finding(steps, f"{json.dumps(text)} sets no variable", 'write "NAME=VALUE"')
+    for steps, text in _strings(host, values.get(host, [])):
+        if not text or "=" in text:
+            yield Finding(steps, f"{json.dumps(text)} is the name of no variable", "give the name alone")
+
+
+def _strings(key: str, value: str | list[str]) -> Iterator[tuple[Steps, str]]:
+    """Yield the strings of a list that may be written as one string, with their places."""
+    if isinstance(value, str):
+        yield (key,), value
+    else:
+        yield from (((key, number), text) for number, text in enumerate(value))
 
 
 def _bare_strings(given: Any, packaged: Any, steps: Steps = ()) -> Iterator[Finding]:

@@ -94,7 +94,7 @@ def _appenv(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> I
 def _working_directory(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     path, where = config.current_working_directory, config.where("CurrentWorkingDirectory")
     normal = posixpath.normpath(path)
-    if f"{normal}/".startswith(_KERNEL_S) or mount_over(config, path):
+    if not path.startswith("/") or f"{normal}/".startswith(_KERNEL_S) or mount_over(config, path):
         return
     for end in (at for at, char in enumerate(f"{normal}/") if char == "/" and at):
         found = index.find(normal[:end])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.scons import blame
 from mystikos_tool.scons.input_node import InputNode
 
@@ -73,6 +74,7 @@ class Stage:
     content itself is read. ``detail`` belongs to the signature of the action. ``added_for`` is the
     target of the call that added the stage, None for a stage that was called itself, and ``added`` has
     the targets of the stages that were added for this one. ``call`` is that call, in the user's script.
+    ``digest`` is that of the content that was just made, in hexadecimal.
     """
 
     made_of: tuple[Any, ...] = ()
@@ -80,6 +82,7 @@ class Stage:
     added_for: Any = None
     added: list[Any] = field(default_factory=list)
     call: blame.Call | None = None
+    digest: str = ""
 
     def signature_detail(self) -> str:
         """Return what belongs to the signature of the action."""
@@ -161,6 +164,15 @@ class Image(Stage):
     def signature_detail(self) -> str:
         """Return what belongs to the signature of the action: the date, and the key that no file names."""
         return self.detail + (self.key.identity() if self.key else "")
+
+    def day(self) -> str:
+        """Return the date that signing now would give it; nothing where a signature is attached."""
+        from mystikos_tool import pipeline
+
+        try:
+            return pipeline.signing_day(self.epoch).isoformat() if self.key else ""
+        except UserError:
+            return self.epoch  # signing says what is wrong
 
 
 @dataclass(slots=True, kw_only=True)

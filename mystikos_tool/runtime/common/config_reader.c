@@ -28,9 +28,10 @@ enum kind
     KIND_VERSION,
     KIND_ABSOLUTE_PATH,
     KIND_FILE_PATH, /* absolute, with a last component */
-    KIND_HOSTNAME,
+    KIND_PATH,      /* absolute or not, empty as well */
+    KIND_STRING,    /* of any length */
     KIND_STRINGS,   /* a list, or one string for a list of one */
-    KIND_VARIABLES, /* the same, of NAME=VALUE or nothing */
+    KIND_VARIABLES, /* the same, of NAME=VALUE */
     KIND_NAMES,     /* the same, of names of variables */
     KIND_FLAGS,     /* the same, of ro or rw */
     KIND_CHOICE,    /* one of `choices`, stored as its index */
@@ -71,8 +72,8 @@ static const struct key config_keys[] = {
     {"ApplicationParameters", KIND_STRINGS, FIELD(application_parameters), 0, 0, NULL},
     {"EnvironmentVariables", KIND_VARIABLES, FIELD(environment_variables), 0, 0, NULL},
     {"HostEnvironmentVariables", KIND_NAMES, FIELD(host_environment_variables), 0, 0, NULL},
-    {"CurrentWorkingDirectory", KIND_ABSOLUTE_PATH, FIELD(current_working_directory), 0, 0, NULL},
-    {"Hostname", KIND_HOSTNAME, FIELD(hostname), 0, 0, NULL},
+    {"CurrentWorkingDirectory", KIND_PATH, FIELD(current_working_directory), 0, 0, NULL},
+    {"Hostname", KIND_STRING, FIELD(hostname), 0, 0, NULL},
     {"ForkMode", KIND_CHOICE, FIELD(fork_mode), 0, 0, fork_modes},
     {"Mount", KIND_MOUNTS, FIELD(mounts), 0, 0, NULL},
     {"UnhandledSyscallEnosys", KIND_FLAG, FIELD(unhandled_syscall_enosys), 0, 0, NULL},
@@ -192,13 +193,18 @@ static int read_version(struct myst_json *r, const char **version)
     return strcmp(*version, "0.1") ? myst_json_fail(r, "expected \"0.1\"") : 0;
 }
 
-static int read_absolute_path(struct myst_json *r, const char **path)
+static int read_path(struct myst_json *r, const char **path)
 {
     if (myst_json_string(r, path) != 0)
         return -1;
-    if (**path != '/')
-        return myst_json_fail(r, "must begin with /");
     return strlen(*path) >= PATH_MAX ? myst_json_fail(r, "the path is too long") : 0;
+}
+
+static int read_absolute_path(struct myst_json *r, const char **path)
+{
+    if (read_path(r, path) != 0)
+        return -1;
+    return **path == '/' ? 0 : myst_json_fail(r, "must begin with /");
 }
 
 static int read_file_path(struct myst_json *r, const char **path)
@@ -226,17 +232,6 @@ static int read_hash(struct myst_json *r, const char **hash)
     while (myst_hex_digit((*hash)[count]) >= 0)
         count++;
     return count == ROOT_HASH_DIGITS && !(*hash)[count] ? 0 : myst_json_fail(r, "expected 64 hexadecimal digits");
-}
-
-static int read_hostname(struct myst_json *r, const char **name)
-{
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
-    if (myst_json_string(r, name) != 0)
-        return -1;
-    size_t length = strlen(*name);
-    if (length < 1 || length > 64 || strspn(*name, allowed) != length)
-        return myst_json_fail(r, "must be 1 to 64 characters of a-z A-Z 0-9 - . _");
-    return 0;
 }
 
 static int read_choice(struct myst_json *r, const char *const *choices, unsigned *index)
@@ -281,19 +276,15 @@ static int read_strings(struct myst_json *r, struct myst_strings *strings)
     return result;
 }
 
-/* NAME=VALUE; an empty string sets nothing. The runtime sets MYST_TARGET itself. */
+/* What has no = sets nothing, and is passed on as it is. The runtime sets MYST_TARGET itself. */
 static int check_variable(struct myst_json *r, const char *variable)
 {
-    if (strncmp(variable, "MYST_TARGET=", 12) == 0)
-        return myst_json_fail(r, "MYST_TARGET is set by the runtime");
-    const char *equals = strchr(variable, '=');
-    return *variable && (!equals || equals == variable) ? myst_json_fail(r, "expected NAME=VALUE") : 0;
+    return strncmp(variable, "MYST_TARGET=", 12) == 0 ? myst_json_fail(r, "MYST_TARGET is set by the runtime") : 0;
 }
 
 static int check_name(struct myst_json *r, const char *name)
 {
-    const bool is_name = *name && !strchr(name, '=') && strcmp(name, "MYST_TARGET") != 0;
-    return is_name ? 0 : myst_json_fail(r, "expected the name of a variable, not MYST_TARGET");
+    return strcmp(name, "MYST_TARGET") == 0 ? myst_json_fail(r, "MYST_TARGET is set by the runtime") : 0;
 }
 
 static int check_flag(struct myst_json *r, const char *flag)
@@ -342,8 +333,10 @@ static int read_value(struct myst_json *r, const struct key *key, void *record)
         return read_absolute_path(r, field);
     case KIND_FILE_PATH:
         return read_file_path(r, field);
-    case KIND_HOSTNAME:
-        return read_hostname(r, field);
+    case KIND_PATH:
+        return read_path(r, field);
+    case KIND_STRING:
+        return myst_json_string(r, field);
     case KIND_STRINGS:
         return read_strings(r, field);
     case KIND_VARIABLES:

@@ -17,6 +17,7 @@ struct myst_archive
     size_t size, at;
     const char *name;    /* what messages begin with */
     bool without_set_id; /* its entries are taken without their set-id bits */
+    uint32_t file_mode;  /* of all its files; 0: as the archive has it */
 };
 
 /* Points into the archive. */

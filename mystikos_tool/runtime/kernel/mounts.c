@@ -2,6 +2,7 @@
 
 #include "../common/error.h"
 #include "disk.h"
+#include "file_limits.h"
 #include "path.h"
 #include "served_disk.h"
 #include "tmpfs.h"
@@ -32,6 +33,8 @@ struct attributes
 #define ATTRIBUTE_RDONLY 1ull
 #define ATTRIBUTE_NOSUID 2ull
 #define ATTRIBUTE_NODEV 4ull
+
+#define MOUNTED_FILE_MODE 0640 /* of files of an archive that is mounted, whatever they have in it */
 
 /* Open directories of the hostfs mounts, in the configuration's order; -1 for other mounts. */
 static int *host_directories;
@@ -240,7 +243,8 @@ static struct myst_archive map_archive(const char *source)
     if (data == MAP_FAILED)
         myst_refuse_errno("options: --myst-mount: cannot map the archive %s", source);
     close(file);
-    return (struct myst_archive){.data = data, .size = (size_t)status.st_size, .name = source};
+    return (struct myst_archive){
+        .data = data, .size = (size_t)status.st_size, .name = source, .file_mode = MOUNTED_FILE_MODE};
 }
 
 static void mount_archive(const struct myst_mount *declared, const char *source, uint64_t memory_size)
@@ -263,6 +267,7 @@ static void mount_archive(const struct myst_mount *declared, const char *source,
     close(target);
 
     target = open_target(declared);
+    myst_limit_files_at(descriptor_path(target, to));
     if (is_archive)
         myst_unpack(archive, target);
     munmap((void *)(uintptr_t)archive.data, archive.size);
@@ -282,6 +287,7 @@ static void unpack_disk_at(const struct myst_mount *declared, struct myst_disk *
     close(target);
 
     target = open_target(declared);
+    myst_limit_files_at(descriptor_path(target, to));
     myst_unpack_disk(disk, target, false);
     if (myst_tmpfs_leave_room(descriptor_path(target, to), memory_size) != 0)
         myst_refuse_errno("configuration: Mount: cannot limit %s", declared->target);

@@ -224,6 +224,8 @@ void myst_unpack(struct myst_archive archive, int root)
     {
         if (archive.without_set_id)
             entry.mode &= ~(uint32_t)(S_ISUID | S_ISGID);
+        if (archive.file_mode && S_ISREG(entry.mode))
+            entry.mode = S_IFREG | archive.file_mode;
         make_entry(&cursor, &entry, &behind, &released);
         release(&released, written_up_to(&behind, archive.data + archive.at), RELEASE_STEP);
     }
