@@ -261,6 +261,7 @@ def _prove(archive: Any) -> None:
         if filecmp.cmp(packed, path, shallow=False):
             _remember(path)
             return
+    _warning_of(archive)(f"{archive}: is not what its sources make; it is packed again")
     _pack(archive, tree)
 
 
