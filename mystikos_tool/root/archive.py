@@ -154,7 +154,7 @@ def found_in(tree: Tree, content: Content, where: str) -> Archive | None:
         return None
     with progress.bar("comparing", tree.size), content.at_any_offset() as read_at:
 
-        def is_at(offset: int, data: bytes) -> bool:
+        def is_at(offset: int, data: bytes | memoryview) -> bool:
             return read_at(offset, len(data)) == data
 
         is_same = is_at(0, cpio.ROOT) and is_at(end, cpio.end(end))
@@ -162,7 +162,7 @@ def found_in(tree: Tree, content: Content, where: str) -> Archive | None:
     return Archive(where, content, tuple(members)) if is_same else None
 
 
-def _is_member(is_at: Callable[[int, bytes], bool], entry: Entry, member: Member) -> bool:
+def _is_member(is_at: Callable[[int, bytes | memoryview], bool], entry: Entry, member: Member) -> bool:
     header = cpio.header(entry.path, entry.mode, entry.size)
     if not is_at(member.offset - len(header), header):
         return False
