@@ -225,7 +225,8 @@ def test_configuration_and_runtime_may_lie_in_directories_that_builders_make(
     copied = "[Delete('$TARGET'), Copy('$TARGET', '$SOURCE')]"
     project.sconstruct(
         "env.MystPackage('hello', 'appdir', MYST_CONFIG='made/config.json')\n"
-        f"env.Command(Dir('rt'), Dir('installed'), {copied})\nenv.Command(Dir('made'), Dir('given'), {copied})\n"
+        f"env.Command(Dir('rt'), Dir('installed'), {copied})\n"
+        f"env.Command(Dir('made'), Dir('given'), {copied})\n"
     )
     assert project.build(*targets).stages == ALL
     assert project.build(*targets).stages == set()
