@@ -77,7 +77,7 @@ class InputFile(InputNode):
     def is_missing(self) -> bool:
         """Tell whether the file is neither there nor made, now that all was made that it may lie in."""
         file = self.read_node()
-        if self._made:
+        if self._made and not file.is_derived():
             file.clear_memoized_values()  # SCons remembers that it was not there
         return bool(file.missing())
 
