@@ -391,7 +391,7 @@ def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for
 
 
 def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any = None) -> Any:
-    nodes = list(dict.fromkeys(sources.root_sources(env, source or [])))  # twice the same is once
+    nodes = sources.root_sources(env, source or [])
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
@@ -422,8 +422,7 @@ def _take(target: Any, nodes: list[Any]) -> None:
 
 def _disk(env: Any, name: str, source: list[Any] | None) -> Any:
     laid_out = _disk_layout(env)
-    given = sources.root_sources(env, source or [], disk=True, owners=laid_out.owners)
-    nodes = list(dict.fromkeys(given))
+    nodes = sources.root_sources(env, source or [], disk=True, owners=laid_out.owners)
     if not nodes:
         raise SCons.Errors.UserError("MystDisk needs a source; give the application directory")
     how, key = _how_packed(env), disk_key(env)

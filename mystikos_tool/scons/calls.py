@@ -7,7 +7,7 @@ from typing import Any
 
 import SCons.Errors
 
-from mystikos_tool.scons import leftovers, ninja, scons_internals, variables
+from mystikos_tool.scons import leftovers, ninja, root_source, scons_internals, variables
 from mystikos_tool.scons.stages import Stage
 from mystikos_tool.scons.target_file import target_file
 
@@ -17,6 +17,7 @@ def environment(
 ) -> Any:
     """Return the environment of one call, its variables checked."""
     ninja.refuse(builder)
+    root_source.follow_directories()
     values = env.Dictionary()
     variables.check_names(values)
     variables.use_remote_cache(env)

@@ -29,7 +29,7 @@ class RuntimeFile(InputFile):
 
     def missing(self) -> bool:
         """Tell that the file is there or will be made; raise StopError, with a remedy, where it is not."""
-        if self.read_node().missing():
+        if self.is_missing():
             try:
                 Runtime.installed(Path(self.directory.srcnode().get_abspath()))
             except UserError as error:

@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
-_ROOT_KEYS = "private keys"
+_ROOT_KEYS = "private keys in all forms"
 
 _MAX_ROWS = 100  # of findings that fail a build: more are no help
 
@@ -256,6 +256,7 @@ def _prove(archive: Any) -> None:
         if filecmp.cmp(packed, path, shallow=False):
             _remember(path)
             return
+    _warning_of(archive)(f"{archive}: is not what its sources make; it is packed again")
     _pack(archive, tree)
 
 
@@ -301,7 +302,7 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
         for text in stage.key.named().warnings():
             blame.warn_once(text, call_of(target))
         signs = stage.key.signer()
-        root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
+        root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs), signs)
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
         atomic.write(path_of(target), image)
     return f"signed with {stage.key.named().shown} → {target}"
