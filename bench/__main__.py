@@ -1,6 +1,6 @@
 """Run the benchmarks and write what they measured.
 
-python -m bench [--quick] [--only PART] [--output DIRECTORY]
+python -m bench [--quick | --fleet] [--only PART] [--output DIRECTORY]
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench import apps, builds, inputs, plot, report, stages, starts
+from bench import apps, builds, fleet, inputs, plot, report, stages, starts
 from bench.figures import Figures
 from bench.plan import Plan
 from bench.projects import CHECKOUT
@@ -19,6 +19,8 @@ from bench.projects import CHECKOUT
 def main() -> int:
     """Measure, print the tables, write results.json, results.md and results.svg."""
     arguments = _parser().parse_args()
+    if arguments.fleet:
+        return fleet.main(arguments.output)
     plan = Plan(arguments.runtime.resolve(), arguments.examples.resolve(), arguments.quick, arguments.only)
     figures = Figures()
     load = os.getloadavg()
@@ -55,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PART",
         help="measure what has this in its name, as in: 20,000 files / nothing to do / mystikos (repeatable)",
+    )
+    parser.add_argument(
+        "--fleet",
+        action="store_true",
+        help="the shared cache instead: build machines in network namespaces, and a model held to them",
     )
     build = CHECKOUT / "build"
     parser.add_argument(

@@ -105,20 +105,22 @@ def tables(figures: Figures) -> list[tuple[Table, str]]:
 
 def as_text(figures: Figures) -> str:
     """Return the tables for a terminal."""
-    return "\n".join(
-        _aligned(table) + (f"  ({below})\n" if below else "") for table, below in tables(figures)
-    )
+    return "\n".join(aligned(table) + (f"  ({below})\n" if below else "") for table, below in tables(figures))
 
 
 def as_markdown(figures: Figures, machine: dict[str, object]) -> str:
     """Return the tables as a page."""
     parts = ["# Results\n", f"{describe(machine)}\n"]
     for table, below in tables(figures):
-        head, *rows = table
-        lines = ["|" + "|".join(f" {cell} " for cell in row) + "|" for row in (head, *rows)]
-        lines.insert(1, "|---|" + "---:|" * (len(head) - 1))
-        parts.append("\n".join(lines) + "\n" + (f"\n{below}\n" if below else ""))
+        parts.append(markdown(table) + (f"\n{below}\n" if below else ""))
     return "\n".join(parts)
+
+
+def markdown(table: Table) -> str:
+    """Return a table for a page."""
+    lines = ["|" + "|".join(f" {cell} " for cell in row) + "|" for row in table]
+    lines.insert(1, "|---|" + "---:|" * (len(table[0]) - 1))
+    return "\n".join(lines) + "\n"
 
 
 def as_json(figures: Figures, machine: dict[str, object]) -> str:
@@ -170,12 +172,14 @@ def shown(value: float | None, unit: str = SECONDS) -> str:
     return f"{value:.2f} s" if abs(value) < 100 else f"{value:.0f} s"
 
 
-def _aligned(table: Table) -> str:
+def aligned(table: Table) -> str:
+    """Return a table for a terminal; what follows a column without a name is words, too."""
+    left = {0} | {number + 1 for number, head in enumerate(table[0]) if not head}
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = []
     for number, row in enumerate(table):
         cells = [
-            cell.ljust(width) if column in (0, 4) else cell.rjust(width)
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("   ".join(cells).rstrip())

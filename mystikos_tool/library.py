@@ -38,6 +38,10 @@ from mystikos_tool.root import closure as closures
 from mystikos_tool.root.disk import writer
 from mystikos_tool.root.disk.nodes import nodes_of
 from mystikos_tool.root.disk.writer import Disk
+from mystikos_tool.root.oci import lock as locks
+from mystikos_tool.root.oci import opening
+from mystikos_tool.root.oci.process import Start
+from mystikos_tool.root.oci.source import ImageSource
 from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
@@ -143,6 +147,42 @@ def closure(
     )
     _warn(pipeline.warnings_of(tree, Path(target)))
     output.write(tree, Path(target))
+
+
+def image(
+    target: StrPath,
+    source: StrPath,
+    *,
+    name: str = "",
+    lock: StrPath = locks.FILE,
+    exclude: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write the root of a container image: a new application directory, or an archive, *.cpio.
+
+    ``source`` is an OCI layout directory, an archive of skopeo or docker save, or an image on a registry by
+    its digest or by a tag that the file ``lock`` has; ``name`` says which of several images. ``exclude`` is
+    as in `pack`. Returns what the image says of its program as members of a configuration, none where its
+    program is not in the root. Raises UserError for an image that cannot be had, is damaged or not for
+    linux/amd64, and for a directory that is not empty.
+    """
+    found = ImageSource(opening.named(os.fspath(source), name, Path(lock)), exclude=tuple(exclude))
+    tree = found.tree()
+    _warn(pipeline.warnings_of(tree, Path(target)))
+    output.write(tree, Path(target))
+    try:
+        return Start(found.image.where, found.image.process, tree).defaults({})
+    except UserError as error:  # what was made is of use for all that
+        _warn([str(error)])
+        return {}
+
+
+def lock_images(*references: str, lock: StrPath = locks.FILE) -> dict[str, str]:
+    """Ask registries which images tags stand for now, and write that down; return the digests.
+
+    ``references`` are like docker.io/library/nginx:1.27; without any, all that are in the file ``lock`` are
+    asked for anew. Raises UserError for what is no tag, and for what a registry does or does not do.
+    """
+    return {name: str(digest) for name, (_, digest) in locks.renew(Path(lock), references).items()}
 
 
 def measure(

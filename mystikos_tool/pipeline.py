@@ -89,6 +89,11 @@ def signed(path: Path, public_key: Path) -> Signed:
     return Signed(key.modulus, signature, str(path))
 
 
+def signed_already(structure: bytes, modulus: int, where: str) -> Signed:
+    """Return the signature in a SIGSTRUCT, not yet verified, as one by the key of ``modulus``."""
+    return Signed(modulus, sigstruct.SIGSTRUCT.get_bytes(structure, "signature")[::-1], where)
+
+
 class Inputs(NamedTuple):
     """What an enclave is made of, beside the loader and the key.
 
@@ -260,19 +265,25 @@ def _distrust(inputs: Inputs) -> list[str]:
 
 def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measurement:
     """Measure an enclave as :func:`measure` does, whether it could start or not."""
-    prepared = prepare(inputs.runtime, inputs.config)
-    parts = layout.Parts(
-        enclave=prepared,
-        kernel=image_of(inputs.runtime.kernel),
-        crt=image_of(inputs.runtime.crt),
-        rootfs=rootfs or inputs.root.content(),
-        pubkeys=inputs.pubkeys_content(),
-        roothashes=inputs.roothashes_content(),
-        config=inputs.config.data,
-        memory_size=inputs.config.memory_size,
+    root = rootfs or inputs.root.content()
+    with progress.bar("measuring", root.size):
+        return measurement.of(prepare(inputs.runtime, inputs.config), lay_out(inputs, root))
+
+
+def lay_out(inputs: Inputs, rootfs: Readable | None = None) -> Layout:
+    """Lay an enclave out; ``rootfs`` is as in :func:`measure`. Raises UserError as :func:`layout.lay_out`."""
+    return layout.lay_out(
+        layout.Parts(
+            enclave=prepare(inputs.runtime, inputs.config),
+            kernel=image_of(inputs.runtime.kernel),
+            crt=image_of(inputs.runtime.crt),
+            rootfs=rootfs or inputs.root.content(),
+            pubkeys=inputs.pubkeys_content(),
+            roothashes=inputs.roothashes_content(),
+            config=inputs.config.data,
+            memory_size=inputs.config.memory_size,
+        )
     )
-    with progress.bar("measuring", parts.rootfs.size):
-        return measurement.of(prepared, layout.lay_out(parts))
 
 
 def prepare(runtime: Runtime, config: Config) -> EnclaveImage:

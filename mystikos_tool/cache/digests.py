@@ -117,13 +117,13 @@ def _row(entry: Entry, known: Row | None, started: int) -> Row:
     if not stat.S_ISREG(entry.mode):
         return Row(entry.path, entry.mode, b"", entry.target)
     if known and known.fingerprint == entry.fingerprint:
-        return known._replace(mode=entry.mode)
+        return known if known.mode == entry.mode else known._replace(mode=entry.mode)
     digest = _sha256(entry.chunks())
     racy = fingerprint.is_racy(entry.fingerprint, started)
     return Row(entry.path, entry.mode, b"" if racy else entry.fingerprint, digest)
 
 
-def _sha256(chunks: Iterable[bytes]) -> bytes:
+def _sha256(chunks: Iterable[bytes | memoryview]) -> bytes:
     digest = hashlib.sha256()
     for chunk in chunks:
         digest.update(chunk)

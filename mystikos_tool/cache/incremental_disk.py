@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from mystikos_tool.cache.incremental import Change
 from mystikos_tool.cache.store import Store
 from mystikos_tool.io import fingerprint
 from mystikos_tool.root.disk import writer
-from mystikos_tool.root.disk.nodes import Node, nodes_of
+from mystikos_tool.root.disk.nodes import Node, described, nodes_of
 from mystikos_tool.root.tree import Entry, Tree
 
-# Of a file that is on the disk: its size there, and the fingerprint of what it was made of unless racy.
-_Row = tuple[int, bytes | None]
+_SIZE, _FINGERPRINT = attrgetter("size"), attrgetter("fingerprint")
+_FEW = 64  # changed files, of which each is looked up on the disk
+
+
+class _Known(NamedTuple):
+    """What is known of a disk that was written: its file's fingerprint, and of what it was made.
+
+    ``shape`` is a digest of all but the files' contents, ``changed_by`` the name of the change. Of
+    each entry there is the path, the size on the disk, and the fingerprint of what it was made of,
+    None where that was racy.
+    """
+
+    disk: bytes
+    shape: bytes
+    changed_by: str
+    paths: list[bytes]
+    sizes: list[int]
+    fingerprints: list[bytes | None]
+
+
+_NOTHING = _Known(b"", b"", "", [], [], [])
 
 
 class IncrementalDisks:
@@ -42,47 +65,105 @@ class IncrementalDisks:
         earlier disk has already.
         """
         name = f"disk {target.absolute()}"
-        changed_by = change.name if change else ""
-        known = self._known(name, target, changed_by)
-        started = time.time_ns()
-        same = {
-            entry.path: row[0]
-            for entry in tree.entries
-            if (row := known.get(entry.path)) and row[1] == entry.fingerprint
-        }
-        made_of = _changed(tree, change, same) if change else tree
-        nodes = nodes_of(made_of, preserve_owners=preserve_owners)
-        nodes = _linked(nodes, trees)
-        if change:
-            nodes = [
-                _changed_when_read(node, entry, change) if node.path in same else node
-                for node, entry in zip(nodes, tree.entries, strict=True)
-            ]
-        made = writer.write(nodes, target, options, same.keys())
-        rows = {
-            entry.path: (entry.size, None if _is_racy(entry, same, started) else entry.fingerprint)
-            for entry in made_of.entries
-            if stat.S_ISREG(entry.mode)
-        }
-        self._store.keep(name, (fingerprint.of(target.stat()), rows, changed_by))
+        job = _Job(trees, tree, target, options, preserve_owners, change)
+        known, started = self._known(name, target, job.changed_by), time.time_ns()
+        shape = job.shape()
+        done = job.rewrite(known) if known.shape == shape else None
+        made, sizes, read = done or job.write(known)
+        fingerprints: list[bytes | None] = list(map(_FINGERPRINT, tree.entries))
+        for number in read:
+            if fingerprint.is_racy(tree.entries[number].fingerprint, started):
+                fingerprints[number] = None
+        now = fingerprint.of(target.stat())
+        paths = tree.paths
+        self._store.keep(name, tuple(_Known(now, shape, job.changed_by, paths, sizes, fingerprints)))
         return made
 
-    def _known(self, name: str, target: Path, changed_by: str) -> dict[bytes, _Row]:
+    def _known(self, name: str, target: Path, changed_by: str) -> _Known:
         """Return what is known of a disk; nothing where it is not the one that was written."""
-        known = self._store.value(name)
+        value = self._store.value(name)
         with suppress(OSError):
-            if known and known[2] == changed_by and known[0] == fingerprint.of(target.stat()):
-                rows: dict[bytes, _Row] = known[1]
-                return rows
-        return {}
+            if value and len(value) == len(_NOTHING):
+                known = _Known(*value)
+                if known.changed_by == changed_by and known.disk == fingerprint.of(target.stat()):
+                    return known
+        return _NOTHING
 
 
-def _changed(tree: Tree, change: Change, same: dict[bytes, int]) -> Tree:
-    entries = (
-        entry._replace(size=same[entry.path]) if entry.path in same else change(entry)
-        for entry in tree.entries
-    )
-    return Tree(tuple(entries), tree.left_out, tree.as_of)
+# A disk that was written, the size of each entry on it, and the numbers of the entries that were read.
+_Done = tuple[writer.Disk, list[int], list[int]]
+
+
+class _Job(NamedTuple):
+    """A disk to be written, see `IncrementalDisks.write`."""
+
+    trees: Sequence[Tree]
+    tree: Tree
+    target: Path
+    options: writer.Options
+    preserve_owners: bool
+    change: Change | None
+
+    @property
+    def changed_by(self) -> str:
+        return self.change.name if self.change else ""
+
+    def shape(self) -> bytes:
+        """Return 32 bytes that change when anything may be another on the disk but its files' contents."""
+        hashed = hashlib.sha256(b"%d " % writer.FORMAT + self.tree.described())
+        hashed.update(described(self.tree, owners=self.preserve_owners))
+        hashed.update(repr(replace(self.options, encryption=None, signer=None)).encode())
+        if len(self.trees) > 1:
+            numbers = _numbers(self.trees)
+            hashed.update(repr([numbers[path] for path in self.tree.paths]).encode())
+        return hashed.digest()
+
+    def rewrite(self, known: _Known) -> _Done | None:
+        """Write a few changed files into the earlier disk, all else of which is as it was, if that can be."""
+        pairs = enumerate(zip(self.tree.entries, known.fingerprints, strict=True))
+        changed = [n for n, (entry, was) in pairs if entry.fingerprint != was and stat.S_ISREG(entry.mode)]
+        if len(changed) > _FEW:
+            return None
+        entries = self._changed(self.tree.entries[number] for number in changed)
+        made = writer.rewrite(self._nodes(entries), self.target, self.options)
+        sizes = list(known.sizes)
+        for number, entry in zip(changed, entries, strict=True):
+            sizes[number] = entry.size
+        return (made, sizes, changed) if made else None
+
+    def write(self, known: _Known) -> _Done:
+        """Write the disk, with what of the earlier one can be kept."""
+        rows = zip(known.paths, known.fingerprints, known.sizes, strict=True)
+        there = {path: (was, size) for path, was, size in rows}
+        same: dict[bytes, int] = {}
+        for entry in self.tree.entries:
+            was, size = there.get(entry.path, (None, 0))
+            if was == entry.fingerprint:
+                same[entry.path] = size
+        entries = self._changed(self.tree.entries, same)
+        nodes = _linked(self._nodes(entries), self.trees)
+        if self.change:
+            nodes = [
+                _changed_when_read(node, entry, self.change) if node.path in same else node
+                for node, entry in zip(nodes, self.tree.entries, strict=True)
+            ]
+        made = writer.write(nodes, self.target, self.options, same.keys())
+        read = [number for number, path in enumerate(self.tree.paths) if path not in same]
+        return made, list(map(_SIZE, entries)), read
+
+    def _nodes(self, entries: Sequence[Entry]) -> list[Node]:
+        tree = Tree(tuple(entries), (), self.tree.as_of)
+        return nodes_of(tree, preserve_owners=self.preserve_owners)
+
+    def _changed(self, entries: Iterable[Entry], same: dict[bytes, int] | None = None) -> list[Entry]:
+        """Return entries as they go onto the disk; of what it has already, ``same`` tells the sizes."""
+        if not self.change:
+            return list(entries)
+        known = same or {}
+        return [
+            entry._replace(size=known[entry.path]) if entry.path in known else self.change(entry)
+            for entry in entries
+        ]
 
 
 def _changed_when_read(node: Node, entry: Entry, change: Change) -> Node:
@@ -90,14 +171,15 @@ def _changed_when_read(node: Node, entry: Entry, change: Change) -> Node:
     return node._replace(chunks=lambda: change(entry).chunks())
 
 
+def _numbers(trees: Sequence[Tree]) -> dict[bytes, int]:
+    """Return of which tree each path is."""
+    return {path: number for number, tree in enumerate(trees) for path in tree.paths}
+
+
 def _linked(nodes: Sequence[Node], trees: Sequence[Tree]) -> list[Node]:
     """Return nodes that are links to one file only where they come of one tree."""
-    numbers = {entry.path: b"%d " % number for number, tree in enumerate(trees) for entry in tree.entries}
+    numbers = _numbers(trees)
     return [
-        node._replace(identity=numbers[node.path] + node.identity) if node.identity else node
+        node._replace(identity=b"%d " % numbers[node.path] + node.identity) if node.identity else node
         for node in nodes
     ]
-
-
-def _is_racy(entry: Entry, same: dict[bytes, int], started: int) -> bool:
-    return entry.path not in same and fingerprint.is_racy(entry.fingerprint, started)

@@ -100,20 +100,7 @@ def declare_image(parser: argparse.ArgumentParser) -> None:
 
 def run_image(options: argparse.Namespace) -> None:
     """Ask registries which images tags stand for, and write that down."""
-    from mystikos_tool.root.oci import lock, reference
-    from mystikos_tool.root.oci.registry import Registry
+    from mystikos_tool.root.oci import lock
 
-    path = options.lock or Path(_LOCK)
-    locked = lock.read(path)
-    asked = [reference.needed(text) for text in options.references or locked]
-    if not asked:
-        raise UserError(str(path), "has no images yet", "name one, as docker.io/library/nginx:1.27")
-    found = {}
-    for each in asked:
-        if each.digest:
-            raise UserError(str(each), "has a digest, which is always the same image", "leave the digest out")
-        found[str(each)] = Registry(each).descriptor().digest
-    lock.write(path, {**locked, **found})
-    for name, digest in found.items():
-        was = locked.get(name)
+    for name, (was, digest) in lock.renew(options.lock or Path(_LOCK), options.references).items():
         say(f"{name} is {digest}" + (f", was {was}" if was not in (None, digest) else ""))

@@ -1,4 +1,4 @@
-"""The verb ``run``: start a program of a directory or an archive.
+"""The verb ``run``: start a program of a directory, an archive or a disk.
 
 It has the options of the reference's ``exec-linux``, which starts the program where a Mystikos is
 installed; elsewhere the embedded runtime does. Its package is temporary: it has no name any
@@ -21,14 +21,14 @@ from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
     from mystikos_tool.config import Config
-    from mystikos_tool.root.root import ArchiveRoot
+    from mystikos_tool.pipeline import Inputs
+    from mystikos_tool.root.root import ArchiveRoot, Root
     from mystikos_tool.runtime import Runtime
 
 EMBEDDED = "embedded"
 _FORK_MODES = ("none", "pseudo", "pseudo_wait_for_exit_exec")
 _OPTIONS = "mystikos-tool run"
 _STRACE = "trace the calls with: strace -f mystikos-tool run ..."
-_DISKS = "give a directory or an archive; for a disk make a package, and start that with --myst-rootfs=FILE"
 # Options of exec-linux alone: how many values they take, and what does their work in the embedded runtime.
 _OF_EXEC_LINUX = {
     ("--strace-filter", "--strace-exclude-filter"): (1, _STRACE),
@@ -37,7 +37,6 @@ _OF_EXEC_LINUX = {
     ("--perf",): (0, "count the calls with: strace -c -f mystikos-tool run ..."),
     ("--memcheck",): (0, "leave it out; the kernel that it checks is not in the embedded runtime"),
     ("--report-native-tids",): (0, "see the threads with: ps -L -e"),
-    ("--pubkey", "--roothash"): (1, _DISKS),
 }
 
 
@@ -53,7 +52,7 @@ class _OfExecLinux(argparse.Action):
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``run``."""
     parser.usage = "%(prog)s [options] root program [arguments ...]"
-    parser.add_argument("root", type=Path, help="application directory, or an archive")
+    parser.add_argument("root", type=Path, help="application directory, archive or ext2 disk")
     parser.add_argument("program", help="absolute path in the root of the program to start")
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, help="the program's arguments, options as well"
@@ -68,9 +67,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_mount,
         metavar="SOURCE=TARGET",
-        help="mount a directory of this machine, or where the configuration says ramfs an archive of the"
-        " root, at a directory of the root (repeatable)",
+        help="mount a directory or an ext2 disk of this machine, or where the configuration says ramfs an"
+        " archive of the root, at a directory of the root (repeatable)",
     )
+    for name, what in (
+        ("pubkey", "signed by the key in this PEM file"),
+        ("roothash", "with the root hash in"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            type=Path,
+            metavar="FILE",
+            help=f"trust disks {what}",
+        )
     parser.add_argument(
         "--strace",
         "--trace-syscalls",
@@ -138,6 +149,12 @@ _SETTINGS = (
 
 def run(options: argparse.Namespace) -> int:
     """Start the program; return its exit status, or become it."""
+    from mystikos_tool.signing import trusted
+
+    for key in options.pubkey:
+        trusted.load_public_key(key)
+    for root_hash in options.roothash:
+        trusted.load_root_hash(root_hash)
     installed = _installed(options)
     return _run_under(installed, options) if installed else _run_embedded(options)
 
@@ -170,22 +187,32 @@ def _run_under(installed: Runtime, options: argparse.Namespace) -> int:
     with atomic.scratch(Path(tempfile.gettempdir(), "run")) as directory:
         config = directory / "config.json"
         config.write_bytes(configuration.data)
-        root = _root(options.root, directory) if options.root.is_dir() else None
+        root = _packed(options.root, directory).path if options.root.is_dir() else options.root
         return _status_of(
             exec_linux.command(
                 installed.loader,
-                root.path if root else options.root,
+                root,
                 config,
                 "/bin/sh" if options.shell else configuration.application_path,
                 options.arguments,
-                list(_exec_linux_options(options)),
+                list(_exec_linux_options(options, directory)),
             )
         )
 
 
-def _exec_linux_options(options: argparse.Namespace) -> Iterator[str]:
+def _exec_linux_options(options: argparse.Namespace, directory: Path) -> Iterator[str]:
+    """Yield the options of exec-linux, which takes root hashes as text alone; that lies in ``directory``."""
+    from mystikos_tool.signing import trusted
+
     for source, target in options.mount:
         yield from ("--mount", f"{source}={target}")
+    pubkeys, roothashes = _trusted(options)
+    for key in pubkeys:
+        yield from ("--pubkey", str(key))
+    for number, path in enumerate(roothashes):
+        text = directory / f"roothash{number}"
+        text.write_text(trusted.load_root_hash(path).hex() + "\n")
+        yield from ("--roothash", str(text))
     for kind in ("uid", "gid"):
         if given := getattr(options, f"host_to_enc_{kind}_map"):
             yield from (f"--host-to-enc-{kind}-map", given)
@@ -220,31 +247,56 @@ def _run_embedded(options: argparse.Namespace) -> NoReturn:
         raise UserError(f"option {words[0]}", "is none of the embedded runtime", instead)
     configuration = _configuration(options)
     with atomic.scratch(Path(tempfile.gettempdir(), "run")) as directory:
-        inputs = pipeline.Inputs(runtime.embedded(), configuration, _root(options.root, directory))
+        root = _root(options.root, directory)
+        inputs = pipeline.Inputs(runtime.embedded(), configuration, root, *_trusted(options))
+        _check_trust(options, inputs)
         package = directory / "package"
         pipeline.build(inputs, throwaway.of_user(directory), pipeline.signing_day(None), package)
         descriptor = os.open(package, os.O_RDONLY | os.O_CLOEXEC)
     _become(descriptor, [configuration.application_name, *_loader_options(options), *options.arguments])
 
 
-def _root(path: Path, directory: Path) -> ArchiveRoot:
-    """Return the archive to start; that of a directory is packed, and lies in ``directory``."""
+def _root(path: Path, directory: Path) -> Root:
+    """Return the archive or disk to start; that of a directory is packed, and lies in ``directory``."""
+    from mystikos_tool.root import root
+
+    return _packed(path, directory) if path.is_dir() else root.of(path)
+
+
+def _packed(path: Path, directory: Path) -> ArchiveRoot:
     from dataclasses import replace
 
     from mystikos_tool import pipeline
-    from mystikos_tool.root import archive, root
+    from mystikos_tool.root import archive
+    from mystikos_tool.root.root import ArchiveRoot
     from mystikos_tool.root.source import DirectorySource
 
-    if not path.is_dir():
-        found = root.of(path)
-        if isinstance(found, root.DiskRoot):
-            raise UserError(str(path), "is an ext2 disk", _DISKS)
-        return found
     tree = DirectorySource(path).tree()
     for warning in pipeline.warnings_of(tree, path):
         tell(f"warning: {warning}")
     packed = directory / "rootfs"
-    return root.ArchiveRoot(packed, replace(archive.write(tree, packed), where=str(path)))
+    return ArchiveRoot(packed, replace(archive.write(tree, packed), where=str(path)))
+
+
+def _trusted(options: argparse.Namespace) -> tuple[Sequence[Path], Sequence[Path]]:
+    """Return which keys and root hashes are trusted: without any, those of the disks that were given."""
+    from mystikos_tool.root.disk.reader import is_disk
+
+    if options.pubkey or options.roothash:
+        return options.pubkey, options.roothash
+    given = [options.root, *(Path(source) for source, _ in options.mount)]
+    return [], [path for path in given if is_disk(path)]
+
+
+def _check_trust(options: argparse.Namespace, inputs: Inputs) -> None:
+    """Refuse a root that is not trusted though it was said what is, which Debug would let pass."""
+    from mystikos_tool.root.root import DiskRoot
+    from mystikos_tool.signing import disk_trust
+
+    index = inputs.root.index() if isinstance(inputs.root, DiskRoot) else None
+    if index and (options.pubkey or options.roothash):
+        trusts = inputs.pubkeys_content(), inputs.roothashes_content()
+        disk_trust.check_trusted(index.fssig, *trusts, index.where, debug=False)
 
 
 def _configuration(options: argparse.Namespace) -> Config:
@@ -275,9 +327,15 @@ def _configuration(options: argparse.Namespace) -> Config:
 def _undeclared(mounts: Sequence[tuple[str, str]], declared: Sequence[Any]) -> Iterator[dict[str, str]]:
     """Yield a declaration for each mount that the configuration has none of."""
     known = {os.path.normpath(mount["Target"]) for mount in declared}
-    for _, target in mounts:
+    for source, target in mounts:
         if os.path.normpath(target) not in known:
-            yield {"Target": target, "Type": "hostfs"}
+            yield {"Target": target, "Type": "ext2" if _is_ext2(Path(source)) else "hostfs"}
+
+
+def _is_ext2(source: Path) -> bool:
+    from mystikos_tool.root import root
+
+    return isinstance(root.of(source), root.DiskRoot)
 
 
 def _loader_options(options: argparse.Namespace) -> list[str]:
@@ -287,7 +345,8 @@ def _loader_options(options: argparse.Namespace) -> list[str]:
         "--myst-no-isolation": options.no_isolation,
     }
     mounts = [f"--myst-mount={source}={target}" for source, target in options.mount]
-    return [*mounts, *(flag for flag, wanted in flags.items() if wanted)]
+    root = [f"--myst-rootfs={options.root}"] if _is_ext2(options.root) else []
+    return [*root, *mounts, *(flag for flag, wanted in flags.items() if wanted)]
 
 
 def _become(descriptor: int, command: Sequence[str]) -> NoReturn:

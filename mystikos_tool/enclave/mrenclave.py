@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from itertools import cycle
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, cycle, takewhile
+from typing import TypeGuard
 
 from mystikos_tool.enclave.layout import Layout, Repeat, Run
 from mystikos_tool.io.content import Bytes, whole
@@ -30,34 +30,63 @@ _BLOCKS = PAGE // _BLOCK
 _EXTENDED = _EEXTEND.size + _BLOCK
 _MEASURED_PAGE = _EADD.size + _BLOCKS * _EXTENDED
 _PAGES = 128  # of a piece: they stay in the cache of a core
-_UNMEASURED_PAGES = 4096  # of a piece: their headers are all that is hashed of them
-_MANY_PAGES = 4096  # are worth another thread
+_COPIES = 512  # of pages that repeat, in a piece
+_FEW_PAGES = 4  # are not worth a buffer
+_MANY_PAGES = 4096  # are worth another thread, and are not kept in memory
+
+_Write = Callable[[bytes | memoryview], object]
+
+# What the stream of the enclave that was measured last began with, and the digest behind each of it.
+_last: list[tuple[int | Run | Repeat, hashlib._Hash]] = []
 
 
 def mrenclave(layout: Layout) -> bytes:
-    """Return a layout's MRENCLAVE, 32 bytes; the memory for it does not grow with the enclave."""
-    digest = hashlib.sha256()
-    write_stream(layout, digest.update)
+    """Return a layout's MRENCLAVE, 32 bytes; the memory for it does not grow with the enclave.
+
+    The streams of apps with one runtime begin alike. What is equal to the beginning of the last one is
+    not hashed again.
+    """
+    global _last
+    operations = (layout.size, *layout.stream)
+    pairs = zip(_last, operations, strict=False)
+    begun = [known for known, _ in takewhile(lambda pair: pair[0][0] == pair[1], pairs)]
+    digest = begun[-1][1].copy() if begun else hashlib.sha256()
+    kept = _kept(layout.stream)
+    buffers = _buffers(operations[len(begun) :])
+    for operation in operations[len(begun) :]:
+        _write_operation(operation, digest.update, buffers)
+        if len(begun) <= kept:
+            begun.append((operation, digest.copy()))
+    _last = begun
     return digest.digest()
 
 
-def write_stream(layout: Layout, write: Callable[[bytes | memoryview], object]) -> None:
+def _kept(stream: Sequence[Run | Repeat]) -> int:
+    """Return with how many operations a stream begins that may be kept: small content in memory."""
+    sizes = accumulate(run.pages if isinstance(run, Run) else _MANY_PAGES for run in stream)
+    return sum(1 for _ in takewhile(_is_kept, zip(stream, sizes, strict=True)))
+
+
+def _is_kept(sized: tuple[Run | Repeat, int]) -> bool:
+    operation, pages = sized
+    return (
+        pages < _MANY_PAGES
+        and isinstance(operation, Run)
+        and isinstance(operation.content, Bytes)
+        and isinstance(operation.content.data, bytes)
+    )
+
+
+def write_stream(layout: Layout, write: _Write) -> None:
     """Give what is hashed for a layout's MRENCLAVE to ``write``, in pieces that it must not keep.
 
     It is the enclave in the SGXS format: 64 bytes for each ECREATE, EADD and EEXTEND, the last with the
     256 bytes that it measures behind it.
     """
-    write(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, layout.size))
-    pages = _MeasuredPages()
-    for operation in _each_in_pieces(layout.stream):
-        if isinstance(operation, Repeat):
-            _write(write, _repeated(operation, pages))
-        elif not operation.measured:
-            _write(write, _unmeasured(operation))
-        elif operation.pages < _MANY_PAGES:
-            _write(write, _measured(operation, [pages]))
-        else:
-            _write_beside(write, _measured(operation, [pages, _MeasuredPages()]))
+    operations = (layout.size, *layout.stream)
+    buffers = _buffers(operations)
+    for operation in operations:
+        _write_operation(operation, write, buffers)
 
 
 def hashed_size(layout: Layout) -> int:
@@ -73,12 +102,46 @@ def _repetition(operation: Run | Repeat) -> tuple[Sequence[Run], int]:
     return (operation.runs, operation.count) if isinstance(operation, Repeat) else ((operation,), 1)
 
 
-def _write(write: Callable[[bytes | memoryview], object], pieces: Iterator[memoryview]) -> None:
+def _buffers(operations: Sequence[int | Run | Repeat]) -> list[_MeasuredPages]:
+    """Return buffers for the content of runs, two to be used in turn where there is much of it."""
+    most = max((run.pages for run in operations if _is_read(run)), default=0)
+    return [_MeasuredPages(min(most, _PAGES)) for _ in range((most > 0) + (most >= _MANY_PAGES))]
+
+
+def _is_read(operation: int | Run | Repeat) -> TypeGuard[Run]:
+    """Tell whether an operation is a run with content that is worth a buffer."""
+    if not (isinstance(operation, Run) and operation.measured):
+        return False
+    return operation.pages > _FEW_PAGES and operation.content.size > 0
+
+
+def _write_operation(operation: int | Run | Repeat, write: _Write, buffers: list[_MeasuredPages]) -> None:
+    """Write what is hashed of the size of an enclave, of a run or of a repetition."""
+    if isinstance(operation, int):
+        write(_ECREATE.pack(b"ECREATE\0", SSA_FRAME_SIZE, operation))
+    elif _is_read(operation):
+        if operation.pages < _MANY_PAGES:
+            _write_all(write, _read(operation, buffers[:1]))
+        else:
+            _write_beside(write, _read(operation, buffers))
+    elif isinstance(operation, Run) and operation.pages <= _FEW_PAGES:
+        write(_once((operation,))[0])
+    elif isinstance(operation, Run):  # each page repeats the one before
+        page = operation._replace(pages=1, content=Bytes(b""))
+        _write_all(write, _repeated(Repeat((page,), operation.pages, PAGE)))
+    elif sum(run.pages for run in operation.runs) <= _PAGES:
+        _write_all(write, _repeated(operation))
+    else:
+        for run in operation.each():
+            _write_operation(run, write, buffers)
+
+
+def _write_all(write: _Write, pieces: Iterator[memoryview]) -> None:
     for piece in pieces:
         write(piece)
 
 
-def _write_beside(write: Callable[[bytes | memoryview], object], pieces: Iterator[memoryview]) -> None:
+def _write_beside(write: _Write, pieces: Iterator[memoryview]) -> None:
     """Write each piece while the next one is made in another buffer."""
     from concurrent.futures import Future, ThreadPoolExecutor  # small enclaves do without
 
@@ -92,70 +155,97 @@ def _write_beside(write: Callable[[bytes | memoryview], object], pieces: Iterato
         written.result()
 
 
-def _each_in_pieces(stream: Sequence[Run | Repeat]) -> Iterator[Run | Repeat]:
-    """Yield a stream, with repetitions written out that are no measured pages, or too many for a piece."""
-    for operation in stream:
-        if isinstance(operation, Repeat) and not _fits(operation.runs):
-            yield from operation.each()
-        else:
-            yield operation
+class _Copies:
+    """What is hashed of some pages ``most`` times over, each time ``stride`` bytes further on.
 
-
-def _fits(runs: Sequence[Run]) -> bool:
-    return all(run.measured for run in runs) and sum(run.pages for run in runs) <= _PAGES
-
-
-class _Pages:
-    """What is hashed of up to ``count`` pages that are added, with 64-bit words in it to be set."""
-
-    def __init__(self, page: bytes, offsets: Sequence[tuple[int, int]], count: int) -> None:
-        self.data = memoryview(bytearray(page * count))
-        self.words = self.data.cast("Q")
-        self.width = len(page) // _WORD
-        self._offsets = offsets  # the places of offsets in a page's words, and how far they are from its own
-
-    def set_flags(self, flags: array[int]) -> None:
-        """Set the SECINFO flags of the first pages."""
-        self.words[_FLAGS // _WORD : len(flags) * self.width : self.width] = memoryview(flags)
-
-    def at(self, offsets: int, count: int) -> memoryview:
-        """Return the first ``count`` pages as those at ``offsets``, a number of as many words."""
-        ones, size, end = _ones(count), count * _WORD, count * self.width
-        for place, distance in self._offsets:
-            words = memoryview((offsets + distance * ones).to_bytes(size, "little")).cast("Q")
-            self.words[place : end : self.width] = words
-        return self.data[: end * _WORD]
-
-
-class _MeasuredPages(_Pages):
-    """What is hashed of ``_PAGES`` measured pages.
-
-    ``blocks`` are the places of the content, 256 bytes each.
+    ``copy`` is it once. ``places`` are those of the words in it that count bytes of the enclave.
     """
 
-    def __init__(self) -> None:
-        block = _EEXTEND.pack(b"EEXTEND\0", 0) + bytes(_BLOCK)
-        page = _EADD.pack(b"EADD\0\0\0\0", 0, 0) + block * _BLOCKS
-        places = [(_EADD.size + at * _EXTENDED + _OFFSET) // _WORD for at in range(_BLOCKS)]
-        extended = [(place, at * _BLOCK) for at, place in enumerate(places)]
-        super().__init__(page, [(_OFFSET // _WORD, 0), *extended], _PAGES)
+    def __init__(self, copy: bytes, places: Sequence[int], stride: int, most: int) -> None:
+        self.words = array("Q", copy) * most
+        self.data = memoryview(self.words).cast("B")
+        self.width = len(copy) // _WORD
+        self._most = most
+        self._places = places
+        offsets = array("Q")
+        for first in (self.words[at] for at in places):
+            offsets.extend(range(first, first + most * stride, stride))
+        self._largest = max(offsets, default=0)
+        self._offsets = int.from_bytes(offsets.tobytes(), "little")
+        self._ones = int.from_bytes(array("Q", [1] * len(offsets)).tobytes(), "little")
+
+    def at(self, distance: int, count: int) -> memoryview:
+        """Return the first ``count`` copies, ``distance`` bytes further on than they were made.
+
+        One addition of large integers moves all offsets. Raises OverflowError where one of them would
+        run over into the next.
+        """
+        if self._largest + distance >= 1 << 64:
+            raise OverflowError(f"{self._largest:#x} and {distance:#x} make no number of 64 bits")
+        size = self._most * len(self._places) * _WORD
+        moved = array("Q", (self._offsets + distance * self._ones).to_bytes(size, "little"))
+        for number, place in enumerate(self._places):
+            self.words[place :: self.width] = moved[number * self._most : (number + 1) * self._most]
+        return self.data[: count * self.width * _WORD]
+
+
+class _MeasuredPages(_Copies):
+    """What is hashed of ``most`` measured pages; ``blocks`` are the places of the content, 256 bytes each."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(*_once((Run(0, 1, 0, True),)), PAGE, most)
         self.blocks = [
             self.data[end - _BLOCK : end]
             for start in range(0, len(self.data), _MEASURED_PAGE)
             for end in range(start + _EADD.size + _EXTENDED, start + _MEASURED_PAGE + 1, _EXTENDED)
         ]
 
+    def set_flags(self, flags: int) -> None:
+        """Set the SECINFO flags of all pages."""
+        self.words[_FLAGS // _WORD :: self.width] = array("Q", [flags]) * self._most
 
-def _measured(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
+
+def _once(runs: Sequence[Run]) -> tuple[bytes, list[int]]:
+    """Return what is hashed of small runs, and the places of the words that count bytes of the enclave."""
+    hashed, places = bytearray(), []
+    for run in runs:
+        content, start = whole(run.content).ljust(run.pages * PAGE, bytes([run.fill])), len(hashed)
+        for offset in range(0, run.pages * PAGE, PAGE):
+            places.append(len(hashed) + _OFFSET)
+            hashed += _EADD.pack(b"EADD\0\0\0\0", run.offset + offset, run.flags)
+            for at in range(offset, offset + PAGE, _BLOCK) if run.measured else ():
+                places.append(len(hashed) + _OFFSET)
+                hashed += _EEXTEND.pack(b"EEXTEND\0", run.offset + at) + content[at : at + _BLOCK]
+        places += (start + _place(at) for at in run.addresses if run.measured)
+    return bytes(hashed), [place // _WORD for place in places]
+
+
+def _place(at: int) -> int:
+    """Return where a byte of measured content is in what is hashed."""
+    page, inside = divmod(at, PAGE)
+    block, byte = divmod(inside, _BLOCK)
+    return page * _MEASURED_PAGE + _EADD.size + block * _EXTENDED + _EEXTEND.size + byte
+
+
+def _repeated(repeat: Repeat) -> Iterator[memoryview]:
+    """Yield what is hashed of a repetition, as many copies at a time as fit in a piece."""
+    copy, places = _once(repeat.runs)
+    most = min(repeat.count, _PAGES * _MEASURED_PAGE // len(copy), _COPIES)
+    copies = _Copies(copy, places, repeat.stride, most)
+    for first in range(0, repeat.count, most):
+        yield copies.at(first * repeat.stride, min(most, repeat.count - first))
+
+
+def _read(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
     """Yield what is hashed of a run with its content, in buffers that are used again in turn."""
     for pages in buffers:
-        pages.set_flags(array("Q", [run.flags]) * min(run.pages, _PAGES))
+        pages.set_flags(run.flags)
     with run.content.opened() as content:
         for first, pages in zip(range(0, run.pages, _PAGES), cycle(buffers), strict=False):
             count = min(_PAGES, run.pages - first)
             blocks = pages.blocks[: count * _BLOCKS]
             _fill(blocks, content.read_into(blocks), run.fill)
-            yield pages.at(_progression(run.offset + first * PAGE, count, PAGE), count)
+            yield pages.at(run.offset + first * PAGE, count)
 
 
 def _fill(blocks: Sequence[memoryview], start: int, value: int) -> None:
@@ -166,75 +256,3 @@ def _fill(blocks: Sequence[memoryview], start: int, value: int) -> None:
         full += 1
     with Bytes(bytes([value]) * (len(blocks) - full) * _BLOCK).opened() as content:
         content.read_into(blocks[full:])
-
-
-def _unmeasured(run: Run) -> Iterator[memoryview]:
-    most = min(run.pages, _UNMEASURED_PAGES)
-    pages = _Pages(_EADD.pack(b"EADD\0\0\0\0", 0, run.flags), [(_OFFSET // _WORD, 0)], most)
-    for first in range(0, run.pages, most):
-        count = min(most, run.pages - first)
-        yield pages.at(_progression(run.offset + first * PAGE, count, PAGE), count)
-
-
-def _repeated(repeat: Repeat, pages: _MeasuredPages) -> Iterator[memoryview]:
-    """Yield what is hashed of a repetition of measured pages, as many copies at a time as fit."""
-    flags = [run.flags for run in repeat.runs for _ in range(run.pages)]
-    offsets = [run.offset + at * PAGE for run in repeat.runs for at in range(run.pages)]
-    width, step = len(flags), len(flags) * pages.width
-    most = min(repeat.count, _PAGES // width)
-    content = b"".join(whole(run.content).ljust(run.pages * PAGE, bytes([run.fill])) for run in repeat.runs)
-    with Bytes(content * most).opened() as copies:
-        copies.read_into(pages.blocks[: most * width * _BLOCKS])
-    pages.set_flags(array("Q", flags * most))
-    addresses = [(_place(at), *struct.unpack_from("<Q", content, at)) for at in _addresses(repeat.runs)]
-    starts = range(0, repeat.count * repeat.stride, repeat.stride)
-    for first in range(0, repeat.count, most):
-        copied = starts[first : first + most]
-        for place, address in addresses:
-            pages.words[place : len(copied) * step : step] = memoryview(
-                array("Q", [address + at for at in copied])
-            )
-        yield pages.at(_number([offset + at for at in copied for offset in offsets]), len(copied) * width)
-
-
-def _addresses(runs: Sequence[Run]) -> Iterator[int]:
-    """Yield where the addresses of runs are in the content of all of them."""
-    start = 0
-    for run in runs:
-        yield from (start + at for at in run.addresses)
-        start += run.pages * PAGE
-
-
-def _place(at: int) -> int:
-    """Return the number of the word that has a byte of the content in what is hashed."""
-    page, inside = divmod(at, PAGE)
-    block, byte = divmod(inside, _BLOCK)
-    return (page * _MEASURED_PAGE + _EADD.size + block * _EXTENDED + _EEXTEND.size + byte) // _WORD
-
-
-def _number(words: Iterable[int]) -> int:
-    """Return 64-bit words as one number: an addition to it is one to all of them.
-
-    It takes a fourth of the time of additions one by one.
-    """
-    return int.from_bytes(array("Q", words).tobytes(), "little")
-
-
-def _progression(start: int, count: int, step: int) -> int:
-    """Return the number of the words ``start``, ``start + step`` and so on.
-
-    Raises OverflowError where a word would run over into the next one.
-    """
-    if start + count * step >= 1 << 64:
-        raise OverflowError(f"{count} words from {start:#x} on do not all have 64 bits")
-    return _multiples(count, step) + start * _ones(count)
-
-
-@lru_cache(maxsize=64)
-def _multiples(count: int, step: int) -> int:
-    return _number(range(0, count * step, step))
-
-
-@lru_cache(maxsize=64)
-def _ones(count: int) -> int:
-    return _number([1] * count)

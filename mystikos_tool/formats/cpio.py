@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io.content import ReadAt
+from mystikos_tool.io.content import ReadAt, Window
 from mystikos_tool.io.pages import align_up
 
 MAX_PATH = 255
@@ -47,7 +47,6 @@ _TRAILER = {"nlink": 2}
 _ALIGN = 4
 _BLOCK = 512
 _CHUNK = 1 << 20
-_WINDOW = 1 << 16
 _NO_NEWC = "make it with 'mystikos-tool mkcpio'"
 TOO_MANY = "leave files out, or mount them from a disk"
 _DIGITS = b"%08X"
@@ -159,7 +158,7 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     """
     directories = {b""}
     seen: set[bytes] = set()
-    read = _Window(read).read
+    read = Window(read).read
     for member, links in _parsed(read, size, where):
         try:
             _check_type(member, links)
@@ -178,26 +177,6 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
         if stat.S_ISDIR(member.mode):
             directories.add(member.path)
         yield member
-
-
-class _Window:
-    """Reads ahead as long as what is asked for lies close together, and no more than that elsewhere."""
-
-    def __init__(self, read: ReadAt) -> None:
-        self._read = read
-        self._start = 0
-        self._data = b""
-        self._ahead = 0
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from an offset, fewer at the end."""
-        at = offset - self._start
-        if at < 0 or at + size > len(self._data):
-            is_near = 0 <= at <= len(self._data)
-            self._ahead = min(2 * max(self._ahead, size), _WINDOW) if is_near else 0
-            self._start, at = offset, 0
-            self._data = self._read(offset, max(size, self._ahead))
-        return self._data[at : at + size]
 
 
 def _parsed(read: ReadAt, end: int, where: str) -> Iterator[tuple[Member, int]]:

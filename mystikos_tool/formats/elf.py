@@ -111,6 +111,11 @@ class Image:
     section_list: tuple[Section, ...]
 
     @cached_property
+    def in_memory(self) -> dict[Segment, bytes]:
+        """What :func:`loaded` has returned of segments."""
+        return {}
+
+    @cached_property
     def _sections(self) -> Mapping[str, Sequence[Section]]:
         named: dict[str, list[Section]] = {}
         for section in self.section_list:
@@ -360,16 +365,18 @@ def check_loadable(image: Image) -> None:
         raise UserError(image.where, "PT_TLS and .tdata differ in address", remedy)
 
 
-def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] = ()) -> memoryview:
+def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] = ()) -> bytes:
     """Return what lies in memory from the start of a PT_LOAD's first page on; zeros follow it to the last.
 
-    ``patches`` are addresses and what lies there in place of what the file has.
+    ``patches`` are addresses and what lies there in place of what the file has. Without one in the
+    segment the same object is returned each time.
     """
     start, end = segment.address // PAGE * PAGE, page_up(segment.end)
-    content = memoryview(image.data)[segment.offset : segment.offset + segment.file_size]
     over = [(at - start, data) for at, data in patches if at < end and at + len(data) > start]
-    if not over and segment.address == start:
-        return content
+    whole = image.in_memory.get(segment)
+    if not over and whole is not None:
+        return whole
+    content = memoryview(image.data)[segment.offset : segment.offset + segment.file_size]
     lead = segment.address - start
     used = max([lead + len(content), *(at + len(data) for at, data in over)])
     memory = bytearray(min(used, end - start))
@@ -378,7 +385,10 @@ def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] 
         first = max(at, 0)
         part = data[first - at : len(memory) - at]
         memory[first : first + len(part)] = part
-    return memoryview(memory)
+    whole = bytes(memory)
+    if not over:
+        image.in_memory[segment] = whole
+    return whole
 
 
 def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int]) -> bytes:

@@ -239,6 +239,11 @@ class Geometry:
         """Number of blocks that can hold data."""
         return self._starts[-1]
 
+    def data_number(self, block: int) -> int:
+        """Return which of the data blocks a block of the file system is."""
+        group = block // BLOCKS_PER_GROUP
+        return self._starts[group] + block - self.data_start(group)
+
     def extents(self, first: int, count: int) -> Iterator[tuple[int, int]]:
         """Yield block number and length of what the data blocks from ``first`` are in the file system."""
         while count > 0:

@@ -17,6 +17,7 @@ from mystikos_tool.io.pages import PAGE
 
 _CHUNK = 1 << 20
 _KERNEL_CHUNK = 1 << 26
+_WINDOW, _NEAR = 1 << 16, 1 << 13
 IOV_MAX = os.sysconf("SC_IOV_MAX")
 
 
@@ -198,6 +199,26 @@ class FileContent:
                 progress.advance(size)
                 copied += size
         return copied
+
+
+class Window:
+    """Reads ahead as long as what is asked for lies close together, and no more than that elsewhere."""
+
+    def __init__(self, read: ReadAt) -> None:
+        self._read = read
+        self._start = 0
+        self._data = b""
+        self._ahead = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from an offset, fewer at the end."""
+        at = offset - self._start
+        if at < 0 or at + size > len(self._data):
+            is_near = 0 <= at <= len(self._data) + _NEAR
+            self._ahead = min(2 * max(self._ahead, size), _WINDOW) if is_near else 0
+            self._start, at = offset, 0
+            self._data = self._read(offset, max(size, self._ahead))
+        return self._data[at : at + size]
 
 
 def whole(content: Readable) -> bytes:

@@ -6,10 +6,10 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -128,13 +128,50 @@ def check(tree: Tree) -> None:
 
 def _write_member(entry: Entry, file: BinaryIO) -> None:
     file.write(cpio.header(entry.path, entry.mode, entry.size))
-    if stat.S_ISREG(entry.mode):
-        for data in entry.chunks():
-            file.write(data)
-            progress.advance(len(data))
-    else:
-        file.write(entry.target)
+    for data in _data(entry):
+        file.write(data)
     file.write(cpio.padding(entry.size))
+
+
+def _data(entry: Entry) -> Iterator[bytes | memoryview]:
+    if not stat.S_ISREG(entry.mode):
+        yield entry.target
+        return
+    for data in entry.chunks():
+        yield data
+        progress.advance(len(data))
+
+
+def found_in(tree: Tree, content: Content, where: str) -> Archive | None:
+    """Return the archive that content is, where it is byte for byte what :func:`write` makes of a tree.
+
+    Raises UserError as :func:`write` does for the tree.
+    """
+    check(tree)
+    members = plan(tree)
+    end = members[-1].end if members else len(cpio.ROOT)
+    if content.size != end + len(cpio.end(end)):
+        return None
+    with progress.bar("comparing", tree.size), content.at_any_offset() as read_at:
+
+        def is_at(offset: int, data: bytes | memoryview) -> bool:
+            return read_at(offset, len(data)) == data
+
+        is_same = is_at(0, cpio.ROOT) and is_at(end, cpio.end(end))
+        is_same = is_same and all(map(partial(_is_member, is_at), tree.entries, members))
+    return Archive(where, content, tuple(members)) if is_same else None
+
+
+def _is_member(is_at: Callable[[int, bytes | memoryview], bool], entry: Entry, member: Member) -> bool:
+    header = cpio.header(entry.path, entry.mode, entry.size)
+    if not is_at(member.offset - len(header), header):
+        return False
+    offset = member.offset
+    for data in _data(entry):
+        if not is_at(offset, data):
+            return False
+        offset += len(data)
+    return is_at(offset, cpio.padding(entry.size))
 
 
 def read(path: Path) -> Archive:

@@ -22,7 +22,7 @@ class ArchiveRoot:
 
     def content(self) -> Content:
         """Return what the package holds for the root; raise UserError where there is no such file."""
-        return FileContent.of(self.path)
+        return self.known.content if self.known else FileContent.of(self.path)
 
     def index(self) -> Archive:
         """Return what is in the archive; raise UserError as :func:`mystikos_tool.root.archive.read` does."""

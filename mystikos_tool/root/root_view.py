@@ -119,7 +119,7 @@ class RootView:
         entry = self.find(path)
         if entry is None or not stat.S_ISREG(entry.mode) or entry.size > limit:
             return None
-        return b"".join(entry.chunks())
+        return b"".join(map(bytes, entry.chunks()))
 
     def names(self, path: bytes) -> list[bytes]:
         """Return the names in a directory, sorted; none where there is no directory."""

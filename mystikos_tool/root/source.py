@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import fingerprint
+from mystikos_tool.io import buffers, fingerprint
 from mystikos_tool.io.content import ReadAt
 from mystikos_tool.root.tree import Entry, Tree, canonical_mode, placed
 
 _LEFT_OUT = (stat.S_IFCHR, stat.S_IFIFO)
 _REFUSED = {stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
 _TYPE = 0o170000  # what stat.S_IFMT takes out of a mode
-_CHUNK = 1 << 20
 _PATH = attrgetter("path")
 
 
@@ -228,16 +227,16 @@ class _HostFiles:
         """Return device and inode."""
         return fingerprint.inode(entry.fingerprint)
 
-    def chunks(self, entry: Entry) -> Iterator[bytes]:
+    def chunks(self, entry: Entry) -> Iterator[memoryview]:
         """Yield a file's content; see :class:`mystikos_tool.root.tree.Contents`."""
-        with unchanged(entry.origin, entry) as descriptor:
+        with unchanged(entry.origin, entry) as descriptor, buffers.borrowed() as buffer:
             left = entry.size
             # One byte more than there should be, to see that there is none.
-            while data := os.read(descriptor, min(left + 1, _CHUNK)):
-                left -= len(data)
+            while size := os.readv(descriptor, [buffer[: left + 1]]):
+                left -= size
                 if left < 0:
                     break
-                yield data
+                yield buffer[:size]
             if left:
                 raise changed(entry)
 

@@ -40,9 +40,10 @@ class Contents(Protocol):
     def identity(self, entry: Entry) -> bytes:
         """Return bytes that two entries share if they are links to one file; nothing where none do."""
 
-    def chunks(self, entry: Entry) -> Iterator[bytes]:
+    def chunks(self, entry: Entry) -> Iterator[bytes | memoryview]:
         """Yield a file's content, ``entry.size`` bytes in pieces of at most 1 MiB.
 
+        A piece is as it is until the next one is asked for, or the end.
         Raises UserError for a file that cannot be read, and for one that is not, or not until the
         last piece, the one that ``entry.fingerprint`` is of.
         """
@@ -73,7 +74,7 @@ class Entry(NamedTuple):
         """What messages call the entry."""
         return self.contents.name(self)
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield a file's content as :meth:`Contents.chunks` does."""
         return self.contents.chunks(self)
 

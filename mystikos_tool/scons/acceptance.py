@@ -15,10 +15,13 @@ from mystikos_tool.scons import blame
 from mystikos_tool.scons.stages import Package, RuntimeImage, stage_of
 
 
-def accepted(target: Any) -> bool:
-    """Tell whether a file that came from a cache to its place stays; remove it where it is another."""
+def accepted(target: Any, *, is_proved: bool) -> bool:
+    """Tell whether a file that came from a cache to its place stays; remove it where it is another.
+
+    ``is_proved`` says that the cache itself has asked :func:`accepts` before it put the file there.
+    """
     path = Path(target.get_abspath())
-    if accepts(target, path):
+    if is_proved or accepts(target, path):
         path.chmod(atomic.permissions(0o755))  # the cache's are not looked at
         return True
     path.unlink(missing_ok=True)
@@ -39,9 +42,11 @@ def accepts(target: Any, path: Path) -> bool:
 
 
 def accept_package(target: Any, path: Path) -> bool:
-    """Tell whether a package is that of the local image, which was signed here, root and runtime.
+    """Tell whether a package is that of the local root, configuration, runtime and signer.
 
-    It is compared with them byte for byte: no less proves what nothing measures, the host program.
+    It is compared with what they give byte for byte: no less proves what nothing measures, the host
+    program. Of what was not made here, the root is compared with its sources and measured, and the
+    signature is held to the signer's public key; nothing is signed.
     """
     from mystikos_tool.scons import work
 

@@ -19,7 +19,11 @@ import SCons.Node.FS
 import SCons.Node.Python
 from SCons.Util import flatten, is_String
 
+from mystikos_tool.scons import blame
+
+# What SCons says of a name that it knows already, and of what it finds on the disk.
 _LOOKED_UP = re.compile(r"Tried to lookup (\w+) '(.*)' as a ", re.DOTALL)
+_FOUND = re.compile(r"(Directory|File) (.*) found where \w+ expected", re.DOTALL)
 _SHOWN = 60  # characters of a value in a message
 
 
@@ -125,10 +129,13 @@ def misplaced(what: str, given: Any, error: TypeError, remedy: str = "give a fil
 
     ``remedy`` is for a directory.
     """
-    kind, path = _LOOKED_UP.findall(str(error))[0]
-    if kind.endswith("Dir"):
+    found = _LOOKED_UP.search(str(error)) or _FOUND.search(str(error))
+    if found is None:
+        raise error
+    kind, path = found[1], blame.below_top(found[2])
+    if kind.endswith(("Dir", "Directory")):
         problem = f"is a directory; {remedy}"
-    elif path == str(given):
+    elif f"/{path}".endswith(f"/{str(given).lstrip('#/')}"):
         problem = "is a file; give a directory"
     else:
         problem = f"lies below {path}, which is a file; correct the name"

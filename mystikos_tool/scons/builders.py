@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import SCons.Errors
 from SCons.Node import NodeList
 
-from mystikos_tool.scons import arguments, documents, exclusion, sources, variables
+from mystikos_tool.scons import arguments, documents, exclusion, intermediates, sources, variables
 from mystikos_tool.scons.actions import REVISION, stage_builder
-from mystikos_tool.scons.calls import environment, made
+from mystikos_tool.scons.calls import check_no_source, environment, made
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.running import StartAction, root_disks, started_file
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
@@ -336,6 +336,10 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     given = {key: value for key, value in expected.items() if key in fields}
     expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
     name = arguments.file_name(env, "MystTest: the name", name)
+    if env[variables.REMOTE_EXECUTOR]:
+        from mystikos_tool.scons import farm
+
+        farm.check(env, expectation)
     node = started_file(sources.one_node(env, package, "MystTest"), "MystTest")
     return testing.described(env, name, node, expectation)
 
@@ -510,6 +514,7 @@ def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
 
 def _packaged(env: Any, node: Any, image: Any) -> Any:
     signed = stage_of(image)
+    check_no_source(node, (*signed.enclave.measured(), *(signed.key.nodes if signed.key else ())))
     loader, _, kernel, crt = signed.enclave.runtime
     # The image holds MRENCLAVE, which is another one when any other part is, but for what no
     # segment of kernel and C runtime loads: that goes into the package and is not measured.
@@ -517,6 +522,7 @@ def _packaged(env: Any, node: Any, image: Any) -> Any:
     added = _added_for(node, image, signed.measurement, signed.enclave.rootfs)
     stage = Package(made_of=(f"package {REVISION}", *parts), enclave=signed.enclave, added=added)
     stage_of(signed.measurement).package = node
+    intermediates.add_package(node)
     return made(_PACKAGE, env, node, parts, stage)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import SCons.Errors
 
 from mystikos_tool.scons import leftovers, ninja, scons_internals, variables
 from mystikos_tool.scons.stages import Stage
@@ -25,8 +27,15 @@ def environment(
     return env
 
 
+def check_no_source(node: Any, parts: Iterable[Any]) -> None:
+    """Raise SCons' UserError where a target is to take the place of what it is made of."""
+    if any(getattr(part, "origin", part) is node for part in parts):
+        raise SCons.Errors.UserError(f"{node}: is what it is made of, too; name the target otherwise")
+
+
 def made(builder: Any, env: Any, node: Any, parts: list[Any], stage: Stage) -> Any:
     """Describe what a stage makes. A failed build keeps the earlier target, which was made whole."""
+    check_no_source(node, parts)
     scons_internals.describe(builder, env, node, parts)
     node.set_precious()
     leftovers.clean(env, node)

@@ -92,6 +92,7 @@ def _kept_files() -> tuple[tuple[str, ...], tuple[str, ...]]:
     names = scons_internals.database_files()
     paths = {str(each / name) for each in tops for name in names if "/" in name}
     paths |= {str(each / _store_name()) for each in tops}
+    paths.update(scons_internals.configure_files())
     return tuple(name for name in names if "/" not in name), tuple(sorted(paths))
 
 

@@ -6,9 +6,11 @@ its entry in SCons' database: they are the user's, whose own targets may depend 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import SCons.Node.FS
 import SCons.Node.Python
 
 from mystikos_tool.scons import scons_internals
@@ -115,6 +117,17 @@ def is_made_of(node: Any, part: Any) -> bool:
             pending += [each for nodes in parts for each in nodes or ()]  # SCons drops what it has made
             pending += node.made_by() if isinstance(node, InputNode) else ()
     return False
+
+
+def made_of(nodes: Iterable[Any]) -> list[Any]:
+    """Return files and directories that builders make, and those of what they are made of."""
+    pending, seen = list(nodes), dict[Any, None]()
+    while pending:
+        node = pending.pop()
+        if node not in seen and isinstance(node, SCons.Node.FS.Base):
+            seen[node] = None
+            pending += node.sources or ()
+    return list(seen)
 
 
 def needs_visit(node: Any) -> bool:

@@ -24,7 +24,7 @@ from mystikos_tool.cache.remote import address
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
 from mystikos_tool.scons import blame, scons_internals
-from mystikos_tool.scons.stages import RuntimeImage, stage_of
+from mystikos_tool.scons.stages import CACHED, stage_of
 
 if TYPE_CHECKING:
     from mystikos_tool.cache.remote.client import Client
@@ -45,15 +45,15 @@ def accepts(target: Any, paths: Sequence[Path]) -> bool:
 
     Asked with no ``paths`` before anything is fetched or stored; and with the files that were fetched
     for all targets of the action, complete and of the digests that the cache gave, before they take
-    their places. What the tool's own stages make leads to a signature and is not cached: even a package
-    is sooner put together than fetched. An image of the runtime is held to its digest.
+    their places. Of what the tool's own stages make, a package and an image of the runtime are cached, and
+    held to what this build makes; the others lead to a signature.
     """
     stage = stage_of(target)
     if stage is None or not paths:
-        return stage is None or isinstance(stage, RuntimeImage)
+        return stage is None or isinstance(stage, CACHED)
     from mystikos_tool.scons import acceptance
 
-    return all(acceptance.accepts(target, path) for path in paths)
+    return all(acceptance.accepts(target, path.resolve()) for path in paths)
 
 
 def attach(env: Any, url: str) -> None:
@@ -63,7 +63,12 @@ def attach(env: Any, url: str) -> None:
 
 
 class RemoteCache(SCons.CacheDir.CacheDir):  # type: ignore[misc]
-    """A cache on a server. Raises SCons' UserError for a URL that is none."""
+    """A cache on a server. Raises SCons' UserError for a URL that is none.
+
+    What is fetched is held to what this build makes before it takes its place.
+    """
+
+    is_proving = True
 
     def __init__(self, path: str | None) -> None:
         super().__init__(None)
@@ -164,6 +169,9 @@ class _Action:
         return True
 
     def _accepts(self, paths: Sequence[Path]) -> bool:
+        """Tell whether files, of which there are none for what is to be a link, are what is made here."""
+        if len(paths) < len(self.targets) and any(map(stage_of, self.targets)):
+            return False
         return all(accepts(target, paths) for target in self.targets)
 
     def _make_links(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,7 @@ from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, exc
 from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import patterns_in, store
-from mystikos_tool.scons.input_node import InputNode, is_made_of, paths_of
+from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of
 from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
 
@@ -79,7 +79,7 @@ class RootSource(InputNode):
         if type(self.origin) is SCons.Node.FS.Entry:
             self.origin.disambiguate()  # no builder comes any more
         nodes = self.made_by()
-        self._made = [node for node in nodes if is_made(node)]
+        self._made = [node for node in made_of(nodes) if is_made(node) and (node in nodes or _is_dir(node))]
         for node in self._made:
             make_again_where_stale(node)
         for node in nodes:
@@ -95,7 +95,7 @@ class RootSource(InputNode):
 
     def made_by(self) -> list[Any]:
         """Return what is built into the directory, around it or before anything in it, in any SConscript."""
-        layers = _layers(self.origin)
+        layers = [*_layers(self.origin), *_led_to(self.origin)]
         above = [node for layer in layers for node in _above(layer) if node.has_explicit_builder()]
         return above + [before for layer in layers for node in self._known(layer) for before in _before(node)]
 
@@ -228,10 +228,19 @@ class RootSource(InputNode):
 
         ``described`` is the node whose builders count; see :func:`left_behind`.
         """
-        path, left = Path(place.get_abspath()), left_behind(place, described)
-        self.stray += [path for path in left.told if not _is_excluded(path, self.options.exclude)]
-        exclude = (*self.options.exclude, *patterns_in(path), *map(_pattern, left.paths))
+        path, led_to = Path(place.get_abspath()), _led_to(place)
+        places = [(place, described, *led_to), *((one, described, one) for one in led_to)]
+        left = [left_behind(*each) for each in places]
+        told = sorted({path for each in left for path in each.told})
+        self.stray += [path for path in told if not _is_excluded(path, self.options.exclude)]
+        gone = sorted({path for each in left for path in each.paths})
+        exclude = (*self.options.exclude, *patterns_in(path), *self._caches_in(path), *map(_pattern, gone))
         return self._plain_directory(path, exclude, may_be_missing=may_be_missing)
+
+    def _caches_in(self, directory: Path) -> tuple[str, ...]:
+        """Return patterns of SCons' own caches that lie below a directory."""
+        caches = {Path(cache) for root in self.taken_by if (cache := scons_internals.cache_of(root))}
+        return tuple(_pattern(str(one.relative_to(directory))) for one in caches if directory in one.parents)
 
     def _plain_directory(
         self, path: Path, exclude: tuple[str, ...], *, may_be_missing: bool
@@ -282,9 +291,33 @@ class RootSource(InputNode):
 def root_source(origin: Any, options: SourceOptions) -> RootSource:
     """Return the one node of a directory or file with these options."""
     key = (origin, options)
+    if not _sources:
+        scons_internals.after_reading(_follow_directories)
     if key not in _sources:
         _sources[key] = RootSource(origin, options)
     return _sources[key]
+
+
+def _follow_directories() -> None:
+    """Let SCons make files of the roots again when something was edited in a directory they are made of.
+
+    SCons itself knows of such a source only what builders make in it.
+    """
+    for source in list(_sources.values()):
+        for node in made_of(source.made_by()):
+            if not _is_dir(node):
+                read = [
+                    part for part in map(_resolved, node.sources) if _is_dir(part) and not node.is_under(part)
+                ]
+                node.add_dependency([root_source(part, SourceOptions(preserve_modes=True)) for part in read])
+
+
+def _resolved(node: Any) -> Any:
+    return node.disambiguate() if isinstance(node, SCons.Node.FS.Base) else node
+
+
+def _is_dir(node: Any) -> bool:
+    return isinstance(node, SCons.Node.FS.Dir)
 
 
 def _layers(directory: Any) -> list[Any]:
@@ -293,6 +326,22 @@ def _layers(directory: Any) -> list[Any]:
     while (source := layers[-1].srcnode()) not in layers:
         layers.append(source)
     return layers
+
+
+def _led_to(node: Any) -> list[Any]:
+    """Return the node of what a symbolic link leads to, if a path has one in it and leads below the top."""
+    path = str(node.get_abspath())
+    real = _without_links(path)
+    found = node.fs.Entry(real).disambiguate() if real != path else None
+    return [found] if found and found.is_under(node.fs.Top) else []
+
+
+@lru_cache(None)
+def _without_links(path: str) -> str:
+    directory, name = os.path.split(path)
+    if name and Path(path).is_symlink():
+        return os.path.realpath(path)
+    return f"{_without_links(directory).rstrip('/')}/{name}" if name else path
 
 
 def _above(node: Any) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ import SCons.Executor
 import SCons.Node
 import SCons.Node.FS
 import SCons.Node.Python
+import SCons.SConf
 import SCons.SConsign
 import SCons.Script.Main
+import SCons.Taskmaster.Job
 import SCons.Tool.install
 import SCons.Util
 import SCons.Warnings
@@ -49,6 +52,19 @@ def database_files() -> list[str]:
         return [str(SCons.SConsign.current_sconsign_filename())]
     # SCons writes the second and renames it; a database of another module may have no suffix.
     return [f"./{database_name()}{suffix}" for suffix in (".dblite", ".tmp", "")]
+
+
+def configure_files() -> list[str]:
+    """Return the paths of what ``Configure`` keeps: its directory, and the logs of this build."""
+    top = SCons.Node.FS.get_default_fs().Top
+    logs = [str(log.get_abspath()) for log in SCons.SConf._ac_config_logs]
+    return [f"{top.get_abspath()}/.sconf_temp", *logs]
+
+
+def cache_of(node: Any) -> str | None:
+    """Return the directory of the cache that a node's environment uses; None for none, or one elsewhere."""
+    path = node.get_env().get_CacheDir().path
+    return str(node.fs.Top.Dir(str(path)).get_abspath()) if path and "://" not in str(path) else None
 
 
 def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:
@@ -141,6 +157,16 @@ def action_signature(node: Any) -> str:
     return str(SCons.Util.hash_signature(b"".join(bytes(action.get_contents(*known)) for action in actions)))
 
 
+def make_now(node: Any) -> None:
+    """Make a node whose turn has passed, as SCons makes one whose turn it is."""
+    node.set_state(SCons.Node.executing)
+    node.prepare()
+    node.build()
+    node.set_state(SCons.Node.executed)
+    node.built()
+    node.visited()
+
+
 def was_made_now(node: Any) -> bool:
     """Tell whether SCons has made a node in this build."""
     return bool(node.get_state() == SCons.Node.executed)
@@ -164,6 +190,31 @@ def prints_actions() -> bool:
 def fills_cache() -> bool:
     """Tell whether SCons puts what is up to date into its cache too, with ``--cache-force``."""
     return bool(SCons.CacheDir.cache_force)
+
+
+def reads_sconscripts() -> bool:
+    """Tell whether SCons is reading SConscripts, and does not build yet."""
+    return bool(SCons.Script.sconscript_reading)
+
+
+def build_targets() -> list[Any] | None:
+    """Return the nodes that SCons was asked for; None where it chooses them by the directory it runs in.
+
+    SCons keeps the list to itself. In an interactive session it is another one for every command.
+    """
+    options = SCons.Script.Main.OptionsParser.values
+    if options.climb_up or options.interactive or options.clean:
+        return None
+    filesystem = SCons.Node.FS.get_default_fs()
+    names = list(SCons.Script.BUILD_TARGETS or SCons.Script.DEFAULT_TARGETS or [filesystem.Dir(".")])
+    return [_named(name, filesystem) for name in names]
+
+
+def _named(name: Any, filesystem: Any) -> Any:
+    if isinstance(name, SCons.Node.Node):
+        return name
+    found = (lookup(name, curdir=str(filesystem.Top)) for lookup in SCons.Node.arg2nodes_lookups)
+    return next((node for node in found if node is not None), None) or filesystem.Entry(name)
 
 
 def add_failure(failure: SCons.Errors.BuildError) -> None:
@@ -229,6 +280,34 @@ def at_end_of_build(work: Callable[[], None]) -> None:
     SCons.SConsign.sig_files.append(_AtEndOfBuild(work))
 
 
+_at_interrupt: list[Callable[[], None]] = []
+_interrupted = threading.Event()
+
+
+def at_interrupt(work: Callable[[], None]) -> None:
+    """Have something done, in a thread of its own, when a signal ends the build.
+
+    What waits in a task would not notice: SCons lets every task that it has begun come to its end.
+    """
+    if not _at_interrupt:
+        state = SCons.Taskmaster.Job.InterruptState
+        remember = state.set
+
+        def interrupted(self: Any) -> None:  # called in the handler of the signal
+            remember(self)
+            _interrupted.set()
+
+        state.set = interrupted
+        threading.Thread(target=_wait_for_interrupt, daemon=True).start()
+    _at_interrupt.append(work)
+
+
+def _wait_for_interrupt() -> None:
+    _interrupted.wait()
+    for work in _at_interrupt:
+        work()
+
+
 @contextmanager
 def warnings_to(show: Callable[[Any], None]) -> Iterator[None]:
     """Have SCons' own warnings shown by a function. Its own would name a line of this tool's as the place."""
@@ -253,6 +332,11 @@ def programs_of_added_actions(node: Any) -> list[Any]:
     return list(executor.get_implicit_deps()) if added else []
 
 
+def is_changed_afterwards(node: Any) -> bool:
+    """Tell whether AddPostAction has added an action, which may change what a node's own action made."""
+    return bool(node.get_executor().post_actions)
+
+
 class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
     """The executor of one target: what SCons gathers from many targets in lists is that one's own.
 
@@ -265,12 +349,12 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
 
     def get_all_prerequisites(self) -> Any:
         """Return the target's prerequisites."""
-        return self.batches[0].targets[0].prerequisites or []
+        return self.batches[0].targets[0].made_before()
 
     def prepare(self) -> None:
         """Check that the sources are there, unless there is nothing to make of them."""
         target = self.batches[0].targets[0]
-        if target.get_state() == SCons.Node.up_to_date:
+        if target.is_there():
             return
         try:
             super().prepare()

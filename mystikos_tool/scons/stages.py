@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.scons import blame
+from mystikos_tool.scons.input_node import InputNode
 
 if TYPE_CHECKING:
     from mystikos_tool.packaging.partial import PartialPackage
@@ -72,6 +74,7 @@ class Stage:
     content itself is read. ``detail`` belongs to the signature of the action. ``added_for`` is the
     target of the call that added the stage, None for a stage that was called itself, and ``added`` has
     the targets of the stages that were added for this one. ``call`` is that call, in the user's script.
+    ``digest`` is that of the content that was just made, in hexadecimal.
     """
 
     made_of: tuple[Any, ...] = ()
@@ -79,6 +82,7 @@ class Stage:
     added_for: Any = None
     added: list[Any] = field(default_factory=list)
     call: blame.Call | None = None
+    digest: str = ""
 
     def signature_detail(self) -> str:
         """Return what belongs to the signature of the action."""
@@ -160,6 +164,15 @@ class Image(Stage):
     def signature_detail(self) -> str:
         """Return what belongs to the signature of the action: the date, and the key that no file names."""
         return self.detail + (self.key.identity() if self.key else "")
+
+    def day(self) -> str:
+        """Return the date that signing now would give it; nothing where a signature is attached."""
+        from mystikos_tool import pipeline
+
+        try:
+            return pipeline.signing_day(self.epoch).isoformat() if self.key else ""
+        except UserError:
+            return self.epoch  # signing says what is wrong
 
 
 @dataclass(slots=True, kw_only=True)
@@ -276,9 +289,13 @@ def call_of(node: Any) -> blame.Call | None:
 
 
 def awaited(node: Any) -> list[Any]:
-    """Return what the user lets a stage, or any stage of the call that added it, depend on."""
+    """Return what the user lets a stage, or any stage of the call that added it, depend on.
+
+    That is also what files of the user's depend on of which such a stage is made, as a configuration.
+    """
     stage = stage_of(node)
     if stage and stage.added_for:
         node, stage = stage.added_for, stage_of(stage.added_for)
-    every = [node, *(stage.added if stage else ())]
-    return [part for one in every for part in (*(one.depends or ()), *(one.prerequisites or ()))]
+    stages = [node, *(stage.added if stage else ())]
+    files = (part.origin for one in stages for part in one.sources if isinstance(part, InputNode))
+    return [part for one in (*stages, *files) for part in (*(one.depends or ()), *(one.prerequisites or ()))]

@@ -38,21 +38,26 @@ class LeftBehind(NamedTuple):
     told: tuple[str, ...] = ()
 
 
-def left_behind(place: Any, described: Any) -> LeftBehind:
+def left_behind(place: Any, *described: Any) -> LeftBehind:
     """Return what builders that are gone have left below ``place``.
 
-    ``described`` is the directory whose builders count: ``place`` itself, or what stands for it where
-    that lies in a repository. A file that was written since it was made is a source of the user's.
+    ``described`` are the directories whose builders count: ``place`` itself, what stands for it where
+    that lies in a repository, and what leads to it. A file that was written since it was made is a source
+    of the user's.
     """
+
+    def is_made_now(path: str) -> bool:
+        return any(_made(directory, path) for directory in described)
+
     top = Path(place.get_abspath())
     stored = scons_internals.stored_targets(place)
-    gone = [(path, _is_as_made(place, path, entry)) for path, entry in stored if not _made(described, path)]
-    gone += [(path, same) for path, same in _remembered(place) if not _made(described, path)]
+    gone = [(path, _is_as_made(place, path, entry)) for path, entry in stored if not is_made_now(path)]
+    gone += [(path, same) for path, same in _remembered(place) if not is_made_now(path)]
     files = {path for path, same in gone if same and os.path.lexists(top / path)}
     # A directory with nothing but a database of SCons' had something once.
     once = [*(path for path, _ in gone), *scons_internals.own_databases(place)]
     folders = {str(above) for path in once for above in (Path(path), *Path(path).parents)} - {"."}
-    empty = _empty(top, {path for path in folders if not _made(described, path)}, files)
+    empty = _empty(top, {path for path in folders if not is_made_now(path)}, files)
     topmost = {path for path in empty if path.rpartition("/")[0] not in empty}
     told = {path for path in topmost if not any(each.startswith(f"{path}/") for each in files)}
     return LeftBehind(tuple(sorted(files | empty)), tuple(sorted(files | told)))

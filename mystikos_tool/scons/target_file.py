@@ -8,10 +8,19 @@ from typing import Any
 import SCons.Node
 import SCons.Node.FS
 
-from mystikos_tool.scons import blame, scons_internals
+from mystikos_tool.scons import blame, intermediates, scons_internals
 from mystikos_tool.scons.database import content_digest
 from mystikos_tool.scons.input_node import InputNode, is_made_of
-from mystikos_tool.scons.stages import CACHED, Stage, awaited, call_of, mark, stage_of
+from mystikos_tool.scons.stages import (
+    CACHED,
+    Image,
+    Measurement,
+    Stage,
+    awaited,
+    call_of,
+    mark,
+    stage_of,
+)
 
 _SHOWN_PATHS = 5
 
@@ -40,7 +49,7 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
             return str(info.csig)
         except AttributeError:
             pass
-        info.csig = self._made_of() or self.get_content_hash()
+        info.csig = self._made_of() or self._just_made() or self.get_content_hash()
         return str(info.csig)
 
     def _made_of(self) -> str | None:
@@ -49,6 +58,14 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
             return None
         words = [part if isinstance(part, str) else part.get_csig() for part in stage.made_of]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+    def _just_made(self) -> str:
+        """Return what :meth:`remember` has read, once: the file may be another one later."""
+        stage = stage_of(self)
+        if not stage:
+            return ""
+        digest, stage.digest = stage.digest, ""
+        return str(digest)
 
     def get_content_hash(self) -> str:
         """Return the SHA-256 of the content in hexadecimal; of nothing where there is no file."""
@@ -69,13 +86,50 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
             before = awaited(self) if getattr(stage_of(self), "added_for", None) else []
             self.add_prerequisite([node for node in before if not is_made_of(node, self)])
 
+    def made_before(self) -> list[Any]:
+        """Return what has to be made before the file, although it is not made of that."""
+        found, required = self._intermediates(), self.prerequisites or []
+        return [*required, *found.parts] if found and self is found.nodes[0] else required
+
     def make_ready(self) -> None:
         """Do nothing: what a build needs to know is found out when there is one."""
 
+    def is_there(self) -> bool:
+        """Tell whether nothing is to be made: it is up to date, or fetched already."""
+        if self.get_state() == SCons.Node.up_to_date:
+            return True
+        found = self._intermediates()
+        return found is not None and self is found.package and found.fetched() is True
+
     def prepare(self) -> None:
         """Prepare to be made, unless there is nothing to make."""
-        if self.get_state() != SCons.Node.up_to_date:
+        if not self.is_there():
             super().prepare()
+
+    def is_up_to_date(self) -> bool:
+        """Tell whether there is nothing to make, as of what only a package needs that is there."""
+        found = self._intermediates()
+        return bool((found and found.spare(self)) or super().is_up_to_date())
+
+    def missing(self) -> bool:
+        """Tell whether the file is neither there nor made; who asks is about to read it."""
+        found = self._intermediates()
+        if found and self in found.unmade:
+            found.make()
+        return bool(super().missing())
+
+    def built(self) -> None:
+        """Remember what was made, where something was."""
+        if not self._is_spared():
+            super().built()
+
+    def _is_spared(self) -> bool:
+        found = self._intermediates()
+        return bool(found and self in found.unmade)
+
+    def _intermediates(self) -> intermediates.Intermediates | None:
+        """Return what of this file and its neighbours need not be made; None where there are no such."""
+        return intermediates.of(self)
 
     def named(self, message: str) -> str:
         """Return a message with the call that described the file."""
@@ -103,24 +157,35 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         return not (stage and stage.made_of) and bool(made.csig != self.get_csig())
 
     def retrieve_from_cache(self) -> bool:
-        """Take the file from SCons' cache, unless it is not what this build would make."""
+        """Take the file from SCons' cache; of an intermediate, take the package that it is for."""
+        found = self._intermediates()
+        if found is None or (self is found.package and found.fetched() is None):
+            return self.take_from_cache()
+        return found.fetched() is True if self is found.package else found.fetch_at(self)
+
+    def take_from_cache(self) -> bool:
+        """Take the file itself from SCons' cache, unless it is not what this build would make."""
         if not super().retrieve_from_cache():
             return False
         if scons_internals.only_tells():
             return True
         from mystikos_tool.scons import acceptance
 
-        return acceptance.accepted(self)
+        is_proved = getattr(self.get_build_env().get_CacheDir(), "is_proving", False)
+        return acceptance.accepted(self, is_proved=is_proved)
 
     def release_target_info(self) -> None:
         """Release nothing: to find out what can be released costs more than it holds."""
 
     def remember(self) -> None:
-        """Read a new file's digest, in the thread that made it, not when SCons asks for it."""
+        """Read a new file's digest, in the thread that made it, not when SCons asks for it.
+
+        What a post-action of the user's makes of the file is read when SCons asks.
+        """
         stage = stage_of(self)
-        if stage and not stage.made_of:
+        if stage and not stage.made_of and not scons_internals.is_changed_afterwards(self):
             self.clear_memoized_values()
-            self.get_content_hash()
+            stage.digest = self.get_content_hash()
 
     def visited(self) -> None:
         """Store what is known of the file, unless the database says the same already.
@@ -128,6 +193,8 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         Where nothing changes, SCons then need not serialize its entries anew. It calls this again
         for what it has found to be up to date.
         """
+        if self._is_spared():
+            return
         state = self.get_state()
         asked = state != SCons.Node.pending or scons_internals.fills_cache()
         if state != SCons.Node.up_to_date and (asked or not self._is_stored()):
@@ -141,6 +208,9 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
 
     def explain(self) -> Any:
         """Return why the file is made again, naming what changed in a directory that it is made of."""
+        found = self._intermediates()
+        if found and self is found.package and found.reason:
+            return found.reason
         inputs = {str(child): child for child in self.sources if isinstance(child, InputNode)}
         stored = self.get_stored_info().binfo
         if hasattr(stored, "bsources"):
@@ -153,8 +223,14 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         return text
 
     def get_cachedir_csig(self) -> str:
-        """Return the digest by which a cache finds what is made of the file."""
-        return self.get_csig()
+        """Return the digest by which a cache finds what is made of the file.
+
+        That of a measurement or signed image follows from what it is made of, before it is made.
+        """
+        stage = stage_of(self)
+        if isinstance(stage, Image):
+            return f"{self.get_cachedir_bsig()} {stage.day()}"
+        return str(self.get_cachedir_bsig()) if isinstance(stage, Measurement) else self.get_csig()
 
 
 def _few(paths: list[str]) -> str:

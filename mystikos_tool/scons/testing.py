@@ -35,7 +35,7 @@ from mystikos_tool.scons.arguments import is_usable
 from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.running import not_started, process_environment, root_disks, run, started
 from mystikos_tool.scons.stages import Test, mark, stage_of
-from mystikos_tool.scons.variables import AUTO
+from mystikos_tool.scons.variables import AUTO, REMOTE_EXECUTOR, TEST_PLATFORM, platform
 
 ALIAS = "check"
 COMSTR = "MYSTTESTCOMSTR"
@@ -160,7 +160,7 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     known = env.fs.File(name + SUFFIX)
     if known.sources == [package] and stage_of(known) and stage_of(known).expectation == expectation:
         return NodeList([known])  # the same call once more
-    signature = expectation.signature() + (env["MYST_START"] if env["MYST_START"] != AUTO else "")
+    signature = _signature(env, expectation)
     caller, env = env, env.Override({_EXPECTATION: signature.replace("$", "$$")})
     nodes = _TEST(env, name + SUFFIX, [package])
     mark(nodes[0], test)
@@ -175,6 +175,13 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     for alias in _alias_names(nodes[0].dir):
         _add(env, alias, nodes[0])
     return nodes
+
+
+def _signature(env: Any, expectation: Expectation) -> str:
+    """Return what stands in signatures for how a test runs: what it needs of a farm, not which farm."""
+    signature = expectation.signature() + (env["MYST_START"] if env["MYST_START"] != AUTO else "")
+    needed = platform(env[TEST_PLATFORM])
+    return signature + (json.dumps(needed, sort_keys=True) if needed else "")
 
 
 @lru_cache(None)
@@ -234,6 +241,10 @@ def _shown(target: list[Any], source: list[Any], env: Any) -> str:
         shown = str(env.subst(env[COMSTR], SCons.Subst.SUBST_RAW, target, source))
     else:
         shown = f"test {str(target[0]).removesuffix(SUFFIX)}"
+        if env[REMOTE_EXECUTOR]:
+            from mystikos_tool.scons import farm
+
+            shown += f" on {farm.place(env)}"
     return console.shown(shown, sys.stdout)
 
 
@@ -245,8 +256,12 @@ _TEST = SCons.Builder.Builder(
 
 
 def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
-    """Run a package; return what is not as expected, a line each."""
+    """Run a package, here or on a farm; return what is not as expected, a line each."""
     try:
+        if env[REMOTE_EXECUTOR]:
+            from mystikos_tool.scons import farm  # not needed where tests run here
+
+            return farm.run(env, package, expectation, _compared)
         environment = process_environment(env, package) | dict(expectation.environment or {})
         with started(env, package, expectation.args) as command:
             done = run(
@@ -260,10 +275,15 @@ def _differences(package: Any, expectation: Expectation, env: Any) -> list[str]:
         return [str(not_started(package, error))]
     except subprocess.TimeoutExpired:
         return [f"did not end within {expectation.timeout:g} s"]
+    return _compared(expectation, done.returncode, done.stdout, done.stderr)
+
+
+def _compared(expectation: Expectation, status: int, *outputs: bytes) -> list[str]:
+    """Return what of a status, stdout and stderr is not as expected, a line each."""
     wrong = []
-    if done.returncode != expectation.status:
-        wrong.append(f"ended with status {done.returncode}, not {expectation.status}")
-    stdout, stderr = (output.decode(errors="backslashreplace") for output in (done.stdout, done.stderr))
+    if status != expectation.status:
+        wrong.append(f"ended with status {status}, not {expectation.status}")
+    stdout, stderr = (output.decode(errors="backslashreplace") for output in outputs)
     wrong += _output_differences("stdout", stdout, expectation.stdout, expectation.stdout_pattern)
     if expectation.strict:
         wrong += [f"strict: {note}" for note in _NOTE.findall(stderr)]

@@ -19,6 +19,7 @@ from mystikos_tool.scons.stages import CONFIG, CONFIG_SET
 
 PREFIX = "MYST_"
 REMOTE_CACHE = "MYST_REMOTE_CACHE"
+REMOTE_EXECUTOR, TEST_PLATFORM = "MYST_REMOTE_EXECUTOR", "MYST_TEST_PLATFORM"
 EMBEDDED = "embedded"
 CANONICAL, PRESERVE = "canonical", "preserve"
 POLICIES = ("warn", "error", "allow")
@@ -268,6 +269,30 @@ def permissions(value: Any, subst: Callable[[str], str]) -> tuple[tuple[str, int
     return of_root.permissions((subst(pattern), mode) for pattern, mode in pairs)
 
 
+def _platform(value: Any) -> str | None:
+    accepted = 'a dictionary of properties, as in {"sgx": "2"}'
+    try:
+        given = platform(value)
+    except TypeError:
+        return accepted
+    return None if all(map(arguments.is_usable, [*given, *given.values()])) and "" not in given else accepted
+
+
+def platform(value: Any) -> Mapping[str, str]:
+    """Return MYST_TEST_PLATFORM as a dictionary, also where it is "NAME=VALUE,..." as on the command line.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(value, Mapping):
+        if not all(is_String(item) or type(item) is int for item in [*value, *value.values()]):
+            raise TypeError
+        return {str(name): str(text) for name, text in value.items()}
+    pairs = [str(item).partition("=") for item in items(value)]
+    if not all(separator for _, separator, _ in pairs):
+        raise TypeError
+    return {name: text for name, _, text in pairs}
+
+
 def _policy_format(value: Any) -> str | None:
     return None if value in POLICY_SUFFIXES else "one of " + ", ".join(POLICY_SUFFIXES)
 
@@ -425,6 +450,10 @@ VARIABLES = (
         PROVENANCE_KEY, None, _file, "the key that signs a provenance, as MYST_KEY names one", PROVENANCE
     ),
     Variable("MYST_TEST_JUNIT", "", _file, "file for a report of the tests, in the XML of JUnit", TEST),
+    Variable(REMOTE_EXECUTOR, "", _text, "URL of a farm that tests run on, in place of this machine", TEST),
+    Variable(
+        TEST_PLATFORM, {}, _platform, "properties of the machines of a farm that tests need, by name", TEST
+    ),
     Variable(REMOTE_CACHE, "", _text, "URL of a cache on a server, for all targets"),
     *(
         Variable(

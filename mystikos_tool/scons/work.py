@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import filecmp
+import hashlib
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
@@ -25,9 +26,9 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
 from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
-from mystikos_tool.root.archive import Archive, write
+from mystikos_tool.root.archive import Archive, found_in, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
-from mystikos_tool.scons import blame, exclusion, hints, partial
+from mystikos_tool.scons import blame, exclusion, hints, intermediates, partial
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.input_node import path_of
 from mystikos_tool.scons.stages import (
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.explain.provenance import Parameters
-    from mystikos_tool.io.content import Readable
+    from mystikos_tool.io.content import Content, Readable
     from mystikos_tool.measuring import MeasuringProcesses
     from mystikos_tool.root.disk.writer import Disk as Written
     from mystikos_tool.root.disk.writer import Options
@@ -373,15 +374,22 @@ def attach(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import root_keys
 
     stage = _stage(target, Image)
-    _, statement, signature, key = map(path_of, source[:4])
+    _, _, signature, key = map(path_of, source[:4])
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
-        stated = _statement(statement)
-        signed = pipeline.signed(signature, key)
-        root_keys.refuse_signer(_root_keys(inputs.root), signed.modulus, str(stage.enclave.rootfs))
-        image = pipeline.attach(measured, inputs.runtime, inputs.config, stated, signed)
-        atomic.write(path_of(target), image)
+        modulus = pipeline.signed(signature, key).modulus
+        root_keys.refuse_signer(_root_keys(inputs.root), modulus, str(stage.enclave.rootfs))
+        atomic.write(path_of(target), _attached(target, measured, inputs))
     return f"attached {signature} → {target}"
+
+
+def _attached(image: Any, measured: Measured, inputs: pipeline.Inputs) -> bytes:
+    """Return the image of a node that a signature is attached to."""
+    from mystikos_tool import pipeline
+
+    _, statement, signature, key = map(path_of, image.sources[:4])
+    signed = pipeline.signed(signature, key)
+    return pipeline.attach(measured, inputs.runtime, inputs.config, _statement(statement), signed)
 
 
 def _measured(node: Any) -> Measured:
@@ -556,8 +564,67 @@ def is_package(target: Any, path: Path) -> bool:
     from mystikos_tool.io.content import FileContent
     from mystikos_tool.packaging import sections
 
-    inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(path_of(target.sources[0]))
-    return sections.is_made_of(path, inputs.runtime.loader, pipeline.package_parts(inputs, image))
+    inputs, unmade = _inputs(_stage(target, Package).enclave), intermediates.unmade(target)
+    if not unmade:
+        image: Content = FileContent.of(path_of(target.sources[0]))
+        return sections.is_made_of(path, inputs.runtime.loader, pipeline.package_parts(inputs, image))
+    return _is_package_of_sources(target, path, inputs, unmade)
+
+
+def _is_package_of_sources(target: Any, path: Path, inputs: pipeline.Inputs, unmade: Collection[Any]) -> bool:
+    """Tell the same where the image is not made here, nor perhaps what it is made of."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.io.content import Bytes
+    from mystikos_tool.packaging import sections
+    from mystikos_tool.packaging.opened import OpenedPackage
+    from mystikos_tool.root.root import ArchiveRoot
+
+    enclave, stage = _stage(target, Package).enclave, _stage(target.sources[0], Image)
+    opened = OpenedPackage(path)
+    _prove_disks(enclave)
+    if enclave.rootfs in unmade:
+        tree = _tree_as_packed(enclave.rootfs)
+        packed = found_in(tree, opened.content(sections.ROOTFS), opened.where(sections.ROOTFS))
+        if packed is None:
+            return False
+        inputs = inputs._replace(root=ArchiveRoot(path, packed))
+    elif enclave.rootfs:
+        _prove(enclave.rootfs)
+    measured = (
+        pipeline.measure_unchecked(inputs) if stage.measurement in unmade else _measured(stage.measurement)
+    )
+    image = _image_signed_elsewhere(target.sources[0], measured, inputs, opened.sigstruct)
+    parts = pipeline.package_parts(inputs, Bytes(image))
+    if not sections.is_made_of(path, inputs.runtime.loader, parts):
+        return False
+    digests = (hashlib.sha256(content).hexdigest() for content in (measured.to_json(), image))
+    intermediates.prove(target, intermediates.Contents(*digests))
+    return True
+
+
+def _tree_as_packed(archive: Any) -> Tree:
+    """Return the tree that an archive is made of, with the files that are stripped on their way."""
+    stripping = _stripping(archive)
+    tree = join([node.take_tree() for node in archive.sources], later_wins=_stage(archive, Rootfs).overlay)
+    return stripping.tree(tree) if stripping else tree
+
+
+def _image_signed_elsewhere(
+    node: Any, measured: Measured, inputs: pipeline.Inputs, structure: bytes
+) -> bytes:
+    """Return the image of a node with the signature in a SIGSTRUCT, unless that is another's: UserError.
+
+    It has to be the signer's, over what was measured here and dated as this build dates it.
+    """
+    from mystikos_tool import pipeline
+
+    stage = _stage(node, Image)
+    if stage.key is None:
+        return _attached(node, measured, inputs)
+    day = pipeline.signing_day(stage.epoch)
+    statement = pipeline.state(measured, inputs.runtime, inputs.config, day)
+    signed = pipeline.signed_already(structure, stage.key.signer().modulus, str(node))
+    return pipeline.attach(measured, inputs.runtime, inputs.config, statement, signed)
 
 
 def key(target: Any, source: list[Any], env: Any) -> str:

@@ -210,7 +210,7 @@ def test_a_program_that_is_not_there_is_told_with_the_name_that_was_given(
         (["--etrace", "appdir", "/bin/hello"], "strace -f mystikos-tool run"),
         (["--perf", "appdir", "/bin/hello"], "strace -c -f"),
         (["--memcheck", "appdir", "/bin/hello"], "leave it out"),
-        (["--roothash=file", "appdir", "/bin/hello"], "for a disk make a package"),
+        (["--roothash=missing", "appdir", "/bin/hello"], "no such root hash file"),
         (["--host-to-enc-uid-map=12345:7", "appdir", "/bin/hello"], f"give {os.geteuid()}:0"),
         (["--host-to-enc-gid-map=12345:7", "appdir", "/bin/hello"], f"give {os.getegid()}:0"),
         (["--memory-size=lots", "appdir", "/bin/hello"], "no number of bytes"),
@@ -229,13 +229,73 @@ def test_what_run_cannot_do_is_told_with_what_does_it(
     assert message in result.err
 
 
+@pytest.fixture
+def disk(start: Start, tmp_path: Path) -> Path:
+    """A disk of the program's appdir."""
+    assert ended(start("mkext2", "appdir", tmp_path / "app.disk"))[0] == 0
+    return tmp_path / "app.disk"
+
+
 @needs_compiler
-def test_a_disk_is_not_started(
-    run: Run, project: Path, machine: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_is_started_and_held_to_its_own_root_hash(start: Start, disk: Path, tmp_path: Path) -> None:
+    assert ended(start("run", disk, "/bin/probe", "x")) == (0, "/bin/probe\nx\n", "")
+    assert list((tmp_path / "tmp").iterdir()) == []
+    program = disk.read_bytes().index(b"\x7fELF")
+    with disk.open("r+b") as file:
+        file.seek(program + 4)
+        file.write(b"another hand")
+    assert ended(start("run", disk, "/bin/probe", "x"))[0] != 0
+
+
+@needs_compiler
+def test_a_disk_is_started_for_the_root_hash_or_key_that_is_given_and_for_no_other(
+    start: Start, disk: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(machine / "cache"))
-    run("mkext2", "appdir", "app.disk")
-    assert "app.disk: is an ext2 disk; give a directory" in run("run", "app.disk", "/bin/hello").err
+    expected = tmp_path / "roothash"
+    expected.write_text(ended(start("fssig", "--roothash", disk))[1])
+    assert ended(start("run", f"--roothash={expected}", disk, "/bin/probe", "x"))[0] == 0
+    expected.write_text("0" * 64)
+    status, out, err = ended(start("run", f"--roothash={expected}", disk, "/bin/probe", "x"))
+    assert (status, out) == (2, "")
+    assert "app.disk: is signed by none of the trusted keys" in err
+    key, public = tmp_path / "key.pem", tmp_path / "public.pem"
+    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
+    subprocess.run(["openssl", "rsa", "-in", key, "-pubout", "-out", public], check=True, capture_output=True)
+    assert ended(start("run", f"--pubkey={public}", disk, "/bin/probe", "x"))[0] == 2
+    assert ended(start("mkext2", "-f", f"--sign={public}:{key}", "appdir", disk))[0] == 0
+    assert ended(start("run", f"--pubkey={public}", disk, "/bin/probe", "x"))[0] == 0
+
+
+@needs_compiler
+def test_a_disk_that_nothing_vouches_for_is_started_after_a_warning(
+    start: Start, disk: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "plain"
+    plain.write_bytes(disk.read_bytes()[:-4096])
+    status, out, err = ended(start("run", plain, "/bin/probe", "x"))
+    assert (status, out) == (0, "/bin/probe\nx\n")
+    assert "unverified" in err
+
+
+@needs_compiler
+def test_a_disk_is_mounted_without_being_declared(start: Start, disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/motd").write_text("good day")
+    data = tmp_path / "data.disk"
+    assert ended(start("mkext2", "--data", tmp_path / "tree", data))[0] == 0
+    for root in ("appdir", disk):
+        done = ended(start("run", f"--mount={data}=/data", root, "/bin/probe", "read", "/data/motd"))
+        assert done == (0, "good day\n", "")
+
+
+@needs_compiler
+def test_an_encrypted_disk_is_no_root_to_run(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(bytes(range(64)))
+    disk = tmp_path / "app.disk"
+    assert ended(start("mkext2", "-e", tmp_path / "key", "appdir", disk))[0] == 0
+    status, _, err = ended(start("run", disk, "/bin/probe", "x"))
+    assert status == 2
+    assert "is encrypted" in err
 
 
 @pytest.mark.parametrize("verb", ["exec-sgx", "exec"])
@@ -318,6 +378,20 @@ def test_an_installed_mystikos_starts_the_root_by_exec_linux_and_its_status_is_p
     assert err.count("\n") == 1
     assert f"started without SGX by {mystikos}/bin/myst exec-linux" in err
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_an_installed_mystikos_gets_a_disk_with_the_root_hash_that_it_is_held_to(
+    start_in: Start, tmp_path: Path, mystikos: Path
+) -> None:
+    show = MYST.replace("exit 9", 'cat "$5"')
+    (mystikos / "bin" / "myst").write_text(show)
+    assert ended(start_in("mkext2", "appdir", "app.disk"))[0] == 0
+    root_hash = ended(start_in("fssig", "--roothash", "app.disk"))[1]
+    _, out, _ = ended(start_in("run", "--runtime", mystikos, "app.disk", "/bin/app", "x"))
+    words = out.partition("name \n")[0].split()
+    assert words[3] == "--roothash"
+    assert words[5:] == ["app.disk", "/bin/app", "x"]
+    assert root_hash in out
 
 
 def test_the_mystikos_in_path_is_taken_by_itself(start_in: Start, mystikos: Path) -> None:

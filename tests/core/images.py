@@ -159,7 +159,7 @@ def described(tree: Tree) -> dict[str, tuple[str, int, bytes]]:
         entry.path.decode(): (
             kinds[stat.S_IFMT(entry.mode)],
             stat.S_IMODE(entry.mode),
-            b"".join(entry.chunks()) if stat.S_ISREG(entry.mode) else entry.target,
+            b"".join(map(bytes, entry.chunks())) if stat.S_ISREG(entry.mode) else entry.target,
         )
         for entry in tree.entries
     }

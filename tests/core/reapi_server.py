@@ -137,7 +137,7 @@ class ReapiServer:
         def streamed(request: Any, context: grpc.ServicerContext) -> Any:
             yield from checked(request, context)
 
-        if name == "Read":
+        if name in ("Read", "Execute", "WaitExecution"):
             return grpc.unary_stream_rpc_method_handler(streamed)
         if name == "Write":
             return grpc.stream_unary_rpc_method_handler(checked)
@@ -161,7 +161,7 @@ class ReapiServer:
         )
         if self.average:
             cache.fast_cdc_2020_params.avg_chunk_size_bytes = self.average
-        return _bytes(messages.new("ServerCapabilities", cache_capabilities=cache))
+        return as_bytes(messages.new("ServerCapabilities", cache_capabilities=cache))
 
     def _get_result(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         key = messages.read("GetActionResultRequest", request).action_digest.hash
@@ -171,13 +171,13 @@ class ReapiServer:
 
     def _update_result(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         update = messages.read("UpdateActionResultRequest", request)
-        self.results[update.action_digest.hash] = _bytes(update.action_result)
-        return _bytes(update.action_result)
+        self.results[update.action_digest.hash] = as_bytes(update.action_result)
+        return as_bytes(update.action_result)
 
     def _find_missing(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         asked = messages.read("FindMissingBlobsRequest", request).blob_digests
         missing = [digest for digest in asked if digest.hash not in self.blobs]
-        return _bytes(messages.new("FindMissingBlobsResponse", missing_blob_digests=missing))
+        return as_bytes(messages.new("FindMissingBlobsResponse", missing_blob_digests=missing))
 
     def _batch_update(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         responses = []
@@ -191,7 +191,7 @@ class ReapiServer:
             responses.append(
                 messages.new("BatchUpdated", digest=blob.digest, status={"code": 0 if kept else 3})
             )
-        return _bytes(messages.new("BatchUpdateBlobsResponse", responses=responses))
+        return as_bytes(messages.new("BatchUpdateBlobsResponse", responses=responses))
 
     def _batch_read(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         asked = messages.read("BatchReadBlobsRequest", request)
@@ -205,7 +205,7 @@ class ReapiServer:
             elif data is not None:
                 response.data = data
             responses.append(response)
-        answer = _bytes(messages.new("BatchReadBlobsResponse", responses=responses))
+        answer = as_bytes(messages.new("BatchReadBlobsResponse", responses=responses))
         self.moved["BatchReadBlobs answered"] += len(answer)
         return answer
 
@@ -213,7 +213,7 @@ class ReapiServer:
         digest = messages.read("SplitBlobRequest", request).blob_digest
         if digest.hash not in self.parts:
             context.abort(grpc.StatusCode.NOT_FOUND, digest.hash)
-        return _bytes(messages.new("SplitBlobResponse", chunk_digests=self.parts[digest.hash]))
+        return as_bytes(messages.new("SplitBlobResponse", chunk_digests=self.parts[digest.hash]))
 
     def _splice(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         splice = messages.read("SpliceBlobRequest", request)
@@ -233,7 +233,7 @@ class ReapiServer:
         for at in range(0, len(data), _PIECE):
             piece = data[at : at + _PIECE]
             self.moved["Read answered"] += len(piece)
-            yield _bytes(messages.new("ReadResponse", data=piece))
+            yield as_bytes(messages.new("ReadResponse", data=piece))
             self.fault("Read", context, read.read_offset + at + len(piece))
 
     def _write(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
@@ -257,12 +257,12 @@ class ReapiServer:
             data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
         if not finished or not self._keep(hash, data):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "another digest")
-        return _bytes(messages.new("WriteResponse", committed_size=len(received)))
+        return as_bytes(messages.new("WriteResponse", committed_size=len(received)))
 
     def _query(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         name = messages.read("QueryWriteStatusRequest", request).resource_name
         committed = len(self.uploads.get(name, b""))
-        return _bytes(messages.new("QueryWriteStatusResponse", committed_size=committed))
+        return as_bytes(messages.new("QueryWriteStatusResponse", committed_size=committed))
 
     def _check_batch(self, context: grpc.ServicerContext, blobs: Any) -> None:
         if self.batch and sum(blob.digest.size_bytes for blob in blobs) > self.batch:
@@ -275,5 +275,5 @@ class ReapiServer:
         return True
 
 
-def _bytes(message: Any) -> bytes:
+def as_bytes(message: Any) -> bytes:
     return bytes(message.SerializeToString())

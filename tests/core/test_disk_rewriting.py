@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -187,6 +189,124 @@ def test_what_a_killed_process_left_does_not_stand_in_the_way(tree: Path, tmp_pa
     disk.write(nodes_of(scan(tree)), tmp_path / "new")
     assert (tmp_path / "disk").read_bytes() == (tmp_path / "new").read_bytes()
     assert not (tmp_path / ".disk.mystikos-part").exists()
+
+
+# Nothing but a few files' contents is another one: the disk is not laid out again
+
+
+def rewritten(tree: Path, target: Path, names: set[str], options: Options = Options()) -> disk.Disk | None:  # noqa: B008
+    """Write some files of the tree alone into an earlier disk."""
+    paths = set(map(os.fsencode, names))
+    return disk.rewrite([node for node in nodes_of(scan(tree)) if node.path in paths], target, options)
+
+
+def of_blocks(*blocks: int, end: int = 0) -> bytes:
+    """A file that has content in these of its blocks alone."""
+    data = bytearray(max((*blocks, end - 1)) * BLOCK + BLOCK)
+    for number in blocks:
+        data[number * BLOCK : (number + 1) * BLOCK] = os.urandom(BLOCK)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("edits", "options"),
+    [
+        ({"lib/file10": os.urandom(30_001)}, Options()),
+        ({"lib/large": os.urandom(205 * BLOCK + 5)}, Options()),
+        ({"lib/large": os.urandom(195 * BLOCK), "lib/file07": os.urandom(20_000)}, Options()),
+        ({"lib/large": of_blocks(*range(195), 260, end=300)}, Options()),
+        ({"lib/holes": of_blocks(40, 51)}, Options()),
+        ({"lib/few": of_blocks(*range(10), 20)}, Options()),
+        ({"lib/few": of_blocks(*range(6), 20, 1040)}, Options()),
+        ({"lib/large": os.urandom(200 * BLOCK - 99)}, Options(size=16 << 20, salt=bytes(32), uuid=bytes(16))),
+    ],
+    ids=[
+        "a byte more",
+        "larger",
+        "smaller",
+        "holes",
+        "other holes",
+        "indirect",
+        "double indirect",
+        "no room",
+    ],
+)
+def test_other_contents_of_some_files_make_the_disk_of_a_new_build(
+    tree: Path, tmp_path: Path, edits: dict[str, bytes], options: Options
+) -> None:
+    (tree / "lib/few").write_bytes(of_blocks(*range(11)))
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk", options)
+    before = (tmp_path / "disk").stat().st_ino
+    for name, data in edits.items():
+        (tree / name).write_bytes(data)
+    made = rewritten(tree, tmp_path / "disk", set(edits), options)
+    assert made == disk.write(nodes_of(scan(tree)), tmp_path / "new", options)
+    assert (tmp_path / "disk").read_bytes() == (tmp_path / "new").read_bytes()
+    assert (tmp_path / "disk").stat().st_ino == before
+    run("e2fsck", "-fn", tmp_path / "disk")
+
+
+def dense(name: bytes, blocks: int) -> Node:
+    """A file of so many blocks, all with the same content."""
+    piece = b"block" * (100 * BLOCK)
+
+    def chunks() -> Iterator[bytes]:
+        for at in range(0, blocks, 500):
+            yield piece[: min(500, blocks - at) * BLOCK]
+
+    return Node(name, stat.S_IFREG | 0o644, blocks * BLOCK, b"", (0, 0), b"", "file", chunks)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sizes", [(30_750, 32_000), (32_000, 30_750)], ids=["grows", "shrinks"])
+def test_a_file_that_grows_into_another_group_is_counted_in_both(
+    tmp_path: Path, sizes: tuple[int, int]
+) -> None:
+    first, second = ([dense(b"a", 1000), dense(b"b", size)] for size in sizes)
+    disk.write(first, tmp_path / "disk")
+    made = disk.rewrite(second[1:], tmp_path / "disk")
+    assert made == disk.write(second, tmp_path / "new")
+    assert filecmp.cmp(tmp_path / "disk", tmp_path / "new", shallow=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "options"),
+    [
+        ("lib/file05", os.urandom(20 * BLOCK), Options()),
+        ("lib/file00", b"not empty any more", Options()),
+        ("lib/large", os.urandom(201 * BLOCK), Options(size=16 << 20)),
+        ("lib/linked", b"with two names", Options()),
+        ("lib/large", os.urandom(200 * BLOCK), Options(encryption=luks.Encryption(bytes(range(64))), room=0)),
+    ],
+    ids=["too large", "was empty", "size given", "linked", "encrypted"],
+)
+def test_where_more_than_contents_would_change_nothing_is_done(
+    tree: Path, tmp_path: Path, name: str, data: bytes, options: Options
+) -> None:
+    (tree / "lib/file00").write_bytes(b"")
+    (tree / "lib/linked").write_bytes(b"linked")
+    (tree / "lib/other").hardlink_to(tree / "lib/linked")
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk", options)
+    before = (tmp_path / "disk").read_bytes()
+    (tree / name).write_bytes(data)
+    assert rewritten(tree, tmp_path / "disk", {name}, options) is None
+    assert (tmp_path / "disk").read_bytes() == before
+
+
+def test_another_disk_than_the_one_that_was_written_is_not_touched(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(b"no disk")
+    assert rewritten(tree, tmp_path / "disk", {"lib/large"}) is None
+    assert rewritten(tree, tmp_path / "missing", {"lib/large"}) is None
+    assert (tmp_path / "disk").read_bytes() == b"no disk"
+
+
+def test_contents_that_cannot_be_read_leave_no_half_written_disk(tree: Path, tmp_path: Path) -> None:
+    disk.write(nodes_of(scan(tree)), tmp_path / "disk")
+    (tree / "lib/file20").write_bytes(os.urandom(60_000))
+    nodes = [changing(node) for node in nodes_of(scan(tree)) if node.path == b"lib/file20"]
+    with pytest.raises(UserError, match="changed while"):
+        disk.rewrite(nodes, tmp_path / "disk")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tree"]
 
 
 def changing(node: Node) -> Node:

@@ -18,8 +18,9 @@ from reference_cases import CASES
 from tiny_elf import Load, Placed, Tls
 from tiny_enclave import CONFIG, TinyEnclave, pages
 
+from mystikos_tool.enclave import mrenclave as mrenclave_module
 from mystikos_tool.enclave.layout import Layout, Repeat, Run
-from mystikos_tool.enclave.mrenclave import mrenclave
+from mystikos_tool.enclave.mrenclave import mrenclave, write_stream
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.content import Bytes, FileContent
 
@@ -102,13 +103,21 @@ class Failing:
         if self.left == 0:
             raise RuntimeError("cannot be hashed")
 
+    def copy(self) -> Failing:
+        return self
+
 
 @pytest.mark.parametrize("pages_", [129, 1280, 4095, 4096, 5000])
 def test_what_goes_wrong_in_hashing_is_raised(monkeypatch: pytest.MonkeyPatch, pages_: int) -> None:
     """Beside making the pieces, as for many pages, as well as in turn with it."""
+    monkeypatch.setattr(mrenclave_module, "_last", [])
     monkeypatch.setattr("hashlib.sha256", Failing)
     with pytest.raises(RuntimeError, match="cannot be hashed"):
-        mrenclave(layout_of(Run(0, pages_, RW, True)))
+        mrenclave(layout_of(Run(0, pages_, RW, True, Bytes(bytes(pages_ * P)))))
+    monkeypatch.undo()
+    assert (
+        mrenclave(layout_of(Run(0, 1, RW, True))) == Laid(1 << 20, [Page(0, RW, bytes(P), True)]).mrenclave()
+    )
 
 
 def test_many_pages_are_measured_as_few_at_a_time_are(tmp_path: Path) -> None:
@@ -124,7 +133,90 @@ def test_many_pages_are_measured_as_few_at_a_time_are(tmp_path: Path) -> None:
 
 def test_an_offset_that_has_no_64_bits_is_a_bug() -> None:
     with pytest.raises(OverflowError):
-        mrenclave(layout_of(Run((1 << 64) - P, 1, RW, True)))
+        mrenclave(layout_of(Run((1 << 64) - 5 * P, 6, RW, True)))
+
+
+# Streams that begin alike
+
+
+class Counting:
+    """SHA-256 that counts the bytes of all its digests."""
+
+    counted = 0
+
+    def __init__(self, digest: hashlib._Hash | None = None) -> None:
+        self.digest_ = digest or _SHA256()
+
+    def update(self, data: bytes | memoryview) -> None:
+        Counting.counted += len(data)
+        self.digest_.update(data)
+
+    def copy(self) -> Counting:
+        return Counting(self.digest_.copy())
+
+    def digest(self) -> bytes:
+        return self.digest_.digest()
+
+
+_SHA256 = hashlib.sha256
+
+
+def image(at: int, fill: int, pages_: int = 6) -> Run:
+    return Run(at * P, pages_, RW, True, Bytes(bytes([fill]) * (pages_ * P)))
+
+
+def anew(layout: Layout) -> bytes:
+    """MRENCLAVE as a process finds it that has measured nothing yet."""
+    digest = hashlib.sha256()
+    write_stream(layout, digest.update)
+    return digest.digest()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1 << 20, 1 << 21]),
+            st.lists(
+                st.builds(
+                    image, st.sampled_from([0, 6]), st.sampled_from([1, 2]), st.sampled_from([1, 6, 130])
+                )
+                | st.just(Repeat((image(0, 3, 1),), 3, P)),
+                max_size=4,
+            ),
+        ),
+        min_size=2,
+        max_size=5,
+    )
+)
+def test_what_was_measured_before_makes_no_difference(
+    enclaves_: list[tuple[int, list[Run | Repeat]]],
+) -> None:
+    for size, operations in enclaves_:
+        layout = layout_of(*operations, size=size)
+        assert mrenclave(layout) == anew(layout)
+
+
+def test_what_enclaves_begin_with_alike_is_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "root").write_bytes(b"root" * P)
+    root = Run(20 * P, 4, RW, True, FileContent.of(tmp_path / "root"))
+    first = layout_of(image(0, 1), image(6, 2), root, image(30, 3))
+    monkeypatch.setattr(mrenclave_module, "_last", [])
+    monkeypatch.setattr("hashlib.sha256", Counting)
+    monkeypatch.setattr(Counting, "counted", 0)
+    expected = mrenclave(first)
+    whole, Counting.counted = Counting.counted, 0
+    assert mrenclave(first) == expected
+    # All but ECREATE and the two images: what lies in a file may have changed, and so may what follows it.
+    assert whole - Counting.counted == 64 + 2 * 6 * (64 + 16 * (64 + 256))
+
+
+def test_a_large_content_in_memory_is_not_kept() -> None:
+    many = Run(0, 4096, RW, True, Bytes(bytes(4096 * P)))
+    mrenclave(layout_of(image(0, 1), many, size=1 << 26))
+    assert [operation for operation, _ in mrenclave_module._last] == [1 << 26, image(0, 1)]
 
 
 # Repetitions

@@ -12,6 +12,7 @@ import pytest
 from image_registry import Answer, RegistryServer, serving
 from images import MadeImage, described, digest, file, layer
 
+import mystikos_tool
 from mystikos_tool.errors import UserError
 from mystikos_tool.root.oci import credentials, lock, opening, reference
 from mystikos_tool.root.oci.registry import Registry, _Paced
@@ -301,3 +302,34 @@ def test_an_index_within_an_index_has_an_end(server: RegistryServer) -> None:
     for key, data in made.blobs.items():
         server.answers[f"/v2/app/manifests/{key}"] = ("application/json", data)
     assert "has an index within an index, 4 times" in told(server.push(made))
+
+
+# The library
+
+
+def test_the_library_locks_tags_and_makes_a_root_of_an_image_as_the_command_does(
+    server: RegistryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server.push(MadeImage(LAYERS, process={"Cmd": ["hello", "you"], "Env": ["PATH=/bin"]}))
+    tag = f"{server.host}/app:1"
+    digest = lock.read(Path(lock.FILE)).get(tag)
+    assert digest is None
+    found = mystikos_tool.lock_images(tag)
+    assert found == {tag: str(lock.read(Path(lock.FILE))[tag])}
+    assert mystikos_tool.lock_images() == found
+    said = {"ApplicationPath": "/bin/hello", "ApplicationParameters": ["you"]}
+    assert mystikos_tool.image("appdir", tag, exclude=["motd"]) == said
+    assert sorted(path.name for path in Path("appdir").iterdir()) == ["appenv.json", "bin"]
+    assert mystikos_tool.image("root.cpio", tag) == said
+    with pytest.raises(UserError, match="appdir: is not empty"):
+        mystikos_tool.image("appdir", tag)
+
+
+def test_an_image_whose_program_is_missing_becomes_a_root_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layout = MadeImage(LAYERS, process={"Cmd": ["gone"]}).layout(tmp_path / "image")
+    assert mystikos_tool.image(tmp_path / "appdir", layout) == {}
+    assert "starts 'gone', which is no program in it" in caplog.text
+    assert (tmp_path / "appdir/motd").read_text() == "hi"

@@ -31,8 +31,7 @@ def build(descriptor: int, data: bytes, salt: bytes = SALT, blocks: int | None =
     shape = Shape(blocks or len(data) // BLOCK)
     os.pwrite(descriptor, data, 0)
     os.ftruncate(descriptor, shape.end)
-    hashtree.write_leaves(descriptor, shape, salt)
-    return shape, hashtree.finish(descriptor, shape, salt)
+    return shape, hashtree.write(descriptor, shape, salt)
 
 
 def model(data: bytes, salt: bytes) -> tuple[bytes, list[bytes]]:
@@ -102,8 +101,10 @@ def test_a_large_disk_is_hashed_by_several_processes_to_the_same_tree(descriptor
     for number in (0, 9000, 17000, 30000, 40000, blocks - 1):
         os.pwrite(descriptor, b"%d" % number, number * BLOCK)
     shape, root_hash = build(descriptor, b"", blocks=blocks)
-    hash_worker.write(descriptor, 0, blocks, SALT, shape.levels[0].offset)
-    assert hashtree.finish(descriptor, shape, SALT) == root_hash
+    leaf = shape.levels[0]
+    leaves = os.pread(descriptor, leaf.blocks * BLOCK, leaf.offset)
+    hash_worker.write(descriptor, 0, blocks, SALT, leaf.offset)
+    assert os.pread(descriptor, leaf.blocks * BLOCK, leaf.offset) == leaves
     assert hashtree.is_sound(descriptor, shape, SALT, root_hash)
     assert hashtree.wrong_blocks(descriptor, shape, SALT) == []
     changed = [0, 1, 16384, 20000, 39999, blocks - 1]

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,6 +188,36 @@ static int fill(char **argv)
         if (write(file, block, left < sizeof block ? left : sizeof block) < 0)
             return puts(strerror(errno)), 0;
     puts("written");
+    return 0;
+}
+
+/* Runs another command of this program in a process of its own. */
+static void run_another(char *name, char *first, char *second)
+{
+    char *const arguments[] = {"probe", name, first, second, NULL};
+    pid_t pid;
+    fflush(stdout);
+    if (posix_spawn(&pid, "/bin/probe", NULL, NULL, arguments, environ) != 0)
+        puts("cannot start");
+    waitpid(pid, NULL, 0);
+}
+
+/* Holds memory while another process writes a file, lets go of it, and has another process take as much while the file
+ * is there, and while it is not. */
+static int share(char **argv)
+{
+    const size_t size = strtoul(argv[2], NULL, 10);
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return 1;
+    memset(memory, 1, size);
+    run_another("fill", argv[3], argv[4]);
+    munmap(memory, size);
+    unlink(argv[3]);
+    run_another("fill", argv[3], argv[4]);
+    run_another("allocate", argv[2], NULL);
+    unlink(argv[3]);
+    run_another("allocate", argv[2], NULL);
     return 0;
 }
 
@@ -402,27 +433,17 @@ static const struct
     const char *name;
     int (*run)(char **argv);
 } commands[] = {
-    {"arguments", arguments},
-    {"environment", environment},
-    {"leave", leave},
-    {"die", die},
-    {"copy-input", copy_input},
-    {"identity", identity},
-    {"processes", processes},
-    {"descriptors", descriptors},
-    {"status", status},
-    {"show", show},
-    {"limits", limits},
-    {"allocate", allocate},
-    {"stack", stack},
-    {"fill", fill},
-    {"program-break", program_break},
-    {"orphan", orphan},
-    {"abandon", abandon},
-    {"signals", signals},
-    {"endure", endure},
-    {"attack", attack},
-    {"privileges", privileges},
+    {"arguments", arguments},   {"environment", environment},
+    {"leave", leave},           {"die", die},
+    {"copy-input", copy_input}, {"identity", identity},
+    {"processes", processes},   {"descriptors", descriptors},
+    {"status", status},         {"show", show},
+    {"limits", limits},         {"allocate", allocate},
+    {"stack", stack},           {"fill", fill},
+    {"share", share},           {"program-break", program_break},
+    {"orphan", orphan},         {"abandon", abandon},
+    {"signals", signals},       {"endure", endure},
+    {"attack", attack},         {"privileges", privileges},
 };
 
 int main(int argc, char **argv)

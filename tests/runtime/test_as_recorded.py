@@ -81,7 +81,7 @@ def test_a_file_grows_to_a_quarter_of_the_memory(
 
 
 def test_nothing_that_is_watched_ever_happens(recorded: MakeRecorded, caller: Caller) -> None:
-    assert caller.output(recorded(), "watch").splitlines() == [
+    assert caller.output(recorded(), "--myst-quiet", "watch").splitlines() == [
         "watch: 2048",
         "poll: 0",
         "read: 0",
@@ -98,7 +98,10 @@ def test_pipes_end_before_other_descriptors(recorded: MakeRecorded, anyone: Call
 def test_the_error_of_a_unix_domain_socket_cannot_be_asked_for(
     recorded: MakeRecorded, anyone: Caller
 ) -> None:
-    assert anyone.output(recorded(), "sockets").splitlines() == ["error: Not supported", "type: 0"]
+    assert anyone.output(recorded(), "--myst-quiet", "sockets").splitlines() == [
+        "error: Not supported",
+        "type: 0",
+    ]
 
 
 def test_a_removed_file_cannot_be_opened_again(recorded: MakeRecorded, anyone: Caller) -> None:

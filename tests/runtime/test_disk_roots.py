@@ -220,6 +220,19 @@ def test_what_is_added_to_the_root_is_limited_by_memory_size(
     assert "No space left on device" in machine.output(made, option(original), "fill", "/new", str(17 << 20))
 
 
+def test_what_is_added_to_the_root_counts_with_the_memory_of_processes(
+    package: MakeDiskPackage, machine: Machine, original: Path
+) -> None:
+    made = package(MemorySize="64m")
+    words = ("share", str(40 << 20), "/data/new", str(30 << 20))
+    assert machine.output(made, option(original), *words).splitlines() == [
+        "No space left on device",
+        "written",
+        "ENOMEM",
+        "allocated",
+    ]
+
+
 def test_a_disk_is_served_where_the_machine_lets_it_and_unpacked_elsewhere(
     package: MakeDiskPackage, machine: Machine, original: Path
 ) -> None:

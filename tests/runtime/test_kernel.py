@@ -147,6 +147,19 @@ def test_files_beyond_memory_size_are_not_to_be_had_however_large_the_archive(
     assert anyone.output(made, "fill", "/dev/shm/file", str(9 << 20)) == "No space left on device\n"
 
 
+@pytest.mark.parametrize("directory", ["/tmp", "/dev/shm"])
+def test_what_processes_take_is_out_of_the_reach_of_files_and_the_other_way_round(
+    package: MakePackage, caller: Caller, directory: str
+) -> None:
+    words = ("share", str(40 << 20), f"{directory}/file", str(30 << 20))
+    assert caller.output(package(MemorySize="64m"), *words).splitlines() == [
+        "No space left on device",
+        "written",
+        "ENOMEM",
+        "allocated",
+    ]
+
+
 def test_the_limits_are_the_configurations_and_cannot_be_raised(package: MakePackage, caller: Caller) -> None:
     made = package(MemorySize="40m", MainStackSize="3m", MaxAffinityCPUs=1)
     assert caller.output(made, "limits").splitlines() == [
@@ -272,7 +285,7 @@ def test_a_signal_that_comes_when_the_application_has_just_ended_changes_nothing
         assert read_line(process.stdout) == "running"
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        [sandbox] = children(process.pid)
+        sandbox = children(process.pid)[-1]
         ended = os.pidfd_open(sandbox)
         process.stdin.close()
         assert select.select([ended], [], [], SECONDS)[0]

@@ -96,6 +96,19 @@ def test_a_read_only_archive_cannot_be_written_to(
     assert anyone.output(made, option, "fill", "/mnt/data/below/new", "5") == "Read-only file system\n"
 
 
+def test_what_is_written_to_an_archive_counts_with_all_other_memory(
+    package: MakePackage, anyone: Caller, archive: bytes
+) -> None:
+    made = package({**FILES, "archives/data.cpio": archive}, **declare("ramfs"), MemorySize="64m")
+    words = ("share", str(40 << 20), "/mnt/data/new", str(30 << 20))
+    assert anyone.output(made, "--myst-mount=/archives/data.cpio=/mnt/data", *words).splitlines() == [
+        "No space left on device",
+        "written",
+        "ENOMEM",
+        "allocated",
+    ]
+
+
 def test_an_archive_of_the_host_is_not_taken_for_one_of_the_root(
     package: MakePackage, anyone: Caller, archive: bytes, public_directory: Path
 ) -> None:

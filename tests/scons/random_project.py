@@ -9,7 +9,8 @@ from pathlib import Path
 
 from scons_project import CONFIG, DATA, SITE_TOOLS, Build, Project
 
-from mystikos_tool.root.archive import read
+from mystikos_tool.packaging import sections
+from mystikos_tool.root.archive import index, read
 
 HEAD = """\
 import shutil
@@ -19,6 +20,18 @@ def copy_dependency(target, source, env):
 env.Replace(MYST_CONFIG="config.json", MYST_KEY="key.pem", MYST_ROOTFS_MODES={modes!r})
 env.Replace(MYST_CONFIG_SET={members!r}, MYST_ROOTFS_CHMOD={chmod!r})
 env.Command("made.json", "config.json", Copy("$TARGET", "$SOURCE"))
+"""
+# A cache of packages alone: what others make may leave files that no cache knows of. A clean build
+# fills it and takes nothing of it.
+CACHE = """\
+import os, SCons.CacheDir
+class Packages(SCons.CacheDir.CacheDir):
+    def retrieve(self, node):
+        is_clean = os.path.basename(os.getcwd()) == "clean"
+        return hasattr(node.attributes, "mystikos") and not is_clean and super().retrieve(node)
+    def push(self, node):
+        return super().push(node) if hasattr(node.attributes, "mystikos") else None
+env.CacheDir("../cache", custom_class=Packages)
 """
 OVERLAID = """\
 env.MystPackage("five", {five}, MYST_ROOTFS_OVERLAY=True, MYST_CONFIG="made.json", MYST_CONFIG_SET={members})
@@ -149,6 +162,7 @@ class Sources:
         self.modes = "canonical"
         self.config = CONFIG
         self.rules_first = False
+        self.cache = chance.choice([False, True])
         self.database = chance.choice(["", "SConsignFile(None)\n", ""])
         self.duplicate = chance.randrange(2)
         for path in (
@@ -208,7 +222,7 @@ class Sources:
         ]
         rules = [RULES[kind][0].format(n=number) for number, kind in sorted(self.rules.items())]
         parts = [*rules, *packages] if self.rules_first else [*packages, *rules]
-        return head + "\n".join(parts) + "\n"
+        return head + CACHE * self.cache + "\n".join(parts) + "\n"
 
     def subscript(self) -> str:
         built = "env.Command('app/lib/built', 'source', Copy('$TARGET', '$SOURCE'))\n"
@@ -314,10 +328,15 @@ class Checkout:
         return self.project.build(*where, *arguments)
 
     def results(self, packages: tuple[str, ...]) -> dict[str, tuple[object, bytes]]:
-        return {name: (self._root(f"{name}.cpio"), self.project.path(name).read_bytes()) for name in packages}
+        return {name: (self._root(name), self.project.path(name).read_bytes()) for name in packages}
 
     def _root(self, name: str) -> dict[bytes, tuple[int, bytes]]:
-        archive = read(self.project.path(name))
+        """What is in the archive of a package, of which there may be none beside one that was fetched."""
+        path = self.project.path(f"{name}.cpio")
+        package = self.project.path(name)
+        archive = (
+            read(path) if path.exists() else index(sections.read(package).content(sections.ROOTFS), name)
+        )
         return {member.path: (member.mode, archive.data(member)) for member in archive.members}
 
 

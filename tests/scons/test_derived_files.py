@@ -118,6 +118,9 @@ UNPACK = "stamp = env.Command('stamp', 'source', [Copy('appdir/unpacked', '$SOUR
         "env.Depends(env.Dir('appdir/bin'), stamp)",
         "env.Depends(env.File('appdir/unpacked'), stamp)",
         "env.SideEffect(env.Dir('appdir'), stamp)",
+        "env.Depends('config.json', stamp)",
+        "env.Requires('key.pem', stamp)",
+        "env.Depends('rt/bin/myst', stamp)",
         "env.Depends(package, stamp)",
         "env.Requires(package, stamp)",
         "env.Depends('hello.measurement.json', stamp)",
@@ -194,6 +197,9 @@ env.Depends(package, [first, env.Command("report", "hello.measurement.json", {CO
     [
         "env.Install('appdir/usr', env.Dir('share'))",
         "env.Command(env.Dir('appdir/usr/share'), 'share/file', 'mkdir -p $TARGET && cp $SOURCE $TARGET')",
+        "env.Install('appdir/usr', env.Install('stage', env.Dir('share')))",
+        "env.Command('appdir/usr/share/file', env.Dir('share'), 'cat $SOURCE/* > $TARGET')",
+        "env.Install('appdir/usr/share', env.Command('stage/file', 'share', 'cat $SOURCE/* > $TARGET'))",
     ],
 )
 def test_a_directory_that_a_builder_makes_is_made_again_when_a_source_of_it_was_edited(
@@ -208,6 +214,25 @@ def test_a_directory_that_a_builder_makes_is_made_again_when_a_source_of_it_was_
     project.build(*targets)
     assert root(project)["usr/share/file"] == b"two"
     assert project.build(*targets).stages == set()
+
+
+def test_what_is_built_where_a_link_leads_to_is_counted_and_left_out_when_its_builder_is_gone(
+    project: Project,
+) -> None:
+    project.path("appdir").rename(project.path("real"))
+    project.path("appdir").symlink_to("real")
+    project.sconstruct(f"{PACKAGE_HELLO}env.Command('real/lib/built', 'source', {COPY})\n")
+    for content in ("one", "two"):
+        project.write("source", content)
+        project.build("hello")
+        assert root(project)["lib/built"] == content.encode()
+    project.sconstruct(f"{PACKAGE_HELLO}env.Command('appdir/lib/built', 'source', {COPY})\n")
+    project.write("source", "three")
+    project.build("hello")
+    assert root(project)["lib/built"] == b"three"
+    project.sconstruct(PACKAGE_HELLO)
+    assert "appdir/lib/built: has no source and no builder and was left out" in project.build("hello").err
+    assert "lib" not in root(project)
 
 
 def test_an_installed_directory_has_nothing_that_its_source_has_no_longer(project: Project) -> None:

@@ -576,6 +576,27 @@ RUNTIMES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("'out', 'appdir', MYST_CONFIG='rt'", "MYST_CONFIG: rt is a directory; give a file"),
+        ("'out', 'appdir', MYST_RUNTIME='#key.pem'", "MYST_RUNTIME: #key.pem is a file; give a directory"),
+        ("'appdir', 'appdir'", "the target appdir is a directory; name it otherwise"),
+        ("'out', {'x': 'key.pem/y'}", "key.pem/y lies below key.pem, which is a file; correct the name"),
+        *(
+            (f"'{name}', 'appdir'", f"{name}: is what it is made of, too")
+            for name in ("config.json", "key.pem")
+        ),
+        ("'rt/bin/myst', 'appdir'", "rt/bin/myst: is what it is made of, too; name the target otherwise"),
+    ],
+)
+def test_a_name_of_something_else_that_is_there_is_told(built: Project, call: str, told: str) -> None:
+    built.sconstruct(f"env.MystPackage({call})\n")
+    error = built.fails().err
+    assert told in error
+    assert f'File "{built.path("SConstruct")}", line 3, in <module>' in error
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_runtime_that_cannot_be_used_is_told_by_what_is_made_of_it_alone(
     built: Project, runtime: str

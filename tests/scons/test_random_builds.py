@@ -47,8 +47,11 @@ class History:
         packages = tuple(name for name in PACKAGES if self.chance.random() < 0.6) or PACKAGES
         targets = self.chance.choice([(), (".",), packages])
         jobs = self.chance.choice([(), ("-j3",), ("-j2", "--random")])
+        if self.sources.cache and self.chance.random() < 0.6:
+            self.clean()  # so that what is to be built is in the cache
+            jobs += self.chance.choice([(), (), ("--cache-disable",), ("--cache-force",)])
         self.say("build", (*jobs, *targets))
-        self.checkout.build(*jobs, *targets)
+        self.say(self.checkout.build(*jobs, *targets).out)
         built = packages if targets == packages else PACKAGES
         self.compare(built)
 
@@ -178,7 +181,9 @@ def takes_over(history: History) -> str:
 
 def turns_an_option(history: History) -> str:
     sources = history.sources
-    option = history.chance.choice(["exclude", "overlay", "over_first", "rules_first", "modes", "config"])
+    option = history.chance.choice(
+        ["exclude", "overlay", "over_first", "rules_first", "modes", "config", "cache"]
+    )
     if option == "modes":
         sources.modes = "preserve" if sources.modes == "canonical" else "canonical"
     elif option == "config":

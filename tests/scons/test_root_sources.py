@@ -201,6 +201,23 @@ def test_a_root_of_the_top_directory_holds_nothing_that_scons_keeps_there(
     assert project.build("out").stages == set()
 
 
+def test_a_root_of_the_top_directory_holds_no_cache_of_scons_and_nothing_of_configure(
+    project: Project,
+) -> None:
+    project.sconstruct(
+        "CacheDir('state/cache')\nenv.Configure(log_file='state/log').Finish()\n"
+        'env.MystPackage("out/hello", ".", MYST_ROOTFS_EXCLUDE=["out", "key.pem", "rt"])\n'
+    )
+    project.write("config.json", CONFIG.replace("/bin", "/appdir/bin"))
+    project.write("state/mine", "")
+    for _ in range(2):
+        project.build("out")
+        assert {".sconf_temp", "state/cache", "state/log"} < project.names()
+        expected = {"SConstruct", "config.json", "state/mine", "appdir/bin/hello", "appdir/etc/motd"}
+        assert set(members(project, "out/hello.cpio")) == expected
+    assert project.build("out").stages == set()
+
+
 @pytest.mark.parametrize("source", ['"."', '{"app": "."}', '["base", "."]'])
 def test_a_target_that_lies_in_what_it_is_made_of_is_told(layered: Project, source: str) -> None:
     layered.sconstruct(f'env.MystPackage("out/hello", {source})\n')

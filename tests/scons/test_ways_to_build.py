@@ -398,3 +398,43 @@ def test_a_command_added_before_or_after_a_stage_does_not_make_it_run_again(
         assert build.out.index("\nbefore\n") < build.out.index(f"→ {target}\n") < build.out.index("\nafter\n")
         for _ in range(2):
             assert project.build().out == "scons: `.' is up to date.\n"
+
+
+def test_what_a_post_action_makes_of_an_image_is_what_counts(project: Project) -> None:
+    """The same size and, as clocks tick, often the same time as what the stage itself made."""
+    project.sconstruct(
+        PACKAGE_HELLO
+        + """
+def change(target, source, env):
+    with open(str(target[0]), "r+b") as image:
+        image.seek(-1, 2)
+        image.write(b"!")
+
+env.AddPostAction("hello.mystenc.so", change)
+"""
+    )
+    project.build()
+    assert project.path("hello.mystenc.so").read_bytes().endswith(b"!")
+    assert project.build().out == "scons: `.' is up to date.\n"
+
+
+COUNTED = """
+import atexit
+from mystikos_tool.cache import digests
+read = []
+digest = digests._sha256
+digests._sha256 = lambda chunks: digest(read.append(len(chunk)) or chunk for chunk in chunks)
+env.MystPackage("hello", "appdir")
+atexit.register(lambda: print("read", sum(read)))
+"""
+
+
+def test_a_new_file_is_read_once_to_find_out_its_digest(project: Project) -> None:
+    project.sconstruct(COUNTED)
+    read = int(project.build().out.rpartition("read ")[2])
+    made = sum(path.stat().st_size for path in project.directory.glob("hello.m*"))
+    inputs = [*project.path("rt").rglob("*"), *project.path("appdir").rglob("*")]
+    inputs += [project.path("config.json"), project.path("key.pem")]
+    assert read == made + sum(
+        path.stat().st_size for path in inputs if path.is_file() and not path.is_symlink()
+    )

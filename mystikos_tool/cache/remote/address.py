@@ -1,4 +1,4 @@
-"""Where a remote cache is and how it is used, in one URL.
+"""Where a remote cache or executor is and how it is used, in one URL.
 
 grpc://cache:8980/instance
 grpcs://cache.example:443/main?ca=ca.pem&token-file=/run/secrets/cache&mode=read
@@ -18,32 +18,44 @@ from mystikos_tool.errors import UserError
 
 _PORTS = {"grpc": 8980, "grpcs": 443, "http": 80, "https": 443}
 _MODES = ("read-write", "read", "write")
-_OPTIONS = (
-    "mode",
-    "ca",
-    "cert",
-    "key",
-    "token-file",
-    "token-command",
-    "patience",
-    "min-rate",
-    "chunks",
-    "chunks-size",
-)
+_OPTIONS = ("ca", "cert", "key", "token-file", "token-command", "patience", "min-rate")
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
-_PATIENCE = "1.7"
 _MIN_RATE = "128K"
 _CHUNKS_SIZE = "4G"
+_WAIT = "3600"
+
+
+class Kind(NamedTuple):
+    """What a URL is for, and what may be in it; ``patience`` is the default of that option."""
+
+    name: str
+    schemes: tuple[str, ...]
+    options: tuple[str, ...]
+    patience: str
+
+    def wrong(self, problem: str, remedy: str) -> UserError:
+        """Return the error of a URL."""
+        return UserError(f"the {self.name}'s URL", problem, remedy)
+
+
+CACHE = Kind(
+    "remote cache",
+    ("grpc", "grpcs", "unix", "http", "https"),
+    ("mode", *_OPTIONS, "chunks", "chunks-size"),
+    patience="1.7",
+)
+EXECUTOR = Kind("remote executor", ("grpc", "grpcs", "unix"), (*_OPTIONS, "wait"), patience="10")
 
 
 class Address(NamedTuple):
-    """A remote cache.
+    """A remote cache or executor.
 
     ``place`` is host and port or the path of a socket, ``name`` the instance (gRPC) or the path
     before ``/ac`` and ``/cas`` (HTTP). ``patience`` is how many seconds an answer may take,
     ``min_rate`` how many bytes a second a transfer has to move after that, ``chunks`` the directory
-    of the chunk store (None: there is none) and ``chunks_size`` its limit in bytes. ``token_file``
+    of the chunk store (None: there is none) and ``chunks_size`` its limit in bytes. ``wait`` is how many
+    seconds an executor may take beside those of what it executes. ``token_file``
     and ``token_command`` say where a bearer token comes from; it is never part of an address.
     """
 
@@ -61,9 +73,10 @@ class Address(NamedTuple):
     min_rate: int
     chunks: Path | None
     chunks_size: int
+    wait: float
 
     def __str__(self) -> str:
-        """Return what names the cache in messages, without its options."""
+        """Return what names the server in messages, without its options."""
         if self.scheme == "unix":
             return f"unix:{self.place}"
         return f"{self.scheme}://{self.place}" + (f"/{self.name}" if self.name else "")
@@ -79,17 +92,18 @@ class Address(NamedTuple):
         return self.scheme in ("grpcs", "https")
 
 
-def parse(url: str) -> Address:
-    """Read a cache's URL; raise UserError, which shows nothing of what could be a secret in it."""
+def parse(url: str, kind: Kind = CACHE) -> Address:
+    """Read a server's URL; raise UserError, which shows nothing of what could be a secret in it."""
     scheme = url.partition(":")[0].lower()
-    if scheme not in (*_PORTS, "unix"):
-        raise _wrong("is no remote cache", "begin it with grpc://, grpcs://, unix:, http:// or https://")
+    if scheme not in kind.schemes:
+        *others, last = (f"{name}:" if name == "unix" else f"{name}://" for name in kind.schemes)
+        raise kind.wrong(f"is no {kind.name}", f"begin it with {', '.join(others)} or {last}")
     rest, _, query = url.partition("?")
-    options = _options(query, (*_OPTIONS, "instance") if scheme == "unix" else _OPTIONS)
-    place, name = _socket(rest, options) if scheme == "unix" else _host(rest, scheme)
+    options = _options(query, kind, (*kind.options, "instance") if scheme == "unix" else kind.options)
+    place, name = _socket(rest, options, kind) if scheme == "unix" else _host(rest, scheme, kind)
     mode = options.get("mode", _MODES[0])
     if mode not in _MODES:
-        raise _wrong("has an unknown mode", f"give one of {', '.join(_MODES)}")
+        raise kind.wrong("has an unknown mode", f"give one of {', '.join(_MODES)}")
     address = Address(
         scheme=scheme,
         place=place,
@@ -101,56 +115,57 @@ def parse(url: str) -> Address:
         key=_path(options, "key"),
         token_file=_path(options, "token-file"),
         token_command=options.get("token-command"),
-        patience=_number(options, "patience", _PATIENCE),
-        min_rate=int(_number(options, "min-rate", _MIN_RATE)),
+        patience=_number(options, "patience", kind.patience, kind),
+        min_rate=int(_number(options, "min-rate", _MIN_RATE, kind)),
         chunks=_chunks(options),
-        chunks_size=int(_number(options, "chunks-size", _CHUNKS_SIZE)),
+        chunks_size=int(_number(options, "chunks-size", _CHUNKS_SIZE, kind)),
+        wait=_number(options, "wait", _WAIT, kind),
     )
-    _check(address)
+    _check(address, kind)
     return address
 
 
-def _options(query: str, known: tuple[str, ...]) -> dict[str, str]:
+def _options(query: str, kind: Kind, known: tuple[str, ...]) -> dict[str, str]:
     options: dict[str, str] = {}
     for item in filter(None, query.split("&")):
         name, _, value = item.partition("=")
         if name not in known:
-            raise _wrong("has an option that is not known", f"the options are {', '.join(known)}")
+            raise kind.wrong("has an option that is not known", f"the options are {', '.join(known)}")
         options[name] = unquote(value)
     return options
 
 
-def _socket(rest: str, options: dict[str, str]) -> tuple[str, str]:
+def _socket(rest: str, options: dict[str, str], kind: Kind) -> tuple[str, str]:
     path = rest.partition(":")[2]
     if not path.startswith("/"):
-        raise _wrong("names no socket", "give its absolute path, as in unix:/run/casd.sock")
+        raise kind.wrong("names no socket", "give its absolute path, as in unix:/run/casd.sock")
     return unquote(path), options.pop("instance", "")
 
 
-def _host(rest: str, scheme: str) -> tuple[str, str]:
+def _host(rest: str, scheme: str, kind: Kind) -> tuple[str, str]:
     try:
         parts = urlsplit(rest)
         port = parts.port or _PORTS[scheme]
     except ValueError:
-        raise _wrong("has a wrong host or port", "write it as in grpc://cache:8980/instance") from None
+        raise kind.wrong("has a wrong host or port", "write it as in grpc://cache:8980/instance") from None
     if parts.username is not None or parts.password is not None:
-        raise _wrong("has a password in it", "put a bearer token into a file and add ?token-file=FILE")
+        raise kind.wrong("has a password in it", "put a bearer token into a file and add ?token-file=FILE")
     if not parts.hostname or parts.fragment:
-        raise _wrong("names no host", "write it as in grpc://cache:8980/instance")
+        raise kind.wrong("names no host", "write it as in grpc://cache:8980/instance")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{host}:{port}", unquote(parts.path).strip("/")
 
 
-def _check(address: Address) -> None:
+def _check(address: Address, kind: Kind) -> None:
     if bool(address.cert) != bool(address.key):
-        raise _wrong("has only one of cert and key", "give both, PEM files")
+        raise kind.wrong("has only one of cert and key", "give both, PEM files")
     if (address.ca or address.cert) and not address.is_encrypted:
-        raise _wrong("has certificates but no TLS", "write grpcs:// or https://")
+        raise kind.wrong("has certificates but no TLS", "write grpcs:// or https://")
     if address.token_file and address.token_command:
-        raise _wrong("has two sources of a token", "give token-file or token-command")
+        raise kind.wrong("has two sources of a token", "give token-file or token-command")
     has_token = address.token_file or address.token_command
     if has_token and not (address.is_encrypted or address.scheme == "unix" or _is_loopback(address.place)):
-        raise _wrong("would send its token unencrypted", "write grpcs:// or https://")
+        raise kind.wrong("would send its token unencrypted", "write grpcs:// or https://")
 
 
 def _is_loopback(place: str) -> bool:
@@ -176,7 +191,7 @@ def _chunks(options: dict[str, str]) -> Path | None:
         return None
 
 
-def _number(options: dict[str, str], name: str, default: str) -> float:
+def _number(options: dict[str, str], name: str, default: str, kind: Kind) -> float:
     text = options.get(name, default)
     scale = _UNITS.get(text[-1:].upper(), 1)
     try:
@@ -184,9 +199,5 @@ def _number(options: dict[str, str], name: str, default: str) -> float:
     except ValueError:
         number = 0
     if not 0 < number < 1e18:
-        raise _wrong(f"has a wrong {name}", f"give a number, as in {name}={default}")
+        raise kind.wrong(f"has a wrong {name}", f"give a number, as in {name}={default}")
     return number
-
-
-def _wrong(problem: str, remedy: str) -> UserError:
-    return UserError("the remote cache's URL", problem, remedy)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from mystikos_tool.cache.remote import digest, results
+from mystikos_tool.cache.remote import results
 from mystikos_tool.cache.remote.address import Address
-from mystikos_tool.cache.remote.chunks import ChunkStore, Cut, cut
+from mystikos_tool.cache.remote.chunks import ChunkStore, cut
 from mystikos_tool.cache.remote.digest import Digest
 from mystikos_tool.cache.remote.health import Health
 from mystikos_tool.cache.remote.results import Key, Output, Result
 from mystikos_tool.cache.remote.server import (
-    PIECE,
     Limits,
     MissingError,
     Server,
@@ -30,10 +26,10 @@ from mystikos_tool.cache.remote.server import (
     Trouble,
 )
 from mystikos_tool.cache.remote.token import Token
+from mystikos_tool.cache.remote.upload import batches, cut_file, send, verified
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
 
-_ASKED_AT_ONCE = 10_000  # digests in one FindMissingBlobs: a megabyte
 _GROUP = 1 << 22  # bytes of chunks that are held in memory
 
 Accepts = Callable[[Sequence[Path]], bool]
@@ -228,16 +224,16 @@ class Client:
         for output, file in wanted:
             named = output.digest
             if output.content or not named.size:
-                file.write(_verified(named, output.content))
+                file.write(verified(named, output.content))
             elif named.size <= self._limits.batch and not self._is_cut(named):
                 small.setdefault(named, []).append(file)
             else:
                 self._read_large(server, named, file)
-        for batch in _batches(small, self._limits.batch):
+        for batch in batches(small, self._limits.batch):
             blobs = server.read_batch(batch)
             for named in batch:
                 for file in small[named]:
-                    file.write(_verified(named, blobs[named]))
+                    file.write(verified(named, blobs[named]))
 
     def _is_cut(self, named: Digest) -> bool:
         """Tell whether the server has a file in chunks, if it has it."""
@@ -265,7 +261,7 @@ class Client:
 
     def _read_chunks(self, server: Server, named: Digest, chunks: Sequence[Digest], file: BinaryIO) -> None:
         whole = hashlib.sha256()
-        for group in _batches(chunks, _GROUP):
+        for group in batches(chunks, _GROUP):
             blobs = {chunk: self._chunks.get(chunk) for chunk in group}
             missing = {chunk: None for chunk, data in blobs.items() if data is None}
             for chunk, data in self._read_missing(server, list(missing)):
@@ -281,78 +277,24 @@ class Client:
     def _read_missing(self, server: Server, chunks: Sequence[Digest]) -> Iterator[tuple[Digest, bytes]]:
         """Yield chunks, verified."""
         small = [chunk for chunk in chunks if chunk.size <= self._limits.batch]
-        for batch in _batches(small, self._limits.batch):
+        for batch in batches(small, self._limits.batch):
             for chunk, data in server.read_batch(batch).items():
-                yield chunk, _verified(chunk, data)
+                yield chunk, verified(chunk, data)
         for chunk in chunks:
             if chunk.size > self._limits.batch:
-                yield chunk, _verified(chunk, b"".join(server.read(chunk)))
+                yield chunk, verified(chunk, b"".join(server.read(chunk)))
 
     def _upload(self, server: Server, key: Key, files: Sequence[Made]) -> tuple[Output, ...]:
         """Store the blobs of a key and of files where the server lacks them; return the outputs."""
-        cuts = {file.name: self._cut(file) for file in files if file.link is None}
-        asked = {*key.blobs, *(whole.digest for whole in cuts.values())}
-        asked |= {chunk.digest for whole in cuts.values() for chunk in whole.chunks}
-        missing = _missing(server, asked)
-        parts = {named: _Part(data) for named, data in key.blobs.items() if named in missing}
-        for file in files:
-            if file.link is None and cuts[file.name].digest in missing:
-                parts |= _parts(file.path, cuts[file.name], missing)
-        self._write(server, parts)
-        for whole in cuts.values():
-            if whole.chunks and whole.digest in missing:
-                server.splice(whole.digest, [chunk.digest for chunk in whole.chunks])
+        keep = self._chunks.put if self.address.reads else None
+        cuts = {file.path: cut_file(file.path, self._limits, keep) for file in files if file.link is None}
+        send(server, self._limits, key.blobs, cuts)
         return tuple(
             Output(file.name, target=file.link)
             if file.link is not None
-            else Output(file.name, cuts[file.name].digest, file.mode)
+            else Output(file.name, cuts[file.path].digest, file.mode)
             for file in files
         )
-
-    def _cut(self, file: Made) -> Cut:
-        """Return a file's digest, and its chunks if it is to be stored as such."""
-        chunking = self._limits.splices
-        size = file.path.stat().st_size
-        if self._limits.largest_blob and size > self._limits.largest_blob:
-            raise ServerError(Trouble.FAILED, "it takes no file as large as one of these")
-        with file.path.open("rb") as opened:
-            if chunking and size > chunking.worthwhile:
-                return cut(opened, chunking, self._chunks.put if self.address.reads else None)
-            whole = hashlib.sha256()
-            while data := opened.read(PIECE):
-                whole.update(data)
-            return Cut(Digest(whole.hexdigest(), opened.tell()), [])
-
-    def _write(self, server: Server, parts: Mapping[Digest, _Part]) -> None:
-        small = [named for named in parts if named.size <= self._limits.batch]
-        for batch in _batches(small, self._limits.batch):
-            server.write_batch({named: _verified(named, parts[named].read(named.size)) for named in batch})
-        for named, part in parts.items():
-            if named.size > self._limits.batch:
-                server.write(named, part.opened(named.size))
-
-
-class _Part(NamedTuple):
-    """Where a blob's bytes are: here, or in a file from an offset on."""
-
-    data: bytes = b""
-    path: Path | None = None
-    offset: int = 0
-
-    def read(self, size: int) -> bytes:
-        """Return the bytes, ``size`` of them at most."""
-        if self.path is None:
-            return self.data
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(size)
-
-    def opened(self, size: int) -> Callable[[], BinaryIO]:
-        """Return what opens a file that has just the bytes."""
-        path = self.path
-        if path and path.stat().st_size == size:
-            return lambda: path.open("rb")
-        return lambda: io.BytesIO(self.read(size))
 
 
 def _connect(address: Address, traffic: Traffic) -> tuple[Server, Limits]:
@@ -371,17 +313,10 @@ def _connect(address: Address, traffic: Traffic) -> tuple[Server, Limits]:
     except ImportError as error:
         raise ServerError(Trouble.GONE, f"{error.name} is not installed (mystikos-tool[remote])") from None
     try:
-        return server, _usable(server.limits())
+        return server, server.limits().usable()
     except BaseException:
         server.close()
         raise
-
-
-def _usable(limits: Limits) -> Limits:
-    """Return limits without what this machine has no module for."""
-    if not find_spec("zstandard"):
-        limits = limits._replace(zstd=False, batch_zstd=False)
-    return limits if find_spec("pyfastcdc") else limits._replace(splits=None, splices=None)
 
 
 def _link(path: Path, target: str) -> None:
@@ -389,41 +324,3 @@ def _link(path: Path, target: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(path)
-
-
-def _verified(named: Digest, data: bytes) -> bytes:
-    if digest.of(data) != named:
-        raise MissingError
-    return data
-
-
-def _missing(server: Server, asked: Iterable[Digest]) -> set[Digest]:
-    remaining = iter(sorted(asked))
-    missing: set[Digest] = set()
-    while some := list(islice(remaining, _ASKED_AT_ONCE)):
-        missing |= server.missing(some)
-    return missing - {digest.EMPTY}
-
-
-def _parts(path: Path, whole: Cut, missing: set[Digest]) -> dict[Digest, _Part]:
-    if not whole.chunks:
-        return {whole.digest: _Part(path=path)}
-    return {
-        chunk.digest: _Part(path=path, offset=chunk.offset)
-        for chunk in whole.chunks
-        if chunk.digest in missing
-    }
-
-
-def _batches(digests: Iterable[Digest], limit: int) -> Iterator[list[Digest]]:
-    """Yield blobs in groups of ``limit`` bytes at most, or of one."""
-    batch: list[Digest] = []
-    size = 0
-    for named in digests:
-        if batch and size + named.size > limit:
-            yield batch
-            batch, size = [], 0
-        batch.append(named)
-        size += named.size
-    if batch:
-        yield batch

@@ -78,14 +78,17 @@ _T = TypeVar("_T")
 class GrpcServer:
     """A server at a ``grpc://``, ``grpcs://`` or ``unix:`` address."""
 
+    channel_options: tuple[tuple[str, int], ...] = ()
+
     def __init__(self, address: Address, token: Token, traffic: Traffic) -> None:
         self._address = address
         self._instance = address.name
         self._token = token
         self._traffic = traffic
         self._pace = Pace(address.patience, address.min_rate)
-        self._channel = _channel(address)
+        self._channel = _channel(address, (*_OPTIONS, *self.channel_options))
         self._limits = Limits()
+        self._advertised: Any = None
 
     def limits(self) -> Limits:
         """See Server."""
@@ -94,6 +97,7 @@ class GrpcServer:
             answer = self._ask(f"{_REAPI}.Capabilities/GetCapabilities", request, "ServerCapabilities")
         except _NotImplementedError:
             return self._limits
+        self._advertised = answer
         cache = answer.cache_capabilities
         if cache.digest_functions and messages.SHA256 not in cache.digest_functions:
             raise ServerError(Trouble.REFUSED, "it knows no SHA-256")
@@ -114,7 +118,7 @@ class GrpcServer:
         request = messages.new(
             "GetActionResultRequest",
             instance_name=self._instance,
-            action_digest=_message(key),
+            action_digest=as_message(key),
             inline_output_files=inlined,
         )
         try:
@@ -127,7 +131,7 @@ class GrpcServer:
         request = messages.new(
             "UpdateActionResultRequest",
             instance_name=self._instance,
-            action_digest=_message(key),
+            action_digest=as_message(key),
             action_result=messages.read("ActionResult", result),
         )
         self._answer(f"{_ACTIONS}/UpdateActionResult", request)
@@ -135,7 +139,7 @@ class GrpcServer:
     def missing(self, digests: Sequence[Digest]) -> set[Digest]:
         """See Server."""
         request = messages.new(
-            "FindMissingBlobsRequest", instance_name=self._instance, blob_digests=map(_message, digests)
+            "FindMissingBlobsRequest", instance_name=self._instance, blob_digests=map(as_message, digests)
         )
         answer = self._ask(f"{_CAS}/FindMissingBlobs", request, "FindMissingBlobsResponse")
         return {_digest(digest) for digest in answer.missing_blob_digests} & set(digests)
@@ -145,7 +149,7 @@ class GrpcServer:
         request = messages.new(
             "BatchReadBlobsRequest",
             instance_name=self._instance,
-            digests=map(_message, digests),
+            digests=map(as_message, digests),
             acceptable_compressors=[messages.ZSTD] if self._limits.batch_zstd else [],
         )
         answer = self._ask(f"{_CAS}/BatchReadBlobs", request, "BatchReadBlobsResponse")
@@ -166,7 +170,7 @@ class GrpcServer:
         for response in answer.responses:
             if response.status.code:
                 codes = [code for code in _Code if code.value[0] == response.status.code]
-                raise _error(codes[0] if codes else _Code.UNKNOWN)
+                raise error_of(codes[0] if codes else _Code.UNKNOWN)
 
     def read(self, digest: Digest) -> Iterator[bytes]:
         """See Server."""
@@ -199,7 +203,7 @@ class GrpcServer:
         request = messages.new(
             "SplitBlobRequest",
             instance_name=self._instance,
-            blob_digest=_message(digest),
+            blob_digest=as_message(digest),
             chunking_function=messages.FAST_CDC_2020,
         )
         try:
@@ -213,8 +217,8 @@ class GrpcServer:
         request = messages.new(
             "SpliceBlobRequest",
             instance_name=self._instance,
-            blob_digest=_message(digest),
-            chunk_digests=map(_message, chunks),
+            blob_digest=as_message(digest),
+            chunk_digests=map(as_message, chunks),
             chunking_function=messages.FAST_CDC_2020,
         )
         try:
@@ -236,9 +240,9 @@ class GrpcServer:
             smaller = compression.compress(data)
             if len(smaller) < len(data):
                 return messages.new(
-                    "BatchBlob", digest=_message(digest), data=smaller, compressor=messages.ZSTD
+                    "BatchBlob", digest=as_message(digest), data=smaller, compressor=messages.ZSTD
                 )
-        return messages.new("BatchBlob", digest=_message(digest), data=data)
+        return messages.new("BatchBlob", digest=as_message(digest), data=data)
 
     def _ask(self, method: str, request: Any, answer: str) -> Any:
         """Return a method's answer as a message."""
@@ -255,6 +259,7 @@ class GrpcServer:
         progress = _Progress(self._address.patience + allowance)
 
         def attempt() -> bytes:
+            self._traffic.requests += 1
             answer: bytes = call(data, timeout=progress.remaining, metadata=self._metadata(progress))
             self._traffic.sent += len(data)
             self._traffic.received += len(answer)
@@ -286,6 +291,7 @@ class GrpcServer:
     def _stream(self, name: str, progress: _Progress) -> Iterator[bytes]:
         request = messages.new("ReadRequest", resource_name=name, read_offset=progress.reached)
         method = self._channel.unary_stream(f"{_BYTES}/Read")
+        self._traffic.requests += 1
         call = method(request.SerializeToString(), metadata=self._metadata(progress))
         with self._pace.kept(call.cancel) as transfer:
             try:
@@ -297,7 +303,7 @@ class GrpcServer:
                         yield data
             except grpc.RpcError:
                 if transfer.is_late:
-                    raise _error(_Code.DEADLINE_EXCEEDED) from None
+                    raise error_of(_Code.DEADLINE_EXCEEDED) from None
                 raise
             finally:
                 call.cancel()
@@ -327,13 +333,14 @@ class GrpcServer:
                     self._traffic.sent += len(request)
 
             method = self._channel.stream_unary(f"{_BYTES}/Write")
+            self._traffic.requests += 1
             call = method.future(requests(), metadata=self._metadata(progress))
             ended.append(call.cancel)
             try:
                 answer = messages.read("WriteResponse", call.result())
             except (grpc.RpcError, grpc.FutureCancelledError):
                 if transfer.is_late:
-                    raise _error(_Code.DEADLINE_EXCEEDED) from None
+                    raise error_of(_Code.DEADLINE_EXCEEDED) from None
                 raise
             except ValueError:
                 return False
@@ -356,9 +363,9 @@ class GrpcServer:
             try:
                 return attempt()
             except grpc.FutureCancelledError:
-                raise _error(_Code.CANCELLED) from None
+                raise error_of(_Code.CANCELLED) from None
             except ValueError as error:  # the channel was closed by another thread
-                raise _error(_Code.CANCELLED) from error
+                raise error_of(_Code.CANCELLED) from error
             except grpc.RpcError as error:
                 self._may_go_on(error, progress)
             resume()
@@ -373,7 +380,7 @@ class GrpcServer:
             if self._token.is_renewed(progress.token):
                 return
         if code not in _AGAIN or not progress.has_attempts():
-            raise _error(code, error.details() or "") from None
+            raise error_of(code, error.details() or "") from None
         progress.pause()
 
     def _metadata(self, progress: _Progress) -> list[tuple[str, str]]:
@@ -425,17 +432,17 @@ class _Progress:
         time.sleep(min(_PAUSE * 2 ** (self._attempts - 1), self.remaining))
 
 
-def _channel(address: Address) -> Any:
+def _channel(address: Address, options: Sequence[tuple[str, int]]) -> Any:
     target = f"unix:{address.place}" if address.scheme == "unix" else f"dns:///{address.place}"
     if not address.is_encrypted:
-        return grpc.insecure_channel(target, options=_OPTIONS)
+        return grpc.insecure_channel(target, options=options)
     try:
         ca, key, cert = (
             path.read_bytes() if path else None for path in (address.ca, address.key, address.cert)
         )
     except OSError as error:
         raise ServerError(Trouble.GONE, f"a certificate or key file: {error.strerror}") from None
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, cert), options=_OPTIONS)
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(ca, key, cert), options=options)
 
 
 def _chunking(cache: Any) -> Chunking | None:
@@ -446,7 +453,8 @@ def _chunking(cache: Any) -> Chunking | None:
     return Chunking(average, cache.fast_cdc_2020_params.seed) if average in _AVERAGES and is_power else None
 
 
-def _message(digest: Digest) -> Any:
+def as_message(digest: Digest) -> Any:
+    """Return a digest as a message."""
     return messages.new("Digest", hash=digest.hash, size_bytes=digest.size)
 
 
@@ -476,7 +484,8 @@ def _with_last(pieces: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
     yield piece, True
 
 
-def _error(code: grpc.StatusCode, details: str = "") -> ServerError:
+def error_of(code: grpc.StatusCode, details: str = "") -> ServerError:
+    """Return the error of a status; its words are ours, whatever the server says."""
     if code is _Code.UNIMPLEMENTED:
         return _NotImplementedError(Trouble.REFUSED, "it does not have all methods of a cache")
     if code is _Code.ALREADY_EXISTS:

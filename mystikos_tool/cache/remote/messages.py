@@ -1,7 +1,7 @@
-"""The few messages of REAPI v2 and ByteStream that are needed, with descriptors of our own.
+"""The few messages of REAPI v2 and of what it uses that are needed, with descriptors of our own.
 
-Names, numbers and types of fields are those of build.bazel.remote.execution.v2 and
-google.bytestream; enumerations are int32, which is the same on the wire.
+Names, numbers and types of fields are those of build.bazel.remote.execution.v2, google.bytestream,
+google.longrunning and google.rpc; enumerations are int32, which is the same on the wire.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ FAST_CDC_2020 = 1  # ChunkingFunction.FAST_CDC_2020
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Digest": {"hash": (1, "string"), "size_bytes": (2, "int64")},
     "Time": {"seconds": (1, "int64"), "nanos": (2, "int32")},  # Timestamp and Duration
-    "Status": {"code": (1, "int32"), "message": (2, "string")},
+    "Any": {"type_url": (1, "string"), "value": (2, "bytes")},
+    "Status": {"code": (1, "int32"), "message": (2, "string"), "details": (3, "*Any")},
+    "Violation": {"type": (1, "string"), "subject": (2, "string")},
+    "PreconditionFailure": {"violations": (1, "*Violation")},
     "Number": {"value": (1, "uint32")},
     "Property": {"name": (1, "string"), "value": (2, "string")},
     "NodeProperties": {"unix_mode": (3, "Number")},
@@ -36,8 +39,12 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Command": {
         "arguments": (1, "*string"),
         "environment_variables": (2, "*Property"),
+        "platform": (5, "Platform"),
         "output_paths": (7, "*string"),
     },
+    "FileNode": {"name": (1, "string"), "digest": (2, "Digest"), "is_executable": (4, "bool")},
+    "DirectoryNode": {"name": (1, "string"), "digest": (2, "Digest")},
+    "Directory": {"files": (1, "*FileNode"), "directories": (2, "*DirectoryNode")},
     "OutputFile": {
         "path": (1, "string"),
         "digest": (2, "Digest"),
@@ -51,6 +58,10 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "output_files": (2, "*OutputFile"),
         "output_symlinks": (12, "*OutputSymlink"),
         "exit_code": (4, "int32"),
+        "stdout_raw": (5, "bytes"),
+        "stdout_digest": (6, "Digest"),
+        "stderr_raw": (7, "bytes"),
+        "stderr_digest": (8, "Digest"),
         "execution_metadata": (9, "Metadata"),
     },
     "GetActionResultRequest": {
@@ -107,7 +118,35 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "splice_blob_support": (10, "bool"),
         "fast_cdc_2020_params": (11, "FastCdc2020Params"),
     },
-    "ServerCapabilities": {"cache_capabilities": (1, "CacheCapabilities")},
+    "ExecutionCapabilities": {
+        "digest_function": (1, "int32"),
+        "exec_enabled": (2, "bool"),
+        "digest_functions": (5, "*int32"),
+    },
+    "ServerCapabilities": {
+        "cache_capabilities": (1, "CacheCapabilities"),
+        "execution_capabilities": (2, "ExecutionCapabilities"),
+    },
+    "ExecuteRequest": {
+        "instance_name": (1, "string"),
+        "skip_cache_lookup": (3, "bool"),
+        "action_digest": (6, "Digest"),
+        "inline_stdout": (10, "bool"),
+        "inline_stderr": (11, "bool"),
+    },
+    "WaitExecutionRequest": {"name": (1, "string")},
+    "CancelOperationRequest": {"name": (1, "string")},
+    "Operation": {
+        "name": (1, "string"),
+        "done": (3, "bool"),
+        "error": (4, "Status"),
+        "response": (5, "Any"),
+    },
+    "ExecuteResponse": {
+        "result": (1, "ActionResult"),
+        "cached_result": (2, "bool"),
+        "status": (3, "Status"),
+    },
     "ReadRequest": {"resource_name": (1, "string"), "read_offset": (2, "int64")},
     "ReadResponse": {"data": (10, "bytes")},
     "WriteRequest": {
@@ -122,7 +161,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
 }
 
 
-def new(name: str, **fields: Any) -> Any:
+def new(name: str, /, **fields: Any) -> Any:
     """Return a message with these fields."""
     return _class(name)(**fields)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import BinaryIO, NamedTuple, Protocol
 
 from mystikos_tool.cache.remote.digest import Digest
@@ -60,11 +61,19 @@ class Limits(NamedTuple):
     splits: Chunking | None = None
     splices: Chunking | None = None
 
+    def usable(self) -> Limits:
+        """Return limits without what this machine has no module for."""
+        limits = self
+        if not find_spec("zstandard"):
+            limits = limits._replace(zstd=False, batch_zstd=False)
+        return limits if find_spec("pyfastcdc") else limits._replace(splits=None, splices=None)
+
 
 class Traffic:
-    """Counts the bytes that move; both only grow."""
+    """Counts requests and the bytes that move; all only grow."""
 
     def __init__(self) -> None:
+        self.requests = 0
         self.received = 0
         self.sent = 0
 

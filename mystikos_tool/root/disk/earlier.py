@@ -75,7 +75,7 @@ class Earlier:
     def freed(self, image: Image) -> list[Blocks]:
         """Return zeros for the blocks that were used and are free in the image."""
         geometry = image.placement.geometry
-        found = []
+        found: list[Blocks] = []
         for group in range(geometry.groups):
             place = geometry.bitmaps(group)
             was = int.from_bytes(self._filesystem.block(place), "little")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import sys
 from collections.abc import Iterator
@@ -15,28 +16,18 @@ from itertools import islice
 
 BLOCK = 4096
 _DIGEST = 32
-_CHUNK = 256  # blocks
+_CHUNK = 128  # blocks
 _REPORTED = 1000
 
 
-def digests(data: memoryview, salt: bytes) -> bytes:
-    """Return SHA-256(salt, block) of each block of 4096 bytes."""
-    copy = hashlib.sha256(salt).copy
-    found = []
-    for start in range(0, len(data), BLOCK):
-        hashed = copy()
-        hashed.update(data[start : start + BLOCK])
-        found.append(hashed.digest())
-    return b"".join(found)
-
-
 def read_digests(descriptor: int, offset: int, blocks: int, salt: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield number and digests of the blocks of a file from ``offset``, up to 256 at a time.
+    """Yield number and digests of the blocks of a file from ``offset``, up to 128 at a time.
 
     Holes are not read. Raises ValueError where the file ends too early.
     """
-    of_zeros = hashlib.sha256(salt + bytes(BLOCK)).digest()
-    buffer = memoryview(bytearray(_CHUNK * BLOCK))
+    sha256 = hashlib.sha256
+    of_zeros = sha256(salt + bytes(BLOCK)).digest()
+    salted, places = _buffers(salt)
     hole_end = 0
     for first in range(0, blocks, _CHUNK):
         count = min(_CHUNK, blocks - first)
@@ -46,10 +37,20 @@ def read_digests(descriptor: int, offset: int, blocks: int, salt: bytes) -> Iter
         if hole_end >= end:
             yield first, of_zeros * count
             continue
-        chunk = buffer[: count * BLOCK]
-        if os.preadv(descriptor, [chunk], start) != len(chunk):
+        if os.preadv(descriptor, places[:count], start) != count * BLOCK:
             raise ValueError("the file is too short")
-        yield first, digests(chunk, salt)
+        yield first, b"".join([sha256(block).digest() for block in salted[:count]])
+
+
+def _buffers(salt: bytes) -> tuple[list[memoryview], list[memoryview]]:
+    """Return a buffer in pieces of salt and block, which one call hashes, and in these the blocks."""
+    size = len(salt) + BLOCK
+    # At the start of a page, where some processors copy to in a third of the time.
+    data = memoryview(mmap.mmap(-1, _CHUNK * size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    salted = [data[at : at + size] for at in range(0, len(data), size)]
+    for block in salted:
+        block[: len(salt)] = salt
+    return salted, [block[len(salt) :] for block in salted]
 
 
 def _hole_end(descriptor: int, start: int) -> int:

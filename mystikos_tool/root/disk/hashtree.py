@@ -6,7 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mystikos_tool.formats.verity import BLOCK, DIGEST_SIZE, PER_BLOCK, Level, Shape
@@ -24,46 +24,23 @@ class _Part(NamedTuple):
     target: int
 
 
-def write_leaves(descriptor: int, shape: Shape, salt: bytes) -> None:
-    """Hash each block of an open disk into the leaves of its tree."""
-    parts = _parts(Level(0, shape.data_blocks), shape.levels[0])
-    _run("write", descriptor, parts, salt)
-
-
-def leaves_digest(descriptor: int, shape: Shape) -> bytes:
-    """Return the SHA-256 of the leaves, 32 bytes."""
-    hashed = hashlib.sha256()
-    for chunk in _chunks(descriptor, shape.levels[0]):
-        hashed.update(chunk)
-    return hashed.digest()
-
-
-def finish(descriptor: int, shape: Shape, salt: bytes) -> bytes:
-    """Write the levels above the leaves; return the root hash."""
+def write(descriptor: int, shape: Shape, salt: bytes) -> bytes:
+    """Write the hash tree of an open disk; return the root hash."""
+    _run("write", descriptor, _parts(Level(0, shape.data_blocks), shape.levels[0]), salt)
     for level, above in zip(shape.levels, shape.levels[1:], strict=False):
         hash_worker.write(descriptor, level.offset, level.blocks, salt, above.offset)
     return _root_hash(descriptor, shape, salt)
-
-
-def update_leaves(descriptor: int, shape: Shape, salt: bytes, blocks: Iterable[int]) -> None:
-    """Hash some blocks of the disk anew into the leaves."""
-    _hash_again(descriptor, 0, blocks, salt, shape.levels[0])
 
 
 def update(descriptor: int, shape: Shape, salt: bytes, blocks: Iterable[int]) -> bytes:
     """Hash some blocks anew, with what is above them in the tree; return the root hash."""
     offset, changed = 0, set(blocks)
     for level in shape.levels:
-        _hash_again(descriptor, offset, changed, salt, level)
+        for number in changed:
+            digest = _hash(descriptor, offset + number * BLOCK, salt)
+            os.pwrite(descriptor, digest, level.offset + number * DIGEST_SIZE)
         offset, changed = level.offset, {number // PER_BLOCK for number in changed}
     return _root_hash(descriptor, shape, salt)
-
-
-def _hash_again(descriptor: int, offset: int, blocks: Iterable[int], salt: bytes, above: Level) -> None:
-    for number in blocks:
-        block = os.pread(descriptor, BLOCK, offset + number * BLOCK)
-        digest = hash_worker.digests(memoryview(block), salt)
-        os.pwrite(descriptor, digest, above.offset + number * DIGEST_SIZE)
 
 
 def wrong_blocks(descriptor: int, shape: Shape, salt: bytes) -> list[int]:
@@ -88,14 +65,11 @@ def is_sound(descriptor: int, shape: Shape, salt: bytes, root_hash: bytes) -> bo
 
 
 def _root_hash(descriptor: int, shape: Shape, salt: bytes) -> bytes:
-    top = os.pread(descriptor, BLOCK, shape.levels[-1].offset)
-    return hash_worker.digests(memoryview(top), salt)
+    return _hash(descriptor, shape.levels[-1].offset, salt)
 
 
-def _chunks(descriptor: int, level: Level) -> Iterator[bytes]:
-    size, step = level.blocks * BLOCK, 1 << 20
-    for start in range(0, size, step):
-        yield os.pread(descriptor, min(step, size - start), level.offset + start)
+def _hash(descriptor: int, offset: int, salt: bytes) -> bytes:
+    return hashlib.sha256(salt + os.pread(descriptor, BLOCK, offset)).digest()
 
 
 def _parts(level: Level, above: Level) -> list[_Part]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
 from mystikos_tool.formats import ext2
-from mystikos_tool.formats.ext2 import BLOCK, BLOCKS_PER_GROUP
+from mystikos_tool.formats.ext2 import BLOCK, BLOCKS_PER_GROUP, Geometry
 from mystikos_tool.root.disk.placement import File, Placement, whole_chunks
 
 _CLEAN, _CONTINUE, _NO_MAXIMUM = 1, 1, 0xFFFF
 _HALF_MD4, _SIGNED_HASH = 1, 1
 
 # Blocks of the file system: the first one's number, and the content of one or more.
-Blocks = tuple[int, bytes]
+Blocks = tuple[int, bytes | memoryview]
 
 
 class Image:
@@ -31,7 +31,7 @@ class Image:
         """Yield the blocks of a file's content, or of a directory or a long link's target."""
         if file.body:
             body = file.body.ljust(-(-len(file.body) // BLOCK) * BLOCK, b"\0")
-            chunks: Iterable[bytes] = (body,)
+            chunks: Iterable[bytes | memoryview] = (body,)
         else:
             chunks = whole_chunks(file.node.chunks()) if file.runs else ()
         extents = self.placement.extents(file)
@@ -73,13 +73,14 @@ class Image:
             yield from index
             group, slot = divmod(file.number - 1, geometry.inodes_per_group)
             table = tables.setdefault(group, bytearray(geometry.table_blocks * BLOCK))
-            table[slot * ext2.INODE_SIZE : (slot + 1) * ext2.INODE_SIZE] = self._inode(file, pointers)
+            table[slot * ext2.INODE_SIZE : (slot + 1) * ext2.INODE_SIZE] = self.inode(file, pointers)
         free_table = bytes(geometry.table_blocks * BLOCK)
         for group in range(geometry.groups):
             bitmaps = self.block_bitmap(group) + self._inode_bitmap(group)
             yield geometry.bitmaps(group), bitmaps + bytes(tables.get(group, free_table))
 
-    def _inode(self, file: File, pointers: bytes) -> bytes:
+    def inode(self, file: File, pointers: bytes) -> bytes:
+        """Return a file's inode; ``pointers`` is what it holds of the block map."""
         node = file.node
         user, group = node.owner
         time = self._time
@@ -154,16 +155,11 @@ class Image:
     @property
     def superblock_places(self) -> list[int]:
         """The numbers of the blocks that have the superblock."""
-        return [g * BLOCKS_PER_GROUP for g in range(self._geometry.groups) if ext2.has_superblock(g)]
+        return superblock_places(self._geometry)
 
     def superblocks(self, uuid: bytes) -> Iterator[Blocks]:
         """Yield the superblock and the group descriptors, for each group that has them."""
-        descriptors = self._descriptors.ljust(self._geometry.descriptor_blocks * BLOCK, b"\0")
-        for place in self.superblock_places:
-            # The first superblock lies behind the place of a boot sector.
-            before = b"" if place else bytes(ext2.SUPERBLOCK_OFFSET)
-            packed = self.superblock(place // BLOCKS_PER_GROUP, uuid)
-            yield place, (before + packed).ljust(BLOCK, b"\0") + descriptors
+        return copies(self._geometry, lambda group: self.superblock(group, uuid), self._descriptors)
 
     def superblock(self, group: int, uuid: bytes) -> bytes:
         """Return a group's superblock, 1024 bytes."""
@@ -194,13 +190,32 @@ class Image:
                 "group_number": group,
                 "incompat": ext2.INCOMPAT_FILETYPE,
                 "ro_compat": ext2.RO_COMPAT_SPARSE_SUPER | ext2.RO_COMPAT_LARGE_FILE,
-                "uuid": uuid,
-                "hash_seed": uuid_from(uuid, b"directories") if any(uuid) else uuid,
+                **identity(uuid),
                 "hash_version": _HALF_MD4,
                 "creation_time": time,
                 "flags": _SIGNED_HASH,
             }
         )
+
+
+def superblock_places(geometry: Geometry) -> list[int]:
+    """Return the numbers of the blocks that have the superblock."""
+    return [g * BLOCKS_PER_GROUP for g in range(geometry.groups) if ext2.has_superblock(g)]
+
+
+def copies(geometry: Geometry, superblock_of: Callable[[int], bytes], descriptors: bytes) -> Iterator[Blocks]:
+    """Yield superblock and group descriptors for each group that has them."""
+    descriptors = descriptors.ljust(geometry.descriptor_blocks * BLOCK, b"\0")
+    for place in superblock_places(geometry):
+        # The first superblock lies behind the place of a boot sector.
+        before = b"" if place else bytes(ext2.SUPERBLOCK_OFFSET)
+        packed = superblock_of(place // BLOCKS_PER_GROUP)
+        yield place, (before + packed).ljust(BLOCK, b"\0") + descriptors
+
+
+def identity(uuid: bytes) -> dict[str, bytes]:
+    """Return the fields of a superblock that follow from a UUID of 16 bytes, zeros for none yet."""
+    return {"uuid": uuid, "hash_seed": uuid_from(uuid, b"directories") if any(uuid) else uuid}
 
 
 def uuid_from(data: bytes, purpose: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Node(NamedTuple):
     owner: tuple[int, int]
     identity: bytes
     name: str
-    chunks: Callable[[], Iterator[bytes]]
+    chunks: Callable[[], Iterator[bytes | memoryview]]
 
 
 def nodes_of(tree: Tree, *, preserve_owners: bool = False) -> list[Node]:
@@ -47,11 +48,16 @@ def nodes_of(tree: Tree, *, preserve_owners: bool = False) -> list[Node]:
 
 def described(tree: Tree, *, owners: bool) -> bytes:
     """Return what a disk shows of a tree and an archive does not: links to one file and, if asked, owners."""
+    identities = [
+        entry.contents.identity(entry) if stat.S_ISREG(entry.mode) else b"" for entry in tree.entries
+    ]
+    times = Counter(filter(None, identities))
     links: dict[bytes, list[int]] = {}
-    for number, entry in enumerate(tree.entries):
-        if stat.S_ISREG(entry.mode) and (identity := entry.contents.identity(entry)):
-            links.setdefault(identity, []).append(number)
-    linked = [numbers for numbers in links.values() if len(numbers) > 1]
+    if len(times) < times.total():
+        for number, identity in enumerate(identities):
+            if times[identity] > 1:
+                links.setdefault(identity, []).append(number)
+    linked = list(links.values())
     belongs = [entry.contents.owner(entry) for entry in tree.entries] if owners else []
     return repr((linked, belongs)).encode()
 

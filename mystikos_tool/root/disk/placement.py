@@ -25,7 +25,6 @@ _TYPES = {
     stat.S_IFLNK: ext2.TYPE_LINK,
 }
 _ZEROS = bytes(BLOCK)
-_CHUNK = 256 * BLOCK
 _STEP = (1 << 20) // BLOCK  # computed sizes are multiples of 1 MiB
 _INODE_PER = 16384 // BLOCK  # blocks of free space for each spare inode, as mke2fs counts
 _SPARE_INODES = 64
@@ -205,31 +204,36 @@ def joined_runs(runs: Iterable[Run]) -> list[Run]:
     return joined
 
 
-def whole_chunks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield content in whole blocks, the last filled up with zeros, up to 1 MiB at a time."""
+def whole_chunks(chunks: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """Yield content in whole blocks, the last filled up with zeros.
+
+    A piece is as it is until the next one is asked for, or the end.
+    """
     rest = b""
     for chunk in chunks:
-        data = rest + chunk if rest else chunk
+        data = memoryview(b"".join((rest, chunk)) if rest else chunk)
         end = len(data) // BLOCK * BLOCK
-        for start in range(0, end, _CHUNK):
-            yield data[start : min(start + _CHUNK, end)]
-        rest = data[end:]
+        if end:
+            yield data[:end]
+        rest = bytes(data[end:])
     if rest:
-        yield rest.ljust(BLOCK, b"\0")
+        yield memoryview(rest.ljust(BLOCK, b"\0"))
 
 
-def _runs_in(chunk: bytes) -> Iterator[Run]:
+def _runs_in(chunk: memoryview) -> Iterator[Run]:
     """Yield the runs of blocks that are not zero."""
-    count = len(chunk) // BLOCK
     first = 0
     # A block of zeros begins with one, which few others do.
-    for at in (at for at, start in enumerate(chunk[::BLOCK]) if not start):
-        if chunk.startswith(_ZEROS, at * BLOCK):
+    starts = bytes(chunk[::BLOCK])
+    at = starts.find(0)
+    while at >= 0:
+        if bytes(chunk[at * BLOCK : (at + 1) * BLOCK]) == _ZEROS:
             if at > first:
                 yield Run(first, at - first)
             first = at + 1
-    if count > first:
-        yield Run(first, count - first)
+        at = starts.find(0, at + 1)
+    if len(starts) > first:
+        yield Run(first, len(starts) - first)
 
 
 def place(files: Sequence[File], *, size: int | None, room: int) -> Placement:
@@ -239,7 +243,7 @@ def place(files: Sequence[File], *, size: int | None, room: int) -> Placement:
     """
     if size is not None:
         return _place_within(files, size)
-    needed = sum(_kept(file.blocks) for file in files)
+    needed = sum(kept(file.blocks) for file in files)
     free = -(-room // BLOCK)
     inodes = len(files) + ext2.FIRST_INODE + _SPARE_INODES + free // _INODE_PER
     try:
@@ -264,7 +268,7 @@ def _place_within(files: Sequence[File], size: int) -> Placement:
             f"is too small: the content alone needs {least:,}, and programs that write need more",
             "give a larger size or none",
         )
-    _put(files, keep=sum(_kept(file.blocks) for file in files) <= geometry.data_blocks)
+    _put(files, keep=sum(kept(file.blocks) for file in files) <= geometry.data_blocks)
     return Placement(geometry, files)
 
 
@@ -273,10 +277,10 @@ def _put(files: Sequence[File], *, keep: bool) -> None:
     start = 0
     for file in sorted(files, key=lambda file: not file.body):
         file.start = start
-        start += _kept(file.blocks) if keep else file.blocks
+        start += kept(file.blocks) if keep else file.blocks
 
 
-def _kept(blocks: int) -> int:
+def kept(blocks: int) -> int:
     """Return how many blocks are kept for a file: up to an eighth more, in steps that grow with it."""
     step = max(2, 1 << max(blocks.bit_length() - 4, 0))
     return -(-blocks // step) * step

@@ -27,9 +27,12 @@ from mystikos_tool.root.disk.booting import bootable
 from mystikos_tool.root.disk.earlier import Earlier
 from mystikos_tool.root.disk.image import Blocks, Image, listing_digest, uuid_from
 from mystikos_tool.root.disk.nodes import Node, made_directory
+from mystikos_tool.root.disk.patching import PatchedImage, patched
 from mystikos_tool.root.disk.placement import File, files_of, find_blocks, place
-from mystikos_tool.root.disk.reader import opened
+from mystikos_tool.root.disk.reader import DiskFile, opened
 
+# Another number where other bytes come of the same tree than an earlier version made.
+FORMAT = 2
 ROOM = 8 << 20
 # That of the files in an archive (docs/formats.md, section 1).
 TIME = 0x56734BA4
@@ -89,12 +92,6 @@ class _Plan(NamedTuple):
     salt: bytes
     options: Options
 
-    @property
-    def superblock_places(self) -> list[int]:
-        """The numbers of the disk's blocks that have the superblock."""
-        payload = luks.PAYLOAD_OFFSET if self.options.encryption else 0
-        return [payload // BLOCK + place for place in self.image.superblock_places]
-
 
 def write(
     nodes: Sequence[Node],
@@ -130,6 +127,23 @@ def write(
                 root_hash = _write_new(file.fileno(), plan)
     free = plan.image.placement.free * BLOCK
     return Disk(root_hash, plan.shape.end + fssig.SIZE, free, len(files))
+
+
+def rewrite(nodes: Sequence[Node], target: Path, options: Options = _AS_NEEDED) -> Disk | None:
+    """Write other contents of some files into a disk that `write` made with these options.
+
+    ``nodes`` are these files. Nothing else may be another one: neither paths, types, modes and owners,
+    nor links. Return None, with nothing done, where the disk has to be laid out anew, and where it
+    cannot be changed in place; raises UserError as `write` does.
+    """
+    if options.encryption:
+        return None
+    with progress.bar("writing the disk", 2 * sum(node.size for node in nodes)), ExitStack() as closing:
+        image = None
+        with suppress(UserError):  # whoever writes the disk anew meets the same
+            disk = closing.enter_context(opened(target))
+            image = patched(disk.filesystem(), nodes, options.time, may_grow=options.size is None)
+        return _rewrite(image, disk, target, options) if image else None
 
 
 @contextmanager
@@ -195,9 +209,13 @@ class _Output:
         for block, data in every:
             self._write(block, data)
 
-    def _write(self, block: int, data: bytes) -> None:
+    def numbers(self, blocks: Iterable[int]) -> Iterator[int]:
+        """Yield the numbers in the disk of blocks of the file system."""
+        return (self._payload // BLOCK + block for block in blocks)
+
+    def _write(self, block: int, data: bytes | memoryview) -> None:
         if self._encryption:
-            data = luks.encrypt(self._encryption.key, data, block * BLOCK // luks.SECTOR)
+            data = luks.encrypt(self._encryption.key, bytes(data), block * BLOCK // luks.SECTOR)
         write_at(self._descriptor, data, self._payload + block * BLOCK)
 
 
@@ -208,10 +226,15 @@ class _Differences(_Output):
         super().__init__(descriptor, None)
         self.changed: set[int] = set()
 
-    def _write(self, block: int, data: bytes) -> None:
-        if os.pread(self._descriptor, len(data), block * BLOCK) != data:
-            super()._write(block, data)
-            self.changed.update(range(block, block + len(data) // BLOCK))
+    def _write(self, block: int, data: bytes | memoryview) -> None:
+        before, now = os.pread(self._descriptor, len(data), block * BLOCK), bytes(data)
+        if before == now:
+            return
+        for at in range(0, len(now), BLOCK):
+            content = now[at : at + BLOCK]
+            if before[at : at + BLOCK] != content:
+                super()._write(block + at // BLOCK, content)
+                self.changed.add(block + at // BLOCK)
 
 
 def _write_new(descriptor: int, plan: _Plan) -> bytes:
@@ -225,44 +248,69 @@ def _write_new(descriptor: int, plan: _Plan) -> bytes:
         output.write(image.content(file))
     output.write(image.metadata())
     output.write(image.superblocks(_NO_UUID))
-    hashtree.write_leaves(descriptor, shape, plan.salt)
-    uuid = _write_uuid(descriptor, output, plan)
-    hashtree.update_leaves(descriptor, shape, plan.salt, plan.superblock_places)
-    return _seal(descriptor, plan, hashtree.finish(descriptor, shape, plan.salt), uuid)
+    unnamed = hashtree.write(descriptor, shape, plan.salt)
+    return _named(_Hashed(descriptor, shape, plan.salt), output, image, options, unnamed)
 
 
 def _write_differences(descriptor: int, plan: _Plan, earlier: Earlier, unchanged: Collection[bytes]) -> bytes:
     """Bring an earlier disk of the same layout up to date; return the root hash."""
-    image, shape = plan.image, plan.shape
+    image = plan.image
     output = _Differences(descriptor)
     freed = earlier.freed(image)
     for file in image.placement.files:
         if file.body or file.node.path not in unchanged or not earlier.has_in_place(file, image):
             output.write(image.content(file))
     output.write(image.metadata())
-    output.write(image.superblocks(_NO_UUID))
     output.write(freed)
-    changed = output.changed | set(plan.superblock_places)
-    hashtree.update_leaves(descriptor, shape, plan.salt, changed)
-    uuid = _write_uuid(descriptor, output, plan)
-    return _seal(descriptor, plan, hashtree.update(descriptor, shape, plan.salt, changed), uuid)
+    return _update(_Hashed(descriptor, plan.shape, plan.salt), output, image, plan.options)
 
 
-def _write_uuid(descriptor: int, output: _Output, plan: _Plan) -> bytes:
-    """Give the file system a UUID that follows from all the rest of it; return that of the hash tree."""
-    derived = hashtree.leaves_digest(descriptor, plan.shape)
-    output.write(plan.image.superblocks(plan.options.uuid or uuid_from(derived, b"ext2")))
-    return uuid_from(derived, b"verity")
+def _rewrite(image: PatchedImage, disk: DiskFile, target: Path, options: Options) -> Disk | None:
+    with rewriting(target) as found:
+        if not (found and disk.is_file(found.fileno())):
+            return None
+        output = _Differences(found.fileno())
+        output.write(image.blocks())
+        hashed = _Hashed(found.fileno(), disk.shape, disk.superblock.salt)
+        root_hash = _update(hashed, output, image, options)
+    return Disk(root_hash, disk.shape.end + fssig.SIZE, image.free * BLOCK, image.files)
 
 
-def _seal(descriptor: int, plan: _Plan, root_hash: bytes, uuid: bytes) -> bytes:
-    shape = plan.shape
-    write_at(descriptor, verity.superblock(shape.data_blocks, plan.salt, uuid), shape.hash_offset)
-    write_at(descriptor, fssig.build(shape.hash_offset, root_hash, plan.options.signer), shape.end)
+class _Hashed(NamedTuple):
+    """An open disk whose blocks are hashed."""
+
+    descriptor: int
+    shape: verity.Shape
+    salt: bytes
+
+    def update(self, blocks: Iterable[int]) -> bytes:
+        """Hash blocks anew, with what is above them; return the root hash."""
+        return hashtree.update(self.descriptor, self.shape, self.salt, blocks)
+
+
+def _update(hashed: _Hashed, output: _Differences, image: Image | PatchedImage, options: Options) -> bytes:
+    """Finish a disk into which ``output`` has written what differs; return the root hash."""
+    output.write(image.superblocks(_NO_UUID))
+    return _named(hashed, output, image, options, hashed.update(output.changed))
+
+
+def _named(
+    hashed: _Hashed, output: _Output, image: Image | PatchedImage, options: Options, unnamed: bytes
+) -> bytes:
+    """Give the disk UUIDs that follow from all the rest of it, and its FSSIG; return the root hash.
+
+    ``unnamed`` is the root hash of the same disk with a UUID of zeros.
+    """
+    output.write(image.superblocks(options.uuid or uuid_from(unnamed, b"ext2")))
+    root_hash = hashed.update(output.numbers(image.superblock_places))
+    descriptor, shape, salt = hashed
+    superblock = verity.superblock(shape.data_blocks, salt, uuid_from(unnamed, b"verity"))
+    write_at(descriptor, superblock, shape.hash_offset)
+    write_at(descriptor, fssig.build(shape.hash_offset, root_hash, options.signer), shape.end)
     return root_hash
 
 
-def write_at(descriptor: int, data: bytes, offset: int) -> None:
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """Write data whole, at an offset of an open file."""
     written = os.pwrite(descriptor, data, offset)
     while written < len(data):

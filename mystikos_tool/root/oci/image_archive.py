@@ -6,15 +6,16 @@ they are in the archive, only those of the configuration, of the layers decompre
 
 from __future__ import annotations
 
+import os
 import posixpath
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.oci import compression, layer, layout
+from mystikos_tool.formats import tar
+from mystikos_tool.root.oci import compression, layout
 from mystikos_tool.root.oci import manifest as manifests
 from mystikos_tool.root.oci.blobs import Blobs, Stream
 from mystikos_tool.root.oci.manifest import NONE, Descriptor
@@ -40,7 +41,9 @@ class ImageArchive:
         self.where = str(path)
         with self._file() as file:
             self._check_form(file)
-            self._members = dict(_members(file, self.where))
+            size = file.seek(0, os.SEEK_END)
+            found = tar.members(lambda offset, size: os.pread(file.fileno(), size, offset), size, self.where)
+            self._members = dict(_places(found, self.where))
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
@@ -120,18 +123,19 @@ class _Part:
         return data
 
 
-def _members(file: BinaryIO, where: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the place of every file of an archive by its name, those of symbolic links too."""
+def _places(members: Iterable[tar.Member], where: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the offset and size of every file of an archive by its name, those of symbolic links too."""
     places: dict[str, tuple[int, int]] = {}
     links: dict[str, str] = {}
-    for count, found in enumerate(layer.headers(file, where)):
+    for count, found in enumerate(members):
         if count > _MAX_MEMBERS:
             raise UserError(where, f"has more than {_MAX_MEMBERS:,} members", _AGAIN)
-        name = posixpath.normpath(found.name)
-        if found.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not found.issparse():
-            places[name] = (found.offset_data, found.size)
-        elif found.issym():  # docker save has a layer once, and links to it
-            links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), found.linkname))
+        name = posixpath.normpath(os.fsdecode(found.name))
+        if found.kind == tar.FILE:
+            places[name] = (found.offset, found.size)
+        elif found.kind == tar.SYMBOLIC_LINK:  # docker save has a layer once, and links to it
+            target = posixpath.join(posixpath.dirname(name), os.fsdecode(found.target))
+            links[name] = posixpath.normpath(target)
     yield from places.items()
     yield from ((name, places[target]) for name, target in links.items() if target in places)
 

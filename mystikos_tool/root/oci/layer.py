@@ -5,22 +5,22 @@ Nothing is ever unpacked: a member's data stay where they are in the archive, an
 
 from __future__ import annotations
 
+import os
 import stat
-import tarfile
 from collections.abc import Iterator
-from typing import IO, BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import tar
 from mystikos_tool.formats.cpio import MAX_MEMBERS, MAX_TARGET, TOO_MANY
+from mystikos_tool.io.content import ReadAt
 
 MAX_NAME = 4095  # PATH_MAX of Linux without the NUL
-_END = 1024  # two blocks of zeros
-_MAX_HEADER = 1 << 20  # bytes of a long name or of extended attributes
 _MAX_NAMED = 1 << 28  # bytes of all names, which are held in memory
 _CANNOT = "make the image without it"
-_DAMAGED = "make or fetch the image again"
-_NOT_KEPT = {tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE}
-_FILES = {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE}
+_NOT_KEPT = {tar.CHARACTER_DEVICE, tar.BLOCK_DEVICE, tar.FIFO}
+_NO_COMPONENTS = {b"", b".", b".."}
+_NUL = b"\0"
 
 HARD_LINK = 0  # in place of a mode: the type of what it links to is not known yet
 
@@ -40,108 +40,69 @@ class Member(NamedTuple):
     target: bytes = b""
 
 
-def members(file: BinaryIO, where: str) -> Iterator[Member]:
-    """Yield the members of an archive without those for the root itself.
+def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
+    """Yield the members of an archive of ``size`` bytes without those for the root itself.
 
-    Raises UserError for what is no tar archive, ends too early, or holds what no layer may: a name
-    or hard link that is absolute or has ``..``, another type, a hole (sparse file).
+    Raises UserError as :func:`mystikos_tool.formats.tar.members` does, and for what no layer may hold: a
+    name or hard link that is absolute or has ``..``, another type.
     """
     count = named = 0
-    for found in headers(file, where):
-        count, named = count + 1, named + len(found.name) + len(found.linkname)
+    for found in tar.members(read, size, where):
+        count, named = count + 1, named + len(found.name) + len(found.target)
         if count > MAX_MEMBERS or named > _MAX_NAMED:
             problem = f"has more than {MAX_MEMBERS:,} members, or names of more than {_MAX_NAMED:,} bytes"
             raise UserError(where, problem, TOO_MANY)
-        if member := _member(found, where):
-            yield member
+        path = _path(found.name, where, "the name")
+        if not path:
+            if found.kind == tar.DIRECTORY:
+                continue  # the root itself
+            raise UserError(_here(found, where), "is a name of the root, and no directory", _CANNOT)
+        if found.kind == tar.FILE:
+            yield Member(path, stat.S_IFREG | found.mode, found.size, found.offset)
+        else:
+            yield Member(path, *_without_data(found, where))
 
 
-def headers(file: BinaryIO, where: str) -> Iterator[tarfile.TarInfo]:
-    """Yield the headers of a tar archive, none of their data; raise UserError where it is damaged."""
-    file.seek(0)
-    try:
-        with tarfile.open(fileobj=cast(IO[bytes], _Headers(file, where)), mode="r:") as archive:
-            while (found := archive.next()) is not None:
-                vars(archive)["members"] = []  # tarfile would keep them all
-                yield found
-            _check_end(file, archive.offset, where)
-    except (tarfile.TarError, ValueError, EOFError) as error:
-        raise UserError(where, f"is no tar archive that can be read: {error}", _DAMAGED) from None
+def _without_data(found: tar.Member, where: str) -> tuple[int, int, int, bytes]:
+    """Return mode, size, offset and target of what is no file."""
+    mode, target = stat.S_IFDIR | found.mode, b""
+    if found.kind == tar.SYMBOLIC_LINK:
+        mode, target = stat.S_IFLNK | 0o777, _target(found.target, _here(found, where))
+    elif found.kind == tar.HARD_LINK:
+        mode, target = HARD_LINK, _path(found.target, _here(found, where), "a hard link to")
+    elif found.kind in _NOT_KEPT:
+        mode = stat.S_IFIFO | found.mode
+    elif found.kind != tar.DIRECTORY:
+        problem = f"is of the type {found.kind!r}, which is not known in layers"
+        raise UserError(_here(found, where), problem, _CANNOT)
+    return mode, 0, found.offset, target
 
 
-class _Headers:
-    """The file as tarfile reads it: headers, never data, and none without bounds."""
-
-    def __init__(self, file: BinaryIO, where: str) -> None:
-        self._file = file
-        self._where = where
-        self.tell = file.tell
-        self.seek = file.seek
-
-    def read(self, size: int) -> bytes:
-        if size > _MAX_HEADER:
-            raise UserError(self._where, f"has a header of {size:,} bytes", _DAMAGED)
-        return self._file.read(size)
+def _here(found: tar.Member, where: str) -> str:
+    name = os.fsdecode(found.name)
+    return f"{where}, {name if name.isprintable() else repr(name)}"
 
 
-def _check_end(file: BinaryIO, offset: int, where: str) -> None:
-    """Raise UserError where tarfile has ended at what is no end: a header that is damaged."""
-    file.seek(0, 2)
-    size = file.tell()
-    file.seek(min(offset, size))
-    rest = file.read(_END)
-    if offset > size or rest.strip(b"\0"):
-        raise UserError(where, f"is damaged at byte {offset:,}", _DAMAGED)
-
-
-def _member(found: tarfile.TarInfo, where: str) -> Member | None:
-    path = _path(found.name, where, "the name")
-    here = f"{where}, {found.name!r}" if not found.name.isprintable() else f"{where}, {found.name}"
-    if not path:
-        if found.isdir():
-            return None  # the root itself
-        raise UserError(here, "is a name of the root, and no directory", _CANNOT)
-    mode = stat.S_IMODE(found.mode)
-    if found.isdir():
-        return Member(path, stat.S_IFDIR | mode, 0, found.offset_data)
-    if found.issym():
-        return Member(path, stat.S_IFLNK | 0o777, 0, found.offset_data, _target(found.linkname, here))
-    if found.islnk():
-        target = _path(found.linkname, here, "a hard link to")
-        return Member(path, HARD_LINK, 0, found.offset_data, target)
-    if found.type in _NOT_KEPT:
-        return Member(path, stat.S_IFIFO | mode, 0, found.offset_data)
-    if found.type not in _FILES or found.issparse():
-        kind = "a sparse file" if found.issparse() else f"of the type {found.type!r}"
-        raise UserError(here, f"is {kind}, which is not known in layers", _CANNOT)
-    return Member(path, stat.S_IFREG | mode, found.size, found.offset_data)
-
-
-def _path(name: str, where: str, what: str) -> bytes:
+def _path(name: bytes, where: str, what: str) -> bytes:
     """Return a path that can lead nowhere but into the root."""
-    parts = [part for part in encoded(name).split(b"/") if part not in (b"", b".")]
+    parts = name.split(b"/")
+    is_plain = _NO_COMPONENTS.isdisjoint(parts)
     problem = ""
-    if name.startswith("/"):
+    if name.startswith(b"/"):
         problem = "is absolute"
-    elif b".." in parts:
+    elif not is_plain and b".." in parts:
         problem = "has .. in it, which leads out"
-    elif "\0" in name:
+    elif _NUL in name:
         problem = "has a NUL in it"
     elif len(name) > MAX_NAME:
         problem = f"has more than {MAX_NAME:,} bytes"
     if problem:
-        raise UserError(where, f"{what} {name[:200]!r} {problem}", _CANNOT)
-    return b"/".join(parts)
+        raise UserError(where, f"{what} {os.fsdecode(name)[:200]!r} {problem}", _CANNOT)
+    return name if is_plain else b"/".join(part for part in parts if part not in _NO_COMPONENTS)
 
 
-def _target(target: str, where: str) -> bytes:
+def _target(target: bytes, where: str) -> bytes:
     """Return what a symbolic link has in it; where it leads is known when all layers are."""
-    data = encoded(target)
-    if not data or b"\0" in data or len(data) > MAX_TARGET:
+    if not target or _NUL in target or len(target) > MAX_TARGET:
         raise UserError(where, "is a symbolic link that no system can hold", _CANNOT)
-    return data
-
-
-def encoded(text: str) -> bytes:
-    """Return a text of tarfile's as the bytes that are in the archive."""
-    return text.encode("utf-8", "surrogateescape")
+    return target

@@ -16,10 +16,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint, progress, user_cache
+from mystikos_tool.io.content import ReadAt
 from mystikos_tool.root.oci import compression, layer
 from mystikos_tool.root.oci.blobs import Opener, Verifying, mismatch
 from mystikos_tool.root.oci.digest import Digest
@@ -85,9 +86,7 @@ class LayerCache:
                 for data in _decompressed(packed):
                     file.write(data)
             file.flush()
-            # Headers lie apart: a buffer would be filled for each.
-            unbuffered = cast(BinaryIO, FileIO(file.fileno(), closefd=False))
-            members = list(layer.members(unbuffered, packed.where))
+            members = list(layer.members(_reading(file.fileno()), file.tell(), packed.where))
         opened = FileIO(path)
         known = fingerprint.of(os.fstat(opened.fileno()))
         atomic.write(self._path(packed.diff_id, "index"), _index(members, known), 0o600)
@@ -120,6 +119,10 @@ class LayerCache:
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             problem = "belongs to another user, or others may write to it, so that layers could be another's"
             raise UserError(str(self._directory), problem, f"chmod go-w {self._directory}, or remove it")
+
+
+def _reading(descriptor: int) -> ReadAt:
+    return lambda offset, size: os.pread(descriptor, size, offset)
 
 
 def _decompressed(packed: PackedLayer) -> Iterator[bytes]:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
@@ -46,6 +46,27 @@ def write(path: Path, images: Mapping[str, Digest]) -> None:
     """Write a lock file, its images in order."""
     locked = {name: str(digest) for name, digest in sorted(images.items())}
     atomic.write(path, (json.dumps({"version": _VERSION, "images": locked}, indent=4) + "\n").encode())
+
+
+def renew(path: Path, texts: Sequence[str]) -> dict[str, tuple[Digest | None, Digest]]:
+    """Ask registries which images tags stand for now, all that are locked without any, and write that down.
+
+    Returns for each reference the digest that it had, None where it is new, and the one that it has. Raises
+    UserError for what is no tag on a registry, and for what a registry does or does not do; the file is
+    then as it was.
+    """
+    from mystikos_tool.root.oci.registry import Registry  # loads what speaks HTTP
+
+    locked = read(path)
+    asked = [needed(text) for text in texts or locked]
+    if not asked:
+        raise UserError(str(path), "has no images yet", "name one, as docker.io/library/nginx:1.27")
+    for each in asked:
+        if each.digest:
+            raise UserError(str(each), "has a digest, which is always the same image", "leave the digest out")
+    found = {str(each): Registry(each).descriptor().digest for each in asked}
+    write(path, {**locked, **found})
+    return {name: (locked.get(name), digest) for name, digest in found.items()}
 
 
 def pinned(reference: Reference, path: Path) -> Reference:

@@ -25,6 +25,7 @@ from mystikos_tool.root.tree import Entry, Tree
 _CHUNK = 1 << 20
 _REVISION = b"image 1"  # another one when another tree comes of the same image
 _IDENTITY = struct.Struct("=QQQ")
+_UNNAMED = (0, 0, 0)
 
 
 class ImageSource:
@@ -87,25 +88,22 @@ class _LayerFiles:
     def __init__(self, where: str, layers: Sequence[Layer]) -> None:
         self._where = where
         self._layers = layers
+        self._identities = [
+            _IDENTITY.unpack(bytes.fromhex(each.diff_id.hex)[: _IDENTITY.size]) for each in layers
+        ]
 
     def entry(self, found: Found) -> Entry:
-        """Return what is at a path as an entry."""
-        member = found.member
-        origin = b"%d %d %s" % (found.layer or 0, member.offset, found.path)
-        size = len(member.target) if stat.S_ISLNK(member.mode) else member.size
-        known = self._fingerprint(found, size)
-        return Entry(found.path, member.mode, size, origin, known, self, member.target)
+        """Return what is at a path as an entry.
 
-    def _fingerprint(self, found: Found, size: int) -> bytes:
-        """Return what stands for a content in the form of a file's status: digest and offset in the layer.
-
-        The times are those of long ago, so that it is never racy.
+        What stands for its content has the form of a file's status: the layer's digest, and the offset in
+        place of a time. Such times are those of long ago, so that it is never racy.
         """
-        digest = self._layers[found.layer].diff_id.hex if found.layer is not None else "0" * 64
-        device, inode, rest = _IDENTITY.unpack(bytes.fromhex(digest)[: _IDENTITY.size])
-        return fingerprint.STRUCT.pack(
-            device, inode, size, -1 - found.member.offset, -1 - (rest >> 1), found.member.mode
-        )
+        path, (_, mode, size, offset, target), layer = found
+        if target:
+            size = len(target)
+        device, inode, rest = _UNNAMED if layer is None else self._identities[layer]
+        known = fingerprint.STRUCT.pack(device, inode, size, -1 - offset, -1 - (rest >> 1), mode)
+        return Entry(path, mode, size, b"%d %d %s" % (layer or 0, offset, path), known, self, target)
 
     def name(self, entry: Entry) -> str:
         """Return the image and the path in it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
@@ -20,6 +21,7 @@ _PREFIX = b".wh."
 _META = b".wh..wh."
 _OPAQUE = b".wh..wh..opq"
 _CANNOT = "make the image without it"
+_PATH = attrgetter("path")
 _IMPLIED = stat.S_IFDIR | 0o755
 
 
@@ -61,7 +63,7 @@ def merged(layers: Sequence[Sequence[Member]], names: Sequence[str]) -> list[Fou
         for member in members:
             if not layer.hides(member):
                 layer.add(member)
-    return sorted(_below(root), key=lambda found: found.path)
+    return sorted(_below(root), key=_PATH)
 
 
 class _Layer:
@@ -72,9 +74,13 @@ class _Layer:
         self._number = number
         self._name = name
         self._implied = 0
+        # Where paths have led to. It stays so until something is taken away or replaced.
+        self._known: dict[bytes, _Node] = {}
 
     def hides(self, member: Member) -> bool:
         """Take away what a whiteout hides; tell whether the member is one."""
+        if _PREFIX not in member.path:
+            return False
         above, _, name = member.path.rpartition(b"/")
         if b"/" + _META in b"/" + member.path and name != _OPAQUE:
             return True  # what AUFS keeps for itself
@@ -97,6 +103,7 @@ class _Layer:
         for place, name in found:
             children = place[name].below
             found += [(children, child) for child in children or ()] if children else []
+        self._known.clear()
         for place, name in reversed(found):
             if place[name].named_in != self._number and not place[name].below:
                 del place[name]
@@ -104,15 +111,23 @@ class _Layer:
     def add(self, member: Member) -> None:
         """Put a member at its place."""
         above, _, name = member.path.rpartition(b"/")
-        directory = self._directory(above, member, make=True)
-        assert directory is not None and directory.below is not None  # noqa: S101 it was made
+        directory = self._known.get(above) or self._made(above, member)
+        assert directory.below is not None  # noqa: S101 it is a directory
         node = self._linked(member) if member.mode == HARD_LINK else _Node(member, self._number, self._number)
         there = directory.below.get(name)
         if there is not None:
             self._check_replaceable(there, node, member)
             if there.below is not None and node.below is not None:
                 node.below = there.below
+            self._known.clear()
         directory.below[name] = node
+
+    def _made(self, path: bytes, member: Member) -> _Node:
+        """Return the directory that a path leads to, made if it is missing."""
+        directory = self._directory(path, member, make=True)
+        assert directory is not None  # noqa: S101 what is in the way is refused
+        self._known[path] = directory
+        return directory
 
     def _check_replaceable(self, there: _Node, node: _Node, member: Member) -> None:
         """Refuse what this layer has twice; a directory may be named again."""

@@ -41,6 +41,7 @@ struct myst_application
     struct myst_file given_files[3]; /* regular files of the host that are descriptors 0 to 2 */
     struct myst_file given_descriptors[3]; /* of any kind; of descriptors that were closed: none */
     int port_binder;                       /* binds ports below 1024 (port_binder.h), or -1 */
+    int file_limits;                       /* limits file systems in memory (file_limits.h), or -1 */
     int proc;                              /* /proc of the sandbox, where there is one; else -1 */
     pid_t process;                         /* of the application */
     int64_t started;                       /* seconds of CLOCK_MONOTONIC */

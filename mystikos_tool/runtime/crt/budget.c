@@ -1,18 +1,18 @@
 #include "budget.h"
 
+#include "../common/file_limits.h"
 #include "../common/sizes.h"
 #include "proc_files.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/statfs.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,18 +24,20 @@
 struct process
 {
     pid_t pid, parent;
-    bool executed; /* a program since it began; until then it has what its parent has */
-    bool is_there; /* seen at the last look */
-    uint64_t size; /* bytes of all that is mapped */
-    uint64_t own;  /* bytes of it that can be written to and are its own */
+    bool executed;        /* a program since it began; until then it has what its parent has */
+    uint64_t size_before; /* of what it had when it was about to execute its last one */
+    bool is_there;        /* seen at the last look */
+    uint64_t size;        /* bytes of all that is mapped */
+    uint64_t own;         /* bytes of it that can be written to and are its own */
     uint64_t threads, limit;
 };
 
 static struct process processes[2 * MYST_MAX_THREADS];
 static size_t process_count;
-static uint64_t files_at_begin, files;
+static uint64_t files; /* bytes */
 static int64_t next_look;
 static int interval = SHORTEST_MS;
+static pid_t first; /* the application's process */
 
 static int64_t now(void)
 {
@@ -44,16 +46,14 @@ static int64_t now(void)
     return time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-static uint64_t used_by_files(void)
+/* Leaves the files what the processes leave, and tells what they take. */
+static uint64_t limit_files(const struct myst_application *application, myst_bytes_of_processes taken)
 {
-    static const char *const roots[] = {"/", "/dev/shm"};
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < MYST_COUNT(roots); i++)
-    {
-        struct statfs status;
-        if (statfs(roots[i], &status) == 0 && status.f_type == TMPFS_MAGIC)
-            bytes += (status.f_blocks - status.f_bfree) * (uint64_t)status.f_bsize;
-    }
+    myst_bytes_of_files bytes;
+    const int limits = application->file_limits;
+    if (limits < 0 || send(limits, &taken, sizeof taken, MSG_NOSIGNAL) != sizeof taken ||
+        recv(limits, &bytes, sizeof bytes, MSG_WAITALL) != sizeof bytes)
+        return files;
     return bytes;
 }
 
@@ -140,7 +140,10 @@ static bool take_stock(int proc)
 /* What a process takes that nobody else has. */
 static uint64_t taken_by(const struct process *process)
 {
-    const struct process *parent = process->executed ? NULL : find(process->parent);
+    const bool has_begun = process->executed && process->size != process->size_before;
+    const struct process *parent = has_begun ? NULL : find(process->parent);
+    if (!has_begun && process->pid == first)
+        return 0; /* it is not the application yet */
     if (!parent)
         return process->own;
     return process->own > parent->own ? process->own - parent->own : 0;
@@ -161,11 +164,17 @@ static void limit(const struct myst_application *application, struct process *pr
         process->limit = bytes;
 }
 
-static void limit_all(const struct myst_application *application)
+static uint64_t taken_by_all(void)
 {
     uint64_t taken = 0;
     for (size_t i = 0; i < process_count; i++)
         taken += taken_by(&processes[i]);
+    return taken;
+}
+
+static void limit_all(const struct myst_application *application)
+{
+    const uint64_t taken = taken_by_all();
     for (size_t i = 0; i < process_count; i++)
         limit(application, &processes[i], taken - taken_by(&processes[i]));
 }
@@ -177,9 +186,10 @@ static bool is_kept(const struct myst_application *application)
 
 static void look(const struct myst_application *application)
 {
-    const uint64_t former = files, used = used_by_files();
-    files = used > files_at_begin ? used - files_at_begin : 0;
-    const bool changed = take_stock(application->proc) || files != former;
+    const uint64_t former = files;
+    const bool grew = take_stock(application->proc);
+    files = limit_files(application, taken_by_all());
+    const bool changed = grew || files != former;
     limit_all(application);
     interval = changed ? SHORTEST_MS : 2 * interval < LONGEST_MS ? 2 * interval : LONGEST_MS;
     next_look = now() + interval;
@@ -187,7 +197,7 @@ static void look(const struct myst_application *application)
 
 void myst_budget_begin(const struct myst_application *application)
 {
-    files_at_begin = used_by_files();
+    first = application->process;
     if (is_kept(application))
         look(application);
 }
@@ -216,11 +226,19 @@ void myst_budget_note_program(const struct myst_call *call)
 {
     if (!is_kept(call->application))
         return;
-    struct process *process = find_or_add(myst_call_process(call));
-    if (process)
-        process->executed = true;
+    const pid_t pid = myst_call_process(call);
+    struct process *process = find_or_add(pid);
     if (process_count > 1)
+    {
         look(call->application);
+        process = find(pid);
+    }
+    else if (process)
+        measure(call->application->proc, process);
+    if (!process)
+        return;
+    process->executed = true;
+    process->size_before = process->size;
 }
 
 /* A thread is about to begin, whose stack this will be. */

@@ -10,6 +10,7 @@
 #include "archive.h"
 #include "command.h"
 #include "disk_root.h"
+#include "file_limits.h"
 #include "landlock.h"
 #include "monitor.h"
 #include "mounts.h"
@@ -359,6 +360,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .thread_stack = config->thread_stack_size,
         .exec_stack = config->exec_stack,
         .port_binder = -1,
+        .file_limits = -1,
         .no_brk = config->no_brk,
         .limits_processors = config->max_affinity_cpus > 0,
         .fork_allowed = shell || as_linux || config->fork_mode != MYST_FORK_NONE,
@@ -391,6 +393,8 @@ static const char *make_sandbox(const struct myst_handoff *handoff, const struct
     make_root(handoff, config);
     add_app_environment(config, application);
     myst_mount_all(config, handoff);
+    if (!application->as_linux)
+        application->file_limits = myst_start_file_limits(config->memory_size);
     myst_enter_process_namespace();
     return NULL;
 }

@@ -2,6 +2,7 @@
 
 #include "../common/error.h"
 #include "disk.h"
+#include "file_limits.h"
 #include "path.h"
 #include "served_disk.h"
 #include "tmpfs.h"
@@ -266,6 +267,7 @@ static void mount_archive(const struct myst_mount *declared, const char *source,
     close(target);
 
     target = open_target(declared);
+    myst_limit_files_at(descriptor_path(target, to));
     if (is_archive)
         myst_unpack(archive, target);
     munmap((void *)(uintptr_t)archive.data, archive.size);
@@ -285,6 +287,7 @@ static void unpack_disk_at(const struct myst_mount *declared, struct myst_disk *
     close(target);
 
     target = open_target(declared);
+    myst_limit_files_at(descriptor_path(target, to));
     myst_unpack_disk(disk, target, false);
     if (myst_tmpfs_leave_room(descriptor_path(target, to), memory_size) != 0)
         myst_refuse_errno("configuration: Mount: cannot limit %s", declared->target);

@@ -33,25 +33,34 @@ static void lock_secure_bits(void)
         myst_refuse_errno("cannot set the secure bits");
 }
 
-static void drop_capabilities(void)
+/* `kept`: CAP_TO_MASK of each capability below 32 that stays. */
+static void drop_capabilities(unsigned kept)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
-    memset(none, 0, sizeof none);
-    if (syscall(SYS_capset, &header, none) != 0)
+    struct __user_cap_data_struct rest[_LINUX_CAPABILITY_U32S_3];
+    memset(rest, 0, sizeof rest);
+    rest[0].effective = rest[0].permitted = kept;
+    if (syscall(SYS_capset, &header, rest) != 0)
         myst_refuse_errno("cannot drop the capabilities");
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        myst_refuse_errno("cannot forbid new privileges");
 }
 
 void myst_drop_own_privileges(void)
 {
-    drop_capabilities();
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        myst_refuse_errno("cannot forbid new privileges");
+    drop_capabilities(0);
 }
 
 void myst_drop_privileges(void)
 {
     empty_bounding_set();
     lock_secure_bits();
-    myst_drop_own_privileges();
+    drop_capabilities(0);
+}
+
+void myst_drop_privileges_but(unsigned capability)
+{
+    empty_bounding_set();
+    lock_secure_bits();
+    drop_capabilities(CAP_TO_MASK(capability));
 }

@@ -2,6 +2,7 @@
 
 #include "../common/error.h"
 #include "../common/sizes.h"
+#include "file_limits.h"
 #include "namespaces.h"
 #include "path.h"
 #include "proc.h"
@@ -58,6 +59,7 @@ void myst_make_root(uint64_t bytes, uint64_t files)
     if (myst_mount_tmpfs(mount_point, options) != 0)
         myst_refuse_no_privilege("cannot make a file system in memory");
     myst_enter_root_mount();
+    myst_limit_files_at(".");
 }
 
 bool myst_is_empty_directory(const char *directory)
@@ -175,6 +177,7 @@ static void make_dev(uint64_t shared_memory)
     myst_need_directory("dev/shm", SHARED_MODE);
     snprintf(options, sizeof options, "mode=0777,size=%llu", (unsigned long long)shared_memory);
     mount_in_root("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, options);
+    myst_limit_files_at("dev/shm");
 
     if (symlink("/proc/self/fd", "dev/fd") != 0)
         myst_refuse_errno("cannot make /dev/fd");

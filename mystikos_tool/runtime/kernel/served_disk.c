@@ -2,6 +2,7 @@
 
 #include "../common/error.h"
 #include "ext2.h"
+#include "file_limits.h"
 #include "fuse.h"
 #include "privileges.h"
 #include "tmpfs.h"
@@ -169,6 +170,7 @@ bool myst_serve_disk(struct myst_disk *disk, const char *target, uint64_t bytes)
              (unsigned long long)(bytes / MYST_PAGE + 1024));
     if (before < 0 || myst_mount_tmpfs(target, options) != 0 || chdir(target) != 0)
         myst_refuse_errno("cannot make a file system in memory");
+    myst_limit_files_at(".");
     const bool served = mount_layers(&fs, &root);
     if (fchdir(before) != 0)
         myst_refuse_errno("cannot leave the disk");

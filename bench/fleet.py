@@ -1,0 +1,269 @@
+"""A fleet at its cache, in network namespaces, and a model held to it: ``python -m bench --fleet``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from bench import fleet_model
+from bench.fleet_machine import Done, Work
+from bench.fleet_model import Cost, Costs, Fleet, Load
+from bench.network import Host, is_possible, switched
+from bench.projects import CHECKOUT
+from bench.report import Table, aligned, markdown, progress
+
+MACHINES, PACKAGES, CHANGED = 8, 300, 30
+# By the rate of every link, in bytes a second: the size of a package, so that a run takes a minute.
+LINKS = {12_500_000: 200_000, 125_000_000: 2_000_000}
+_CALIBRATION = (1, 400, 4_000), (1, 40, 8_000_000)
+_TICKS = os.sysconf("SC_CLK_TCK")
+_SECONDS_TO_START = 20
+
+
+class Measured(NamedTuple):
+    """A step of the fleet: what it took, and what the model says."""
+
+    step: str
+    load: Load
+    predicted: float
+    seconds: float
+    requests: int
+    size: int
+    processor: float
+
+    def row(self) -> Sequence[str]:
+        """Return it as a row of a table."""
+        return (
+            self.step,
+            f"{self.requests:,}",
+            f"{self.load.requests:,.0f}",
+            f"{self.size / 1e6:,.1f} MB",
+            f"{self.load.size / 1e6:,.1f} MB",
+            f"{self.seconds:.1f} s",
+            f"{self.predicted:.1f} s",
+            f"{self.seconds / self.predicted:.2f}",
+        )
+
+
+HEAD = ("step", "requests", "model", "from the server", "model", "time", "model", "time / model")
+
+
+def main(output: Path | None) -> int:
+    """Measure, print the tables and write them to ``output``/fleet.md."""
+    if not is_possible():
+        sys.stderr.write("bench: --fleet makes network namespaces: it needs root, ip and tc\n")
+        return 2
+    tables, below = measure()
+    text = "\n".join(aligned(table) for table in tables)
+    sys.stdout.write(f"{text}\n{below}\n")
+    if output:
+        output.mkdir(parents=True, exist_ok=True)
+        parts = ["# A fleet at its cache\n", *map(markdown, tables), below]
+        (output / "fleet.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
+    return 0
+
+
+def measure() -> tuple[list[Table], str]:
+    """Return the tables of the simulation and of the model, and what they are of."""
+    costs = _costs()
+    tables = [_simulated(rate, size, costs) for rate, size in LINKS.items()]
+    server, machine = costs
+    below = (
+        f"{MACHINES} machines with 4 jobs each and the server, buildbox-casd, shared {os.cpu_count()} cores, "
+        f"load {os.getloadavg()[0]:.1f}. Processor time, measured without a limit of the links: server "
+        f"{server.request * 1e3:.2f} ms a request and {server.byte * 1e9:.2f} ns a byte, machine "
+        f"{machine.request * 1e3:.2f} ms and {machine.byte * 1e9:.2f} ns."
+    )
+    return [*tables, _needs(costs)], below
+
+
+def _needs(costs: Costs) -> Table:
+    """Return what the server of a large fleet needs."""
+    fleet = Fleet()
+    clean = Fleet(clean=0.01)
+    head = (
+        f"{fleet.machines:,} machines, {fleet.packages:,} packages of {fleet.size / 1e6:.0f} MB",
+        *("requests/s", "content", "link", "server's cores", "stored in an hour"),
+    )
+    rows: Table = [head]
+    cases = {
+        f"{fleet.builds:.0f} builds an hour, {fleet.changed} packages changed": (fleet, False),
+        "the same with chunks": (fleet, True),
+        "with chunks, 1 of 100 builds from nothing": (clean, True),
+    }
+    for name, (case, chunks) in cases.items():
+        need = fleet_model.needed(case, costs, chunks=chunks)
+        rows.append(
+            (
+                name,
+                f"{need.requests:,.0f}",
+                f"{need.size / 1e6:,.0f} MB/s",
+                f"{need.link / 1e9:,.1f} Gbit/s",
+                f"{need.cores:,.1f}",
+                f"{need.stored / 1e9:,.1f} GB",
+            )
+        )
+    return rows
+
+
+def _costs() -> Costs:
+    """Measure what a request and a byte cost where no link is slow, by small files and by large ones."""
+    with _fleet(1, None) as fleet:
+        spent = []
+        for _, count, size in _CALIBRATION:
+            work = Work("store", range(count), size, 0)
+            fleet.run([work])
+            fleet.run([work._replace(step="fetch")])  # what is loaded at first is not counted
+            before = fleet.processor()
+            (done,) = fleet.run([work._replace(step="fetch")])
+            spent.append((done, fleet.processor() - before))
+    (small, server_small), (large, server_large) = spent
+    return Costs(
+        _cost(small, server_small, large, server_large),
+        _cost(small, small.processor, large, large.processor),
+    )
+
+
+def _cost(small: Done, on_small: float, large: Done, on_large: float) -> Cost:
+    """Solve the two equations of requests and bytes."""
+    determinant = small.requests * large.received - large.requests * small.received
+    request = (on_small * large.received - on_large * small.received) / determinant
+    byte = (on_large * small.requests - on_small * large.requests) / determinant
+    return Cost(max(request, 0.0), max(byte, 0.0))
+
+
+def _simulated(rate: int, size: int, costs: Costs) -> Table:
+    """Run the steps of a fleet behind links of a rate."""
+    title = f"{MACHINES} machines, {PACKAGES} packages of {size / 1e6:g} MB, {rate * 8 / 1e6:,.0f} Mbit/s"
+    progress(title)
+    every, changed = range(PACKAGES), range(CHANGED)
+    steps: list[tuple[str, Work, int, Load]] = [
+        (
+            "clean checkouts on all",
+            Work("fetch", every, size, 0),
+            MACHINES,
+            fleet_model.clean_checkouts(MACHINES, PACKAGES, size),
+        ),
+        (
+            f"{CHANGED} packages changed, on all",
+            Work("fetch", changed, size, 1),
+            MACHINES,
+            fleet_model.clean_checkouts(MACHINES, CHANGED, size),
+        ),
+        (
+            "nobody has stored any",
+            Work("fetch", every, size, 2),
+            MACHINES,
+            fleet_model.misses(MACHINES, PACKAGES),
+        ),
+    ]
+    rows: Table = [(title, *HEAD[1:])]
+    with _fleet(MACHINES, rate) as fleet:
+        fleet.run([Work("store", every, size, 0)])
+        fleet.run([Work("store", changed, size, 1)])
+        fleet.run([Work("fetch", [], size, 0)] * MACHINES)  # every machine has loaded what it needs
+        for name, work, machines, load in steps:
+            predicted = fleet_model.seconds(load, machines, rate, costs, os.cpu_count())
+            rows.append(_step(fleet, name, work, load, predicted).row())
+    return rows
+
+
+def _step(fleet: _Fleet, name: str, work: Work, load: Load, predicted: float) -> Measured:
+    _, before = fleet.server.moved()
+    processor, started = fleet.processor(), time.monotonic()
+    done = fleet.run([work] * len(fleet.machines))
+    seconds = time.monotonic() - started
+    _, after = fleet.server.moved()
+    expected = len(work.files) * len(done) if work.version < 2 else 0
+    if sum(each.found for each in done) != expected:
+        sys.exit(f"bench: {name}: {sum(each.found for each in done)} files were found, not {expected}")
+    requests = sum(each.requests for each in done)
+    return Measured(name, load, predicted, seconds, requests, after - before, fleet.processor() - processor)
+
+
+class _Fleet:
+    """Machines and a server that run."""
+
+    def __init__(self, server: Host, pid: int, machines: list[subprocess.Popen[str]]) -> None:
+        self.server = server
+        self.machines = machines
+        self._pid = pid
+
+    def run(self, works: Sequence[Work]) -> list[Done]:
+        """Let one machine each do a work, all at once."""
+        busy = self.machines[: len(works)]
+        for machine, work in zip(busy, works, strict=True):
+            line = json.dumps({**work._asdict(), "files": list(work.files)})
+            _pipe(machine.stdin).write(line + "\n")
+            _pipe(machine.stdin).flush()
+        return [Done(**json.loads(_pipe(machine.stdout).readline())) for machine in busy]
+
+    def processor(self) -> float:
+        """Return the processor time of the server in seconds."""
+        user, system = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / _TICKS
+
+
+@contextmanager
+def _fleet(machines: int, rate: int | None) -> Iterator[_Fleet]:
+    sys.path.insert(0, str(CHECKOUT / "tests" / "core"))
+    from remote_servers import casd_binary, free_port
+
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        hosts = stack.enter_context(switched(machines + 1, rate))
+        server, port = hosts[0], free_port()
+        url = f"grpc://{server.address}:{port}"
+        command = [
+            casd_binary() or "buildbox-casd",
+            "--bind",
+            f"{server.address}:{port}",
+            str(directory / "casd"),
+        ]
+        log = stack.enter_context((directory / "log").open("wb"))
+        # What ip starts takes the place of ip: its number is that of the server.
+        casd = subprocess.Popen([*server.inside, *command], stdout=log, stderr=log)
+        stack.callback(_end, casd)
+        clients = [_machine(host, url, directory / f"machine{n}") for n, host in enumerate(hosts[1:])]
+        stack.callback(lambda: [_end(client) for client in clients])
+        _wait(lambda: _listens(server, port))
+        yield _Fleet(server, casd.pid, clients)
+
+
+def _listens(server: Host, port: int) -> bool:
+    command = [*server.inside, "cat", "/proc/net/tcp", "/proc/net/tcp6"]
+    sockets = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    return re.search(rf":{port:04X} 0+:0000 0A", sockets) is not None
+
+
+def _wait(is_ready: Callable[[], bool]) -> None:
+    until = time.monotonic() + _SECONDS_TO_START
+    while not is_ready():
+        if time.monotonic() > until:
+            sys.exit("bench: buildbox-casd does not start")
+        time.sleep(0.05)
+
+
+def _machine(host: Host, url: str, directory: Path) -> subprocess.Popen[str]:
+    command = [*host.inside, sys.executable, "-m", "bench.fleet_machine", url, str(directory)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    if pipe is None:
+        raise ValueError("not a pipe")
+    return pipe
+
+
+def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()

@@ -1,0 +1,164 @@
+#include "file_limits.h"
+
+#include "../common/error.h"
+#include "../common/file_limits.h"
+#include "../common/sizes.h"
+#include "privileges.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#define MAX_SYSTEMS 34 /* the root's, /dev/shm, and those of all mounts */
+#define CHANNEL 0      /* the process's descriptors: this one, and those of the file systems behind it */
+
+/* include/uapi/linux/mount.h (Linux 5.2) */
+#define FSCONFIG 431
+#define FSPICK 433
+#define PICK_ITSELF 9u /* FSPICK_CLOEXEC | FSPICK_EMPTY_PATH */
+#define SET_STRING 1u
+#define RECONFIGURE 7u
+
+struct file_system
+{
+    int root;
+    uint64_t limit, used; /* bytes */
+};
+
+/* In the order of their descriptors. */
+static struct file_system systems[MAX_SYSTEMS];
+static size_t system_count;
+
+void myst_limit_files_at(const char *path)
+{
+    const int root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root < 0)
+        myst_refuse_errno("cannot open a file system in memory");
+    if (system_count == MAX_SYSTEMS)
+        myst_refuse("more than %d file systems are in memory", MAX_SYSTEMS);
+    size_t at = system_count++;
+    for (; at > 0 && systems[at - 1].root > root; at--)
+        systems[at] = systems[at - 1];
+    systems[at] = (struct file_system){.root = root};
+}
+
+/* All that the process needs. */
+static void allow_limiting_only(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 9),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_read, 8, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 7, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fstatfs, 6, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FSPICK, 5, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FSCONFIG, 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_restart_syscall, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = MYST_COUNT(code), .filter = code};
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
+        _exit(MYST_EXIT_REFUSED);
+}
+
+static uint64_t look_at_files(void)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < system_count; i++)
+    {
+        struct statfs status;
+        if (fstatfs(systems[i].root, &status) == 0)
+            systems[i].used = (status.f_blocks - status.f_bfree) * (uint64_t)status.f_bsize;
+        bytes += systems[i].used;
+    }
+    return bytes;
+}
+
+/* Fails where the file system has grown meanwhile: the next time will do. */
+static void limit(struct file_system *system, uint64_t bytes)
+{
+    char size[24];
+    bytes = bytes < MYST_PAGE ? MYST_PAGE : bytes - bytes % MYST_PAGE; /* 0 would be no limit, for good */
+    if (bytes == system->limit)
+        return;
+    const int context = (int)syscall(FSPICK, system->root, "", PICK_ITSELF);
+    if (context < 0)
+        return;
+    snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
+    const bool limited = syscall(FSCONFIG, context, SET_STRING, "size", size, 0) == 0 &&
+                         syscall(FSCONFIG, context, RECONFIGURE, NULL, NULL, 0) == 0;
+    system->limit = limited ? bytes : 0;
+    close(context);
+}
+
+__attribute__((noreturn)) static void serve(uint64_t budget)
+{
+    myst_bytes_of_processes processes;
+    const uint64_t at_first = look_at_files();
+    while (read(CHANNEL, &processes, sizeof processes) == sizeof processes)
+    {
+        const uint64_t now = look_at_files(), added = now > at_first ? now - at_first : 0;
+        const uint64_t left = added < budget ? budget - added : 0;
+        const uint64_t room = processes < left ? left - processes : 0;
+        for (size_t i = 0; i < system_count; i++)
+            limit(&systems[i], systems[i].used + room);
+        const myst_bytes_of_files answer = added;
+        if (write(CHANNEL, &answer, sizeof answer) != sizeof answer)
+            break;
+    }
+    _exit(0);
+}
+
+/* The process keeps nothing that is not its own: somebody may wait for the other end of a pipe. */
+__attribute__((noreturn)) static void become_limiter(int channel, pid_t outer, uint64_t budget)
+{
+    bool done = prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == outer &&
+                prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && dup2(channel, CHANNEL) == CHANNEL;
+    for (size_t i = 0; done && i < system_count; i++)
+    {
+        const int descriptor = CHANNEL + 1 + (int)i;
+        done = dup2(systems[i].root, descriptor) == descriptor;
+        systems[i].root = descriptor;
+    }
+    if (!done || syscall(SYS_close_range, (unsigned)(CHANNEL + 1 + system_count), ~0u, 0u) != 0)
+        _exit(MYST_EXIT_REFUSED);
+    myst_drop_privileges_but(CAP_SYS_ADMIN);
+    allow_limiting_only();
+    serve(budget);
+}
+
+int myst_start_file_limits(uint64_t bytes)
+{
+    int sockets[2];
+    sigset_t all, before;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0)
+        myst_refuse_errno("cannot make a pair of sockets");
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    const pid_t outer = getpid(), pid = fork();
+    if (pid < 0)
+        myst_refuse_errno("cannot start a process");
+    if (pid == 0)
+        become_limiter(sockets[1], outer, bytes);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    close(sockets[1]);
+    while (system_count > 0)
+        close(systems[--system_count].root);
+    return sockets[0];
+}
