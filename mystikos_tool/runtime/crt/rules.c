@@ -295,7 +295,6 @@ static const struct myst_rule rules[] = {
     {SYS_sethostname, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
 
     /* Pointers to nowhere, which the kernel of Mystikos follows. */
-    {SYS_read, {{1, MYST_IS_LOW, 0}, {0, MYST_IS_NOT, 0}}, MYST_CRASH},
     {SYS_stat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_lstat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_rt_sigprocmask, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
