@@ -86,12 +86,6 @@ def _read_again() -> None:
     kept.kept = lambda _: lambda read: read  # what uses it is imported later
 
 
-def _measure_in_threads() -> None:
-    from mystikos_tool import measuring
-
-    measuring._ALONE = sys.maxsize
-
-
 def _load_while_packing() -> None:
     from mystikos_tool.scons import work
 
@@ -172,13 +166,6 @@ MECHANISMS = (
         "a runtime's images and a configuration are read once for all apps of a build (io/kept.py)",
         "by each stage",
         _read_again,
-        ((_MANY, FULL), (_MANY, KEY)),
-    ),
-    Mechanism(
-        "processes",
-        "many small enclaves are measured in processes, not under Python's lock (measuring.py)",
-        "by the threads of the build",
-        _measure_in_threads,
         ((_MANY, FULL), (_MANY, KEY)),
     ),
     Mechanism(

@@ -5,7 +5,8 @@ python -m fuzz [--seconds N] [--jobs N] [--coverage] [--required] [TARGET...]
 At the end the two readers of configurations are held together (fuzz.differential), unless targets are named.
 
 Needs clang with libFuzzer and its sanitizers; without them nothing is run, and that is said; with
---required it is a failure. --coverage prints how much of each C file the inputs run. Inputs
+--required it is a failure. --coverage prints how much of each C file the inputs run, and fails where it is
+less than fuzz.targets.LEAST_COVERAGE of one of the READERS there. Inputs
 that reach new code are kept in build/fuzz, where the next run goes on from them. Ends with status 1
 when a target was made to fail, after naming the input and how to give it to the target again.
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz import differential
-from fuzz.targets import BUILD, COMPILER, CORPUS, HERE, RUNTIME, TARGETS, Target
+from fuzz.targets import BUILD, COMPILER, CORPUS, HERE, LEAST_COVERAGE, READERS, RUNTIME, TARGETS, Target
 
 SANITIZERS = ("-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 NEEDS = (
@@ -66,8 +67,10 @@ def main() -> int:
         )
     total = sum(outcome.executions for outcome in outcomes)
     sys.stdout.write(f"fuzz: {total} executions in {arguments.seconds * len(chosen)} s in all\n")
-    if arguments.coverage:
-        _print_coverage(chosen)
+    poor = _print_coverage(chosen) if arguments.coverage else []
+    if poor and not arguments.target:
+        sys.stdout.write(f"fuzz: FAILED: less than {LEAST_COVERAGE:g} % are run of {', '.join(poor)}\n")
+        return 1
     differ = not arguments.target and differential.run(arguments.seconds)
     return int(differ or any(outcome.finding for outcome in outcomes))
 
@@ -132,8 +135,11 @@ def _fuzz(target: Target, seconds: int) -> Outcome:
     return Outcome(target, executions, coverage[-1] if coverage else 0, finding)
 
 
-def _print_coverage(targets: list[Target]) -> None:
-    """Run every input of every target once, without a fuzzer, and print the lines that are run."""
+def _print_coverage(targets: list[Target]) -> list[str]:
+    """Run every input of every target once, without a fuzzer, and print the lines that are run.
+
+    Return the readers of which it is not enough.
+    """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         programs = list(pool.map(_covered, targets))
     profiles = [str(program.with_name("profile")) for program in programs]
@@ -147,6 +153,8 @@ def _print_coverage(targets: list[Target]) -> None:
         lines, name = files.get(path), path.relative_to(RUNTIME)
         told = f"{lines['percent']:.1f} % of {lines['count']} lines" if lines else "0.0 %, in no target"
         sys.stdout.write(f"fuzz: {name}: {told}\n")
+    percents = {path: float(lines["percent"]) for path, lines in files.items()}
+    return [reader for reader in READERS if percents.get(RUNTIME / reader, 0.0) < LEAST_COVERAGE]
 
 
 def _files(exported: str) -> list[dict[str, Any]]:

@@ -115,8 +115,6 @@ static int expected_action(const struct myst_application *application, unsigned 
         return myst_clone_action(application, (unsigned)arguments[0]);
     case MYST_IOCTL:
         return myst_ioctl_action((unsigned)arguments[1]);
-    case MYST_CREATE:
-        return arguments[myst_flags_argument(number)] & O_CREAT ? MYST_SERVE : MYST_ALLOW;
     case MYST_PERSONA:
         return (unsigned)arguments[0] == READ_IMPLIES_EXEC ? MYST_ALLOW : myst_unhandled_action(application);
     default:

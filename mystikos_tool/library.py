@@ -358,18 +358,25 @@ def check(
     root: StrPath,
     *,
     config: StrPath | Config | Mapping[str, Any] | None = None,
+    disk: StrPath | None = None,
     exclude: Sequence[str] = (),
     modes: Modes = "canonical",
 ) -> Check:
     """Look for what of a root cannot work in an enclave, from its files; return what is found.
 
-    ``root`` is an application directory (``exclude`` and ``modes`` are as in `pack`), an archive, a package
-    or a signed directory. ``config`` is as in `measure`; without it that of the package counts, and nothing
-    is known of the program to start where there is none. Raises UserError for what is nothing of these or
-    cannot be read, and for a root on a disk.
+    ``root`` is an application directory (``exclude`` and ``modes`` are as in `pack`), an archive, a disk, a
+    package or a signed directory; ``disk`` is the root of a package that has it on one. ``config`` is as in
+    `measure`; without it that of the package counts, and nothing is known of the program to start where there
+    is none. Raises UserError for what is nothing of these or cannot be read, and for a package whose root
+    is on a disk that is not given.
     """
-    held_to = None if config is None else _config(config)
-    return checks.check(Path(root), held_to, exclude=tuple(exclude), preserve_modes=modes == "preserve")
+    return checks.check(
+        Path(root),
+        None if config is None else _config(config),
+        disk=None if disk is None else Path(disk),
+        exclude=tuple(exclude),
+        preserve_modes=modes == "preserve",
+    )
 
 
 def statement(package: StrPath, *, day: date | None = None) -> Statement:

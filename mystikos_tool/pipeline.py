@@ -142,7 +142,7 @@ def build(
     sections.check_name(target)
     with packed(inputs, tree, target, root) as whole:
         keys = root_keys.of(whole.root)
-        root_keys.refuse_signer(keys, signer.modulus, root)
+        root_keys.refuse_signer(keys, signer.modulus, root, signer)
         warnings = root_keys.told(keys, root, secrets)
         if tree and checkout and isinstance(whole.root, ArchiveRoot):
             files = checkout_path.found(whole.root.index(), (), checkout)
@@ -185,7 +185,11 @@ def build_directory(
     ``rootfs`` is copied as it is, archive or ext2 disk; ``warn`` is as in `measure`. Raises UserError
     as the stages do; earlier files of the directory are then as they were.
     """
-    root_keys.refuse_signer(root_keys.of(inputs.root), signer.modulus, "the root")
+    keys = root_keys.of(inputs.root)
+    root_keys.refuse_signer(keys, signer.modulus, str(rootfs), signer)
+    if warn:
+        for warning in root_keys.told(keys, str(rootfs), root_keys.WARN):
+            warn(warning)
     measured, image = _measure_and_sign(inputs, signer, day, warn)
     parts = package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))
     signed_directory.write(inputs.runtime.loader, parts, target)

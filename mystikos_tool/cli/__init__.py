@@ -104,7 +104,7 @@ VERBS = {
         ),
         Verb(
             "image",
-            "write down which images the tags on registries stand for, so that they stay the same",
+            "write down which images tags stand for, so that they stay the same; prune the cache of layers",
             "lock docker.io/library/nginx:1.27",
             image.declare_image,
             image.run_image,

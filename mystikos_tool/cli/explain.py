@@ -34,8 +34,9 @@ _OPERAND = "a package, a signed directory, a measurement, an archive, an appdir 
 def declare_check(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``check``."""
     parser.add_argument(
-        "root", type=Path, help="an appdir, an archive, a package or a signed directory to look into"
+        "root", type=Path, help="an appdir, an archive, a disk, a package or a signed directory to look into"
     )
+    parser.add_argument("--disk", type=Path, metavar="FILE", help="root of a package that has it on a disk")
     parser.add_argument(
         "-c",
         "--config",
@@ -64,6 +65,7 @@ def run_check(options: argparse.Namespace) -> int:
     found = check.check(
         options.root,
         config.load(options.config) if options.config else None,
+        disk=options.disk,
         exclude=tuple(options.exclude),
         preserve_modes=preserve_modes(options),
     )

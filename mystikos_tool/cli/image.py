@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mystikos_tool.cli.archive import modes_of, tree_of
-from mystikos_tool.cli.verb import say, tell
+from mystikos_tool.cli.verb import say, size_in_bytes, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,20 +87,46 @@ def tell_note(text: str) -> None:
 def declare_image(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``image``."""
     parser.add_argument(
-        "action", choices=("lock",), help="lock: write down which image each tag stands for now"
+        "action",
+        choices=("lock", "prune"),
+        help="lock: write down which image each tag stands for now;"
+        " prune: remove from the cache the layers that were used longest ago",
     )
     parser.add_argument(
         "references",
         nargs="*",
         metavar="reference",
-        help="an image on a registry, as docker.io/library/nginx:1.27; without any, all that are locked",
+        help="lock: an image on a registry, as docker.io/library/nginx:1.27; without any, all in the file",
     )
     declare_lock(parser)
+    parser.add_argument(
+        "--keep",
+        type=size_in_bytes,
+        metavar="SIZE",
+        help="prune: how much may stay, as 10g (default: 0)",
+    )
 
 
 def run_image(options: argparse.Namespace) -> None:
-    """Ask registries which images tags stand for, and write that down."""
+    """Ask registries which images tags stand for and write that down, or prune the cache."""
+    {"lock": _lock, "prune": _prune}[options.action](options)
+
+
+def _lock(options: argparse.Namespace) -> None:
     from mystikos_tool.root.oci import lock
 
+    if options.keep is not None:
+        raise UserError("--keep", "is for prune, not for lock", "leave it out")
     for name, (was, digest) in lock.renew(options.lock or Path(_LOCK), options.references).items():
         say(f"{name} is {digest}" + (f", was {was}" if was not in (None, digest) else ""))
+
+
+def _prune(options: argparse.Namespace) -> None:
+    from mystikos_tool.io import user_cache
+    from mystikos_tool.root.oci import pruning
+
+    for given, option in ((options.lock, "--lock"), (options.references, " ".join(options.references))):
+        if given:
+            raise UserError(option, "is for lock, not for prune", "leave it out")
+    pruned = pruning.prune(user_cache.directory(), options.keep or 0)
+    say(f"removed {pruned.removed:,} layers and documents of {pruned.size:,} bytes; {pruned.left:,} are left")

@@ -1,4 +1,4 @@
-"""What of a root cannot work in an enclave: an application directory, an archive or a package is checked."""
+"""What of a root cannot work in an enclave: of an application directory, an archive, a disk or a package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.explain.printable import printable
 from mystikos_tool.explain.subject import Subject, subject
 from mystikos_tool.packaging import sections
+from mystikos_tool.root import root
+from mystikos_tool.root.disk.index import DiskIndex
 from mystikos_tool.root.functions import SEVERITIES, Severity
+from mystikos_tool.root.index import Index
 from mystikos_tool.root.suitability import Finding, findings
 
 # The schema of what to_json returns.
@@ -96,23 +99,40 @@ def _few(where: list[str]) -> str:
 
 
 def check(
-    path: Path, config: Config | None = None, *, exclude: tuple[str, ...] = (), preserve_modes: bool = False
+    path: Path,
+    config: Config | None = None,
+    *,
+    disk: Path | None = None,
+    exclude: tuple[str, ...] = (),
+    preserve_modes: bool = False,
 ) -> Check:
-    """Check an application directory, an archive, a package or a signed directory.
+    """Check an application directory, an archive, a disk, a package or a signed directory.
 
-    The last two have a configuration, which ``config`` stands in place of. ``exclude`` and
-    ``preserve_modes`` say how a directory is packed. Raises UserError for what is nothing of these or
-    cannot be read, and for a root that is a disk.
+    The last two have a configuration, which ``config`` stands in place of; ``disk`` is the root where it
+    is on one. ``exclude`` and ``preserve_modes`` say how a directory is packed. Raises UserError for what is
+    nothing of these or cannot be read, and for a package whose root is on a disk that is not given.
     """
+    if isinstance(root.of(path), root.DiskRoot):
+        if disk:
+            raise UserError(str(path), "is a disk itself", "give one disk")
+        return _checked(path, DiskIndex(path), config)
     with subject(path, exclude=exclude, preserve_modes=preserve_modes) as found:
+        config = config or _configuration(found)
+        if disk and (found.opened is None or found.archive is not None):
+            raise UserError(str(path), "has its root on no disk", "leave the disk out")
+        if disk:
+            return _checked(path, DiskIndex(disk), config)
         if found.archive is None:
             problem = "holds no root that could be looked into"
-            raise UserError(str(path), problem, "give the directory or the archive that it is made of")
-        config = config or _configuration(found)
-        every = findings(found.archive, config)
-        kept = [_shown(finding) for finding in islice(every, MAX_FINDINGS)]
-        kept.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-        return Check(printable(str(path)), config is not None, tuple(kept), sum(1 for _ in every))
+            raise UserError(str(path), problem, "give the disk, directory or archive of its root")
+        return _checked(path, found.archive, config)
+
+
+def _checked(path: Path, index: Index, config: Config | None) -> Check:
+    every = findings(index, config, is_disk=isinstance(index, DiskIndex))
+    kept = [_shown(finding) for finding in islice(every, MAX_FINDINGS)]
+    kept.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Check(printable(str(path)), config is not None, tuple(kept), sum(1 for _ in every))
 
 
 def _configuration(found: Subject) -> Config | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from mystikos_tool import runtime
 from mystikos_tool.errors import UserError
@@ -121,7 +122,15 @@ def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
     if path.is_symlink() or path.stat().st_size != sum(piece.size for piece in content):
         return False
     with path.open("rb") as file:
-        return all(chunk == file.read(len(chunk)) for piece in content for chunk in piece.chunks(_CHUNK))
+        return all(_comes_next(piece, file, path) for piece in content)
+
+
+def _comes_next(piece: Content, file: BinaryIO, path: Path) -> bool:
+    """Tell whether a file goes on with a piece, which may be just that part of it: then it is not read."""
+    if piece == FileContent(path, piece.size, file.tell()):
+        file.seek(piece.size, os.SEEK_CUR)
+        return True
+    return all(chunk == file.read(len(chunk)) for chunk in piece.chunks(_CHUNK))
 
 
 class Package(NamedTuple):

@@ -50,7 +50,7 @@ class Finding(NamedTuple):
     remedy: str
 
 
-def findings(index: Index, config: Config | None) -> Iterator[Finding]:
+def findings(index: Index, config: Config | None, *, is_disk: bool = False) -> Iterator[Finding]:
     """Yield what of a root cannot work, or is another thing, in an enclave with a configuration.
 
     Without one nothing is known of the program to start, and ForkMode and the like have their defaults.
@@ -58,17 +58,17 @@ def findings(index: Index, config: Config | None) -> Iterator[Finding]:
     at_start: Mapping[str, Executable] = {}
     if config:
         at_start = loaded(index, config)
-        yield from _of_configuration(index, config)
+        yield from _of_configuration(index, config, is_disk=is_disk)
         yield from _of_memory(config, at_start)
     started = index.find(config.application_path) if config else None
     yield from _Files(index, started, functions.behaviours(config)).findings()
 
 
-def _of_configuration(index: Index, config: Config) -> Iterator[Finding]:
+def _of_configuration(index: Index, config: Config, *, is_disk: bool) -> Iterator[Finding]:
     """Yield why the package does not start under an installed Mystikos, or may not."""
     for doubts in CHECKS:
         try:
-            for doubt in doubts(index, config, embedded=False, is_disk=False):
+            for doubt in doubts(index, config, embedded=False, is_disk=is_disk):
                 yield Finding("warning", "start", doubt.where, doubt.problem, doubt.remedy)
         except UserError as error:
             yield Finding("error", "start", error.where, error.problem, error.remedy)

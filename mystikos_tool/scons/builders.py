@@ -129,8 +129,9 @@ def myst_measure(env: Any, target: Any = None, source: Any = None, **overrides: 
     name = sources.suffixed(arguments.target_name(env, target, "MystMeasure"), _MEASUREMENT_SUFFIX)
     archive = name.removesuffix(_MEASUREMENT_SUFFIX) + sources.ROOTFS_SUFFIX
     source = arguments.root_sources(env, source, "MystMeasure")
-    added = _stages_before_signing(env, sources.only_node(source))
-    variables.check_matter("MystMeasure", overrides, added)
+    if overrides:
+        added = _stages_before_signing(env, sources.only_node(source))
+        variables.check_matter("MystMeasure", overrides, added)
     node = sources.target_node(env, name, "MystMeasure")
     root = _root(env, archive, source, "MystMeasure", node)
     return NodeList([_measurement(env, name, root)])
@@ -211,9 +212,9 @@ def myst_package(env: Any, target: Any = None, source: Any = None, **overrides: 
     source = arguments.root_sources(env, source, "MystPackage")
     node = sources.only_node(source)
     stage = stage_of(node)
-    variables.check_matter(
-        "MystPackage", overrides, (*_stages_before_packaging(env, node), variables.PACKAGE)
-    )
+    if overrides:
+        added = (*_stages_before_packaging(env, node), variables.PACKAGE)
+        variables.check_matter("MystPackage", overrides, added)
     if not isinstance(stage, Image):
         if not isinstance(stage, Measurement):
             root = _root(env, name + sources.ROOTFS_SUFFIX, source, "MystPackage", package)
@@ -390,7 +391,7 @@ def _root(env: Any, name: str, source: list[Any] | None, builder: str, added_for
 
 
 def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_for: Any = None) -> Any:
-    nodes = list(dict.fromkeys(sources.root_sources(env, source or [])))  # twice the same is once
+    nodes = sources.root_sources(env, source or [])
     if not nodes:
         disk = "" if builder == "MystRootfs" else f', or MYST_ROOT="{variables.DISK}" for a root on a disk'
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
@@ -421,8 +422,7 @@ def _take(target: Any, nodes: list[Any]) -> None:
 
 def _disk(env: Any, name: str, source: list[Any] | None) -> Any:
     laid_out = _disk_layout(env)
-    given = sources.root_sources(env, source or [], disk=True, owners=laid_out.owners)
-    nodes = list(dict.fromkeys(given))
+    nodes = sources.root_sources(env, source or [], disk=True, owners=laid_out.owners)
     if not nodes:
         raise SCons.Errors.UserError("MystDisk needs a source; give the application directory")
     how, key = _how_packed(env), disk_key(env)
@@ -488,7 +488,8 @@ def _measurement(env: Any, name: str, root: _Root, added_for: Any = None) -> Any
 
 
 def _epoch(env: Any) -> str:
-    return str(env.subst(str(variables.epoch(env))))
+    epoch = str(variables.epoch(env))
+    return str(env.subst(epoch)) if "$" in epoch else epoch
 
 
 def _statement(env: Any, name: str, measurement: Any) -> Any:

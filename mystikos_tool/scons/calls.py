@@ -7,7 +7,7 @@ from typing import Any
 
 import SCons.Errors
 
-from mystikos_tool.scons import leftovers, ninja, scons_internals, variables
+from mystikos_tool.scons import leftovers, ninja, root_source, scons_internals, variables
 from mystikos_tool.scons.stages import Stage
 from mystikos_tool.scons.target_file import target_file
 
@@ -17,13 +17,16 @@ def environment(
 ) -> Any:
     """Return the environment of one call, its variables checked."""
     ninja.refuse(builder)
-    variables.check_names(env.Dictionary())
+    root_source.follow_directories()
+    values = env.Dictionary()
+    variables.check_names(values)
     variables.use_remote_cache(env)
     if overrides:
         variables.check_keywords(builder, overrides, parameters, env)
         variables.check_remote_cache(overrides)
         env = env.Override(overrides)
-    variables.check_values(env)
+        values = {**values, **overrides}
+    variables.check_values(values)
     return env
 
 

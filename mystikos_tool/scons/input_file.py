@@ -12,6 +12,7 @@ import SCons.Node.FS
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest
 from mystikos_tool.scons.input_node import InputNode
+from mystikos_tool.scons.stale import follow, made_above, remember_made
 from mystikos_tool.scons.target_file import TargetFile
 
 _ALIKE = 0.75  # from where on a file's name is taken for a slip in another's
@@ -29,13 +30,26 @@ class InputFile(InputNode):
         super().__init__(origin)
         self.variable = variable
         self.remedy = remedy
+        self._made: list[Any] = []  # what builders make of it, or above it
 
     def read_node(self) -> Any:
         """Return the node of the file that is read: in a variant directory, that of the source directory."""
         return self.origin if self.origin.is_derived() else self.origin.srcnode()
 
+    def made_by(self) -> list[Any]:
+        """Return the nodes that make the file, or a directory that it lies in."""
+        return [*super().made_by(), *made_above(self.origin)]
+
+    def built_before(self) -> list[Any]:
+        """Return the nodes that have to be built first."""
+        nodes = self.made_by()
+        self._made = follow(nodes)
+        return nodes
+
     def signature(self) -> str | None:
         """Return the digest of the content in hexadecimal."""
+        for node in self._made:
+            remember_made(node)
         if scons_internals.was_only_told_of(self.origin):
             return scons_internals.NOT_MADE
         digest = content_digest(self.read_node())
@@ -48,7 +62,7 @@ class InputFile(InputNode):
         """
         file = self.read_node()
         path = Path(file.get_abspath())
-        if not file.missing():
+        if not self.is_missing():
             if path.exists() and not path.is_file():  # reading a FIFO would not end
                 if path.is_dir() and not self.variable:  # its builder was given just a name
                     raise SCons.Errors.StopError(f'{file}: is a directory; give it as Dir("{file}")')
@@ -59,6 +73,13 @@ class InputFile(InputNode):
             remedy = self.remedy or self._at_the_top() or _nearest(file) or self.create_remedy()
             raise SCons.Errors.StopError(f"{file}: is named by {self.variable} and is not there; {remedy}")
         return True
+
+    def is_missing(self) -> bool:
+        """Tell whether the file is neither there nor made, now that all was made that it may lie in."""
+        file = self.read_node()
+        if self._made and not file.is_derived():
+            file.clear_memoized_values()  # SCons remembers that it was not there
+        return bool(file.missing())
 
     def create_remedy(self) -> str:
         """Return what to do about a file that is not there and has no neighbour of nearly its name."""
@@ -83,6 +104,11 @@ def input_file(origin: Any, variable: str = "", remedy: str = "") -> Any:
             origin.must_be_same(SCons.Node.FS.File)
         _files[key] = InputFile(origin, variable, remedy)
     return _files[key]
+
+
+def known_files() -> list[InputFile]:
+    """Return all such nodes."""
+    return list(_files.values())
 
 
 def _nearest(node: Any) -> str | None:

@@ -24,9 +24,10 @@ from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, exc
 from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import patterns_in, store
+from mystikos_tool.scons.input_file import known_files
 from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of
-from mystikos_tool.scons.stale import is_made, left_behind, make_again_where_stale, remember_made
+from mystikos_tool.scons.stale import follow, is_directory, is_made, left_behind, made_above, remember_made
 
 if TYPE_CHECKING:
     from mystikos_tool.root.oci.process import Start
@@ -79,9 +80,7 @@ class RootSource(InputNode):
         if type(self.origin) is SCons.Node.FS.Entry:
             self.origin.disambiguate()  # no builder comes any more
         nodes = self.made_by()
-        self._made = [node for node in made_of(nodes) if is_made(node) and (node in nodes or _is_dir(node))]
-        for node in self._made:
-            make_again_where_stale(node)
+        self._made = follow(nodes)
         for node in nodes:
             if is_made_of(node, self):
                 problem = (
@@ -96,7 +95,7 @@ class RootSource(InputNode):
     def made_by(self) -> list[Any]:
         """Return what is built into the directory, around it or before anything in it, in any SConscript."""
         layers = [*_layers(self.origin), *_led_to(self.origin)]
-        above = [node for layer in layers for node in _above(layer) if node.has_explicit_builder()]
+        above = [node for layer in layers for node in made_above(layer)]
         return above + [before for layer in layers for node in self._known(layer) for before in _before(node)]
 
     def _known(self, directory: Any) -> Iterator[Any]:
@@ -291,33 +290,34 @@ class RootSource(InputNode):
 def root_source(origin: Any, options: SourceOptions) -> RootSource:
     """Return the one node of a directory or file with these options."""
     key = (origin, options)
-    if not _sources:
-        scons_internals.after_reading(_follow_directories)
     if key not in _sources:
         _sources[key] = RootSource(origin, options)
     return _sources[key]
 
 
-def _follow_directories() -> None:
-    """Let SCons make files of the roots again when something was edited in a directory they are made of.
+@lru_cache(None)
+def follow_directories() -> None:
+    """Let SCons make files again that stages are made of, when a directory they are made of was edited in.
 
-    SCons itself knows of such a source only what builders make in it.
+    SCons itself knows of such a source only what builders make in it. All SConscripts are to be read first.
     """
-    for source in list(_sources.values()):
+    scons_internals.after_reading(_follow_directories)
+
+
+def _follow_directories() -> None:
+    for source in [*_sources.values(), *known_files()]:
         for node in made_of(source.made_by()):
-            if not _is_dir(node):
+            if not is_directory(node):
                 read = [
-                    part for part in map(_resolved, node.sources) if _is_dir(part) and not node.is_under(part)
+                    part
+                    for part in map(_resolved, node.sources)
+                    if is_directory(part) and not node.is_under(part)
                 ]
                 node.add_dependency([root_source(part, SourceOptions(preserve_modes=True)) for part in read])
 
 
 def _resolved(node: Any) -> Any:
     return node.disambiguate() if isinstance(node, SCons.Node.FS.Base) else node
-
-
-def _is_dir(node: Any) -> bool:
-    return isinstance(node, SCons.Node.FS.Dir)
 
 
 def _layers(directory: Any) -> list[Any]:
@@ -342,11 +342,6 @@ def _without_links(path: str) -> str:
     if name and Path(path).is_symlink():
         return os.path.realpath(path)
     return f"{_without_links(directory).rstrip('/')}/{name}" if name else path
-
-
-def _above(node: Any) -> Iterator[Any]:
-    while (node := node.get_dir()) is not None:
-        yield node
 
 
 def _places(directory: Any) -> list[Any]:

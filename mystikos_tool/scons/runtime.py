@@ -29,7 +29,7 @@ class RuntimeFile(InputFile):
 
     def missing(self) -> bool:
         """Tell that the file is there or will be made; raise StopError, with a remedy, where it is not."""
-        if self.read_node().missing():
+        if self.is_missing():
             try:
                 Runtime.installed(Path(self.directory.srcnode().get_abspath()))
             except UserError as error:
@@ -56,7 +56,8 @@ def runtime_files(env: Any) -> tuple[Any, Any, Any, Any]:
 
 def _installed_directory(env: Any) -> Any:
     """Return the directory of an installed or a prebuilt runtime; None for one that is compiled."""
-    if arguments.text(env["MYST_RUNTIME"]) is None or env.subst("$MYST_RUNTIME") != variables.EMBEDDED:
+    name = arguments.text(env["MYST_RUNTIME"])
+    if name is None or (env.subst(name) if "$" in name else name) != variables.EMBEDDED:
         return _directory(env, "MYST_RUNTIME")
     return env.Dir(str(PREBUILT)) if PREBUILT.is_dir() and not env["MYST_RUNTIME_CC"] else None
 

@@ -95,7 +95,7 @@ def signing_key(env: Any, variable: str = VARIABLE) -> SigningKey:
     """Return the key that a variable names; raise SCons' UserError where it names none."""
     value = env.get(variable)
     given = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-    substituted = str(env.subst(given)) if is_String(given) else ""
+    substituted = str(env.subst(given) if "$" in given else given) if is_String(given) else ""
     if ":" not in substituted:
         return SigningKey(None, (sources.required_file(env, variable),))
     from mystikos_tool.signing import notation

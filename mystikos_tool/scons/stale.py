@@ -21,6 +21,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.root.source import DirectorySource, excluding
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest, patterns_in, store
+from mystikos_tool.scons.input_node import made_of
 
 # Tables of the store, by path: the state of made directories and side effects, and what became a source.
 _MADE = "made"
@@ -174,6 +175,32 @@ def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
             if all(kept(os.fsencode(each)) for each in there - files - empty):
                 empty.add(folder)
     return empty
+
+
+def made_above(node: Any) -> list[Any]:
+    """Return the directories that a node lies in and that builders make."""
+    found = []
+    while (node := node.get_dir()) is not None:
+        if node.has_explicit_builder():
+            found.append(node)
+    return found
+
+
+def follow(nodes: Iterable[Any]) -> list[Any]:
+    """Have nodes made again where they are stale; return those to be remembered when they are made.
+
+    Of what they are made of, that concerns directories: SCons itself compares files.
+    """
+    given = list(nodes)
+    found = [node for node in made_of(given) if is_made(node) and (node in given or is_directory(node))]
+    for node in found:
+        make_again_where_stale(node)
+    return found
+
+
+def is_directory(node: Any) -> bool:
+    """Tell whether a node is that of a directory."""
+    return isinstance(node, SCons.Node.FS.Dir)
 
 
 def make_again_where_stale(node: Any) -> None:

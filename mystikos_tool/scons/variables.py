@@ -516,7 +516,8 @@ def directory_of(env: Any, variable: str, name: str) -> Any:
     if is_given or variable == CONFIG or origin is None or origin.env.get(variable) != value:
         return env.fs.getcwd()
     own = env.fs.getcwd()
-    return own if _has(own, name) and not _has(origin.directory, name) else origin.directory
+    is_beside = own is not origin.directory and _has(own, name) and not _has(origin.directory, name)
+    return own if is_beside else origin.directory
 
 
 def is_there(env: Any, variable: str, name: str) -> bool:
@@ -547,12 +548,17 @@ def check_remote_cache(overrides: Iterable[str]) -> None:
         )
 
 
-def check_names(names: Iterable[str]) -> None:
+# Names that were checked: a thousand calls share an environment with a hundred of them.
+_checked: set[str] = set()
+
+
+def check_names(names: Mapping[str, Any]) -> None:
     """Raise SCons' UserError for a variable of the tool's that does not exist."""
-    for name in names:
+    for name in names.keys() - _checked:
         if name.startswith(("MYST", "myst")) and name not in _NAMES and _is_meant_for_us(name):
             near = difflib.get_close_matches(name.upper(), _NAMES, 1, 0.0)[0]
             raise SCons.Errors.UserError(f"there is no construction variable {name}; did you mean {near}?")
+        _checked.add(name)
 
 
 def _is_meant_for_us(name: str) -> bool:
@@ -565,7 +571,7 @@ def _is_meant_for_us(name: str) -> bool:
     )
 
 
-def check_keywords(builder: str, names: Iterable[str], parameters: Sequence[str], env: Any) -> None:
+def check_keywords(builder: str, names: Mapping[str, Any], parameters: Sequence[str], env: Any) -> None:
     """Raise SCons' UserError for a keyword argument that is neither a parameter nor a variable.
 
     Construction variables are written in capitals, but for those that the environment has.
@@ -600,18 +606,18 @@ def _near(name: str, parameters: Sequence[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, parameters, 1)), None)
 
 
-def check_values(env: Any) -> None:
+def check_values(values: Mapping[str, Any]) -> None:
     """Raise SCons' UserError for a value that is not accepted."""
     for variable in VARIABLES:
-        value = env.get(variable.name, variable.default)
+        value = values.get(variable.name, variable.default)
         if value is variable.default:
             continue
         accepted = variable.check(value)
         if accepted:
             raise arguments.wrong(variable.name, value, accepted)
-    environment = env.get("ENV", {})
+    environment = values.get("ENV", {})
     if not isinstance(environment, Mapping):
         raise arguments.wrong("ENV", environment, 'a dictionary, as in {"PATH": "/bin"}')
-    epoch = env.get(EPOCH)
+    epoch = values.get(EPOCH)
     if epoch is not None and not is_String(epoch) and type(epoch) is not int:
         raise arguments.wrong(EPOCH, epoch, "a number of seconds since 1970")

@@ -9,17 +9,13 @@ stage loads what it needs itself, for packing needs nothing of what takes long t
 
 from __future__ import annotations
 
-import atexit
 import filecmp
 import hashlib
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import SCons.Script
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.errors import UserError
@@ -60,8 +56,7 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.explain.provenance import Parameters
-    from mystikos_tool.io.content import Content, Readable
-    from mystikos_tool.measuring import MeasuringProcesses
+    from mystikos_tool.io.content import Content
     from mystikos_tool.root.disk.writer import Disk as Written
     from mystikos_tool.root.disk.writer import Options
     from mystikos_tool.root.oci.process import Start
@@ -72,7 +67,7 @@ if TYPE_CHECKING:
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
-_ROOT_KEYS = "private keys"
+_ROOT_KEYS = "private keys in all forms"
 
 _MAX_ROWS = 100  # of findings that fail a build: more are no help
 
@@ -261,6 +256,7 @@ def _prove(archive: Any) -> None:
         if filecmp.cmp(packed, path, shallow=False):
             _remember(path)
             return
+    _warning_of(archive)(f"{archive}: is not what its sources make; it is packed again")
     _pack(archive, tree)
 
 
@@ -288,29 +284,9 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
         for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
             warn(warning)
         pipeline.check_start(inputs, warn)
-        measured = _measure(inputs, partial.begin(target, inputs))
+        measured = pipeline.measure_unchecked(inputs, partial.begin(target, inputs))
         atomic.write(path_of(target), measured.to_json())
     return "\n".join([*notes, f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"])
-
-
-def _measure(inputs: pipeline.Inputs, rootfs: Readable | None) -> Measured:
-    """Measure; what is small in a process that computes beside this one's threads."""
-    from mystikos_tool import pipeline
-    from mystikos_tool.root.root import ArchiveRoot
-
-    if rootfs or inputs.root.content().size >= partial.LARGE_ROOT:
-        return pipeline.measure_unchecked(inputs, rootfs)
-    root = ArchiveRoot(inputs.root.path) if isinstance(inputs.root, ArchiveRoot) else inputs.root
-    return _measuring_processes().measure(inputs._replace(root=root))
-
-
-@lru_cache(1)
-def _measuring_processes() -> MeasuringProcesses:
-    from mystikos_tool.measuring import MeasuringProcesses
-
-    processes = MeasuringProcesses(int(SCons.Script.GetOption("num_jobs")))
-    atexit.register(processes.close)
-    return processes
 
 
 def sign(target: Any, source: list[Any], env: Any) -> str:
@@ -326,7 +302,7 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
         for text in stage.key.named().warnings():
             blame.warn_once(text, call_of(target))
         signs = stage.key.signer()
-        root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs))
+        root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs), signs)
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
         atomic.write(path_of(target), image)
     return f"signed with {stage.key.named().shown} → {target}"

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.sigstruct import EXPONENT, KEY_SIZE
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.signing import rsa_public, secret
+from mystikos_tool.signing import key_forms, rsa_public, secret
 from mystikos_tool.signing.pem_blocks import CERTIFICATE, PRIVATE, PUBLIC, Block, blocks
 
 KEY_BITS = KEY_SIZE * 8
@@ -59,6 +59,7 @@ class PemSigner:
     """A key from a PEM file; it signs as `signer.Signer` asks."""
 
     _key: rsa.RSAPrivateKey = field(repr=False)
+    encrypted: str = ""  # see `key_forms.encrypted`
 
     @property
     def modulus(self) -> int:
@@ -114,7 +115,7 @@ def load_rsa(path: Path, passphrase: str | None = None) -> PemSigner:
         raise _refused(path, _NOT_RSA)
     if not _is_consistent(key.private_numbers()):
         raise _refused(path, _DAMAGED)
-    return PemSigner(key)
+    return PemSigner(key, key_forms.encrypted(block.text))
 
 
 def _passphrase(block: Block, path: Path, source: str | None) -> bytes | None:

@@ -1,17 +1,13 @@
 """Private keys in a root, which go with the package to everybody who has it.
 
-They are found by their content: PEM blocks (RFC 7468) of private keys, in whatever file, with the
-line ends of text or those that JSON writes. A label without a key behind it, as programs have that
-read keys, is none. A key that signs enclaves is found in DER too (RFC 8017, A.1.2), which PKCS#8 has
-inside.
+They are found by their content, in whatever file, in the forms of :mod:`key_forms`.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.cpio import Member
@@ -19,28 +15,28 @@ from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
 from mystikos_tool.io.content import Content
 from mystikos_tool.root.archive import Archive
 from mystikos_tool.root.root import DiskRoot, Root
+from mystikos_tool.signing import key_forms
+from mystikos_tool.signing.key_forms import Form
+
+if TYPE_CHECKING:
+    from mystikos_tool.signing.signer import Signer
 
 WARN, ERROR, ALLOW = POLICIES = ("warn", "error", "allow")
 
-_MARK = b"PRIVATE KEY-----"
-_KEY = re.compile(
-    rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3}PRIVATE KEY)-----"
-    rb"((?:[A-Za-z0-9+/=\s:,]|-(?!-)|\\[rn]){64,})-----END \1-----"
-)
-# The version 0, a modulus of 3072 bits, the exponent 3, and the beginning of the private exponent.
-_DER_MARK = b"\x02\x01\x00\x02\x82\x01\x81\x00"
-_DER = re.compile(re.escape(_DER_MARK) + rb"([\x80-\xff].{383})\x02\x01\x03\x02\x82\x01", re.DOTALL)
-_OPENSSH = b"-----BEGIN OPENSSH "
-_LONGEST_KEY = 1 << 15  # bytes of a block
 _CHUNK = 1 << 22
 _SHOWN = 10
 
 
 class RootKey(NamedTuple):
-    """A private key in a root: its path there, and MRSIGNER of what it signs, "" for no enclaves."""
+    """A private key in a root: its path there, and MRSIGNER of what it signs.
+
+    MRSIGNER is "" for a key that signs no enclaves, and where that is not to be seen. ``encrypted`` stands
+    for a key that needs a passphrase, see `key_forms.encrypted`.
+    """
 
     path: str
     mrsigner: str
+    encrypted: str = ""
 
 
 def of(root: Root) -> list[RootKey]:
@@ -73,54 +69,51 @@ def in_changed(archive: Archive, unchanged: Collection[bytes], before: Iterable[
     return keys
 
 
-def _found(blocks: Iterable[tuple[Member, bytes]]) -> list[RootKey]:
-    return list(dict.fromkeys(RootKey(_shown(member), _mrsigner(block)) for member, block in blocks))
+def _found(blocks: Iterable[tuple[Member, _Block]]) -> list[RootKey]:
+    return list(dict.fromkeys(_root_key(member, block) for member, block in blocks))
+
+
+def _root_key(member: Member, block: _Block) -> RootKey:
+    modulus = key_forms.enclave_modulus(block.form, block.data)
+    signs = mrsigner(modulus).hex() if modulus else ""
+    return RootKey(_shown(member), signs, key_forms.encrypted(block.data))
 
 
 def _shown(member: Member) -> str:
     return member.path.decode(errors="backslashreplace")
 
 
-def _blocks(content: Content) -> Iterator[tuple[int, bytes]]:
-    """Yield each block of a private key and its offset; some twice, where pieces overlap."""
+class _Block(NamedTuple):
+    """What holds a key, and its form."""
+
+    form: Form
+    data: bytes
+
+
+def _blocks(content: Content) -> Iterator[tuple[int, _Block]]:
+    """Yield what holds a private key, and its offset; some twice, where pieces overlap."""
     data = b""
     end = 0
     for chunk in content.chunks(_CHUNK):
-        data = data[-_LONGEST_KEY:] + bytes(chunk)
+        data = data[-key_forms.LONGEST :] + bytes(chunk)
         end += len(chunk)
-        if _MARK in data:
-            yield from ((end - len(data) + match.start(), match[0]) for match in _KEY.finditer(data))
-        if _DER_MARK in data:
-            yield from ((end - len(data) + match.start(), match[0]) for match in _DER.finditer(data))
+        for form in key_forms.FORMS:
+            if form.mark in data:
+                yield from ((end - len(data) + at, _Block(form, block)) for at, block in form.find(data))
 
 
-def _mrsigner(block: bytes) -> str:
-    """Return MRSIGNER of a key that signs enclaves, in hexadecimal; "" for any other key."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
+def refuse_signer(keys: Sequence[RootKey], modulus: int, where: str, signer: Signer | None = None) -> None:
+    """Raise UserError where the key that signs is in the root: who has the package would have it.
 
-    if der := _DER.match(block):
-        return mrsigner(int.from_bytes(der[1], "big")).hex()
-    pem = block.replace(b"\\r", b"").replace(b"\\n", b"\n")
-    try:
-        if pem.startswith(_OPENSSH):
-            key: object = serialization.load_ssh_private_key(pem, None)
-        else:
-            key = serialization.load_pem_private_key(pem, None, unsafe_skip_rsa_key_validation=True)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return ""
-    if not isinstance(key, rsa.RSAPrivateKey) or key.key_size != KEY_SIZE * 8:
-        return ""
-    return mrsigner(key.public_key().public_numbers().n).hex()
-
-
-def refuse_signer(keys: Sequence[RootKey], modulus: int, where: str) -> None:
-    """Raise UserError where the key that signs is in the root: who has the package would have it."""
+    ``signer`` is who signs, where that is known: of one with a passphrase the root may have the file.
+    """
     if not keys or modulus.bit_length() != KEY_SIZE * 8:
         return
+    from mystikos_tool.signing.pem import PemSigner  # loads a library, and few roots have keys
+
     own = mrsigner(modulus).hex()
-    paths = [key.path for key in keys if key.mrsigner == own]
+    protected = (signer.encrypted if isinstance(signer, PemSigner) else "") or None
+    paths = [key.path for key in keys if key.mrsigner == own or key.encrypted == protected]
     if paths:
         raise UserError(
             where,

@@ -169,3 +169,17 @@ def test_a_tag_is_locked_and_an_image_of_a_registry_is_packaged_by_it(project: P
         assert f", was {digest}\n" in run("image", "lock").out
         assert "has a digest, which is always the same image" in run("image", "lock", f"{tag}@{digest}").err
         assert "is no image of a registry with a tag" in run("image", "lock", "nginx").err
+
+
+def test_the_cache_of_layers_is_pruned_on_request(
+    image: Path, project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project / "cache"))
+    assert run("appdir", "from-image", "image", "-o", "made").status == 0
+    assert run("image", "prune", "--keep", "1g").out.startswith("removed 0 layers and documents of 0 bytes; ")
+    pruned = run("image", "prune").out
+    assert pruned.startswith("removed 1 layers and documents of ")
+    assert pruned.endswith(" bytes; 0 are left\n")
+    assert not list((project / "cache/mystikos-tool/layers").iterdir())
+    assert "nginx:1: is for lock, not for prune" in run("image", "prune", "nginx:1").err
+    assert "--keep: is for prune, not for lock" in run("image", "lock", "--keep=1g").err

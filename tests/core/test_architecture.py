@@ -28,7 +28,6 @@ LAYERS = (
     "signing",
     "packaging",
     "pipeline",
-    "measuring",
     "explain",
     "library",
     "",

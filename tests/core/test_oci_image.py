@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import random
 import tarfile
 import tracemalloc
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from images import (
     as_json,
     described,
     device,
+    digest,
     directory,
     file,
     hard_link,
@@ -31,6 +34,7 @@ from images import (
 from mystikos_tool.errors import UserError
 from mystikos_tool.root import archive
 from mystikos_tool.root.oci import image as images
+from mystikos_tool.root.oci import pruning
 from mystikos_tool.root.oci.layer_cache import LayerCache
 from mystikos_tool.root.oci.source import ImageSource
 from mystikos_tool.root.tree import Tree
@@ -207,6 +211,25 @@ def test_a_tree_of_an_image_becomes_an_archive(root: Root, tmp_path: Path) -> No
     assert [member.path for member in found.members] == [entry.path for entry in tree.entries]
     member = written.find("/large")
     assert member and found.data(member) == b"x" * 3_000_000
+
+
+def bytes_read() -> int:
+    """What this process has read by system calls so far."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize("form", ["layout", "oci_archive", "docker_archive"])
+def test_what_an_image_is_is_known_without_reading_its_layers(
+    tmp_path: Path, cache: LayerCache, form: str
+) -> None:
+    """Where nothing changed this is all that a build asks for."""
+    noise = random.Random(1).randbytes(1 << 20)
+    made = MadeImage([layer(file(f"{number}", noise)) for number in range(4)])
+    path = getattr(made, form)(tmp_path / form)
+    before = bytes_read()
+    assert source(path, cache).fingerprint()
+    assert bytes_read() - before < 64 << 10
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_layer_that_is_known_is_not_read_again(tmp_path: Path, cache: LayerCache) -> None:
@@ -463,3 +486,51 @@ def test_sizes_are_checked_before_they_are_believed(tmp_path: Path) -> None:
     made = MadeImage([layer(*HELLO)])
     path = made.layout(tmp_path / "image", index({**made.descriptor, "size": 1 << 40}))
     assert "has 1,099,511,627,776 bytes, more than the 4,194,304 that are accepted" in told(path)
+
+
+# The cache
+
+
+def named(cache: Path) -> set[str]:
+    return {path.name.partition(".")[0].removeprefix("sha256-") for path in cache.iterdir()}
+
+
+def test_a_layer_that_is_removed_or_made_once_more_is_read_to_its_end(
+    tmp_path: Path, cache: LayerCache
+) -> None:
+    path = MadeImage([layer(*HELLO)]).layout(tmp_path / "image")
+    tree = source(path, cache).tree()
+    for each in (tmp_path / "cache").iterdir():
+        each.unlink()
+    again = source(path, LayerCache(tmp_path / "cache")).tree()
+    assert described(tree) == described(again)
+    (tar,) = (tmp_path / "cache").glob("*.tar")
+    tar.write_bytes(tar.read_bytes())
+    with pytest.raises(UserError, match=r"\.tar: changed while it was read"):
+        described(again)
+
+
+def test_pruning_removes_what_was_used_longest_ago_and_what_is_open_is_read_to_its_end(
+    tmp_path: Path,
+) -> None:
+    made = [MadeImage([layer(file(name, name * 5000))]) for name in "abc"]
+    layers = tmp_path / "layers"
+    trees = []
+    for number, each in enumerate(made):
+        trees.append(source(each.layout(tmp_path / str(number)), LayerCache(layers)).tree())
+        for path in layers.glob(f"*{digest(each.layers[0])[7:]}.index"):
+            os.utime(path, (number, number))
+    before = sum(path.stat().st_size for path in layers.iterdir())
+    (layers / "notes").write_text("the user's")
+    source(tmp_path / "0", LayerCache(layers)).tree()  # used again
+    found = pruning.prune(tmp_path, before * 2 // 3)
+    assert named(layers) == {"notes", *(digest(made[number].layers[0])[7:] for number in (0, 2))}
+    assert (found.removed, found.size + found.left) == (1, before)
+    assert pruning.prune(tmp_path, 0).left == 0
+    assert named(layers) == {"notes"}
+    assert [described(tree)[name][2][:1] for tree, name in zip(trees, "abc", strict=True)] == [
+        b"a",
+        b"b",
+        b"c",
+    ]
+    assert pruning.prune(tmp_path / "none", 0) == (0, 0, 0)

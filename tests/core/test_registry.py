@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import shutil
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
+import zstandard
 from image_registry import Answer, RegistryServer, serving
-from images import MadeImage, described, digest, file, layer
+from images import INDEX, LAYER, MANIFEST, MadeImage, as_json, described, digest, file, layer
 
 import mystikos_tool
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import user_cache
 from mystikos_tool.root.oci import credentials, lock, opening, reference
 from mystikos_tool.root.oci.registry import Registry, _Paced
 from mystikos_tool.root.oci.source import ImageSource
 
 LAYERS = [layer(file("bin/hello", "hello" * 1000, 0o755)), layer(file("motd", "hi"))]
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 BASIC = "Basic " + base64.b64encode(b"user:secret").decode()
 
 
@@ -152,7 +159,9 @@ def test_a_redirect_that_is_not_safe_is_refused(server: RegistryServer, location
         ((500, {}, b""), "is answered with status 500; try again later"),
         ((404, {}, b""), "is not on the registry, or is hidden"),
         ((403, {}, b""), "wants credentials, and none are known that it accepts"),
-        ((429, {}, b""), "was asked for too often"),
+        ((429, {}, b""), "was asked for too often; try again later, or log in: podman login 127.0.0.1"),
+        ((429, {"Retry-After": "60"}, b""), "was asked for too often; try again in 60 s, or log in"),
+        ((429, {"Retry-After": "Fri, 27 Nov 2026 10:00:00 GMT"}, b""), "; try again later, or log in"),
         ((401, {"WWW-Authenticate": "Negotiate"}, b""), "wants authorization of the kind 'Negotiate'"),
         ((401, {}, b""), "wants authorization of the kind ''"),
         ((401, {"WWW-Authenticate": 'Bearer realm="http://x.example/"'}, b""), "which is not safe"),
@@ -267,6 +276,14 @@ def test_references_are_read_as_docker_reads_them(text: str, whole: str | None) 
     assert (str(found) if found else None) == whole
 
 
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [("docker://nginx:1", "nginx:1"), ("oci:nginx", "nginx"), ("oci-archive:a.tar:1", "a.tar:1")],
+)
+def test_the_notation_of_skopeo_says_how_it_is_written_here(text: str, rest: str) -> None:
+    assert f"which is not needed here; write it as {rest}" in told(text)
+
+
 def test_plain_http_is_for_this_machine_alone() -> None:
     assert reference.needed("localhost:5000/a:1").address == "http://localhost:5000/v2/"
     assert reference.needed("127.0.0.1.example.com/a:1").address.startswith("https://")
@@ -302,6 +319,129 @@ def test_an_index_within_an_index_has_an_end(server: RegistryServer) -> None:
     for key, data in made.blobs.items():
         server.answers[f"/v2/app/manifests/{key}"] = ("application/json", data)
     assert "has an index within an index, 4 times" in told(server.push(made))
+
+
+# As on public registries
+
+
+def test_a_public_registry_gives_tokens_by_one_host_and_layers_by_another(
+    server: RegistryServer, tmp_path: Path
+) -> None:
+    """Nobody is logged in; tokens are of a scope, become old, and are no business of where the layers are."""
+    made = MadeImage(LAYERS)
+    name = server.push(made, "library/app")
+    layers = [each["digest"] for each in made.manifest["layers"]]
+    with serving() as tokens, serving() as storage:
+        given: list[str] = []
+
+        def token(path: str, authorization: str) -> Answer:
+            given.append(f"t{len(given)}")
+            return 200, {}, json.dumps({"access_token": given[-1], "expires_in": 300}).encode()
+
+        def rule(path: str, authorization: str) -> Answer | None:
+            used = [asked for _, asked in server.asked].count("Bearer t0")
+            if authorization.removeprefix("Bearer ") not in given[used > 2 :]:
+                scope = 'scope="repository:library/app:pull"'
+                realm = f'Bearer realm="http://{tokens.host}/token",service="registry.test",{scope}'
+                return 401, {"WWW-Authenticate": realm}, b"{}"
+            key = path.rpartition("/")[2]
+            return (
+                (307, {"Location": f"http://{storage.host}/{key}?signed=1"}, b"") if key in layers else None
+            )
+
+        tokens.rule, server.rule = token, rule
+        storage.answers = {
+            f"/{key}?signed=1": ("application/octet-stream", made.blobs[key]) for key in layers
+        }
+        assert "motd" in tree(name)
+        asked = "/token?service=registry.test&scope=repository%3Alibrary%2Fapp%3Apull"
+        assert set(tokens.asked) == {(asked, "")}
+        assert given[1:], "a new one was asked for"
+        assert sorted(storage.asked) == sorted((f"/{key}?signed=1", "") for key in layers)
+
+
+def index_of(made: MadeImage, *others: dict[str, object]) -> None:
+    """Make the image one of an index, as buildx pushes it."""
+    own = {**made.descriptor, "platform": {"os": "linux", "architecture": "amd64"}}
+    made.descriptor = made.added(INDEX, as_json({"schemaVersion": 2, "manifests": [*others, own]}))
+
+
+def served(server: RegistryServer, made: MadeImage) -> str:
+    for key, data in made.blobs.items():
+        server.answers[f"/v2/app/manifests/{key}"] = ("application/json", data)
+    return server.push(made)
+
+
+def test_attestations_and_signatures_in_an_index_are_no_images(server: RegistryServer) -> None:
+    made = MadeImage(LAYERS)
+    attested = {"vnd.docker.reference.type": "attestation-manifest"}
+    other = {"os": "unknown", "architecture": "unknown"}
+    index_of(
+        made,
+        {**made.added(MANIFEST, b"{}"), "platform": other, "annotations": attested},
+        {**made.added(MANIFEST, b"{ }"), "platform": {"os": "linux", "architecture": "amd64p32"}},
+        {
+            **made.added(MANIFEST, b"{  }"),
+            "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"},
+        },
+    )
+    assert "motd" in tree(served(server, made))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            {"artifactType": "text/x", "config": {"mediaType": "application/vnd.oci.empty.v1+json"}},
+            "its configuration is of type 'application/vnd.oci.empty.v1+json'; give a container image",
+        ),
+        (
+            {"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "blobs": []},
+            "is of the media type 'application/vnd.oci.artifact.manifest.v1+json', which is no image",
+        ),
+        (
+            {"schemaVersion": 1, "mediaType": None, "fsLayers": [], "history": []},
+            "is an image of Docker's schema 1, which is not read; push the image anew",
+        ),
+        (
+            {"layers": [{"mediaType": FOREIGN, "urls": ["http://169.254.169.254/"]}]},
+            "at other places than the image, by urls; give an image that has all of its layers",
+        ),
+    ],
+)
+def test_what_a_registry_has_and_is_no_root_is_called_what_it_is(
+    server: RegistryServer, change: dict[str, object], problem: str
+) -> None:
+    made = MadeImage(LAYERS)
+    size = {"digest": digest(b"{}"), "size": 2}
+    if "config" in change:
+        change = {**change, "config": {**change["config"], **size}}  # type: ignore[dict-item]
+    if "layers" in change:
+        change = {**change, "layers": [{**each, **size} for each in change["layers"]]}  # type: ignore[attr-defined]
+    document = {key: value for key, value in {**made.manifest, **change}.items() if value is not None}
+    made.descriptor = made.added(MANIFEST, as_json(document))
+    asked = len(server.asked)
+    assert problem in told(served(server, made))
+    assert len(server.asked) == asked + 1, "nothing more is fetched for it"
+
+
+def test_zstd_chunked_and_estargz_are_what_they_are_without_their_indexes(server: RegistryServer) -> None:
+    whole = LAYERS[0]
+    pack = zstandard.ZstdCompressor(level=1).compress
+    skipped = struct.pack("<II", 0x184D2A50, 100) + bytes(100)
+    chunked = pack(whole[:700]) + skipped + pack(whole[700:]) + skipped * 2
+    # The footer of eStargz: a gzip member of nothing, with the offset of the index in its extra field.
+    footer = (
+        b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff" + struct.pack("<H2sH", 26, b"SG", 22) + b"%016xSTARGZ" % 700
+    )
+    footer = footer + b"\x01\x00\x00\xff\xff" + bytes(8)
+    stargz = gzip.compress(whole[:700]) + gzip.compress(whole[700:]) + footer
+    for kind, data in (("+zstd", chunked), ("+gzip", stargz)):
+        made = MadeImage([whole])
+        made.manifest["layers"] = [made.added(f"{LAYER}{kind}", data)]
+        made.descriptor = made.added(MANIFEST, as_json(made.manifest))
+        shutil.rmtree(user_cache.directory(), ignore_errors=True)
+        assert tree(server.push(made)) == {"bin": ANY, "bin/hello": ("file", 0o755, b"hello" * 1000)}
 
 
 # The library

@@ -256,10 +256,34 @@ def test_without_a_configuration_the_files_alone_are_looked_at(tmp_path: Path) -
     assert found_kinds(check) == {"static"}
 
 
-def test_a_root_on_a_disk_cannot_be_looked_into(tmp_path: Path) -> None:
+def test_a_disk_and_a_package_with_its_root_there_are_checked_as_a_directory_is(tmp_path: Path) -> None:
+    made = inputs(tmp_path)
+    package = build(made._replace(root=DiskRoot()), tmp_path / "package")
+    (tmp_path / "appdir" / "tool").write_bytes(tiny_elf.program(kind=2))
+    (tmp_path / "appdir" / "tool").chmod(0o755)
+    disk, config = tmp_path / "disk", tmp_path / "config.json"
+    mystikos_tool.disk(disk, tmp_path / "appdir")
+    found = [
+        mystikos_tool.check(tmp_path / "appdir", config=config),
+        mystikos_tool.check(disk, config=config),
+        mystikos_tool.check(package, disk=disk),
+    ]
+    assert [found_kinds(check) for check in found] == [{"memory", "static"}] * 3
+
+
+def test_a_package_with_its_root_on_a_disk_asks_for_it(tmp_path: Path) -> None:
     package = build(inputs(tmp_path)._replace(root=DiskRoot()), tmp_path / "package")
     with pytest.raises(UserError, match="holds no root that could be looked into"):
         mystikos_tool.check(package)
+
+
+def test_a_disk_for_what_has_its_root_on_none_is_refused(tmp_path: Path) -> None:
+    package, disk = build(inputs(tmp_path), tmp_path / "package"), tmp_path / "disk"
+    mystikos_tool.disk(disk, tmp_path / "appdir")
+    with pytest.raises(UserError, match="has its root on no disk"):
+        mystikos_tool.check(package, disk=disk)
+    with pytest.raises(UserError, match="is a disk itself"):
+        mystikos_tool.check(disk, disk=disk)
 
 
 def test_json_is_as_its_schema_says_and_the_severest_come_first(tmp_path: Path) -> None:

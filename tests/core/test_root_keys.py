@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from reference_cases import DATA
 from tiny_runtime import DAY, inputs, key
 
@@ -18,6 +22,7 @@ from mystikos_tool.io.content import Bytes
 from mystikos_tool.root import archive
 from mystikos_tool.root.root import ArchiveRoot
 from mystikos_tool.signing import root_keys
+from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.root_keys import RootKey
 
 OWN, OTHER = (DATA / "keys" / f"key-{name}.pem" for name in "ab")
@@ -61,20 +66,104 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("before", [0, (1 << 22) - 200])
+PRIVATE = serialization.load_pem_private_key(OWN.read_bytes(), None)
+assert isinstance(PRIVATE, rsa.RSAPrivateKey)
+TEXT = OWN.read_text()
+
+
+def number(value: int) -> str:
+    """A number of a JSON Web Key."""
+    return base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8, "big")).decode().rstrip("=")
+
+
+def string(data: bytes) -> bytes:
+    """A string of SSH."""
+    return len(data).to_bytes(4, "big") + data
+
+
+NUMBERS = PRIVATE.private_numbers()
+SSH = string(b"ssh-rsa") + string(b"\3") + string(b"\0" + NUMBERS.public_numbers.n.to_bytes(384, "big"))
+
+
+def putty() -> str:
+    public = base64.encodebytes(SSH).decode()
+    return (
+        f"PuTTY-User-Key-File-3: ssh-rsa\nEncryption: aes256-cbc\nComment: mine\nPublic-Lines: 9\n{public}"
+        "Key-Derivation: Argon2id\nArgon2-Memory: 8192\nArgon2-Salt: 00\nPrivate-Lines: 14\nAAAA\n"
+    )
+
+
+def encrypted_openssh() -> str:
+    protected = string(b"aes256-ctr") + string(b"bcrypt") + string(bytes(24))
+    body = b"openssh-key-v1\0" + protected + b"\0\0\0\1" + string(SSH) + string(bytes(1900))
+    name = "OPENSSH PRIVATE KEY"
+    return f"-----BEGIN {name}-----\n{base64.encodebytes(body).decode()}-----END {name}-----\n"
+
+
+WRITTEN = {
+    "YAML": "key: |\n" + "".join(f"    {line}\n" for line in TEXT.splitlines()),
+    "a program's source": "".join(f'    "{line}\\n"\n' for line in TEXT.splitlines()),
+    "one line": " ".join(TEXT.splitlines()),
+    "JSON of PHP": json.dumps({"key": TEXT}).replace("/", "\\/"),
+    "JSON of Gson": json.dumps({"key": TEXT}).replace("=", "\\u003d").replace("+", "\\u002B"),
+    "JSON in JSON": json.dumps(json.dumps({"key": TEXT})),
+    "a secret of Kubernetes": "data:\n  key: " + base64.b64encode(OWN.read_bytes()).decode(),
+    "a JSON Web Key": json.dumps(
+        {"keys": [{"e": "Aw", "kty": "RSA", "n": number(NUMBERS.public_numbers.n), "d": number(NUMBERS.d)}]}
+    ),
+    "PuTTY's form, encrypted": putty(),
+    "OpenSSH's form, encrypted": encrypted_openssh(),
+}
+
+
+@pytest.mark.parametrize("before", [0, (1 << 22) - 400])
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_key_is_found_however_it_is_written(tmp_path: Path, form: str, before: int) -> None:
+    assert found(tmp_path, a=b" " * before + WRITTEN[form].encode()) == [RootKey("a", MRSIGNER)]
+
+
+@pytest.mark.parametrize("password", [None, b"secret"])
+def test_a_key_in_pkcs12_is_found_and_known_where_no_password_is_needed(
+    tmp_path: Path, password: bytes | None
+) -> None:
+    protection = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    data = pkcs12.serialize_key_and_certificates(None, PRIVATE, None, None, protection)
+    keys = found(tmp_path, a=b"before" + data)
+    assert RootKey("a", "") in keys
+    assert (RootKey("a", MRSIGNER) in keys) == (password is None)
+
+
+@pytest.mark.parametrize(
+    "form", [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL]
+)
+def test_an_encrypted_key_that_signs_is_refused_wherever_its_text_is(
+    tmp_path: Path, form: serialization.PrivateFormat
+) -> None:
+    protection = serialization.BestAvailableEncryption(b"secret")
+    text = PRIVATE.private_bytes(PEM, form, protection)
+    (tmp_path / "passphrase").write_bytes(b"secret")
+    (tmp_path / "key.pem").write_bytes(text)
+    signer = signers.signer(f"file:{tmp_path}/key.pem?passphrase=file:{tmp_path}/passphrase")
+    keys = found(tmp_path, a=text.replace(b"\n", b"\r\n"))
+    with pytest.raises(UserError, match="holds the key that signs, at /a"):
+        root_keys.refuse_signer(keys, signer.modulus, "the root", signer)
+    root_keys.refuse_signer(keys, key().modulus, "the root", key())  # nobody can tell which key it is
+
+
+@pytest.mark.parametrize("before", [0, (1 << 22) - 400])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_key_that_signs_enclaves_is_found_in_every_form(tmp_path: Path, form: str, before: int) -> None:
-    private = serialization.load_pem_private_key(OWN.read_bytes(), None)
-    data = private.private_bytes(*FORMS[form], serialization.NoEncryption())
+    data = PRIVATE.private_bytes(*FORMS[form], serialization.NoEncryption())
     assert found(tmp_path, a=bytes(before) + data) == [RootKey("a", MRSIGNER)]
 
 
 def test_keys_of_other_kinds_are_found_by_their_label(tmp_path: Path) -> None:
     text = b"-----BEGIN %s-----\nProc-Type: 4,ENCRYPTED\n\n" + b"A" * 64 + b"\n-----END %s-----\n"
     kinds = [b"EC PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"OPENSSH PRIVATE KEY", b"RSA PRIVATE KEY"]
-    for number, kind in enumerate(kinds):
-        (tmp_path / str(number)).mkdir()
-        assert found(tmp_path / str(number), a=text.replace(b"%s", kind)) == [RootKey("a", "")]
+    for count, kind in enumerate(kinds):
+        (tmp_path / str(count)).mkdir()
+        ((path, signs, _),) = found(tmp_path / str(count), a=text.replace(b"%s", kind))
+        assert (path, signs) == ("a", "")
 
 
 @pytest.mark.parametrize(
@@ -85,6 +174,11 @@ def test_keys_of_other_kinds_are_found_by_their_label(tmp_path: Path) -> None:
         b"-----BEGIN PRIVATE KEY-----\n\n-----END PRIVATE KEY-----",
         b"PRIVATE KEY-----" * 100,
         (DATA / "keys" / "key-b.pub.pem").read_bytes(),
+        b'{"kty": "RSA", "e": "Aw", "n": "AQAB"}',
+        b'"kty" "kty" {"kty": {"d": "x"}',
+        b"PuTTY-User-Key-File-2: ssh-rsa\nEncryption: none\n",
+        b"LS0tLS1CRUdJTi" * 10,
+        b"\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x02",
     ],
 )
 def test_what_only_looks_like_a_key_is_none(tmp_path: Path, content: bytes) -> None:
@@ -106,10 +200,25 @@ def test_of_a_changed_root_only_what_changed_is_read(tmp_path: Path, opened: Cal
     assert "packed" not in opened()
 
 
-def test_what_begins_as_a_key_again_and_again_takes_no_more_time_than_reading_it(tmp_path: Path) -> None:
-    content = Counted(b"-----BEGIN PRIVATE KEY-----" * 100_000)
+BEGINNINGS = [
+    b"-----BEGIN PRIVATE KEY-----",
+    b"PuTTY-User-Key-File-2: ssh-rsa\nEncryption: none\nComment: \nPublic-Lines: 1\n",
+    b'{"kty":',
+    b'"kty"',
+    b"LS0tLS1CRUdJTi",
+    b"\x30\x80\x02\x01\x03\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01",
+    b"\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x02",
+]
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_what_begins_as_a_key_again_and_again_takes_no_more_time_than_reading_it(beginning: bytes) -> None:
+    content = Counted(beginning * (2_700_000 // len(beginning)))
+    Counted.read_bytes = 0
+    started = time.process_time()
     assert list(root_keys._blocks(content)) == []
     assert content.read_bytes == content.size
+    assert time.process_time() - started < 2  # some 0.1 s; what grows with the square takes minutes
 
 
 def package(tmp_path: Path, content: bytes, secrets: str = "warn") -> list[str]:

@@ -414,12 +414,14 @@ static int attack(char **argv)
     return 0;
 }
 
-/* The capability sets and no_new_privs, from /proc/self/status. */
+/* The capability sets and no_new_privs, as Linux tells them. */
 static int privileges(char **argv)
 {
     char line[256];
-    FILE *file = fopen("/proc/self/status", "r");
+    FILE *file = fopen("/proc/.linux/self/status", "r");
     (void)argv;
+    if (!file)
+        file = fopen("/proc/self/status", "r"); /* without isolation */
     while (file && fgets(line, sizeof line, file))
         if (strncmp(line, "Cap", 3) == 0 || strncmp(line, "NoNewPrivs", 10) == 0)
             fputs(line, stdout);

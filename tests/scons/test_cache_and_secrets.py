@@ -210,7 +210,9 @@ def test_an_archive_that_no_build_made_is_made_again_before_it_is_measured(proje
     archive.write_bytes(packed.replace(b"good day", b"bad dayy"))
     os.utime(archive, ns=(times.st_atime_ns, times.st_mtime_ns))
     project.write("config.json", project.path("config.json").read_text() + "\n")
-    assert MEASURE in project.build().stages
+    build = project.build()
+    assert MEASURE in build.stages
+    assert "hello.cpio: is not what its sources make; it is packed again (MystPackage at" in build.err
     assert archive.read_bytes() == packed
     assert b"bad dayy" not in project.path("hello").read_bytes()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from scons_project import ALL, PACKAGE_HELLO, Project
+from scons_project import ALL, CONFIG, MEASURE, PACKAGE, PACKAGE_HELLO, SIGN, Project
 
 from mystikos_tool.root.archive import read
 
@@ -214,6 +214,42 @@ def test_a_directory_that_a_builder_makes_is_made_again_when_a_source_of_it_was_
     project.build(*targets)
     assert root(project)["usr/share/file"] == b"two"
     assert project.build(*targets).stages == set()
+
+
+@pytest.mark.parametrize("targets", [(), ("hello",), ("-j", "2", "hello")])
+def test_configuration_and_runtime_may_lie_in_directories_that_builders_make(
+    project: Project, targets: tuple[str, ...]
+) -> None:
+    project.path("rt").rename(project.path("installed"))
+    project.write("given/config.json", CONFIG)
+    copied = "[Delete('$TARGET'), Copy('$TARGET', '$SOURCE')]"
+    project.sconstruct(
+        "env.MystPackage('hello', 'appdir', MYST_CONFIG='made/config.json')\n"
+        f"env.Command(Dir('rt'), Dir('installed'), {copied})\n"
+        f"env.Command(Dir('made'), Dir('given'), {copied})\n"
+    )
+    assert project.build(*targets).stages == ALL
+    assert project.build(*targets).stages == set()
+    project.write("given/config.json", CONFIG.replace("1m", "2m"))
+    assert project.build(*targets).stages == {MEASURE, SIGN, PACKAGE}
+    loader = project.path("installed/bin/myst").read_bytes()
+    project.write("installed/bin/myst", loader[:15] + b"\1" + loader[16:])
+    assert project.build(*targets).stages == {PACKAGE}
+    assert project.path("hello").read_bytes()[:16] == loader[:15] + b"\1"
+    assert project.build(*targets).stages == set()
+
+
+def test_a_configuration_that_is_made_of_a_directory_is_made_again_when_a_file_in_that_was_edited(
+    project: Project,
+) -> None:
+    project.sconstruct(
+        f"{PACKAGE_HELLO}env.Command('config.json', Dir('parts'), 'cat $SOURCE/* > $TARGET')\n"
+    )
+    for size in ("1m", "2m"):
+        project.write("parts/all", CONFIG.replace("1m", size))
+        project.build("hello")
+        assert f'"{size}"' in project.path("config.json").read_text()
+        assert project.build("hello").stages == set()
 
 
 def test_what_is_built_where_a_link_leads_to_is_counted_and_left_out_when_its_builder_is_gone(

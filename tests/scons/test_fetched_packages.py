@@ -130,7 +130,7 @@ CONSUMERS = {
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS.values(), ids=CONSUMERS)
-@pytest.mark.parametrize("jobs", ["-j1", "-j3"])
+@pytest.mark.parametrize("jobs", ["-j1", pytest.param("-j3", marks=pytest.mark.long)])
 def test_an_archive_that_somebody_else_is_made_of_is_made(project: Project, consumer: str, jobs: str) -> None:
     stored(project, DIRECTORY + PACKAGE_HELLO + consumer)
     assert ROOTFS in project.build(jobs).stages
@@ -180,8 +180,8 @@ def test_identities_of_a_fetched_package_are_those_of_its_enclave(project: Proje
     ("call", "document"),
     [
         ("MystProvenance", "hello.provenance.json"),
-        ("MystReport", "hello.json"),
-        ("MystSbom", "hello.cdx.json"),
+        pytest.param("MystReport", "hello.json", marks=pytest.mark.long),
+        pytest.param("MystSbom", "hello.cdx.json", marks=pytest.mark.long),
     ],
 )
 def test_documents_of_a_fetched_package_are_those_of_one_that_was_made(

@@ -105,6 +105,10 @@ def test_an_image_is_laid_over_and_under_other_sources(images: Project) -> None:
     [
         ('env.MystImage("none")', "none: cannot be read: no such file or directory; give"),
         ('env.MystImage("image", name="other")', "image: has no image 'other', only some without a name"),
+        (
+            'env.MystImage("oci:image")',
+            "oci:image: begins with oci:, which is not needed here; write it as image",
+        ),
         ("env.MystImage([])", "MystImage takes one image, not 0"),
         ("env.MystImage(3)", "MystImage: the image cannot be 3"),
         ('env.MystImage("image", tag="a")', "MystImage does not take tag; it takes source, name, variables"),

@@ -325,12 +325,13 @@ def test_a_misuse_that_the_build_shows_is_told_with_the_line_of_the_call(
     assert line.endswith(f" ({call.partition('(')[0]} at SConstruct:{number + 3})")
 
 
-def test_what_is_made_of_a_file_that_failed_before_is_not_waited_for(misused: Project) -> None:
+@pytest.mark.parametrize("jobs", ["-j1", "-j2"])
+def test_what_is_made_of_a_file_that_failed_before_is_not_waited_for(misused: Project, jobs: str) -> None:
     misused.sconstruct(
         "env.Command('made.json', 'program', 'false')\n"
         "env.MystPackage('t', 'appdir', MYST_CONFIG='made.json')\n"
     )
-    build = misused.fails("-k", "made.json", "t")
+    build = misused.fails(jobs, "-k", "made.json", "t")
     assert build.err == "scons: *** [made.json] Error 1\n"
 
 

@@ -21,10 +21,18 @@ COPIED = "env.Command('copy', 'config.json', Copy('$TARGET', '$SOURCE'))\n"
 WITHOUT_THE_TOOL = "env = Environment(tools=[])\n"
 
 
+# What is loaded here already, or could be found, is nothing for an SConstruct without the tool.
+NOT_INSTALLED = """\
+import sys
+ours = [name for name in sys.modules if name.partition(".")[0] == "mystikos_tool"]
+sys.modules.update(dict.fromkeys(["mystikos_tool", *ours]))
+"""
+
+
 def test_the_database_is_kept_by_an_sconstruct_that_does_not_load_the_tool(project: Project) -> None:
     project.sconstruct(COPIED + PACKAGE_HELLO)
     project.build()
-    project.write("SConstruct.other", WITHOUT_THE_TOOL + COPIED)
+    project.write("SConstruct.other", NOT_INSTALLED + WITHOUT_THE_TOOL + COPIED)
     other = project.build("-f", "SConstruct.other")
     assert "corrupt" not in other.text
     assert other.out == "scons: `.' is up to date.\n"
@@ -38,7 +46,9 @@ def test_the_database_holds_classes_of_scons_alone(built: Project) -> None:
 
 
 def test_sconsign_shows_the_database(built: Project) -> None:
-    code = "from SCons.Utilities.sconsign import main; main()"
+    code = (
+        "import sys; sys.modules['mystikos_tool'] = None; from SCons.Utilities.sconsign import main; main()"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, ".sconsign.dblite"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -38,7 +39,8 @@ def describe(
 ) -> Key:
     """Return the Action that starts ``program``, one of ``inputs`` by path, and the blobs that it names.
 
-    ``timeout`` is in seconds. Raises ValueError for an argument or a variable that is no text.
+    ``timeout`` is in seconds, of which whole ones count. Raises ValueError for an argument or a variable
+    that is no text.
     """
     blobs: dict[Digest, bytes] = {}
     stdin_digest = _add(blobs, stdin)
@@ -50,12 +52,11 @@ def describe(
         platform=properties,
     )
     root = _directory({**inputs, STDIN: Input(stdin_digest)}, blobs)
-    nanoseconds = int(timeout * 10**9)
     action = messages.new(
         "Action",
         command_digest=_message(_add(blobs, _encoded(command))),
         input_root_digest=_message(root),
-        timeout=messages.new("Time", seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9),
+        timeout=messages.new("Time", seconds=math.ceil(timeout)),  # there are workers that know no others
         platform=properties,
     )
     return Key(_add(blobs, _encoded(action)), blobs)

@@ -29,6 +29,7 @@ from mystikos_tool.io import fingerprint
 
 _EXECUTIONS = 3  # of one program that workers lose, or for which blobs have to be sent again
 _PAUSES = (0.1, 5.0)  # seconds before another attempt, the first and the longest
+_NAMED_WITHIN = 2.0  # seconds in which a server names an operation, at an interruption
 _LARGEST_OUTPUT = 1 << 28  # bytes
 _SIGNALS = 128  # workers give this and N, as shells do, for a program that signal N ended
 
@@ -89,7 +90,7 @@ class Executor:
         self._connection: tuple[GrpcExecutor, Limits] | None = None
         self._gone: UserError | None = None
         self._files: dict[Path, _File] = {}
-        self._streams: set[Stream] = set()
+        self._streams: dict[Stream, _Run] = {}
         self._interrupted = threading.Event()
 
     def run(self, program: Program, *, fresh: bool = False) -> Done:
@@ -115,12 +116,17 @@ class Executor:
             self._recover(run, failure)
 
     def interrupt(self) -> None:
-        """End everything that runs; what runs it gets an error."""
+        """End everything that runs; what runs it gets an error.
+
+        What was sent a moment ago has no name yet by which it could be cancelled, but soon will.
+        """
         self._interrupted.set()
-        with self._lock:
-            streams = list(self._streams)
-        for stream in streams:
-            stream.cancel()
+        until = time.monotonic() + _NAMED_WITHIN
+        while streams := self._running():
+            for stream, run in streams:
+                if run.operation or time.monotonic() > until:
+                    stream.cancel()
+            time.sleep(_PAUSES[0])
 
     def close(self) -> None:
         """End the connection."""
@@ -128,6 +134,10 @@ class Executor:
             connection, self._connection = self._connection, None
         if connection:
             connection[0].close()
+
+    def _running(self) -> list[tuple[Stream, _Run]]:
+        with self._lock:
+            return list(self._streams.items())
 
     def _attempt(self, run: _Run) -> Done:
         """Let a program be executed, or follow its execution, to the end."""
@@ -199,14 +209,14 @@ class Executor:
             stream = server.execute(run.action, fresh=run.fresh, seconds=run.remaining)
         run.token = stream.token
         with self._lock:
-            self._streams.add(stream)
+            self._streams[stream] = run
         try:
             if self._interrupted.is_set():
                 stream.cancel()
             yield stream
         finally:
             with self._lock:
-                self._streams.discard(stream)
+                del self._streams[stream]
 
     def _done(self, server: GrpcExecutor, operation: Any) -> Done:
         """Return what came of a program; raise ExecutionError where that is nothing."""
@@ -273,7 +283,8 @@ class Executor:
         run.fresh = run.fresh or (failure.is_ended and failure.code is Code.NOT_FOUND)
         if run.executions >= _EXECUTIONS:
             what = "said of blobs that it lacks them" if failure.missing else "lost the test"
-            raise self._error(f"{what} {run.executions} times", "look at its workers and its store")
+            problem = f"{what} {run.executions} times: {failure}"
+            raise self._error(problem, "look at its workers and its store")
 
     def _unreachable(self, failure: ExecutionError) -> UserError:
         remedy = 'start it, correct MYST_REMOTE_EXECUTOR, or run the tests here with MYST_REMOTE_EXECUTOR=""'

@@ -50,19 +50,24 @@ class PackedLayer(NamedTuple):
 class Layer:
     """A layer that can be read at any place: its archive is open, and is what its digest says."""
 
-    def __init__(self, diff_id: Digest, file: FileIO, known: bytes, members: list[Member]) -> None:
+    def __init__(self, diff_id: Digest, file: FileIO, path: Path, members: list[Member]) -> None:
         self.diff_id = diff_id
         self.members = members
         self._file = file
-        self._known = known
+        self._path = path
+        self._version = self._version_now()
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return bytes of the archive; raise UserError where it was changed meanwhile."""
         data = os.pread(self._file.fileno(), size, offset)
-        if len(data) < size or fingerprint.of(os.fstat(self._file.fileno())) != self._known:
+        if len(data) < size or self._version_now() != self._version:
             problem = "changed while it was read"
-            raise UserError(str(self._file.name), problem, "build again when nothing writes to it")
+            raise UserError(str(self._path), problem, "build again when nothing writes to it")
         return data
+
+    def _version_now(self) -> tuple[int, ...]:
+        # Not its name: another build may have put the same layer in its place, or removed it.
+        return fingerprint.content_version(fingerprint.of(os.fstat(self._file.fileno())))
 
 
 class LayerCache:
@@ -87,23 +92,25 @@ class LayerCache:
                     file.write(data)
             file.flush()
             members = list(layer.members(_reading(file.fileno()), file.tell(), packed.where))
-        opened = FileIO(path)
+            opened = FileIO(os.dup(file.fileno()))
         known = fingerprint.of(os.fstat(opened.fileno()))
         atomic.write(self._path(packed.diff_id, "index"), _index(members, known), 0o600)
-        return Layer(packed.diff_id, opened, known, members)
+        return Layer(packed.diff_id, opened, path, members)
 
     def _known(self, diff_id: Digest) -> Layer | None:
         """Return a layer that is in the cache, None where it is not, or not as it was put there."""
+        path, index = self._path(diff_id, "tar"), self._path(diff_id, "index")
         try:
-            file = FileIO(self._path(diff_id, "tar"))
+            file = FileIO(path)
         except OSError:
             return None
-        known = fingerprint.of(os.fstat(file.fileno()))
-        members = _indexed(self._path(diff_id, "index"), known)
+        members = _indexed(index, fingerprint.of(os.fstat(file.fileno())))
         if members is None:
             file.close()
             return None
-        return Layer(diff_id, file, known, members)
+        with suppress(OSError):
+            os.utime(index)  # when it was used last, for pruning
+        return Layer(diff_id, file, path, members)
 
     def _path(self, diff_id: Digest, kind: str) -> Path:
         return self._directory / f"{diff_id.algorithm}-{diff_id.hex}.{kind}"

@@ -91,14 +91,17 @@ def index(data: bytes, where: str) -> tuple[Descriptor, ...]:
 
 
 def manifest(data: bytes, where: str) -> Manifest:
-    """Return what a manifest says; layers of an unknown media type are refused."""
+    """Return what a manifest says; layers of an unknown media type, or that are elsewhere, are refused."""
     members = _object(data, where, "layers", "manifests")
     config = _descriptor(members.get("config"), where)
     if config.media_type not in CONFIGS:
         problem = f"is no image of a root file system: its configuration is of type {config.media_type!r}"
         raise UserError(where, problem, "give a container image")
     layers = tuple(_descriptor(item, where) for item in _list(members, "layers", where))
-    for layer in layers:
+    for item, layer in zip(members["layers"], layers, strict=True):
+        if item.get("urls"):
+            problem = f"has the layer {layer.digest} at other places than the image, by urls"
+            raise UserError(where, problem, "give an image that has all of its layers")
         if layer.media_type not in LAYERS:
             problem = f"has a layer of the media type {layer.media_type!r}, which is not known"
             raise UserError(where, problem, "give an image whose layers are tar archives, gzip or zstd")
@@ -131,7 +134,7 @@ def chosen(descriptors: Sequence[Descriptor], where: str, name: str = "") -> Des
     if name and not named:
         names = _shown(name for each in descriptors for name in each.names)
         raise UserError(where, f"has no image {name!r}, only {names}", "correct the name")
-    fitting = [each for each in named if each.platform.startswith(_PLATFORM)]
+    fitting = [each for each in named if f"{each.platform}/".startswith(f"{_PLATFORM}/")]
     found = fitting or [each for each in named if not each.platform]
     if not found:
         platforms = _shown(each.platform for each in named)
@@ -161,6 +164,18 @@ def json_value(data: bytes, where: str) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         raise UserError(where, "is no JSON", _DAMAGED) from None
+
+
+def media_type(data: bytes, where: str) -> str:
+    """Return what a document says that it is; one of OCI need not say it."""
+    members = json_object(data, where)
+    if members.get("schemaVersion") == 1:
+        remedy = "push the image anew: tools of today write schema 2 or OCI"
+        raise UserError(where, "is an image of Docker's schema 1, which is not read", remedy)
+    said = members.get("mediaType")
+    if isinstance(said, str):
+        return said
+    return INDEXES[0] if "manifests" in members else MANIFESTS[0]
 
 
 def _object(data: bytes, where: str, key: str, other: str = "") -> dict[str, Any]:

@@ -13,7 +13,8 @@ from mystikos_tool.root.oci.reference import Reference
 def on_registry(text: str) -> Reference | None:
     """Return the reference that a text is; None where it is the path of a layout or an archive.
 
-    What is there is a path, and so is what begins with ``/`` or ``.``.
+    What is there is a path, and so is what begins with ``/`` or ``.``. Raises UserError as
+    :func:`reference.parse` does.
     """
     if text.startswith(("/", ".")) or Path(text).exists():
         return None

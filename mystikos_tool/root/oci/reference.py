@@ -18,6 +18,8 @@ _FORM = re.compile(
     re.ASCII,
 )
 _LOOPBACK = re.compile(r"(?:localhost|127\.[0-9.]+|\[::1\])(?::[0-9]+)?")
+# Of containers-transports(5), those of what is taken here too.
+_TRANSPORTS = ("docker://", "oci:", "oci-archive:", "docker-archive:")
 
 
 class Reference(NamedTuple):
@@ -47,8 +49,12 @@ def is_loopback(host: str) -> bool:
 def parse(text: str) -> Reference | None:
     """Return the reference that a text is; None for one that is none, or has neither tag nor digest.
 
-    Raises UserError for a digest of another form.
+    Raises UserError for a digest of another form, and for a transport in front, as skopeo wants one.
     """
+    for transport in _TRANSPORTS:
+        if text.startswith(transport):
+            remedy = f"write it as {text.removeprefix(transport) or 'a path or a reference'}"
+            raise UserError(text, f"begins with {transport}, which is not needed here", remedy)
     match = _FORM.fullmatch(text)
     if not match:
         return None

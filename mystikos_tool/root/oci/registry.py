@@ -8,6 +8,7 @@ whoever sent it. Documents stay in the user's cache by their digests, layers dec
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import ssl
 import time
@@ -35,6 +36,7 @@ _MAX_REDIRECTS = 5
 _MAX_TOKEN = 1 << 16
 _ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
+_SECONDS = re.compile(r"\d{1,6}")
 _LATER = "try again later"
 
 
@@ -56,7 +58,7 @@ class Registry:
         """Return what the reference stands for: by its digest, or as the registry has its tag now."""
         digest = self._reference.digest
         data = self._document(f"manifests/{digest or self._reference.tag}", digest)
-        return Descriptor(_media_type(data, self.where), digest or digests.of(data), len(data))
+        return Descriptor(manifest.media_type(data, self.where), digest or digests.of(data), len(data))
 
     @contextmanager
     def opened(self, descriptor: Descriptor) -> Iterator[Stream]:
@@ -82,8 +84,11 @@ class Registry:
 
     def _known(self, digest: Digest) -> bytes | None:
         with suppress(OSError):
-            data = self._path(digest).read_bytes()
-            return data if digest.is_of(data) else None
+            path = self._path(digest)
+            data = path.read_bytes()
+            if digest.is_of(data):
+                os.utime(path)  # when it was used last, for pruning
+                return data
         return None
 
     def _keep(self, digest: Digest, data: bytes) -> None:
@@ -197,15 +202,6 @@ def _whole(stream: Stream, limit: int, where: str) -> bytes:
     return data
 
 
-def _media_type(data: bytes, where: str) -> str:
-    """Return what a document says that it is; one of OCI need not say it."""
-    members = manifest.json_object(data, where)
-    said = members.get("mediaType")
-    if isinstance(said, str):
-        return said
-    return INDEXES[0] if "manifests" in members else MANIFESTS[0]
-
-
 def _origin(url: str) -> tuple[str, str]:
     parts = parse.urlsplit(url)
     return parts.scheme, parts.netloc.lower()
@@ -231,7 +227,7 @@ def _told(where: str) -> Iterator[None]:
     try:
         yield
     except errors.HTTPError as error:
-        raise _refused(where, error.code) from None
+        raise _refused(where, error.code, error.headers.get("Retry-After") or "") from None
     except TimeoutError:
         raise UserError(where, "does not answer in time", _LATER) from None
     except errors.URLError as error:
@@ -240,13 +236,14 @@ def _told(where: str) -> Iterator[None]:
         raise UserError(where, f"breaks its answer off: {_reason(error)}", _LATER) from None
 
 
-def _refused(where: str, status: int) -> UserError:
+def _refused(where: str, status: int, retry_after: str) -> UserError:
     if status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
         return UserError(where, "wants credentials, and none are known that it accepts", _login(where))
     if status == http.client.NOT_FOUND:
         return UserError(where, "is not on the registry, or is hidden", "correct its name, or log in")
     if status == http.client.TOO_MANY_REQUESTS:
-        return UserError(where, "was asked for too often", _LATER)
+        later = f"try again in {retry_after} s" if _SECONDS.fullmatch(retry_after) else _LATER
+        return UserError(where, "was asked for too often", f"{later}, or {_login(where)}")
     return UserError(where, f"is answered with status {status}", _LATER)
 
 

@@ -27,6 +27,7 @@ struct myst_application
     uint64_t address_space, main_stack; /* limits in bytes */
     uint64_t thread_stack;              /* bytes; 0: as the program's C library has it */
     bool exec_stack, no_brk, limits_processors, fork_allowed;
+    bool fork_waits;                 /* a process that forks waits until its child executes a program or ends */
     bool unhandled_enosys;           /* a call that Mystikos does not handle fails, instead of stopping the program */
     bool allow_unhandled;            /* such calls are the system's to serve or to refuse, as for a shell */
     bool isolated;                   /* in namespaces of its own: with process 1 of them, all ends */

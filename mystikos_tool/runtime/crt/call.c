@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -108,6 +109,30 @@ int64_t myst_call_open(const struct myst_call *call, int directory, const char *
     if (file < 0 && error == ELOOP)
         return MYST_CONTINUE;
     return file >= 0 ? file : -error;
+}
+
+int64_t myst_call_give(const struct myst_call *call, int file, bool close_on_exec)
+{
+    struct seccomp_notif_addfd addition = {
+        .id = call->notification.id, .srcfd = (uint32_t)file, .newfd_flags = close_on_exec ? O_CLOEXEC : 0};
+    const int number = ioctl(call->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &addition);
+    const int error = errno;
+    close(file);
+    return number < 0 ? -error : number;
+}
+
+bool myst_call_loops(const struct myst_call *call, int directory, const char *path)
+{
+    const int64_t from = *path == '/' ? AT_FDCWD : open_start(call, directory);
+    if ((from < 0 && from != AT_FDCWD) || is_special(path))
+        return false;
+    const int file = openat((int)from, path, O_PATH | O_CLOEXEC);
+    const bool loops = file < 0 && errno == ELOOP;
+    if (file >= 0)
+        close(file);
+    if (from >= 0)
+        close((int)from);
+    return loops;
 }
 
 pid_t myst_call_process(const struct myst_call *call)

@@ -55,6 +55,12 @@ int64_t myst_call_open_descriptor(const struct myst_call *call, int descriptor);
  * position; or a negative errno. */
 int myst_call_take_descriptor(const struct myst_call *call, int descriptor);
 
+/* Gives the caller a descriptor for `file`, which is closed here; its number there, or a negative errno. */
+int64_t myst_call_give(const struct myst_call *call, int file, bool close_on_exec);
+
+/* True where following the links of the path never ends. */
+bool myst_call_loops(const struct myst_call *call, int directory, const char *path);
+
 /* The process that the caller is a thread of, or -1. */
 pid_t myst_call_process(const struct myst_call *call);
 

@@ -4,6 +4,8 @@
 
 #include "call.h"
 
+#define MYST_FIRST_WATCH 2048 /* the number that Mystikos gives to what inotify watches */
+
 /* Serves what rules.c gives it: the result of the call, a negative errno, or MYST_CONTINUE. */
 int64_t myst_serve_descriptors(const struct myst_call *call);
 

@@ -102,15 +102,6 @@ static void emit_ioctl(struct filter *filter)
     emit_action(filter, MYST_ALLOW);
 }
 
-/* Only what makes a file is looked at outside of the system. */
-static void emit_create(struct filter *filter, unsigned number)
-{
-    EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[myst_flags_argument(number)])));
-    EMIT(BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT, 0, 1));
-    emit_action(filter, MYST_SERVE);
-    emit_action(filter, MYST_ALLOW);
-}
-
 /* A jump that leads behind the rule, whose end is not known yet. */
 #define OUT 255
 
@@ -231,9 +222,6 @@ static void emit_rule(struct filter *filter, unsigned number, int action)
         return;
     case MYST_IOCTL:
         emit_ioctl(filter);
-        return;
-    case MYST_CREATE:
-        emit_create(filter, number);
         return;
     case MYST_PERSONA:
         emit_persona(filter);

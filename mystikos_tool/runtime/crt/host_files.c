@@ -2,6 +2,7 @@
 
 #include "../common/sizes.h"
 #include "own_files.h"
+#include "positions.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -70,9 +71,10 @@ static int64_t truncate_file(const struct myst_call *call)
     const int file = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
     if (file < 0)
         return look_at(call, file);
-    const int64_t result = is_given(call, file)                                       ? -EPERM
-                           : ftruncate(file, (off_t)myst_call_argument(call, 1)) == 0 ? 0
-                                                                                      : -errno;
+    const int64_t result = is_given(call, file)                                                  ? -EPERM
+                           : myst_is_too_large(call, file, (int64_t)myst_call_argument(call, 1)) ? -ENOMEM
+                           : ftruncate(file, (off_t)myst_call_argument(call, 1)) == 0            ? 0
+                                                                                                 : -errno;
     close(file);
     return result;
 }

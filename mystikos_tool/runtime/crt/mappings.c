@@ -82,9 +82,21 @@ static bool is_out_of_enclave(uint64_t address)
     return address && address >> 32 == 0;
 }
 
+static bool is_of_directory(const struct myst_call *call)
+{
+    struct stat status;
+    const int64_t file = myst_call_open_descriptor(call, (int)myst_call_argument(call, 4));
+    const bool result = file >= 0 && fstat((int)file, &status) == 0 && S_ISDIR(status.st_mode);
+    if (file >= 0)
+        close((int)file);
+    return result;
+}
+
 static int64_t map(const struct myst_call *call)
 {
     const __u64 *a = call->notification.data.args;
+    if (!(a[3] & MAP_ANONYMOUS) && is_of_directory(call))
+        return -EBADF;
     const uint64_t flags = flags_of(call);
     if (is_out_of_enclave(a[0]) && (flags & MAP_FIXED))
         return -EINVAL;

@@ -1,14 +1,13 @@
 #include "opening.h"
 
 #include "own_files.h"
+#include "proc_files.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/seccomp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -22,12 +21,7 @@ static int64_t give_directory(const struct myst_call *call, int directory, int f
     const int file = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (file < 0)
         return errno == EACCES ? -EPERM : -errno;
-    struct seccomp_notif_addfd addition = {
-        .id = call->notification.id, .srcfd = (uint32_t)file, .newfd_flags = flags & O_CLOEXEC ? O_CLOEXEC : 0};
-    const int number = ioctl(call->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &addition);
-    const int error = errno;
-    close(file);
-    return number < 0 ? -error : number;
+    return myst_call_give(call, file, flags & O_CLOEXEC);
 }
 
 /* The rights of the owner, who is user 0. Others' files are judged by the system. */
@@ -57,8 +51,14 @@ static int64_t open_file(const struct myst_call *call, int directory, int path_a
     static char path[PATH_MAX];
     if (myst_call_read_path(call, myst_call_argument(call, path_argument), path) != 0)
         return MYST_CONTINUE;
+    const int64_t content = myst_open_proc_file(call, path, flags);
+    if (content != MYST_CONTINUE)
+        return content;
     const int64_t file = myst_call_open(call, directory, path, flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
     const size_t length = strlen(path);
+    if (call->application->isolated && (*path == '/' || directory == AT_FDCWD) &&
+        (file == -ENOTDIR || (file == MYST_CONTINUE && myst_call_loops(call, directory, path))))
+        return MYST_CRASHES; /* below a file, or where links lead in a circle */
     if (file == -ENOENT && (flags & O_CREAT) && length && path[length - 1] == '/')
         return -ENOENT;
     if (file < 0)

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -262,16 +261,6 @@ static int make(const struct creation *creation)
     return result;
 }
 
-/* Gives the descriptor to the caller; its number there. */
-static int64_t give(const struct myst_call *call, const struct creation *creation, int file)
-{
-    struct seccomp_notif_addfd addition = {.id = call->notification.id,
-                                           .srcfd = (uint32_t)file,
-                                           .newfd_flags = creation->flags & O_CLOEXEC ? O_CLOEXEC : 0};
-    const int number = ioctl(call->listener, SECCOMP_IOCTL_NOTIF_ADDFD, &addition);
-    return number < 0 ? -errno : number;
-}
-
 /* True when the system can do it for the caller as well as this process. */
 static bool is_ordinary(const struct myst_call *call, const struct creation *creation)
 {
@@ -300,9 +289,7 @@ static int64_t create(const struct myst_call *call, struct creation *creation)
     }
     if (fstat(result, &status) == 0)
         remember_as_callers(call, &status);
-    const int64_t number = give(call, creation, result);
-    close(result);
-    return number;
+    return myst_call_give(call, result, creation->flags & O_CLOEXEC);
 }
 
 static int64_t serve_creation(const struct myst_call *call, int directory, int path_argument, int flags, mode_t mode,

@@ -5,11 +5,6 @@
 #include <errno.h>
 #include <sys/syscall.h>
 
-int myst_flags_argument(unsigned number)
-{
-    return number == SYS_open ? 1 : number == SYS_openat ? 2 : -1;
-}
-
 int myst_unhandled_action(const struct myst_application *application)
 {
     if (application->allow_unhandled || application->as_linux)
@@ -59,6 +54,8 @@ static bool is_served(unsigned number)
     case SYS_lstat:
     case SYS_fstat:
     case SYS_newfstatat:
+    case SYS_open:
+    case SYS_openat:
     case SYS_creat:
     case SYS_mkdir:
     case SYS_mkdirat:
@@ -85,7 +82,7 @@ int myst_call_action(const struct myst_application *application, unsigned number
     case SYS_brk:
         return application->no_brk ? ENOTSUP : MYST_ALLOW;
     case SYS_fork:
-        return application->fork_allowed ? MYST_ALLOW : ENOTSUP;
+        return myst_clone_action(application, 0);
     case SYS_bind:
     case SYS_connect:
     case SYS_accept:
@@ -97,9 +94,6 @@ int myst_call_action(const struct myst_application *application, unsigned number
         return application->isolated && !application->as_linux ? MYST_SERVE : MYST_ALLOW;
     case SYS_clone:
         return MYST_CLONE;
-    case SYS_open:
-    case SYS_openat:
-        return application->as_linux ? MYST_ALLOW : MYST_CREATE;
     case SYS_ioctl:
         return MYST_IOCTL;
     case SYS_sched_setaffinity:

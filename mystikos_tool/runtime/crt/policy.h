@@ -19,14 +19,10 @@ enum
     MYST_SERVE = -7,      /* by process 1: users, owners, the machine */
     MYST_IOCTL = -6,      /* by its request: see myst_ioctl_action */
     MYST_PERSONA = -5,    /* allowed to make stacks executable, on which see stacks.c, and else as unhandled */
-    MYST_CREATE = -8,     /* by process 1 where the flags ask for a new file */
     MYST_SUCCEED = -9,    /* it returns 0 and nothing is done */
     MYST_UNHANDLED = -10, /* as myst_unhandled_action says; in rules only */
     MYST_CRASH = -11,     /* Mystikos crashes: the program is stopped with a message that says so */
 };
-
-/* The argument of an open call that has its flags, or -1 where it is no such call. */
-int myst_flags_argument(unsigned number);
 
 /* For a call of the 64-bit kind. */
 int myst_call_action(const struct myst_application *application, unsigned number);

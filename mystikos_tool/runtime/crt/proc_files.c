@@ -2,6 +2,7 @@
 
 #include "../common/proc_files.h"
 #include "../common/sizes.h"
+#include "proc_content.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -256,6 +257,33 @@ static int64_t list(const struct myst_call *call)
         return -error;
     const int64_t result = myst_call_write(call, myst_call_argument(call, 1), listing, kept);
     return result != 0 ? result : (int64_t)kept;
+}
+
+/* A file that no name leads to any more is not there. */
+static bool is_removed(const struct myst_call *call, const struct named *named)
+{
+    struct stat status;
+    int descriptor;
+    char end;
+    if (!named->is_self || sscanf(named->rest, "fd/%d%c", &descriptor, &end) != 1)
+        return false;
+    const int64_t file = myst_call_open_descriptor(call, descriptor);
+    const bool result = file >= 0 && fstat((int)file, &status) == 0 && S_ISREG(status.st_mode) && status.st_nlink == 0;
+    if (file >= 0)
+        close((int)file);
+    return result;
+}
+
+int64_t myst_open_proc_file(const struct myst_call *call, const char *path, int flags)
+{
+    struct named named;
+    if (!call->application->isolated || call->application->proc < 0 || (flags & O_ACCMODE) != O_RDONLY ||
+        !parse(call, path, &named))
+        return MYST_CONTINUE;
+    if (is_removed(call, &named))
+        return -ENOENT;
+    const int content = is_there(call, named.process) ? myst_proc_content(call, named.process, named.rest) : -1;
+    return content < 0 ? MYST_CONTINUE : myst_call_give(call, content, flags & O_CLOEXEC);
 }
 
 int64_t myst_serve_proc_files(const struct myst_call *call)

@@ -3,6 +3,7 @@
 #include "redirect.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,7 +12,7 @@
 #define STARTER 100
 
 /* Group 0 is one outside; inside, every process leads a group of its own until it joins another. */
-static int64_t group_of(const struct myst_call *call, pid_t process)
+int64_t myst_group_of(const struct myst_call *call, pid_t process)
 {
     const pid_t asked = process ? process : myst_call_process(call);
     if (asked == 1)
@@ -22,15 +23,16 @@ static int64_t group_of(const struct myst_call *call, pid_t process)
     return group ? group : asked;
 }
 
-static int64_t session_of(pid_t process)
+int64_t myst_session_of(pid_t process)
 {
     const pid_t session = getsid(process);
     return session > 0 ? session : STARTER;
 }
 
-static int64_t parent_of(const struct myst_call *call)
+pid_t myst_parent_of(const struct myst_call *call)
 {
-    return myst_call_process(call) == call->application->process ? STARTER : MYST_CONTINUE;
+    const bool is_first = myst_call_process(call) == call->application->process;
+    return is_first ? STARTER : (pid_t)myst_call_status(call, "\nPPid:", 10);
 }
 
 /* Children can be waited for although SIGCHLD is ignored: as by default, the system then does no more than that. */
@@ -66,11 +68,24 @@ static int64_t stop_itself(const struct myst_call *call)
     return signal == SIGSTOP ? MYST_CRASHES : myst_redirect_to_exit(call, 128 + signal);
 }
 
-/* A process that begins in a function of its own, on a stack of its own, is not made; what tells so is no errno, but -1
- * to a C library that takes an int for the result. */
+/* With pseudo_wait_for_exit_exec the parent waits until the child executes a program or ends. A process that begins in
+ * a function of its own, on a stack of its own, is not made; what tells so is no errno, but -1 to a C library that
+ * takes an int for the result. */
 static int64_t make_process(const struct myst_call *call)
 {
-    return myst_call_argument(call, 1) ? (int64_t)UINT32_MAX : MYST_CONTINUE;
+    const __u64 *a = call->notification.data.args;
+    if (a[1])
+        return (int64_t)UINT32_MAX;
+    if (!call->application->fork_waits)
+        return MYST_CONTINUE;
+    return myst_redirect(call, SYS_clone, (const uint64_t[6]){a[0] | CLONE_VFORK, a[1], a[2], a[3], a[4], a[5]});
+}
+
+static int64_t fork_process(const struct myst_call *call)
+{
+    if (!call->application->fork_waits)
+        return MYST_CONTINUE;
+    return myst_redirect(call, SYS_clone, (const uint64_t[6]){SIGCHLD | CLONE_VFORK});
 }
 
 int64_t myst_serve_processes(const struct myst_call *call)
@@ -82,6 +97,8 @@ int64_t myst_serve_processes(const struct myst_call *call)
     {
     case SYS_clone:
         return make_process(call);
+    case SYS_fork:
+        return fork_process(call);
     case SYS_rt_sigaction:
         return set_action(call);
     case SYS_kill:
@@ -89,13 +106,13 @@ int64_t myst_serve_processes(const struct myst_call *call)
     case SYS_tgkill:
         return stop_itself(call);
     case SYS_getppid:
-        return parent_of(call);
+        return myst_call_process(call) == call->application->process ? STARTER : MYST_CONTINUE;
     case SYS_getpgrp:
-        return group_of(call, 0);
+        return myst_group_of(call, 0);
     case SYS_getpgid:
-        return group_of(call, process);
+        return myst_group_of(call, process);
     case SYS_getsid:
-        return session_of(process ? process : myst_call_thread(call));
+        return myst_session_of(process ? process : myst_call_thread(call));
     default:
         return MYST_CONTINUE;
     }

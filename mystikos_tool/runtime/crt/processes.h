@@ -4,7 +4,14 @@
 
 #include "call.h"
 
-/* Serves getppid, getpgrp, getpgid and getsid: the result of the call, a negative errno, or MYST_CONTINUE. */
+/* As getppid, getpgid and getsid tell them: the parent of the process that makes the call, and the group (or a negative
+ * errno) and session of another. */
+pid_t myst_parent_of(const struct myst_call *call);
+int64_t myst_group_of(const struct myst_call *call, pid_t process);
+int64_t myst_session_of(pid_t process);
+
+/* Serves getppid, getpgrp, getpgid, getsid, fork and their kind: the result of the call, a negative errno, or
+ * MYST_CONTINUE. */
 int64_t myst_serve_processes(const struct myst_call *call);
 
 #endif

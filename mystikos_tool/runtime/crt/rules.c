@@ -1,8 +1,10 @@
 #include "rules.h"
 
 #include "../common/sizes.h"
+#include "descriptors.h"
 #include "machine.h"
 #include "policy.h"
+#include "positions.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #define NONE ~0u          /* -1 */
 #define TMPFILE 0x400000u /* O_TMPFILE without O_DIRECTORY */
@@ -38,7 +41,11 @@ static const struct myst_rule safety[] = {
     {SYS_tgkill, {{0, MYST_IS, NONE}}, ESRCH},
     /* A file of the host that is appended to stays so, and keeps its content. */
     {SYS_fcntl, {{1, MYST_IS, F_SETFL}, {0, MYST_IS_NOT, NONE}}, MYST_SERVE},
-    {SYS_fallocate, {{1, MYST_IS_NOT, 0}, {0, MYST_IS_NOT, NONE}}, EOPNOTSUPP},
+};
+
+/* Where the application has Linux as it is. */
+static const struct myst_rule of_linux[] = {
+    {SYS_fallocate, {{1, MYST_IS_NOT, 0}, {0, MYST_IS_NOT, NONE}}, EOPNOTSUPP}, /* as a file of the host keeps its content */
 };
 
 static const struct myst_rule rules[] = {
@@ -51,6 +58,7 @@ static const struct myst_rule rules[] = {
     {SYS_sendto, {{5, MYST_IS, sizeof(struct sockaddr_in6)}}, MYST_ALLOW},
     {SYS_sendto, {{5, MYST_AT_LEAST, sizeof(sa_family_t) + 1}, {5, MYST_IS_NOT, sizeof(struct sockaddr_in)}}, MYST_SERVE},
     {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_PEERCRED}}, MYST_SERVE},
+    {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_ERROR}}, MYST_SERVE},
     {SYS_ioctl, {{1, MYST_IS, 0x8933 /* SIOCGIFINDEX */}}, ENOTSUP},
     {SYS_ioctl, {{1, MYST_IS, FIONREAD}}, MYST_SERVE},
     {SYS_ioctl, {{1, MYST_IS, 0}}, ENOTSUP},
@@ -120,6 +128,7 @@ static const struct myst_rule rules[] = {
     {SYS_fcntl, {{1, MYST_IS, F_NOTIFY}}, ENOTSUP},
     {SYS_fcntl, {{1, MYST_AT_LEAST, F_GET_SEALS + 1}}, ENOTSUP},
     {SYS_dup, {{0, MYST_IS, NONE}}, EINVAL},
+    {SYS_pipe2, ALWAYS, MYST_SERVE},
     {SYS_dup2, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
     {SYS_dup3, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
 
@@ -189,17 +198,25 @@ static const struct myst_rule rules[] = {
     {SYS_mmap, {{2, MYST_IS, PROT_NONE}, {3, MYST_LACKS, MAP_FIXED}}, MYST_SERVE}, /* as a thread's stack begins */
     {SYS_mmap, {{3, MYST_HAS, MAP_32BIT | MAP_HUGETLB | MAP_FIXED_NOREPLACE}}, MYST_SERVE},
     {SYS_mmap, {{0, MYST_IS_BELOW_4G, 0}}, MYST_SERVE},
+    {SYS_mmap, {{2, MYST_IS, PROT_READ}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE}, /* of what may be a directory */
 
-    /* Files: what is opened to be written to, or as a directory. */
+    /* Files. */
     {SYS_open, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_open, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_openat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_openat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_open, {{1, MYST_HAS, TMPFILE}}, EISDIR},
     {SYS_openat, {{2, MYST_HAS, TMPFILE}}, EISDIR},
-    {SYS_open, {{1, MYST_HAS, O_ACCMODE | O_DIRECTORY}}, MYST_SERVE},
-    {SYS_openat, {{2, MYST_HAS, O_ACCMODE | O_DIRECTORY}}, MYST_SERVE},
     {SYS_fcntl, {{1, MYST_IS, F_GETFL}}, MYST_SERVE},
+
+    /* Positions: none lies behind the end of a file, which has no holes. */
+    {SYS_lseek, {{2, MYST_IS, SEEK_DATA}}, EINVAL},
+    {SYS_lseek, {{2, MYST_IS, SEEK_HOLE}}, EINVAL},
+    {SYS_lseek, {{2, MYST_IS, SEEK_END}}, MYST_SERVE},
+    {SYS_lseek, {{1, MYST_AT_LEAST, MYST_FAR}}, MYST_SERVE},
+    {SYS_copy_file_range, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_write, {{2, MYST_AT_LEAST, MYST_LARGE_WRITE}}, MYST_SERVE},
+    {SYS_pwrite64, {{2, MYST_AT_LEAST, MYST_LARGE_WRITE}}, MYST_SERVE},
 
     /* Descriptors: 0 is a console, of which these know nothing. */
     {SYS_fsync, {{0, MYST_IS, 0}}, EROFS},
@@ -215,13 +232,17 @@ static const struct myst_rule rules[] = {
     {SYS_inotify_rm_watch, {{0, MYST_IS, 0}}, EBADF},
     {SYS_inotify_add_watch, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_inotify_rm_watch, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_inotify_init, ALWAYS, MYST_SERVE},
+    {SYS_inotify_init1, ALWAYS, MYST_SERVE},
     {SYS_inotify_add_watch, ALWAYS, MYST_SERVE},
+    {SYS_inotify_rm_watch, {{1, MYST_AT_LEAST, MYST_FIRST_WATCH}, {1, MYST_IS_NOT, NONE}}, MYST_SUCCEED},
     {SYS_epoll_wait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
     {SYS_epoll_pwait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
     {SYS_epoll_ctl, {{1, MYST_IS, EPOLL_CTL_ADD}}, MYST_SERVE},
     {SYS_sendfile, {{3, MYST_IS_NULL, 0}}, MYST_SUCCEED},
     {SYS_sendfile, {{2, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_fallocate, {{3, MYST_IS_NULL, 0}}, MYST_SUCCEED},
+    {SYS_fallocate, {{1, MYST_IS_NOT, 0}}, MYST_SUCCEED}, /* and nothing is done */
     {SYS_fallocate, {{0, MYST_IS, NONE}}, MYST_SUCCEED},
     {SYS_preadv, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_preadv, {{0, MYST_IS, NONE}}, MYST_SUCCEED},
@@ -305,6 +326,7 @@ static const struct myst_rule rules[] = {
     {SYS_utimensat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_execveat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
 
+    {SYS_pipe, ALWAYS, MYST_SERVE},
     {SYS_truncate, ALWAYS, MYST_SERVE},
     {SYS_unlink, ALWAYS, MYST_SERVE},
     {SYS_unlinkat, ALWAYS, MYST_SERVE},
@@ -317,7 +339,9 @@ const struct myst_rule *myst_rule_at(const struct myst_application *application,
     if (index < MYST_COUNT(safety))
         return &safety[index];
     index -= MYST_COUNT(safety);
-    return index < MYST_COUNT(rules) && !application->as_linux ? &rules[index] : NULL;
+    if (application->as_linux)
+        return index < MYST_COUNT(of_linux) ? &of_linux[index] : NULL;
+    return index < MYST_COUNT(rules) ? &rules[index] : NULL;
 }
 
 static bool is_low(uint64_t address)

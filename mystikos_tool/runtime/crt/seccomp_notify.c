@@ -15,6 +15,7 @@
 #include "opening.h"
 #include "owners.h"
 #include "policy.h"
+#include "positions.h"
 #include "proc_files.h"
 #include "processes.h"
 #include "redirect.h"
@@ -148,7 +149,7 @@ static int64_t serve(const struct myst_call *call)
         myst_serve_budget,      myst_serve_host_files,  myst_serve_proc_files, myst_serve_low_ports,
         myst_serve_users,       myst_serve_machine,     myst_serve_processes,  myst_serve_opening,
         myst_serve_removal,     myst_serve_descriptors, myst_serve_mappings,   myst_serve_main_stack,
-        myst_serve_directories, myst_serve_owners};
+        myst_serve_directories, myst_serve_positions,   myst_serve_owners};
     int64_t result = MYST_CONTINUE;
     for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
         result = servers[i](call);
@@ -187,8 +188,6 @@ static int action_of(const struct myst_call *call)
         return myst_unhandled_action(call->application);
     case MYST_CLONE:
         return myst_clone_action(call->application, (unsigned)data->args[0]);
-    case MYST_CREATE:
-        return MYST_SERVE;
     case MYST_IOCTL:
         return myst_ioctl_action((unsigned)data->args[1]);
     default:

@@ -42,6 +42,7 @@
 #include <unistd.h>
 
 #define DEFAULT_HOSTNAME "TEE" /* as in Mystikos */
+#define MAX_HOST_NAME 64       /* bytes of one in Linux and Mystikos */
 #define CRT_STACK_SIZE (256u << 10)
 #define MIN_MAIN_STACK_SIZE (32u << 10)
 
@@ -198,7 +199,7 @@ static void make_root(const struct myst_handoff *handoff, const struct myst_conf
 static void set_hostname(const struct myst_config *config)
 {
     const char *name = config->hostname ? config->hostname : DEFAULT_HOSTNAME;
-    if (sethostname(name, strnlen(name, HOST_NAME_MAX)) != 0)
+    if (sethostname(name, strnlen(name, MAX_HOST_NAME)) != 0)
         myst_refuse_errno("cannot set the host name");
 }
 
@@ -363,6 +364,7 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .no_brk = config->no_brk,
         .limits_processors = config->max_affinity_cpus > 0,
         .fork_allowed = shell || as_linux || config->fork_mode != MYST_FORK_NONE,
+        .fork_waits = !shell && !as_linux && config->fork_mode == MYST_FORK_PSEUDO_WAIT,
         .unhandled_enosys = config->unhandled_syscall_enosys,
         .allow_unhandled = shell,
         .isolated = !(handoff->host.flags & MYST_HOST_NO_ISOLATION),

@@ -1,0 +1,209 @@
+"""The forms in which files hold private keys, told by their content.
+
+PEM (RFC 7468), as text or as JSON, YAML and program sources write it, or in base64 once more, as
+Kubernetes has secrets; of OpenSSH and PuTTY; JSON Web Keys (RFC 7517); PKCS#12 (RFC 7292). A key that
+signs enclaves is found in DER too (RFC 8017, A.1.2), which PKCS#8 has inside. A label without a key
+behind it, as programs have that read keys, is none. Compressed files are not looked into.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from mystikos_tool.formats.sigstruct import KEY_SIZE
+
+LONGEST = 1 << 15  # bytes of a key in any form
+
+_Found = Iterator[tuple[int, bytes]]
+
+
+class Form(NamedTuple):
+    """A form of keys.
+
+    Data without ``mark`` have no such key; ``find`` yields the offset and the bytes of each that they
+    have. ``modulus`` returns the modulus of such a key, None where it is no RSA key or cannot be read.
+    """
+
+    mark: bytes
+    find: Callable[[bytes], _Found]
+    modulus: Callable[[bytes], int | None]
+
+
+def _matches(pattern: re.Pattern[bytes]) -> Callable[[bytes], _Found]:
+    return lambda data: ((match.start(), match[0]) for match in pattern.finditer(data))
+
+
+# The version 0, a modulus of 3072 bits, the exponent 3, and the beginning of the private exponent.
+_DER_MARK = b"\x02\x01\x00\x02\x82\x01\x81\x00"
+_DER = re.compile(re.escape(_DER_MARK) + rb"([\x80-\xff].{383})\x02\x01\x03\x02\x82\x01", re.DOTALL)
+
+
+def _modulus_in_der(der: bytes) -> int | None:
+    match = _DER.search(der)
+    return int.from_bytes(match[1], "big") if match else None
+
+
+# What lies between the lines is base64, with headers of encrypted keys and what quotations add to it.
+_PEM = re.compile(
+    rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3}PRIVATE KEY)-----"
+    rb"((?:[A-Za-z0-9+/=\s:,\"'\\]|-(?!-)){64,})-----END \1-----"
+)
+_ENCRYPTED = re.compile(rb"-----BEGIN ENCRYPTED|Proc-Type: *4,ENCRYPTED")
+_DEK_INFO = re.compile(rb"DEK-Info: *[A-Za-z0-9-]+,[0-9A-Fa-f]+")
+_UNICODE_ESCAPE = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
+_LINE_END = re.compile(rb"\\+[rn]")
+_NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
+
+
+def _body(pem: bytes) -> bytes:
+    """Return the base64 of a PEM block and nothing else."""
+    match = _PEM.fullmatch(pem)
+    text = _DEK_INFO.split(match[2])[-1] if match else b""
+    text = _UNICODE_ESCAPE.sub(lambda escape: bytes.fromhex(escape[1].decode()), text)
+    return _NO_BASE64.sub(b"", _LINE_END.sub(b"", text))
+
+
+def encrypted(pem: bytes) -> str:
+    """Return what stands for an encrypted key in PEM, the same wherever it is copied; "" for another one."""
+    return hashlib.sha256(_body(pem)).hexdigest() if _ENCRYPTED.search(pem) else ""
+
+
+def _modulus_in_pem(pem: bytes) -> int | None:
+    data = _decoded(_body(pem))
+    return _modulus_of_openssh(data) if data.startswith(_OPENSSH) else _modulus_in_der(data)
+
+
+def _decoded(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except binascii.Error:
+        return b""
+
+
+# In base64: the beginning of a line of five hyphens and of what follows in PEM.
+_PEM_IN_BASE64_MARK = b"LS0tLS1CRUdJTi"
+_PEM_IN_BASE64 = re.compile(_PEM_IN_BASE64_MARK + rb"[A-Za-z0-9+/=\s]{64,32768}")
+
+
+def _in_base64(data: bytes) -> _Found:
+    for match in _PEM_IN_BASE64.finditer(data):
+        text = _NO_BASE64.sub(b"", match[0])
+        for pem in _PEM.finditer(_decoded(text[: len(text) & -4])):
+            yield match.start(), pem[0]
+
+
+# openssh-key-v1 (PROTOCOL.key of OpenSSH) has the public key in front, encrypted or not.
+_OPENSSH = b"openssh-key-v1\0"
+
+
+def _modulus_of_openssh(data: bytes) -> int | None:
+    rest = data[len(_OPENSSH) :]
+    for _ in ("cipher", "key derivation", "its options"):
+        _, rest = _string(rest)
+    public, _ = _string(rest[4:])  # behind the number of keys, which is 1
+    return _modulus_of_ssh(public)
+
+
+def _modulus_of_ssh(public: bytes) -> int | None:
+    kind, rest = _string(public)
+    _, rest = _string(rest)
+    modulus, _ = _string(rest)
+    return int.from_bytes(modulus, "big") if kind == b"ssh-rsa" else None
+
+
+def _string(data: bytes) -> tuple[bytes, bytes]:
+    """Return a string of SSH (RFC 4251, 5) and what follows it."""
+    end = 4 + int.from_bytes(data[:4], "big")
+    return data[4:end], data[end:]
+
+
+_PUTTY_MARK = b"PuTTY-User-Key-File-"
+_PUTTY = re.compile(
+    _PUTTY_MARK + rb"\d: [\w@.-]+\r?\nEncryption: [\w-]+\r?\nComment: [^\r\n]{0,255}\r?\n"
+    rb"Public-Lines: \d+\r?\n([A-Za-z0-9+/=\r\n]+)(?:Key-Derivation: [^\r\n]{0,99}\r?\n"
+    rb"(?:Argon2-[^\r\n]{0,99}\r?\n){0,5})?Private-Lines: \d"
+)
+
+
+def _modulus_of_putty(block: bytes) -> int | None:
+    match = _PUTTY.match(block)
+    return _modulus_of_ssh(_decoded(match[1])) if match else None
+
+
+_JWK_MARK = b'"kty"'
+
+
+def _jwks(data: bytes) -> _Found:
+    """Yield the objects around the marks that have a private part; none is looked at twice."""
+    end = 0
+    while (at := data.find(_JWK_MARK, end)) >= 0:
+        start, close = data.rfind(b"{", max(end, at - LONGEST // 4), at), data.find(b"}", at)
+        if close < 0:
+            return
+        end = max(at + 1, close - LONGEST // 2) if close - at > LONGEST // 2 else close + 1
+        if start >= 0 and end > close and isinstance(_members(data[start:end]).get("d"), str):
+            yield start, data[start:end]
+
+
+def _members(text: bytes) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _modulus_of_jwk(block: bytes) -> int | None:
+    text = _members(block).get("n")
+    if not isinstance(text, str):
+        return None
+    try:
+        return int.from_bytes(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), "big")
+    except ValueError:
+        return None
+
+
+# The object identifiers of bags with keys, as they are or encrypted: pkcs-12-BagIds 1 and 2.
+_KEY_BAG_MARK = b"\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01"
+_PKCS12 = re.compile(
+    rb"(?P<start>\x30(?:\x80|\x81.|\x82..|\x83...)\x02\x01\x03\x30(?:\x80|\x81.|\x82..|\x83...|[\x00-\x7f])"
+    rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01)|" + re.escape(_KEY_BAG_MARK) + rb"[\x01\x02]",
+    re.DOTALL,
+)
+
+
+def _pkcs12(data: bytes) -> _Found:
+    """Yield the beginnings that have a key behind them."""
+    start: int | None = None
+    for match in _PKCS12.finditer(data):
+        if match["start"]:
+            start = match.start()
+        elif start is not None and match.start() - start < LONGEST:
+            yield start, data[start : start + LONGEST]
+            start = None
+
+
+def _unknown(block: bytes) -> None:
+    """Return nothing: of a key without a password the DER is found, and others cannot be read."""
+
+
+FORMS = (
+    Form(b"PRIVATE KEY-----", _matches(_PEM), _modulus_in_pem),
+    Form(_DER_MARK, _matches(_DER), _modulus_in_der),
+    Form(_PEM_IN_BASE64_MARK, _in_base64, _modulus_in_pem),
+    Form(_PUTTY_MARK, _matches(_PUTTY), _modulus_of_putty),
+    Form(_JWK_MARK, _jwks, _modulus_of_jwk),
+    Form(_KEY_BAG_MARK, _pkcs12, _unknown),
+)
+
+
+def enclave_modulus(form: Form, block: bytes) -> int | None:
+    """Return the modulus of a key that is large enough to sign enclaves; None for any other key."""
+    modulus = form.modulus(block)
+    return modulus if modulus and modulus.bit_length() == KEY_SIZE * 8 else None

@@ -1,0 +1,136 @@
+"""BuildGrid as a cache server, in a virtual environment of its own, with PostgreSQL where it keeps chunks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from remote_servers import free_port, running
+
+_NOBODY = 65534
+# BuildGrid 0.9 needs Python 3.13 and, for chunks, PostgreSQL; 0.4 runs on 3.11 and has none.
+WITH_CHUNKS, WITHOUT_CHUNKS = ("3.13", "buildgrid==0.9.1"), ("3.11", "buildgrid==0.4.4")
+_SECONDS_TO_START = 180  # it validates its configuration again and again
+
+_CONFIGURATION = """\
+server:
+  - !channel
+    address: 127.0.0.1:{port}
+    insecure-mode: true
+{connections}
+storages:
+  - !disk-storage &files
+    path: {directory}/cas
+{index}
+caches:
+  - !lru-action-cache &results
+    storage: *{storage}
+    max-cached-refs: 10000
+    cache-failed-actions: false
+    allow-updates: true
+instances:
+  - name: main
+    services:
+      - !action-cache
+        cache: *results
+      - !cas
+        storage: *{storage}
+{chunking}
+      - !bytestream
+        storage: *{storage}
+"""
+_CONNECTION = """\
+connections:
+  - !sql-connection &database
+    connection-string: postgresql+psycopg://bgd@127.0.0.1:{database}/postgres
+"""
+_INDEX = """\
+  - !sql-index &index
+    storage: *files
+    sql: *database
+"""
+
+
+def python(version: str) -> str | None:
+    """An interpreter of a version: this one, one on the path, or one of pyenv's."""
+    if sys.version.startswith(f"{version}."):
+        return sys.executable
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = [str(path) for path in sorted(root.glob(f"versions/{version}.*/bin/python{version}"))]
+    return next(iter(found), None) or shutil.which(f"python{version}")
+
+
+def postgres(program: str) -> str | None:
+    """A program of PostgreSQL, which Debian does not put on the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"))
+    return shutil.which(program) or (str(found[-1]) if found else None)
+
+
+needs_buildgrid_with_chunks = pytest.mark.skipif(
+    not (python(WITH_CHUNKS[0]) and postgres("initdb") and os.geteuid() == 0),
+    reason="needs Python 3.13, PostgreSQL and root: apt-get install postgresql",
+)
+needs_buildgrid = pytest.mark.skipif(not python(WITHOUT_CHUNKS[0]), reason="needs Python 3.11")
+
+
+def install(directory: Path, version: str, requirement: str) -> None:
+    """Make a virtual environment with BuildGrid."""
+    interpreter = python(version)
+    assert interpreter
+    subprocess.run([interpreter, "-m", "venv", str(directory)], check=True)
+    database = ["psycopg[binary]"] if requirement == WITH_CHUNKS[1] else []
+    command = [str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", requirement, *database]
+    subprocess.run(command, check=True)
+
+
+@contextmanager
+def buildgrid(environment: Path, directory: Path, *, chunks: bool) -> Iterator[str]:
+    """BuildGrid at a loopback port; yields its URL."""
+    directory.mkdir(parents=True)
+    port = free_port()
+    with ExitStack() as stack:
+        database = stack.enter_context(_database(directory / "database")) if chunks else 0
+        configuration = directory / "buildgrid.yml"
+        configuration.write_text(
+            _CONFIGURATION.format(
+                port=port,
+                directory=directory,
+                connections=_CONNECTION.format(database=database) if chunks else "",
+                index=_INDEX if chunks else "",
+                storage="index" if chunks else "files",
+                chunking="        enable-chunking: true" if chunks else "",
+            )
+        )
+        # Its own script names the directory that the environment was made in.
+        bgd = [str(environment / "bin" / "python"), "-c", "from buildgrid.server.app import cli; cli()"]
+        if chunks:
+            address = f"postgresql+psycopg://bgd@127.0.0.1:{database}/postgres"
+            subprocess.run([*bgd, "migrate", "apply", address], check=True, capture_output=True)
+        command = [*bgd, "server", "start", str(configuration)]
+        stack.enter_context(running(command, port, directory / "log", seconds=_SECONDS_TO_START))
+        yield f"grpc://127.0.0.1:{port}/main"
+
+
+@contextmanager
+def _database(directory: Path) -> Iterator[int]:
+    """PostgreSQL at a loopback port, which does not run as root."""
+    directory.mkdir()
+    os.chown(directory, _NOBODY, _NOBODY)
+    for above in directory.parents:
+        if above.stat().st_uid == os.geteuid() and str(above) not in ("/", "/tmp"):
+            above.chmod(above.stat().st_mode | 0o011)
+    as_nobody = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
+    initdb, server = postgres("initdb"), postgres("postgres")
+    assert initdb and server
+    data, port = str(directory / "data"), free_port()
+    made = [*as_nobody, initdb, "-D", data, "-U", "bgd", "--auth=trust", "--no-sync", "-E", "UTF8"]
+    subprocess.run(made, check=True, capture_output=True, cwd=directory)
+    command = [*as_nobody, server, "-D", data, "-p", str(port), "-k", str(directory), "-F"]
+    with running(command, port, directory.with_name("database.log")):
+        yield port

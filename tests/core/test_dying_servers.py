@@ -1,0 +1,110 @@
+"""Real servers that are killed in the middle of a transfer, or have no space left, cost only a miss."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from remote_machine import FILES, Machine
+from remote_servers import casd_binary, free_port, needs_casd, needs_nginx, nginx, running
+
+pytestmark = pytest.mark.long
+
+SIZE = 60_000_000
+LARGE = {"large": (random.Random(1).randbytes(SIZE), 0o755)}
+needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
+
+Kill = Callable[[], object]
+
+
+@contextmanager
+def _casd(directory: Path) -> Iterator[tuple[str, Kill]]:
+    port = free_port()
+    command = [str(casd_binary()), "--bind", f"127.0.0.1:{port}", "--reserved=64K", str(directory)]
+    with running(command, port, directory.with_name("casd.log")) as process:
+        yield f"grpc://127.0.0.1:{port}", process.kill
+
+
+@contextmanager
+def _nginx(directory: Path) -> Iterator[tuple[str, Kill]]:
+    with nginx(directory) as url:
+        yield url, lambda: os.kill(int((directory / "pid").read_text()), 9)
+
+
+@pytest.fixture(params=[pytest.param(_casd, marks=needs_casd), pytest.param(_nginx, marks=needs_nginx)])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Kill]]:
+    with request.param(tmp_path / "server") as found:
+        yield found
+
+
+@contextmanager
+def killed_when(moved: Callable[[], int], kill: Kill) -> Iterator[None]:
+    """Kill the server once a tenth of a transfer has moved."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while moved() < SIZE // 10 and not ended.wait(0.0005):
+            pass
+        kill()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()
+
+
+def test_a_server_that_is_killed_while_it_is_read_is_a_miss(server: tuple[str, Kill], tmp_path: Path) -> None:
+    url, kill = server
+    Machine(tmp_path / "one", url).store(LARGE)
+    other = Machine(tmp_path / "other", url)
+    with killed_when(lambda: other.client.traffic.received, kill):
+        assert not other.fetch(list(LARGE))
+    assert other.files() == {}
+    assert other.seconds < 5
+    assert not other.fetch(list(LARGE)) and len(other.warnings) == 1
+
+
+def test_a_server_that_is_killed_while_it_is_written_costs_a_warning(
+    server: tuple[str, Kill], tmp_path: Path
+) -> None:
+    url, kill = server
+    one = Machine(tmp_path / "one", url)
+    with killed_when(lambda: one.client.traffic.sent, kill):
+        one.store(LARGE)
+    assert len(one.warnings) == 1
+    assert one.seconds < 5
+    assert one.client.figures.stored == 0
+
+
+@contextmanager
+def full_disk(directory: Path) -> Iterator[Path]:
+    """A file system with little space."""
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(directory)], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "-l", str(directory)], check=True)
+
+
+@needs_mount
+@pytest.mark.parametrize(
+    "start", [pytest.param(_casd, marks=needs_casd), pytest.param(_nginx, marks=needs_nginx)]
+)
+def test_a_server_without_space_is_still_read(
+    start: Callable[[Path], AbstractContextManager[tuple[str, Kill]]], tmp_path: Path
+) -> None:
+    with full_disk(tmp_path / "disk") as disk, start(disk / "server") as (url, _):
+        one, other = Machine(tmp_path / "one", url), Machine(tmp_path / "other", url)
+        one.store(FILES, "before")
+        one.store(LARGE)
+        assert one.client.figures.stored == 1 and len(one.warnings) <= 1
+        assert not other.fetch(list(LARGE))
+        assert other.fetch(list(FILES), "before")

@@ -1,0 +1,157 @@
+"""What was recorded of Mystikos where Linux does otherwise: files, processes and configurations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compiling import HERE, compile_static
+from starting import Caller, MakePackage
+
+CRASHED = 139
+MakeRecorded = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def recorded(package: MakePackage, tmp_path_factory: pytest.TempPathFactory) -> MakeRecorded:
+    """Packages of a program that looks at what was recorded."""
+    program = compile_static(tmp_path_factory.mktemp("recorded") / "program", HERE / "recorded.c")
+
+    def recorded(**settings: Any) -> Path:
+        return package({"bin/recorded": program}, **{"ApplicationPath": "/bin/recorded", **settings})
+
+    return recorded
+
+
+# Configurations
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("", ""), ("bad name!", "bad name!"), ("x" * 65, "x" * 64), ("\u00e4" * 40, "\u00e4" * 32)],
+)
+def test_every_host_name_is_taken_up_to_64_bytes(
+    recorded: MakeRecorded, anyone: Caller, name: str, told: str
+) -> None:
+    assert anyone.output(recorded(Hostname=name), "names").splitlines()[0] == f"host <{told}>"
+
+
+@pytest.mark.parametrize("path", ["", "tmp"])
+def test_a_working_directory_that_is_not_absolute_is_none(
+    recorded: MakeRecorded, anyone: Caller, path: str
+) -> None:
+    made = recorded(CurrentWorkingDirectory=path)
+    assert anyone.output(made, "names").splitlines()[1] == "directory No such file or directory"
+
+
+def test_what_sets_no_variable_is_passed_on_as_it_is(recorded: MakeRecorded, anyone: Caller) -> None:
+    made = recorded(EnvironmentVariables=["A=1", "NOEQ", "=x"], HostEnvironmentVariables=["PATH=/bin", ""])
+    variables = anyone.output(made, "names").splitlines()[2:]
+    assert variables == ["<A=1>", "<NOEQ>", "<=x>", "<MYST_TARGET=linux>"]
+
+
+# Files
+
+
+def test_a_file_has_no_holes_and_no_position_behind_its_end(recorded: MakeRecorded, caller: Caller) -> None:
+    assert caller.output(recorded(), "positions").splitlines() == [
+        "behind the end: Invalid argument",
+        "far behind it: Invalid argument",
+        "the end: 10",
+        "data: Invalid argument",
+        "a hole: Invalid argument",
+        "end of a directory: 0",
+        "a file of 1 TiB: Out of memory",
+        "making a hole: 0",
+        "copy over itself: 5",
+        "content: 10",
+        "0101234789, 5, 7",
+        "mapping of a directory: Bad file descriptor",
+    ]
+
+
+@pytest.mark.parametrize(("memory", "size"), [("64m", 16), ("128m", 32)])
+def test_a_file_grows_to_a_quarter_of_the_memory(
+    recorded: MakeRecorded, anyone: Caller, memory: str, size: int
+) -> None:
+    assert anyone.output(recorded(MemorySize=memory), "grow") == f"{size} MiB, Out of memory\n"
+
+
+def test_nothing_that_is_watched_ever_happens(recorded: MakeRecorded, caller: Caller) -> None:
+    assert caller.output(recorded(), "--myst-quiet", "watch").splitlines() == [
+        "watch: 2048",
+        "poll: 0",
+        "read: 0",
+        "closed on exec: 1",
+        "remove: 0",
+        "remove another: Invalid argument",
+    ]
+
+
+def test_pipes_end_before_other_descriptors(recorded: MakeRecorded, anyone: Caller) -> None:
+    assert anyone.output(recorded(), "pipes") == "1019 pipes, No file descriptors available\n"
+
+
+def test_the_error_of_a_unix_domain_socket_cannot_be_asked_for(
+    recorded: MakeRecorded, anyone: Caller
+) -> None:
+    assert anyone.output(recorded(), "--myst-quiet", "sockets").splitlines() == [
+        "error: Not supported",
+        "type: 0",
+    ]
+
+
+def test_a_removed_file_cannot_be_opened_again(recorded: MakeRecorded, anyone: Caller) -> None:
+    assert anyone.output(recorded(), "reopen").splitlines() == [
+        "removed: No such file or directory",
+        "there: 0",
+    ]
+
+
+# Processes
+
+
+def test_proc_tells_of_a_process_what_mystikos_tells(recorded: MakeRecorded, caller: Caller) -> None:
+    made = recorded()
+    assert caller.output(made, "show", "/proc/self/status").splitlines() == [
+        "Name:\tmain",
+        "Umask:\t0022",
+        "Tgid:\t101",
+        "Pid:\t101",
+        "PPid:\t100",
+        "TracerPid:\t0",
+        "Uid:\t0\t0\t0\t0",
+        "Gid:\t0\t0\t0\t0",
+    ]
+    stat = caller.output(made, "show", "/proc/101/stat")
+    assert stat == f"101 (main) R 100 101 100{' 0' * 46}\n"
+
+
+def test_the_maps_of_a_process_name_its_files_alone(recorded: MakeRecorded, caller: Caller) -> None:
+    lines = caller.output(recorded(), "show", "/proc/self/maps").splitlines()
+    assert {name for line in lines for name in line.split()[5:]} == {"/bin/recorded"}
+    assert all(re.match(r"[0-9a-f]+-[0-9a-f]+ [-r][-w][-x]p ", line) for line in lines)
+
+
+@pytest.mark.parametrize(("mode", "told"), [("pseudo_wait_for_exit_exec", "1"), ("pseudo", "Try again")])
+def test_a_parent_waits_for_its_child_where_the_fork_mode_says_so(
+    recorded: MakeRecorded, anyone: Caller, mode: str, told: str
+) -> None:
+    made = recorded(ForkMode=mode)
+    assert anyone.output(made, "fork").replace("Resource temporarily unavailable", "Try again") == (
+        f"child: {told}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("open", "/bin/recorded/x"), ("open", "/bin/recorded/"), ("link",), ("read",)]
+)
+def test_the_program_is_stopped_where_mystikos_crashes(
+    recorded: MakeRecorded, caller: Caller, arguments: tuple[str, ...]
+) -> None:
+    done = caller.run(recorded(), *arguments)
+    assert done.returncode == CRASHED
+    assert "Mystikos crashes upon these arguments" in done.stderr
