@@ -283,7 +283,7 @@ def test_a_go_program_serves_a_hundred_goroutines(make: Maker, caller: Caller, t
     variables |= {"GOCACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     target = tmp_path / "program"
     subprocess.run([compiler, "build", "-o", target, tmp_path / "main.go"], check=True, env=variables)
-    package = make("go", f"bin/server={target}", program="/bin/server", MemorySize="512m")
+    package = make("go", f"bin/server={target}", program="/bin/server", MemorySize="2g")
     assert printed(caller, package) == "/0 /99\n"
 
 
