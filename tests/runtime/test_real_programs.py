@@ -230,10 +230,13 @@ def test_a_jvm_runs_threads(make: Maker, caller: Caller, tmp_path: Path) -> None
     program, compiler = os.path.realpath(installed("java")), installed("javac")
     (tmp_path / "Main.java").write_text(JAVA)
     subprocess.run([compiler, "-d", tmp_path, tmp_path / "Main.java"], check=True)
-    home = str(Path(program).parent.parent)
-    files = {"app/Main.class": (tmp_path / "Main.class").read_bytes()}
+    home = Path(program).parent.parent
+    # Its libraries find each other by themselves.
+    own = {path: path.read_bytes() for path in (home / "lib").rglob("*") if path.is_file()}
+    files = {str(path).lstrip("/"): content for path, content in own.items() if "src.zip" not in path.name}
+    files["app/Main.class"] = (tmp_path / "Main.class").read_bytes()
     settings = {"MemorySize": "4g", "UnhandledSyscallEnosys": True}
-    package = make("java", program, home, program=program, files=files, **settings)
+    package = make("java", program, f"{home}/lib/server", program=program, files=files, **settings)
     words = ("-Xmx256m", "-XX:ReservedCodeCacheSize=64m", "-XX:CompressedClassSpaceSize=64m", "-Xshare:off")
     assert printed(caller, package, *words, "-cp", "/app", "Main") == "500000500000 written\n"
 
@@ -280,7 +283,7 @@ def test_a_go_program_serves_a_hundred_goroutines(make: Maker, caller: Caller, t
     variables |= {"GOCACHE": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     target = tmp_path / "program"
     subprocess.run([compiler, "build", "-o", target, tmp_path / "main.go"], check=True, env=variables)
-    package = make("go", f"bin/server={target}", program="/bin/server", MemorySize="512m")
+    package = make("go", f"bin/server={target}", program="/bin/server", MemorySize="2g")
     assert printed(caller, package) == "/0 /99\n"
 
 
