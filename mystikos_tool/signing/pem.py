@@ -59,7 +59,7 @@ class PemSigner:
     """A key from a PEM file; it signs as `signer.Signer` asks."""
 
     _key: rsa.RSAPrivateKey = field(repr=False)
-    encrypted: str = ""  # see `key_forms.encrypted`
+    encrypted: str = field(default="", repr=False)  # see `key_forms.encrypted`
 
     @property
     def modulus(self) -> int:

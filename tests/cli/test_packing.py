@@ -116,17 +116,17 @@ def packaged(path: Path) -> dict[str, object]:
 
 
 def test_keys_of_the_configuration_are_set_by_options(project: Path, run: Run) -> None:
-    options = ["--set=SecurityVersion=3", "--set", "Hostname=a=b", "--set=Debug=null"]
+    options = ["--set=SecurityVersion=3", "--set", "MemorySize=64=m", "--set=Debug=null"]
     result = run("package-sgx", "appdir", *COMMON, "-o=p", *options)
     assert result.status == 2
-    assert "--set: Hostname: cannot be" in result.err
-    options[2] = "Hostname=a.b"
+    assert "--set: MemorySize: cannot be" in result.err
+    options[2] = "MemorySize=65m"
     result = run("package-sgx", "appdir", *COMMON, "-o=p", *options)
     assert result.status == 0, result.err
-    expected = {"SecurityVersion": 3, "Hostname": "a.b"}
+    expected = {"SecurityVersion": 3, "MemorySize": "65m"}
     assert packaged(project / "p").items() >= expected.items()
     assert "Debug" not in packaged(project / "p")
-    configure(project, SecurityVersion=3, Hostname="a.b", Debug=None)
+    configure(project, SecurityVersion=3, MemorySize="65m", Debug=None)
     assert run("package-sgx", "appdir", *COMMON, "-o=q").status == 0
     assert packaged(project / "p") == packaged(project / "q")
     result = run("sign-sgx", "--set=SecurityVersion", "appdir", *COMMON)

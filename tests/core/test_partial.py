@@ -140,7 +140,7 @@ def test_what_cannot_be_written_beside_is_measured_nevertheless_and_takes_no_spa
     def full(descriptor: int, buffers: list[memoryview], place: int) -> int:
         if way == "refused":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(descriptor, buffers[:1], place)
+        return write(descriptor, [buffers[0][:1]], place)
 
     partial = begun(made, target)
     with monkeypatch.context() as patched:

@@ -31,6 +31,6 @@ def test_a_configuration_that_was_found_valid_is_not_held_against_the_schema_aga
 
 def test_a_wrong_configuration_is_told_in_every_build(project: Project) -> None:
     project.sconstruct(PACKAGE_HELLO)
-    project.write("config.json", '{"version": "0.1",\n "Hostname": "a b", "ApplicationPath": "/bin/hello"}')
+    project.write("config.json", '{"version": "0.1",\n "MemorySize": "a b", "ApplicationPath": "/bin/hello"}')
     for _ in range(2):
-        assert "config.json:2:14: Hostname: cannot be" in project.fails().text
+        assert "config.json:2:16: MemorySize: cannot be" in project.fails().text

@@ -202,17 +202,20 @@ class Executor:
 
     @contextmanager
     def _stream(self, server: GrpcExecutor, run: _Run) -> Iterator[Stream]:
-        """Yield the stream of a run's operation, which an interruption ends."""
-        if run.operation:
-            stream = server.wait(run.operation, run.remaining)
-        else:
-            stream = server.execute(run.action, fresh=run.fresh, seconds=run.remaining)
-        run.token = stream.token
+        """Yield the stream of a run's operation, which an interruption ends.
+
+        An interruption sees every stream that was begun before, and none is begun after it.
+        """
         with self._lock:
+            if self._interrupted.is_set():
+                raise ExecutionError(Code.CANCELLED, "", frozenset(), is_ended=False)
+            if run.operation:
+                stream = server.wait(run.operation, run.remaining)
+            else:
+                stream = server.execute(run.action, fresh=run.fresh, seconds=run.remaining)
+            run.token = stream.token
             self._streams[stream] = run
         try:
-            if self._interrupted.is_set():
-                stream.cancel()
             yield stream
         finally:
             with self._lock:
