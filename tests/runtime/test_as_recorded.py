@@ -146,9 +146,7 @@ def test_a_parent_waits_for_its_child_where_the_fork_mode_says_so(
     )
 
 
-@pytest.mark.parametrize(
-    "arguments", [("open", "/bin/recorded/x"), ("open", "/bin/recorded/"), ("link",)]
-)
+@pytest.mark.parametrize("arguments", [("open", "/bin/recorded/x"), ("open", "/bin/recorded/"), ("link",)])
 def test_the_program_is_stopped_where_mystikos_crashes(
     recorded: MakeRecorded, caller: Caller, arguments: tuple[str, ...]
 ) -> None:
