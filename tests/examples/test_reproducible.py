@@ -232,6 +232,7 @@ def check_another_compilation(one: Circumstances, other: Circumstances, sources:
         cache.mkdir(parents=True)
         cache.chmod(0o777)
         each.variables["ZIG_GLOBAL_CACHE_DIR"] = str(cache)  # type: ignore[index]
+        each.variables["XDG_CACHE_HOME"] = str(cache / "of the user")  # type: ignore[index]
     build_twice(one, other, sources, ("disk", "hello", "monorepo", "python", "web"))
     assert (one.directory / "hello" / "build" / "mystikos-runtime" / "bin" / "myst").exists()
 

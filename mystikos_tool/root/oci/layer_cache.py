@@ -125,7 +125,8 @@ class LayerCache:
             raise UserError(str(self._directory), f"cannot be written: {reason}", remedy) from None
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             problem = "belongs to another user, or others may write to it, so that layers could be another's"
-            raise UserError(str(self._directory), problem, f"chmod go-w {self._directory}, or remove it")
+            remedy = f"chmod go-w {self._directory}, or set XDG_CACHE_HOME to a directory of this user"
+            raise UserError(str(self._directory), problem, remedy)
 
 
 def _reading(descriptor: int) -> ReadAt:
