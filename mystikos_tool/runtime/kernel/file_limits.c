@@ -3,19 +3,13 @@
 #include "../common/error.h"
 #include "../common/file_limits.h"
 #include "../common/sizes.h"
+#include "helper.h"
 #include "privileges.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <signal.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -52,29 +46,6 @@ void myst_limit_files_at(const char *path)
     for (; at > 0 && systems[at - 1].root > root; at--)
         systems[at] = systems[at - 1];
     systems[at] = (struct file_system){.root = root};
-}
-
-/* All that the process needs. */
-static void allow_limiting_only(void)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 9),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_read, 8, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 7, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fstatfs, 6, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FSPICK, 5, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, FSCONFIG, 4, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_close, 3, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_restart_syscall, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_fprog program = {.len = MYST_COUNT(code), .filter = code};
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
-        _exit(MYST_EXIT_REFUSED);
 }
 
 static uint64_t look_at_files(void)
@@ -125,40 +96,26 @@ __attribute__((noreturn)) static void serve(uint64_t budget)
     _exit(0);
 }
 
-/* The process keeps nothing that is not its own: somebody may wait for the other end of a pipe. */
-__attribute__((noreturn)) static void become_limiter(int channel, pid_t outer, uint64_t budget)
+static void become_limiter(int channel, void *budget)
 {
-    bool done = prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == outer &&
-                prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && dup2(channel, CHANNEL) == CHANNEL;
-    for (size_t i = 0; done && i < system_count; i++)
+    static const unsigned needed[] = {SYS_read, SYS_write, SYS_fstatfs,         FSPICK,
+                                      FSCONFIG, SYS_close, SYS_restart_syscall, SYS_exit_group};
+    int kept[1 + MAX_SYSTEMS] = {channel};
+    for (size_t i = 0; i < system_count; i++)
     {
-        const int descriptor = CHANNEL + 1 + (int)i;
-        done = dup2(systems[i].root, descriptor) == descriptor;
-        systems[i].root = descriptor;
+        kept[1 + i] = systems[i].root;
+        systems[i].root = CHANNEL + 1 + (int)i;
     }
-    if (!done || syscall(SYS_close_range, (unsigned)(CHANNEL + 1 + system_count), ~0u, 0u) != 0)
-        _exit(MYST_EXIT_REFUSED);
+    myst_keep_descriptors(kept, 1 + system_count);
     myst_drop_privileges_but(CAP_SYS_ADMIN);
-    allow_limiting_only();
-    serve(budget);
+    myst_allow_calls_only(needed, MYST_COUNT(needed));
+    serve(*(const uint64_t *)budget);
 }
 
 int myst_start_file_limits(uint64_t bytes)
 {
-    int sockets[2];
-    sigset_t all, before;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0)
-        myst_refuse_errno("cannot make a pair of sockets");
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    const pid_t outer = getpid(), pid = fork();
-    if (pid < 0)
-        myst_refuse_errno("cannot start a process");
-    if (pid == 0)
-        become_limiter(sockets[1], outer, bytes);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    close(sockets[1]);
+    const int channel = myst_start_helper_with_socket(SOCK_STREAM, become_limiter, &bytes);
     while (system_count > 0)
         close(systems[--system_count].root);
-    return sockets[0];
+    return channel;
 }

@@ -2,10 +2,10 @@
 
 #include "../common/error.h"
 #include "../common/port_binder.h"
+#include "helper.h"
 
 #include <errno.h>
 #include <linux/capability.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define CHANNEL 0 /* the process's one descriptor */
 #define RIGHT (1u << CAP_NET_BIND_SERVICE)
 
 static struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -57,16 +58,21 @@ static int bind_it(int socket, const struct myst_bind_request *request)
     return bind(socket, &request->address.any, request->size) == 0 ? 0 : errno;
 }
 
-__attribute__((noreturn)) static void serve(int channel)
+static void become_binder(int channel, void *nothing)
 {
     struct myst_bind_request request;
     int socket;
-    while (receive(channel, &request, &socket))
+    (void)nothing;
+    myst_keep_descriptors(&channel, 1);
+    if (chdir("/") != 0)
+        return;
+    keep_one_right();
+    while (receive(CHANNEL, &request, &socket))
     {
         const int result = socket < 0 ? EBADF : bind_it(socket, &request);
         if (socket >= 0)
             close(socket);
-        if (send(channel, &result, sizeof result, MSG_NOSIGNAL) != sizeof result)
+        if (send(CHANNEL, &result, sizeof result, MSG_NOSIGNAL) != sizeof result)
             break;
     }
     _exit(0);
@@ -74,27 +80,5 @@ __attribute__((noreturn)) static void serve(int channel)
 
 int myst_start_port_binder(void)
 {
-    int sockets[2];
-    sigset_t all, before;
-    if (!may_bind())
-        return -1;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
-        myst_refuse_errno("cannot make a pair of sockets");
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    const pid_t outer = getpid(), pid = fork();
-    if (pid < 0)
-        myst_refuse_errno("cannot start a process");
-    if (pid == 0)
-    {
-        if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || getppid() != outer || dup2(sockets[1], 0) != 0 ||
-            syscall(SYS_close_range, 1u, ~0u, 0u) != 0 || chdir("/") != 0)
-            _exit(MYST_EXIT_REFUSED);
-        keep_one_right();
-        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-        serve(0);
-    }
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    close(sockets[1]);
-    return sockets[0];
+    return may_bind() ? myst_start_helper_with_socket(SOCK_SEQPACKET, become_binder, NULL) : -1;
 }

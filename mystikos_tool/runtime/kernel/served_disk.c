@@ -4,18 +4,15 @@
 #include "ext2.h"
 #include "file_limits.h"
 #include "fuse.h"
+#include "helper.h"
 #include "privileges.h"
 #include "tmpfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,26 +25,6 @@
 
 static pid_t servers[MAX_SERVERS];
 static size_t server_count;
-
-/* All that a server needs, so that a disk which got the better of it would have no more. */
-static void allow_serving_only(void)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 6),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_read, 5, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_write, 4, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pread64, 3, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_restart_syscall, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_fprog program = {.len = MYST_COUNT(code), .filter = code};
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
-        _exit(MYST_EXIT_REFUSED);
-}
 
 __attribute__((noreturn)) static void serve(struct myst_ext2 *fs)
 {
@@ -68,32 +45,32 @@ __attribute__((noreturn)) static void serve(struct myst_ext2 *fs)
     }
 }
 
-/* The server keeps nothing that is not its own: somebody may wait for the other end of a pipe. All signals are blocked
- * for it, those from the terminal among them. */
-__attribute__((noreturn)) static void become_server(struct myst_ext2 *fs, int channel, pid_t outer)
+struct served
 {
-    struct myst_disk *disk = fs->disk;
+    struct myst_ext2 *fs;
+    int channel;
+};
+
+/* With what a server needs and no more, so that a disk which got the better of it would have no more. */
+static void become_server(void *given)
+{
+    static const unsigned needed[] = {SYS_read, SYS_write, SYS_pread64, SYS_restart_syscall, SYS_exit_group};
+    const struct served *served = given;
+    struct myst_disk *disk = served->fs->disk;
+    const int kept[] = {served->channel, disk->file};
     myst_drop_privileges();
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || getppid() != outer ||
-        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0 || dup2(channel, CHANNEL) < 0 || dup2(disk->file, DISK) < 0 ||
-        syscall(SYS_close_range, 2u, ~0u, 0u) != 0)
-        _exit(MYST_EXIT_REFUSED);
+    myst_keep_descriptors(kept, MYST_COUNT(kept));
     disk->file = disk->verity.file = DISK;
-    allow_serving_only();
-    serve(fs);
+    myst_allow_calls_only(needed, MYST_COUNT(needed));
+    serve(served->fs);
 }
 
 static bool start_server(struct myst_ext2 *fs, int channel)
 {
-    sigset_t all, before;
+    struct served served = {.fs = fs, .channel = channel};
     if (server_count == MAX_SERVERS)
         myst_refuse("more than %d disks are mounted", MAX_SERVERS);
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    const pid_t outer = getpid(), pid = fork();
-    if (pid == 0)
-        become_server(fs, channel, outer);
-    sigprocmask(SIG_SETMASK, &before, NULL);
+    const pid_t pid = myst_start_helper(become_server, &served);
     if (pid < 0)
         return false;
     servers[server_count++] = pid;
@@ -170,8 +147,9 @@ bool myst_serve_disk(struct myst_disk *disk, const char *target, uint64_t bytes)
              (unsigned long long)(bytes / MYST_PAGE + 1024));
     if (before < 0 || myst_mount_tmpfs(target, options) != 0 || chdir(target) != 0)
         myst_refuse_errno("cannot make a file system in memory");
-    myst_limit_files_at(".");
     const bool served = mount_layers(&fs, &root);
+    if (served)
+        myst_limit_files_at("."); /* what the disk covers */
     if (fchdir(before) != 0)
         myst_refuse_errno("cannot leave the disk");
     close(before);
