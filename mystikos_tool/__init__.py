@@ -125,23 +125,7 @@ _MODULES = {
     "UserError": "errors",
     "Verification": "packaging.verification",
     "VerificationError": "packaging.verification",
-    **dict.fromkeys(
-        (
-            *("attach", "check", "check_quote", "closure", "diff", "disk", "image", "inspect"),
-            *(
-                "lock_images",
-                "measure",
-                "pack",
-                "package",
-                "policy",
-                "sign",
-                "statement",
-                "verify",
-                "verify_disk",
-            ),
-        ),
-        "library",
-    ),
+    **{name: "library" for name in __all__ if name.islower() and not name.startswith("_")},  # the functions
 }
 
 

@@ -26,8 +26,9 @@ _Found = Iterator[tuple[int, bytes]]
 class Form(NamedTuple):
     """A form of keys.
 
-    Data without ``mark`` have no such key; ``find`` yields the offset and the bytes of each that they
-    have. ``modulus`` returns the modulus of such a key, None where it is no RSA key or cannot be read.
+    Data without ``mark`` have no such key; ``find`` yields of each that they have the offset and what of
+    it tells about it. ``modulus`` returns the modulus of such a key, None where it is no RSA key or cannot
+    be read.
     """
 
     mark: bytes
@@ -185,7 +186,7 @@ def _pkcs12(data: bytes) -> _Found:
         if match["start"]:
             start = match.start()
         elif start is not None and match.start() - start < LONGEST:
-            yield start, data[start : start + LONGEST]
+            yield start, match[0]
             start = None
 
 
