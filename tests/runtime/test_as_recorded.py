@@ -136,6 +136,12 @@ def test_the_maps_of_a_process_name_its_files_alone(recorded: MakeRecorded, call
     assert all(re.match(r"[0-9a-f]+-[0-9a-f]+ [-r][-w][-x]p ", line) for line in lines)
 
 
+def test_what_is_told_of_a_process_counts_with_the_application_s_memory(
+    recorded: MakeRecorded, anyone: Caller
+) -> None:
+    assert anyone.output(recorded(), "maps") == "counts\n"
+
+
 @pytest.mark.parametrize(("mode", "told"), [("pseudo_wait_for_exit_exec", "1"), ("pseudo", "Try again")])
 def test_a_parent_waits_for_its_child_where_the_fork_mode_says_so(
     recorded: MakeRecorded, anyone: Caller, mode: str, told: str

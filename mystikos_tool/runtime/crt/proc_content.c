@@ -8,10 +8,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SHARED_MEMORY "/dev/shm"
 #define LOADER "/ld-musl-"
 #define FIELDS_OF_STAT 52
 
@@ -85,6 +85,22 @@ static void write_maps(FILE *to, const struct myst_call *of, pid_t process)
         fclose(from);
 }
 
+/* A new file that counts with the application's others, or -1. */
+static int make_content(void (*write)(FILE *to, const struct myst_call *of, pid_t process), const struct myst_call *of,
+                        pid_t process)
+{
+    char path[MYST_OWN_PATH];
+    const int content = open(SHARED_MEMORY, O_TMPFILE | O_RDWR | O_CLOEXEC, 0400);
+    FILE *to = content < 0 ? NULL : fdopen(content, "w");
+    if (!to)
+        return -1;
+    write(to, of, process);
+    myst_own_path(content, path);
+    const int file = fflush(to) == 0 && !ferror(to) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    fclose(to);
+    return file;
+}
+
 int myst_proc_content(const struct myst_call *call, pid_t process, const char *name)
 {
     static const struct
@@ -93,20 +109,8 @@ int myst_proc_content(const struct myst_call *call, pid_t process, const char *n
         void (*write)(FILE *to, const struct myst_call *of, pid_t process);
     } files[] = {{"status", write_status}, {"stat", write_stat}, {"maps", write_maps}};
     const struct myst_call of = call_of(call, process);
-    char path[MYST_OWN_PATH];
     for (size_t i = 0; i < MYST_COUNT(files); i++)
-    {
-        const int content = strcmp(files[i].name, name) == 0 ? memfd_create(name, MFD_CLOEXEC) : -1;
-        FILE *to = content < 0 ? NULL : fdopen(content, "w");
-        if (!to)
-            continue;
-        files[i].write(to, &of, process);
-        myst_own_path(content, path);
-        fflush(to);
-        fchmod(content, 0400);
-        const int file = open(path, O_RDONLY | O_CLOEXEC);
-        fclose(to);
-        return file;
-    }
+        if (strcmp(files[i].name, name) == 0)
+            return make_content(files[i].write, &of, process);
     return -1;
 }
