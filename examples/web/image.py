@@ -72,7 +72,7 @@ def image(layers: list[bytes], process: dict):
     manifest = {
         "schemaVersion": 2,
         "config": described("config.v1+json", config),
-        "layers": [blob("layer.v1.tar+gzip", gzip.compress(layer, mtime=0)) for layer in layers],
+        "layers": [blob("layer.v1.tar+gzip", gzip.compress(layer, 1, mtime=0)) for layer in layers],
     }
     index = {"schemaVersion": 2, "manifests": [described("manifest.v1+json", manifest)]}
     blobs["index.json"] = json.dumps(index).encode()

@@ -33,7 +33,7 @@ def server() -> Iterator[ReapiServer]:
     server.stop()
 
 
-@pytest.fixture(params=["directory", "server"])
+@pytest.fixture(params=[pytest.param("directory", marks=pytest.mark.long), "server"])
 def cache(request: pytest.FixtureRequest) -> str:
     """What makes an SConstruct use a cache."""
     if request.param == "directory":
