@@ -3,6 +3,7 @@
 #include "disguise.h"
 #include "host_files.h"
 #include "own_files.h"
+#include "processes.h"
 #include "program.h"
 #include "scripts.h"
 #include "users.h"
@@ -361,5 +362,5 @@ int64_t myst_prepare_program(const struct myst_call *call)
         chmod(path, (status.st_mode & 07777) | S_IXUSR); /* refused where the application could not either */
     const int64_t result = is_program ? myst_prepare_content(call, (int)file) : -ENOENT;
     close((int)file);
-    return result;
+    return result == MYST_CONTINUE ? myst_reset_ignored_signals(call) : result;
 }
