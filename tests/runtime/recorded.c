@@ -238,12 +238,6 @@ static int mappings(void)
         at = mmap(NULL, page, protection, MAP_PRIVATE, file, page);
         printf("all behind the end %d\n", at[0]);
     }
-    char *at = mmap(NULL, 4 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    tell("unmap", munmap(at + page, page));
-    tell("unmap again", munmap(at + page, page));
-    tell("unmap all", munmap(at, 4 * page));
-    tell("protect", mprotect(at, page, PROT_READ));
-    tell("protect what is not there", mprotect(at + page, page, PROT_READ));
     return 0;
 }
 

@@ -113,17 +113,9 @@ def test_links_have_targets_of_any_length_and_tell_all_of_it(recorded: MakeRecor
     ]
 
 
-def test_memory_goes_on_behind_the_end_of_a_file_and_has_no_holes(
-    recorded: MakeRecorded, caller: Caller
-) -> None:
-    assert caller.output(recorded(), "mappings").splitlines() == [
-        *(2 * ["text, behind the end 0", "all behind the end 0"]),
-        "unmap: 0",
-        "unmap again: Invalid argument",
-        "unmap all: Invalid argument",
-        "protect: 0",
-        "protect what is not there: Invalid argument",
-    ]
+def test_memory_goes_on_behind_the_end_of_a_mapped_file(recorded: MakeRecorded, caller: Caller) -> None:
+    told = caller.output(recorded(), "mappings").splitlines()
+    assert told == 2 * ["text, behind the end 0", "all behind the end 0"]
 
 
 def test_nothing_that_is_watched_ever_happens(recorded: MakeRecorded, caller: Caller) -> None:

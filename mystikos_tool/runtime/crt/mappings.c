@@ -6,10 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -204,41 +202,12 @@ static int64_t synchronize(const struct myst_call *call)
     return MYST_CONTINUE;
 }
 
-/* True where something is mapped at every page of the range, or where Linux does not tell, before 6.11. */
-static bool is_mapped(const struct myst_call *call, uint64_t begin, uint64_t end)
-{
-    char path[32];
-    int result = 0;
-    snprintf(path, sizeof path, "%d/maps", (int)myst_call_thread(call));
-    const int maps = openat(call->application->proc, path, O_RDONLY | O_CLOEXEC);
-    for (uint64_t at = begin; maps >= 0 && at < end && result == 0;)
-    {
-        struct procmap_query query = {.size = sizeof query, .query_addr = at};
-        result = ioctl(maps, PROCMAP_QUERY, &query);
-        at = query.vma_end;
-    }
-    const bool is_hole = result != 0 && errno == ENOENT;
-    if (maps >= 0)
-        close(maps);
-    return !is_hole;
-}
-
-/* Nothing is done to what is not there. */
-static int64_t judge(const struct myst_call *call)
-{
-    const uint64_t begin = myst_call_argument(call, 0), end = begin + myst_page_up(myst_call_argument(call, 1));
-    return begin % MYST_PAGE == 0 && begin < end && !is_mapped(call, begin, end) ? -EINVAL : MYST_CONTINUE;
-}
-
 int64_t myst_serve_mappings(const struct myst_call *call)
 {
     switch (call->notification.data.nr)
     {
     case SYS_mmap:
         return map(call);
-    case SYS_munmap:
-    case SYS_mprotect:
-        return judge(call);
     case SYS_msync:
         return synchronize(call);
     default:

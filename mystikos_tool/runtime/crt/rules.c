@@ -172,6 +172,8 @@ static const struct myst_rule rules[] = {
     {SYS_tgkill, {{2, MYST_IS, SIGTTOU}}, MYST_SERVE},
     {SYS_futex, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_futex, {{1, MYST_AT_LEAST, FUTEX_WAIT_REQUEUE_PI}, {1, MYST_LACKS, FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAIT_BITSET}, {3, MYST_IS_NOT, 0}}, MYST_SERVE},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAIT_BITSET_PRIVATE}, {3, MYST_IS_NOT, 0}}, MYST_SERVE},
     {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE_PRIVATE}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_WAKE_OP}}, ENOTSUP},
@@ -186,9 +188,7 @@ static const struct myst_rule rules[] = {
     /* Memory: what lies nowhere is no memory; a mapping is not made smaller or put elsewhere. */
     {SYS_mprotect, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_mprotect, {{0, MYST_IS_LOW, 0}}, EINVAL},
-    {SYS_mprotect, ALWAYS, MYST_SERVE},
     {SYS_munmap, {{0, MYST_IS_LOW, 0}}, EINVAL},
-    {SYS_munmap, ALWAYS, MYST_SERVE},
     {SYS_msync, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_msync, {{0, MYST_IS_LOW, 0}}, EINVAL},
     {SYS_msync, ALWAYS, MYST_SERVE},
@@ -302,6 +302,7 @@ static const struct myst_rule rules[] = {
     {SYS_sethostname, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
 
     /* Pointers to nowhere, which the kernel of Mystikos follows. */
+    {SYS_read, {{0, MYST_IS_NOT, NONE}, {1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_stat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_lstat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_rt_sigprocmask, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},

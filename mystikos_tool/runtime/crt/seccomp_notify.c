@@ -7,6 +7,7 @@
 #include "calls.h"
 #include "descriptors.h"
 #include "directories.h"
+#include "futexes.h"
 #include "host_files.h"
 #include "listing.h"
 #include "low_ports.h"
@@ -149,11 +150,11 @@ static int let_execute(const struct myst_call *call)
 static int64_t serve(const struct myst_call *call)
 {
     static int64_t (*const servers[])(const struct myst_call *call) = {
-        myst_serve_budget,    myst_serve_host_files,  myst_serve_proc_files, myst_serve_low_ports,
-        myst_serve_users,     myst_serve_machine,     myst_serve_processes,  myst_serve_opening,
-        myst_serve_removal,   myst_serve_descriptors, myst_serve_sockets,    myst_serve_naming,
-        myst_serve_listing,   myst_serve_mappings,    myst_serve_main_stack, myst_serve_directories,
-        myst_serve_positions, myst_serve_owners};
+        myst_serve_budget,  myst_serve_host_files,  myst_serve_proc_files, myst_serve_low_ports,
+        myst_serve_users,   myst_serve_machine,     myst_serve_processes,  myst_serve_opening,
+        myst_serve_removal, myst_serve_descriptors, myst_serve_sockets,    myst_serve_naming,
+        myst_serve_listing, myst_serve_mappings,    myst_serve_main_stack, myst_serve_directories,
+        myst_serve_futexes, myst_serve_positions,   myst_serve_owners};
     int64_t result = MYST_CONTINUE;
     for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
         result = servers[i](call);
