@@ -313,6 +313,23 @@ static int ignoring(void)
     return 1;
 }
 
+static void *execute(void *path)
+{
+    execl(path, "recorded", "ignored", NULL);
+    return NULL;
+}
+
+static int threaded(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, execute, "/bin/none");
+    pthread_join(thread, NULL);
+    puts("missing");
+    pthread_create(&thread, NULL, execute, "/bin/recorded");
+    pthread_join(thread, NULL);
+    return 0;
+}
+
 static int ignored(void)
 {
     printf("ignored: %d %d\n", signal(SIGUSR1, SIG_DFL) == SIG_IGN, signal(SIGRTMAX, SIG_DFL) == SIG_IGN);
@@ -330,7 +347,7 @@ int main(int argc, char **argv)
                     {"reopen", reopen},     {"fork", fork_once},      {"maps", maps},
                     {"listing", listing},   {"renaming", renaming},   {"links", links},
                     {"mappings", mappings}, {"messages", messages},   {"connecting", connecting},
-                    {"ignoring", ignoring}, {"ignored", ignored}};
+                    {"ignoring", ignoring}, {"threaded", threaded},   {"ignored", ignored}};
     const char *what = argc > 1 ? argv[1] : "";
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)

@@ -229,3 +229,9 @@ def test_the_program_is_stopped_where_mystikos_crashes(
     done = caller.run(recorded(), *arguments)
     assert done.returncode == CRASHED
     assert "Mystikos crashes upon these arguments" in done.stderr
+
+
+def test_the_program_is_stopped_where_mystikos_hangs(recorded: MakeRecorded, anyone: Caller) -> None:
+    done = anyone.run(recorded(), "threaded")
+    assert (done.returncode, done.stdout) == (CRASHED, "missing\n")
+    assert "Mystikos hangs upon it in a thread other than the first" in done.stderr

@@ -83,6 +83,12 @@ static void tell_crash(const struct myst_call *call)
               (int)call->notification.pid, name_of(call).text);
 }
 
+static void tell_hang(const struct myst_call *call)
+{
+    myst_note("stopped", "thread %d: system call %s: Mystikos hangs upon it in a thread other than the first",
+              (int)call->notification.pid, name_of(call).text);
+}
+
 /* On behalf of the application, which cannot do it itself: what it passes can change after a look at it. As a
  * cpuset of Linux would, what is not allowed is left out. */
 static int set_affinity(const struct myst_call *call)
@@ -126,9 +132,9 @@ static int let_execute(const struct myst_call *call)
         return MYST_EXIT_REFUSED;
     if (prepared == MYST_REDIRECTED)
         return 0;
-    if (prepared == MYST_CRASHES)
+    if (prepared == MYST_CRASHES || prepared == MYST_HANGS)
     {
-        tell_crash(call);
+        (prepared == MYST_CRASHES ? tell_crash : tell_hang)(call);
         return MYST_EXIT_CRASHED;
     }
     if (prepared != MYST_CONTINUE)
