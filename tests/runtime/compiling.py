@@ -43,6 +43,18 @@ def compile_dynamic(target: Path, *sources: Path) -> dict[str, Path]:
     return {str(path).lstrip("/"): path.resolve() for path in paths}
 
 
+def compile_for_musl(target: Path, *sources: Path) -> dict[str, Path]:
+    """Compile with the pinned toolchain to a program that musl's dynamic linker loads.
+
+    Return what the program needs to run, by its path in a root.
+    """
+    linker = Path("/lib/ld-musl-x86_64.so.1")
+    if not linker.exists():
+        pytest.skip("musl is not installed")
+    _run([*_ZIG, *_OPTIONS, "-dynamic", "-fPIE", "-pie", *map(str, sources), "-o", str(target)])
+    return {str(linker).lstrip("/"): linker.resolve()}
+
+
 def compile_image(target: Path, *sources: Path) -> Path:
     """Compile with the pinned toolchain to a static PIE, as the runtime's kernel is one."""
     _run([*_ZIG, *_OPTIONS, "-static", "-fPIE", "-pie", *map(str, sources), "-o", str(target)])

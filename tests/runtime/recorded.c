@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -330,6 +332,19 @@ static int threaded(void)
     return 0;
 }
 
+/* Until 50 ms after the machine began to run, which is long ago: whether that takes 50 ms. */
+static int futexes(void)
+{
+    unsigned word = 0;
+    const struct timespec moment = {0, 50000000};
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    tell("wait", syscall(SYS_futex, &word, FUTEX_WAIT_BITSET, 0, &moment, NULL, FUTEX_BITSET_MATCH_ANY));
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    printf("waited %d\n", (end.tv_sec - begin.tv_sec) * 1000000000l + end.tv_nsec - begin.tv_nsec >= 50000000);
+    return 0;
+}
+
 static int ignored(void)
 {
     printf("ignored: %d %d\n", signal(SIGUSR1, SIG_DFL) == SIG_IGN, signal(SIGRTMAX, SIG_DFL) == SIG_IGN);
@@ -347,7 +362,8 @@ int main(int argc, char **argv)
                     {"reopen", reopen},     {"fork", fork_once},      {"maps", maps},
                     {"listing", listing},   {"renaming", renaming},   {"links", links},
                     {"mappings", mappings}, {"messages", messages},   {"connecting", connecting},
-                    {"ignoring", ignoring}, {"threaded", threaded},   {"ignored", ignored}};
+                    {"ignoring", ignoring}, {"futexes", futexes},     {"threaded", threaded},
+                    {"ignored", ignored}};
     const char *what = argc > 1 ? argv[1] : "";
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compiling import HERE, compile_static
+from compiling import HERE, compile_for_musl, compile_static
 from starting import Caller, MakePackage
 
 CRASHED = 139
@@ -200,6 +200,20 @@ def test_what_is_told_of_a_process_counts_with_the_application_s_memory(
     recorded: MakeRecorded, anyone: Caller
 ) -> None:
     assert anyone.output(recorded(), "maps") == "counts\n"
+
+
+def test_a_moment_to_wait_until_is_a_duration_to_a_futex(
+    package: MakePackage, anyone: Caller, tmp_path: Path
+) -> None:
+    needed = compile_for_musl(tmp_path / "program", HERE / "recorded.c")
+    files = {"bin/recorded": tmp_path / "program", **needed}
+    done = anyone.run(package(files, ApplicationPath="/bin/recorded"), "futexes")
+    assert done.stdout.splitlines()[1:] == ["waited 1"]
+    assert "note: uses FUTEX_WAIT_BITSET with a moment to wait until" in done.stderr
+
+
+def test_a_moment_is_one_to_programs_that_musl_did_not_load(recorded: MakeRecorded, anyone: Caller) -> None:
+    assert anyone.output(recorded(), "futexes").splitlines()[1:] == ["waited 0"]
 
 
 @pytest.mark.parametrize(("mode", "told"), [("pseudo_wait_for_exit_exec", "1"), ("pseudo", "Try again")])

@@ -14,7 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TOLD_AT_ONCE 128 /* entries */
+#define TOLD_AT_ONCE 128   /* entries */
+#define MAX_ENTRIES 65536u /* of a directory; of a larger one Linux tells */
 
 /* An entry as Mystikos tells it, all of one size: struct dirent of its C library. */
 struct told
@@ -46,6 +47,8 @@ static struct
 
 static bool add(const struct entry *entry)
 {
+    if (list.count == MAX_ENTRIES)
+        return false;
     if (list.count == list.room)
     {
         const size_t room = list.room ? 2 * list.room : 64;

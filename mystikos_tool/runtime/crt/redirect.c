@@ -16,6 +16,7 @@
 #define SYSCALL_LENGTH 2 /* bytes of the instruction */
 #define SYSCALL_STOP (SIGTRAP | 0x80)
 #define MAX_REDIRECTED 64
+#define RED_ZONE 128 /* bytes below the stack pointer that a program may use (System V ABI, AMD64 supplement) */
 
 /* Threads whose next call is one that they were redirected to. */
 static struct redirected
@@ -259,6 +260,18 @@ int64_t myst_redirect_to_part(const struct myst_call *call, const uint64_t whole
     return MYST_REDIRECTED;
 }
 
+/* As many zeros as a signal's action has: below the stack pointer where there is memory, since memory of its own would
+ * stay with a parent whose memory the thread shares (vfork(2)). */
+static uint64_t find_zeros(const struct myst_call *call, int *pending)
+{
+    static const uint64_t zeros[4];
+    struct user_regs_struct registers;
+    if (!read_registers(call, &registers))
+        return 0;
+    const uint64_t at = (registers.rsp - RED_ZONE - sizeof zeros) & ~15ull;
+    return myst_call_write(call, at, zeros, sizeof zeros) == 0 ? at : allocate(call, MYST_PAGE, pending);
+}
+
 int64_t myst_redirect_without_actions(const struct myst_call *call, uint64_t signals)
 {
     int pending = 0;
@@ -266,7 +279,7 @@ int64_t myst_redirect_without_actions(const struct myst_call *call, uint64_t sig
         return MYST_CONTINUE;
     if (stop(call))
     {
-        const uint64_t action = allocate(call, MYST_PAGE, &pending); /* zeros: by default, without flags */
+        const uint64_t action = find_zeros(call, &pending); /* by default, without flags */
         for (uint64_t signal = 1; action && signal <= 64; signal++)
             if (signals & 1ull << (signal - 1))
                 run(call, SYS_rt_sigaction, (const uint64_t[6]){signal, action, 0, sizeof(uint64_t)}, &pending);

@@ -54,9 +54,11 @@ static const struct myst_rule rules[] = {
     {SYS_socket, {{0, MYST_IS, NONE}}, EAFNOSUPPORT},
     {SYS_socketpair, ALWAYS, MYST_SERVE},
     {SYS_recvfrom, {{3, MYST_HAS, ~(unsigned)MSG_NOSIGNAL}}, MYST_SERVE},
+    {SYS_sendmsg, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_recvmsg, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_sendmsg, {{2, MYST_IS, MYST_HAND_OVER}}, MYST_ALLOW},
-    {SYS_sendmsg, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
-    {SYS_recvmsg, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_sendmsg, ALWAYS, MYST_SERVE},
+    {SYS_recvmsg, ALWAYS, MYST_SERVE},
     {SYS_sendto, {{3, MYST_IS_NOT, 0}}, MYST_SERVE},
     /* To a Unix-domain socket, by the size of the address. */
     {SYS_sendto, {{5, MYST_IS, sizeof(struct sockaddr_in6)}}, MYST_ALLOW},
@@ -205,7 +207,7 @@ static const struct myst_rule rules[] = {
     {SYS_mmap, {{3, MYST_HAS, MAP_32BIT | MAP_HUGETLB | MAP_FIXED_NOREPLACE}}, MYST_SERVE},
     {SYS_mmap, {{0, MYST_IS_BELOW_4G, 0}}, MYST_SERVE},
     {SYS_mmap, {{2, MYST_IS, PROT_READ}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE}, /* of what may be a directory */
-    {SYS_mmap, {{2, MYST_IS, PROT_READ | PROT_WRITE}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE}, /* of what may be shorter */
+    {SYS_mmap, {{2, MYST_IS, PROT_READ | PROT_WRITE}, {3, MYST_IS, MAP_PRIVATE}}, MYST_SERVE}, /* of what may be shorter */
 
     /* Files. */
     {SYS_open, {{0, MYST_IS_NULL, 0}}, EINVAL},
