@@ -287,6 +287,11 @@ static int reach(void)
     return 0;
 }
 
+static void *accept_one(void *listening)
+{
+    return (void *)(intptr_t)accept((int)(intptr_t)listening, NULL, NULL);
+}
+
 static int abstract(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0mystikos-test"};
@@ -296,6 +301,8 @@ static int abstract(void)
     address.sun_path[1] = 'M';
     tell("bind", bind(listening, (struct sockaddr *)&address, size));
     tell("listen", listen(listening, 1));
+    pthread_t thread;
+    pthread_create(&thread, NULL, accept_one, (void *)(intptr_t)listening);
     tell("connect to its own", connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, size));
     return 0;
 }
