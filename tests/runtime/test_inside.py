@@ -12,7 +12,6 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from compiling import HERE, compile_static
@@ -24,18 +23,6 @@ PASSWD = b"root:x:0:0::/:/bin/sh\na:x:1000:1000::/:/bin/sh\n"
 GROUP = b"root:x:0:\na:x:1000:\n"
 ACCOUNTS = {"etc/passwd": PASSWD, "etc/group": GROUP}
 MakeInside = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def inside(package: MakePackage, tmp_path_factory: pytest.TempPathFactory) -> MakeInside:
-    """Packages of a program that tells what it is told."""
-    program = compile_static(tmp_path_factory.mktemp("inside") / "program", HERE / "inside.c")
-
-    def inside(files: dict[str, bytes] | None = None, **settings: Any) -> Path:
-        given = {"ApplicationPath": "/bin/inside", **settings}
-        return package({"bin/inside": program, **(files or {})}, **given)
-
-    return inside
 
 
 # Users and owners
@@ -379,7 +366,8 @@ def test_processes_that_make_processes_end_at_a_number(inside: MakeInside, calle
 
 
 def test_a_signal_to_group_0_does_not_reach_the_callers_group(inside: MakeInside, caller: Caller) -> None:
-    assert caller.output(inside(), "signal-group").splitlines() == [
+    # In a session of its own: where the signal gets out, it must not reach the tests.
+    assert caller.output(inside(), "signal-group", start_new_session=True).splitlines() == [
         "kill(0, SIGTERM): No such process",
         "kill(0, 0): No such process",
     ]
