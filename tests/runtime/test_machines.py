@@ -350,6 +350,16 @@ def test_without_isolation_a_deep_root_is_removed_and_no_link_is_followed(
     place.rmdir()
 
 
+def test_without_isolation_no_file_of_the_root_is_set_id(
+    package: MakePackage, anyone: Caller, temporary: Path
+) -> None:
+    made = package({"set-id": b"x"}, {"set-id": 0o6755}, Debug=True)
+    options = ["--myst-no-isolation", "--myst-root=kept"]
+    assert anyone.run(made, *options, "leave", "7", cwd=temporary).returncode == 7
+    assert stat.S_IMODE((temporary / "kept" / "set-id").stat().st_mode) == 0o755
+    shutil.rmtree(temporary / "kept")
+
+
 def test_without_isolation_a_root_that_cannot_be_started_goes_too(
     package: MakePackage, anyone: Caller, no_namespaces: list[str | Path]
 ) -> None:
