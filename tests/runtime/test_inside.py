@@ -586,8 +586,8 @@ def test_a_limit_of_the_stack_that_is_too_low_is_told(
 
 
 def test_a_soft_limit_of_the_stack_is_raised(package: MakePackage, anyone: Caller) -> None:
-    command: list[str | Path] = ["sh", "-c", 'ulimit -S -s 64 && exec "$0" "$@"', package()]
-    assert anyone.run(command, "leave", "7").returncode == 7
+    command: list[str | Path] = ["sh", "-c", 'ulimit -S -s 16 && exec "$0" "$@"', package()]
+    assert anyone.run(command, "leave", "7", env={}).returncode == 7
 
 
 @pytest.mark.parametrize("way", ["ignored", "blocked"])
