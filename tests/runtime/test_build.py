@@ -162,8 +162,6 @@ USERS_OF_READERS = {
 READERS_HEADER = re.compile(
     r'#include ["<](?:.*/)?(?:archive|config_reader|elf|ext2|interpreter|json)\.h[">]'
 )
-    r'#include ["<](?:.*/)?(?:archive|config_reader|elf|ext2|interpreter|json)\.h[">]'
-)
 
 
 def test_every_c_file_that_reads_what_others_wrote_is_fuzzed() -> None:
