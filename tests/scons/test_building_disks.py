@@ -334,3 +334,16 @@ def test_the_key_that_signs_an_enclave_is_refused_on_its_root_disk(disks: Projec
     shutil.copy(disks.path("key.pem"), disks.path("appdir/etc/k.pem"))
     makes_disk(disks, more='env.MystPackage("app", disk, MYST_ROOT="disk", MYST_ROOTHASHES=disk)\n')
     assert "app.disk: holds the key that signs, at /etc/k.pem" in disks.fails().err
+
+
+def test_a_disk_that_was_damaged_is_made_again(disks: Project) -> None:
+    makes_disk(disks, more='env.MystPackage("app", disk, MYST_ROOT="disk", MYST_ROOTHASHES=disk)\n').build()
+    path = disks.path("app.disk")
+    made = path.read_bytes()
+    with path.open("r+b") as disk:
+        disk.seek(5000)
+        disk.write(b"damaged")
+    os.utime(path, (1, 1))
+    assert DISK_LINE in disks.build().out
+    assert path.read_bytes() == made
+    assert "up to date" in disks.build(".").out
