@@ -112,11 +112,13 @@ class Disk(Packed):
     """A disk, which is laid out as ``layout`` says.
 
     ``nodes`` are the sources of its files, ``encryption`` is the node of the master key, ``key`` signs,
-    and ``public_key`` is the node of that key's public half; each is None where there is none.
+    and ``public_key`` is the node of that key's public half; each is None where there is none. ``secrets``
+    says what private keys on it are.
     """
 
     layout: DiskLayout
     nodes: tuple[Any, ...]
+    secrets: str = "warn"
     encryption: Any = None
     key: SigningKey | None = None
     public_key: Any = None

@@ -13,6 +13,7 @@ from mystikos_tool.scons.database import content_digest
 from mystikos_tool.scons.input_node import InputNode, is_made_of
 from mystikos_tool.scons.stages import (
     CACHED,
+    Disk,
     Image,
     Measurement,
     Stage,
@@ -146,7 +147,8 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
     def _is_damaged(self) -> bool:
         """Tell whether the file is not the one that was made, as after a power failure or by another's hand.
 
-        Of a small file the content tells, of others the size. A key must not sign what no build has made.
+        Of a small file the content tells, of others the size, and of a disk, of which nothing that is made
+        of it needs to read more than the end, the time. A key must not sign what no build has made.
         """
         made = self.get_stored_info().ninfo
         if getattr(made, "size", None) is None or not self.exists():
@@ -154,6 +156,8 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         if made.size != self.get_size():
             return True
         stage = stage_of(self)
+        if isinstance(stage, Disk):
+            return bool(made.timestamp != self.get_timestamp())
         return not (stage and stage.made_of) and bool(made.csig != self.get_csig())
 
     def retrieve_from_cache(self) -> bool:

@@ -44,6 +44,7 @@ POLICY_SUFFIXES = {
     "ego": ".policy.ego.json",
 }
 _ORIGIN = "_MYST_ORIGIN"
+_SECRETS = "MYST_ROOTFS_SECRETS"
 
 SOURCE, PACKED, ROOTFS, MEASURE = "source", "packed", "rootfs", "measure"
 SIGN, PACKAGE = "sign", "package"
@@ -423,7 +424,7 @@ VARIABLES = (
         ".git, *~ and the like in a root: warn, error or allow",
         PACKED,
     ),
-    Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
+    Variable(_SECRETS, "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
     Variable(
         "MYST_CHECK_FAILS",
         "error",
@@ -594,6 +595,8 @@ def check_matter(builder: str, overrides: Iterable[str], stages: Collection[str]
         stage = _NAMES[name].stage if name in _NAMES else ""
         if name == EPOCH:  # it dates what is signed, here or elsewhere
             stage = DIGEST if DIGEST in stages else SIGN
+        if name == _SECRETS and DISK in stages:
+            continue
         if stage and stage not in stages:
             raise SCons.Errors.UserError(
                 f"{name} has no effect: this {builder} does not {_DONE[stage]};"
