@@ -152,8 +152,11 @@ def directory(names: Iterable[Name]) -> bytes:
     return b"".join(bytes(block).ljust(BLOCK, b"\0") for block in blocks)
 
 
-def names(block: bytes) -> Iterator[Name]:
-    """Yield a directory block's entries that are in use; raise ValueError for a malformed one."""
+def names(block: bytes, only: bytes | None = None) -> Iterator[Name]:
+    """Yield a directory block's entries that are in use, or ``only`` those of a name.
+
+    Raises ValueError for a malformed one.
+    """
     at = 0
     while at < len(block):
         if len(block) - at < _ENTRY.size:
@@ -161,7 +164,7 @@ def names(block: bytes) -> Iterator[Name]:
         inode, length, size, kind = _ENTRY.unpack_from(block, at)
         if length < _ENTRY.size + size or length % _ENTRY_ALIGN or at + length > len(block):
             raise ValueError("an entry has a wrong length")
-        if inode:
+        if inode and (only is None or (size == len(only) and block.startswith(only, at + _ENTRY.size))):
             start = at + _ENTRY.size
             yield Name(inode, kind, block[start : start + size])
         at += length
