@@ -157,14 +157,15 @@ def names(block: bytes, only: bytes | None = None) -> Iterator[Name]:
 
     Raises ValueError for a malformed one.
     """
-    at = 0
-    while at < len(block):
-        if len(block) - at < _ENTRY.size:
+    at, end, unpack = 0, len(block), _ENTRY.unpack_from
+    wanted = -1 if only is None else len(only)
+    while at < end:
+        if end - at < _ENTRY.size:
             raise ValueError("an entry does not fit its block")
-        inode, length, size, kind = _ENTRY.unpack_from(block, at)
-        if length < _ENTRY.size + size or length % _ENTRY_ALIGN or at + length > len(block):
+        inode, length, size, kind = unpack(block, at)
+        if length < _ENTRY.size + size or length % _ENTRY_ALIGN or at + length > end:
             raise ValueError("an entry has a wrong length")
-        if inode and (only is None or (size == len(only) and block.startswith(only, at + _ENTRY.size))):
+        if inode and (only is None or (size == wanted and block.startswith(only, at + _ENTRY.size))):
             start = at + _ENTRY.size
             yield Name(inode, kind, block[start : start + size])
         at += length

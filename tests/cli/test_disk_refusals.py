@@ -134,7 +134,7 @@ REFUSALS = {
         (*DISK, "--size=8388609"),
         "kernel refuses such a disk; give",
     ),
-    "a size that is too small": (nothing, (*DISK, "--size=64k"), "is too small"),
+    "a size that is too small": (nothing, (*DISK, "--size=32k"), "is too small"),
     "a size that is no number": (nothing, (*DISK, "--size=much"), "is no number of bytes"),
     "a directory that is forgotten": (nothing, DISK[::2], "the following arguments are required: disk"),
     "a directory that is not there": (nothing, ("mkext2", "appdri", "new.disk"), "appdri"),
@@ -150,7 +150,7 @@ REFUSALS = {
     "another hash": (
         write("hash", b"ab" * 32),
         (*PACKAGE, "--rootfs=app.disk", "--roothash=hash"),
-        "has another root hash",
+        "has none of the trusted root hashes",
     ),
     "no hash": (write("hash", b"ab" * 31), (*PACKAGE, "--roothash=hash"), "is not a root hash, a line of 64"),
     "a private key to be trusted": (nothing, (*PACKAGE, "--pubkey=disk.pem"), "must not go into a package"),

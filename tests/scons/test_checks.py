@@ -93,7 +93,7 @@ OF_PACKAGE = "env.MystCheck('hello', env.MystPackage('hello', disk, MYST_ROOTHAS
     ("check", "has_configuration"),
     [
         ("env.MystCheck('hello', disk)\n", True),
-        ("env.MystCheck('hello', 'hello.disk', MYST_ROOT='disk')\n", True),
+        ("env.Clone(MYST_ROOT='disk').MystCheck('hello', 'hello.disk')\n", True),
         ("env.MystCheck('hello', disk, MYST_CONFIG=None)\n", False),
         (OF_PACKAGE, True),
     ],
@@ -130,5 +130,5 @@ def test_a_disk_that_is_not_at_hand_is_asked_for(with_tool: Project) -> None:
     package = "env.MystPackage('hello', MYST_ROOT='disk', MYST_ROOTHASHES=env.MystDisk('hello', 'appdir'))"
     with_tool.sconstruct(f"env.MystCheck('hello', {package})\n")
     assert "is on a disk that is not at hand" in with_tool.fails().err
-    with_tool.sconstruct("env.MystCheck('hello', MYST_ROOT='disk')\n")
+    with_tool.sconstruct("env.Clone(MYST_ROOT='disk').MystCheck('hello')\n")
     assert "MystCheck needs what to look into" in with_tool.fails().err
