@@ -13,7 +13,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -171,6 +171,7 @@ def names(block: bytes, only: bytes | None = None) -> Iterator[Name]:
         at += length
 
 
+@lru_cache(1024)
 def has_superblock(group: int) -> bool:
     """Tell whether a group holds a copy of the superblock: 0, 1 and powers of 3, 5 and 7 (sparse_super)."""
     if group <= 1:

@@ -301,10 +301,9 @@ def test_another_disk_than_the_one_that_was_written_is_not_touched(tree: Path, t
 
 
 def test_contents_that_cannot_be_read_leave_no_half_written_disk(tree: Path, tmp_path: Path) -> None:
-    (tree / "lib/larger").write_bytes(os.urandom(300 * BLOCK))  # smaller ones are read once
     disk.write(nodes_of(scan(tree)), tmp_path / "disk")
-    (tree / "lib/larger").write_bytes(os.urandom(300 * BLOCK))
-    nodes = [changing(node) for node in nodes_of(scan(tree)) if node.path == b"lib/larger"]
+    (tree / "lib/file20").write_bytes(os.urandom(60_000))
+    nodes = [changing(node) for node in nodes_of(scan(tree)) if node.path == b"lib/file20"]
     with pytest.raises(UserError, match="changed while"):
         disk.rewrite(nodes, tmp_path / "disk")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tree"]

@@ -17,7 +17,6 @@ from mystikos_tool.root.disk.image import Blocks, Image
 from mystikos_tool.root.disk.nodes import Node
 from mystikos_tool.root.disk.placement import File, Placement, find_blocks, kept
 
-_MAX_HELD = 1 << 20  # bytes of a file
 _POINTERS = struct.Struct("<15I")
 
 
@@ -137,21 +136,13 @@ def _changed(filesystem: Filesystem, geometry: Geometry, node: Node) -> _Changed
         return None
     inode = filesystem.inode(member.inode)
     had = int(inode["sectors"]) // (BLOCK // ext2.SECTOR)
-    file = File(member.inode, _held(node))
+    file = File(member.inode, node)
     find_blocks([file], lambda _: None)
     if had:
         # What comes first, be it an indirect block or content, the inode itself names.
         first = min(filter(None, _POINTERS.unpack(bytes(inode["blocks"]))))
         file.start = geometry.data_number(first)
     return _Changed(file, had)
-
-
-def _held(node: Node) -> Node:
-    """Return a node whose content is read once, unless it is much."""
-    if node.size > _MAX_HELD:
-        return node
-    content = b"".join(map(bytes, node.chunks()))  # a piece may be another one when the next is there
-    return node._replace(chunks=lambda: iter((content,)))
 
 
 def geometry_of(filesystem: Filesystem) -> Geometry:

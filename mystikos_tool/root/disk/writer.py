@@ -38,6 +38,7 @@ ROOM = 8 << 20
 TIME = 0x56734BA4
 _MAX_TIME = (1 << 31) - 1
 _NO_UUID = bytes(16)
+_PIECE = 8 * BLOCK  # that are compared at once: memory that was not used yet costs more than comparing it
 
 
 @dataclass(frozen=True)
@@ -236,24 +237,32 @@ class _Hashed(_Output):
         for number, block, differs in self._compared(every):
             if differs:
                 write_at(self._descriptor, block, number * BLOCK)
-            if differs or number in self._supposed:
-                self._tree.put(number, block)
+            self._tree.put(number, block)
 
     def root_hash_with(self, every: Iterable[Blocks]) -> bytes:
         """Return the root hash with these blocks, which are not written, for others will be."""
-        for number, block, differs in self._compared(every):
-            if differs:
-                self._tree.put(number, block)
-                self._supposed.add(number)
+        found = {number: block for number, block, _ in self._compared(every)}
+        for number, block in found.items():
+            self._tree.put(number, block)
+        self._supposed |= found.keys()
         return self._tree.root_hash()
 
     def _compared(self, every: Iterable[Blocks]) -> Iterator[tuple[int, bytes, bool]]:
-        """Yield each block by its number in the disk, and whether it differs from what is there."""
+        """Yield each block that differs from what is there by its number in the disk.
+
+        What was supposed to become another one comes too; whether it differs is told.
+        """
         for first, data in self._on_disk(every):
-            before, now = os.pread(self._descriptor, len(data), first * BLOCK), bytes(data)
-            for at in range(0, len(now), BLOCK) if before != now or self._supposed else ():
-                block = now[at : at + BLOCK]
-                yield first + at // BLOCK, block, before[at : at + BLOCK] != block
+            for start in range(0, len(data), _PIECE):
+                now, place = bytes(data[start : start + _PIECE]), first * BLOCK + start
+                before = os.pread(self._descriptor, len(now), place)
+                if before == now and not self._supposed:
+                    continue
+                for at in range(0, len(now), BLOCK):
+                    block, number = now[at : at + BLOCK], (place + at) // BLOCK
+                    differs = before[at : at + BLOCK] != block
+                    if differs or number in self._supposed:
+                        yield number, block, differs
 
     def finish(self, unnamed: bytes, signer: fssig.Signer | None) -> bytes:
         """Write hash tree, dm-verity superblock and FSSIG; return the root hash."""
