@@ -100,12 +100,11 @@ def a_directory_of_64998_directories(root: Path) -> None:
 
 def files_around_every_level(root: Path) -> None:
     for start in LEVELS:
-        for blocks in (start - 1, start, start + 1):
-            for rest in (-1, 0, 1):
-                size = blocks * BLOCK + rest
+        for size in (start * BLOCK + step for step in (-BLOCK - 1, -BLOCK, -1, 0, 1, BLOCK, BLOCK + 1)):
+            put(root / f"both-{size}", size, 0, start * BLOCK - 7)
+            if start < TRIPLE:
                 put(root / f"last-{size}", size, size - 5)
                 put(root / f"hole-{size}", size)
-                put(root / f"both-{size}", size, 0, start * BLOCK - 7)
 
 
 def holes_at_every_level(root: Path) -> None:
