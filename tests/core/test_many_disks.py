@@ -95,7 +95,7 @@ def copy_shuffled(source: Path, target: Path, chance: random.Random) -> None:
     """Copy a tree, files in another order and without holes; those that are one stay one."""
     paths = sorted(source.rglob("*"))
     for path in paths:
-        if path.is_dir() and not path.is_symlink():
+        if not path.is_symlink() and path.is_dir():
             (target / path.relative_to(source)).mkdir(parents=True)
     files = [path for path in paths if path.is_symlink() or not path.is_dir()]
     chance.shuffle(files)
