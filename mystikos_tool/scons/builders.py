@@ -260,7 +260,8 @@ def _identity(env: Any, name: str, measure: str, made_of: Any) -> Any:
 def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Look for what cannot work in an enclave: ``MystCheck("hello", package)``.
 
-    The source is a package, or a root as MystPackage takes one, which MYST_CONFIG is held against.
+    The source is a package, or a root as MystPackage takes one, be it a disk, which MYST_CONFIG is held
+    against. Of a package whose root is on a disk, that disk is looked into.
     """
     env = environment(env, "MystCheck", overrides)
     name = sources.suffixed(arguments.target_name(env, target, "MystCheck"), _CHECK_SUFFIX)
@@ -269,17 +270,29 @@ def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: An
     node, fails = sources.only_node(source), env["MYST_CHECK_FAILS"]
     if isinstance(stage_of(node), Package):
         variables.check_matter("MystCheck", overrides, (variables.CHECK,))
-        return NodeList([made(_CHECK, env, report, [node], Checked(detail=fails, fails=fails))])
+        return NodeList([_checked_package(env, report, node)])
     packs = (variables.SOURCE, variables.PACKED, variables.ROOTFS)
     variables.check_matter("MystCheck", overrides, (*packs, variables.CONFIGURE, variables.CHECK))
     archive = name.removesuffix(_CHECK_SUFFIX) + sources.ROOTFS_SUFFIX
-    root = _root(env, archive, source, "MystCheck", report).rootfs
+    rootfs, disk = _root(env, archive, source, "MystCheck", report)
+    root = rootfs or disk
     if root is None:
-        raise SCons.Errors.UserError("MystCheck looks into no disk; give what the disk is made of")
+        problem = f'MystCheck needs what to look into with MYST_ROOT="{variables.DISK}"; give the disk'
+        raise SCons.Errors.UserError(problem)
     config, given = sources.configuration(env) if env[CONFIG] or env[CONFIG_SET] else (None, None)
-    stage = Checked(detail=fails, rootfs=root, config=config, given=given, fails=fails)
+    stage = Checked(detail=fails, rootfs=rootfs, disk=disk, config=config, given=given, fails=fails)
     stage.added = _added_for(report, root)
     return NodeList([made(_CHECK, env, report, [root, *([config] if config else [])], stage)])
+
+
+def _checked_package(env: Any, report: Any, package: Any) -> Any:
+    fails, disks = env["MYST_CHECK_FAILS"], root_disks(package)
+    if not (disks or stage_of(package).enclave.rootfs):
+        problem = f"MystCheck: the root of {package} is on a disk that is not at hand"
+        raise SCons.Errors.UserError(f"{problem}; give MystPackage the disk, or check the disk itself")
+    disk = next(iter(disks), None)
+    stage = Checked(detail=fails + " disk" * bool(disks), disk=disk, fails=fails)
+    return made(_CHECK, env, report, [package, *disks], stage)
 
 
 def myst_runtime(env: Any, **overrides: Any) -> Any:

@@ -259,11 +259,12 @@ class Test(Stage):
 class Checked(Stage):
     """A report of what cannot work in an enclave.
 
-    ``rootfs``, ``config`` and ``given`` are as of an `Enclave`, all None for a package, which has its own.
-    ``fails`` is the severity from which on a finding fails the build.
+    ``rootfs``, ``disk``, ``config`` and ``given`` are as of an `Enclave`; a package has its own but for the
+    disk. ``fails`` is the severity from which on a finding fails the build.
     """
 
     rootfs: Any = None
+    disk: Any = None
     config: Any = None
     given: GivenMembers | None = None
     fails: str = "error"

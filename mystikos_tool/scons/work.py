@@ -259,13 +259,17 @@ def _remember(packed: Path) -> None:
 def _prove_disks(enclave: Enclave) -> None:
     """Let disks of ours be what their sources make: what is trusted of them is measured and signed."""
     for node in dict.fromkeys((enclave.disk, *enclave.roothashes)):
-        disk = getattr(node, "origin", node)
-        if not isinstance(stage_of(disk), Disk):
-            continue
-        path = path_of(disk)
-        if store().table(_PACKED).get(str(path)) != fingerprint.of(path.stat()):
-            trees = [source.take_tree() for source in stage_of(disk).nodes]
-            _write_disk(disk, trees, _joined(disk, trees))
+        _prove_disk(node)
+
+
+def _prove_disk(node: Any) -> None:
+    disk = getattr(node, "origin", node)
+    if not isinstance(stage_of(disk), Disk):
+        return
+    path = path_of(disk)
+    if store().table(_PACKED).get(str(path)) != fingerprint.of(path.stat()):
+        trees = [source.take_tree() for source in stage_of(disk).nodes]
+        _write_disk(disk, trees, _joined(disk, trees))
 
 
 def _prove(archive: Any) -> None:
@@ -444,9 +448,13 @@ def check(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.root.functions import SEVERITIES
 
     stage, warn = _stage(target, Checked), _warning_of(target)
-    if isinstance(stage_of(source[0]), Rootfs):
-        _prove(source[0])
-    found = checks.check(path_of(source[0]), _config(stage, warn) if stage.config else None)
+    if stage.rootfs:
+        _prove(stage.rootfs)
+    _prove_disk(stage.disk)
+    config = _config(stage, warn) if stage.config else None
+    is_package = isinstance(stage_of(source[0]), Package)
+    disk = path_of(stage.disk) if is_package and stage.disk else None
+    found = checks.check(path_of(source[0]), config, disk=disk)
     failing = SEVERITIES[: SEVERITIES.index(stage.fails) + 1] if stage.fails in SEVERITIES else ()
     rows = list(found.rows())
     for row in rows:
