@@ -1,4 +1,4 @@
-"""BuildGrid as a cache server, in a virtual environment of its own, with PostgreSQL where it keeps chunks."""
+"""BuildGrid in a virtual environment of its own; with PostgreSQL it keeps chunks, and executes on workers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from remote_servers import free_port, running
+from remote_servers import becomes, free_port, running
 
 _NOBODY = 65534
+_WORKER = Path(__file__).with_name("buildgrid_worker.py")
 # BuildGrid 0.9 needs Python 3.13 and, for chunks, PostgreSQL; 0.4 runs on 3.11 and has none.
 WITH_CHUNKS, WITHOUT_CHUNKS = ("3.13", "buildgrid==0.9.1"), ("3.11", "buildgrid==0.4.4")
 _SECONDS_TO_START = 180  # it validates its configuration again and again
@@ -34,6 +37,7 @@ caches:
     max-cached-refs: 10000
     cache-failed-actions: false
     allow-updates: true
+{schedulers}
 instances:
   - name: main
     services:
@@ -44,6 +48,8 @@ instances:
 {chunking}
       - !bytestream
         storage: *{storage}
+{execution}
+{authorization}
 """
 _CONNECTION = """\
 connections:
@@ -55,6 +61,75 @@ _INDEX = """\
     storage: *files
     sql: *database
 """
+_SCHEDULERS = """\
+schedulers:
+  - !sql-scheduler &scheduler
+    storage: *index
+    sql: *database
+    action-cache: *results
+    # A worker that says nothing for so many seconds is lost, and what it executes goes to another one.
+    bot-session-keepalive-timeout: 5
+    session-expiry-timer-interval: 1
+    property-set: !dynamic-property-set
+      match-property-keys: [OSFamily, sgx]
+"""
+_EXECUTION = """\
+      - !execution
+        scheduler: *scheduler
+"""
+# Who asks has to show a token in the form of JWT that this secret signed and that has not expired.
+_AUTHORIZATION = """\
+authorization:
+  method: jwt
+  algorithm: hs256
+  secret: {secret}
+"""
+
+
+class BuildGrid(NamedTuple):
+    """A BuildGrid that runs."""
+
+    url: str
+    port: int
+    process: subprocess.Popen[bytes]
+    environment: Path
+    directory: Path
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+
+    @contextmanager
+    def worker(self, name: str, *properties: str) -> Iterator[Worker]:
+        """A worker with properties of its platform, as ``sgx=2``; it executes one action at a time."""
+        log = self.directory / f"{name}.log"
+        command = [str(self.environment / "bin" / "python"), str(_WORKER), f"127.0.0.1:{self.port}"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, "main", name, *properties], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        try:
+            yield Worker(process, log)
+            assert process.poll() in (None, -9), log.read_text()
+        finally:
+            process.kill()
+            process.wait()
+
+
+class Worker(NamedTuple):
+    """A worker that runs."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def executions(self) -> int:
+        return self.log.read_text().count("executing ")
+
+    def is_executing(self) -> bool:
+        """Wait until it has been given something."""
+        return becomes(lambda: self.executions > 0)
 
 
 def python(version: str) -> str | None:
@@ -89,9 +164,21 @@ def install(directory: Path, version: str, requirement: str) -> None:
     subprocess.run(command, check=True)
 
 
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+def installed(make_once: MakeOnce, *, chunks: bool) -> Path:
+    """Return a virtual environment with BuildGrid, made once for all tests."""
+    version, requirement = WITH_CHUNKS if chunks else WITHOUT_CHUNKS
+    name = "buildgrid-with-chunks" if chunks else "buildgrid"
+    return make_once(name, partial(install, version=version, requirement=requirement))
+
+
 @contextmanager
-def buildgrid(environment: Path, directory: Path, *, chunks: bool) -> Iterator[str]:
-    """BuildGrid at a loopback port; yields its URL."""
+def buildgrid(
+    environment: Path, directory: Path, *, chunks: bool, secret: Path | None = None
+) -> Iterator[BuildGrid]:
+    """BuildGrid at a loopback port; where a file has a secret, it wants tokens that this signed."""
     directory.mkdir(parents=True)
     port = free_port()
     with ExitStack() as stack:
@@ -105,6 +192,9 @@ def buildgrid(environment: Path, directory: Path, *, chunks: bool) -> Iterator[s
                 index=_INDEX if chunks else "",
                 storage="index" if chunks else "files",
                 chunking="        enable-chunking: true" if chunks else "",
+                schedulers=_SCHEDULERS if chunks else "",
+                execution=_EXECUTION if chunks else "",
+                authorization=_AUTHORIZATION.format(secret=secret) if secret else "",
             )
         )
         # Its own script names the directory that the environment was made in.
@@ -113,8 +203,8 @@ def buildgrid(environment: Path, directory: Path, *, chunks: bool) -> Iterator[s
             address = f"postgresql+psycopg://bgd@127.0.0.1:{database}/postgres"
             subprocess.run([*bgd, "migrate", "apply", address], check=True, capture_output=True)
         command = [*bgd, "server", "start", str(configuration)]
-        stack.enter_context(running(command, port, directory / "log", seconds=_SECONDS_TO_START))
-        yield f"grpc://127.0.0.1:{port}/main"
+        process = stack.enter_context(running(command, port, directory / "log", seconds=_SECONDS_TO_START))
+        yield BuildGrid(f"grpc://127.0.0.1:{port}/main", port, process, environment, directory)
 
 
 @contextmanager

@@ -79,6 +79,25 @@ def casd(directory: Path, *options: str) -> Iterator[str]:
         yield f"grpc://127.0.0.1:{port}"
 
 
+Kill = Callable[[], object]
+
+
+@contextmanager
+def killable_casd(directory: Path) -> Iterator[tuple[str, Kill]]:
+    """buildbox-casd; yields its URL, and what ends it at once."""
+    port = free_port()
+    command = [str(casd_binary()), "--bind", f"127.0.0.1:{port}", "--reserved=64K", str(directory)]
+    with running(command, port, directory.with_name("casd.log")) as process:
+        yield f"grpc://127.0.0.1:{port}", process.kill
+
+
+@contextmanager
+def killable_nginx(directory: Path) -> Iterator[tuple[str, Kill]]:
+    """Nginx; yields its URL, and what ends it at once."""
+    with nginx(directory) as url:
+        yield url, lambda: os.kill(int((directory / "pid").read_text()), signal.SIGKILL)
+
+
 class CasdFarm(NamedTuple):
     """A buildbox-casd that executes; ``log`` is what it says."""
 
@@ -98,11 +117,11 @@ class CasdFarm(NamedTuple):
 
     def is_executing(self) -> bool:
         """Wait until a program sleeps in it."""
-        return _becomes(lambda: any("sleep" in _words(each)[1:2] for each in self._descendants()))
+        return becomes(lambda: any("sleep" in _words(each)[1:2] for each in self._descendants()))
 
     def is_idle(self) -> bool:
         """Wait until nothing runs in it."""
-        return _becomes(lambda: len(self._descendants()) == 1)
+        return becomes(lambda: len(self._descendants()) == 1)
 
     def _descendants(self) -> list[int]:
         found = [self.process.pid]
@@ -120,7 +139,8 @@ def _words(pid: int) -> list[str]:
         return []
 
 
-def _becomes(condition: Callable[[], bool]) -> bool:
+def becomes(condition: Callable[[], bool]) -> bool:
+    """Wait until something is so."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
         if condition():
@@ -168,7 +188,7 @@ def casd_farm() -> Iterator[CasdFarm]:
 def nginx(directory: Path) -> Iterator[str]:
     """Nginx with WebDAV at a loopback port; yields its URL. What it keeps is in ``directory/files``."""
     port = free_port()
-    directory.joinpath("files").mkdir(parents=True)
+    directory.joinpath("files").mkdir(parents=True, exist_ok=True)
     configuration = directory / "nginx.conf"
     user = "user root;\n" if os.geteuid() == 0 else ""
     configuration.write_text(user + _NGINX.format(directory=directory, port=port))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from buildgrid_server import (
-    WITH_CHUNKS,
-    WITHOUT_CHUNKS,
+    MakeOnce,
     buildgrid,
-    install,
+    installed,
     needs_buildgrid,
     needs_buildgrid_with_chunks,
 )
@@ -20,28 +18,20 @@ from remote_machine import FILES, Machine
 
 pytestmark = pytest.mark.long
 
-MakeOnce = Callable[[str, Callable[[Path], object]], Path]
-
 PACKAGE = 200_000_000
 CHUNKS_OF_ONE_CHANGE = 2_000_000  # where a change of a file reaches over the end of one chunk of 512 KiB
 
 
 @pytest.fixture
 def with_chunks(make_once: MakeOnce, tmp_path: Path) -> Iterator[str]:
-    version, requirement = WITH_CHUNKS
-    environment = make_once(
-        "buildgrid-with-chunks", partial(install, version=version, requirement=requirement)
-    )
-    with buildgrid(environment, tmp_path / "server", chunks=True) as url:
-        yield url
+    with buildgrid(installed(make_once, chunks=True), tmp_path / "server", chunks=True) as server:
+        yield server.url
 
 
 @pytest.fixture
 def without_chunks(make_once: MakeOnce, tmp_path: Path) -> Iterator[str]:
-    version, requirement = WITHOUT_CHUNKS
-    environment = make_once("buildgrid", partial(install, version=version, requirement=requirement))
-    with buildgrid(environment, tmp_path / "server", chunks=False) as url:
-        yield url
+    with buildgrid(installed(make_once, chunks=False), tmp_path / "server", chunks=False) as server:
+        yield server.url
 
 
 def check_shared(url: str, tmp_path: Path) -> None:
