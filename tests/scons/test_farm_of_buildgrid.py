@@ -1,4 +1,4 @@
-"""BuildGrid with PostgreSQL and workers: two machines share everything, and what a worker loses goes to another one."""
+"""BuildGrid with PostgreSQL and workers: two machines share everything, and no worker that dies loses a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real servers that are killed in the middle of each kind of request: a build is right whatever becomes of them."""
+"""Real servers that are killed in the middle of each kind of request: builds are right all the same."""
 
 from __future__ import annotations
 
