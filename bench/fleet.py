@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -17,8 +16,7 @@ from typing import IO, NamedTuple
 from bench import fleet_model
 from bench.fleet_machine import Done, Work
 from bench.fleet_model import Cost, Costs, Fleet, Load
-from bench.network import Host, is_possible, switched
-from bench.projects import CHECKOUT
+from bench.network import Host, is_possible, serving, switched
 from bench.report import Table, aligned, markdown, progress
 
 MACHINES, PACKAGES, CHANGED = 8, 300, 30
@@ -26,7 +24,6 @@ MACHINES, PACKAGES, CHANGED = 8, 300, 30
 LINKS = {12_500_000: 200_000, 125_000_000: 2_000_000}
 _CALIBRATION = (1, 400, 4_000), (1, 40, 8_000_000)
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SECONDS_TO_START = 20
 
 
 class Measured(NamedTuple):
@@ -215,42 +212,13 @@ class _Fleet:
 
 @contextmanager
 def _fleet(machines: int, rate: int | None) -> Iterator[_Fleet]:
-    sys.path.insert(0, str(CHECKOUT / "tests" / "core"))
-    from remote_servers import casd_binary, free_port
-
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         hosts = stack.enter_context(switched(machines + 1, rate))
-        server, port = hosts[0], free_port()
-        url = f"grpc://{server.address}:{port}"
-        command = [
-            casd_binary() or "buildbox-casd",
-            "--bind",
-            f"{server.address}:{port}",
-            str(directory / "casd"),
-        ]
-        log = stack.enter_context((directory / "log").open("wb"))
-        # What ip starts takes the place of ip: its number is that of the server.
-        casd = subprocess.Popen([*server.inside, *command], stdout=log, stderr=log)
-        stack.callback(_end, casd)
+        url, casd = stack.enter_context(serving(hosts[0], directory / "casd"))
         clients = [_machine(host, url, directory / f"machine{n}") for n, host in enumerate(hosts[1:])]
         stack.callback(lambda: [_end(client) for client in clients])
-        _wait(lambda: _listens(server, port))
-        yield _Fleet(server, casd.pid, clients)
-
-
-def _listens(server: Host, port: int) -> bool:
-    command = [*server.inside, "cat", "/proc/net/tcp", "/proc/net/tcp6"]
-    sockets = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    return re.search(rf":{port:04X} 0+:0000 0A", sockets) is not None
-
-
-def _wait(is_ready: Callable[[], bool]) -> None:
-    until = time.monotonic() + _SECONDS_TO_START
-    while not is_ready():
-        if time.monotonic() > until:
-            sys.exit("bench: buildbox-casd does not start")
-        time.sleep(0.05)
+        yield _Fleet(hosts[0], casd, clients)
 
 
 def _machine(host: Host, url: str, directory: Path) -> subprocess.Popen[str]:
@@ -264,6 +232,6 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
     return pipe
 
 
-def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()

@@ -1,4 +1,4 @@
-"""BuildGrid with PostgreSQL and workers: two machines share everything, and no worker that dies loses a test."""
+"""BuildGrid with PostgreSQL and workers: two machines share everything; a worker that dies loses no test."""
 
 from __future__ import annotations
 
