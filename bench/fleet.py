@@ -27,11 +27,15 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Measured(NamedTuple):
-    """A step of the fleet: what it took, and what the model says."""
+    """A step of the fleet: what it took, and what the model says.
+
+    ``processor`` is the processor time of the server and all machines, in seconds.
+    """
 
     step: str
     load: Load
     predicted: float
+    predicted_processor: float
     seconds: float
     requests: int
     size: int
@@ -45,13 +49,18 @@ class Measured(NamedTuple):
             f"{self.load.requests:,.0f}",
             f"{self.size / 1e6:,.1f} MB",
             f"{self.load.size / 1e6:,.1f} MB",
+            f"{self.processor:.1f} s",
+            f"{self.predicted_processor:.1f} s",
             f"{self.seconds:.1f} s",
             f"{self.predicted:.1f} s",
             f"{self.seconds / self.predicted:.2f}",
         )
 
 
-HEAD = ("step", "requests", "model", "from the server", "model", "time", "model", "time / model")
+HEAD = (
+    *("step", "requests", "model", "from the server", "model"),
+    *("processor time", "model", "time", "model", "time / model"),
+)
 
 
 def main(output: Path | None) -> int:
@@ -143,23 +152,20 @@ def _simulated(rate: int, size: int, costs: Costs) -> Table:
     title = f"{MACHINES} machines, {PACKAGES} packages of {size / 1e6:g} MB, {rate * 8 / 1e6:,.0f} Mbit/s"
     progress(title)
     every, changed = range(PACKAGES), range(CHANGED)
-    steps: list[tuple[str, Work, int, Load]] = [
+    steps: list[tuple[str, Work, Load]] = [
         (
             "clean checkouts on all",
             Work("fetch", every, size, 0),
-            MACHINES,
             fleet_model.clean_checkouts(MACHINES, PACKAGES, size),
         ),
         (
             f"{CHANGED} packages changed, on all",
             Work("fetch", changed, size, 1),
-            MACHINES,
             fleet_model.clean_checkouts(MACHINES, CHANGED, size),
         ),
         (
             "nobody has stored any",
             Work("fetch", every, size, 2),
-            MACHINES,
             fleet_model.misses(MACHINES, PACKAGES),
         ),
     ]
@@ -168,13 +174,15 @@ def _simulated(rate: int, size: int, costs: Costs) -> Table:
         fleet.run([Work("store", every, size, 0)])
         fleet.run([Work("store", changed, size, 1)])
         fleet.run([Work("fetch", [], size, 0)] * MACHINES)  # every machine has loaded what it needs
-        for name, work, machines, load in steps:
-            predicted = fleet_model.seconds(load, machines, rate, costs, os.cpu_count())
-            rows.append(_step(fleet, name, work, load, predicted).row())
+        for name, work, load in steps:
+            predicted = fleet_model.seconds(load, rate, costs, os.cpu_count())
+            rows.append(_step(fleet, name, work, load, predicted, costs.of(load)).row())
     return rows
 
 
-def _step(fleet: _Fleet, name: str, work: Work, load: Load, predicted: float) -> Measured:
+def _step(
+    fleet: _Fleet, name: str, work: Work, load: Load, predicted: float, predicted_processor: float
+) -> Measured:
     _, before = fleet.server.moved()
     processor, started = fleet.processor(), time.monotonic()
     done = fleet.run([work] * len(fleet.machines))
@@ -184,7 +192,8 @@ def _step(fleet: _Fleet, name: str, work: Work, load: Load, predicted: float) ->
     if sum(each.found for each in done) != expected:
         sys.exit(f"bench: {name}: {sum(each.found for each in done)} files were found, not {expected}")
     requests = sum(each.requests for each in done)
-    return Measured(name, load, predicted, seconds, requests, after - before, fleet.processor() - processor)
+    spent = fleet.processor() - processor + sum(each.processor for each in done)
+    return Measured(name, load, predicted, predicted_processor, seconds, requests, after - before, spent)
 
 
 class _Fleet:

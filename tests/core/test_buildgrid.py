@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +73,37 @@ def test_a_change_of_one_file_in_a_large_package_moves_little_more_than_its_chun
     assert one.client.traffic.sent - sent <= 1.5 * CHUNKS_OF_ONE_CHANGE
     assert other.client.traffic.received - received <= 1.5 * CHUNKS_OF_ONE_CHANGE
     assert one.warnings == other.warnings == []
+
+
+def jwt(secret: bytes, seconds: float) -> str:
+    """A token that expires after so many seconds (RFC 7519)."""
+    payload = {"sub": "somebody", "exp": time.time() + seconds}
+    parts = [_encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, payload)]
+    signed = ".".join(parts)
+    return f"{signed}.{_encoded(hmac.digest(secret, signed.encode(), 'sha256'))}"
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+@needs_buildgrid_with_chunks
+def test_a_token_that_buildgrid_finds_expired_is_read_again_and_one_that_stays_so_costs_a_warning(
+    make_once: MakeOnce, tmp_path: Path
+) -> None:
+    secret, token = tmp_path / "secret", tmp_path / "token"
+    secret.write_bytes(b"0123456789abcdef" * 2)
+    environment = installed(make_once, chunks=True)
+    with buildgrid(environment, tmp_path / "server", chunks=True, secret=secret) as server:
+        url = f"{server.url}?token-file={token}"
+        one, other = Machine(tmp_path / "one", url), Machine(tmp_path / "other", url)
+        token.write_text(jwt(secret.read_bytes(), 2))
+        one.store()
+        assert one.client.figures.stored == 1
+        time.sleep(2)  # until it has expired
+        token.write_text(jwt(secret.read_bytes(), 60))
+        one.store(signature="another")
+        assert one.client.figures.stored == 2 and one.warnings == []
+        token.write_text(jwt(secret.read_bytes(), -60))
+        assert not other.fetch()
+        assert len(other.warnings) == 1 and "it does not accept the credentials" in other.warnings[0]
