@@ -91,19 +91,19 @@ def _encoded(data: bytes) -> str:
 def test_a_token_that_buildgrid_finds_expired_is_read_again_and_one_that_stays_so_costs_a_warning(
     make_once: MakeOnce, tmp_path: Path
 ) -> None:
-    secret, token = tmp_path / "secret", tmp_path / "token"
+    secret, tokens = tmp_path / "secret", tmp_path / "tokens"
     secret.write_bytes(b"0123456789abcdef" * 2)
+    expired, good = (jwt(secret.read_bytes(), seconds) for seconds in (-60, 600))
+    give = tmp_path / "give"
+    give.write_text(f"#!/bin/sh\nhead -n 1 {tokens}\nsed -i 1d {tokens}\n")
+    give.chmod(0o755)
     environment = installed(make_once, chunks=True)
     with buildgrid(environment, tmp_path / "server", chunks=True, secret=secret) as server:
-        url = f"{server.url}?token-file={token}"
+        url = f"{server.url}?token-command={give}"
         one, other = Machine(tmp_path / "one", url), Machine(tmp_path / "other", url)
-        token.write_text(jwt(secret.read_bytes(), 2))
+        tokens.write_text(f"{expired}\n{good}\n")
         one.store()
-        assert one.client.figures.stored == 1
-        time.sleep(2)  # until it has expired
-        token.write_text(jwt(secret.read_bytes(), 60))
-        one.store(signature="another")
-        assert one.client.figures.stored == 2 and one.warnings == []
-        token.write_text(jwt(secret.read_bytes(), -60))
+        assert one.client.figures.stored == 1 and one.warnings == [] and not tokens.read_text()
+        tokens.write_text(f"{expired}\n{expired}\n")
         assert not other.fetch()
         assert len(other.warnings) == 1 and "it does not accept the credentials" in other.warnings[0]
