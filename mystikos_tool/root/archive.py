@@ -6,10 +6,10 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -181,31 +181,20 @@ def found_in(tree: Tree, content: Content, where: str) -> Archive | None:
 
     Raises UserError as :func:`write` does for the tree.
     """
-    check(tree)
-    members = plan(tree)
-    end = _end(members)
-    if content.size != end + len(cpio.end(end)):
+    unwritten = Unwritten.of(tree)
+    if content.size != unwritten.size:
         return None
-    with progress.bar("comparing", tree.size), content.at_any_offset() as read_at:
-
-        def is_at(offset: int, data: bytes | memoryview) -> bool:
-            return read_at(offset, len(data)) == bytes(data)  # a view is compared item by item
-
-        is_same = is_at(0, cpio.ROOT) and is_at(end, cpio.end(end))
-        is_same = is_same and all(map(partial(_is_member, is_at), tree.entries, members))
-    return Archive(where, content, tuple(members)) if is_same else None
-
-
-def _is_member(is_at: Callable[[int, bytes | memoryview], bool], entry: Entry, member: Member) -> bool:
-    header = cpio.header(entry.path, entry.mode, entry.size)
-    if not is_at(member.offset - len(header), header):
-        return False
-    offset = member.offset
-    for data in _data(entry):
-        if not is_at(offset, data):
-            return False
-        offset += len(data)
-    return is_at(offset, cpio.padding(entry.size))
+    buffer, offset = bytearray(_CHUNK), 0
+    with (
+        progress.bar("comparing", tree.size),
+        unwritten.opened() as made,
+        content.at_any_offset() as read_at,
+    ):
+        while size := made.read_into([memoryview(buffer)]):
+            if read_at(offset, size) != buffer[:size]:
+                return None
+            offset += size
+    return Archive(where, content, tuple(plan(tree)))
 
 
 def read(path: Path) -> Archive:

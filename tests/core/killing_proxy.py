@@ -12,6 +12,7 @@ from remote_servers import Kill
 
 _PIECE = 1 << 16
 _LONGEST_WORD = 200  # bytes
+_DROP, _DRIPPING = 100, 4_000  # bytes, and bytes a second
 
 
 class When(NamedTuple):
@@ -29,11 +30,13 @@ class Proxy:
     """Forwards connections to a server until the last of ``times`` has come, and then kills it.
 
     At each one before, it cuts the connections; at the last one too where there is no ``kill``. What the
-    server answers later does not pass.
+    server answers later does not pass. One that ``drips`` cuts and kills nothing, and lets 4 kB/s pass.
     """
 
-    def __init__(self, port: int, times: Sequence[When], kill: Kill | None) -> None:
+    def __init__(self, port: int, times: Sequence[When], kill: Kill | None, *, drips: bool = False) -> None:
         self.has_struck = threading.Event()
+        self.is_closed = threading.Event()
+        self.drips = drips
         self._server = port
         self._kill = kill
         self._times = list(times)
@@ -45,6 +48,7 @@ class Proxy:
 
     def close(self) -> None:
         """Accept nothing more, and end what there is."""
+        self.is_closed.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # closing alone does not end an accept
         self._listener.close()
@@ -65,7 +69,8 @@ class Proxy:
                     self._kill()
                     self.close()
                 self.has_struck.set()
-            self._cut()
+            if not self.drips:
+                self._cut()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -103,10 +108,19 @@ class _Connection:
             while data := source.recv(_PIECE):
                 if way == 0:
                     self._look(data)
+                if way == 1 and self._proxy.drips and self._proxy.has_struck.is_set():
+                    self._drip(data)
+                    continue
                 target.sendall(data[: self._passing(way, len(data))])
                 if self._seen and not any(self._left):
                     self._proxy.arrived(self._seen)
         self.cut()
+
+    def _drip(self, data: bytes) -> None:
+        for at in range(0, len(data), _DROP):
+            if self._proxy.is_closed.wait(_DROP / _DRIPPING):
+                return
+            self._client.sendall(data[at : at + _DROP])
 
     def _look(self, data: bytes) -> None:
         """Look for the word that is waited for, which may be in two pieces."""
@@ -124,9 +138,11 @@ class _Connection:
 
 
 @contextmanager
-def killing(port: int, times: Sequence[When], kill: Kill | None) -> Iterator[Proxy]:
+def killing(
+    port: int, times: Sequence[When], kill: Kill | None = None, *, drips: bool = False
+) -> Iterator[Proxy]:
     """A proxy before a server."""
-    proxy = Proxy(port, times, kill)
+    proxy = Proxy(port, times, kill, drips=drips)
     try:
         yield proxy
     finally:

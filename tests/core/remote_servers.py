@@ -61,7 +61,6 @@ _FRONT = """\
     ssl_verify_client on;
     if (!-f {directory}/tokens/$token) {{ return 401; }}
     location / {{ grpc_pass grpc://127.0.0.1:{backend}; }}
-    location /google.bytestream.ByteStream/Read {{ grpc_pass grpc://127.0.0.1:{backend}; limit_rate {rate}; }}
 """
 
 
@@ -216,12 +215,10 @@ def nginx(directory: Path) -> Iterator[str]:
 
 
 @contextmanager
-def nginx_before(
-    backend: str, directory: Path, authority: Authority, rate: str = "0", token: str = "good"
-) -> Iterator[str]:
+def nginx_before(backend: str, directory: Path, authority: Authority, token: str = "good") -> Iterator[str]:
     """Nginx that ends TLS, and checks certificates and tokens, before a server that speaks gRPC.
 
-    ``rate`` is how fast it lets files be read; a token is good while ``directory/tokens`` has its file.
+    A token is good while ``directory/tokens`` has its file.
     """
     port, certificate = free_port(), authority.certificate("front")
     directory.joinpath("tokens").mkdir(parents=True)
@@ -233,7 +230,6 @@ def nginx_before(
         cert=certificate.cert,
         key=certificate.key,
         ca=authority.ca,
-        rate=rate,
     )
     with _nginx(directory, port, server):
         yield f"grpcs://127.0.0.1:{port}"

@@ -65,7 +65,9 @@ def test_an_archive_that_is_not_written_is_read_as_the_one_that_is(tmp_path: Pat
     for number, size in enumerate((0, 1, 4095, 4096, 300_000, 1_500_000)):
         (root / "d" / f"{number}").write_bytes(os.urandom(size))
     (root / "l").symlink_to("d/3")
-    for tree in (scan(root), scan(root / "d" / "empty")):
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "f").write_bytes(b"12345")
+    for tree in (scan(root), scan(tmp_path / "small")):
         write(tree, tmp_path / "archive")
         unwritten, read_again = Unwritten.of(tree), b""
         with unwritten.opened() as reader:
