@@ -6,12 +6,14 @@ A program is started as an ordinary user, in a directory with its inputs, and no
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +55,7 @@ class Execution:
         try:
             self._execute()
         except Exception as error:
+            traceback.print_exc()
             self.lease.status.code = grpc.StatusCode.INTERNAL.value[0]
             self.lease.status.message = repr(error)
         self.lease.state = _STATE.COMPLETED
@@ -79,8 +82,8 @@ class Execution:
             status, stdout, stderr = ended
             result = reapi.ActionResult(
                 exit_code=status,
-                stdout_digest=uploader.put_blob(stdout),
-                stderr_digest=uploader.put_blob(stderr),
+                stdout_digest=uploader.put_blob(io.BytesIO(stdout)),
+                stderr_digest=uploader.put_blob(io.BytesIO(stderr)),
             )
         self.lease.result.Pack(result)
 
