@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
@@ -182,7 +184,7 @@ def buildgrid(
     directory.mkdir(parents=True)
     port = free_port()
     with ExitStack() as stack:
-        database = stack.enter_context(_database(directory / "database")) if chunks else 0
+        database = stack.enter_context(_database()) if chunks else 0
         configuration = directory / "buildgrid.yml"
         configuration.write_text(
             _CONFIGURATION.format(
@@ -208,19 +210,21 @@ def buildgrid(
 
 
 @contextmanager
-def _database(directory: Path) -> Iterator[int]:
-    """PostgreSQL at a loopback port, which does not run as root."""
-    directory.mkdir()
-    os.chown(directory, _NOBODY, _NOBODY)
-    for above in directory.parents:
-        if above.stat().st_uid == os.geteuid() and str(above) not in ("/", "/tmp"):
-            above.chmod(above.stat().st_mode | 0o011)
+def _database() -> Iterator[int]:
+    """PostgreSQL at a loopback port: as an ordinary user, in a directory that he reaches."""
     as_nobody = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]
     initdb, server = postgres("initdb"), postgres("postgres")
     assert initdb and server
-    data, port = str(directory / "data"), free_port()
-    made = [*as_nobody, initdb, "-D", data, "-U", "bgd", "--auth=trust", "--no-sync", "-E", "UTF8"]
-    subprocess.run(made, check=True, capture_output=True, cwd=directory)
-    command = [*as_nobody, server, "-D", data, "-p", str(port), "-k", str(directory), "-F"]
-    with running(command, port, directory.with_name("database.log")):
-        yield port
+    with TemporaryDirectory(prefix="database-", ignore_cleanup_errors=True) as directory:
+        os.chown(directory, _NOBODY, _NOBODY)
+        data, port = f"{directory}/data", free_port()
+        made = [*as_nobody, initdb, "-D", data, "-U", "bgd", "--auth=trust", "--no-sync", "-E", "UTF8"]
+        initialized = subprocess.run(made, check=False, capture_output=True, text=True, cwd=directory)
+        assert initialized.returncode == 0, initialized.stderr
+        command = [*as_nobody, server, "-D", data, "-p", str(port), "-k", directory, "-F"]
+        with running(command, port, Path(directory, "log")) as process:
+            try:
+                yield port
+            finally:  # killed, it would leave its shared memory to the machine
+                process.send_signal(signal.SIGINT)
+                process.wait(20)
