@@ -191,7 +191,10 @@ def _texts(value: Any) -> str | None:
 
 
 def _modes(value: Any) -> str | None:
-    return None if value in (CANONICAL, PRESERVE) else f'"{CANONICAL}" or "{PRESERVE}"'
+    if value in (CANONICAL, PRESERVE):
+        return None
+    by_path = ", or modes by path as MYST_ROOTFS_CHMOD" if isinstance(value, dict) else ""
+    return f'"{CANONICAL}" or "{PRESERVE}"{by_path}'
 
 
 def _policy(value: Any) -> str | None:

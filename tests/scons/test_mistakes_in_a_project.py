@@ -362,6 +362,10 @@ SLIPS = {
         'env.MystPackage("hello", "appdir", MYST_ROOTFS_MODES="foo")',
         'MYST_ROOTFS_MODES cannot be \'foo\'; give "canonical" or "preserve"',
     ),
+    "modes by path in the wrong variable": Slip(
+        'env.MystPackage("hello", "appdir", MYST_ROOTFS_MODES={"etc": "0600"})',
+        'give "canonical" or "preserve", or modes by path as MYST_ROOTFS_CHMOD',
+    ),
     "a value of the wrong type": Slip(
         'env.MystPackage("hello", "appdir", MYST_PUBKEYS=3)',
         "MYST_PUBKEYS cannot be 3; give a list of file names or file nodes",
