@@ -160,6 +160,11 @@ def _words(pid: int) -> list[str]:
         return []
 
 
+def is_running(word: str) -> bool:
+    """Tell whether a process has a word in its command line."""
+    return any(word in _words(int(each.name)) for each in Path("/proc").glob("[0-9]*"))
+
+
 def becomes(condition: Callable[[], bool]) -> bool:
     """Wait until something is so."""
     until = time.monotonic() + 20

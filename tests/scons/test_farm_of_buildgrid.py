@@ -11,7 +11,7 @@ from buildgrid_server import BuildGrid, MakeOnce, buildgrid, installed, needs_bu
 from cached_project import UPPER, check_built, checkout
 from farm_project import Checkout, make_package, needs_zig, with_package
 from farm_project import checkout as farm_checkout
-from remote_servers import becomes
+from remote_servers import becomes, is_running
 from scons_project import ALL, PACKAGE_HELLO, Project
 from test_farm import interrupt
 
@@ -96,16 +96,6 @@ def test_ctrl_c_ends_what_a_worker_executes(grid: BuildGrid, tmp_path: Path) -> 
         said = interrupt(project, f"{grid.url}?patience=10", worker.is_executing)
         assert said.endswith(": the build was interrupted; start the test again\n")
         assert becomes(lambda: not is_running("5077"))
-
-
-def is_running(word: str) -> bool:
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if word in each.read_text().split("\0"):
-                return True
-        except OSError:
-            continue
-    return False
 
 
 def test_two_checkouts_at_different_paths_share_files_and_packages(

@@ -15,13 +15,16 @@ from killing_proxy import Proxy, When, killing
 from remote_servers import (
     CASD_PLATFORM,
     Kill,
+    becomes,
     casd_farm,
+    is_running,
     killable_casd,
     killable_nginx,
     needs_bubblewrap,
     needs_casd,
     needs_nginx,
 )
+from test_farm import interrupt
 
 pytestmark = pytest.mark.long
 
@@ -196,3 +199,14 @@ def test_a_test_goes_on_when_its_connection_is_cut(times: list[When], tmp_path: 
         assert "1 passed" in project.build("check").out
         assert proxy.has_struck.is_set()
         assert farm.executions == 1
+
+
+@needs_casd
+@needs_bubblewrap
+def test_an_interrupted_build_ends_where_its_farm_is_killed_as_it_is_told_so(tmp_path: Path) -> None:
+    with casd_farm() as farm, before(farm.url, [When("CancelOperation")], farm.kill) as (proxy, through):
+        project = slow_test(tmp_path / "one", through, 5078)
+        url = f"{through}?patience=0.5"
+        said = interrupt(project, url, lambda: becomes(lambda: is_running("5078")))
+        assert said.endswith(": the build was interrupted; start the test again\n")
+        assert proxy.has_struck.is_set()
