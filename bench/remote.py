@@ -103,11 +103,16 @@ def _clean_checkouts(directory: Path, rate: int) -> None:
             used = project.build(under=client.inside)
             if "1 hits, 0 misses" not in used.output:
                 sys.exit(f"was not fetched: {used.output}")
-            _told("a package into a clean checkout", size, used.seconds, rate / FRAMING)
+            _told(
+                f"link of {rate * 8 / 1e6:,.0f} Mbit/s: a package into a clean checkout",
+                size,
+                used.seconds,
+                rate,
+            )
 
 
-def _told(what: str, size: int, seconds: float, rate: float | None) -> None:
-    against = f", {seconds / (size / rate):.2f} times what the link takes" if rate else ""
+def _told(what: str, size: int, seconds: float, rate: int | None) -> None:
+    against = f", {seconds * rate / (size * FRAMING):.2f} times what the link takes" if rate else ""
     _say(f"{what}: {size / 1e6:.0f} MB in {seconds:.2f} s, {size / seconds / 1e6:.0f} MB/s{against}")
 
 
