@@ -263,6 +263,24 @@ class _FileReader:
         return size
 
 
+class PieceReader:
+    """Reads pieces of any sizes as if they were one; a piece may change once the next one is asked for."""
+
+    def __init__(self, pieces: Iterator[bytes | memoryview]) -> None:
+        self._pieces = pieces
+        self._left = bytearray()
+
+    def read_into(self, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers with what comes next."""
+        capacity, data = _capacity(buffers), self._left
+        while len(data) < capacity and (piece := next(self._pieces, None)) is not None:
+            data += piece
+        self._left = data[capacity:]
+        size = min(len(data), capacity)
+        _scatter(memoryview(data)[:size], buffers)
+        return size
+
+
 def _capacity(buffers: Sequence[memoryview]) -> int:
     return len(buffers) * len(buffers[0]) if buffers else 0
 

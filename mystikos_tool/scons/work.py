@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.errors import UserError
@@ -576,6 +576,29 @@ def _remember_keys(archive: Path, keys: list[RootKey]) -> None:
     store().change(_ROOT_KEYS, str(archive), known)
 
 
+class Expected(NamedTuple):
+    """What a package that is not made here has to have: the tree of its root, and its measurement."""
+
+    tree: Tree
+    measured: Measured
+
+
+def expect(target: Any) -> Expected | None:
+    """Find out what a package has to have before it is there; None where its own stages find it out.
+
+    Raises UserError as they do.
+    """
+    from mystikos_tool import pipeline
+    from mystikos_tool.root.archive import Unwritten
+
+    enclave = _stage(target, Package).enclave
+    if enclave.rootfs is None or enclave.rootfs not in intermediates.unmade(target):
+        return None
+    _prove_disks(enclave)
+    tree = _tree_as_packed(enclave.rootfs)
+    return Expected(tree, pipeline.measure_unchecked(_inputs(enclave), Unwritten.of(tree)))
+
+
 def is_package(target: Any, path: Path) -> bool:
     """Tell whether a file is, byte for byte, the package that this build would make."""
     from mystikos_tool import pipeline
@@ -598,19 +621,19 @@ def _is_package_of_sources(target: Any, path: Path, inputs: pipeline.Inputs, unm
     from mystikos_tool.root.root import ArchiveRoot
 
     enclave, stage = _stage(target, Package).enclave, _stage(target.sources[0], Image)
-    opened = OpenedPackage(path)
-    _prove_disks(enclave)
-    if enclave.rootfs in unmade:
-        tree = _tree_as_packed(enclave.rootfs)
-        packed = found_in(tree, opened.content(sections.ROOTFS), opened.where(sections.ROOTFS))
+    opened, expected = OpenedPackage(path), intermediates.expected(target) or expect(target)
+    if expected:
+        content, where = opened.content(sections.ROOTFS), opened.where(sections.ROOTFS)
+        packed = found_in(expected.tree, content, where)
         if packed is None:
             return False
-        inputs = inputs._replace(root=ArchiveRoot(path, packed))
-    elif enclave.rootfs:
-        _prove(enclave.rootfs)
-    measured = (
-        pipeline.measure_unchecked(inputs) if stage.measurement in unmade else _measured(stage.measurement)
-    )
+        inputs, measured = inputs._replace(root=ArchiveRoot(path, packed)), expected.measured
+    else:
+        _prove_disks(enclave)
+        if enclave.rootfs:
+            _prove(enclave.rootfs)
+        is_unmade = stage.measurement in unmade
+        measured = pipeline.measure_unchecked(inputs) if is_unmade else _measured(stage.measurement)
     image = _image_signed_elsewhere(target.sources[0], measured, inputs, opened.sigstruct)
     parts = pipeline.package_parts(inputs, Bytes(image))
     if not sections.is_made_of(path, inputs.runtime.loader, parts):
