@@ -296,6 +296,9 @@ def awaited(node: Any) -> list[Any]:
     stage = stage_of(node)
     if stage and stage.added_for:
         node, stage = stage.added_for, stage_of(stage.added_for)
-    stages = [node, *(stage.added if stage else ())]
-    files = (part.origin for one in stages for part in one.sources if isinstance(part, InputNode))
-    return [part for one in (*stages, *files) for part in (*(one.depends or ()), *(one.prerequisites or ()))]
+    found: list[Any] = []
+    for one in (node, *(stage.added if stage else ())):
+        for part in (one, *(source.origin for source in one.sources if isinstance(source, InputNode))):
+            if part.depends or part.prerequisites:
+                found += (*(part.depends or ()), *(part.prerequisites or ()))
+    return found
