@@ -20,7 +20,7 @@ _FIRST = ("test_wheel.py",)
 # Thousands of tests stay in memory for the whole run: the collector need not look at them so often.
 gc.set_threshold(50_000, 20, 20)
 
-settings.register_profile("untimed", deadline=None)
+settings.register_profile("untimed", deadline=None, max_examples=50)
 settings.load_profile("untimed")
 
 

@@ -68,7 +68,7 @@ def python_measures(enclave: TinyEnclave) -> str:
     return mrenclave(enclave.laid_out()).hex()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(enclave=enclaves())
 def test_any_enclave_has_the_packager_s_measurement(
     loader_measures: LoaderMeasures, enclave: TinyEnclave

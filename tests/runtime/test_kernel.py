@@ -138,6 +138,21 @@ def test_memory_beyond_memory_size_is_not_to_be_had(package: MakePackage, caller
     assert caller.output(package(UserMemSize="128m"), "allocate", str(64 << 20)) == "allocated\n"
 
 
+def held(process: int) -> int:
+    """Bytes of memory of a process and those below it that belong to no file; shared ones count in shares."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    own = sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss_Anon:"))
+    return own + sum(map(held, children(process)))
+
+
+def test_no_process_holds_on_to_the_archive_that_was_unpacked(package: MakePackage, caller: Caller) -> None:
+    large = bytes(range(256)) * (1 << 17)
+    with caller.start(package({"usr/large": large}), "endure") as process:
+        assert process.stdout
+        assert read_line(process.stdout) == "ready"
+        assert held(process.pid) < len(large) // 4
+
+
 def test_files_beyond_memory_size_are_not_to_be_had_however_large_the_archive(
     package: MakePackage, anyone: Caller
 ) -> None:

@@ -5,6 +5,7 @@
 #include "../common/error.h"
 #include "../common/handoff.h"
 #include "../common/host.h"
+#include "../common/sizes.h"
 #include "../common/start.h"
 #include "app_environment.h"
 #include "archive.h"
@@ -160,6 +161,16 @@ static struct myst_archive find_archive(const struct myst_handoff *handoff)
                                    .size = handoff->regions[MYST_REGION_ROOTFS].size,
                                    .name = "root file system"};
     return archive;
+}
+
+/* Another process would hold on to the pages that this one gives back while it unpacks them. */
+static void keep_archive_here(const struct myst_handoff *handoff)
+{
+    const struct myst_archive archive = find_archive(handoff);
+    const uintptr_t start = myst_page_up((uintptr_t)archive.data);
+    const uintptr_t end = ((uintptr_t)archive.data + archive.size) / MYST_PAGE * MYST_PAGE;
+    if (end > start)
+        madvise((void *)start, end - start, MADV_DONTFORK);
 }
 
 /* Unpacks into the working directory. */
@@ -387,6 +398,7 @@ static const char *make_sandbox(const struct myst_handoff *handoff, const struct
         myst_no_isolation_check(config);
         return myst_no_isolation_make_root(handoff);
     }
+    keep_archive_here(handoff);
     application->port_binder = myst_start_port_binder();
     myst_enter_namespaces();
     myst_open_mount_sources(config, handoff);
