@@ -83,9 +83,13 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         find in what a stage is made of. SCons forgets this when a source was made, and asks again.
         """
         if self.implicit is None:
+            for source in self.sources:
+                if isinstance(source, InputNode):
+                    source.settle()
             scons_internals.scanned(self, scons_internals.programs_of_added_actions(self))
             before = awaited(self) if getattr(stage_of(self), "added_for", None) else []
-            self.add_prerequisite([node for node in before if not is_made_of(node, self)])
+            if required := [node for node in before if not is_made_of(node, self)]:
+                self.add_prerequisite(required)
 
     def made_before(self) -> list[Any]:
         """Return what has to be made before the file, although it is not made of that."""
@@ -207,8 +211,8 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
     def _is_stored(self) -> bool:
         known, stored = self.get_ninfo(), self.get_stored_info()
         known.timestamp, known.size = self.get_timestamp(), self.get_size()
-        self.get_csig()
-        return _version(known) == _version(stored.ninfo) and _children(self) == _stored_children(stored.binfo)
+        version = (self.get_csig(), known.timestamp, known.size)
+        return version == _version(stored.ninfo) and _children(self) == _stored_children(stored.binfo)
 
     def explain(self) -> Any:
         """Return why the file is made again, naming what changed in a directory that it is made of."""

@@ -552,8 +552,9 @@ def check_remote_cache(overrides: Iterable[str]) -> None:
         )
 
 
-# Names that were checked: a thousand calls share an environment with a hundred of them.
+# What was checked: a thousand calls share an environment with a hundred names and their values.
 _checked: set[str] = set()
+_accepted: set[tuple[str, str]] = set()
 
 
 def check_names(names: Mapping[str, Any]) -> None:
@@ -616,11 +617,15 @@ def check_values(values: Mapping[str, Any]) -> None:
     """Raise SCons' UserError for a value that is not accepted."""
     for variable in VARIABLES:
         value = values.get(variable.name, variable.default)
-        if value is variable.default:
+        if value is variable.default or (type(value) is str and (variable.name, value) in _accepted):
+            continue
+        if type(value) is type(variable.default) and value == variable.default:  # SCons has copied it
             continue
         accepted = variable.check(value)
         if accepted:
             raise arguments.wrong(variable.name, value, accepted)
+        if type(value) is str:
+            _accepted.add((variable.name, value))
     environment = values.get("ENV", {})
     if not isinstance(environment, Mapping):
         raise arguments.wrong("ENV", environment, 'a dictionary, as in {"PATH": "/bin"}')
