@@ -305,6 +305,27 @@ static int connecting(void)
     return 0;
 }
 
+/* More than the system lets wait at a socket. */
+static int crowding(void)
+{
+    pthread_t threads[4];
+    int result, sum = 0;
+    const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
+    pipe(returned);
+    strcpy(address.sun_path, "/tmp/crowded");
+    tell("bind", bind(listening, (struct sockaddr *)&address, sizeof address));
+    listen(listening, 0);
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, connect_there, NULL);
+    for (int i = 0; i < 4; i++)
+    {
+        accept(listening, NULL, NULL);
+        sum += read(returned[0], &result, sizeof result) == sizeof result ? result : 1;
+    }
+    printf("errors %d\n", sum);
+    return 0;
+}
+
 static int ignoring(void)
 {
     signal(SIGUSR1, SIG_IGN);
@@ -362,8 +383,8 @@ int main(int argc, char **argv)
                     {"reopen", reopen},     {"fork", fork_once},      {"maps", maps},
                     {"listing", listing},   {"renaming", renaming},   {"links", links},
                     {"mappings", mappings}, {"messages", messages},   {"connecting", connecting},
-                    {"ignoring", ignoring}, {"futexes", futexes},     {"threaded", threaded},
-                    {"ignored", ignored}};
+                    {"crowding", crowding}, {"ignoring", ignoring},   {"futexes", futexes},
+                    {"threaded", threaded}, {"ignored", ignored}};
     const char *what = argc > 1 ? argv[1] : "";
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)

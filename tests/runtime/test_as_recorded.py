@@ -162,6 +162,7 @@ def test_connect_to_a_unix_domain_socket_waits_until_it_is_accepted(
 ) -> None:
     told = anyone.output(recorded(), "--myst-quiet", "connecting").splitlines()
     assert told == 4 * ["bind: 0", "before accept 0, then 0"]
+    assert anyone.output(recorded(), "--myst-quiet", "crowding").splitlines() == ["bind: 0", "errors 0"]
 
 
 def test_a_removed_file_cannot_be_opened_again(recorded: MakeRecorded, anyone: Caller) -> None:

@@ -23,12 +23,10 @@
 /* A thread whose connect has not returned. */
 static struct waiting
 {
-    int socket; /* -1: free */
+    struct myst_connection with; /* its socket is -1 where the entry is free */
     int listener;
     uint64_t call, inode;
     pid_t thread;
-    struct sockaddr_un address;
-    socklen_t size;
     bool is_connected;   /* else the other side has no room yet for one more that waits */
     int64_t since, seen; /* milliseconds: when it began, and was last known to wait */
 } waiting[MYST_MAX_THREADS];
@@ -83,17 +81,18 @@ static bool peer_has_inode(uint64_t inode)
 /* One that was accepted and closed has hung up. */
 static bool is_accepted(const struct waiting *entry)
 {
-    struct pollfd state = {.fd = entry->socket};
+    struct pollfd state = {.fd = entry->with.socket};
     return (poll(&state, 1, 0) == 1 && state.revents & POLLHUP) || peer_has_inode(entry->inode);
 }
 
 /* Without waiting: the flag is the caller's as well, and set for this moment only. 0 or an errno. */
 static int connect_now(const struct waiting *entry)
 {
-    const int flags = fcntl(entry->socket, F_GETFL);
-    fcntl(entry->socket, F_SETFL, flags | O_NONBLOCK);
-    const int error = connect(entry->socket, (const struct sockaddr *)&entry->address, entry->size) == 0 ? 0 : errno;
-    fcntl(entry->socket, F_SETFL, flags);
+    const int flags = fcntl(entry->with.socket, F_GETFL);
+    fcntl(entry->with.socket, F_SETFL, flags | O_NONBLOCK);
+    const int error =
+        connect(entry->with.socket, (const struct sockaddr *)&entry->with.address, entry->with.size) == 0 ? 0 : errno;
+    fcntl(entry->with.socket, F_SETFL, flags);
     return error;
 }
 
@@ -109,7 +108,7 @@ static bool advance(struct waiting *entry, int *error)
 static struct waiting *find(pid_t thread, uint64_t inode)
 {
     for (size_t i = 0; i < used; i++)
-        if (waiting[i].socket >= 0 && waiting[i].thread == thread && waiting[i].inode == inode)
+        if (waiting[i].with.socket >= 0 && waiting[i].thread == thread && waiting[i].inode == inode)
             return &waiting[i];
     return NULL;
 }
@@ -117,38 +116,40 @@ static struct waiting *find(pid_t thread, uint64_t inode)
 static struct waiting *find_free(void)
 {
     for (size_t i = 0; i < used; i++)
-        if (waiting[i].socket < 0)
+        if (waiting[i].with.socket < 0)
             return &waiting[i];
     return used < MYST_COUNT(waiting) ? &waiting[used++] : NULL;
 }
 
+static void close_both(const struct myst_connection *connection)
+{
+    close(connection->socket);
+    if (connection->file >= 0)
+        close(connection->file);
+}
+
 static void release(struct waiting *entry)
 {
-    close(entry->socket);
-    entry->socket = -1;
-    while (used > 0 && waiting[used - 1].socket < 0)
+    close_both(&entry->with);
+    entry->with.socket = -1;
+    while (used > 0 && waiting[used - 1].with.socket < 0)
         used--;
 }
 
-int64_t myst_connect(const struct myst_call *call, int socket, const struct sockaddr_un *address, socklen_t size)
+int64_t myst_connect(const struct myst_call *call, const struct myst_connection *connection)
 {
     struct stat status;
     int error = EAGAIN;
     const pid_t thread = myst_call_thread(call);
-    struct waiting *entry = fstat(socket, &status) == 0 ? find(thread, status.st_ino) : NULL;
+    struct waiting *entry = fstat(connection->socket, &status) == 0 ? find(thread, status.st_ino) : NULL;
     if (entry)
-        close(socket);
+        close_both(connection);
     else if ((entry = find_free()))
-        *entry = (struct waiting){.socket = socket,
-                                  .inode = status.st_ino,
-                                  .thread = thread,
-                                  .address = *address,
-                                  .size = size,
-                                  .since = now(),
-                                  .seen = now()};
+        *entry = (struct waiting){
+            .with = *connection, .inode = status.st_ino, .thread = thread, .since = now(), .seen = now()};
     if (!entry)
     {
-        close(socket);
+        close_both(connection);
         return -EAGAIN;
     }
     entry->listener = call->listener;
@@ -197,6 +198,6 @@ static void look_at(const struct myst_application *application, struct waiting *
 void myst_look_at_connections(const struct myst_application *application)
 {
     for (size_t i = 0; i < used; i++)
-        if (waiting[i].socket >= 0)
+        if (waiting[i].with.socket >= 0)
             look_at(application, &waiting[i]);
 }

@@ -78,24 +78,31 @@ static int64_t bind_to(const struct myst_call *call)
     return *named.path && call->application->host_sockets && is_in_enclave(call, named.path) ? -ENOTSUP : MYST_CONTINUE;
 }
 
-/* By the file that the path leads to for the caller. */
-static int64_t connect_later(const struct myst_call *call, struct named *named, int64_t file)
+static bool can_be_accepted(int socket)
 {
-    const int socket = take_unix_socket(call);
-    if (socket < 0)
-        return MYST_CONTINUE;
-    if (!has_type(socket, SOCK_STREAM) && !has_type(socket, SOCK_SEQPACKET))
+    return has_type(socket, SOCK_STREAM) || has_type(socket, SOCK_SEQPACKET);
+}
+
+/* By the file that the path leads to for the caller, which it takes over. */
+static int64_t connect_later(const struct myst_call *call, const struct named *named, int file)
+{
+    struct myst_connection connection = {
+        .socket = take_unix_socket(call), .file = file, .address = named->address, .size = named->size};
+    if (connection.socket >= 0 && can_be_accepted(connection.socket))
     {
-        close(socket);
-        return MYST_CONTINUE;
+        if (file >= 0)
+        {
+            memset(&connection.address.sun_path, 0, sizeof connection.address.sun_path);
+            myst_own_path(file, connection.address.sun_path);
+            connection.size = sizeof connection.address;
+        }
+        return myst_connect(call, &connection);
     }
+    if (connection.socket >= 0)
+        close(connection.socket);
     if (file >= 0)
-    {
-        memset(&named->address.sun_path, 0, sizeof named->address.sun_path);
-        myst_own_path((int)file, named->address.sun_path);
-        named->size = sizeof named->address;
-    }
-    return myst_connect(call, socket, &named->address, named->size);
+        close(file);
+    return MYST_CONTINUE;
 }
 
 /* A socket that is not there refuses. With HostUDS, all that have a path are the host's. */
@@ -107,16 +114,13 @@ static int64_t connect_to(const struct myst_call *call)
     const bool has_path = *named.path, is_of_host = call->application->host_sockets;
     const int64_t file = has_path ? myst_call_open(call, AT_FDCWD, named.path, 0) : MYST_CONTINUE;
     const bool in_enclave = !has_path || is_in_enclave(call, named.path);
-    int64_t result = MYST_CONTINUE;
-    if (has_path && is_of_host && in_enclave)
-        result = -ENOTSUP;
-    else if (file == -ENOENT)
-        result = -ECONNREFUSED;
-    else if (call->application->isolated && !is_of_host && in_enclave && (file >= 0 || !has_path))
-        result = connect_later(call, &named, file);
+    if (call->application->isolated && !is_of_host && in_enclave && (file >= 0 || !has_path))
+        return connect_later(call, &named, has_path ? (int)file : -1);
     if (file >= 0)
         close((int)file);
-    return result;
+    if (has_path && is_of_host && in_enclave)
+        return -ENOTSUP;
+    return file == -ENOENT ? -ECONNREFUSED : MYST_CONTINUE;
 }
 
 /* A socket that does not listen: -1 to a C library that takes an int for the result, and no errno. */
