@@ -13,7 +13,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -152,21 +152,26 @@ def directory(names: Iterable[Name]) -> bytes:
     return b"".join(bytes(block).ljust(BLOCK, b"\0") for block in blocks)
 
 
-def names(block: bytes) -> Iterator[Name]:
-    """Yield a directory block's entries that are in use; raise ValueError for a malformed one."""
-    at = 0
-    while at < len(block):
-        if len(block) - at < _ENTRY.size:
+def names(block: bytes, only: bytes | None = None) -> Iterator[Name]:
+    """Yield a directory block's entries that are in use, or ``only`` those of a name.
+
+    Raises ValueError for a malformed one.
+    """
+    at, end, unpack = 0, len(block), _ENTRY.unpack_from
+    wanted = -1 if only is None else len(only)
+    while at < end:
+        if end - at < _ENTRY.size:
             raise ValueError("an entry does not fit its block")
-        inode, length, size, kind = _ENTRY.unpack_from(block, at)
-        if length < _ENTRY.size + size or length % _ENTRY_ALIGN or at + length > len(block):
+        inode, length, size, kind = unpack(block, at)
+        if length < _ENTRY.size + size or length % _ENTRY_ALIGN or at + length > end:
             raise ValueError("an entry has a wrong length")
-        if inode:
+        if inode and (only is None or (size == wanted and block.startswith(only, at + _ENTRY.size))):
             start = at + _ENTRY.size
             yield Name(inode, kind, block[start : start + size])
         at += length
 
 
+@lru_cache(1024)
 def has_superblock(group: int) -> bool:
     """Tell whether a group holds a copy of the superblock: 0, 1 and powers of 3, 5 and 7 (sparse_super)."""
     if group <= 1:

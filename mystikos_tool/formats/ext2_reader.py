@@ -74,6 +74,7 @@ class Filesystem:
             or size < ext2.SUPERBLOCK_OFFSET
         ):
             raise UserError(where, "is no ext2 file system", "make it with 'mystikos-tool mkext2'")
+        self._superblock = data
         fields = ext2.SUPERBLOCK.unpack(data)
         self._numbers = {name: value for name, value in fields.items() if isinstance(value, int)}
         self.uuid = bytes(fields["uuid"])
@@ -185,8 +186,8 @@ class Filesystem:
             raise UserError(self._where, str(error), _REMEDY) from None
 
     def superblock(self) -> bytes:
-        """Return the superblock, 1024 bytes."""
-        return self._read_at(ext2.SUPERBLOCK_OFFSET, ext2.SUPERBLOCK.size)
+        """Return the superblock as it was first read, 1024 bytes."""
+        return self._superblock
 
     @property
     def _root(self) -> Member:
@@ -195,11 +196,11 @@ class Filesystem:
     def _child(self, directory: Member, name: bytes) -> Member | None:
         if not stat.S_ISDIR(directory.mode):
             return None
-        for found in self._names(directory):
-            if found.name == name:
-                path = directory.path + b"/" + name if directory.path else name
-                return self._member(path, found.inode, _KINDS[found.type])
-        return None
+        found = next(self._names(directory, name), None)
+        if found is None:
+            return None
+        path = directory.path + b"/" + name if directory.path else name
+        return self._member(path, found.inode, _KINDS[found.type])
 
     def _walk(self) -> Iterator[Member]:
         pending, seen = [self._root], {ext2.ROOT_INODE}
@@ -223,14 +224,14 @@ class Filesystem:
                     pending.append(member)
                 yield member
 
-    def _names(self, directory: Member) -> Iterator[Name]:
-        """Yield a directory's entries but for ``.`` and ``..``."""
+    def _names(self, directory: Member, only: bytes | None = None) -> Iterator[Name]:
+        """Yield a directory's entries but for ``.`` and ``..``, or ``only`` those of a name."""
         inode = self._inode(directory.inode)
         try:
             if directory.size % self.block_size or directory.size > self.blocks * self.block_size:
                 raise _Broken(f"is a directory of {directory.size} bytes")
             for block in self._blocks(inode, directory.size):
-                for name in ext2.names(block):
+                for name in ext2.names(block, only) if only is None or only in block else ():
                     if name.name in (b".", b".."):
                         continue
                     if not name.name or b"/" in name.name or b"\0" in name.name or name.type not in _KINDS:

@@ -38,6 +38,7 @@ class Record:
         self.size = size
         self._order = order
         self.fields = {field.name: field for field in fields}
+        self._layout = struct.Struct(order + _formats(fields))
 
     def pack(self, values: Mapping[str, int | bytes]) -> bytes:
         """Return the record's bytes; a field without a value is zero."""
@@ -60,7 +61,7 @@ class Record:
 
     def unpack(self, record: bytes) -> dict[str, int | bytes]:
         """Return every field's value: an int, or bytes for a ``Ns`` format."""
-        return {name: self._value(record, name) for name in self.fields}
+        return dict(zip(self.fields, self._layout.unpack_from(record), strict=True))
 
     def get_int(self, record: bytes, name: str) -> int:
         """Return the value of an integer field."""
@@ -85,3 +86,12 @@ class Record:
         for field in self.fields.values():
             covered[field.offset : field.offset + field.size] = b"\1" * field.size
         return bytes(byte for byte, used in zip(record, covered, strict=True) if not used)
+
+
+def _formats(fields: tuple[Field, ...]) -> str:
+    """Return the ``struct`` format of fields in the order of their offsets, with what lies between them."""
+    formats, end = "", 0
+    for field in fields:
+        formats += f"{field.offset - end}x{field.format}"
+        end = field.offset + field.size
+    return formats

@@ -23,6 +23,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _BUFFER = 1 << 18
 _MAX_STEM = 200  # leaves room, within the 255 bytes of a name, for what is added to it
 _MAX_LINKS = 40  # as Linux
+_STATUS_START = 256  # bytes of /proc/self/status, behind whose first line, a name, the umask comes
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -276,15 +277,16 @@ def _followed(target: Path) -> Path:
 
     Raises UserError for a link of another user's but root: it would choose which file is replaced.
     """
-    done, left, links = Path("/"), [*reversed((Path.cwd() / target).parts[1:])], 0
+    done, left, links = "", [*reversed((Path.cwd() / target).parts[1:])], 0
     while left:
-        path = done / left.pop()
+        name = left.pop()
+        path = f"{done}/{name}"
         try:
-            status = path.lstat()
+            status = os.lstat(path)
         except OSError:
             status = None  # making the file says why
-        if path.name == "..":
-            done = done.parent
+        if name == "..":
+            done = done.rpartition("/")[0]
         elif status is None or not stat.S_ISLNK(status.st_mode):
             done = path
         else:
@@ -296,10 +298,10 @@ def _followed(target: Path) -> Path:
                 raise UserError(
                     str(target), "cannot be written: too many levels of symbolic links", "remove one"
                 )
-            to = Path(path.readlink())
-            done = Path("/") if to.is_absolute() else done
+            to = Path(path).readlink()
+            done = "" if to.is_absolute() else done
             left += reversed(to.parts[1:] if to.is_absolute() else to.parts)
-    return done
+    return Path(done or "/")
 
 
 def permissions(mode: int) -> int:
@@ -309,10 +311,15 @@ def permissions(mode: int) -> int:
 
 def _umask() -> int:
     """Return the umask. Nothing is set for it, since other threads may make files meanwhile."""
-    with suppress(OSError), open("/proc/self/status", "rb") as status:  # noqa: PTH123
-        for line in status:
-            if line.startswith(b"Umask:"):
-                return int(line.split()[1], 8)
+    with suppress(OSError):
+        descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            start = os.read(descriptor, _STATUS_START)
+        finally:
+            os.close(descriptor)
+        _, found, rest = start.partition(b"\nUmask:")
+        if found:
+            return int(rest.split()[0], 8)
     umask = os.umask(0o077)
     os.umask(umask)
     return umask

@@ -260,7 +260,8 @@ def _identity(env: Any, name: str, measure: str, made_of: Any) -> Any:
 def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: Any) -> Any:
     """Look for what cannot work in an enclave: ``MystCheck("hello", package)``.
 
-    The source is a package, or a root as MystPackage takes one, which MYST_CONFIG is held against.
+    The source is a package, or a root as MystPackage takes one, be it a disk, which MYST_CONFIG is held
+    against. Of a package whose root is on a disk, that disk is looked into.
     """
     env = environment(env, "MystCheck", overrides)
     name = sources.suffixed(arguments.target_name(env, target, "MystCheck"), _CHECK_SUFFIX)
@@ -269,17 +270,29 @@ def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: An
     node, fails = sources.only_node(source), env["MYST_CHECK_FAILS"]
     if isinstance(stage_of(node), Package):
         variables.check_matter("MystCheck", overrides, (variables.CHECK,))
-        return NodeList([made(_CHECK, env, report, [node], Checked(detail=fails, fails=fails))])
+        return NodeList([_checked_package(env, report, node)])
     packs = (variables.SOURCE, variables.PACKED, variables.ROOTFS)
     variables.check_matter("MystCheck", overrides, (*packs, variables.CONFIGURE, variables.CHECK))
     archive = name.removesuffix(_CHECK_SUFFIX) + sources.ROOTFS_SUFFIX
-    root = _root(env, archive, source, "MystCheck", report).rootfs
+    rootfs, disk = _root(env, archive, source, "MystCheck", report)
+    root = rootfs or disk
     if root is None:
-        raise SCons.Errors.UserError("MystCheck looks into no disk; give what the disk is made of")
+        problem = f'MystCheck needs what to look into with MYST_ROOT="{variables.DISK}"; give the disk'
+        raise SCons.Errors.UserError(problem)
     config, given = sources.configuration(env) if env[CONFIG] or env[CONFIG_SET] else (None, None)
-    stage = Checked(detail=fails, rootfs=root, config=config, given=given, fails=fails)
+    stage = Checked(detail=fails, rootfs=rootfs, disk=disk, config=config, given=given, fails=fails)
     stage.added = _added_for(report, root)
     return NodeList([made(_CHECK, env, report, [root, *([config] if config else [])], stage)])
+
+
+def _checked_package(env: Any, report: Any, package: Any) -> Any:
+    fails, disks = env["MYST_CHECK_FAILS"], root_disks(package)
+    if not (disks or stage_of(package).enclave.rootfs):
+        problem = f"MystCheck: the root of {package} is on a disk that is not at hand"
+        raise SCons.Errors.UserError(f"{problem}; give MystPackage the disk, or check the disk itself")
+    disk = next(iter(disks), None)
+    stage = Checked(detail=fails + " disk" * bool(disks), disk=disk, fails=fails)
+    return made(_CHECK, env, report, [package, *disks], stage)
 
 
 def myst_runtime(env: Any, **overrides: Any) -> Any:
@@ -426,7 +439,8 @@ def _disk(env: Any, name: str, source: list[Any] | None) -> Any:
     if not nodes:
         raise SCons.Errors.UserError("MystDisk needs a source; give the application directory")
     how, key = _how_packed(env), disk_key(env)
-    how["detail"] += f" {tuple(laid_out)}"
+    secrets = env["MYST_ROOTFS_SECRETS"]
+    how["detail"] += f" {tuple(laid_out)}" + _strict(secrets)
     encryption = sources.optional_file(env, "MYST_DISK_ENCRYPT")
     made_of = [*nodes, *encryption, *(key.nodes if key else ())]
     by_identity = [key] if key and not key.nodes else []
@@ -434,6 +448,7 @@ def _disk(env: Any, name: str, source: list[Any] | None) -> Any:
         made_of=(f"disk {REVISION}{how['detail']}", *made_of, *by_identity),
         layout=laid_out,
         nodes=tuple(nodes),
+        secrets=secrets,
         encryption=next(iter(encryption), None),
         key=key,
         **how,
@@ -477,14 +492,17 @@ def _measurement(env: Any, name: str, root: _Root, added_for: Any = None) -> Any
         given=given,
     )
     secrets = env["MYST_ROOTFS_SECRETS"]
-    # An error that was none before has to be found; a warning is no reason to measure again.
-    strict = " secrets" if secrets == "error" else ""
     stage = Measurement(
-        detail=enclave.trust() + strict, enclave=enclave, secrets=secrets, added_for=added_for
+        detail=enclave.trust() + _strict(secrets), enclave=enclave, secrets=secrets, added_for=added_for
     )
     node = sources.target_node(env, name, "MystMeasure")
     stage.added = _added_for(node, root.rootfs)
     return made(_MEASURE, env, node, enclave.measured(), stage)
+
+
+def _strict(secrets: str) -> str:
+    """Return what stands for it in a signature: an error that was none before has to be found, no warning."""
+    return " secrets" if secrets == "error" else ""
 
 
 def _epoch(env: Any) -> str:

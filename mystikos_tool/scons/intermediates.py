@@ -206,7 +206,7 @@ def _planned() -> dict[Any, Intermediates]:
 
 
 def _is_cached(package: Any) -> bool:
-    return bool(package.get_build_env().get_CacheDir().is_enabled())
+    return bool(package.get_env().get_CacheDir().is_enabled())
 
 
 class _Graph:

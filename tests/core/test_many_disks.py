@@ -91,42 +91,71 @@ def test_a_tree_of_many_files_comes_back_from_its_disk(tmp_path: Path) -> None:
     run("e2fsck", "-fn", tmp_path / "disk")
 
 
+def copy_shuffled(source: Path, target: Path, chance: random.Random) -> None:
+    """Copy a tree, files in another order and without holes; those that are one stay one."""
+    paths = sorted(source.rglob("*"))
+    for path in paths:
+        if not path.is_symlink() and path.is_dir():
+            (target / path.relative_to(source)).mkdir(parents=True)
+    files = [path for path in paths if path.is_symlink() or not path.is_dir()]
+    chance.shuffle(files)
+    first: dict[int, Path] = {}
+    for path in files:
+        place, status = target / path.relative_to(source), path.lstat()
+        if path.is_symlink():
+            place.symlink_to(path.readlink())
+        elif other := first.get(status.st_ino):
+            place.hardlink_to(other)
+        else:
+            first[status.st_ino] = place
+            place.write_bytes(path.read_bytes())
+            place.chmod(0o755 if status.st_mode & 0o100 else chance.choice((0o600, 0o644, 0o664)))
+
+
+# The capability lets the other user reach the interpreter and the checkout, wherever they lie.
+AS_NOBODY = (
+    *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+)
+MAY_BE_NOBODY = os.geteuid() == 0 and shutil.which("setpriv")
+
+
 def test_rebuilds_in_different_environments_give_the_same_bytes(tmp_path: Path) -> None:
     grow(tmp_path / "tree", 2, 60)
     digests = set()
     for number in range(REBUILDS):
-        copy = tmp_path / f"copy{number}" / ("deeper/" * (number % 3) + "tree")
-        shutil.copytree(tmp_path / "tree", copy, symlinks=True)
-        relink(tmp_path / "tree", copy)
+        chance = random.Random(number)
+        place = tmp_path / "place" / ("deeper/" * chance.randrange(3)).rstrip("/")
+        temporary = tmp_path / "place" / "temporary"
+        temporary.mkdir(parents=True)
+        mask = chance.choice((0o022, 0o077, 0o002, 0))
+        before = os.umask(mask)
+        try:
+            copy_shuffled(tmp_path / "tree", place / "tree", chance)
+        finally:
+            os.umask(before)
         environment = {
             **os.environ,
-            "TZ": ("UTC", "Asia/Tokyo", "America/Lima")[number % 3],
-            "LC_ALL": ("C", "C.UTF-8", "POSIX")[number % 3],
+            "TZ": chance.choice(("UTC", "Asia/Tokyo", "America/Lima")),
+            "LC_ALL": chance.choice(("C", "C.UTF-8", "POSIX", "tr_TR.UTF-8")),
             "PYTHONHASHSEED": str(number),
-            "TMPDIR": str(tmp_path),
+            "TMPDIR": str(temporary),
+            "XDG_CACHE_HOME": str(temporary / "cache"),
         }
-        target = tmp_path / f"disk{number}"
-        command = [sys.executable, "-m", "mystikos_tool", "mkext2", copy, target]
-        umask = (0o022, 0o077, 0o002)[number % 3]
-        subprocess.run(command, env=environment, umask=umask, check=True, capture_output=True, cwd="/")
-        digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
-        shutil.rmtree(tmp_path / f"copy{number}")
-        target.unlink()
+        under: tuple[str, ...] = ()
+        if MAY_BE_NOBODY and chance.randrange(2):
+            under = AS_NOBODY
+            for path in (tmp_path / "place", *(tmp_path / "place").rglob("*")):
+                os.chown(path, 65534, 65534, follow_symlinks=False)
+        is_relative = chance.randrange(2)
+        names = ("tree", "disk") if is_relative else (str(place / "tree"), str(place / "disk"))
+        command = [*under, sys.executable, "-m", "mystikos_tool", "mkext2", *names]
+        where = place if is_relative else Path("/")
+        environment["PYTHONPATH"] = str(Path(mystikos_tool.__file__).parents[1])
+        subprocess.run(command, env=environment, umask=mask, check=True, capture_output=True, cwd=where)
+        digests.add(hashlib.sha256((place / "disk").read_bytes()).hexdigest())
+        shutil.rmtree(tmp_path / "place")
     assert len(digests) == 1
-
-
-def relink(source: Path, copy: Path) -> None:
-    """Link what copying has separated, for links belong to what a disk is made of."""
-    first: dict[int, Path] = {}
-    for path in sorted(source.rglob("*")):
-        status = path.lstat()
-        if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
-            place = copy / path.relative_to(source)
-            if other := first.get(status.st_ino):
-                place.unlink()
-                place.hardlink_to(other)
-            else:
-                first[status.st_ino] = place
 
 
 @pytest.fixture(scope="module")

@@ -135,11 +135,14 @@ def test_changed_blocks_change_their_paths_alone(descriptor: int) -> None:
     data = os.urandom(300 * BLOCK)
     shape, _ = build(descriptor, data)
     changed = bytearray(data)
+    tree = hashtree.HashTree(descriptor, shape, SALT)
     for number in (5, 299):
         changed[number * BLOCK : (number + 1) * BLOCK] = bytes(BLOCK)
-        os.pwrite(descriptor, bytes(BLOCK), number * BLOCK)
-    root_hash = hashtree.update(descriptor, shape, SALT, [5, 299])
+        tree.put(number, bytes(BLOCK))
+    root_hash = tree.root_hash()
     assert root_hash == model(bytes(changed), SALT)[0]
+    assert not hashtree.is_sound(descriptor, shape, SALT, root_hash)  # nothing is written yet
+    tree.write()
     assert hashtree.is_sound(descriptor, shape, SALT, root_hash)
 
 

@@ -1,5 +1,6 @@
 /* Lists the file system in a file, without any hash tree: a line for each path, in the order of the directories, with
- * mode, size, links, time, and the digest of its content or its target. The arguments are the file and the number of
+ * mode, size, links, time, and the digest of its content or its target. Of a large file the digest is that of its blocks,
+ * each behind its offset (8 bytes), without those of holes. The arguments are the file and the number of
  * bytes in front that are the file system. Ends with status 1 and the problem for what the reader refuses. */
 #include "common/sha256.h"
 #include "kernel/ext2.h"
@@ -9,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define LARGE (1 << 26)
 
 static struct myst_ext2 fs;
 
@@ -20,29 +23,54 @@ static void need(int64_t result)
     exit(1);
 }
 
-static void print_content(const struct myst_ext2_inode *inode)
+static void hash_blocks(const struct myst_ext2_inode *inode, struct myst_sha256 *hash)
+{
+    static char data[MYST_EXT2_BLOCK_MAX];
+    struct myst_ext2_run run;
+    for (uint64_t at = 0; at < inode->size; at += run.count * fs.block_size)
+    {
+        need(myst_ext2_map(&fs, inode, at / fs.block_size, &run));
+        if (run.block == 0)
+            continue;
+        const int64_t size = myst_ext2_read(&fs, inode, at, fs.block_size, data);
+        need(size);
+        myst_sha256_update(hash, &at, sizeof at);
+        myst_sha256_update(hash, data, (size_t)size);
+    }
+}
+
+static void hash_bytes(const struct myst_ext2_inode *inode, struct myst_sha256 *hash)
 {
     static char data[10007]; /* no multiple of a block */
-    struct myst_sha256 hash;
-    uint8_t digest[MYST_SHA256_SIZE];
     int64_t size;
-    myst_sha256_init(&hash);
     for (uint64_t at = 0; at < inode->size; at += (uint64_t)size)
     {
         need(size = myst_ext2_read(&fs, inode, at, sizeof data, data));
-        myst_sha256_update(&hash, data, (size_t)size);
+        myst_sha256_update(hash, data, (size_t)size);
     }
+}
+
+static void print_content(const struct myst_ext2_inode *inode)
+{
+    struct myst_sha256 hash;
+    uint8_t digest[MYST_SHA256_SIZE];
+    myst_sha256_init(&hash);
+    if (inode->size > LARGE)
+        hash_blocks(inode, &hash);
+    else
+        hash_bytes(inode, &hash);
     myst_sha256_final(&hash, digest);
     for (size_t i = 0; i < sizeof digest; i++)
         printf("%02x", digest[i]);
 }
 
-static void list(const char *path, uint32_t number)
+/* What is below the directory at `path`, of which `length` bytes count. */
+static void list(size_t length, uint32_t number)
 {
+    static char path[16384], target[PATH_MAX];
     struct myst_ext2_directory *directory = malloc(sizeof *directory);
     struct myst_ext2_inode inode;
     struct myst_ext2_name name;
-    char child[8192], target[PATH_MAX];
     int result;
     need(myst_ext2_directory(&fs, number, directory));
     while ((result = myst_ext2_next(&fs, directory, &name)) > 0)
@@ -50,7 +78,9 @@ static void list(const char *path, uint32_t number)
         if (strcmp(name.name, ".") == 0 || strcmp(name.name, "..") == 0)
             continue;
         need(myst_ext2_inode_of(&fs, &name, &inode));
-        snprintf(child, sizeof child, "%s%s%s", path, *path ? "/" : "", name.name);
+        const int added = snprintf(path + length, sizeof path - length, "%s%s", length ? "/" : "", name.name);
+        if (length + (size_t)added >= sizeof path)
+            exit(2);
         printf("%o %llu %u %u ", inode.mode, (unsigned long long)inode.size, inode.links, inode.time);
         if (S_ISREG(inode.mode))
             print_content(&inode);
@@ -59,9 +89,9 @@ static void list(const char *path, uint32_t number)
             need(myst_ext2_target(&fs, &inode, target));
             fputs(target, stdout);
         }
-        printf(" %s%c", child, 0);
+        printf(" %s%c", path, 0);
         if (S_ISDIR(inode.mode))
-            list(child, inode.number);
+            list(length + (size_t)added, inode.number);
     }
     need(result);
     free(directory);
@@ -80,6 +110,6 @@ int main(int argc, char **argv)
         puts(error.text);
         return 1;
     }
-    list("", MYST_EXT2_ROOT);
+    list(0, MYST_EXT2_ROOT);
     return 0;
 }

@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from mystikos_tool.formats.verity import BLOCK, DIGEST_SIZE, PER_BLOCK, Level, Shape
@@ -14,6 +13,7 @@ from mystikos_tool.root.disk import hash_worker
 
 _ALONE = 1 << 14  # blocks, 64 MiB: for fewer it does not pay to start a process
 _MAX_WORKERS = 16
+_MAX_HELD = 2048  # blocks of hashes in memory
 
 
 class _Part(NamedTuple):
@@ -24,22 +24,63 @@ class _Part(NamedTuple):
     target: int
 
 
+class HashTree:
+    """The hash tree of an open disk some of whose blocks become others.
+
+    What changes in it is in memory until `write`, or until it is much.
+    """
+
+    def __init__(self, descriptor: int, shape: Shape, salt: bytes) -> None:
+        self._descriptor = descriptor
+        self._shape = shape
+        self._salt = hashlib.sha256(salt)
+        self._changed: list[set[int]] = [set() for _ in shape.levels]  # whose own hashes are to be taken
+        self._held: dict[int, bytearray] = {}  # by offset in the disk
+
+    def put(self, number: int, block: bytes) -> None:
+        """Take the hash of a data block's new content."""
+        self._put(0, number, block)
+
+    def root_hash(self) -> bytes:
+        """Hash all that is above what was put; return the root hash."""
+        for height, changed in enumerate(self._changed[:-1]):
+            level = self._shape.levels[height]
+            while changed:
+                number = changed.pop()
+                self._put(height + 1, number, self._block(level.offset + number * BLOCK))
+        return self._hash(self._block(self._shape.levels[-1].offset))
+
+    def write(self) -> None:
+        """Write what has changed."""
+        for offset, block in self._held.items():
+            os.pwrite(self._descriptor, block, offset)
+        self._held.clear()
+
+    def _put(self, height: int, number: int, block: bytes | bytearray) -> None:
+        place, slot = divmod(number, PER_BLOCK)
+        hashes = self._block(self._shape.levels[height].offset + place * BLOCK)
+        hashes[slot * DIGEST_SIZE : (slot + 1) * DIGEST_SIZE] = self._hash(block)
+        self._changed[height].add(place)
+
+    def _hash(self, block: bytes | bytearray) -> bytes:
+        salted = self._salt.copy()
+        salted.update(block)
+        return salted.digest()
+
+    def _block(self, offset: int) -> bytearray:
+        held = self._held.get(offset)
+        if held is None:
+            if len(self._held) >= _MAX_HELD:
+                self.write()
+            held = self._held[offset] = bytearray(os.pread(self._descriptor, BLOCK, offset))
+        return held
+
+
 def write(descriptor: int, shape: Shape, salt: bytes) -> bytes:
     """Write the hash tree of an open disk; return the root hash."""
     _run("write", descriptor, _parts(Level(0, shape.data_blocks), shape.levels[0]), salt)
     for level, above in zip(shape.levels, shape.levels[1:], strict=False):
         hash_worker.write(descriptor, level.offset, level.blocks, salt, above.offset)
-    return _root_hash(descriptor, shape, salt)
-
-
-def update(descriptor: int, shape: Shape, salt: bytes, blocks: Iterable[int]) -> bytes:
-    """Hash some blocks anew, with what is above them in the tree; return the root hash."""
-    offset, changed = 0, set(blocks)
-    for level in shape.levels:
-        for number in changed:
-            digest = _hash(descriptor, offset + number * BLOCK, salt)
-            os.pwrite(descriptor, digest, level.offset + number * DIGEST_SIZE)
-        offset, changed = level.offset, {number // PER_BLOCK for number in changed}
     return _root_hash(descriptor, shape, salt)
 
 

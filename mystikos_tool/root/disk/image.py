@@ -152,11 +152,6 @@ class Image:
             for group in range(geometry.groups)
         )
 
-    @property
-    def superblock_places(self) -> list[int]:
-        """The numbers of the blocks that have the superblock."""
-        return superblock_places(self._geometry)
-
     def superblocks(self, uuid: bytes) -> Iterator[Blocks]:
         """Yield the superblock and the group descriptors, for each group that has them."""
         return copies(self._geometry, lambda group: self.superblock(group, uuid), self._descriptors)

@@ -33,10 +33,12 @@ class PatchedImage:
     Every file stays within the blocks that are kept for it. `patched` makes one.
     """
 
-    def __init__(self, filesystem: Filesystem, changed: Sequence[_Changed], time: int) -> None:
+    def __init__(
+        self, filesystem: Filesystem, geometry: Geometry, changed: Sequence[_Changed], time: int
+    ) -> None:
         self._filesystem = filesystem
         self._changed = changed
-        self._geometry = geometry_of(filesystem)
+        self._geometry = geometry
         self._image = Image(Placement(self._geometry, [file for file, _ in changed]), time)
         self._superblock = filesystem.superblock()
         blocks = range(1, 1 + self._geometry.descriptor_blocks)
@@ -90,11 +92,6 @@ class PatchedImage:
             if file.blocks < had:
                 yield block, bytes(count * BLOCK)
 
-    @property
-    def superblock_places(self) -> list[int]:
-        """The numbers of the blocks that have the superblock."""
-        return image.superblock_places(self._geometry)
-
     def superblocks(self, uuid: bytes) -> Iterator[Blocks]:
         """Yield what `Image.superblocks` does."""
         descriptors = bytearray(self._descriptors)
@@ -104,9 +101,10 @@ class PatchedImage:
             free = ext2.GROUP.get_int(before, "free_blocks") - taken
             descriptors[place] = ext2.GROUP.patch(before, {"free_blocks": free})
         values: dict[str, int | bytes] = {"free_blocks": self.free, **image.identity(uuid)}
+        superblock = ext2.SUPERBLOCK.patch(self._superblock, values)
         return image.copies(
             self._geometry,
-            lambda group: ext2.SUPERBLOCK.patch(self._superblock, {**values, "group_number": group}),
+            lambda group: ext2.SUPERBLOCK.patch(superblock, {"group_number": group}),
             bytes(descriptors),
         )
 
@@ -119,19 +117,19 @@ def patched(
     Where the disk's size is given, a file ``may_grow`` not even into what is kept for it, for
     nothing is where room lacks. Raises UserError for a damaged disk, and as reading the nodes does.
     """
-    changed = []
+    changed, geometry = [], geometry_of(filesystem)
     for node in nodes:
-        found = _changed(filesystem, node)
+        found = _changed(filesystem, geometry, node)
         if found is None:
             return None
         before, now = found.had, found.file.blocks
         if before != now and not (may_grow and kept(before) == kept(now)):
             return None
         changed.append(found)
-    return PatchedImage(filesystem, changed, time)
+    return PatchedImage(filesystem, geometry, changed, time)
 
 
-def _changed(filesystem: Filesystem, node: Node) -> _Changed | None:
+def _changed(filesystem: Filesystem, geometry: Geometry, node: Node) -> _Changed | None:
     """Return a file with its new content; None where it is none, or has other names as well."""
     member = filesystem.entry(os.fsdecode(node.path))
     if member is None or not stat.S_ISREG(member.mode) or member.links > 1:
@@ -143,7 +141,7 @@ def _changed(filesystem: Filesystem, node: Node) -> _Changed | None:
     if had:
         # What comes first, be it an indirect block or content, the inode itself names.
         first = min(filter(None, _POINTERS.unpack(bytes(inode["blocks"]))))
-        file.start = geometry_of(filesystem).data_number(first)
+        file.start = geometry.data_number(first)
     return _Changed(file, had)
 
 

@@ -38,6 +38,7 @@ ROOM = 8 << 20
 TIME = 0x56734BA4
 _MAX_TIME = (1 << 31) - 1
 _NO_UUID = bytes(16)
+_PIECE = 8 * BLOCK  # that are compared at once: memory that was not used yet costs more than comparing it
 
 
 @dataclass(frozen=True)
@@ -202,39 +203,76 @@ class _Output:
     def __init__(self, descriptor: int, encryption: luks.Encryption | None) -> None:
         self._descriptor = descriptor
         self._encryption = encryption
-        self._payload = luks.PAYLOAD_OFFSET if encryption else 0
+        self._payload = luks.PAYLOAD_OFFSET // BLOCK if encryption else 0
 
     def write(self, every: Iterable[Blocks]) -> None:
         """Write blocks of the file system, each to its place."""
+        for number, data in self._on_disk(every):
+            write_at(self._descriptor, data, number * BLOCK)
+
+    def _on_disk(self, every: Iterable[Blocks]) -> Iterator[Blocks]:
+        """Yield blocks by their numbers in the disk, as they are there."""
         for block, data in every:
-            self._write(block, data)
-
-    def numbers(self, blocks: Iterable[int]) -> Iterator[int]:
-        """Yield the numbers in the disk of blocks of the file system."""
-        return (self._payload // BLOCK + block for block in blocks)
-
-    def _write(self, block: int, data: bytes | memoryview) -> None:
-        if self._encryption:
-            data = luks.encrypt(self._encryption.key, bytes(data), block * BLOCK // luks.SECTOR)
-        write_at(self._descriptor, data, self._payload + block * BLOCK)
+            if self._encryption:
+                first = block * BLOCK // luks.SECTOR
+                yield self._payload + block, luks.encrypt(self._encryption.key, bytes(data), first)
+            else:
+                yield block, data
 
 
-class _Differences(_Output):
-    """A disk of an earlier build, to which only what differs is written; ``changed`` are those blocks."""
+class _Hashed(_Output):
+    """A disk with its hash tree, to which only what differs is written, and hashed."""
 
-    def __init__(self, descriptor: int) -> None:
-        super().__init__(descriptor, None)
-        self.changed: set[int] = set()
+    def __init__(
+        self, descriptor: int, shape: verity.Shape, salt: bytes, encryption: luks.Encryption | None = None
+    ) -> None:
+        super().__init__(descriptor, encryption)
+        self._shape = shape
+        self._salt = salt
+        self._tree = hashtree.HashTree(descriptor, shape, salt)
+        self._supposed: set[int] = set()
 
-    def _write(self, block: int, data: bytes | memoryview) -> None:
-        before, now = os.pread(self._descriptor, len(data), block * BLOCK), bytes(data)
-        if before == now:
-            return
-        for at in range(0, len(now), BLOCK):
-            content = now[at : at + BLOCK]
-            if before[at : at + BLOCK] != content:
-                super()._write(block + at // BLOCK, content)
-                self.changed.add(block + at // BLOCK)
+    def write(self, every: Iterable[Blocks]) -> None:
+        """Write those blocks of the file system that differ, each to its place."""
+        for number, block, differs in self._compared(every):
+            if differs:
+                write_at(self._descriptor, block, number * BLOCK)
+            self._tree.put(number, block)
+
+    def root_hash_with(self, every: Iterable[Blocks]) -> bytes:
+        """Return the root hash with these blocks, which are not written, for others will be."""
+        found = {number: block for number, block, _ in self._compared(every)}
+        for number, block in found.items():
+            self._tree.put(number, block)
+        self._supposed |= found.keys()
+        return self._tree.root_hash()
+
+    def _compared(self, every: Iterable[Blocks]) -> Iterator[tuple[int, bytes, bool]]:
+        """Yield each block that differs from what is there by its number in the disk.
+
+        What was supposed to become another one comes too; whether it differs is told.
+        """
+        for first, data in self._on_disk(every):
+            for start in range(0, len(data), _PIECE):
+                now, place = bytes(data[start : start + _PIECE]), first * BLOCK + start
+                before = os.pread(self._descriptor, len(now), place)
+                if before == now and not self._supposed:
+                    continue
+                for at in range(0, len(now), BLOCK):
+                    block, number = now[at : at + BLOCK], (place + at) // BLOCK
+                    differs = before[at : at + BLOCK] != block
+                    if differs or number in self._supposed:
+                        yield number, block, differs
+
+    def finish(self, unnamed: bytes, signer: fssig.Signer | None) -> bytes:
+        """Write hash tree, dm-verity superblock and FSSIG; return the root hash."""
+        root_hash = self._tree.root_hash()
+        self._tree.write()
+        shape = self._shape
+        superblock = verity.superblock(shape.data_blocks, self._salt, uuid_from(unnamed, b"verity"))
+        write_at(self._descriptor, superblock, shape.hash_offset)
+        write_at(self._descriptor, fssig.build(shape.hash_offset, root_hash, signer), shape.end)
+        return root_hash
 
 
 def _write_new(descriptor: int, plan: _Plan) -> bytes:
@@ -249,65 +287,44 @@ def _write_new(descriptor: int, plan: _Plan) -> bytes:
     output.write(image.metadata())
     output.write(image.superblocks(_NO_UUID))
     unnamed = hashtree.write(descriptor, shape, plan.salt)
-    return _named(_Hashed(descriptor, shape, plan.salt), output, image, options, unnamed)
+    return _named(_Hashed(descriptor, shape, plan.salt, options.encryption), image, options, unnamed)
 
 
 def _write_differences(descriptor: int, plan: _Plan, earlier: Earlier, unchanged: Collection[bytes]) -> bytes:
     """Bring an earlier disk of the same layout up to date; return the root hash."""
     image = plan.image
-    output = _Differences(descriptor)
+    output = _Hashed(descriptor, plan.shape, plan.salt)
     freed = earlier.freed(image)
     for file in image.placement.files:
         if file.body or file.node.path not in unchanged or not earlier.has_in_place(file, image):
             output.write(image.content(file))
     output.write(image.metadata())
     output.write(freed)
-    return _update(_Hashed(descriptor, plan.shape, plan.salt), output, image, plan.options)
+    return _update(output, image, plan.options)
 
 
 def _rewrite(image: PatchedImage, disk: DiskFile, target: Path, options: Options) -> Disk | None:
     with rewriting(target) as found:
         if not (found and disk.is_file(found.fileno())):
             return None
-        output = _Differences(found.fileno())
+        output = _Hashed(found.fileno(), disk.shape, disk.superblock.salt)
         output.write(image.blocks())
-        hashed = _Hashed(found.fileno(), disk.shape, disk.superblock.salt)
-        root_hash = _update(hashed, output, image, options)
+        root_hash = _update(output, image, options)
     return Disk(root_hash, disk.shape.end + fssig.SIZE, image.free * BLOCK, image.files)
 
 
-class _Hashed(NamedTuple):
-    """An open disk whose blocks are hashed."""
-
-    descriptor: int
-    shape: verity.Shape
-    salt: bytes
-
-    def update(self, blocks: Iterable[int]) -> bytes:
-        """Hash blocks anew, with what is above them; return the root hash."""
-        return hashtree.update(self.descriptor, self.shape, self.salt, blocks)
+def _update(output: _Hashed, image: Image | PatchedImage, options: Options) -> bytes:
+    """Finish a disk into which what differs was written; return the root hash."""
+    return _named(output, image, options, output.root_hash_with(image.superblocks(_NO_UUID)))
 
 
-def _update(hashed: _Hashed, output: _Differences, image: Image | PatchedImage, options: Options) -> bytes:
-    """Finish a disk into which ``output`` has written what differs; return the root hash."""
-    output.write(image.superblocks(_NO_UUID))
-    return _named(hashed, output, image, options, hashed.update(output.changed))
-
-
-def _named(
-    hashed: _Hashed, output: _Output, image: Image | PatchedImage, options: Options, unnamed: bytes
-) -> bytes:
+def _named(output: _Hashed, image: Image | PatchedImage, options: Options, unnamed: bytes) -> bytes:
     """Give the disk UUIDs that follow from all the rest of it, and its FSSIG; return the root hash.
 
     ``unnamed`` is the root hash of the same disk with a UUID of zeros.
     """
     output.write(image.superblocks(options.uuid or uuid_from(unnamed, b"ext2")))
-    root_hash = hashed.update(output.numbers(image.superblock_places))
-    descriptor, shape, salt = hashed
-    superblock = verity.superblock(shape.data_blocks, salt, uuid_from(unnamed, b"verity"))
-    write_at(descriptor, superblock, shape.hash_offset)
-    write_at(descriptor, fssig.build(shape.hash_offset, root_hash, options.signer), shape.end)
-    return root_hash
+    return output.finish(unnamed, options.signer)
 
 
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
