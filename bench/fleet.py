@@ -22,14 +22,15 @@ from bench.report import Table, aligned, markdown, progress
 MACHINES, PACKAGES, CHANGED = 8, 300, 30
 # By the rate of every link, in bytes a second: the size of a package, so that a run takes a minute.
 LINKS = {12_500_000: 200_000, 125_000_000: 2_000_000}
-_CALIBRATION = (1, 400, 4_000), (1, 40, 8_000_000)
+_CALIBRATION = (400, 4_000), (40, 8_000_000)
+_MISSED = 1_000
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Measured(NamedTuple):
     """A step of the fleet: what it took, and what the model says.
 
-    ``processor`` is the processor time of the server and all machines, in seconds.
+    ``processor`` is the server's processor time, in seconds.
     """
 
     step: str
@@ -59,7 +60,7 @@ class Measured(NamedTuple):
 
 HEAD = (
     *("step", "requests", "model", "from the server", "model"),
-    *("processor time", "model", "time", "model", "time / model"),
+    *("server's processor", "model", "time", "model", "time / model"),
 )
 
 
@@ -85,11 +86,17 @@ def measure() -> tuple[list[Table], str]:
     server, machine = costs
     below = (
         f"{MACHINES} machines with 4 jobs each and the server, buildbox-casd, shared {os.cpu_count()} cores, "
-        f"load {os.getloadavg()[0]:.1f}. Processor time, measured without a limit of the links: server "
-        f"{server.request * 1e3:.2f} ms a request and {server.byte * 1e9:.2f} ns a byte, machine "
-        f"{machine.request * 1e3:.2f} ms and {machine.byte * 1e9:.2f} ns."
+        f"load {os.getloadavg()[0]:.1f}. Processor time, measured without a limit of the links: "
+        f"{_shown(server)} at the server, {_shown(machine)} at a machine."
     )
     return [*tables, _needs(costs)], below
+
+
+def _shown(cost: Cost) -> str:
+    return (
+        f"{cost.found * 1e3:.2f} ms a request, {cost.missed * 1e3:.2f} ms one that finds nothing and "
+        f"{cost.byte * 1e9:.2f} ns a byte"
+    )
 
 
 def _needs(costs: Costs) -> Table:
@@ -122,29 +129,30 @@ def _needs(costs: Costs) -> Table:
 
 
 def _costs() -> Costs:
-    """Measure what a request and a byte cost where no link is slow, by small files and by large ones."""
+    """Measure what requests and a byte cost where no link is slow: small files, large ones, none."""
     with _fleet(1, None) as fleet:
-        spent = []
-        for _, count, size in _CALIBRATION:
-            work = Work("store", range(count), size, 0)
-            fleet.run([work])
-            fleet.run([work._replace(step="fetch")])  # what is loaded at first is not counted
-            before = fleet.processor()
-            (done,) = fleet.run([work._replace(step="fetch")])
-            spent.append((done, fleet.processor() - before))
-    (small, server_small), (large, server_large) = spent
-    return Costs(
-        _cost(small, server_small, large, server_large),
-        _cost(small, small.processor, large, large.processor),
-    )
+        small, large = (_spent(fleet, Work("fetch", range(count), size, 0)) for count, size in _CALIBRATION)
+        missed = _spent(fleet, Work("fetch", range(_MISSED), 0, 2), stores=False)
+    return Costs(*(_cost(*three) for three in zip(small, large, missed, strict=True)))
 
 
-def _cost(small: Done, on_small: float, large: Done, on_large: float) -> Cost:
-    """Solve the two equations of requests and bytes."""
-    determinant = small.requests * large.received - large.requests * small.received
-    request = (on_small * large.received - on_large * small.received) / determinant
-    byte = (on_large * small.requests - on_small * large.requests) / determinant
-    return Cost(max(request, 0.0), max(byte, 0.0))
+def _spent(fleet: _Fleet, work: Work, *, stores: bool = True) -> tuple[Spent, Spent]:
+    """Return what a work takes of the server and of the machine."""
+    if stores:
+        fleet.run([work._replace(step="store")])
+    fleet.run([work])  # what is loaded at first is not counted
+    before = fleet.processor()
+    (done,) = fleet.run([work])
+    spent = fleet.processor() - before
+    return Spent(done.requests, done.received, spent), Spent(done.requests, done.received, done.processor)
+
+
+def _cost(small: Spent, large: Spent, missed: Spent) -> Cost:
+    """Solve the two equations of requests and bytes; what is missed has no bytes."""
+    determinant = small.requests * large.size - large.requests * small.size
+    found = (small.processor * large.size - large.processor * small.size) / determinant
+    byte = (large.processor * small.requests - small.processor * large.requests) / determinant
+    return Cost(max(found, 0.0), max(byte, 0.0), missed.processor / missed.requests)
 
 
 def _simulated(rate: int, size: int, costs: Costs) -> Table:
@@ -176,7 +184,7 @@ def _simulated(rate: int, size: int, costs: Costs) -> Table:
         fleet.run([Work("fetch", [], size, 0)] * MACHINES)  # every machine has loaded what it needs
         for name, work, load in steps:
             predicted = fleet_model.seconds(load, rate, costs, os.cpu_count())
-            rows.append(_step(fleet, name, work, load, predicted, costs.of(load)).row())
+            rows.append(_step(fleet, name, work, load, predicted, costs.server.of(load)).row())
     return rows
 
 
@@ -192,8 +200,16 @@ def _step(
     if sum(each.found for each in done) != expected:
         sys.exit(f"bench: {name}: {sum(each.found for each in done)} files were found, not {expected}")
     requests = sum(each.requests for each in done)
-    spent = fleet.processor() - processor + sum(each.processor for each in done)
+    spent = fleet.processor() - processor
     return Measured(name, load, predicted, predicted_processor, seconds, requests, after - before, spent)
+
+
+class Spent(NamedTuple):
+    """Requests, bytes, and the processor time that they took, in seconds."""
+
+    requests: int
+    size: int
+    processor: float
 
 
 class _Fleet:

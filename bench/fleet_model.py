@@ -14,15 +14,34 @@ OVERHEAD_FOUND, OVERHEAD_MISSED = 700, 150
 CHUNKS_OF_A_CHANGE = 2 << 19
 
 
+@dataclass(frozen=True)
+class Load:
+    """What comes to the server: requests that find something, those that do not, bytes that it sends."""
+
+    found: float
+    size: float
+    missed: float = 0.0
+
+    @property
+    def requests(self) -> float:
+        """All requests."""
+        return self.found + self.missed
+
+    def on_link(self) -> float:
+        """Return the bytes on the link, with all headers."""
+        return self.size * FRAMING
+
+
 class Cost(NamedTuple):
-    """Seconds of processor time of a request and of a byte."""
+    """Seconds of processor time of a request that finds something, of a byte, of a request that does not."""
 
-    request: float
+    found: float
     byte: float
+    missed: float
 
-    def of(self, requests: float, size: float) -> float:
-        """Return the processor time of requests that move so many bytes."""
-        return requests * self.request + size * self.byte
+    def of(self, load: Load) -> float:
+        """Return the processor time of a load."""
+        return load.found * self.found + load.size * self.byte + load.missed * self.missed
 
 
 class Costs(NamedTuple):
@@ -33,19 +52,7 @@ class Costs(NamedTuple):
 
     def of(self, load: Load) -> float:
         """Return the processor time that a load takes, the server's and the machines'."""
-        return self.server.of(load.requests, load.size) + self.machine.of(load.requests, load.size)
-
-
-@dataclass(frozen=True)
-class Load:
-    """What comes to the server: requests, and bytes of content that it sends."""
-
-    requests: float
-    size: float
-
-    def on_link(self) -> float:
-        """Return the bytes on the link, with all headers."""
-        return self.size * FRAMING
+        return self.server.of(load) + self.machine.of(load)
 
 
 def clean_checkouts(machines: int, packages: int, size: float) -> Load:
@@ -57,7 +64,7 @@ def clean_checkouts(machines: int, packages: int, size: float) -> Load:
 def misses(machines: int, packages: int) -> Load:
     """Return what comes of machines that ask for what nobody has stored."""
     files = machines * packages
-    return Load(machines + files * REQUESTS_MISSED, files * OVERHEAD_MISSED)
+    return Load(machines, files * OVERHEAD_MISSED, files * REQUESTS_MISSED)
 
 
 def seconds(load: Load, rate: float, costs: Costs, cores: int | None) -> float:
@@ -112,6 +119,6 @@ def needed(fleet: Fleet, costs: Costs, *, chunks: bool) -> Need:
         a_second.requests,
         a_second.size,
         a_second.on_link() * 8,
-        costs.server.of(a_second.requests, a_second.size),
+        costs.server.of(a_second),
         stored,
     )
