@@ -277,11 +277,16 @@ def test_compressed_debug_information_that_is_not_looked_into_is_told(tmp_path: 
 
 @needs_compiler
 def test_the_path_of_the_checkout_is_found_in_what_a_compiler_compressed(
-    programs: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    (tmp_path / "root").mkdir()
-    shutil.copy(programs / "compressed", tmp_path / "root")
-    found = checkout_path.found(packed(tmp_path / "root", tmp_path / "archive"), (), str(programs))
+    checkout = tmp_path / ("long-" * 40)  # a section that compressing makes no smaller stays as it is
+    for directory in (checkout, tmp_path / "root"):
+        directory.mkdir()
+    (checkout / "hello.c").write_text(SOURCE)
+    program = tmp_path / "root" / "compressed"
+    subprocess.run(["gcc", "-g", "-gz", "-o", program, "hello.c"], cwd=checkout, check=True)
+    assert bytes(checkout) not in program.read_bytes()
+    found = checkout_path.found(packed(tmp_path / "root", tmp_path / "archive"), (), str(checkout))
     assert found == [checkout_path.Found("compressed", True, False)]
 
 

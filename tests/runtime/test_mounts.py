@@ -51,6 +51,21 @@ def test_a_directory_of_the_host_is_mounted_at_the_target(
     assert (shared / "below" / "new").stat().st_size == 5
 
 
+def test_a_target_that_is_not_in_the_root_is_made_and_nothing_there_has_rights_of_its_own(
+    package: MakePackage, caller: Caller, shared: Path
+) -> None:
+    made = package(**declare("hostfs", target="/made/for/it"))
+    option = f"--myst-mount={shared}=/made/for/it"
+    assert caller.output(made, option, "show", "/made/for/it/file") == "of the host\n"
+    assert caller.output(made, option, "status", "/made", "/made/for").splitlines() == [
+        "40777 0 /made",
+        "40777 0 /made/for",
+    ]
+    mounts = caller.output(made, option, "show", "/proc/.linux/self/mountinfo").splitlines()
+    [flags] = [line.split()[5].split(",") for line in mounts if line.split()[4] == "/made/for/it"]
+    assert {"nosuid", "nodev"} <= set(flags)
+
+
 def test_a_read_only_mount_cannot_be_written_to(package: MakePackage, caller: Caller, shared: Path) -> None:
     made = package(FILES, **declare("hostfs", "ro"))
     option = f"--myst-mount={shared}=/mnt/data"

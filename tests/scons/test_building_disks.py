@@ -347,3 +347,48 @@ def test_a_disk_that_was_damaged_is_made_again(disks: Project) -> None:
     assert DISK_LINE in disks.build().out
     assert path.read_bytes() == made
     assert "up to date" in disks.build(".").out
+
+
+WAYS = {
+    "timestamp-match": ("env.Decider('timestamp-match')\nDecider('timestamp-match')\n", []),
+    "MD5-timestamp": ("env.Decider('MD5-timestamp')\nDecider('MD5-timestamp')\n", []),
+    "options": ("SetOption('implicit_cache', 1)\nSetOption('max_drift', 1)\n", ["-k", "--random", "-j2"]),
+    "a variant directory": ("VariantDir('v', 'sub', duplicate=0)\n", []),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_root_on_a_disk_follows_its_files_in_every_way_of_building(disks: Project, way: str) -> None:
+    head, options = WAYS[way]
+    place = "v" if "variant" in way else "sub"
+    disks.path("appdir").rename(disks.write("sub/more", "x").with_name("appdir"))
+    disks.write("source", "one")
+    disks.sconstruct(
+        f"""{head}
+env.Command("{place}/appdir/lib/built", "source", Copy("$TARGET", "$SOURCE"))
+disk = env.MystDisk("app", "{place}/appdir")
+env.MystPackage("app", disk, MYST_ROOT="disk", MYST_ROOTHASHES=disk)
+"""
+    )
+
+    def holds(**expected: str) -> None:
+        assert disks.build(*options).status == 0
+        made = [disks.path(name).read_bytes() for name in ("app.disk", "app")]
+        with reader.opened(disks.path("app.disk")) as disk:
+            files = disk.filesystem()
+            for name, content in expected.items():
+                [member] = [one for one in files.members if one.path.endswith(b"/" + name.encode())]
+                assert b"".join(files.content(member)) == content.encode()
+            assert section(disks.path("app"), ".mystroothashes") == disk.fssig.root_hash
+        assert not disks.build(*options).stages
+        assert made == [disks.path(name).read_bytes() for name in ("app.disk", "app")]
+
+    holds(built="one")
+    disks.write("source", "three")
+    disks.write("sub/appdir/etc/motd", "good dax\n")
+    holds(built="three", motd="good dax\n")
+    status = disks.path("sub/appdir/etc/motd").stat()
+    disks.write("sub/appdir/etc/motd", "GOOD dax\n")
+    os.utime(disks.path("sub/appdir/etc/motd"), ns=(status.st_atime_ns, status.st_mtime_ns))
+    disks.write("sub/appdir/etc/new", "new")
+    holds(motd="GOOD dax\n", new="new")
