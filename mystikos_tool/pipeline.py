@@ -414,8 +414,8 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
     """Return the contents of a package's sections."""
     return sections.Parts(
         enclave=image,
-        crt=Bytes(image_of(inputs.runtime.crt).data),
-        kernel=Bytes(image_of(inputs.runtime.kernel).data),
+        crt=FileContent.of(inputs.runtime.crt),
+        kernel=FileContent.of(inputs.runtime.kernel),
         rootfs=inputs.root.content(),
         pubkeys=Bytes(inputs.pubkeys_content()),
         roothashes=Bytes(inputs.roothashes_content()),

@@ -61,7 +61,7 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
     def _just_made(self) -> str:
-        """Return what :meth:`remember` knows, once: the file may be another one later."""
+        """Return what :meth:`remember` has read, once: the file may be another one later."""
         stage = stage_of(self)
         if not stage:
             return ""
@@ -186,14 +186,12 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         """Release nothing: to find out what can be released costs more than it holds."""
 
     def remember(self) -> None:
-        """Read the digest of a new file of which it is not known, in the thread that made it.
+        """Read a new file's digest, in the thread that made it, not when SCons asks for it.
 
         What a post-action of the user's makes of the file is read when SCons asks.
         """
         stage = stage_of(self)
-        if stage and scons_internals.is_changed_afterwards(self):
-            stage.digest = ""
-        elif stage and not (stage.made_of or stage.digest):
+        if stage and not stage.made_of and not scons_internals.is_changed_afterwards(self):
             self.clear_memoized_values()
             stage.digest = self.get_content_hash()
 

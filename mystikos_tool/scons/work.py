@@ -199,7 +199,7 @@ def publickey(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import disk_key
 
     key = _stage(target, PublicKey).key
-    _write(target, disk_key.public_pem(key.signer()))
+    atomic.write(path_of(target), disk_key.public_pem(key.signer()))
     return f"wrote the public half of {key.named().shown} → {target}"
 
 
@@ -320,7 +320,7 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
                 warn(warning)
         pipeline.check_start(inputs, warn)
         measured = pipeline.measure_unchecked(inputs, partial.begin(target, inputs))
-        _write(target, measured.to_json())
+        atomic.write(path_of(target), measured.to_json())
     return "\n".join([*notes, f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"])
 
 
@@ -339,14 +339,14 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
         signs = stage.key.signer()
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, _name_of_root(stage.enclave), signs)
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
-        _write(target, image)
+        atomic.write(path_of(target), image)
     return f"signed with {stage.key.named().shown} → {target}"
 
 
 def digest(target: Any, source: list[Any], env: Any) -> str:
     """State what is to be signed elsewhere, and write its digest beside it."""
     if isinstance(stage_of(target), Digest):
-        _write(target, _statement(path_of(source[0])).digest)
+        atomic.write(path_of(target), _statement(path_of(source[0])).digest)
         return f"wrote the digest to be signed → {target}"
     from mystikos_tool import pipeline
 
@@ -361,7 +361,7 @@ def digest(target: Any, source: list[Any], env: Any) -> str:
     # What was stated, and perhaps signed already, keeps its date as long as it is the same enclave.
     if earlier and earlier == state(earlier.day):
         stated = earlier
-    _write(target, stated.to_json())
+    atomic.write(path_of(target), stated.to_json())
     return f"stated what is to be signed, dated {stated.day.isoformat()} → {target}"
 
 
@@ -390,7 +390,7 @@ def attach(target: Any, source: list[Any], env: Any) -> str:
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         modulus = pipeline.signed(signature, key).modulus
         root_keys.refuse_signer(_root_keys(inputs.root), modulus, _name_of_root(stage.enclave))
-        _write(target, _attached(target, measured, inputs))
+        atomic.write(path_of(target), _attached(target, measured, inputs))
     return f"attached {signature} → {target}"
 
 
@@ -438,7 +438,7 @@ def identity(target: Any, source: list[Any], env: Any) -> str:
         found = trusted.load_root_hash(path)
     else:
         found = pipeline.identity(path).mrsigner
-    _write(target, found.hex().encode() + b"\n")
+    atomic.write(path_of(target), found.hex().encode() + b"\n")
     return f"{name.upper()} {found.hex()} → {target}"
 
 
@@ -463,7 +463,7 @@ def check(target: Any, source: list[Any], env: Any) -> str:
     if failed := [str(row) for row in rows if row.severity in failing]:
         remedy = "mend this, or let MYST_CHECK_FAILS pass it:\n" + "\n".join(failed[:_MAX_ROWS])
         raise UserError(str(source[0]), "cannot work in an enclave", remedy)
-    _write(target, found.to_json().encode() + b"\n")
+    atomic.write(path_of(target), found.to_json().encode() + b"\n")
     return f"checked {found.summary()} → {target}"
 
 
@@ -479,7 +479,7 @@ def report(target: Any, source: list[Any], env: Any) -> str:
         shown = page.of_report(found) if form == "html" else page.picture_of(found)
     else:
         shown = found.to_json() if form == "json" else found.to_text()
-    _write(target, shown.encode() + b"\n")
+    atomic.write(path_of(target), shown.encode() + b"\n")
     return f"showed {source[0]} → {target}"
 
 
@@ -493,7 +493,7 @@ def policy(target: Any, source: list[Any], env: Any) -> str:
         _warning_of(target)(
             f"{target}: accepts an enclave that may be debugged, all of which its host can read"
         )
-    _write(target, found.render(stage.form).encode())
+    atomic.write(path_of(target), found.render(stage.form).encode())
     return f"wrote the policy of {source[0]} → {target}"
 
 
@@ -501,7 +501,7 @@ def sbom(target: Any, source: list[Any], env: Any) -> str:
     """Write the bill of materials of a package."""
     from mystikos_tool.explain import sbom as boms
 
-    _write(target, boms.of_package(path_of(source[0])).encode() + b"\n")
+    atomic.write(path_of(target), boms.of_package(path_of(source[0])).encode() + b"\n")
     return f"listed what is in {source[0]} → {target}"
 
 
@@ -517,7 +517,7 @@ def provenance(target: Any, source: list[Any], env: Any) -> str:
     stated = statements.of(package, inputs, None, _parameters(stage.enclave, inputs, top), builder).to_json()
     if stage.key:
         stated = dsse.sealed(stated, stage.key.signer())
-    _write(target, stated)
+    atomic.write(path_of(target), stated)
     return f"stated what made {package} → {target}"
 
 
@@ -752,12 +752,6 @@ def _config_of_file(path: Path) -> Config:
     from mystikos_tool.cache.configurations import KnownInStore
 
     return config.load(path, KnownInStore(store()))
-
-
-def _write(target: Any, data: bytes) -> None:
-    """Write a target, and keep its digest: nobody reads the file for it."""
-    atomic.write(path_of(target), data)
-    _stage(target, Stage).digest = hashlib.sha256(data).hexdigest()
 
 
 def _warning_of(target: Any) -> Callable[[str], None]:
