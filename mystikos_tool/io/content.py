@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import buffers, progress
+from mystikos_tool.io import progress
 from mystikos_tool.io.pages import PAGE
 
+_CHUNK = 1 << 20
 _KERNEL_CHUNK = 1 << 26
 _WINDOW, _NEAR = 1 << 16, 1 << 13
 IOV_MAX = os.sysconf("SC_IOV_MAX")
@@ -162,8 +163,8 @@ class FileContent:
         copied = self._copy_in_kernel(file.fileno()) if aligned else 0
         file.seek(0, os.SEEK_CUR)
         rest = FileContent(self.path, self.size - copied, self.offset + copied)
-        with buffers.borrowed() as buffer, rest.opened() as reader:
-            buffer = buffer[: rest.size]
+        buffer = memoryview(bytearray(min(rest.size, _CHUNK)))
+        with rest.opened() as reader:
             while rest.size and (size := reader.read_into([buffer])):
                 file.write(buffer[:size])
 

@@ -39,6 +39,15 @@ def test_the_database_is_kept_by_an_sconstruct_that_does_not_load_the_tool(proje
     assert project.build().stages == set()
 
 
+def test_what_nothing_has_to_be_built_for_costs_scons_no_task_of_its_own(built: Project) -> None:
+    script = built.path("SConstruct").read_text()
+    built.sconstruct("Progress(lambda node: print('task', node))\n" + script)
+    told = built.build("hello").out.splitlines()
+    tasks = {line.removeprefix("task ") for line in told if line.startswith("task")}
+    assert {"hello", "hello.cpio", "hello.measurement.json", "hello.mystenc.so"} <= tasks
+    assert not {"appdir", "config.json", "key.pem"} & tasks
+
+
 def test_the_database_holds_classes_of_scons_alone(built: Project) -> None:
     assert b"mystikos_tool" not in built.path(".sconsign.dblite").read_bytes()
     with built.path(".sconsign.dblite").open("rb") as file:
