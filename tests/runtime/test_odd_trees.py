@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from compiling import compile_sanitized, needs_compiler
+from compiling import needs_compiler
 from making_disks import BLOCK
-from test_ext2_reader import SOURCES, assert_agreement, filesystem
+from test_ext2_reader import assert_agreement, filesystem
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ext2, fssig
@@ -32,11 +32,6 @@ LEVELS = (12, 12 + 256, DOUBLE, 12 + 256 + 256**2, DOUBLE + PER_BLOCK, TRIPLE, T
 DATA = writer.Options(boots=False, room=1 << 20)
 
 Grow = Callable[[Path], object]
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_sanitized(tmp_path_factory.mktemp("reader") / "list", *SOURCES)
 
 
 def bytes_of(count: int) -> bytes:
@@ -221,13 +216,13 @@ def paths_below(root: Path) -> set[bytes]:
 
 @pytest.mark.parametrize("grow", TREES, ids=lambda grow: grow.__name__)
 def test_tools_and_both_readers_find_what_was_put_in(
-    reader: Path, root: Path, tmp_path: Path, grow: Grow
+    disk_reader: Path, root: Path, tmp_path: Path, grow: Grow
 ) -> None:
     grow(root)
     disk = tmp_path / "disk"
     made(root, disk)
     accepted_by_tools(disk)
-    assert_agreement(reader, disk)
+    assert_agreement(disk_reader, disk)
     read = filesystem(disk)
     assert {member.path for member in read.members} == paths_below(root)
     for member in read.members:
@@ -308,17 +303,17 @@ GROUP = ext2.BLOCKS_PER_GROUP
     ],
 )
 def test_a_size_around_a_group_or_a_level_of_the_tree_makes_a_sound_disk(
-    reader: Path, root: Path, tmp_path: Path, blocks: int
+    disk_reader: Path, root: Path, tmp_path: Path, blocks: int
 ) -> None:
     (root / "file").write_bytes(bytes_of(20 * BLOCK))
     made(root, tmp_path / "disk", writer.Options(boots=False, size=blocks * BLOCK))
     accepted_by_tools(tmp_path / "disk")
-    assert_agreement(reader, tmp_path / "disk")
+    assert_agreement(disk_reader, tmp_path / "disk")
 
 
 @pytest.mark.parametrize("count", [1, 30, 500])
 def test_the_least_size_holds_the_content_and_one_block_less_does_not(
-    reader: Path, root: Path, tmp_path: Path, count: int
+    disk_reader: Path, root: Path, tmp_path: Path, count: int
 ) -> None:
     for number in range(count):
         (root / f"{number}").write_bytes(bytes_of(number * 300 + 1))
@@ -330,4 +325,4 @@ def test_the_least_size_holds_the_content_and_one_block_less_does_not(
         made(root, tmp_path / "disk", writer.Options(boots=False, size=least - BLOCK))
     made(root, tmp_path / "disk", writer.Options(boots=False, size=least))
     accepted_by_tools(tmp_path / "disk")
-    assert_agreement(reader, tmp_path / "disk")
+    assert_agreement(disk_reader, tmp_path / "disk")
