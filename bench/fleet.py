@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -17,8 +16,7 @@ from typing import IO, NamedTuple
 from bench import fleet_model
 from bench.fleet_machine import Done, Work
 from bench.fleet_model import Cost, Costs, Fleet, Load
-from bench.network import Host, is_possible, switched
-from bench.projects import CHECKOUT
+from bench.network import Host, is_possible, serving, switched
 from bench.report import Table, aligned, markdown, progress
 
 MACHINES, PACKAGES, CHANGED = 8, 300, 30
@@ -26,15 +24,18 @@ MACHINES, PACKAGES, CHANGED = 8, 300, 30
 LINKS = {12_500_000: 200_000, 125_000_000: 2_000_000}
 _CALIBRATION = (1, 400, 4_000), (1, 40, 8_000_000)
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SECONDS_TO_START = 20
 
 
 class Measured(NamedTuple):
-    """A step of the fleet: what it took, and what the model says."""
+    """A step of the fleet: what it took, and what the model says.
+
+    ``processor`` is the processor time of the server and all machines, in seconds.
+    """
 
     step: str
     load: Load
     predicted: float
+    predicted_processor: float
     seconds: float
     requests: int
     size: int
@@ -48,13 +49,18 @@ class Measured(NamedTuple):
             f"{self.load.requests:,.0f}",
             f"{self.size / 1e6:,.1f} MB",
             f"{self.load.size / 1e6:,.1f} MB",
+            f"{self.processor:.1f} s",
+            f"{self.predicted_processor:.1f} s",
             f"{self.seconds:.1f} s",
             f"{self.predicted:.1f} s",
             f"{self.seconds / self.predicted:.2f}",
         )
 
 
-HEAD = ("step", "requests", "model", "from the server", "model", "time", "model", "time / model")
+HEAD = (
+    *("step", "requests", "model", "from the server", "model"),
+    *("processor time", "model", "time", "model", "time / model"),
+)
 
 
 def main(output: Path | None) -> int:
@@ -146,23 +152,20 @@ def _simulated(rate: int, size: int, costs: Costs) -> Table:
     title = f"{MACHINES} machines, {PACKAGES} packages of {size / 1e6:g} MB, {rate * 8 / 1e6:,.0f} Mbit/s"
     progress(title)
     every, changed = range(PACKAGES), range(CHANGED)
-    steps: list[tuple[str, Work, int, Load]] = [
+    steps: list[tuple[str, Work, Load]] = [
         (
             "clean checkouts on all",
             Work("fetch", every, size, 0),
-            MACHINES,
             fleet_model.clean_checkouts(MACHINES, PACKAGES, size),
         ),
         (
             f"{CHANGED} packages changed, on all",
             Work("fetch", changed, size, 1),
-            MACHINES,
             fleet_model.clean_checkouts(MACHINES, CHANGED, size),
         ),
         (
             "nobody has stored any",
             Work("fetch", every, size, 2),
-            MACHINES,
             fleet_model.misses(MACHINES, PACKAGES),
         ),
     ]
@@ -171,13 +174,15 @@ def _simulated(rate: int, size: int, costs: Costs) -> Table:
         fleet.run([Work("store", every, size, 0)])
         fleet.run([Work("store", changed, size, 1)])
         fleet.run([Work("fetch", [], size, 0)] * MACHINES)  # every machine has loaded what it needs
-        for name, work, machines, load in steps:
-            predicted = fleet_model.seconds(load, machines, rate, costs, os.cpu_count())
-            rows.append(_step(fleet, name, work, load, predicted).row())
+        for name, work, load in steps:
+            predicted = fleet_model.seconds(load, rate, costs, os.cpu_count())
+            rows.append(_step(fleet, name, work, load, predicted, costs.of(load)).row())
     return rows
 
 
-def _step(fleet: _Fleet, name: str, work: Work, load: Load, predicted: float) -> Measured:
+def _step(
+    fleet: _Fleet, name: str, work: Work, load: Load, predicted: float, predicted_processor: float
+) -> Measured:
     _, before = fleet.server.moved()
     processor, started = fleet.processor(), time.monotonic()
     done = fleet.run([work] * len(fleet.machines))
@@ -187,7 +192,8 @@ def _step(fleet: _Fleet, name: str, work: Work, load: Load, predicted: float) ->
     if sum(each.found for each in done) != expected:
         sys.exit(f"bench: {name}: {sum(each.found for each in done)} files were found, not {expected}")
     requests = sum(each.requests for each in done)
-    return Measured(name, load, predicted, seconds, requests, after - before, fleet.processor() - processor)
+    spent = fleet.processor() - processor + sum(each.processor for each in done)
+    return Measured(name, load, predicted, predicted_processor, seconds, requests, after - before, spent)
 
 
 class _Fleet:
@@ -215,42 +221,13 @@ class _Fleet:
 
 @contextmanager
 def _fleet(machines: int, rate: int | None) -> Iterator[_Fleet]:
-    sys.path.insert(0, str(CHECKOUT / "tests" / "core"))
-    from remote_servers import casd_binary, free_port
-
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         hosts = stack.enter_context(switched(machines + 1, rate))
-        server, port = hosts[0], free_port()
-        url = f"grpc://{server.address}:{port}"
-        command = [
-            casd_binary() or "buildbox-casd",
-            "--bind",
-            f"{server.address}:{port}",
-            str(directory / "casd"),
-        ]
-        log = stack.enter_context((directory / "log").open("wb"))
-        # What ip starts takes the place of ip: its number is that of the server.
-        casd = subprocess.Popen([*server.inside, *command], stdout=log, stderr=log)
-        stack.callback(_end, casd)
+        url, casd = stack.enter_context(serving(hosts[0], directory / "casd"))
         clients = [_machine(host, url, directory / f"machine{n}") for n, host in enumerate(hosts[1:])]
         stack.callback(lambda: [_end(client) for client in clients])
-        _wait(lambda: _listens(server, port))
-        yield _Fleet(server, casd.pid, clients)
-
-
-def _listens(server: Host, port: int) -> bool:
-    command = [*server.inside, "cat", "/proc/net/tcp", "/proc/net/tcp6"]
-    sockets = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    return re.search(rf":{port:04X} 0+:0000 0A", sockets) is not None
-
-
-def _wait(is_ready: Callable[[], bool]) -> None:
-    until = time.monotonic() + _SECONDS_TO_START
-    while not is_ready():
-        if time.monotonic() > until:
-            sys.exit("bench: buildbox-casd does not start")
-        time.sleep(0.05)
+        yield _Fleet(hosts[0], casd, clients)
 
 
 def _machine(host: Host, url: str, directory: Path) -> subprocess.Popen[str]:
@@ -264,6 +241,6 @@ def _pipe(pipe: IO[str] | None) -> IO[str]:
     return pipe
 
 
-def _end(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()

@@ -31,6 +31,10 @@ class Costs(NamedTuple):
     server: Cost
     machine: Cost
 
+    def of(self, load: Load) -> float:
+        """Return the processor time that a load takes, the server's and the machines'."""
+        return self.server.of(load.requests, load.size) + self.machine.of(load.requests, load.size)
+
 
 @dataclass(frozen=True)
 class Load:
@@ -56,7 +60,7 @@ def misses(machines: int, packages: int) -> Load:
     return Load(machines + files * REQUESTS_MISSED, files * OVERHEAD_MISSED)
 
 
-def seconds(load: Load, machines: int, rate: float, costs: Costs, cores: int | None) -> float:
+def seconds(load: Load, rate: float, costs: Costs, cores: int | None) -> float:
     """Return how long a load takes on links of ``rate`` bytes a second.
 
     The server's link, or a machine's, is full meanwhile, or, where servers and machines share so many
@@ -64,8 +68,7 @@ def seconds(load: Load, machines: int, rate: float, costs: Costs, cores: int | N
     """
     busy = [load.on_link() / rate]
     if cores is not None:
-        spent = costs.server.of(load.requests, load.size) + costs.machine.of(load.requests, load.size)
-        busy.append(spent / cores)
+        busy.append(costs.of(load) / cores)
     return max(busy)
 
 

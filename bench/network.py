@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import NamedTuple
 
 _LATENCY = "200ms"  # of the queue before a link; what waits longer is dropped
 _BURST = 1 << 18  # bytes that leave at once
+_SECONDS_TO_START = 20
 # Ethernet, IP and TCP add 66 bytes to 1448.
 FRAMING = 1514 / 1448
 
@@ -44,6 +48,35 @@ def switched(hosts: int, rate: int | None) -> Iterator[list[Host]]:
         stack.callback(_run, "ip", "link", "delete", f"{name}s")
         _run("ip", "link", "set", f"{name}s", "up")
         yield [_host(stack, name, number, rate) for number in range(hosts)]
+
+
+@contextmanager
+def serving(host: Host, directory: Path) -> Iterator[tuple[str, int]]:
+    """Start buildbox-casd on a host; yield its URL and the number of its process."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "core"))
+    from remote_servers import casd_binary, free_port
+
+    port = free_port()
+    command = [casd_binary() or "buildbox-casd", "--bind", f"{host.address}:{port}", str(directory)]
+    with directory.with_suffix(".log").open("wb") as log:
+        # What ip starts takes the place of ip: its number is that of the server.
+        process = subprocess.Popen([*host.inside, *command], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + _SECONDS_TO_START
+        while not _listens(host, port):
+            if time.monotonic() > until:
+                sys.exit("bench: buildbox-casd does not start")
+            time.sleep(0.05)
+        yield f"grpc://{host.address}:{port}", process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(host: Host, port: int) -> bool:
+    command = [*host.inside, "cat", "/proc/net/tcp", "/proc/net/tcp6"]
+    sockets = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    return re.search(rf":{port:04X} 0+:0000 0A", sockets) is not None
 
 
 def _host(stack: ExitStack, name: str, number: int, rate: int | None) -> Host:

@@ -68,9 +68,17 @@ class Project:
     appdirs: Sequence[Path]
     scenario: Scenario
 
-    def build(self, jobs: int | None = None, module: Sequence[str] = ("SCons",)) -> processes.Usage:
-        """Build everything, with as many jobs as there are cores if no number is given."""
-        command = [sys.executable, "-m", *module, "-Q", f"-j{jobs or os.cpu_count()}"]
+    def build(
+        self,
+        jobs: int | None = None,
+        module: Sequence[str] = ("SCons",),
+        under: Sequence[str] = (),
+    ) -> processes.Usage:
+        """Build everything, with as many jobs as there are cores if no number is given.
+
+        ``under`` is a command that starts scons.
+        """
+        command = [*under, sys.executable, "-m", *module, "-Q", f"-j{jobs or os.cpu_count()}"]
         return processes.run(command, cwd=self.directory, environment=environment())
 
     def forget(self) -> None:

@@ -1,6 +1,7 @@
 """Measures the remote cache against buildbox-casd on loopback: ``python -m bench.remote``.
 
-With root, ``ip`` and ``tc``, the server is put behind a link of 1 Gbit/s in a network namespace.
+With root, ``ip`` and ``tc``, the server is put behind a link of 1 Gbit/s in a network namespace; and scons
+fetches a package into a clean checkout over such a link and over one of 100 Mbit/s.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from reapi_server import ReapiServer
 from remote_machine import Machine
 from remote_servers import casd_binary, free_port
 
+from bench import inputs, installed, projects
+from bench.network import FRAMING, serving, switched
+
 PACKAGE = 200_000_000
 PARALLEL, PART = 16, 32_000_000
 CHUNK = 1 << 19
-_TRIES = 100
+_TRIES, _CHECKOUTS = 100, 3
 GIGABIT = 125_000_000  # bytes a second
 
 
@@ -40,6 +44,8 @@ def main() -> None:
         if os.geteuid() == 0 and shutil.which("ip") and shutil.which("tc"):
             with _link() as (address, namespace), _casd(directory / "far", address, *namespace) as url:
                 _transfers(directory / "link", url, GIGABIT)
+            for rate in (GIGABIT // 10, GIGABIT):
+                _clean_checkouts(directory / f"{rate}", rate)
 
 
 def _one_change(directory: Path) -> None:
@@ -76,8 +82,37 @@ def _transfers(directory: Path, url: str, rate: int | None) -> None:
     _told(f"{place}: {PARALLEL} files fetched at once", PARALLEL * PART, time.monotonic() - started, rate)
 
 
+def _clean_checkouts(directory: Path, rate: int) -> None:
+    """Packages that scons fetches, from its start to its end, against their bytes on a link."""
+    directory.mkdir()
+    installed.write(directory / "runtime")
+    scenario, appdir = inputs.LARGE_FILES, directory / "app"
+    inputs.write_appdir(appdir, scenario.files, scenario.file_size)
+    project = projects.make(projects.OURS, directory / "project", [appdir], scenario, directory / "runtime")
+    with (
+        switched(2, rate) as (server, client),
+        serving(server, directory / "casd") as (url, _),
+    ):
+        sconstruct = project.directory / "SConstruct"
+        named = f"MYST_REMOTE_CACHE={url + '?chunks='!r}, MYST_RUNTIME="
+        sconstruct.write_text(sconstruct.read_text().replace("MYST_RUNTIME=", named))
+        project.build(under=server.inside)
+        size = project.directory.joinpath("out", appdir.name).stat().st_size
+        for _ in range(_CHECKOUTS):
+            project.forget()
+            used = project.build(under=client.inside)
+            if "1 hits, 0 misses" not in used.output:
+                sys.exit(f"was not fetched: {used.output}")
+            _told(
+                f"link of {rate * 8 / 1e6:,.0f} Mbit/s: a package into a clean checkout",
+                size,
+                used.seconds,
+                rate,
+            )
+
+
 def _told(what: str, size: int, seconds: float, rate: int | None) -> None:
-    against = f", {seconds / (size / rate):.2f} times what the link takes" if rate else ""
+    against = f", {seconds * rate / (size * FRAMING):.2f} times what the link takes" if rate else ""
     _say(f"{what}: {size / 1e6:.0f} MB in {seconds:.2f} s, {size / seconds / 1e6:.0f} MB/s{against}")
 
 

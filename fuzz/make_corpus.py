@@ -271,7 +271,14 @@ def programs() -> dict[str, bytes]:
     """Scripts, texts and ELF files of the kinds that are told apart."""
     ident = b"\x7fELF\2\1\1" + bytes(9)
     table = {"library": (3, ()), "pie": (3, (DYNAMIC,)), "dynamic": (3, (INTERPRETER,)), "static": (2, ())}
-    seeds = {"script": b"#!/bin/sh -e\n", "text": b"text", "empty": b"", "cut": ident}
+    seeds = {
+        "script": b"#!/bin/sh -e\n",
+        "words": b"#! a\tb  c\r\n",
+        "line": b"#!" + b"a " * 200,
+        "text": b"text",
+        "empty": b"",
+        "cut": ident,
+    }
     for name, (kind, segments) in table.items():
         header = ident + struct.pack(
             "<HHIQQQIHHHHHH", kind, 62, 1, 0, 64, 0, 0, 64, 56, len(segments), 0, 0, 0
@@ -309,6 +316,27 @@ def filtered() -> dict[str, bytes]:
         f"{name}-{settings}": bytes([settings]) + struct.pack("<I6Q", *call, *[0] * (7 - len(call)))
         for name, call in calls.items()
         for settings in (0, 7, 32)
+    }
+
+
+def variables() -> dict[str, bytes]:
+    """Files of variables: right ones, and of each kind that is refused."""
+    documents: dict[str, object] = {
+        "one": {"Env": ["A=1"]},
+        "joined": {"Env": ["PATH=/app", "LD_LIBRARY_PATH=/lib", "LD_LIBRARY_PATH=/other", "SECOND=x"]},
+        "none": {"Env": []},
+        "number": {"Env": [1]},
+        "no-value": {"Env": ["A"]},
+        "no-list": {"Env": "A=1"},
+        "other": {"X": []},
+        "no-object": ["A=1"],
+    }
+    written = {name: json.dumps(document).encode() for name, document in documents.items()}
+    return {
+        **written,
+        "twice": b'{"Env": ["A=1"], "Env": ["B=1"]}',
+        "behind": b'{"Env": ["A=1"]} x',
+        "no": b"no",
     }
 
 
@@ -381,6 +409,7 @@ def main() -> None:
     write("options", options())
     write("program", programs())
     write("filter", filtered())
+    write("appenv", variables())
     write("mounts", mounts())
     write("stacks", stacks())
     write("enclave", enclaves())

@@ -44,18 +44,18 @@ class Digests:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def file(self, path: Path) -> bytes:
+    def file(self, path: str | Path) -> bytes:
         """Return the digest of a file's content, 32 bytes; OSError where it can't be read."""
         name = os.fsencode(path)
         known = self._store.table(_FILES).get(name)
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 to make a Path takes longer than this
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is no regular file", str(path))  # some never end, some wait
         before = fingerprint.of(status)
         if known and known[0] == before:
             return bytes(known[1])
         started = time.time_ns()
-        with path.open("rb", buffering=0) as file:
+        with Path(path).open("rb", buffering=0) as file:
             digest = _sha256(iter(lambda: file.read(_CHUNK), b""))
             after = fingerprint.of(os.fstat(file.fileno()))
         if after == before and not fingerprint.is_racy(before, started):

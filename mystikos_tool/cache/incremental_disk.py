@@ -57,8 +57,10 @@ class IncrementalDisks:
         *,
         preserve_owners: bool = False,
         change: Change | None = None,
-    ) -> writer.Disk:
+    ) -> tuple[writer.Disk, list[Entry]]:
         """Write a tree as `writer.write` does, into the earlier disk where there is one.
+
+        Return the disk and the entries whose content the earlier one had not.
 
         ``tree`` is made of ``trees``: files that are links to one are so on the disk where they come
         of the same tree. Every file is changed by ``change`` first, but for those whose content the
@@ -77,7 +79,7 @@ class IncrementalDisks:
         now = fingerprint.of(target.stat())
         paths = tree.paths
         self._store.keep(name, tuple(_Known(now, shape, job.changed_by, paths, sizes, fingerprints)))
-        return made
+        return made, [tree.entries[number] for number in read]
 
     def _known(self, name: str, target: Path, changed_by: str) -> _Known:
         """Return what is known of a disk; nothing where it is not the one that was written."""

@@ -92,6 +92,16 @@ def declare_choice(parser: argparse.ArgumentParser, modes: str) -> None:
     parser.set_defaults(usual_modes=modes)
 
 
+def declare_secrets(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare what private keys in a root or on a disk are."""
+    parser.add_argument(
+        "--secrets",
+        choices=("warn", "error", "allow"),
+        default="warn",
+        help=f"private keys in {what}; that of the signer is always an error (default: warn)",
+    )
+
+
 def preserve_modes(options: argparse.Namespace) -> bool:
     """Return whether permissions are taken as they are."""
     return modes_of(options) == "preserve"

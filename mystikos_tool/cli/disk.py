@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mystikos_tool.cli.archive import assembled, check_outside, declare_packing
+from mystikos_tool.cli.archive import assembled, check_outside, declare_packing, declare_secrets
 from mystikos_tool.cli.verb import say, size_in_bytes, tell
 from mystikos_tool.errors import UserError
 
@@ -59,6 +59,7 @@ def declare_mkext2(parser: argparse.ArgumentParser) -> None:
         help="the same from a file, whose line end is left away",
     )
     declare_packing(parser, "canonical")
+    declare_secrets(parser, "the directory, without --encrypt")
     parser.add_argument(
         "--owners",
         choices=("root", "preserve"),
@@ -87,6 +88,8 @@ def run_mkext2(options: argparse.Namespace) -> None:
     key = _signer(options.sign)
     encryption = _encryption(options)
     tree = _tree(options)
+    if not encryption:
+        _look_for_keys(options, tree, key)
     made = writer.write(
         nodes_of(tree, preserve_owners=options.owners == "preserve"),
         options.disk,
@@ -103,6 +106,17 @@ def run_mkext2(options: argparse.Namespace) -> None:
         f"created {options.disk}: {made.files:,} files, {made.size:,} bytes, {made.free:,} free,"
         f" root hash {made.root_hash.hex()}"
     )
+
+
+def _look_for_keys(options: argparse.Namespace, tree: Tree, signer: Signer | None) -> None:
+    """Warn of private keys that everybody gets who has the disk; raise UserError for that of its signer."""
+    from mystikos_tool.signing import root_keys
+
+    keys = root_keys.in_entries(tree.entries)
+    if signer:
+        root_keys.refuse_signer(keys, signer.modulus, str(options.directory), signer)
+    for warning in root_keys.told(keys, str(options.directory), options.secrets):
+        tell(f"warning: {warning}")
 
 
 def declare_fssig(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mystikos_tool.cli import image
-from mystikos_tool.cli.archive import check_outside, declare_packing, refuse_packing, tree_of
+from mystikos_tool.cli.archive import check_outside, declare_packing, declare_secrets, refuse_packing, tree_of
 from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
@@ -40,12 +40,7 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
     )
     image.declare(parser)
     declare_packing(parser, "canonical")
-    parser.add_argument(
-        "--secrets",
-        choices=("warn", "error", "allow"),
-        default="warn",
-        help="private keys in the root; that of the signer is always an error (default: warn)",
-    )
+    declare_secrets(parser, "the root")
     parser.add_argument(
         "-o", "--outfile", type=Path, metavar="FILE", help="the package (default: myst/bin/NAME)"
     )

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import progress
+from mystikos_tool.io import buffers, progress
 from mystikos_tool.io.pages import PAGE
 
-_CHUNK = 1 << 20
 _KERNEL_CHUNK = 1 << 26
 _WINDOW, _NEAR = 1 << 16, 1 << 13
 IOV_MAX = os.sysconf("SC_IOV_MAX")
@@ -163,8 +162,8 @@ class FileContent:
         copied = self._copy_in_kernel(file.fileno()) if aligned else 0
         file.seek(0, os.SEEK_CUR)
         rest = FileContent(self.path, self.size - copied, self.offset + copied)
-        buffer = memoryview(bytearray(min(rest.size, _CHUNK)))
-        with rest.opened() as reader:
+        with buffers.borrowed() as buffer, rest.opened() as reader:
+            buffer = buffer[: rest.size]
             while rest.size and (size := reader.read_into([buffer])):
                 file.write(buffer[:size])
 
@@ -260,6 +259,24 @@ class _FileReader:
         else:
             progress.advance(size)
         self._done += size
+        return size
+
+
+class PieceReader:
+    """Reads pieces of any sizes as if they were one; a piece may change once the next one is asked for."""
+
+    def __init__(self, pieces: Iterator[bytes | memoryview]) -> None:
+        self._pieces = pieces
+        self._left = bytearray()
+
+    def read_into(self, buffers: Sequence[memoryview]) -> int:
+        """Fill buffers with what comes next."""
+        capacity, data = _capacity(buffers), self._left
+        while len(data) < capacity and (piece := next(self._pieces, None)) is not None:
+            data += piece
+        self._left = data[capacity:]
+        size = min(len(data), capacity)
+        _scatter(memoryview(data)[:size], buffers)
         return size
 
 

@@ -6,14 +6,14 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
@@ -21,7 +21,7 @@ from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import fingerprint, progress
 from mystikos_tool.io.atomic import writing
-from mystikos_tool.io.content import Content, FileContent, ReadAt
+from mystikos_tool.io.content import Content, FileContent, PieceReader, ReadAt
 from mystikos_tool.root.source import changed, excluding, unchanged, without
 from mystikos_tool.root.tree import Entry, Tree
 
@@ -106,8 +106,9 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
                 FileContent(earlier.path, end - start, start + distance).write_to(file)
             else:
                 for entry, _ in run:
-                    _write_member(entry, file)
-        file.write(cpio.end(members[-1].end if members else len(cpio.ROOT)))
+                    for data in _member(entry):
+                        file.write(data)
+        file.write(cpio.end(_end(members)))
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))
 
 
@@ -126,11 +127,44 @@ def check(tree: Tree) -> None:
             raise UserError(entry.name, *fault)
 
 
-def _write_member(entry: Entry, file: BinaryIO) -> None:
-    file.write(cpio.header(entry.path, entry.mode, entry.size))
-    for data in _data(entry):
-        file.write(data)
-    file.write(cpio.padding(entry.size))
+@dataclass(frozen=True)
+class Unwritten:
+    """What :func:`write` makes of a tree, to be measured where it is not written.
+
+    Raises UserError, as it is made and as it is read, where :func:`write` does.
+    """
+
+    tree: Tree
+    size: int
+
+    @classmethod
+    def of(cls, tree: Tree) -> Unwritten:
+        """Take a tree."""
+        check(tree)
+        end = _end(plan(tree))
+        return cls(tree, end + len(cpio.end(end)))
+
+    @contextmanager
+    def opened(self) -> Iterator[PieceReader]:
+        """Begin to read the archive into buffers."""
+        yield PieceReader(self._pieces())
+
+    def _pieces(self) -> Iterator[bytes | memoryview]:
+        yield cpio.ROOT
+        for entry in self.tree.entries:
+            yield from _member(entry)
+        yield cpio.end(_end(plan(self.tree)))
+
+
+def _end(members: Sequence[Member]) -> int:
+    """Return where the last member ends."""
+    return members[-1].end if members else len(cpio.ROOT)
+
+
+def _member(entry: Entry) -> Iterator[bytes | memoryview]:
+    yield cpio.header(entry.path, entry.mode, entry.size)
+    yield from _data(entry)
+    yield cpio.padding(entry.size)
 
 
 def _data(entry: Entry) -> Iterator[bytes | memoryview]:
@@ -147,31 +181,20 @@ def found_in(tree: Tree, content: Content, where: str) -> Archive | None:
 
     Raises UserError as :func:`write` does for the tree.
     """
-    check(tree)
-    members = plan(tree)
-    end = members[-1].end if members else len(cpio.ROOT)
-    if content.size != end + len(cpio.end(end)):
+    unwritten = Unwritten.of(tree)
+    if content.size != unwritten.size:
         return None
-    with progress.bar("comparing", tree.size), content.at_any_offset() as read_at:
-
-        def is_at(offset: int, data: bytes | memoryview) -> bool:
-            return read_at(offset, len(data)) == bytes(data)  # a view is compared item by item
-
-        is_same = is_at(0, cpio.ROOT) and is_at(end, cpio.end(end))
-        is_same = is_same and all(map(partial(_is_member, is_at), tree.entries, members))
-    return Archive(where, content, tuple(members)) if is_same else None
-
-
-def _is_member(is_at: Callable[[int, bytes | memoryview], bool], entry: Entry, member: Member) -> bool:
-    header = cpio.header(entry.path, entry.mode, entry.size)
-    if not is_at(member.offset - len(header), header):
-        return False
-    offset = member.offset
-    for data in _data(entry):
-        if not is_at(offset, data):
-            return False
-        offset += len(data)
-    return is_at(offset, cpio.padding(entry.size))
+    buffer, offset = bytearray(_CHUNK), 0
+    with (
+        progress.bar("comparing", tree.size),
+        unwritten.opened() as made,
+        content.at_any_offset() as read_at,
+    ):
+        while size := made.read_into([memoryview(buffer)]):
+            if read_at(offset, size) != buffer[:size]:
+                return None
+            offset += size
+    return Archive(where, content, tuple(plan(tree)))
 
 
 def read(path: Path) -> Archive:

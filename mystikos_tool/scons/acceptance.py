@@ -6,13 +6,22 @@ is signed.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic
-from mystikos_tool.scons import blame
+from mystikos_tool.scons import blame, intermediates
 from mystikos_tool.scons.stages import Package, RuntimeImage, stage_of
+
+
+def begin(target: Any) -> None:
+    """Begin with what :func:`accepts` does that needs no file of the cache's, while one is fetched."""
+    if isinstance(stage_of(target), Package):
+        from mystikos_tool.scons import work
+
+        intermediates.expect(target, partial(work.expect, target))
 
 
 def accepted(target: Any, *, is_proved: bool) -> bool:

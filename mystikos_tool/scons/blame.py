@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import SCons.Errors
 import SCons.Node.FS
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
 from mystikos_tool.scons import scons_internals
 
@@ -48,12 +49,8 @@ def at_the_caller(name: str, builder: Callable[..., Any]) -> Callable[..., Any]:
         try:
             with scons_internals.warnings_to(_warn_at_the_caller):
                 return builder(*arguments, **named)
-        except (SCons.Errors.UserError, TypeError) as error:
-            told = (
-                error
-                if isinstance(error, SCons.Errors.UserError)
-                else _mismatch(name, builder, arguments, named)
-            )
+        except (SCons.Errors.UserError, UserError, TypeError) as error:
+            told = _as_shown(error, name, builder, arguments, named)
             if told is None:
                 raise
             place = TracebackType(None, frame, frame.f_lasti, frame.f_lineno)
@@ -93,6 +90,21 @@ def warn_once(message: str, call: Call | None = None) -> None:
 def below_top(text: str) -> str:
     """Return text with the paths in it relative to the top of the build, where they lie below it."""
     return text.replace(str(SCons.Node.FS.get_default_fs().Top.get_abspath()) + os.sep, "")
+
+
+def _as_shown(
+    error: SCons.Errors.UserError | UserError | TypeError,
+    name: str,
+    builder: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    named: dict[str, Any],
+) -> SCons.Errors.UserError | None:
+    """Return what SCons tells of a user's mistake in a call; None where it is the tool's own."""
+    if isinstance(error, SCons.Errors.UserError):
+        return error
+    if isinstance(error, UserError):
+        return SCons.Errors.UserError(below_top(str(error)))
+    return _mismatch(name, builder, arguments, named)
 
 
 def _mismatch(

@@ -439,7 +439,8 @@ def _disk(env: Any, name: str, source: list[Any] | None) -> Any:
     if not nodes:
         raise SCons.Errors.UserError("MystDisk needs a source; give the application directory")
     how, key = _how_packed(env), disk_key(env)
-    how["detail"] += f" {tuple(laid_out)}"
+    secrets = env["MYST_ROOTFS_SECRETS"]
+    how["detail"] += f" {tuple(laid_out)}" + _strict(secrets)
     encryption = sources.optional_file(env, "MYST_DISK_ENCRYPT")
     made_of = [*nodes, *encryption, *(key.nodes if key else ())]
     by_identity = [key] if key and not key.nodes else []
@@ -447,6 +448,7 @@ def _disk(env: Any, name: str, source: list[Any] | None) -> Any:
         made_of=(f"disk {REVISION}{how['detail']}", *made_of, *by_identity),
         layout=laid_out,
         nodes=tuple(nodes),
+        secrets=secrets,
         encryption=next(iter(encryption), None),
         key=key,
         **how,
@@ -490,14 +492,17 @@ def _measurement(env: Any, name: str, root: _Root, added_for: Any = None) -> Any
         given=given,
     )
     secrets = env["MYST_ROOTFS_SECRETS"]
-    # An error that was none before has to be found; a warning is no reason to measure again.
-    strict = " secrets" if secrets == "error" else ""
     stage = Measurement(
-        detail=enclave.trust() + strict, enclave=enclave, secrets=secrets, added_for=added_for
+        detail=enclave.trust() + _strict(secrets), enclave=enclave, secrets=secrets, added_for=added_for
     )
     node = sources.target_node(env, name, "MystMeasure")
     stage.added = _added_for(node, root.rootfs)
     return made(_MEASURE, env, node, enclave.measured(), stage)
+
+
+def _strict(secrets: str) -> str:
+    """Return what stands for it in a signature: an error that was none before has to be found, no warning."""
+    return " secrets" if secrets == "error" else ""
 
 
 def _epoch(env: Any) -> str:

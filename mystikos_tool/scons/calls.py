@@ -8,6 +8,7 @@ from typing import Any
 import SCons.Errors
 
 from mystikos_tool.scons import leftovers, ninja, root_source, scons_internals, variables
+from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.stages import Stage
 from mystikos_tool.scons.target_file import target_file
 
@@ -32,7 +33,7 @@ def environment(
 
 def check_no_source(node: Any, parts: Iterable[Any]) -> None:
     """Raise SCons' UserError where a target is to take the place of what it is made of."""
-    if any(getattr(part, "origin", part) is node for part in parts):
+    if any((part.origin if isinstance(part, InputNode) else part) is node for part in parts):
         raise SCons.Errors.UserError(f"{node}: is what it is made of, too; name the target otherwise")
 
 

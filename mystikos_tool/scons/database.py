@@ -113,7 +113,7 @@ def _save() -> None:
 def content_digest(node: Any) -> str:
     """Return the SHA-256 of a file node's content in hexadecimal; of nothing where there is no file."""
     try:
-        return Digests(store()).file(Path(node.rfile().get_abspath())).hex()
+        return Digests(store()).file(str(node.rfile().get_abspath())).hex()
     except FileNotFoundError:
         return hashlib.sha256().hexdigest()
     except OSError:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import SCons.Node
 import SCons.Node.FS
 import SCons.Node.Python
 
@@ -73,6 +74,11 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
         if self.implicit is None:
             scons_internals.scanned(self, self.built_before())
             self._shown = str(self.read_node())  # the build has begun, and no builder comes any more
+
+    def settle(self) -> None:
+        """Spare SCons a task for the node where nothing has to be built before it can be read."""
+        if self.get_state() == SCons.Node.no_state and not self.children():
+            self.set_state(SCons.Node.up_to_date)
 
     def built_before(self) -> list[Any]:
         """Return the nodes that have to be built first; raise StopError where that cannot be."""

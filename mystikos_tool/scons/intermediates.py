@@ -13,10 +13,10 @@ target of another builder, the command line, and a call of its own below a direc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import SCons.Errors
 import SCons.Node.Alias
@@ -27,6 +27,9 @@ from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.input_node import InputNode
 from mystikos_tool.scons.stages import Image, Measurement, Package, Rootfs, stage_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 # The table of the store with what packages were fetched of.
 _FETCHED = "fetched"
@@ -51,6 +54,8 @@ class Intermediates:
         self.nodes = nodes
         self.unmade: tuple[Any, ...] = ()
         self.contents: Contents | None = None
+        # What the package has to have, where that is found out beside its fetching.
+        self.expected: Future[Any] | None = None
         # Why the package is made, as SCons would have said before it was fetched.
         self.reason: str | None = None
         self._is_asked = False
@@ -160,6 +165,22 @@ def unmade(package: Any) -> tuple[Any, ...]:
     return found.unmade if found else ()
 
 
+def expect(package: Any, find: Callable[[], object]) -> None:
+    """Begin to find out what a package has to have for which intermediates are not made."""
+    if (found := of(package)) and found.unmade:
+        from concurrent.futures import ThreadPoolExecutor  # a build with nothing to do needs it not
+
+        pool = ThreadPoolExecutor(1)
+        found.expected = pool.submit(find)
+        pool.shutdown(wait=False)
+
+
+def expected(package: Any) -> Any:
+    """Return what was found out, once it is, or raise its error; None where nobody has begun."""
+    found = of(package)
+    return found.expected.result() if found and found.expected else None
+
+
 def prove(package: Any, contents: Contents) -> None:
     """Say what the intermediates of a package would hold that it was proved without."""
     if found := of(package):
@@ -185,7 +206,7 @@ def _planned() -> dict[Any, Intermediates]:
 
 
 def _is_cached(package: Any) -> bool:
-    return bool(package.get_build_env().get_CacheDir().is_enabled())
+    return bool(package.get_env().get_CacheDir().is_enabled())
 
 
 class _Graph:

@@ -144,7 +144,7 @@ class _Action:
     def retrieved(self) -> bool:
         """Whether the targets are those of the cache, which are fetched when that is first asked."""
         if SCons.Action.execute_actions:
-            found = self.client.fetch(self.key, self._paths, self._accepts)
+            found = self.client.fetch(self.key, self._paths, self._accepts, self._begin)
         else:
             found = self.client.has(self.key, list(self._paths))
         if found and SCons.Action.execute_actions:
@@ -167,6 +167,14 @@ class _Action:
             return False
         self._uploads.add(partial(self.client.store, self.key, whole, seconds))
         return True
+
+    def _begin(self) -> None:
+        """Begin to find out what the targets have to be that are fetched."""
+        if any(map(stage_of, self.targets)):
+            from mystikos_tool.scons import acceptance
+
+            for target in self.targets:
+                acceptance.begin(target)
 
     def _accepts(self, paths: Sequence[Path]) -> bool:
         """Tell whether files, of which there are none for what is to be a link, are what is made here."""

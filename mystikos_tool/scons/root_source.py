@@ -284,7 +284,12 @@ class RootSource(InputNode):
         return f"{self} {self.options}"
 
     def _tells_changes(self) -> bool:
-        return "explain" in SCons.Script.GetOption("debug")
+        return _explains()
+
+
+@lru_cache(None)
+def _explains() -> bool:
+    return "explain" in SCons.Script.GetOption("debug")
 
 
 def root_source(origin: Any, options: SourceOptions) -> RootSource:
@@ -370,8 +375,10 @@ def _known(node: Any, excluded: Callable[[bytes], object] | None, path: bytes) -
         return
     prefix = path + b"/" if path else b""
     for name, child in list(node.entries.items()):
+        if name in (".", ".."):
+            continue
         below = prefix + os.fsencode(name)
-        if name not in (".", "..") and not (excluded and excluded(below)):
+        if not (excluded and excluded(below)):
             # Of a side effect SCons knows only now whether it is a directory.
             yield from _known(child.disambiguate() if child.side_effect else child, excluded, below)
 

@@ -365,6 +365,13 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
         """Return the target."""
         return self.batches[0].targets
 
+    def get_contents(self) -> Any:
+        """Return what stands for the actions in signatures."""
+        if self.pre_actions or self.post_actions:
+            return super().get_contents()
+        batch = self.batches[0]
+        return self.action_list[0].get_contents(batch.targets, batch.sources, self.env)
+
     def get_action_side_effects(self) -> Any:
         """Return the target's side effects."""
         return self.batches[0].targets[0].side_effects
@@ -394,6 +401,6 @@ def describe(builder: Any, env: Any, target: Any, sources: list[Any]) -> None:
     target.cwd = env.fs.getcwd()
     target.builder_set(builder)
     target.env_set(env)
-    target.add_source(sources)
     target.set_executor(OneTargetExecutor(builder.action, env, [], [target], sources))
+    target.add_source(sources)
     target.set_explicit(True)

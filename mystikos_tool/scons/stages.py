@@ -73,7 +73,8 @@ class Stage:
     ``made_of`` names all that decides the target's content, words and nodes; where it is empty the
     content itself is read. ``detail`` belongs to the signature of the action. ``added_for`` is the
     target of the call that added the stage, None for a stage that was called itself, and ``added`` has
-    the targets of the stages that were added for this one. ``call`` is that call, in the user's script.
+    the targets of the stages that were added for this one. ``call`` is that call, in the user's script,
+    and ``awaited`` what :func:`awaited` found for it.
     ``digest`` is that of the content that was just made, in hexadecimal.
     """
 
@@ -81,6 +82,7 @@ class Stage:
     detail: str = ""
     added_for: Any = None
     added: list[Any] = field(default_factory=list)
+    awaited: list[Any] | None = None
     call: blame.Call | None = None
     digest: str = ""
 
@@ -112,11 +114,13 @@ class Disk(Packed):
     """A disk, which is laid out as ``layout`` says.
 
     ``nodes`` are the sources of its files, ``encryption`` is the node of the master key, ``key`` signs,
-    and ``public_key`` is the node of that key's public half; each is None where there is none.
+    and ``public_key`` is the node of that key's public half; each is None where there is none. ``secrets``
+    says what private keys on it are.
     """
 
     layout: DiskLayout
     nodes: tuple[Any, ...]
+    secrets: str = "warn"
     encryption: Any = None
     key: SigningKey | None = None
     public_key: Any = None
@@ -297,6 +301,9 @@ def awaited(node: Any) -> list[Any]:
     stage = stage_of(node)
     if stage and stage.added_for:
         node, stage = stage.added_for, stage_of(stage.added_for)
-    stages = [node, *(stage.added if stage else ())]
-    files = (part.origin for one in stages for part in one.sources if isinstance(part, InputNode))
-    return [part for one in (*stages, *files) for part in (*(one.depends or ()), *(one.prerequisites or ()))]
+    if stage.awaited is None:
+        stages = [node, *stage.added]
+        files = (part.origin for one in stages for part in one.sources if isinstance(part, InputNode))
+        waiting = (nodes for one in (*stages, *files) for nodes in (one.depends, one.prerequisites))
+        stage.awaited = [part for nodes in waiting for part in nodes or ()]
+    return list(stage.awaited)

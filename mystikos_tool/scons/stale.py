@@ -57,6 +57,8 @@ def left_behind(place: Any, *described: Any) -> LeftBehind:
     files = {path for path, same in gone if same and os.path.lexists(top / path)}
     # A directory with nothing but a database of SCons' had something once.
     once = [*(path for path, _ in gone), *scons_internals.own_databases(place)]
+    if not once:
+        return LeftBehind()
     folders = {str(above) for path in once for above in (Path(path), *Path(path).parents)} - {"."}
     empty = _empty(top, {path for path in folders if not is_made_now(path)}, files)
     topmost = {path for path in empty if path.rpartition("/")[0] not in empty}

@@ -13,6 +13,7 @@ from mystikos_tool.scons.database import content_digest
 from mystikos_tool.scons.input_node import InputNode, is_made_of
 from mystikos_tool.scons.stages import (
     CACHED,
+    Disk,
     Image,
     Measurement,
     Stage,
@@ -82,9 +83,13 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         find in what a stage is made of. SCons forgets this when a source was made, and asks again.
         """
         if self.implicit is None:
+            for source in self.sources:
+                if isinstance(source, InputNode):
+                    source.settle()
             scons_internals.scanned(self, scons_internals.programs_of_added_actions(self))
             before = awaited(self) if getattr(stage_of(self), "added_for", None) else []
-            self.add_prerequisite([node for node in before if not is_made_of(node, self)])
+            if required := [node for node in before if not is_made_of(node, self)]:
+                self.add_prerequisite(required)
 
     def made_before(self) -> list[Any]:
         """Return what has to be made before the file, although it is not made of that."""
@@ -146,7 +151,8 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
     def _is_damaged(self) -> bool:
         """Tell whether the file is not the one that was made, as after a power failure or by another's hand.
 
-        Of a small file the content tells, of others the size. A key must not sign what no build has made.
+        Of a small file the content tells, of others the size, and of a disk, of which nothing that is made
+        of it needs to read more than the end, the time. A key must not sign what no build has made.
         """
         made = self.get_stored_info().ninfo
         if getattr(made, "size", None) is None or not self.exists():
@@ -154,6 +160,8 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         if made.size != self.get_size():
             return True
         stage = stage_of(self)
+        if isinstance(stage, Disk):
+            return bool(made.timestamp != self.get_timestamp())
         return not (stage and stage.made_of) and bool(made.csig != self.get_csig())
 
     def retrieve_from_cache(self) -> bool:
@@ -203,8 +211,8 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
     def _is_stored(self) -> bool:
         known, stored = self.get_ninfo(), self.get_stored_info()
         known.timestamp, known.size = self.get_timestamp(), self.get_size()
-        self.get_csig()
-        return _version(known) == _version(stored.ninfo) and _children(self) == _stored_children(stored.binfo)
+        version = (self.get_csig(), known.timestamp, known.size)
+        return version == _version(stored.ninfo) and _children(self) == _stored_children(stored.binfo)
 
     def explain(self) -> Any:
         """Return why the file is made again, naming what changed in a directory that it is made of."""

@@ -44,6 +44,7 @@ POLICY_SUFFIXES = {
     "ego": ".policy.ego.json",
 }
 _ORIGIN = "_MYST_ORIGIN"
+_SECRETS = "MYST_ROOTFS_SECRETS"
 
 SOURCE, PACKED, ROOTFS, MEASURE = "source", "packed", "rootfs", "measure"
 SIGN, PACKAGE = "sign", "package"
@@ -423,7 +424,7 @@ VARIABLES = (
         ".git, *~ and the like in a root: warn, error or allow",
         PACKED,
     ),
-    Variable("MYST_ROOTFS_SECRETS", "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
+    Variable(_SECRETS, "warn", _policy, "private keys in a root: warn, error or allow", MEASURE),
     Variable(
         "MYST_CHECK_FAILS",
         "error",
@@ -551,8 +552,9 @@ def check_remote_cache(overrides: Iterable[str]) -> None:
         )
 
 
-# Names that were checked: a thousand calls share an environment with a hundred of them.
+# What was checked: a thousand calls share an environment with a hundred names and their values.
 _checked: set[str] = set()
+_accepted: set[tuple[str, str]] = set()
 
 
 def check_names(names: Mapping[str, Any]) -> None:
@@ -594,6 +596,8 @@ def check_matter(builder: str, overrides: Iterable[str], stages: Collection[str]
         stage = _NAMES[name].stage if name in _NAMES else ""
         if name == EPOCH:  # it dates what is signed, here or elsewhere
             stage = DIGEST if DIGEST in stages else SIGN
+        if name == _SECRETS and DISK in stages:
+            continue
         if stage and stage not in stages:
             raise SCons.Errors.UserError(
                 f"{name} has no effect: this {builder} does not {_DONE[stage]};"
@@ -613,11 +617,15 @@ def check_values(values: Mapping[str, Any]) -> None:
     """Raise SCons' UserError for a value that is not accepted."""
     for variable in VARIABLES:
         value = values.get(variable.name, variable.default)
-        if value is variable.default:
+        if value is variable.default or (type(value) is str and (variable.name, value) in _accepted):
+            continue
+        if type(value) is type(variable.default) and value == variable.default:  # SCons has copied it
             continue
         accepted = variable.check(value)
         if accepted:
             raise arguments.wrong(variable.name, value, accepted)
+        if type(value) is str:
+            _accepted.add((variable.name, value))
     environment = values.get("ENV", {})
     if not isinstance(environment, Mapping):
         raise arguments.wrong("ENV", environment, 'a dictionary, as in {"PATH": "/bin"}')

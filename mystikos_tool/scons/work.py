@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.errors import UserError
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
-_ROOT_KEYS = "private keys in all forms"
+_ROOT_KEYS = "private keys, packed ones too"
 
 _MAX_ROWS = 100  # of findings that fail a build: more are no help
 
@@ -125,7 +125,7 @@ def disk(target: Any, source: list[Any], env: Any) -> str:
     trees = [node.take_tree() for node in stage.nodes]
     tree = _joined(target, trees)
     made = _write_disk(target, trees, tree)
-    for warning in _told_of(target, stage.nodes, trees, tree):
+    for warning in (*_keys_told(target), *_told_of(target, stage.nodes, trees, tree)):
         warn(warning)
     told = f"{_shown_files(tree.files)}, {_shown_size(made.size)}, root hash {made.root_hash.hex()}"
     return f"made a disk of {told} → {target}"
@@ -136,7 +136,8 @@ def _write_disk(target: Any, trees: list[Tree], tree: Tree) -> Written:
     from mystikos_tool.cache.incremental_disk import IncrementalDisks
 
     stage, path, stripping = _stage(target, Disk), path_of(target), _stripping(target)
-    made = IncrementalDisks(store()).write(
+    before = _known_keys(path)
+    made, written = IncrementalDisks(store()).write(
         trees,
         tree,
         path,
@@ -147,7 +148,36 @@ def _write_disk(target: Any, trees: list[Tree], tree: Tree) -> Written:
     for warning in stripping.warnings() if stripping else ():
         _warning_of(target)(warning)
     _remember(path)
+    if not stage.encryption:
+        _remember_keys(path, _keys_on_disk(tree, written, before))
     return made
+
+
+def _keys_on_disk(tree: Tree, written: Sequence[Entry], before: list[RootKey] | None) -> list[RootKey]:
+    """Return the private keys on a disk that was written; ``before`` are those of the earlier one."""
+    from mystikos_tool.signing import root_keys
+
+    if before is None:
+        return root_keys.in_entries(tree.entries)
+    kept: list[RootKey] = []
+    if before:
+        paths = {root_keys.name_of(entry.path) for entry in tree.entries}
+        paths -= {root_keys.name_of(entry.path) for entry in written}
+        kept = [key for key in before if key.path in paths]
+    return root_keys.in_entries(written, kept)
+
+
+def _keys_told(disk: Any) -> list[str]:
+    """Return what is to be told of private keys on a disk; raise UserError where they must not be there."""
+    from mystikos_tool.root.root import DiskRoot
+    from mystikos_tool.signing import root_keys
+
+    stage, path = _stage(disk, Disk), path_of(disk)
+    keys = [] if stage.encryption else _root_keys(DiskRoot(path))
+    if keys and stage.key:
+        signs = stage.key.signer()
+        root_keys.refuse_signer(keys, signs.modulus, str(disk), signs)
+    return root_keys.told(keys, str(disk), stage.secrets)
 
 
 def _disk_options(stage: Disk) -> Options:
@@ -285,8 +315,9 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
             inputs = inputs._replace(root=ArchiveRoot(path, IncrementalArchives(store()).read(path)))
         for warning in inputs.config.warnings:
             warn(warning)
-        for warning in root_keys.told(_root_keys(inputs.root), str(enclave.rootfs), stage.secrets):
-            warn(warning)
+        if not isinstance(stage_of(enclave.disk or enclave.rootfs), Disk):  # which tells it itself
+            for warning in root_keys.told(_root_keys(inputs.root), _name_of_root(enclave), stage.secrets):
+                warn(warning)
         pipeline.check_start(inputs, warn)
         measured = pipeline.measure_unchecked(inputs, partial.begin(target, inputs))
         atomic.write(path_of(target), measured.to_json())
@@ -306,7 +337,7 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
         for text in stage.key.named().warnings():
             blame.warn_once(text, call_of(target))
         signs = stage.key.signer()
-        root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, str(stage.enclave.rootfs), signs)
+        root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, _name_of_root(stage.enclave), signs)
         image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
         atomic.write(path_of(target), image)
     return f"signed with {stage.key.named().shown} → {target}"
@@ -358,7 +389,7 @@ def attach(target: Any, source: list[Any], env: Any) -> str:
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         modulus = pipeline.signed(signature, key).modulus
-        root_keys.refuse_signer(_root_keys(inputs.root), modulus, str(stage.enclave.rootfs))
+        root_keys.refuse_signer(_root_keys(inputs.root), modulus, _name_of_root(stage.enclave))
         atomic.write(path_of(target), _attached(target, measured, inputs))
     return f"attached {signature} → {target}"
 
@@ -515,16 +546,19 @@ def _parameters(enclave: Enclave, inputs: pipeline.Inputs, top: Path) -> Paramet
 
 def _root_keys(root: Root) -> list[RootKey]:
     """Return the private keys in a root, which is looked through once as long as it is the same file."""
-    from mystikos_tool.root.root import DiskRoot
     from mystikos_tool.signing import root_keys
 
-    if isinstance(root, DiskRoot):
+    if root.path is None:
         return []
     keys = _known_keys(root.path)
     if keys is None:
         keys = root_keys.of(root)
         _remember_keys(root.path, keys)
     return keys
+
+
+def _name_of_root(enclave: Enclave) -> str:
+    return str(enclave.rootfs or enclave.disk)
 
 
 def _known_keys(archive: Path) -> list[RootKey] | None:
@@ -540,6 +574,29 @@ def _known_keys(archive: Path) -> list[RootKey] | None:
 def _remember_keys(archive: Path, keys: list[RootKey]) -> None:
     known = fingerprint.of(archive.stat()), [tuple(key) for key in keys]
     store().change(_ROOT_KEYS, str(archive), known)
+
+
+class Expected(NamedTuple):
+    """What a package that is not made here has to have: the tree of its root, and its measurement."""
+
+    tree: Tree
+    measured: Measured
+
+
+def expect(target: Any) -> Expected | None:
+    """Find out what a package has to have before it is there; None where its own stages find it out.
+
+    Raises UserError as they do.
+    """
+    from mystikos_tool import pipeline
+    from mystikos_tool.root.archive import Unwritten
+
+    enclave = _stage(target, Package).enclave
+    if enclave.rootfs is None or enclave.rootfs not in intermediates.unmade(target):
+        return None
+    _prove_disks(enclave)
+    tree = _tree_as_packed(enclave.rootfs)
+    return Expected(tree, pipeline.measure_unchecked(_inputs(enclave), Unwritten.of(tree)))
 
 
 def is_package(target: Any, path: Path) -> bool:
@@ -564,19 +621,19 @@ def _is_package_of_sources(target: Any, path: Path, inputs: pipeline.Inputs, unm
     from mystikos_tool.root.root import ArchiveRoot
 
     enclave, stage = _stage(target, Package).enclave, _stage(target.sources[0], Image)
-    opened = OpenedPackage(path)
-    _prove_disks(enclave)
-    if enclave.rootfs in unmade:
-        tree = _tree_as_packed(enclave.rootfs)
-        packed = found_in(tree, opened.content(sections.ROOTFS), opened.where(sections.ROOTFS))
+    opened, expected = OpenedPackage(path), intermediates.expected(target) or expect(target)
+    if expected:
+        content, where = opened.content(sections.ROOTFS), opened.where(sections.ROOTFS)
+        packed = found_in(expected.tree, content, where)
         if packed is None:
             return False
-        inputs = inputs._replace(root=ArchiveRoot(path, packed))
-    elif enclave.rootfs:
-        _prove(enclave.rootfs)
-    measured = (
-        pipeline.measure_unchecked(inputs) if stage.measurement in unmade else _measured(stage.measurement)
-    )
+        inputs, measured = inputs._replace(root=ArchiveRoot(path, packed)), expected.measured
+    else:
+        _prove_disks(enclave)
+        if enclave.rootfs:
+            _prove(enclave.rootfs)
+        is_unmade = stage.measurement in unmade
+        measured = pipeline.measure_unchecked(inputs) if is_unmade else _measured(stage.measurement)
     image = _image_signed_elsewhere(target.sources[0], measured, inputs, opened.sigstruct)
     parts = pipeline.package_parts(inputs, Bytes(image))
     if not sections.is_made_of(path, inputs.runtime.loader, parts):

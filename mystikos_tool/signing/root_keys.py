@@ -1,20 +1,30 @@
 """Private keys in a root, which go with the package to everybody who has it.
 
-They are found by their content, in whatever file, in the forms of :mod:`key_forms`.
+They are found by their content, in whatever file, in the forms of :mod:`key_forms`, and in what is
+compressed or in a zip archive (:mod:`mystikos_tool.formats.packed`), once deep: what is packed in there is
+not looked into. On a disk, which may be large, only files that are no larger than a file with a key is.
 """
 
 from __future__ import annotations
 
+import stat
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import luks, packed
 from mystikos_tool.formats.cpio import Member
+from mystikos_tool.formats.ext2_reader import Member as DiskMember
 from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
-from mystikos_tool.io.content import Content
+from mystikos_tool.io.content import Bytes, Content
 from mystikos_tool.root.archive import Archive
+from mystikos_tool.root.disk.index import DiskIndex
 from mystikos_tool.root.root import DiskRoot, Root
+from mystikos_tool.root.tree import Entry
 from mystikos_tool.signing import key_forms
 from mystikos_tool.signing.key_forms import Form
 
@@ -22,6 +32,9 @@ if TYPE_CHECKING:
     from mystikos_tool.signing.signer import Signer
 
 WARN, ERROR, ALLOW = POLICIES = ("warn", "error", "allow")
+
+MOST_UNPACKED = 1 << 22  # bytes of what is packed in one file
+LARGEST_ON_DISK = 2 * key_forms.LONGEST
 
 _CHUNK = 1 << 22
 _SHOWN = 10
@@ -31,25 +44,52 @@ class RootKey(NamedTuple):
     """A private key in a root: its path there, and MRSIGNER of what it signs.
 
     MRSIGNER is "" for a key that signs no enclaves, and where that is not to be seen. ``encrypted`` stands
-    for a key that needs a passphrase, see `key_forms.encrypted`.
+    for a key that needs a passphrase, see `key_forms.encrypted`; ``inside`` is its name in the archive that
+    ``path`` is.
     """
 
     path: str
     mrsigner: str
     encrypted: str = ""
+    inside: str = ""
+
+    @property
+    def shown(self) -> str:
+        """What messages call its place."""
+        return f"/{self.path} ({self.inside})" if self.inside else f"/{self.path}"
 
 
 def of(root: Root) -> list[RootKey]:
-    """Return the private keys in an archive; those on a disk, which is in no package, are not looked for."""
-    return [] if isinstance(root, DiskRoot) else in_archive(root.index())
+    """Return the private keys in a root; of a disk that is not at hand, or encrypted, none."""
+    if isinstance(root, DiskRoot):
+        return on_disk(root.path) if root.path else []
+    return in_archive(root.index())
 
 
 def in_archive(archive: Archive) -> list[RootKey]:
     """Return the private keys in an archive, in its order; it is read once, in pieces."""
     members = archive.members  # in the order of their data
     starts = [member.offset for member in members]
-    blocks = ((members[bisect_right(starts, at) - 1], block) for at, block in _blocks(archive.content))
-    return _found(blocks)
+    keys: list[tuple[int, RootKey]] = []
+    for at, block in _blocks(archive.content):
+        number = bisect_right(starts, at) - 1
+        keys.append((number, _root_key(name_of(members[number].path), block)))
+    for number in _packed_members(archive):
+        member = members[number]
+        content = archive.content_of(member)
+        keys += [(number, key) for key in _packed_keys(name_of(member.path), content)]
+    keys.sort(key=itemgetter(0))
+    return list(dict.fromkeys(key for _, key in keys))
+
+
+def _packed_members(archive: Archive) -> list[int]:
+    """Return the numbers of files that are looked into."""
+    with archive.content.at_any_offset() as read_at:
+        return [
+            number
+            for number, member in enumerate(archive.members)
+            if stat.S_ISREG(member.mode) and packed.is_packed(read_at(member.offset, packed.LONGEST_MAGIC))
+        ]
 
 
 def in_changed(archive: Archive, unchanged: Collection[bytes], before: Iterable[RootKey]) -> list[RootKey]:
@@ -57,30 +97,72 @@ def in_changed(archive: Archive, unchanged: Collection[bytes], before: Iterable[
 
     ``before`` are the keys of the archive that the unchanged paths are from.
     """
-    known: dict[str, list[RootKey]] = {}
-    for key in before:
-        known.setdefault(key.path, []).append(key)
+    known = _by_path(before)
     keys: list[RootKey] = []
     for member in archive.members:
         if member.path not in unchanged:
-            keys += _found((member, block) for _, block in _blocks(archive.content_of(member)))
+            keys += _keys_of(name_of(member.path), archive.content_of(member))
         elif known:
-            keys += known.get(_shown(member), ())
+            keys += known.get(name_of(member.path), ())
     return keys
 
 
-def _found(blocks: Iterable[tuple[Member, _Block]]) -> list[RootKey]:
-    return list(dict.fromkeys(_root_key(member, block) for member, block in blocks))
+def on_disk(path: Path) -> list[RootKey]:
+    """Return the private keys in the small files of a disk, in the order of their paths.
+
+    Of an encrypted disk there are none: who has it cannot read them. Raises UserError for what is no disk.
+    """
+    with path.open("rb") as file:
+        if luks.is_header(file.read(len(luks.MAGIC))):
+            return []
+    disk, keys = DiskIndex(path), list[RootKey]()
+    for member in disk.members:
+        if _may_hold_keys(member):
+            keys += _keys_of(name_of(member.path), Bytes(disk.data(member)))
+    return keys
 
 
-def _root_key(member: Member, block: _Block) -> RootKey:
+def in_entries(entries: Iterable[Entry], before: Iterable[RootKey] = ()) -> list[RootKey]:
+    """Return the private keys that the entries of a tree bring to a disk, with those of ``before``."""
+    keys = list(before)
+    for entry in entries:
+        if _may_hold_keys(entry):
+            keys += _keys_of(name_of(entry.path), Bytes(b"".join(entry.chunks())))
+    return sorted(keys)
+
+
+def _may_hold_keys(file: Member | DiskMember | Entry) -> bool:
+    return stat.S_ISREG(file.mode) and 0 < file.size <= LARGEST_ON_DISK
+
+
+def _by_path(keys: Iterable[RootKey]) -> dict[str, list[RootKey]]:
+    known: dict[str, list[RootKey]] = {}
+    for key in keys:
+        known.setdefault(key.path, []).append(key)
+    return known
+
+
+def _keys_of(path: str, content: Content) -> list[RootKey]:
+    """Return the keys in a file, as it is and packed."""
+    found = [_root_key(path, block) for _, block in _blocks(content)]
+    return list(dict.fromkeys([*found, *_packed_keys(path, content)]))
+
+
+def _packed_keys(path: str, content: Content) -> Iterator[RootKey]:
+    for name, pieces in groupby(packed.unpacked(content, MOST_UNPACKED), itemgetter(0)):
+        for _, block in _blocks_in(data for _, data in pieces):
+            yield _root_key(path, block)._replace(inside=name if name.isprintable() else repr(name))
+
+
+def _root_key(path: str, block: _Block) -> RootKey:
     modulus = key_forms.enclave_modulus(block.form, block.data)
     signs = mrsigner(modulus).hex() if modulus else ""
-    return RootKey(_shown(member), signs, key_forms.encrypted(block.data))
+    return RootKey(path, signs, key_forms.encrypted(block.data))
 
 
-def _shown(member: Member) -> str:
-    return member.path.decode(errors="backslashreplace")
+def name_of(path: bytes) -> str:
+    """Return what messages call a path."""
+    return path.decode(errors="backslashreplace")
 
 
 class _Block(NamedTuple):
@@ -92,9 +174,13 @@ class _Block(NamedTuple):
 
 def _blocks(content: Content) -> Iterator[tuple[int, _Block]]:
     """Yield what holds a private key, and its offset; some twice, where pieces overlap."""
+    return _blocks_in(content.chunks(_CHUNK))
+
+
+def _blocks_in(chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[int, _Block]]:
     data = b""
     end = 0
-    for chunk in content.chunks(_CHUNK):
+    for chunk in chunks:
         data = data[-key_forms.LONGEST :] + bytes(chunk)
         end += len(chunk)
         for form in key_forms.FORMS:
@@ -113,11 +199,11 @@ def refuse_signer(keys: Sequence[RootKey], modulus: int, where: str, signer: Sig
 
     own = mrsigner(modulus).hex()
     protected = (signer.encrypted if isinstance(signer, PemSigner) else "") or None
-    paths = [key.path for key in keys if key.mrsigner == own or key.encrypted == protected]
-    if paths:
+    places = [key.shown for key in keys if key.mrsigner == own or key.encrypted == protected]
+    if places:
         raise UserError(
             where,
-            f"holds the key that signs, at /{paths[0]}: everybody who has the package would have it",
+            f"holds the key that signs, at {places[0]}: everybody who has the package would have it",
             "take it out of the root, and make a new key if a package with it was given away",
         )
 
@@ -126,7 +212,7 @@ def told(keys: Sequence[RootKey], where: str, policy: str) -> list[str]:
     """Return what is to be warned of; raise UserError where private keys are an error."""
     if not keys or policy == ALLOW:
         return []
-    paths = list(dict.fromkeys(f"/{key.path}" for key in keys))
+    paths = list(dict.fromkeys(key.shown for key in keys))
     more = len(paths) - _SHOWN
     shown = ", ".join(paths[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
     problem = f"holds private keys, which everybody gets who has the package: {shown}"

@@ -181,3 +181,18 @@ def test_a_file_that_is_no_disk_is_told(project: Path, run: Run) -> None:
     assert "no FSSIG" in run("fssig", "config.json").err
     assert "no such file" in run("fssig", "missing").err
     assert "no regular file" in run("fssig", "appdir").err
+
+
+def test_private_keys_that_go_onto_a_disk_are_told_or_refused(project: Path, run: Run, keyfile: Path) -> None:
+    (project / "appdir" / "k.pem").write_bytes((KEYS / "rsa2048.pem").read_bytes())
+    told = "appdir: holds private keys, which everybody gets who has the package: /k.pem"
+    assert f"warning: {told}" in run("mkext2", "appdir", "a.disk").err
+    assert run("mkext2", "appdir", "b.disk", "--secrets=allow").err == ""
+    assert run("mkext2", "appdir", "c.disk", "--encrypt", keyfile, "--secrets=error").status == 0
+    assert told in run("mkext2", "appdir", "d.disk", "--secrets=error").err
+    assert not (project / "d.disk").exists()
+    (project / "appdir" / "k.pem").write_bytes((project / "key.pem").read_bytes())
+    assert run("mkext2", "appdir", "e.disk", "--sign", PAIR).status == 0
+    signed = ["package-sgx", "key.pem", "config.json", "--runtime", "runtime", "--roothash", "a.disk"]
+    failed = run(*signed, "--outfile", "package", "--rootfs", "e.disk", "--roothash", "e.disk")
+    assert "e.disk: holds the key that signs, at /k.pem" in failed.err

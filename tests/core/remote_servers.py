@@ -16,7 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
+from certificates import Authority
 
+# A token is accepted as long as ``tokens`` has a file of that name.
 _NGINX = """\
 daemon off;
 master_process off;
@@ -30,16 +32,35 @@ http {{
   fastcgi_temp_path {directory}/fastcgi;
   uwsgi_temp_path {directory}/uwsgi;
   scgi_temp_path {directory}/scgi;
+  map $http_authorization $token {{ "~^Bearer (?<word>[a-z0-9]+)$" $word; default none; }}
+  client_max_body_size 0;
   server {{
+{server}
+  }}
+}}
+"""
+_FILES = """\
     listen 127.0.0.1:{port};
     root {directory}/files;
-    client_max_body_size 0;
     location / {{ dav_methods PUT; create_full_put_path on; }}
     location /readonly/ {{ }}
     location /full/ {{ if ($request_method = PUT) {{ return 507; }} }}
     location /small/ {{ dav_methods PUT; create_full_put_path on; client_max_body_size 1k; }}
-  }}
-}}
+    location /slow/ {{ alias {directory}/files/; limit_rate 4k; }}
+    location /guarded/ {{
+      if (!-f {directory}/tokens/$token) {{ return 401; }}
+      dav_methods PUT;
+      create_full_put_path on;
+    }}
+"""
+_FRONT = """\
+    listen 127.0.0.1:{port} ssl http2;
+    ssl_certificate {cert};
+    ssl_certificate_key {key};
+    ssl_client_certificate {ca};
+    ssl_verify_client on;
+    if (!-f {directory}/tokens/$token) {{ return 401; }}
+    location / {{ grpc_pass grpc://127.0.0.1:{backend}; }}
 """
 
 
@@ -79,6 +100,25 @@ def casd(directory: Path, *options: str) -> Iterator[str]:
         yield f"grpc://127.0.0.1:{port}"
 
 
+Kill = Callable[[], object]
+
+
+@contextmanager
+def killable_casd(directory: Path) -> Iterator[tuple[str, Kill]]:
+    """buildbox-casd; yields its URL, and what ends it at once."""
+    port = free_port()
+    command = [str(casd_binary()), "--bind", f"127.0.0.1:{port}", "--reserved=64K", str(directory)]
+    with running(command, port, directory.with_name("casd.log")) as process:
+        yield f"grpc://127.0.0.1:{port}", process.kill
+
+
+@contextmanager
+def killable_nginx(directory: Path) -> Iterator[tuple[str, Kill]]:
+    """Nginx; yields its URL, and what ends it at once."""
+    with nginx(directory) as url:
+        yield url, lambda: os.kill(int((directory / "pid").read_text()), signal.SIGKILL)
+
+
 class CasdFarm(NamedTuple):
     """A buildbox-casd that executes; ``log`` is what it says."""
 
@@ -98,11 +138,11 @@ class CasdFarm(NamedTuple):
 
     def is_executing(self) -> bool:
         """Wait until a program sleeps in it."""
-        return _becomes(lambda: any("sleep" in _words(each)[1:2] for each in self._descendants()))
+        return becomes(lambda: any("sleep" in _words(each)[1:2] for each in self._descendants()))
 
     def is_idle(self) -> bool:
         """Wait until nothing runs in it."""
-        return _becomes(lambda: len(self._descendants()) == 1)
+        return becomes(lambda: len(self._descendants()) == 1)
 
     def _descendants(self) -> list[int]:
         found = [self.process.pid]
@@ -120,7 +160,13 @@ def _words(pid: int) -> list[str]:
         return []
 
 
-def _becomes(condition: Callable[[], bool]) -> bool:
+def is_running(word: str) -> bool:
+    """Tell whether a process has a word in its command line."""
+    return any(word in _words(int(each.name)) for each in Path("/proc").glob("[0-9]*"))
+
+
+def becomes(condition: Callable[[], bool]) -> bool:
+    """Wait until something is so."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
         if condition():
@@ -168,13 +214,40 @@ def casd_farm() -> Iterator[CasdFarm]:
 def nginx(directory: Path) -> Iterator[str]:
     """Nginx with WebDAV at a loopback port; yields its URL. What it keeps is in ``directory/files``."""
     port = free_port()
-    directory.joinpath("files").mkdir(parents=True)
+    directory.joinpath("files").mkdir(parents=True, exist_ok=True)
+    with _nginx(directory, port, _FILES.format(directory=directory, port=port)):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def nginx_before(backend: str, directory: Path, authority: Authority, token: str = "good") -> Iterator[str]:
+    """Nginx that ends TLS, and checks certificates and tokens, before a server that speaks gRPC.
+
+    A token is good while ``directory/tokens`` has its file.
+    """
+    port, certificate = free_port(), authority.certificate("front")
+    directory.joinpath("tokens").mkdir(parents=True)
+    directory.joinpath("tokens", token).touch()
+    server = _FRONT.format(
+        directory=directory,
+        port=port,
+        backend=backend.rpartition(":")[2],
+        cert=certificate.cert,
+        key=certificate.key,
+        ca=authority.ca,
+    )
+    with _nginx(directory, port, server):
+        yield f"grpcs://127.0.0.1:{port}"
+
+
+@contextmanager
+def _nginx(directory: Path, port: int, server: str) -> Iterator[None]:
     configuration = directory / "nginx.conf"
     user = "user root;\n" if os.geteuid() == 0 else ""
-    configuration.write_text(user + _NGINX.format(directory=directory, port=port))
+    configuration.write_text(user + _NGINX.format(directory=directory, server=server))
     command = ["nginx", "-c", str(configuration), "-e", str(directory / "error.log")]
     with running(command, port, directory / "log"):
-        yield f"http://127.0.0.1:{port}"
+        yield
 
 
 @contextmanager

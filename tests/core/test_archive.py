@@ -16,7 +16,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 from mystikos_tool.io import fingerprint
 from mystikos_tool.io.content import FileContent
-from mystikos_tool.root.archive import Archive, ArchiveSource, Earlier, extract, index, read, write
+from mystikos_tool.root.archive import Archive, ArchiveSource, Earlier, Unwritten, extract, index, read, write
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.root.tree import Tree, canonical_mode, join
 
@@ -56,6 +56,35 @@ def archive(path: Path, *entries: bytes) -> Archive:
 
 
 # What is written
+
+
+@pytest.mark.parametrize("buffer", [512, 4096, 1 << 16])
+def test_an_archive_that_is_not_written_is_read_as_the_one_that_is(tmp_path: Path, buffer: int) -> None:
+    root = tmp_path / "root"
+    (root / "d" / "empty").mkdir(parents=True)
+    for number, size in enumerate((0, 1, 4095, 4096, 300_000, 1_500_000)):
+        (root / "d" / f"{number}").write_bytes(os.urandom(size))
+    (root / "l").symlink_to("d/3")
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "f").write_bytes(b"12345")
+    for tree in (scan(root), scan(tmp_path / "small")):
+        write(tree, tmp_path / "archive")
+        unwritten, read_again = Unwritten.of(tree), b""
+        with unwritten.opened() as reader:
+            data = bytearray(2 * buffer)
+            while size := reader.read_into([memoryview(data)[:buffer], memoryview(data)[buffer:]]):
+                read_again += data[:size]
+        assert read_again == (tmp_path / "archive").read_bytes()
+        assert unwritten.size == len(read_again)
+
+
+def test_an_archive_that_is_not_written_is_not_of_a_file_that_changed(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "f").write_bytes(b"before")
+    unwritten = Unwritten.of(scan(tmp_path / "root"))
+    (tmp_path / "root" / "f").write_bytes(b"after it")
+    with unwritten.opened() as reader:
+        assert "changed" in told(lambda: reader.read_into([memoryview(bytearray(1 << 16))]))
 
 
 def test_more_entries_than_a_reader_takes_are_refused(

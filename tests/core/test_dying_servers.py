@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from remote_machine import FILES, Machine
-from remote_servers import casd_binary, free_port, needs_casd, needs_nginx, nginx, running
+from remote_servers import Kill, killable_casd, killable_nginx, needs_casd, needs_nginx
 
 pytestmark = pytest.mark.long
 
@@ -20,24 +20,10 @@ SIZE = 60_000_000
 LARGE = {"large": (random.Random(1).randbytes(SIZE), 0o755)}
 needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
 
-Kill = Callable[[], object]
+SERVERS = [pytest.param(killable_casd, marks=needs_casd), pytest.param(killable_nginx, marks=needs_nginx)]
 
 
-@contextmanager
-def _casd(directory: Path) -> Iterator[tuple[str, Kill]]:
-    port = free_port()
-    command = [str(casd_binary()), "--bind", f"127.0.0.1:{port}", "--reserved=64K", str(directory)]
-    with running(command, port, directory.with_name("casd.log")) as process:
-        yield f"grpc://127.0.0.1:{port}", process.kill
-
-
-@contextmanager
-def _nginx(directory: Path) -> Iterator[tuple[str, Kill]]:
-    with nginx(directory) as url:
-        yield url, lambda: os.kill(int((directory / "pid").read_text()), 9)
-
-
-@pytest.fixture(params=[pytest.param(_casd, marks=needs_casd), pytest.param(_nginx, marks=needs_nginx)])
+@pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Kill]]:
     with request.param(tmp_path / "server") as found:
         yield found
@@ -95,9 +81,7 @@ def full_disk(directory: Path) -> Iterator[Path]:
 
 
 @needs_mount
-@pytest.mark.parametrize(
-    "start", [pytest.param(_casd, marks=needs_casd), pytest.param(_nginx, marks=needs_nginx)]
-)
+@pytest.mark.parametrize("start", SERVERS)
 def test_a_server_without_space_is_still_read(
     start: Callable[[Path], AbstractContextManager[tuple[str, Kill]]], tmp_path: Path
 ) -> None:

@@ -105,9 +105,10 @@ class Builds:
         stripping: bool,
     ) -> Disk:
         change = Stripping() if stripping else None
-        return IncrementalDisks(store).write(
+        made, _ = IncrementalDisks(store).write(
             trees, join(trees), target, options, preserve_owners=owners, change=change
         )
+        return made
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from reapi_server import ReapiServer
 from remote_machine import FILES, Machine
 from remote_servers import casd, needs_casd, needs_nginx, nginx
 
-from mystikos_tool.cache.remote import messages
+from mystikos_tool.cache.remote import messages, results
 from mystikos_tool.cache.remote.digest import of
 
 # Long enough for a busy machine to answer in, short enough to be waited for.
@@ -116,6 +116,22 @@ def test_a_symbolic_link_comes_back_as_one(server: ReapiServer, machine: Machine
     one.store_names(names)
     assert other.fetch(names)
     assert (other.directory / "lib/libx.so").readlink() == Path("libx.so.1")
+
+
+def test_what_is_done_beside_a_fetch_begins_before_the_files_come(
+    server: ReapiServer, machine: Machines
+) -> None:
+    one, other = machine(server.url), machine(server.url)
+    done: list[str] = []
+    other.directory.mkdir(exist_ok=True)
+    place = {"large": other.directory / "large"}
+    key = results.key("signature", ["large"])
+    assert not other.client.fetch(key, place, lambda _: True, lambda: done.append("begun"))
+    assert done == []
+    one.store({"large": FILES["out/large"]})
+    server.faults["Read"] = lambda context, moved: done.append("read")
+    assert other.client.fetch(key, place, lambda _: True, lambda: done.append("begun"))
+    assert done[0] == "begun" and done[1] == "read"
 
 
 def test_nothing_is_found_by_another_signature_or_for_other_names(

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import base64
+import bz2
+import gzip
+import io
 import json
+import lzma
+import random
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,10 +24,14 @@ from tiny_runtime import DAY, inputs, key
 
 from mystikos_tool import pipeline
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import packed
 from mystikos_tool.formats.sigstruct import mrsigner
 from mystikos_tool.io.content import Bytes
 from mystikos_tool.root import archive
-from mystikos_tool.root.root import ArchiveRoot
+from mystikos_tool.root.disk import writer
+from mystikos_tool.root.disk.nodes import nodes_of
+from mystikos_tool.root.root import ArchiveRoot, DiskRoot
+from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.signing import root_keys
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.root_keys import RootKey
@@ -162,7 +173,7 @@ def test_keys_of_other_kinds_are_found_by_their_label(tmp_path: Path) -> None:
     kinds = [b"EC PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"OPENSSH PRIVATE KEY", b"RSA PRIVATE KEY"]
     for count, kind in enumerate(kinds):
         (tmp_path / str(count)).mkdir()
-        ((path, signs, _),) = found(tmp_path / str(count), a=text.replace(b"%s", kind))
+        ((path, signs, *_),) = found(tmp_path / str(count), a=text.replace(b"%s", kind))
         assert (path, signs) == ("a", "")
 
 
@@ -219,6 +230,107 @@ def test_what_begins_as_a_key_again_and_again_takes_no_more_time_than_reading_it
     assert list(root_keys._blocks(content)) == []
     assert content.read_bytes == content.size
     assert time.process_time() - started < 2  # some 0.1 s; what grows with the square takes minutes
+
+
+def tarred(compression: str) -> bytes:
+    """An archive of tar with a key behind another file."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode=f"w:{compression}") as tar:
+        for name, data in (("other", bytes(100_000)), ("etc/k.pem", OWN.read_bytes())):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return archive.getvalue()
+
+
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", method) as into:
+        for name, data in files.items():
+            into.writestr(name, data)
+    return archive.getvalue()
+
+
+NOISE = random.Random(0).randbytes(3 << 20)
+COMPRESSED = {
+    "gzip": gzip.compress(OWN.read_bytes()),
+    "gzip of much before it": gzip.compress(NOISE + OWN.read_bytes(), 1),
+    "bzip2": bz2.compress(bytes(300_000) + OWN.read_bytes()),
+    "xz": lzma.compress(bytes(300_000) + OWN.read_bytes()),
+    "tar": tarred(""),
+    "tar.gz": tarred("gz"),
+    "tar.bz2": tarred("bz2"),
+    "tar.xz": tarred("xz"),
+}
+
+
+@pytest.mark.parametrize("form", COMPRESSED)
+def test_a_key_in_a_compressed_file_is_found(tmp_path: Path, form: str) -> None:
+    assert found(tmp_path, a=b"x", b=COMPRESSED[form], c=b"x") == [RootKey("b", MRSIGNER)]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_key_in_a_zip_archive_is_found_by_its_name_there(tmp_path: Path, method: int) -> None:
+    jar = zipped(
+        {"Large.class": NOISE + NOISE, "META-INF/k.pem": OWN.read_bytes(), "b\n": OTHER.read_bytes()}, method
+    )
+    keys = found(tmp_path, **{"app.jar": jar})
+    assert {key.inside: key.mrsigner == MRSIGNER for key in keys if key.inside} == {
+        "META-INF/k.pem": True,
+        r"'b\n'": False,
+    }
+    with pytest.raises(UserError, match=r"holds the key that signs, at /app\.jar"):
+        root_keys.refuse_signer(keys, key().modulus, "the root", key())
+    assert "/app.jar (META-INF/k.pem)" in root_keys.told(keys, "the root", "warn")[0]
+
+
+def test_no_more_than_a_bounded_part_of_what_is_packed_is_looked_into(tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(root_keys.MOST_UNPACKED) + OWN.read_bytes())
+    many = zipped(
+        {"a": bytes(root_keys.MOST_UNPACKED), "b": bytes(root_keys.MOST_UNPACKED) + OWN.read_bytes()}
+    )
+    for data in (bomb, many, bz2.compress(bytes(64 << 20)), lzma.compress(bytes(64 << 20))):
+        given = packed.unpacked(Bytes(data), root_keys.MOST_UNPACKED)
+        assert sum(len(piece) for _, piece in given) == root_keys.MOST_UNPACKED
+    assert found(tmp_path, a=bomb, b=many) == []
+
+
+def test_what_is_damaged_encrypted_or_only_looks_packed_ends_the_look(tmp_path: Path) -> None:
+    archive = bytearray(zipped({"k.pem": OWN.read_bytes()}))
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # encrypted, by its general purpose bit flag
+        archive[archive.index(signature) + flags] |= 1
+    files = [bytes(archive), *(data[:-20] for data in COMPRESSED.values()), b"PK\3\4", b"PK\5\6" + bytes(18)]
+    files += [magic + NOISE[:1000] for magic in (b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\0", b"PK\3\4")]
+    for data in files:
+        for size in (len(data), len(data) // 2, 7):
+            assert len(list(packed.unpacked(Bytes(data[:size]), 1 << 16))) < 10
+    assert found(tmp_path, a=bytes(archive)) == []
+
+
+def test_of_a_changed_root_what_is_packed_in_unchanged_files_is_known(tmp_path: Path) -> None:
+    before = found(tmp_path, a=COMPRESSED["gzip"], b=zipped({"k": OTHER.read_bytes()}))
+    (tmp_path / "root" / "c").write_bytes(COMPRESSED["tar.gz"])
+    pipeline.pack(tmp_path / "root", tmp_path / "packed")
+    now = archive.read(tmp_path / "packed")
+    keys = root_keys.in_changed(now, {b"a", b"b"}, before)
+    assert keys == root_keys.in_archive(now)
+    assert [(key.path, key.inside) for key in keys] == [("a", ""), ("b", "k"), ("c", "")]
+
+
+def test_keys_on_a_disk_are_found_in_files_of_their_size(tmp_path: Path) -> None:
+    (tmp_path / "root" / "etc").mkdir(parents=True)
+    for name, data in (
+        ("a.pem", OWN.read_bytes()),
+        ("b.gz", COMPRESSED["gzip"]),
+        ("large", NOISE + OWN.read_bytes()),
+    ):
+        (tmp_path / "root" / "etc" / name).write_bytes(data)
+    tree = DirectorySource(tmp_path / "root").tree()
+    writer.write(nodes_of(tree), tmp_path / "disk")
+    keys = root_keys.of(DiskRoot(tmp_path / "disk"))
+    assert keys == [RootKey("etc/a.pem", MRSIGNER), RootKey("etc/b.gz", MRSIGNER)]
+    assert root_keys.in_entries(tree.entries) == keys
+    assert root_keys.of(DiskRoot()) == []
 
 
 def package(tmp_path: Path, content: bytes, secrets: str = "warn") -> list[str]:

@@ -82,6 +82,18 @@ def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackag
     return package
 
 
+@pytest.fixture(scope="session")
+def inside(package: MakePackage, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Packages of a program that tells what it is told."""
+    program = compile_static(tmp_path_factory.mktemp("inside") / "program", HERE / "inside.c")
+
+    def inside(files: dict[str, bytes] | None = None, **settings: Any) -> Path:
+        given = {"ApplicationPath": "/bin/inside", **settings}
+        return package({"bin/inside": program, **(files or {})}, **given)
+
+    return inside
+
+
 @pytest.fixture(params=["root", "ordinary user"])
 def caller(request: pytest.FixtureRequest) -> Caller:
     if os.geteuid() == 0:

@@ -287,6 +287,41 @@ static int reach(void)
     return 0;
 }
 
+static void *accept_one(void *listening)
+{
+    return (void *)(intptr_t)accept((int)(intptr_t)listening, NULL, NULL);
+}
+
+static void tell_whether(int to, const char *what, int done)
+{
+    if (done)
+        dprintf(to, "%s\n", what);
+}
+
+/* What can be done with a descriptor that the caller gave, and not with what it was opened for. */
+static int exceed(int given, int to)
+{
+    static const struct
+    {
+        const char *name;
+        int flags;
+    } ways[] = {{"read", O_RDONLY}, {"write", O_WRONLY}, {"read and write", O_RDWR}};
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", given);
+    for (int i = 0; i < 3; i++)
+    {
+        const int file = open(path, ways[i].flags | O_NONBLOCK);
+        tell_whether(to, ways[i].name, file >= 0 && (ways[i].flags == O_RDONLY || write(file, "x", 1) == 1));
+    }
+    tell_whether(to, "open a file in it", openat(given, "etc", O_RDONLY) >= 0);
+    tell_whether(to, "enter it", fchdir(given) == 0);
+    tell_whether(to, "set its mode", fchmod(given, 0777) == 0 || fchmod(dup(given), 0777) == 0);
+    tell_whether(to, "set its mode by its path", chmod(path, 0777) == 0);
+    tell_whether(to, "truncate it", ftruncate(given, 0) == 0);
+    tell_whether(to, "append no longer", fcntl(given, F_GETFL) & O_APPEND && fcntl(given, F_SETFL, 0) == 0);
+    return 0;
+}
+
 static int abstract(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0mystikos-test"};
@@ -296,6 +331,8 @@ static int abstract(void)
     address.sun_path[1] = 'M';
     tell("bind", bind(listening, (struct sockaddr *)&address, size));
     tell("listen", listen(listening, 1));
+    pthread_t thread;
+    pthread_create(&thread, NULL, accept_one, (void *)(intptr_t)listening);
     tell("connect to its own", connect(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, size));
     return 0;
 }
@@ -417,6 +454,8 @@ int main(int argc, char **argv)
         return told();
     if (strcmp(what, "rules") == 0)
         return rules();
+    if (strcmp(what, "exceed") == 0)
+        return exceed(atoi(argv[2]), atoi(argv[3]));
     if (strcmp(what, "reach") == 0)
         return reach();
     if (strcmp(what, "abstract") == 0)

@@ -1,8 +1,11 @@
 /* What a program finds where Mystikos does otherwise than Linux, as recorded; one aspect a command. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +14,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -155,15 +159,195 @@ static int maps(void)
     return 0;
 }
 
+static int make_files(const char *directory, int count)
+{
+    char path[64];
+    int made = mkdir(directory, 0755);
+    for (int i = 0; i < count; i++)
+    {
+        snprintf(path, sizeof path, "%s/%03d", directory, i);
+        close(make(path, ""));
+    }
+    return made;
+}
+
+/* Removes all that readdir tells, of a directory with 300 files, by parts of 7 entries as musl reads it. */
+static int listing(void)
+{
+    int count = 0, removed = 0;
+    char path[300], last[256] = "";
+    make_files("/tmp/list", 300);
+    DIR *directory = opendir("/tmp/list");
+    for (struct dirent *entry; (entry = readdir(directory)); count++)
+        strcpy(last, entry->d_name);
+    printf("%d entries, the last %s\n", count, last);
+    rewinddir(directory);
+    for (struct dirent *entry; (entry = readdir(directory));)
+    {
+        snprintf(path, sizeof path, "/tmp/list/%s", entry->d_name);
+        removed += *entry->d_name != '.' && unlink(path) == 0;
+    }
+    printf("%d removed\n", removed);
+    rewinddir(directory);
+    count = 0;
+    while (readdir(directory))
+        count++;
+    printf("%d entries left\n", count);
+    tell("directory", rmdir("/tmp/list"));
+    return 0;
+}
+
+static int renaming(void)
+{
+    make_files("/tmp/empty", 0);
+    make_files("/tmp/other", 0);
+    make_files("/tmp/full", 2);
+    close(make("/tmp/file", "text"));
+    close(make("/tmp/file2", "text"));
+    tell("directory to empty directory", rename("/tmp/other", "/tmp/empty"));
+    tell("directory to file", rename("/tmp/other", "/tmp/file"));
+    tell("file to directory", rename("/tmp/file2", "/tmp/empty"));
+    tell("file to file", rename("/tmp/file2", "/tmp/full/000"));
+    tell("directory to nothing", rename("/tmp/full", "/tmp/moved"));
+    tell("moved", access("/tmp/moved/001", F_OK));
+    return 0;
+}
+
+static int links(void)
+{
+    char target[6000], text[8] = "-------";
+    memset(target, 'a', sizeof target);
+    target[5000] = 0;
+    tell("5000 bytes", symlink(target, "/tmp/long"));
+    tell("made", symlink("abcdef", "/tmp/short"));
+    tell("room for all", readlink("/tmp/short", text, 7));
+    printf("%s\n", text);
+    tell("room for a part", readlink("/tmp/short", text, 4));
+    printf("%s\n", text);
+    return 0;
+}
+
+static int mappings(void)
+{
+    const long page = 4096;
+    const int file = make("/tmp/mapped", "text");
+    for (int protection = PROT_READ; protection <= (PROT_READ | PROT_WRITE); protection += PROT_WRITE)
+    {
+        const char *at = mmap(NULL, 3 * page, protection, MAP_PRIVATE, file, 0);
+        printf("%.4s, behind the end %d\n", at, at[2 * page]);
+        at = mmap(NULL, page, protection, MAP_PRIVATE, file, page);
+        printf("all behind the end %d\n", at[0]);
+    }
+    return 0;
+}
+
+static int messages(void)
+{
+    int pair[2];
+    char byte = 'x';
+    union
+    {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct iovec content = {&byte, 1};
+    struct msghdr message = {.msg_iov = &content, .msg_iovlen = 1};
+    socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+    tell("send", sendmsg(pair[0], &message, 0));
+    tell("receive", recvmsg(pair[1], &message, 0));
+    tell("send without a signal", send(pair[0], "x", 1, MSG_NOSIGNAL));
+    tell("send at once", send(pair[0], "x", 1, MSG_DONTWAIT));
+    tell("receive all", recv(pair[1], &byte, 1, MSG_WAITALL));
+    message.msg_control = &control;
+    message.msg_controllen = sizeof control;
+    tell("send a descriptor", sendmsg(pair[0], &message, 0));
+    tell("receive a descriptor", recvmsg(pair[1], &message, 0));
+    close(pair[1]);
+    tell("send to nobody", send(pair[0], "x", 1, MSG_NOSIGNAL));
+    return 0;
+}
+
+static struct sockaddr_un address = {.sun_family = AF_UNIX};
+static int returned[2];
+
+static void *connect_there(void *flags)
+{
+    const int client = socket(AF_UNIX, SOCK_STREAM | (int)(intptr_t)flags, 0);
+    const int result = connect(client, (struct sockaddr *)&address, sizeof address) == 0 ? 0 : errno;
+    return write(returned[1], &result, sizeof result) == sizeof result ? NULL : flags;
+}
+
+/* connect to a path and to an abstract name, whether the socket waits or not. */
+static int connecting(void)
+{
+    for (int i = 0; i < 4; i++)
+    {
+        pthread_t thread;
+        int result = -1;
+        struct pollfd state;
+        const int listening = socket(AF_UNIX, SOCK_STREAM, 0);
+        pipe(returned);
+        state = (struct pollfd){.fd = returned[0], .events = POLLIN};
+        snprintf(address.sun_path, sizeof address.sun_path, "%s%d", i < 2 ? "/tmp/socket" : "", i);
+        if (i >= 2)
+            address.sun_path[0] = 0, address.sun_path[1] = 'a', address.sun_path[2] = (char)('0' + i);
+        tell("bind", bind(listening, (struct sockaddr *)&address, sizeof address));
+        listen(listening, 5);
+        pthread_create(&thread, NULL, connect_there, (void *)(intptr_t)(i % 2 ? SOCK_NONBLOCK : 0));
+        const int before = poll(&state, 1, 50);
+        accept(listening, NULL, NULL);
+        read(returned[0], &result, sizeof result);
+        printf("before accept %d, then %d\n", before, result);
+        pthread_join(thread, NULL);
+    }
+    return 0;
+}
+
+static int ignoring(void)
+{
+    signal(SIGUSR1, SIG_IGN);
+    signal(SIGRTMAX, SIG_IGN);
+    tell("missing", execl("/bin/none", "none", NULL));
+    printf("still ignored: %d\n", signal(SIGUSR1, SIG_IGN) == SIG_IGN);
+    execl("/bin/recorded", "recorded", "ignored", NULL);
+    return 1;
+}
+
+static void *execute(void *path)
+{
+    execl(path, "recorded", "ignored", NULL);
+    return NULL;
+}
+
+static int threaded(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, NULL, execute, "/bin/none");
+    pthread_join(thread, NULL);
+    puts("missing");
+    pthread_create(&thread, NULL, execute, "/bin/recorded");
+    pthread_join(thread, NULL);
+    return 0;
+}
+
+static int ignored(void)
+{
+    printf("ignored: %d %d\n", signal(SIGUSR1, SIG_DFL) == SIG_IGN, signal(SIGRTMAX, SIG_DFL) == SIG_IGN);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static const struct
     {
         const char *name;
         int (*run)(void);
-    } commands[] = {{"names", names},   {"positions", positions}, {"grow", grow},
-                    {"watch", watch},   {"pipes", pipes},         {"sockets", sockets},
-                    {"reopen", reopen}, {"fork", fork_once},      {"maps", maps}};
+    } commands[] = {{"names", names},       {"positions", positions}, {"grow", grow},
+                    {"watch", watch},       {"pipes", pipes},         {"sockets", sockets},
+                    {"reopen", reopen},     {"fork", fork_once},      {"maps", maps},
+                    {"listing", listing},   {"renaming", renaming},   {"links", links},
+                    {"mappings", mappings}, {"messages", messages},   {"connecting", connecting},
+                    {"ignoring", ignoring}, {"threaded", threaded},   {"ignored", ignored}};
     const char *what = argc > 1 ? argv[1] : "";
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
@@ -173,6 +357,8 @@ int main(int argc, char **argv)
         return show(argv[2]);
     if (strcmp(what, "link") == 0)
         return symlink("/tmp/loop", "/tmp/loop") != 0 || open("/tmp/loop", O_RDONLY) < 0;
+    if (strcmp(what, "below") == 0)
+        return mkdir("/tmp/upper", 0755) != 0 || rename("/tmp/upper", "/tmp/upper/lower") != 0;
     if (strcmp(what, "open") == 0)
         return open(argv[2], O_RDONLY) < 0;
     return 2;

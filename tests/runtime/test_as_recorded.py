@@ -80,6 +80,44 @@ def test_a_file_grows_to_a_quarter_of_the_memory(
     assert anyone.output(recorded(MemorySize=memory), "grow") == f"{size} MiB, Out of memory\n"
 
 
+def test_what_is_removed_while_a_directory_is_read_hides_other_files(
+    recorded: MakeRecorded, caller: Caller
+) -> None:
+    assert caller.output(recorded(), "listing").splitlines() == [
+        "302 entries, the last 299",
+        "152 removed",
+        "150 entries left",
+        "directory: Directory not empty",
+    ]
+
+
+def test_a_directory_replaces_a_file_and_no_empty_directory(recorded: MakeRecorded, caller: Caller) -> None:
+    assert caller.output(recorded(), "renaming").splitlines() == [
+        "directory to empty directory: Directory not empty",
+        "directory to file: 0",
+        "file to directory: Not a directory",
+        "file to file: 0",
+        "directory to nothing: 0",
+        "moved: 0",
+    ]
+
+
+def test_links_have_targets_of_any_length_and_tell_all_of_it(recorded: MakeRecorded, caller: Caller) -> None:
+    assert caller.output(recorded(), "links").splitlines() == [
+        "5000 bytes: 0",
+        "made: 0",
+        "room for all: 6",
+        "abcdef-",
+        "room for a part: 6",
+        "abc",
+    ]
+
+
+def test_memory_goes_on_behind_the_end_of_a_mapped_file(recorded: MakeRecorded, caller: Caller) -> None:
+    told = caller.output(recorded(), "mappings").splitlines()
+    assert told == 2 * ["text, behind the end 0", "all behind the end 0"]
+
+
 def test_nothing_that_is_watched_ever_happens(recorded: MakeRecorded, caller: Caller) -> None:
     assert caller.output(recorded(), "--myst-quiet", "watch").splitlines() == [
         "watch: 2048",
@@ -102,6 +140,28 @@ def test_the_error_of_a_unix_domain_socket_cannot_be_asked_for(
         "error: Not supported",
         "type: 0",
     ]
+
+
+def test_unix_domain_sockets_pass_data_alone_and_know_one_flag(
+    recorded: MakeRecorded, anyone: Caller
+) -> None:
+    assert anyone.output(recorded(), "--myst-quiet", "messages").splitlines() == [
+        "send: 1",
+        "receive: 1",
+        "send without a signal: 1",
+        "send at once: Not supported",
+        "receive all: Not supported",
+        "send a descriptor: Not supported",
+        "receive a descriptor: Not supported",
+        "send to nobody: Invalid argument",
+    ]
+
+
+def test_connect_to_a_unix_domain_socket_waits_until_it_is_accepted(
+    recorded: MakeRecorded, anyone: Caller
+) -> None:
+    told = anyone.output(recorded(), "--myst-quiet", "connecting").splitlines()
+    assert told == 4 * ["bind: 0", "before accept 0, then 0"]
 
 
 def test_a_removed_file_cannot_be_opened_again(recorded: MakeRecorded, anyone: Caller) -> None:
@@ -152,10 +212,26 @@ def test_a_parent_waits_for_its_child_where_the_fork_mode_says_so(
     )
 
 
-@pytest.mark.parametrize("arguments", [("open", "/bin/recorded/x"), ("open", "/bin/recorded/"), ("link",)])
+def test_a_program_begins_with_no_signal_ignored(recorded: MakeRecorded, caller: Caller) -> None:
+    assert caller.output(recorded(), "ignoring").splitlines() == [
+        "missing: No such file or directory",
+        "still ignored: 1",
+        "ignored: 0 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("open", "/bin/recorded/x"), ("open", "/bin/recorded/"), ("link",), ("below",)]
+)
 def test_the_program_is_stopped_where_mystikos_crashes(
     recorded: MakeRecorded, caller: Caller, arguments: tuple[str, ...]
 ) -> None:
     done = caller.run(recorded(), *arguments)
     assert done.returncode == CRASHED
     assert "Mystikos crashes upon these arguments" in done.stderr
+
+
+def test_the_program_is_stopped_where_mystikos_hangs(recorded: MakeRecorded, anyone: Caller) -> None:
+    done = anyone.run(recorded(), "threaded")
+    assert (done.returncode, done.stdout) == (CRASHED, "missing\n")
+    assert "Mystikos hangs upon it in a thread other than the first" in done.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from compiling import needs_compiler
 
+from fuzz.targets import READERS, TARGETS
 from mystikos_tool import __version__
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
@@ -151,6 +152,36 @@ def test_every_c_file_and_header_belongs_to_an_image() -> None:
     used = {path for image in IMAGES for path in sources(image)}
     there = {path for suffix in ("c", "h", "ld") for path in SOURCE_DIRECTORY.rglob(f"*.{suffix}")}
     assert used == there
+
+
+# They pass on what a reader has made of what others wrote.
+USERS_OF_READERS = {
+    *(f"crt/{name}.c" for name in ("directories", "execute")),
+    *(f"kernel/{name}.c" for name in ("kernel", "no_isolation", "served_disk", "unpack_disk")),
+}
+READERS_HEADER = re.compile(
+    r'#include ["<](?:.*/)?(?:archive|config_reader|elf|ext2|interpreter|json)\.h[">]'
+)
+
+
+def test_every_c_file_that_reads_what_others_wrote_is_fuzzed() -> None:
+    fuzzed = {source for target in TARGETS for source in target.sources}
+    files = {str(path.relative_to(SOURCE_DIRECTORY)): path for path in SOURCE_DIRECTORY.rglob("*.c")}
+    readers = {name for name, path in files.items() if READERS_HEADER.search(path.read_text())}
+    assert readers - fuzzed == USERS_OF_READERS
+    assert set(READERS) <= fuzzed
+    assert all(target.corpus for target in TARGETS)
+
+
+def test_a_missing_fuzzer_is_a_failure_where_it_is_required() -> None:
+    environment = {**os.environ, "FUZZ_CC": "/no/compiler"}
+    for options, status in (([], 0), (["--required"], 1)):
+        command = [sys.executable, "-m", "fuzz", *options, "config"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment, cwd=PROJECT
+        )
+        assert (done.returncode, done.stdout[:14]) == (status, "fuzz: skipped:")
+    assert "-m fuzz --seconds 3 --required\n" in (PROJECT / ".ci" / "run").read_text()
 
 
 def test_the_command_names_the_sources_relative_to_their_directory() -> None:

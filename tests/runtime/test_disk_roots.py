@@ -190,6 +190,17 @@ def test_the_environment_names_the_disk_where_no_option_does(
     )
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a set-id copy")
+def test_a_set_id_copy_opens_no_disk_for_its_caller(
+    package: MakeDiskPackage, anyone: Caller, original: Path, work: Path
+) -> None:
+    shutil.copy(package(), work / "package")
+    (work / "package").chmod(0o4755)
+    done = anyone.run(work / "package", "leave", "0", env={"MYST_ROOTFS_PATH": str(original)})
+    assert "the root file system is on an ext2 disk: name it" in refusal(done)
+    (work / "package").unlink()
+
+
 def test_a_disk_is_found_through_a_link(
     package: MakeDiskPackage, anyone: Caller, original: Path, work: Path
 ) -> None:

@@ -12,7 +12,6 @@ import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from compiling import HERE, compile_static
@@ -24,18 +23,6 @@ PASSWD = b"root:x:0:0::/:/bin/sh\na:x:1000:1000::/:/bin/sh\n"
 GROUP = b"root:x:0:\na:x:1000:\n"
 ACCOUNTS = {"etc/passwd": PASSWD, "etc/group": GROUP}
 MakeInside = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def inside(package: MakePackage, tmp_path_factory: pytest.TempPathFactory) -> MakeInside:
-    """Packages of a program that tells what it is told."""
-    program = compile_static(tmp_path_factory.mktemp("inside") / "program", HERE / "inside.c")
-
-    def inside(files: dict[str, bytes] | None = None, **settings: Any) -> Path:
-        given = {"ApplicationPath": "/bin/inside", **settings}
-        return package({"bin/inside": program, **(files or {})}, **given)
-
-    return inside
 
 
 # Users and owners
@@ -379,7 +366,8 @@ def test_processes_that_make_processes_end_at_a_number(inside: MakeInside, calle
 
 
 def test_a_signal_to_group_0_does_not_reach_the_callers_group(inside: MakeInside, caller: Caller) -> None:
-    assert caller.output(inside(), "signal-group").splitlines() == [
+    # In a session of its own: where the signal gets out, it must not reach the tests.
+    assert caller.output(inside(), "signal-group", start_new_session=True).splitlines() == [
         "kill(0, SIGTERM): No such process",
         "kill(0, 0): No such process",
     ]
@@ -495,8 +483,19 @@ def test_what_root_alone_may_read_of_the_hosts_proc_is_hidden(package: MakePacka
     for name in ("slabinfo", "timer_list", "vmallocinfo", "kpagecount", "pagetypeinfo"):
         if not (Path("/proc") / name).exists():
             continue
-        done = caller.run(package(), "show", f"/proc/{name}")
-        assert done.stdout == "No such file or directory\n"
+        for directory in ("/proc", "/proc/.linux"):
+            done = caller.run(package(), "show", f"{directory}/{name}")
+            assert done.stdout == "No such file or directory\n"
+        done = caller.run(package(Debug=True), "--myst-linux", "show", f"/proc/{name}")
+        assert done.stdout in ("", "Permission denied\n")
+
+
+def test_settings_of_the_hosts_system_cannot_be_written_with_linux_as_it_is(
+    package: MakePackage, caller: Caller
+) -> None:
+    done = caller.run(package(Debug=True), "--myst-linux", "attack")
+    lines = done.stdout.splitlines()
+    assert {"kernel setting: refused", "kernel trigger: refused", "kernel log: refused"} <= set(lines)
 
 
 def test_addresses_are_random_whatever_the_caller_set(package: MakePackage, anyone: Caller) -> None:
@@ -543,6 +542,41 @@ def test_a_limit_of_file_sizes_is_told(package: MakePackage, anyone: Caller) -> 
     assert refusal(done).endswith("File too large")
 
 
+def test_a_soft_limit_of_file_sizes_is_raised(package: MakePackage, anyone: Caller) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+
+    command: list[str | Path] = [package(), "fill", "/tmp/file", "8192"]
+    done = subprocess.run(command, capture_output=True, check=False, preexec_fn=limit, **anyone.credentials)
+    assert done.stdout == b"written\n"
+
+
+def test_no_core_of_an_application_is_dumped(package: MakePackage, anyone: Caller) -> None:
+    def allow() -> None:
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+
+    command: list[str | Path] = [package(), "show", "/proc/.linux/self/limits"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, preexec_fn=allow, **anyone.credentials
+    )
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("Max core file size")]
+    assert line.split()[4:6] == ["0", "0"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a set-id copy")
+def test_a_set_id_copy_takes_no_option_that_changes_how_the_application_runs(
+    package: MakePackage, anyone: Caller, public_directory: Path
+) -> None:
+    copy = public_directory / "package"
+    shutil.copy(package(), copy)
+    copy.chmod(0o4755)
+    for option in ("--myst-no-isolation", "--myst-quiet", "--myst-mount=/etc=/etc", "--myst-rootfs=/disk"):
+        assert "since this file is set-id" in refusal(anyone.run(copy, option, "leave", "0"))
+    assert "verified" in anyone.run(copy, "--myst-verify").stdout
+    copy.unlink()
+
+
 @pytest.mark.parametrize("kibibytes", [16, 64, 200])
 def test_a_limit_of_the_stack_that_is_too_low_is_told(
     package: MakePackage, anyone: Caller, kibibytes: int
@@ -552,8 +586,8 @@ def test_a_limit_of_the_stack_that_is_too_low_is_told(
 
 
 def test_a_soft_limit_of_the_stack_is_raised(package: MakePackage, anyone: Caller) -> None:
-    command: list[str | Path] = ["sh", "-c", 'ulimit -S -s 64 && exec "$0" "$@"', package()]
-    assert anyone.run(command, "leave", "7").returncode == 7
+    command: list[str | Path] = ["sh", "-c", 'ulimit -S -s 16 && exec "$0" "$@"', package()]
+    assert anyone.run(command, "leave", "7", env={}).returncode == 7
 
 
 @pytest.mark.parametrize("way", ["ignored", "blocked"])

@@ -526,6 +526,46 @@ def test_an_enclave_that_no_cpu_could_hold_is_refused(damaged: Damaged) -> None:
     assert refusal(damaged.path) == "package: the enclave is larger than 64 TiB"
 
 
+VAST = {"tcs_count": 1024, "stack_pages": 1 << 20}
+
+
+def test_what_is_laid_out_in_more_than_twice_the_machine_s_memory_is_refused(damaged: Damaged) -> None:
+    record = damaged.original[damaged.record :][: OEINFO.size]
+    damaged.write({damaged.record: OEINFO.patch(record, VAST)})
+    problem = "package: the enclave is laid out in 4194"
+    assert refusal(damaged.path).startswith(problem)
+
+
+def test_signature_and_signer_come_before_all_that_takes_long(damaged: Damaged) -> None:
+    record = damaged.original[damaged.record :][: OEINFO.size]
+    damaged.write({damaged.record: OEINFO.patch(record, VAST)})
+    assert refusal(damaged.path, "--myst-signer=" + "0" * 64).startswith("MRSIGNER: is ")
+    at = damaged.sigstruct + SIGSTRUCT.fields["signature"].offset
+    damaged.write(damaged.flipped(at, 0))
+    assert refusal(damaged.path).startswith("signature: ")
+
+
+@pytest.mark.parametrize(
+    ("section", "size", "problem"),
+    [
+        (".mystconfig", (16 << 20) + 1, "package: section .mystconfig has more than 16777216 bytes"),
+        (".libmystkernel", (1 << 30) + 1, "package: section .libmystkernel has more than 1073741824 bytes"),
+        (".mystrootfs", 100 << 30, "package: the enclave is laid out in 10"),
+    ],
+)
+def test_a_section_too_large_is_refused_before_it_is_read(
+    damaged: Damaged, section: str, size: int, problem: str
+) -> None:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if section == ".mystrootfs" and size <= 2 * memory:
+        pytest.skip("this machine could hold the root")
+    end = damaged.path.stat().st_size
+    os.truncate(damaged.path, end + size)
+    headers = {header_of(damaged, section) + SHDR_OFFSET: struct.pack("<QQ", end, size)}
+    damaged.write(headers)
+    assert refusal(damaged.path).startswith(problem)
+
+
 def test_a_start_address_that_leaves_no_room_is_refused(damaged: Damaged) -> None:
     record = damaged.original[damaged.record :][: OEINFO.size]
     damaged.write({damaged.record: OEINFO.patch(record, {"flags": 3, "start_address": (1 << 47) - 4096})})

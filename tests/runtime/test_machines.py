@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import resource
 import shutil
 import signal
 import stat
@@ -122,6 +124,39 @@ def test_a_package_starts_where_tmp_is_mounted_noexec(
     )
     done = anyone.run([unshare, "--map-root-user", "--mount", "sh", "-c", script, made], "leave", "7")
     assert (done.returncode, done.stderr) == (7, "")
+
+
+def test_memory_that_is_not_to_be_had_is_told_wherever_it_runs_out(
+    package: MakePackage, anyone: Caller
+) -> None:
+    made = package()
+
+    def start(limit: int) -> subprocess.CompletedProcess[str]:
+        def lower() -> None:
+            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+        command: list[str | Path] = [made, "leave", "7"]
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+            preexec_fn=lower,
+            **anyone.credentials,
+        )
+
+    assert refusal(start(1 << 20)) == ".mystenc: no memory for its relocations"
+    refused = re.fullmatch(
+        r"memory: no room for an enclave of (\d+) bytes: Out of memory", refusal(start(8 << 20))
+    )
+    assert refused
+    told = set()
+    for more in range(0, 3 << 20, 96 << 10):  # behind the enclave, what kernel and process 1 take
+        done = start(int(refused[1]) + more)
+        told.add("" if done.returncode == 7 else re.sub(r"\d+", "N", refusal(done)))
+    assert "" in told
+    assert "cannot make a stack for the C runtime image: Out of memory" in told
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +383,16 @@ def test_without_isolation_a_deep_root_is_removed_and_no_link_is_followed(
     assert (outside / "file").read_text() == "stays"
     shutil.rmtree(outside)
     place.rmdir()
+
+
+def test_without_isolation_no_file_of_the_root_is_set_id(
+    package: MakePackage, anyone: Caller, temporary: Path
+) -> None:
+    made = package({"set-id": b"x"}, {"set-id": 0o6755}, Debug=True)
+    options = ["--myst-no-isolation", "--myst-root=kept"]
+    assert anyone.run(made, *options, "leave", "7", cwd=temporary).returncode == 7
+    assert stat.S_IMODE((temporary / "kept" / "set-id").stat().st_mode) == 0o755
+    shutil.rmtree(temporary / "kept")
 
 
 def test_without_isolation_a_root_that_cannot_be_started_goes_too(

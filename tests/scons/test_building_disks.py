@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import subprocess
@@ -308,3 +309,41 @@ def test_a_disk_that_another_hand_changed_is_made_again_before_it_is_trusted(dis
 def test_a_mistake_is_told_and_no_disk_made(disks: Project, options: str, problem: str) -> None:
     assert problem in makes_disk(disks, options).fails().err
     assert not disks.path("app.disk").exists()
+
+
+def test_private_keys_on_a_disk_are_told_and_that_which_signs_is_an_error(disks: Project) -> None:
+    told = "app.disk: holds private keys, which everybody gets who has the package: /etc/"
+    makes_disk(disks, "MYST_DISK_KEY='disk.pem'").build()
+    disks.write("appdir/etc/b.pem.gz", gzip.compress((DATA / "keys" / "key-b.pem").read_bytes()))
+    assert f"{told}b.pem.gz" in disks.build().err
+    disks.write("appdir/etc/other", "x")  # and what was found before is still there
+    assert f"{told}b.pem.gz" in disks.build().err
+    makes_disk(disks, "MYST_DISK_KEY='disk.pem', MYST_ROOTFS_SECRETS='allow'").build()
+    disks.write("appdir/etc/other", "y")
+    assert "private keys" not in disks.build().err
+    makes_disk(disks, "MYST_DISK_KEY='disk.pem', MYST_ROOTFS_SECRETS='error'")
+    assert f"{told}b.pem.gz; take them out" in disks.fails().err
+    disks.path("appdir/etc/b.pem.gz").unlink()
+    assert "private keys" not in disks.build().err
+    shutil.copy(disks.path("disk.pem"), disks.path("appdir/etc/d.pem"))
+    assert "take them out" in disks.fails().err
+    makes_disk(disks, "MYST_DISK_ENCRYPT='master.key', MYST_ROOTFS_SECRETS='error'").build()
+
+
+def test_the_key_that_signs_an_enclave_is_refused_on_its_root_disk(disks: Project) -> None:
+    shutil.copy(disks.path("key.pem"), disks.path("appdir/etc/k.pem"))
+    makes_disk(disks, more='env.MystPackage("app", disk, MYST_ROOT="disk", MYST_ROOTHASHES=disk)\n')
+    assert "app.disk: holds the key that signs, at /etc/k.pem" in disks.fails().err
+
+
+def test_a_disk_that_was_damaged_is_made_again(disks: Project) -> None:
+    makes_disk(disks, more='env.MystPackage("app", disk, MYST_ROOT="disk", MYST_ROOTHASHES=disk)\n').build()
+    path = disks.path("app.disk")
+    made = path.read_bytes()
+    with path.open("r+b") as disk:
+        disk.seek(5000)
+        disk.write(b"damaged")
+    os.utime(path, (1, 1))
+    assert DISK_LINE in disks.build().out
+    assert path.read_bytes() == made
+    assert "up to date" in disks.build(".").out

@@ -4,70 +4,23 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from farm_project import HEAD, PROGRAM, Checkout, checkout, make_package, needs_zig, with_package
 from reapi_farm import Farm
-from remote_servers import CASD_PLATFORM, CasdFarm, casd_farm, needs_bubblewrap, needs_casd
-from scons_project import DATA, SITE_TOOLS, Project
+from remote_servers import CasdFarm, casd_farm, needs_bubblewrap, needs_casd
+from scons_project import Project
 
-PROGRAM = """#!/bin/sh
-echo "arguments: $*"
-cat
-echo "to stderr" >&2
-exit "${STATUS:-0}"
-"""
-HEAD = """\
-import sys
-sys.path.insert(0, {checkout!r})
-import mystikos_tool.scons
-variables = Variables(None, ARGUMENTS)
-mystikos_tool.scons.options(variables)
-DefaultEnvironment(tools=[])
-env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}], variables=variables)
-""".replace("{checkout!r}", repr(str(SITE_TOOLS.parents[1])))
-HELLO = """\
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-int main(int count, char **arguments)
-{
-    const char *greeting = getenv("GREETING");
-    const char *first = count > 1 ? arguments[1] : "";
-    printf("hello");
-    for (int i = 1; i < count; i++)
-        printf(" [%s]", arguments[i]);
-    printf(" %s ", greeting ? greeting : "");
-    for (int byte; (byte = getchar()) != EOF;)
-        putchar(byte);
-    fflush(stdout);
-    if (strcmp(first, "sleep") == 0)
-        sleep(20);
-    return strcmp(first, "status") == 0 ? 3 : 0;
-}
-"""
-CONFIG = """\
-{
-    "version": "0.1",
-    "ApplicationPath": "/bin/hello",
-    "HostApplicationParameters": true,
-    "HostEnvironmentVariables": ["GREETING"]
-}
-"""
 SLOW = 'env.MystTest("slow", "hello", args=["sleep"], timeout=0.5)\n'
 PASSED, FAILED = "1 passed (0 of them unchanged), 0 failed", "0 passed (0 of them unchanged), 1 failed"
 
 
 def needs_real(test):  # type: ignore[no-untyped-def]
-    zig = pytest.mark.skipif(find_spec("ziglang") is None, reason="needs the ziglang package")
-    return needs_casd(needs_bubblewrap(zig(test)))
+    return needs_casd(needs_bubblewrap(needs_zig(test)))
 
 
 @pytest.fixture
@@ -75,24 +28,6 @@ def farm() -> Iterator[Farm]:
     farm = Farm().start()
     yield farm
     farm.stop()
-
-
-class Checkout(Project):
-    """A project whose tests run on a farm."""
-
-    def run(self, *arguments: str, **named):  # type: ignore[no-untyped-def]
-        given = any(word.startswith("MYST_REMOTE_EXECUTOR=") for word in arguments)
-        url = [] if given else [f"MYST_REMOTE_EXECUTOR={self.environment['URL']}"]
-        return super().run(*url, *arguments, **named)
-
-    def expect(self, *tests: str) -> None:
-        self.sconstruct("".join(f"env.MystTest({test})\n" for test in tests), HEAD)
-
-
-def checkout(directory: Path, url: str) -> Checkout:
-    made = Checkout(directory, {"URL": url if "?" in url else f"{url}?patience=2"})
-    made.write("program", PROGRAM, 0o755)
-    return made
 
 
 @pytest.fixture
@@ -280,37 +215,13 @@ def test_ctrl_c_ends_what_runs_on_the_farm(jobs: str, farm: Farm, tested: Checko
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package of the embedded runtime."""
-    project = Project(tmp_path_factory.mktemp("farm") / "hello")
-    project.write("hello.c", HELLO)
-    project.write("config.json", CONFIG)
-    project.write("key.pem", (DATA / "keys" / "key-a.pem").read_bytes(), 0o600)
-    compiler = f"{sys.executable} -m ziglang cc -target x86_64-linux-musl -static"
-    project.sconstruct(
-        f"env['ENV']['HOME'] = {str(Path.home())!r}\n"
-        f"env.Command('appdir/bin/hello', 'hello.c', {compiler + ' $SOURCE -o $TARGET'!r})\n"
-        "env.MystPackage('hello', 'appdir', MYST_CONFIG='config.json', MYST_KEY='key.pem')\n",
-        HEAD,
-    )
-    project.build("-j2")
-    return project.path("hello")
+    return make_package(tmp_path_factory.mktemp("farm") / "hello")
 
 
 @pytest.fixture
 def real() -> Iterator[CasdFarm]:
     with casd_farm() as farm:
         yield farm
-
-
-def with_package(directory: Path, url: str, package: Path, *tests: str) -> Checkout:
-    made = checkout(directory, url)
-    made.write("hello", package.read_bytes(), 0o755)
-    made.sconstruct(
-        f"env['MYST_TEST_PLATFORM'] = {CASD_PLATFORM}\n"
-        + "".join(f"env.MystTest({test}, timeout=30)\n" for test in tests),
-        HEAD,
-    )
-    return made
 
 
 @needs_real

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from reapi_server import ReapiServer
+from remote_servers import becomes
 from scons_project import (
     ALL,
     CONFIG,
@@ -65,6 +66,27 @@ def test_a_clean_checkout_fetches_the_package_and_makes_nothing_before_it(
     assert project.build("hello").out == UP_TO_DATE.format("hello")
     assert project.build("-j3").out == UP_TO_DATE.format(".")
     assert project.build("-q", "--cache-disable").status == 0
+
+
+def test_a_package_is_measured_while_it_comes(project: Project, server: ReapiServer) -> None:
+    measured = project.directory.with_name("measured")
+    watched = f"""\
+from pathlib import Path
+from mystikos_tool import pipeline
+measure = pipeline.measure_unchecked
+def watched(*arguments):
+    found = measure(*arguments)
+    Path({str(measured)!r}).touch()
+    return found
+pipeline.measure_unchecked = watched
+"""
+    project.write("appdir/large", os.urandom(2_000_000))
+    stored(project, f"{watched}env['MYST_REMOTE_CACHE'] = {server.url!r}\n" + PACKAGE_HELLO)
+    measured.unlink()
+    waited: list[bool] = []
+    server.faults["Read"] = lambda context, moved: waited or waited.append(becomes(measured.exists))
+    assert RETRIEVED in project.build().out
+    assert waited == [True]
 
 
 def test_a_build_that_fetched_everything_asks_no_server_again(project: Project, server: ReapiServer) -> None:

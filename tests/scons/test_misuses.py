@@ -109,6 +109,7 @@ WHEN_READ = {
         "MystPackage('t@', 'appdir', MYST_PUBKEYS={'a': 'b'})",
         "MystPackage('t@', 'appdir', MYST_ROOTHASHES=['\\ud800'])",
     ],
+    "which is not needed here": ["MystRootfs('t@', env.MystImage('docker-archive:image.tar'))"],
     "give a directory's name or node": [
         "MystPackage('t@', 'appdir', MYST_RUNTIME='')",
         "MystPackage('t@', 'appdir', MYST_RUNTIME=None)",

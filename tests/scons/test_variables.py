@@ -8,6 +8,7 @@ import pytest
 from scons_project import DATA, PACKAGE_HELLO, Project
 
 from mystikos_tool.root.archive import read
+from mystikos_tool.root.disk import reader
 
 WITH_OPTIONS = """\
 from mystikos_tool.scons import options
@@ -204,6 +205,22 @@ def test_a_source_that_is_given_twice_is_taken_once(project: Project) -> None:
     project.sconstruct("env.MystPackage('hello', ['appdir', Dir('appdir')])\n")
     project.build()
     assert "bin/hello" in packed(project)
+
+
+def test_a_source_that_is_given_twice_is_at_the_last_of_its_places(project: Project) -> None:
+    project.write("over/etc/motd", "over")
+    sources = "['appdir', 'over', Dir('appdir')], MYST_ROOTFS_OVERLAY=True"
+    project.sconstruct(f"env.MystPackage('hello', {sources})\nenv.MystDisk('app', {sources})\n")
+    project.build()
+    motd = project.path("appdir/etc/motd").read_bytes()
+    archive = read(project.path("hello.cpio"))
+    assert archive.data(archive.by_path[b"etc/motd"]) == motd
+    with reader.opened(project.path("app.disk")) as disk:
+        files = disk.filesystem()
+        [member] = [member for member in files.members if member.path == b"etc/motd"]
+        assert b"".join(files.content(member)) == motd
+    project.sconstruct("env.MystDisk('app', ['appdir', Dir('appdir')])\n")
+    project.build()
 
 
 def test_a_key_that_only_an_sconscript_has_is_found_there(project: Project) -> None:

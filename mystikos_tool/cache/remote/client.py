@@ -105,10 +105,17 @@ class Client:
             lambda server: self._result(server, key, names) is not None, writing=False
         )
 
-    def fetch(self, key: Key, files: Mapping[str, Path], accepts: Accepts) -> bool:
+    def fetch(
+        self,
+        key: Key,
+        files: Mapping[str, Path],
+        accepts: Accepts,
+        begin: Callable[[], object] = lambda: None,
+    ) -> bool:
         """Make all files of a key's result, by name, or none of them; tell whether they are made.
 
-        ``accepts`` is given the files, complete and verified, before they take their places.
+        ``accepts`` is given the files, complete and verified, before they take their places; ``begin`` is
+        called when it is known that there are any.
         """
         if not self.health.reads:
             return False
@@ -120,6 +127,7 @@ class Client:
             result = self._result(server, key, list(files))
             if result is None:
                 return False
+            begin()
             self._place(server, result, list(files.values()), accepts)
             saved = result.seconds
             return True

@@ -164,5 +164,5 @@ long myst_call_status(const struct myst_call *call, const char *key, int base)
         return -1;
     text[size] = 0;
     const char *at = strstr(text, key);
-    return at ? strtol(at + strlen(key), NULL, base) : -1;
+    return at ? (long)strtoul(at + strlen(key), NULL, base) : -1;
 }

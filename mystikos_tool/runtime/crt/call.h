@@ -20,6 +20,12 @@
 /* Mystikos crashes upon the call, for what the arguments point to. */
 #define MYST_CRASHES (INT64_MIN + 2)
 
+/* Mystikos hangs upon the call. */
+#define MYST_HANGS (INT64_MIN + 4)
+
+/* The answer comes later (connecting.h). */
+#define MYST_LATER (INT64_MIN + 3)
+
 struct myst_call
 {
     const struct myst_application *application;

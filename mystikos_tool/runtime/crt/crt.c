@@ -6,6 +6,7 @@
 #include "../common/proc_files.h"
 #include "../common/sizes.h"
 #include "budget.h"
+#include "connecting.h"
 #include "execute.h"
 #include "notes.h"
 #include "own_files.h"
@@ -174,6 +175,13 @@ static void limit_stack(pid_t application)
     prlimit(application, RLIMIT_STACK, &limit, NULL);
 }
 
+/* Milliseconds. */
+static int until_next_look(void)
+{
+    const int budget = myst_budget_timeout(), connections = myst_connections_timeout();
+    return budget < 0 || (connections >= 0 && connections < budget) ? connections : budget;
+}
+
 static pid_t start(int *listener, int *begin)
 {
     int sockets[2];
@@ -223,8 +231,9 @@ int main(void)
                                {.fd = begin, .events = POLLIN}};
     for (;;)
     {
-        const int ready = poll(sources, MYST_COUNT(sources), myst_budget_timeout());
+        const int ready = poll(sources, MYST_COUNT(sources), until_next_look());
         myst_budget_look(given);
+        myst_look_at_connections(given);
         if (ready <= 0)
             continue;
         if (sources[0].revents)

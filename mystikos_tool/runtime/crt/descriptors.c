@@ -6,17 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define NO_EVENTS "/proc/.events" /* a FIFO that nobody writes to, for a moment */
@@ -118,93 +115,6 @@ static int64_t add_watch(void)
     return MYST_FIRST_WATCH;
 }
 
-static bool is_unix_socket(const struct myst_call *call, int *socket)
-{
-    int domain = 0;
-    socklen_t size = sizeof domain;
-    *socket = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
-    return *socket >= 0 && getsockopt(*socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
-}
-
-/* True of a path in memory: what is of the host is on a device, or in memory of its own. */
-static bool is_in_enclave(const struct myst_call *call, char *path)
-{
-    struct stat status;
-    char *slash = strrchr(path, '/');
-    strcpy(slash ? slash + 1 : path, ".");
-    const int64_t directory = myst_call_open(call, AT_FDCWD, path, 0);
-    if (directory < 0)
-        return true;
-    const bool result = fstat((int)directory, &status) == 0 && myst_is_in_memory(&status);
-    close((int)directory);
-    return result;
-}
-
-/* A socket that is not there refuses. With HostUDS, all that have a path are the host's. */
-static int64_t reach(const struct myst_call *call)
-{
-    struct sockaddr_un address;
-    char path[sizeof address.sun_path + 2] = "";
-    const uint64_t size = myst_call_argument(call, 2);
-    const bool connects = call->notification.data.nr == SYS_connect;
-    memset(&address, 0, sizeof address);
-    if (myst_call_read(call, myst_call_argument(call, 1), &address, size < sizeof address ? size : sizeof address) !=
-            0 ||
-        address.sun_family != AF_UNIX)
-        return MYST_CONTINUE;
-    if (!connects)
-        myst_note_use(MYST_USE_UNIX_SOCKET);
-    if (!address.sun_path[0])
-        return MYST_CONTINUE;
-    memcpy(path, address.sun_path, sizeof address.sun_path);
-    const int64_t file = connects ? myst_call_open(call, AT_FDCWD, path, 0) : 0;
-    if (connects && file >= 0)
-        close((int)file);
-    if (call->application->host_sockets && is_in_enclave(call, path))
-        return -ENOTSUP;
-    return file == -ENOENT ? -ECONNREFUSED : MYST_CONTINUE;
-}
-
-/* A socket that does not listen: -1 to a C library that takes an int for the result, and no errno. */
-static int64_t accept_from(const struct myst_call *call)
-{
-    int socket, listens = 1;
-    socklen_t size = sizeof listens;
-    const bool is_unix = is_unix_socket(call, &socket);
-    if (socket >= 0)
-    {
-        getsockopt(socket, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size);
-        close(socket);
-    }
-    return is_unix && !listens ? (int64_t)UINT32_MAX : MYST_CONTINUE;
-}
-
-/* No flag is known for Unix-domain sockets, and an address is not taken where it could be connected to. */
-static int64_t transfer(const struct myst_call *call, int error)
-{
-    int socket;
-    const bool is_unix = is_unix_socket(call, &socket);
-    if (socket >= 0)
-        close(socket);
-    return is_unix ? -error : MYST_CONTINUE;
-}
-
-static int64_t tell_peer(const struct myst_call *call)
-{
-    if ((int)myst_call_argument(call, 0) < 0)
-        return -EBADF;
-    if (call->application->host_sockets)
-        return MYST_CONTINUE;
-    return (int)myst_call_argument(call, 2) == SO_PEERCRED ? -ENOTSUP : transfer(call, ENOTSUP);
-}
-
-static int64_t make_pair(const struct myst_call *call)
-{
-    if ((int)myst_call_argument(call, 0) == AF_UNIX)
-        myst_note_use(MYST_USE_UNIX_SOCKET);
-    return MYST_CONTINUE;
-}
-
 /* With flags that Linux does not know. */
 static int64_t give_random(const struct myst_call *call)
 {
@@ -238,20 +148,6 @@ int64_t myst_serve_descriptors(const struct myst_call *call)
     case SYS_pipe:
     case SYS_pipe2:
         return make_pipe(call);
-    case SYS_bind:
-    case SYS_connect:
-        return reach(call);
-    case SYS_accept:
-    case SYS_accept4:
-        return accept_from(call);
-    case SYS_recvfrom:
-        return call->application->host_sockets ? MYST_CONTINUE : transfer(call, ENOTSUP);
-    case SYS_sendto:
-        return transfer(call, ENOTCONN);
-    case SYS_getsockopt:
-        return tell_peer(call);
-    case SYS_socketpair:
-        return make_pair(call);
     case SYS_getrandom:
         return give_random(call);
     default:

@@ -1,7 +1,7 @@
 #include "directories.h"
 
-#include "../common/interpreter.h"
 #include "own_files.h"
+#include "program.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,18 +57,6 @@ static int64_t change(const struct myst_call *call)
     return is_directory ? MYST_CONTINUE : -ENOENT;
 }
 
-/* True of a program that musl loaded, which looks at the sign of the call's result alone. */
-static bool uses_musl(const struct myst_call *call)
-{
-    char name[32], interpreter[PATH_MAX];
-    snprintf(name, sizeof name, "%d/exe", (int)myst_call_thread(call));
-    const int file = openat(call->application->proc, name, O_RDONLY | O_CLOEXEC);
-    const bool result = file >= 0 && myst_elf_interpreter(file, interpreter) && strstr(interpreter, "/ld-musl-");
-    if (file >= 0)
-        close(file);
-    return result;
-}
-
 /* Process 1 stays there. */
 static bool is_where_it_began(const char *path)
 {
@@ -81,7 +69,8 @@ static bool is_where_it_began(const char *path)
            (own[strlen(path)] == 0 || strcmp(own + strlen(path), deleted) == 0);
 }
 
-/* A directory that is gone keeps its name. The result is the address where Linux says the length. */
+/* A directory that is gone keeps its name. The result is the address where Linux says the length: musl looks at the
+ * sign alone. */
 static int64_t tell(const struct myst_call *call)
 {
     static char path[PATH_MAX];
@@ -99,7 +88,7 @@ static int64_t tell(const struct myst_call *call)
     if (myst_call_argument(call, 1) < size)
         return myst_call_argument(call, 1) ? -ERANGE : -EINVAL;
     const int64_t written = myst_call_write(call, to, path, size);
-    return written != 0 ? written : uses_musl(call) ? (int64_t)to : (int64_t)size;
+    return written != 0 ? written : myst_uses_musl(call) ? (int64_t)to : (int64_t)size;
 }
 
 int64_t myst_serve_directories(const struct myst_call *call)

@@ -2,6 +2,8 @@
 
 #include "../common/sizes.h"
 
+#include <linux/magic.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 
 #define BLOCK_SIZE 512
@@ -74,6 +76,14 @@ bool myst_is_in_memory(const struct stat *status)
 {
     find_devices();
     return status->st_dev == root || status->st_dev == devices || status->st_dev == shared_memory;
+}
+
+bool myst_is_directory_in_memory(int directory)
+{
+    struct stat status;
+    struct statfs system;
+    return fstat(directory, &status) == 0 && S_ISDIR(status.st_mode) && myst_is_in_memory(&status) &&
+           fstatfs(directory, &system) == 0 && system.f_type == TMPFS_MAGIC;
 }
 
 void myst_disguise(const struct myst_call *call, struct stat *status)

@@ -7,6 +7,7 @@
 #include "filter.h"
 #include "machine.h"
 #include "program.h"
+#include "rules.h"
 #include "scripts.h"
 #include "stacks.h"
 #include "users.h"
@@ -74,7 +75,7 @@ static void hand_over(int socket, int descriptor)
             .cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
     }
-    if (sendmsg(socket, &message, 0) != 1)
+    if (sendmsg(socket, &message, MYST_HAND_OVER) != 1)
         myst_refuse_errno("cannot hand the system call filter over");
     if (descriptor >= 0)
         close(descriptor);

@@ -13,18 +13,24 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static bool is_given(const struct myst_call *call, int file)
+/* True of what the caller gave as one of `files`, by whatever number it is now. */
+static bool is_one_of(const struct myst_file files[3], int file)
 {
     struct stat status;
     if (fstat(file, &status) != 0)
         return false;
-    for (size_t i = 0; i < MYST_COUNT(call->application->given_files); i++)
+    for (size_t i = 0; i < 3; i++)
     {
-        const struct myst_file *given = &call->application->given_files[i];
+        const struct myst_file *given = &files[i];
         if (given->inode && given->inode == status.st_ino && given->device == status.st_dev)
             return true;
     }
     return false;
+}
+
+static bool is_given(const struct myst_call *call, int file)
+{
+    return is_one_of(call->application->given_files, file);
 }
 
 static bool is_on_device_of(int file, const char *directory)
@@ -85,7 +91,8 @@ static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mod
     if (file < 0)
         return file;
     myst_own_path((int)file, path);
-    const bool allowed = !is_given(call, (int)file) && myst_may_have_mode((int)file, mode);
+    const bool is_of_host = is_one_of(call->application->given_descriptors, (int)file);
+    const bool allowed = !is_of_host && myst_may_have_mode((int)file, mode);
     const int64_t result = !allowed ? -EPERM : chmod(path, mode) == 0 ? 0 : -errno;
     close((int)file);
     return result;

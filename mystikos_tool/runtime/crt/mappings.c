@@ -92,6 +92,30 @@ static bool is_of_directory(const struct myst_call *call)
     return result;
 }
 
+/* How many bytes of a mapping lie on pages that the file has; all of them where it is no file. */
+static uint64_t within_file(const struct myst_call *call)
+{
+    struct stat status;
+    const uint64_t size = myst_call_argument(call, 1), offset = myst_call_argument(call, 5);
+    const int64_t file = myst_call_open_descriptor(call, (int)myst_call_argument(call, 4));
+    const bool is_bounded = file >= 0 && fstat((int)file, &status) == 0 && S_ISREG(status.st_mode);
+    if (file >= 0)
+        close((int)file);
+    const uint64_t end = is_bounded ? myst_page_up((uint64_t)status.st_size) : UINT64_MAX;
+    return offset >= end ? 0 : end - offset < size ? end - offset : size;
+}
+
+/* Pages behind the end of the file are memory, of zeros. */
+static int64_t map_beyond(const struct myst_call *call, uint64_t address, uint64_t flags, uint64_t within)
+{
+    const __u64 *a = call->notification.data.args;
+    const uint64_t own = (flags & ~(uint64_t)(MAP_SHARED | MAP_SHARED_VALIDATE)) | MAP_PRIVATE | MAP_ANONYMOUS;
+    const uint64_t whole[6] = {address, a[1], a[2], own, (uint64_t)-1, 0};
+    return within
+               ? myst_redirect_to_part(call, whole, (const uint64_t[6]){0, within, a[2], flags | MAP_FIXED, a[4], a[5]})
+               : myst_redirect(call, SYS_mmap, whole);
+}
+
 static int64_t map(const struct myst_call *call)
 {
     const __u64 *a = call->notification.data.args;
@@ -101,6 +125,9 @@ static int64_t map(const struct myst_call *call)
     if (is_out_of_enclave(a[0]) && (flags & MAP_FIXED))
         return -EINVAL;
     const uint64_t address = is_out_of_enclave(a[0]) ? 0 : a[0];
+    const uint64_t within = flags & MAP_ANONYMOUS ? a[1] : within_file(call);
+    if (within < a[1] && a[5] % MYST_PAGE == 0)
+        return map_beyond(call, address, flags, within);
     if (flags == a[3] && address == a[0])
         return MYST_CONTINUE;
     return myst_redirect(call, SYS_mmap, (const uint64_t[6]){address, a[1], a[2], flags, a[4], a[5]});

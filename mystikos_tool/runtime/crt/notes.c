@@ -10,6 +10,7 @@ static const char *const texts[MYST_USES] = {
     [MYST_USE_EDGE_TRIGGER] = "edge-triggered epoll: under Mystikos it reports a descriptor once only",
     [MYST_USE_UNIX_SOCKET] =
         "Unix-domain sockets: under Mystikos they pass no descriptors, know few flags, and connect waits",
+    [MYST_USE_FUTEX_MOMENT] = "FUTEX_WAIT_BITSET with a moment to wait until: under Mystikos that is a duration",
     [MYST_USE_SIGNAL] = "a signal from outside: under Mystikos it ends the package at once, and no handler runs",
 };
 

@@ -9,6 +9,7 @@ enum myst_use
     MYST_USE_EDGE_TRIGGER,
     MYST_USE_SIGNAL,
     MYST_USE_UNIX_SOCKET,
+    MYST_USE_FUTEX_MOMENT,
     MYST_USES,
 };
 

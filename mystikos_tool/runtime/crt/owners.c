@@ -3,6 +3,7 @@
 #include "disguise.h"
 #include "host_files.h"
 #include "own_files.h"
+#include "processes.h"
 #include "program.h"
 #include "scripts.h"
 #include "users.h"
@@ -359,7 +360,8 @@ int64_t myst_prepare_program(const struct myst_call *call)
     myst_own_path((int)file, path);
     if (is_program && fstat((int)file, &status) == 0 && S_ISREG(status.st_mode) && !(status.st_mode & 0111))
         chmod(path, (status.st_mode & 07777) | S_IXUSR); /* refused where the application could not either */
-    const int64_t result = is_program ? myst_prepare_content(call, (int)file) : -ENOENT;
+    const bool hangs = call->application->isolated && myst_call_process(call) != myst_call_thread(call);
+    const int64_t result = !is_program ? -ENOENT : hangs ? MYST_HANGS : myst_prepare_content(call, (int)file);
     close((int)file);
-    return result;
+    return result == MYST_CONTINUE ? myst_reset_ignored_signals(call) : result;
 }

@@ -88,6 +88,14 @@ static int64_t fork_process(const struct myst_call *call)
     return myst_redirect(call, SYS_clone, (const uint64_t[6]){SIGCHLD | CLONE_VFORK});
 }
 
+/* SIGCHLD never is ignored: see set_action. The kernel of Linux resets those that are caught. */
+int64_t myst_reset_ignored_signals(const struct myst_call *call)
+{
+    const long status = call->application->isolated ? myst_call_status(call, "\nSigIgn:", 16) : 0;
+    const uint64_t ignored = status == -1 ? 0 : (uint64_t)status & ~(1ull << (SIGCHLD - 1));
+    return ignored ? myst_redirect_without_actions(call, ignored) : MYST_CONTINUE;
+}
+
 int64_t myst_serve_processes(const struct myst_call *call)
 {
     const pid_t process = (pid_t)myst_call_argument(call, 0);

@@ -10,6 +10,10 @@ pid_t myst_parent_of(const struct myst_call *call);
 int64_t myst_group_of(const struct myst_call *call, pid_t process);
 int64_t myst_session_of(pid_t process);
 
+/* For a caller that is about to execute a program: signals that it ignores are not ignored by the program.
+ * MYST_CONTINUE where it ignores none, or MYST_REDIRECTED to the same call. */
+int64_t myst_reset_ignored_signals(const struct myst_call *call);
+
 /* Serves getppid, getpgrp, getpgid, getsid, fork and their kind: the result of the call, a negative errno, or
  * MYST_CONTINUE. */
 int64_t myst_serve_processes(const struct myst_call *call);

@@ -1,10 +1,12 @@
 #include "program.h"
 
+#include "../common/interpreter.h"
 #include "../common/sizes.h"
 #include "own_files.h"
 
 #include <elf.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,5 +62,16 @@ bool myst_is_program_file(int file)
     const bool result = content < 0 || has_program(content);
     if (content >= 0)
         close(content);
+    return result;
+}
+
+bool myst_uses_musl(const struct myst_call *call)
+{
+    char name[32], interpreter[PATH_MAX];
+    snprintf(name, sizeof name, "%d/exe", (int)myst_call_thread(call));
+    const int file = openat(call->application->proc, name, O_RDONLY | O_CLOEXEC);
+    const bool result = file >= 0 && myst_elf_interpreter(file, interpreter) && strstr(interpreter, "/ld-musl-");
+    if (file >= 0)
+        close(file);
     return result;
 }

@@ -112,19 +112,32 @@ static bool run_to_call_stop(pid_t thread, int *pending)
     return true;
 }
 
+/* Lets the stopped thread make a call, and stops it again behind it: its result, or -ESRCH where the thread is gone.
+ * The filter must allow the call. */
+static int64_t run(const struct myst_call *call, long number, const uint64_t arguments[6], int *pending)
+{
+    const pid_t thread = myst_call_thread(call);
+    struct user_regs_struct registers;
+    if (!read_registers(call, &registers))
+        return -ESRCH;
+    set_call(&registers, number, arguments);
+    if (ptrace(PTRACE_SETREGS, thread, 0, &registers) != 0 || !run_to_call_stop(thread, pending) ||
+        !run_to_call_stop(thread, pending) || ptrace(PTRACE_GETREGS, thread, 0, &registers) != 0)
+        return -ESRCH;
+    return (int64_t)registers.rax;
+}
+
+static bool is_error(int64_t result)
+{
+    return result < 0 && result >= -4095;
+}
+
 /* Memory of the stopped thread's process that nothing else is in; 0 where there is none. */
 static uint64_t allocate(const struct myst_call *call, size_t size, int *pending)
 {
-    const pid_t thread = myst_call_thread(call);
     const uint64_t arguments[6] = {0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0};
-    struct user_regs_struct registers;
-    if (!read_registers(call, &registers))
-        return 0;
-    set_call(&registers, SYS_mmap, arguments);
-    if (ptrace(PTRACE_SETREGS, thread, 0, &registers) != 0 || !run_to_call_stop(thread, pending) ||
-        !run_to_call_stop(thread, pending) || ptrace(PTRACE_GETREGS, thread, 0, &registers) != 0)
-        return 0;
-    return registers.rax < (uint64_t)-4095 ? registers.rax : 0;
+    const int64_t address = run(call, SYS_mmap, arguments, pending);
+    return is_error(address) ? 0 : (uint64_t)address;
 }
 
 static void let_go(const struct myst_call *call, int pending)
@@ -151,14 +164,14 @@ static bool seize(const struct myst_call *call)
     return ptrace(PTRACE_SEIZE, myst_call_thread(call), 0, PTRACE_O_TRACESYSGOOD) == 0;
 }
 
-/* The call fails, for want of memory. */
-static void fail(const struct myst_call *call)
+/* What the call returns. */
+static void finish(const struct myst_call *call, int64_t result)
 {
     struct user_regs_struct registers;
     if (ptrace(PTRACE_GETREGS, myst_call_thread(call), 0, &registers) != 0)
         return;
     registers.orig_rax = ~0ull;
-    registers.rax = (uint64_t)-ENOMEM;
+    registers.rax = (uint64_t)result;
     registers.rip = call->notification.data.instruction_pointer;
     ptrace(PTRACE_SETREGS, myst_call_thread(call), 0, &registers);
 }
@@ -222,9 +235,43 @@ int64_t myst_redirect_to_program(const struct myst_call *call, const char *path,
         if (address && myst_call_write(call, address, memory, size) == 0)
             change(call, SYS_execve, (const uint64_t[6]){program, address, environment});
         else
-            fail(call);
+            finish(call, -ENOMEM);
         let_go(call, pending);
     }
     free(memory);
+    return MYST_REDIRECTED;
+}
+
+int64_t myst_redirect_to_part(const struct myst_call *call, const uint64_t whole[6], const uint64_t part[6])
+{
+    int pending = 0;
+    if (!seize(call))
+        return MYST_CONTINUE;
+    if (stop(call))
+    {
+        const int64_t address = run(call, SYS_mmap, whole, &pending);
+        if (is_error(address))
+            finish(call, address);
+        else
+            change(call, SYS_mmap, (const uint64_t[6]){(uint64_t)address, part[1], part[2], part[3], part[4], part[5]});
+        let_go(call, pending);
+    }
+    return MYST_REDIRECTED;
+}
+
+int64_t myst_redirect_without_actions(const struct myst_call *call, uint64_t signals)
+{
+    int pending = 0;
+    if (!seize(call))
+        return MYST_CONTINUE;
+    if (stop(call))
+    {
+        const uint64_t action = allocate(call, MYST_PAGE, &pending); /* zeros: by default, without flags */
+        for (uint64_t signal = 1; action && signal <= 64; signal++)
+            if (signals & 1ull << (signal - 1))
+                run(call, SYS_rt_sigaction, (const uint64_t[6]){signal, action, 0, sizeof(uint64_t)}, &pending);
+        change(call, call->notification.data.nr, (const uint64_t *)call->notification.data.args);
+        let_go(call, pending);
+    }
     return MYST_REDIRECTED;
 }

@@ -16,6 +16,12 @@ int64_t myst_redirect_to_exit(const struct myst_call *call, int status);
 int64_t myst_redirect_to_program(const struct myst_call *call, const char *path, char *const *arguments,
                                  uint64_t environment);
 
+/* To mmap with the arguments `part`, at the address that a mapping with the arguments `whole` gets first. */
+int64_t myst_redirect_to_part(const struct myst_call *call, const uint64_t whole[6], const uint64_t part[6]);
+
+/* To the same call, after the signals of the mask, a bit each from signal 1 on, have got their default actions. */
+int64_t myst_redirect_without_actions(const struct myst_call *call, uint64_t signals);
+
 /* True once for a call that a thread makes since it was redirected. */
 bool myst_is_redirected(const struct myst_call *call);
 

@@ -1,63 +1,39 @@
 #include "removal.h"
 
+#include "places.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Where a file lies: its directory, and its name there. */
-struct place
-{
-    int64_t directory;
-    const char *name;
-};
-
-/* False for what the system says no to as well. */
-static bool find(const struct myst_call *call, int directory, int path_argument, struct place *place)
-{
-    static char path[PATH_MAX], parent[PATH_MAX + 2];
-    if (myst_call_read_path(call, myst_call_argument(call, path_argument), path) != 0)
-        return false;
-    const char *slash = strrchr(path, '/');
-    const size_t length = slash ? (size_t)(slash - path) + 1 : 0;
-    memcpy(parent, path, length);
-    strcpy(parent + length, ".");
-    place->name = path + length;
-    if (strcmp(place->name, ".") == 0 || strcmp(place->name, "..") == 0)
-        return false;
-    place->directory = myst_call_open(call, directory, parent, 0);
-    return place->directory >= 0;
-}
-
 /* True for what another file system lies on, which Linux lets nobody remove. */
-static bool is_mounted_on(const struct place *place, const struct stat *status)
+static bool is_mounted_on(const struct myst_place *place, const struct stat *status)
 {
     struct stat parent;
-    return fstat((int)place->directory, &parent) == 0 && parent.st_dev != status->st_dev;
+    return fstat(place->directory, &parent) == 0 && parent.st_dev != status->st_dev;
 }
 
 /* A directory goes as well; what the runtime has mounted stays, and is said to have gone. */
-static int64_t remove_file(const struct place *place)
+static int64_t remove_file(const struct myst_place *place)
 {
     struct stat status;
-    if (!*place->name || fstatat((int)place->directory, place->name, &status, AT_SYMLINK_NOFOLLOW) != 0)
+    if (!*place->name || fstatat(place->directory, place->name, &status, AT_SYMLINK_NOFOLLOW) != 0)
         return MYST_CONTINUE;
     if (S_ISDIR(status.st_mode))
-        return unlinkat((int)place->directory, place->name, AT_REMOVEDIR) == 0 ? 0 : MYST_CONTINUE;
+        return unlinkat(place->directory, place->name, AT_REMOVEDIR) == 0 ? 0 : MYST_CONTINUE;
     return is_mounted_on(place, &status) ? 0 : MYST_CONTINUE;
 }
 
 /* The root, and what something is mounted on, is never empty. */
-static int64_t remove_directory(const struct place *place)
+static int64_t remove_directory(const struct myst_place *place)
 {
     struct stat status;
     if (!*place->name)
         return -ENOTEMPTY;
     const bool is_directory =
-        fstatat((int)place->directory, place->name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
+        fstatat(place->directory, place->name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(status.st_mode);
     return is_directory && is_mounted_on(place, &status) ? -ENOTEMPTY : MYST_CONTINUE;
 }
 
@@ -67,12 +43,12 @@ int64_t myst_serve_removal(const struct myst_call *call)
     const int number = call->notification.data.nr;
     const bool at = number == SYS_unlinkat;
     const bool of_directory = number == SYS_rmdir || (at && (a[2] & AT_REMOVEDIR));
-    struct place place;
+    struct myst_place place;
     if (number != SYS_unlink && number != SYS_unlinkat && number != SYS_rmdir)
         return MYST_CONTINUE;
-    if (!call->application->isolated || !find(call, at ? (int)a[0] : AT_FDCWD, at, &place))
+    if (!call->application->isolated || !myst_find_place(call, at ? (int)a[0] : AT_FDCWD, at, &place))
         return MYST_CONTINUE;
     const int64_t result = of_directory ? remove_directory(&place) : remove_file(&place);
-    close((int)place.directory);
+    close(place.directory);
     return result;
 }

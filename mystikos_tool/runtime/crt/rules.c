@@ -53,7 +53,11 @@ static const struct myst_rule rules[] = {
     {SYS_socket, {{0, MYST_IS, AF_VSOCK}}, EAFNOSUPPORT},
     {SYS_socket, {{0, MYST_IS, NONE}}, EAFNOSUPPORT},
     {SYS_socketpair, ALWAYS, MYST_SERVE},
-    {SYS_recvfrom, {{3, MYST_HAS, MSG_PEEK | MSG_DONTWAIT}}, MYST_SERVE},
+    {SYS_recvfrom, {{3, MYST_HAS, ~(unsigned)MSG_NOSIGNAL}}, MYST_SERVE},
+    {SYS_sendmsg, {{2, MYST_IS, MYST_HAND_OVER}}, MYST_ALLOW},
+    {SYS_sendmsg, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_recvmsg, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_sendto, {{3, MYST_IS_NOT, 0}}, MYST_SERVE},
     /* To a Unix-domain socket, by the size of the address. */
     {SYS_sendto, {{5, MYST_IS, sizeof(struct sockaddr_in6)}}, MYST_ALLOW},
     {SYS_sendto, {{5, MYST_AT_LEAST, sizeof(sa_family_t) + 1}, {5, MYST_IS_NOT, sizeof(struct sockaddr_in)}}, MYST_SERVE},
@@ -65,8 +69,8 @@ static const struct myst_rule rules[] = {
     {SYS_ioctl, {{0, MYST_IS, 0}}, MYST_SERVE},
     {SYS_ioctl, {{0, MYST_IS, 1}}, MYST_SERVE},
     {SYS_ioctl, {{0, MYST_IS, 2}}, MYST_SERVE},
-    {SYS_bind, {{2, MYST_AT_LEAST, sizeof(struct sockaddr_in)}}, MYST_SERVE},
-    {SYS_connect, {{2, MYST_AT_LEAST, sizeof(sa_family_t) + 2 * sizeof(uint64_t) + 1}}, MYST_SERVE},
+    {SYS_bind, ALWAYS, MYST_SERVE},
+    {SYS_connect, ALWAYS, MYST_SERVE},
 
     /* nanosleep is what Mystikos' C library makes of it otherwise. */
     {SYS_clock_nanosleep, {{0, MYST_IS_NOT, CLOCK_REALTIME}}, MYST_UNHANDLED},
@@ -168,6 +172,8 @@ static const struct myst_rule rules[] = {
     {SYS_tgkill, {{2, MYST_IS, SIGTTOU}}, MYST_SERVE},
     {SYS_futex, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_futex, {{1, MYST_AT_LEAST, FUTEX_WAIT_REQUEUE_PI}, {1, MYST_LACKS, FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME}}, ENOTSUP},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAIT_BITSET}, {3, MYST_IS_NOT, 0}}, MYST_SERVE},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAIT_BITSET_PRIVATE}, {3, MYST_IS_NOT, 0}}, MYST_SERVE},
     {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE_PRIVATE}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_WAKE_OP}}, ENOTSUP},
@@ -199,6 +205,7 @@ static const struct myst_rule rules[] = {
     {SYS_mmap, {{3, MYST_HAS, MAP_32BIT | MAP_HUGETLB | MAP_FIXED_NOREPLACE}}, MYST_SERVE},
     {SYS_mmap, {{0, MYST_IS_BELOW_4G, 0}}, MYST_SERVE},
     {SYS_mmap, {{2, MYST_IS, PROT_READ}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE}, /* of what may be a directory */
+    {SYS_mmap, {{2, MYST_IS, PROT_READ | PROT_WRITE}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE}, /* of what may be shorter */
 
     /* Files. */
     {SYS_open, {{0, MYST_IS_NULL, 0}}, EINVAL},
@@ -295,6 +302,7 @@ static const struct myst_rule rules[] = {
     {SYS_sethostname, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
 
     /* Pointers to nowhere, which the kernel of Mystikos follows. */
+    {SYS_read, {{0, MYST_IS_NOT, NONE}, {1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_stat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_lstat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_rt_sigprocmask, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
@@ -326,6 +334,10 @@ static const struct myst_rule rules[] = {
     {SYS_utimensat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_execveat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
 
+    {SYS_rename, ALWAYS, MYST_SERVE},
+    {SYS_renameat, ALWAYS, MYST_SERVE},
+    {SYS_symlink, ALWAYS, MYST_SERVE},
+    {SYS_symlinkat, ALWAYS, MYST_SERVE},
     {SYS_pipe, ALWAYS, MYST_SERVE},
     {SYS_truncate, ALWAYS, MYST_SERVE},
     {SYS_unlink, ALWAYS, MYST_SERVE},

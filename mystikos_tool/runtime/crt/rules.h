@@ -8,9 +8,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #define MYST_LOWEST_ADDRESS 0x100000u /* that programs have: they are linked above it */
 #define MYST_USER_SPACE_UPPER 0x8000u /* where user space ends, its upper half */
+
+/* The flags of the sendmsg by which process 1 gets the filter, which it cannot serve before. */
+#define MYST_HAND_OVER (MSG_NOSIGNAL | MSG_EOR)
 
 enum myst_test
 {

@@ -7,11 +7,14 @@
 #include "calls.h"
 #include "descriptors.h"
 #include "directories.h"
+#include "futexes.h"
 #include "host_files.h"
+#include "listing.h"
 #include "low_ports.h"
 #include "machine.h"
 #include "main_stack.h"
 #include "mappings.h"
+#include "naming.h"
 #include "opening.h"
 #include "owners.h"
 #include "policy.h"
@@ -22,6 +25,7 @@
 #include "removal.h"
 #include "rules.h"
 #include "scripts.h"
+#include "sockets.h"
 #include "stacks.h"
 #include "users.h"
 
@@ -79,6 +83,12 @@ static void tell_crash(const struct myst_call *call)
               (int)call->notification.pid, name_of(call).text);
 }
 
+static void tell_hang(const struct myst_call *call)
+{
+    myst_note("stopped", "thread %d: system call %s: Mystikos hangs upon it in a thread other than the first",
+              (int)call->notification.pid, name_of(call).text);
+}
+
 /* On behalf of the application, which cannot do it itself: what it passes can change after a look at it. As a
  * cpuset of Linux would, what is not allowed is left out. */
 static int set_affinity(const struct myst_call *call)
@@ -122,9 +132,9 @@ static int let_execute(const struct myst_call *call)
         return MYST_EXIT_REFUSED;
     if (prepared == MYST_REDIRECTED)
         return 0;
-    if (prepared == MYST_CRASHES)
+    if (prepared == MYST_CRASHES || prepared == MYST_HANGS)
     {
-        tell_crash(call);
+        (prepared == MYST_CRASHES ? tell_crash : tell_hang)(call);
         return MYST_EXIT_CRASHED;
     }
     if (prepared != MYST_CONTINUE)
@@ -146,10 +156,11 @@ static int let_execute(const struct myst_call *call)
 static int64_t serve(const struct myst_call *call)
 {
     static int64_t (*const servers[])(const struct myst_call *call) = {
-        myst_serve_budget,      myst_serve_host_files,  myst_serve_proc_files, myst_serve_low_ports,
-        myst_serve_users,       myst_serve_machine,     myst_serve_processes,  myst_serve_opening,
-        myst_serve_removal,     myst_serve_descriptors, myst_serve_mappings,   myst_serve_main_stack,
-        myst_serve_directories, myst_serve_positions,   myst_serve_owners};
+        myst_serve_budget,  myst_serve_host_files,  myst_serve_proc_files, myst_serve_low_ports,
+        myst_serve_users,   myst_serve_machine,     myst_serve_processes,  myst_serve_opening,
+        myst_serve_removal, myst_serve_descriptors, myst_serve_sockets,    myst_serve_naming,
+        myst_serve_listing, myst_serve_mappings,    myst_serve_main_stack, myst_serve_directories,
+        myst_serve_futexes, myst_serve_positions,   myst_serve_owners};
     int64_t result = MYST_CONTINUE;
     for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
         result = servers[i](call);
@@ -161,7 +172,7 @@ static int serve_and_answer(const struct myst_call *call)
     const int64_t result = serve(call);
     if (result == MYST_CONTINUE)
         return let_go_on(call) ? MYST_EXIT_STOPPED : 0;
-    if (result == MYST_REDIRECTED)
+    if (result == MYST_REDIRECTED || result == MYST_LATER)
         return 0;
     if (result == MYST_CRASHES)
     {

@@ -37,16 +37,30 @@ struct __attribute__((packed)) rule
     int32_t below;
 };
 
-static void allow(int ruleset, int file, uint64_t rights)
+/* False for a file of no file system that has paths, as memfd_create and pipe make one: no rule restricts it. */
+static bool allow(int ruleset, int file, uint64_t rights)
 {
     const struct rule rule = {.allowed = rights, .below = file};
-    /* A file of no file system that has paths, as memfd_create makes one, needs no rule: EBADFD. */
-    if (syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, &rule, 0) != 0 && errno != EBADFD)
+    if (syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, &rule, 0) == 0)
+        return true;
+    if (errno != EBADFD)
         myst_refuse_errno("cannot restrict paths");
+    return false;
 }
 
-/* What was opened outside may be opened again by its number: a terminal for all, a file for what the descriptor can
- * do to it, which for one that is appended to is not to write anywhere. */
+/* Memory that is a file could be opened again by its number to be written to. */
+static void refuse_unsealed(int descriptor, int flags)
+{
+    const int access = flags & O_ACCMODE, seals = fcntl(descriptor, F_GET_SEALS);
+    const bool sealed = seals >= 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE));
+    if ((access != O_RDWR || (flags & O_APPEND)) && !(access == O_RDONLY && sealed))
+        myst_refuse("descriptor %d is memory of the host that could be opened again in another way: seal it, or give "
+                    "a file or a pipe",
+                    descriptor);
+}
+
+/* What was opened outside may be opened again by its number: a terminal for all, anything else for what the descriptor
+ * can do to it, which for a file that is appended to is not to write anywhere, and for a path alone nothing. */
 static void allow_descriptor(int ruleset, int descriptor)
 {
     struct stat status;
@@ -55,16 +69,16 @@ static void allow_descriptor(int ruleset, int descriptor)
     uint64_t rights = access != O_WRONLY ? READ_FILE : 0;
     if (access != O_RDONLY && !(flags & O_APPEND))
         rights |= WRITE_FILE;
-    if (flags < 0 || fstat(descriptor, &status) != 0 || (!S_ISREG(status.st_mode) && !S_ISCHR(status.st_mode)))
+    if (flags < 0 || (flags & O_PATH) || fstat(descriptor, &status) != 0 || S_ISSOCK(status.st_mode))
         return;
-    if (S_ISCHR(status.st_mode))
+    if (isatty(descriptor))
         rights = READ_FILE | WRITE_FILE;
     snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
     const int file = open(path, O_PATH | O_CLOEXEC);
     if (file < 0)
         return;
-    if (rights)
-        allow(ruleset, file, rights);
+    if (rights && !allow(ruleset, file, rights) && S_ISREG(status.st_mode))
+        refuse_unsealed(descriptor, flags);
     close(file);
 }
 
