@@ -129,7 +129,6 @@ def what_is_no_file(root: Path) -> None:
     os.mkfifo(root / "pipe")
     if os.geteuid() == 0:
         os.mknod(root / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
-        os.mknod(root / "block", stat.S_IFBLK | 0o600, os.makedev(7, 0))
     (root / "file").write_bytes(b"with attributes")
     os.setxattr(root / "file", "user.odd", b"x" * 1000)
 
@@ -282,6 +281,13 @@ def test_a_socket_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
         bound.bind("tree/socket")
     with pytest.raises(UserError, match="tree/socket: is a socket"):
         made(Path("tree"), tmp_path / "disk")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_a_block_device_is_refused_by_name(root: Path, tmp_path: Path) -> None:
+    os.mknod(root / "block", stat.S_IFBLK | 0o600, os.makedev(7, 0))
+    with pytest.raises(UserError, match="block: is a block device"):
+        made(root, tmp_path / "disk")
 
 
 # Sizes
