@@ -9,7 +9,6 @@ import stat
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ _TYPES = {
     stat.S_IFSOCK: "socket",
 }
 _CHUNK = 1 << 20
+_MAX_HOLES = 1 << 32  # bytes of all files whose digests are told, beyond the disk's own
 MAX_TOLD = 200  # files and blocks that are told of one by one
 
 ONLY_A, ONLY_B = "only in A", "only in B"
@@ -109,7 +109,8 @@ def report(path: Path) -> DiskReport:
         filesystem = None if disk.is_encrypted else disk.filesystem()
         files = None
         if filesystem:
-            files = tuple(_file(filesystem, member, digest=True) for member in filesystem.members)
+            digests = _Digests(filesystem)
+            files = tuple(_file(filesystem, member, digests) for member in filesystem.members)
         return DiskReport(printable(str(path)), _identity(disk, filesystem), files)
 
 
@@ -127,14 +128,31 @@ def _identity(disk: DiskFile, filesystem: Filesystem | None) -> Identity:
     )
 
 
-def _file(filesystem: Filesystem, member: Member, *, digest: bool = False) -> File:
-    kind = stat.S_IFMT(member.mode)
-    sha256 = None
-    if digest and kind == stat.S_IFREG:
+class _Digests:
+    """The SHA-256 of files, of each inode once; None where holes are so large that it would take too long."""
+
+    def __init__(self, filesystem: Filesystem) -> None:
+        self._filesystem = filesystem
+        self._known: dict[int, str | None] = {}
+        self._left = filesystem.blocks * filesystem.block_size + _MAX_HOLES
+
+    def of(self, member: Member) -> str | None:
+        if member.inode not in self._known:
+            self._known[member.inode] = self._of(member)
+        return self._known[member.inode]
+
+    def _of(self, member: Member) -> str | None:
+        if member.size > self._left:
+            return None
+        self._left -= member.size
         hashed = hashlib.sha256()
-        for block in filesystem.content(member):
+        for block in self._filesystem.content(member):
             hashed.update(block)
-        sha256 = hashed.hexdigest()
+        return hashed.hexdigest()
+
+
+def _file(filesystem: Filesystem, member: Member, digests: _Digests | None = None) -> File:
+    kind = stat.S_IFMT(member.mode)
     return File(
         printable(member.path),
         _TYPES[kind],
@@ -143,7 +161,7 @@ def _file(filesystem: Filesystem, member: Member, *, digest: bool = False) -> Fi
         member.links,
         0 if kind == stat.S_IFDIR else member.size,
         printable(filesystem.data(member)) if kind == stat.S_IFLNK else None,
-        sha256,
+        digests.of(member) if digests and kind == stat.S_IFREG else None,
     )
 
 
@@ -316,19 +334,13 @@ def _same_content(a: Filesystem, one: Member, b: Filesystem, other: Member, bloc
         places = list(a.map_of(one))
         if places == list(b.map_of(other)) and not any(block in blocks for _, block in places):
             return True
-    pairs = zip_longest(_read(a, one), _read(b, other), fillvalue=b"")
-    return all(first == second for first, second in pairs)
+    return _holds(a, one, b, other) and _holds(b, other, a, one)
 
 
-def _read(filesystem: Filesystem, member: Member) -> Iterator[bytes]:
-    """Yield content in pieces of 1 MiB, whatever the size of the blocks."""
-    data = bytearray()
-    for block in filesystem.content(member):
-        data += block
-        if len(data) >= _CHUNK:
-            yield bytes(data[:_CHUNK])
-            del data[:_CHUNK]
-    yield bytes(data)
+def _holds(a: Filesystem, one: Member, b: Filesystem, other: Member) -> bool:
+    """Tell whether the second file has what the first one has outside of its holes."""
+    size = a.block_size
+    return all(a.read(one, at * size, size) == b.read(other, at * size, size) for at, _ in a.map_of(one))
 
 
 def check_comparable(a: Path, b: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -67,6 +67,8 @@ class Filesystem:
         self._read_at = read_at
         self._where = where
         self._tables: dict[int, int] = {}
+        self._counted: dict[int, int] = {}  # by inode, how many blocks of it were met
+        self._met = 0
         data = read_at(ext2.SUPERBLOCK_OFFSET, ext2.SUPERBLOCK.size)
         if (
             len(data) < ext2.SUPERBLOCK.size
@@ -150,13 +152,47 @@ class Filesystem:
 
     def content(self, member: Member) -> Iterator[bytes]:
         """Yield a file's content block by block, holes as zeros."""
-        left = member.size
+        left, zeros = member.size, bytes(self.block_size)
         try:
-            for block in self._blocks(self._inode(member.inode), left):
-                yield block[:left]
-                left -= min(left, self.block_size)
+            for number, count in self._runs_of(member):
+                for _ in range(count):
+                    yield (self._block(number) if number else zeros)[:left]
+                    left -= min(left, self.block_size)
         except _Broken as error:
             raise self._broken(member.path, error) from None
+
+    def read(self, member: Member, offset: int, size: int) -> bytes:
+        """Return bytes of a file from an offset, fewer at its end; holes are zeros."""
+        end = min(offset + size, member.size)
+        if offset >= end:
+            return b""
+        try:
+            pointers = struct.unpack("<15I", bytes(self._inode(member.inode)["blocks"]))
+            numbers = range(offset // self.block_size, -(-end // self.block_size))
+            places = [self._place(pointers, number) for number in numbers]
+            data = b"".join(self._block(place) if place else bytes(self.block_size) for place in places)
+        except _Broken as error:
+            raise self._broken(member.path, error) from None
+        start = offset % self.block_size
+        return data[start : start + end - offset]
+
+    def _place(self, pointers: Sequence[int], number: int) -> int:
+        """Return where in the disk a block of a file is, 0 for a hole."""
+        if number < _DIRECT:
+            return pointers[number]
+        number, per_block = number - _DIRECT, self.block_size // 4
+        for depth in (1, 2, 3):
+            if number < per_block**depth:
+                break
+            number -= per_block**depth
+        else:
+            raise _Broken("has more bytes than its map can name")
+        place = pointers[_DIRECT - 1 + depth]
+        while place and depth:
+            depth -= 1
+            slot, number = divmod(number, per_block**depth)
+            (place,) = struct.unpack_from("<I", self._block(place), 4 * slot)
+        return int(place)
 
     def blocks_of(self, member: Member) -> Iterator[int]:
         """Yield the numbers of the blocks that hold a member's content, without holes."""
@@ -167,7 +203,7 @@ class Filesystem:
         """Yield for each block of a file or directory that is no hole its number there and in the disk."""
         at = 0
         try:
-            for number, count in self._runs(self._inode(member.inode), member.size):
+            for number, count in self._runs_of(member):
                 if number:
                     yield at, number
                 at += count
@@ -288,6 +324,18 @@ class Filesystem:
         for number, count in self._runs(inode, size):
             for _ in range(count):
                 yield self._block(number) if number else zeros
+
+    def _runs_of(self, member: Member) -> Iterator[tuple[int, int]]:
+        """Yield what `_runs` does; all files together have no more blocks than the disk."""
+        met = 0
+        for number, count in self._runs(self._inode(member.inode), member.size):
+            met += number > 0
+            if met > self._counted.get(member.inode, 0):
+                self._counted[member.inode] = met
+                self._met += 1
+                if self._met > self.blocks:
+                    raise _Broken("and other files have more blocks together than the disk")
+            yield number, count
 
     def _runs(self, inode: dict[str, int | bytes], size: int) -> Iterator[tuple[int, int]]:
         """Yield the block numbers of ``size`` bytes of a file: each block, or 0 and the length of a hole."""

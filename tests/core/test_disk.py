@@ -430,10 +430,11 @@ def test_the_room_that_is_asked_for_is_free(tmp_path: Path) -> None:
         assert room <= made.free < room + (3 << 20)
 
 
-def test_the_smallest_size_that_is_told_is_enough(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"x", bytes(range(1, 256)) * 2000], ids=["small files", "large files"])
+def test_the_smallest_size_that_is_told_is_enough(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "in").mkdir()
     for number in range(50):
-        (tmp_path / f"in/file{number}").write_bytes(b"x")
+        (tmp_path / f"in/file{number}").write_bytes(content)
     with pytest.raises(UserError, match=r"needs ([\d,]+)") as error:
         disk.write(nodes(tmp_path / "in"), tmp_path / "disk", Options(size=BLOCK * 5))
     least = int(error.value.problem.split("needs ")[1].split(", and")[0].replace(",", ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from mystikos_tool import UserError, VerificationError
 from mystikos_tool.cli import main
 from mystikos_tool.explain import disks
 from mystikos_tool.explain.disks import SCHEMA, DiskDifference, DiskReport
-from mystikos_tool.formats import fssig
+from mystikos_tool.formats import ext2, fssig
 from mystikos_tool.packaging.disk_verification import DiskVerification
 from mystikos_tool.root.disk import reader
 from mystikos_tool.signing.disk_trust import BY_HASH, BY_KEY, trusted_by
@@ -126,6 +127,51 @@ def test_a_package_proves_which_disk_it_trusts(tree: Path, capsys: pytest.Captur
     (tree / "lib/small").write_bytes(b"other")
     with pytest.raises(VerificationError, match="is trusted by no public key and no root hash of"):
         mystikos_tool.verify(package, disk=make(tree, "other.disk"))
+
+
+def set_inode(disk: Path, path: str, **values: int | bytes) -> None:
+    """Write over fields of a file's inode; all disks here have one group."""
+    with reader.opened(disk) as opened:
+        found = opened.filesystem()
+        member = found.entry(path)
+        assert member
+        table = ext2.GROUP.get_int(found.block(1), "inode_table")
+    at = table * 4096 + (member.inode - 1) * ext2.INODE_SIZE
+    with disk.open("r+b") as file:
+        file.seek(at)
+        inode = ext2.INODE.patch(file.read(ext2.INODE_SIZE), values)
+        file.seek(at)
+        file.write(inode)
+
+
+def test_a_file_that_is_terabytes_of_holes_costs_no_time(tree: Path) -> None:
+    made, other = make(tree, "a.disk"), make(tree, "b.disk")
+    for disk in (made, other):
+        set_inode(disk, "lib/small", size_high=700)
+    set_inode(other, "lib/large", blocks=bytes(60))
+    started = time.monotonic()
+    shown = {file["path"]: file for file in validated(disks.report(made))["files"]}
+    assert shown["lib/small"]["sha256"] is None
+    assert shown["lib/large"]["sha256"]
+    (change,) = disks.compare(made, other).files or ()
+    assert (change.path, change.changes) == ("lib/large", ("content",))
+    assert time.monotonic() - started < 5
+
+
+def test_files_that_share_their_blocks_are_refused_before_they_cost_much(tree: Path) -> None:
+    (tree / "first").write_bytes(b"x" * 4096 * 200)
+    for number in range(9):
+        (tree / f"shares{number}").write_bytes(b"x")
+    made = make(tree, "app.disk")
+    with reader.opened(made) as opened:
+        found = opened.filesystem()
+        member = found.entry("first")
+        assert member
+        shared = found.inode(member.inode)["blocks"]
+    for number in range(9):
+        set_inode(made, f"shares{number}", blocks=shared, size=4096 * 200)
+    with pytest.raises(UserError, match="have more blocks together than the disk"):
+        disks.report(made)
 
 
 def test_two_disks_are_compared_file_by_file_and_block_by_block(tree: Path) -> None:

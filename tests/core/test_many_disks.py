@@ -182,7 +182,7 @@ def test_a_damaged_disk_is_read_or_refused_by_every_reader_and_nothing_else(
         (tmp_path / "disk").write_bytes(
             data[: chance.choice((len(data), len(data), chance.randrange(len(data))))]
         )
-        for read in (disks.report, reread, mystikos_tool.verify_disk):
+        for read in (disks.report, reread, mystikos_tool.verify_disk, mystikos_tool.check):
             try:
                 read(tmp_path / "disk")
             except UserError as error:

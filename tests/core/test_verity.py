@@ -146,6 +146,23 @@ def test_changed_blocks_change_their_paths_alone(descriptor: int) -> None:
     assert hashtree.is_sound(descriptor, shape, SALT, root_hash)
 
 
+def test_a_tree_that_changes_much_is_written_meanwhile(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(1000 * BLOCK)
+    shape, _ = build(descriptor, bytes(1000 * BLOCK))
+    monkeypatch.setattr(hashtree, "_MAX_HELD", 2)
+    tree = hashtree.HashTree(descriptor, shape, SALT)
+    for number in range(0, 1000, 7):
+        tree.put(number, os.urandom(BLOCK))
+    for number in range(1000):
+        tree.put(number, data[number * BLOCK : (number + 1) * BLOCK])
+    root_hash = tree.root_hash()
+    tree.write()
+    assert root_hash == model(data, SALT)[0]
+    assert hashtree.is_sound(descriptor, shape, SALT, root_hash)
+
+
 @pytest.mark.parametrize("place", ["leaf", "top", "padding"])
 def test_a_tree_that_was_tampered_with_is_not_sound(descriptor: int, place: str) -> None:
     shape, root_hash = build(descriptor, b"\1" * BLOCK * 200)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compiling import HERE, compile_static
+from compiling import HERE, compile_sanitized, compile_static
 from packaging import make_package, write_appdir
 from starting import ORDINARY_USER, PROBE, Caller, MakePackage
 
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.runtime.build import build
+from mystikos_tool.runtime.build import SOURCE_DIRECTORY, build
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +23,19 @@ def runtime(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Runti
     if find_spec("ziglang") is None:
         pytest.skip("needs the ziglang package")
     return Runtime.installed(make_once("runtime", build))
+
+
+_READER_PARTS = (
+    *(f"common/{name}.c" for name in ("error", "sha256")),
+    *(f"kernel/{name}.c" for name in ("disk", "ext2", "fssig", "public_key", "read", "rsa_key", "verity")),
+)
+
+
+@pytest.fixture(scope="session")
+def disk_reader(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """The runtime's reader of disks as a program, see list_disk.c."""
+    sources = (HERE / "list_disk.c", *(SOURCE_DIRECTORY / part for part in _READER_PARTS))
+    return make_once("list_disk", lambda place: compile_sanitized(place / "list", *sources)) / "list"
 
 
 Files = Mapping[str, "bytes | Path"]

@@ -12,32 +12,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from compiling import HERE, compile_sanitized, needs_compiler
+from compiling import needs_compiler
 from making_disks import BLOCK, change, make_disk_of
 from packaging import DATA, write_appdir
 
 from mystikos_tool.formats import ext2, fssig
 from mystikos_tool.formats.ext2_reader import Filesystem, Member
 from mystikos_tool.formats.record import Record
-from mystikos_tool.runtime.build import SOURCE_DIRECTORY
 
 pytestmark = needs_compiler
 
 LARGE = 1 << 26
 DISKS = [path for path in sorted((DATA / "disks").iterdir()) if "luks" not in path.name]
-SOURCES = (
-    HERE / "list_disk.c",
-    *(SOURCE_DIRECTORY / "common" / f"{name}.c" for name in ("error", "sha256")),
-    *(
-        SOURCE_DIRECTORY / "kernel" / f"{name}.c"
-        for name in ("disk", "ext2", "fssig", "public_key", "read", "rsa_key", "verity")
-    ),
-)
-
-
-@pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_sanitized(tmp_path_factory.mktemp("reader") / "list", *SOURCES)
 
 
 def data_size(disk: Path) -> int:
@@ -45,8 +31,10 @@ def data_size(disk: Path) -> int:
     return fssig.parse(data[-BLOCK:], len(data), "disk").hash_offset
 
 
-def list_disk(reader: Path, disk: Path) -> tuple[int, bytes]:
-    done = subprocess.run([reader, disk, str(data_size(disk))], capture_output=True, check=False, timeout=60)
+def list_disk(disk_reader: Path, disk: Path) -> tuple[int, bytes]:
+    done = subprocess.run(
+        [disk_reader, disk, str(data_size(disk))], capture_output=True, check=False, timeout=60
+    )
     assert done.stderr == b""
     return done.returncode, done.stdout
 
@@ -79,8 +67,8 @@ def digest(read: Filesystem, member: Member) -> str:
     return hashed.hexdigest()
 
 
-def assert_agreement(reader: Path, disk: Path) -> None:
-    status, output = list_disk(reader, disk)
+def assert_agreement(disk_reader: Path, disk: Path) -> None:
+    status, output = list_disk(disk_reader, disk)
     expected = filesystem(disk)
     assert status == 0
     assert sorted(output.split(b"\0")[:-1]) == sorted(line(expected, member) for member in expected.members)
@@ -88,12 +76,12 @@ def assert_agreement(reader: Path, disk: Path) -> None:
 
 @pytest.mark.parametrize("recorded", DISKS, ids=lambda path: path.name)
 def test_recorded_disks_are_read_as_the_packager_reads_them(
-    reader: Path, tmp_path: Path, recorded: Path
+    disk_reader: Path, tmp_path: Path, recorded: Path
 ) -> None:
     disk = tmp_path / "disk"
     name = json.loads((recorded / "case.json").read_text())["image"]
     disk.write_bytes(gzip.decompress((recorded / name).read_bytes()))
-    assert_agreement(reader, disk)
+    assert_agreement(disk_reader, disk)
 
 
 @pytest.fixture
@@ -112,8 +100,8 @@ def disk(tmp_path: Path) -> Path:
     return make_disk_of(tree, tmp_path / "disk")
 
 
-def test_disks_of_ours_are_read_as_the_packager_reads_them(reader: Path, disk: Path) -> None:
-    assert_agreement(reader, disk)
+def test_disks_of_ours_are_read_as_the_packager_reads_them(disk_reader: Path, disk: Path) -> None:
+    assert_agreement(disk_reader, disk)
 
 
 # What a hostile party may write
@@ -125,9 +113,9 @@ def field(record: Record, name: str, value: int) -> tuple[int, bytes]:
     return found.offset, struct.pack("<" + found.format, value)
 
 
-def refusal(reader: Path, disk: Path, offset: int, data: bytes) -> str:
+def refusal(disk_reader: Path, disk: Path, offset: int, data: bytes) -> str:
     change(disk, offset, data)
-    status, output = list_disk(reader, disk)
+    status, output = list_disk(disk_reader, disk)
     assert status == 1
     return output.rpartition(b"\0")[2].decode()
 
@@ -155,15 +143,17 @@ def refusal(reader: Path, disk: Path, offset: int, data: bytes) -> str:
     ],
 )
 def test_a_superblock_that_mystikos_does_not_read_is_refused(
-    reader: Path, disk: Path, name: str, value: int, problem: str
+    disk_reader: Path, disk: Path, name: str, value: int, problem: str
 ) -> None:
     offset, data = field(ext2.SUPERBLOCK, name, value)
-    assert problem in refusal(reader, disk, ext2.SUPERBLOCK_OFFSET + offset, data)
+    assert problem in refusal(disk_reader, disk, ext2.SUPERBLOCK_OFFSET + offset, data)
 
 
-def test_a_group_whose_inodes_are_not_on_the_disk_is_refused(reader: Path, disk: Path) -> None:
+def test_a_group_whose_inodes_are_not_on_the_disk_is_refused(disk_reader: Path, disk: Path) -> None:
     offset, data = field(ext2.GROUP, "inode_table", 0xFFFFFFF)
-    assert "group 0 names a block that the disk does not have" in refusal(reader, disk, BLOCK + offset, data)
+    assert "group 0 names a block that the disk does not have" in refusal(
+        disk_reader, disk, BLOCK + offset, data
+    )
 
 
 def inode_offset(disk: Path, number: int) -> int:
@@ -189,22 +179,24 @@ def inode_offset(disk: Path, number: int) -> int:
     ],
 )
 def test_an_inode_that_is_not_in_order_is_refused(
-    reader: Path, disk: Path, path: str, name: str, value: int, problem: str
+    disk_reader: Path, disk: Path, path: str, name: str, value: int, problem: str
 ) -> None:
     member = filesystem(disk).entry(path)
     assert member
     offset, data = field(ext2.INODE, name, value)
-    assert problem in refusal(reader, disk, inode_offset(disk, member.inode) + offset, data)
+    assert problem in refusal(disk_reader, disk, inode_offset(disk, member.inode) + offset, data)
 
 
 @pytest.mark.parametrize(("path", "slot"), [("sparse", 0), ("sparse", 12), ("sparse", 13), ("many", 0)])
-def test_a_block_that_the_disk_has_not_is_refused(reader: Path, disk: Path, path: str, slot: int) -> None:
+def test_a_block_that_the_disk_has_not_is_refused(
+    disk_reader: Path, disk: Path, path: str, slot: int
+) -> None:
     read = filesystem(disk)
     member = read.entry(path)
     assert member
     at = inode_offset(disk, member.inode) + 40 + 4 * slot
     for number in (read.blocks, 0xFFFFFFFF):
-        problem = refusal(reader, disk, at, struct.pack("<I", number))
+        problem = refusal(disk_reader, disk, at, struct.pack("<I", number))
         assert problem.endswith("names a block that the disk does not have\n")
 
 
@@ -227,28 +219,28 @@ ENTRY = [
 
 @pytest.mark.parametrize(("offset", "data", "problem"), ENTRY)
 def test_a_directory_that_is_not_in_order_is_refused(
-    reader: Path, disk: Path, offset: int, data: bytes, problem: str
+    disk_reader: Path, disk: Path, offset: int, data: bytes, problem: str
 ) -> None:
     read = filesystem(disk)
     member = read.entry("d")
     assert member
     block = next(iter(read.blocks_of(member))) * BLOCK
     dots = 24  # the entries of "." and ".."
-    assert problem in refusal(reader, disk, block + dots + offset, data)
+    assert problem in refusal(disk_reader, disk, block + dots + offset, data)
 
 
-def test_devices_pipes_and_sockets_are_left_out(reader: Path, disk: Path) -> None:
+def test_devices_pipes_and_sockets_are_left_out(disk_reader: Path, disk: Path) -> None:
     read = filesystem(disk)
     member = read.entry("a")
     assert member
-    before = read_lines(reader, disk)
+    before = read_lines(disk_reader, disk)
     block = disk.read_bytes().index(struct.pack("<IHBB", member.inode, 12, 1, 1) + b"a")
     for kind in (3, 4, 5, 6):
         change(disk, block + 7, bytes([kind]))
-        assert before - read_lines(reader, disk) == {line(read, member)}
+        assert before - read_lines(disk_reader, disk) == {line(read, member)}
 
 
-def read_lines(reader: Path, disk: Path) -> set[bytes]:
-    status, output = list_disk(reader, disk)
+def read_lines(disk_reader: Path, disk: Path) -> set[bytes]:
+    status, output = list_disk(disk_reader, disk)
     assert status == 0
     return set(output.split(b"\0")[:-1])

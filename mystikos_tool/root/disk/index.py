@@ -64,14 +64,4 @@ class DiskIndex:
     @contextmanager
     def opened(self, member: Member) -> Iterator[ReadAt]:
         """Begin to read a file's content at any offset."""
-        size, places = self._filesystem.block_size, dict(self._filesystem.map_of(member))
-
-        def read_at(offset: int, count: int) -> bytes:
-            end = min(offset + count, member.size)
-            numbers = range(offset // size, -(-end // size)) if offset < end else range(0)
-            blocks = (places.get(number) for number in numbers)
-            data = b"".join(self._filesystem.block(block) if block else bytes(size) for block in blocks)
-            start = offset % size
-            return data[start : start + end - offset] if offset < end else b""
-
-        yield read_at
+        yield lambda offset, count: self._filesystem.read(member, offset, count)

@@ -256,12 +256,11 @@ def place(files: Sequence[File], *, size: int | None, room: int) -> Placement:
 
 def _place_within(files: Sequence[File], size: int) -> Placement:
     used = len(files) + ext2.FIRST_INODE
-    try:
-        geometry = ext2.geometry(size // BLOCK, max(used, size // BLOCK // _INODE_PER))
-    except ValueError:
-        geometry = None
     blocks = sum(file.blocks for file in files)
-    if geometry is None or geometry.data_blocks < blocks:
+    # As many inodes as mke2fs would make, or as few as there are files.
+    every = (_geometry(size, max(used, size // BLOCK // _INODE_PER)), _geometry(size, used))
+    geometry = next((found for found in every if found and found.data_blocks >= blocks), None)
+    if geometry is None:
         least = ext2.smallest(blocks, used, 1).blocks * BLOCK
         raise UserError(
             f"the size of {size:,} bytes",
@@ -270,6 +269,13 @@ def _place_within(files: Sequence[File], size: int) -> Placement:
         )
     _put(files, keep=sum(kept(file.blocks) for file in files) <= geometry.data_blocks)
     return Placement(geometry, files)
+
+
+def _geometry(size: int, inodes: int) -> Geometry | None:
+    try:
+        return ext2.geometry(size // BLOCK, inodes)
+    except ValueError:
+        return None
 
 
 def _put(files: Sequence[File], *, keep: bool) -> None:
