@@ -1,7 +1,7 @@
 /* Lists the file system in a file, without any hash tree: a line for each path, in the order of the directories, with
- * mode, size, links, time, and the digest of its content or its target. Of a large file the digest is that of its blocks,
- * each behind its offset (8 bytes), without those of holes. The arguments are the file and the number of
- * bytes in front that are the file system. Ends with status 1 and the problem for what the reader refuses. */
+ * mode, size, links, time, and the digest of its content or its target. Of a large file the digest is that of its
+ * blocks, each behind its offset (8 bytes), without those of holes. The arguments are the file and the number of bytes
+ * in front that are the file system. Ends with status 1 and the problem for what the reader refuses. */
 #include "common/sha256.h"
 #include "kernel/ext2.h"
 
