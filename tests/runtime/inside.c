@@ -425,9 +425,48 @@ static int measure(void)
     return 0;
 }
 
+static volatile sig_atomic_t ended;
+
+static void count_end(int signal)
+{
+    (void)signal;
+    ended++;
+}
+
+/* As a shell that starts pipelines: programs end while the next ones are started. Their calls keep process 1 busy. */
+static int start_many(char *program)
+{
+    const struct sigaction action = {.sa_handler = count_end};
+    int interrupted = 0;
+    sigaction(SIGCHLD, &action, NULL);
+    for (int i = 0; i < 150; i++)
+    {
+        const pid_t child = (pid_t)syscall(SYS_fork); /* fork(3) of musl blocks all signals meanwhile */
+        if (child == 0)
+            execl(program, program, "look", NULL);
+        interrupted += child < 0 && errno == EINTR;
+    }
+    while (wait(NULL) > 0 || errno == EINTR)
+        ;
+    printf("%s, %d interrupted\n", ended ? "told" : "not told", interrupted);
+    return 0;
+}
+
+static int look(void)
+{
+    struct stat status;
+    for (int i = 0; i < 20; i++)
+        stat("/bin/inside", &status);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
+    if (strcmp(what, "start-many") == 0)
+        return start_many((char *)"/bin/inside");
+    if (strcmp(what, "look") == 0)
+        return look();
     if (strcmp(what, "drop") == 0)
         return drop();
     if (strcmp(what, "inherit") == 0)

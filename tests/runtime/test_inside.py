@@ -46,6 +46,13 @@ def test_children_and_their_programs_are_the_same_user(inside: MakeInside, calle
     assert caller.output(inside(ACCOUNTS), "inherit") == "1000 1000 1000, 1000 1000 1000, 0 groups\n"
 
 
+@pytest.mark.parametrize("mode", ["pseudo", "pseudo_wait_for_exit_exec"])
+def test_no_fork_is_interrupted_by_the_end_of_another_child(
+    inside: MakeInside, anyone: Caller, mode: str
+) -> None:
+    assert anyone.output(inside(ForkMode=mode, MemorySize="256m"), "start-many") == "told, 0 interrupted\n"
+
+
 def test_a_user_without_an_account_cannot_be_become(inside: MakeInside, anyone: Caller) -> None:
     assert anyone.output(inside(), "unknown").splitlines() == [
         "setuid: Invalid argument",

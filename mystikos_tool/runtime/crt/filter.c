@@ -279,7 +279,9 @@ static long set(struct filter *filter)
     emit_search(filter, 0, filter->range_count);
 
     struct sock_fprog program = {(unsigned short)filter->size, filter->program};
-    const unsigned flags = filter->asks ? SECCOMP_FILTER_FLAG_NEW_LISTENER : 0;
+    /* Signals wait until process 1 has answered: no call fails with EINTR that would not do so otherwise. */
+    const unsigned waits = myst_linux_is_at_least(5, 19) ? SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV : 0;
+    const unsigned flags = filter->asks ? SECCOMP_FILTER_FLAG_NEW_LISTENER | waits : 0;
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
 }
 

@@ -35,13 +35,22 @@ pid_t myst_parent_of(const struct myst_call *call)
     return is_first ? STARTER : (pid_t)myst_call_status(call, "\nPPid:", 10);
 }
 
-/* Children can be waited for although SIGCHLD is ignored: as by default, the system then does no more than that. */
+/* Of SIGCHLD. Children can be waited for although it is ignored: as by default, the system then does no more than that.
+ * It comes again and again to a shell that starts a pipeline, whose other calls, fork(2) above all, know no EINTR and
+ * must not have one because they wait here for process 1 (signal(7) lists what is interrupted nevertheless). */
 static int64_t set_action(const struct myst_call *call)
 {
-    const uint64_t action = myst_call_argument(call, 1), by_default = (uint64_t)SIG_DFL;
-    uint64_t handler;
-    if (action && myst_call_read(call, action, &handler, sizeof handler) == 0 && handler == (uint64_t)SIG_IGN)
-        myst_call_write(call, action, &by_default, sizeof by_default);
+    struct
+    {
+        uint64_t handler, flags;
+    } action;
+    const uint64_t place = myst_call_argument(call, 1);
+    if (!place || myst_call_read(call, place, &action, sizeof action) != 0)
+        return MYST_CONTINUE;
+    if (action.handler == (uint64_t)SIG_IGN)
+        action.handler = (uint64_t)SIG_DFL;
+    action.flags |= SA_RESTART;
+    myst_call_write(call, place, &action, sizeof action);
     return MYST_CONTINUE;
 }
 

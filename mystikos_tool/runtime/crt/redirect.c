@@ -3,9 +3,11 @@
 #include "../common/sizes.h"
 
 #include <errno.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
@@ -16,6 +18,8 @@
 #define SYSCALL_LENGTH 2 /* bytes of the instruction */
 #define SYSCALL_STOP (SIGTRAP | 0x80)
 #define MAX_REDIRECTED 64
+#define ERESTARTSYS 512 /* include/linux/errno.h: what a tracer sees of a call that a signal ended */
+#define ERESTARTNOINTR 513
 #define RED_ZONE 128 /* bytes below the stack pointer that a program may use (System V ABI, AMD64 supplement) */
 
 /* Threads whose next call is one that they were redirected to. */
@@ -65,15 +69,31 @@ static bool wait_for_stop(pid_t thread, int *status)
     return waitpid(thread, status, __WALL) == thread && WIFSTOPPED(*status);
 }
 
+/* The call is made anew behind the signal's handler, even behind one that ends calls: this one knows no EINTR. */
+static void make_anew(pid_t thread)
+{
+    struct user_regs_struct registers;
+    if (ptrace(PTRACE_GETREGS, thread, 0, &registers) != 0 || (int64_t)registers.rax != -ERESTARTSYS)
+        return;
+    registers.rax = (uint64_t)-ERESTARTNOINTR;
+    ptrace(PTRACE_SETREGS, thread, 0, &registers);
+}
+
 /* A signal that came first is delivered, and the thread makes its call anew: nothing is to be done now. */
 static bool stop(const struct myst_call *call)
 {
     const pid_t thread = myst_call_thread(call);
+    struct seccomp_notif_resp anew = {.id = call->notification.id, .error = -ERESTARTNOINTR};
     int status;
-    if (ptrace(PTRACE_INTERRUPT, thread, 0, 0) != 0 || !wait_for_stop(thread, &status))
+    if (ptrace(PTRACE_INTERRUPT, thread, 0, 0) != 0)
+        return false;
+    /* It stops behind the answer, where only a signal that kills ends its wait for one (filter.c). */
+    ioctl(call->listener, SECCOMP_IOCTL_NOTIF_SEND, &anew);
+    if (!wait_for_stop(thread, &status))
         return false;
     if (status >> 16 == PTRACE_EVENT_STOP)
         return true;
+    make_anew(thread);
     ptrace(PTRACE_DETACH, thread, 0, WSTOPSIG(status));
     return false;
 }
