@@ -108,6 +108,8 @@ def _zip(content: Content, most: int) -> _Pieces:
     except _DAMAGED:
         return
     for info in sorted(archive.infolist(), key=attrgetter("file_size", "header_offset")):
+        if most <= 0:
+            return
         if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
             continue
         try:

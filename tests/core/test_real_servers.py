@@ -116,16 +116,22 @@ def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
         yield f"{url}/guarded?mode=read-write", tokens
 
 
-@needs_nginx
-def test_a_token_that_expires_is_read_again(guarded: tuple[str, Path], tmp_path: Path) -> None:
+def with_token(guarded: tuple[str, Path], token: Path) -> Machine:
+    """Return a machine that has stored its files by the token "one" of a file."""
     url, tokens = guarded
-    token = tmp_path / "token"
     token.write_text("one")
     tokens.joinpath("one").touch()
-    machine = Machine(tmp_path / "machine", f"{url}&token-file={token}")
+    machine = Machine(token.with_name("machine"), f"{url}&token-file={token}")
     machine.store()
+    return machine
+
+
+@needs_nginx
+def test_a_token_that_expires_is_read_again(guarded: tuple[str, Path], tmp_path: Path) -> None:
+    _, tokens = guarded
+    machine = with_token(guarded, tmp_path / "token")
     tokens.joinpath("one").rename(tokens / "two")
-    token.write_text("two")
+    (tmp_path / "token").write_text("two")
     assert machine.fetch()
     assert machine.files() == FILES
     assert machine.warnings == []
@@ -133,12 +139,8 @@ def test_a_token_that_expires_is_read_again(guarded: tuple[str, Path], tmp_path:
 
 @needs_nginx
 def test_a_token_that_expired_for_good_costs_a_warning(guarded: tuple[str, Path], tmp_path: Path) -> None:
-    url, tokens = guarded
-    token = tmp_path / "token"
-    token.write_text("one")
-    tokens.joinpath("one").touch()
-    machine = Machine(tmp_path / "machine", f"{url}&token-file={token}")
-    machine.store()
+    _, tokens = guarded
+    machine = with_token(guarded, tmp_path / "token")
     tokens.joinpath("one").unlink()
     assert not machine.fetch()
     machine.store(signature="another")

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scons_project import SITE_TOOLS, Project
+from scons_project import SCONSTRUCT_WITH_OPTIONS, Project
 
-HEAD = """\
-import sys
-sys.path.insert(0, {checkout!r})
-import mystikos_tool.scons
-variables = Variables(None, ARGUMENTS)
-mystikos_tool.scons.options(variables)
-DefaultEnvironment(tools=[])
-env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}], variables=variables)
-"""
 UPPER = """\
 upper = env.Command("out/upper", "text", "tr a-z A-Z < $SOURCE > $TARGET && chmod 751 $TARGET")
 env.Command(["first", "second"], upper, "cp $SOURCE first && cat $SOURCE $SOURCE > second")
@@ -38,7 +29,7 @@ class Checkout(Project):
 def checkout(directory: Path, url: str, body: str = UPPER) -> Checkout:
     made = Checkout(directory, {"URL": url, "XDG_CACHE_HOME": str(directory.parent / "cache")})
     made.write("text", TEXT)
-    made.sconstruct(body, HEAD.replace("{checkout!r}", repr(str(SITE_TOOLS.parents[1]))))
+    made.sconstruct(body, SCONSTRUCT_WITH_OPTIONS)
     return made
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from remote_servers import CASD_PLATFORM
-from scons_project import DATA, SITE_TOOLS, Project
+from scons_project import DATA, SCONSTRUCT_WITH_OPTIONS, Project
 
 PROGRAM = """#!/bin/sh
 echo "arguments: $*"
@@ -17,15 +17,6 @@ cat
 echo "to stderr" >&2
 exit "${STATUS:-0}"
 """
-HEAD = """\
-import sys
-sys.path.insert(0, {checkout!r})
-import mystikos_tool.scons
-variables = Variables(None, ARGUMENTS)
-mystikos_tool.scons.options(variables)
-DefaultEnvironment(tools=[])
-env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}], variables=variables)
-""".replace("{checkout!r}", repr(str(SITE_TOOLS.parents[1])))
 HELLO = """\
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,7 +60,7 @@ class Checkout(Project):
         return super().run(*url, *arguments, **named)
 
     def expect(self, *tests: str) -> None:
-        self.sconstruct("".join(f"env.MystTest({test})\n" for test in tests), HEAD)
+        self.sconstruct("".join(f"env.MystTest({test})\n" for test in tests), SCONSTRUCT_WITH_OPTIONS)
 
 
 def checkout(directory: Path, url: str) -> Checkout:
@@ -89,7 +80,7 @@ def make_package(directory: Path) -> Path:
         f"env['ENV']['HOME'] = {str(Path.home())!r}\n"
         f"env.Command('appdir/bin/hello', 'hello.c', {compiler + ' $SOURCE -o $TARGET'!r})\n"
         "env.MystPackage('hello', 'appdir', MYST_CONFIG='config.json', MYST_KEY='key.pem')\n",
-        HEAD,
+        SCONSTRUCT_WITH_OPTIONS,
     )
     project.build("-j2")
     return project.path("hello")
@@ -104,6 +95,6 @@ def with_package(
     made.sconstruct(
         f"env['MYST_TEST_PLATFORM'] = {platform}\n"
         + "".join(f"env.MystTest({test}, timeout=30)\n" for test in tests),
-        HEAD,
+        SCONSTRUCT_WITH_OPTIONS,
     )
     return made

@@ -45,6 +45,16 @@ SCONSTRUCT = """\
 DefaultEnvironment(tools=[]); env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}])
 env.Replace(MYST_RUNTIME="rt", MYST_CONFIG="config.json", MYST_KEY="key.pem")
 """
+# The same without values, so that the command line gives them.
+SCONSTRUCT_WITH_OPTIONS = f"""\
+import sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+import mystikos_tool.scons
+variables = Variables(None, ARGUMENTS)
+mystikos_tool.scons.options(variables)
+DefaultEnvironment(tools=[])
+env = Environment(tools=["mystikos"], toolpath=[{{site_tools!r}}], variables=variables)
+"""
 # Put before, it makes the tool treat every root as it treats large ones.
 EVERY_ROOT_IS_LARGE = "from mystikos_tool.scons import partial\npartial.LARGE_ROOT = 0\n"
 PACKAGE_HELLO = 'env.MystPackage("hello", "appdir")\n'

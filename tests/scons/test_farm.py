@@ -10,10 +10,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from farm_project import HEAD, PROGRAM, Checkout, checkout, make_package, needs_zig, with_package
+from farm_project import PROGRAM, Checkout, checkout, make_package, needs_zig, with_package
 from reapi_farm import Farm
 from remote_servers import CasdFarm, casd_farm, needs_bubblewrap, needs_casd
-from scons_project import Project
+from scons_project import SCONSTRUCT_WITH_OPTIONS, Project
 
 SLOW = 'env.MystTest("slow", "hello", args=["sleep"], timeout=0.5)\n'
 PASSED, FAILED = "1 passed (0 of them unchanged), 0 failed", "0 passed (0 of them unchanged), 1 failed"
@@ -54,7 +54,7 @@ import atexit
 from SCons.Script import GetBuildFailures
 atexit.register(lambda: print("failures:", [str(failure.node) for failure in GetBuildFailures()]))
 """
-    tested.sconstruct(body, HEAD)
+    tested.sconstruct(body, SCONSTRUCT_WITH_OPTIONS)
     there = tested.fails("check")
     reported = ElementTree.parse(tested.path("tests.xml")).getroot()
     assert (reported.get("tests"), reported.get("failures")) == ("2", "1")
@@ -152,7 +152,9 @@ def test_a_url_that_is_none_is_an_error(url: str, tested: Checkout) -> None:
 
 
 def test_a_farm_for_anything_but_a_test_is_an_error(tested: Checkout) -> None:
-    tested.sconstruct('env.MystRun("run", "program", MYST_REMOTE_EXECUTOR="grpc://farm")\n', HEAD)
+    tested.sconstruct(
+        'env.MystRun("run", "program", MYST_REMOTE_EXECUTOR="grpc://farm")\n', SCONSTRUCT_WITH_OPTIONS
+    )
     assert "MYST_REMOTE_EXECUTOR has no effect" in tested.fails().err
 
 
@@ -164,7 +166,7 @@ def test_a_farm_that_is_not_there_fails_its_tests_and_runs_none_here(tested: Che
 
 
 def test_a_library_that_is_missing_is_told_of(tested: Checkout) -> None:
-    tested.sconstruct('sys.modules["grpc"] = None\nenv.MystTest("one", "program")\n', HEAD)
+    tested.sconstruct('sys.modules["grpc"] = None\nenv.MystTest("one", "program")\n', SCONSTRUCT_WITH_OPTIONS)
     assert "grpc is missing; install mystikos-tool[remote]" in tested.fails("check").err
 
 
@@ -195,7 +197,7 @@ def test_nothing_of_the_farm_is_loaded_where_nothing_runs(farm: Farm, tested: Ch
         'env.MystTest("one", "program")\n'
         "import atexit\n"
         "atexit.register(lambda: print('grpc' in sys.modules))\n",
-        HEAD,
+        SCONSTRUCT_WITH_OPTIONS,
     )
     assert tested.build("check").out.endswith("True\n")
     before = farm.calls.copy()
