@@ -36,7 +36,7 @@ struct entry
     char name[];
 };
 
-/* The directory that was read last: all that it has, the oldest first. */
+/* The directory that was read last: all that it has, the oldest first; nothing where it has too many. */
 static struct
 {
     uint64_t device, inode;
@@ -120,7 +120,7 @@ static bool learn(int directory)
     if (fstat(directory, &status) != 0)
         return false;
     if (is_known(&status))
-        return true;
+        return list.count > 0;
     const int own = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (own < 0)
         return false;
@@ -131,7 +131,7 @@ static bool learn(int directory)
     if (result)
         put_in_order();
     else
-        list.inode = 0;
+        list.count = 0;
     close(own);
     return result;
 }
