@@ -423,6 +423,13 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
     )
 
 
+def rootfs_offset(inputs: Inputs) -> int:
+    """Return where the root, which need not be there, begins in the package of the inputs."""
+    image = prepare(inputs.runtime, inputs.config).file(bytes(sigstruct.SIGSTRUCT.size))
+    absent = inputs._replace(root=DiskRoot())
+    return sections.offset_of(sections.ROOTFS, inputs.runtime.loader, package_parts(absent, Bytes(image)))
+
+
 def verify(
     path: Path,
     expected: Expectations = ANYTHING,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -74,6 +75,13 @@ def pieces(loader: Path, parts: Parts) -> list[Content]:
     bodies = parts.in_order()
     plan = elf.with_sections(image, list(zip(SECTIONS, (body.size for body in bodies), strict=True)))
     return [bodies[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
+
+
+def offset_of(name: str, loader: Path, parts: Parts) -> int:
+    """Return where the content of a section begins in what :func:`write` makes."""
+    bodies = parts.in_order()
+    before = takewhile(lambda piece: piece is not bodies[SECTIONS.index(name)], pieces(loader, parts))
+    return sum(piece.size for piece in before)
 
 
 def check_name(target: Path) -> None:

@@ -268,6 +268,11 @@ def _hole_end(descriptor: int, start: int) -> int:
 _HOST_FILES = _HostFiles()
 
 
+def is_on_this_machine(entry: Entry) -> bool:
+    """Tell whether an entry is a file of this machine as it is, whose path is its origin."""
+    return entry.contents is _HOST_FILES
+
+
 class _Folder(NamedTuple):
     """What a directory holds, as it was found: names with a NUL between two, and all fingerprints.
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mystikos_tool.cache.remote.client import Client
     from mystikos_tool.cache.remote.results import Key
     from mystikos_tool.cache.remote.uploads import Uploads
+    from mystikos_tool.io.arriving import Arriving
 
 _UPLOADS_AT_ONCE = 4
 _DONE = {
@@ -168,13 +169,13 @@ class _Action:
         self._uploads.add(partial(self.client.store, self.key, whole, seconds))
         return True
 
-    def _begin(self) -> None:
-        """Begin to find out what the targets have to be that are fetched."""
-        if any(map(stage_of, self.targets)):
+    def _begin(self, files: Sequence[Arriving]) -> None:
+        """Begin to hold files, of which there are none for what is to be a link, to what is made here."""
+        if len(files) == len(self.targets) and any(map(stage_of, self.targets)):
             from mystikos_tool.scons import acceptance
 
-            for target in self.targets:
-                acceptance.begin(target)
+            for target, file in zip(self.targets, files, strict=True):
+                acceptance.begin(target, file)
 
     def _accepts(self, paths: Sequence[Path]) -> bool:
         """Tell whether files, of which there are none for what is to be a link, are what is made here."""

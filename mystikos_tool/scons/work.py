@@ -22,7 +22,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
 from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
-from mystikos_tool.root.archive import Archive, found_in, write
+from mystikos_tool.root.archive import Archive, DifferentError, plan, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import blame, exclusion, hints, intermediates, partial
 from mystikos_tool.scons.database import store
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.explain.provenance import Parameters
-    from mystikos_tool.io.content import Content
+    from mystikos_tool.io.content import AnyOffset, Content
     from mystikos_tool.root.disk.writer import Disk as Written
     from mystikos_tool.root.disk.writer import Options
     from mystikos_tool.root.oci.process import Start
@@ -577,26 +577,36 @@ def _remember_keys(archive: Path, keys: list[RootKey]) -> None:
 
 
 class Expected(NamedTuple):
-    """What a package that is not made here has to have: the tree of its root, and its measurement."""
+    """What a package has that is not made here: the tree of its root, and its measurement.
+
+    ``offset`` is where the archive of the tree, of ``size`` bytes, lies in the package.
+    """
 
     tree: Tree
+    offset: int
+    size: int
     measured: Measured
 
 
-def expect(target: Any) -> Expected | None:
-    """Find out what a package has to have before it is there; None where its own stages find it out.
+def expect(target: Any, package: AnyOffset) -> Expected | None:
+    """Find out what a package has to have, while it comes; None where its own stages find it out.
 
-    Raises UserError as they do.
+    Raises UserError as they do, and DifferentError for a package with another root.
     """
     from mystikos_tool import pipeline
-    from mystikos_tool.root.archive import Unwritten
+    from mystikos_tool.root.archive import Held, Unwritten
 
     enclave = _stage(target, Package).enclave
     if enclave.rootfs is None or enclave.rootfs not in intermediates.unmade(target):
         return None
     _prove_disks(enclave)
-    tree = _tree_as_packed(enclave.rootfs)
-    return Expected(tree, pipeline.measure_unchecked(_inputs(enclave), Unwritten.of(tree)))
+    tree, inputs = _tree_as_packed(enclave.rootfs), _inputs(enclave)
+    offset = pipeline.rootfs_offset(inputs)
+    held = Held(Unwritten.of(tree), package, offset)
+    measured = pipeline.measure_unchecked(inputs, held)
+    if not held.is_same:
+        raise DifferentError
+    return Expected(tree, offset, held.size, measured)
 
 
 def is_package(target: Any, path: Path) -> bool:
@@ -615,18 +625,17 @@ def is_package(target: Any, path: Path) -> bool:
 def _is_package_of_sources(target: Any, path: Path, inputs: pipeline.Inputs, unmade: Collection[Any]) -> bool:
     """Tell the same where the image is not made here, nor perhaps what it is made of."""
     from mystikos_tool import pipeline
-    from mystikos_tool.io.content import Bytes
+    from mystikos_tool.io.content import Bytes, FileContent
     from mystikos_tool.packaging import sections
     from mystikos_tool.packaging.opened import OpenedPackage
     from mystikos_tool.root.root import ArchiveRoot
 
     enclave, stage = _stage(target, Package).enclave, _stage(target.sources[0], Image)
-    opened, expected = OpenedPackage(path), intermediates.expected(target) or expect(target)
+    expected = intermediates.expected(target) or expect(target, FileContent.of(path))
+    opened = OpenedPackage(path)
     if expected:
-        content, where = opened.content(sections.ROOTFS), opened.where(sections.ROOTFS)
-        packed = found_in(expected.tree, content, where)
-        if packed is None:
-            return False
+        content = FileContent(path, expected.size, expected.offset)
+        packed = Archive(opened.where(sections.ROOTFS), content, tuple(plan(expected.tree)))
         inputs, measured = inputs._replace(root=ArchiveRoot(path, packed)), expected.measured
     else:
         _prove_disks(enclave)
