@@ -46,11 +46,17 @@ class Arriving:
         try:
 
             def read_at(offset: int, size: int) -> bytes:
-                with self._changed:
-                    self._changed.wait_for(lambda: self._has_ended or self.written >= offset + size)
-                    there = self.written
+                there = self.written
+                if there < offset + size:
+                    there = self._waited_for(offset + size)
                 return os.pread(descriptor, max(min(size, there - offset), 0), offset)
 
             yield read_at
         finally:
             os.close(descriptor)
+
+    def _waited_for(self, end: int) -> int:
+        """Wait until the file has so many bytes, or gets no more; return how many it has."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_ended or self.written >= end)
+            return self.written

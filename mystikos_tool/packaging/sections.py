@@ -138,7 +138,8 @@ def _comes_next(piece: Content, file: BinaryIO, path: Path) -> bool:
     if piece == FileContent(path, piece.size, file.tell()):
         file.seek(piece.size, os.SEEK_CUR)
         return True
-    return all(chunk == file.read(len(chunk)) for chunk in piece.chunks(_CHUNK))
+    # Two bytes objects are compared at once, a memoryview byte by byte.
+    return all(bytes(chunk) == file.read(len(chunk)) for chunk in piece.chunks(_CHUNK))
 
 
 class Package(NamedTuple):

@@ -135,14 +135,22 @@ class Unwritten:
     """
 
     tree: Tree
-    size: int
+    members: Sequence[Member]
 
     @classmethod
     def of(cls, tree: Tree) -> Unwritten:
         """Take a tree."""
         check(tree)
-        end = _end(plan(tree))
-        return cls(tree, end + len(cpio.end(end)))
+        return cls(tree, plan(tree))
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return _end(self.members) + len(self._trailer)
+
+    @property
+    def _trailer(self) -> bytes:
+        return cpio.end(_end(self.members))
 
     @contextmanager
     def opened(self) -> Iterator[PieceReader]:
@@ -154,7 +162,7 @@ class Unwritten:
         yield cpio.ROOT
         for entry in self.tree.entries:
             yield from _member(entry)
-        yield cpio.end(_end(plan(self.tree)))
+        yield self._trailer
 
 
 def _end(members: Sequence[Member]) -> int:

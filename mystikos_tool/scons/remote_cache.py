@@ -80,6 +80,11 @@ class RemoteCache(SCons.CacheDir.CacheDir):  # type: ignore[misc]
         """Return that no file of this machine is the cache's."""
         return None, None
 
+    def begin(self) -> None:
+        """Open the connection in a thread, as something will be asked for."""
+        if self._session:
+            self._session.begin()
+
     def retrieve(self, node: Any) -> bool:
         """Fetch all targets of a node's action, unless that was tried; tell whether they are there."""
         action = self._action(node)
@@ -102,7 +107,7 @@ class RemoteCache(SCons.CacheDir.CacheDir):  # type: ignore[misc]
     def _done(self, action: _Action, step: str, node: Any) -> bool:
         """Do a step; a bug of the cache's costs the cache, not the build."""
         try:
-            done = action.retrieved if step == "Retrieve" else action.push()
+            done = action.retrieved() if step == "Retrieve" else action.push()
         except Exception as error:
             traceback.print_exc()
             action.client.health.stop(f"{type(error).__name__}; the build goes on without it")
@@ -131,7 +136,8 @@ class _Action:
         self._paths = {_name(target): Path(target.get_abspath()) for target in targets}
         self._signature = "\n".join(target.get_cachedir_bsig() for target in targets)
         self._asked: float | None = None
-        self._lock = threading.Lock()
+        self._lock, self._fetching = threading.Lock(), threading.Lock()
+        self._retrieved: bool | None = None
         self._is_pushed = False
 
     @cached_property
@@ -141,9 +147,15 @@ class _Action:
 
         return results.key(self._signature, list(self._paths))
 
-    @cached_property
     def retrieved(self) -> bool:
-        """Whether the targets are those of the cache, which are fetched when that is first asked."""
+        """Tell whether the targets are those of the cache, which are fetched when that is first asked."""
+        # No cached_property: until Python 3.12 all actions share the lock of one, which lasts for the fetch.
+        with self._fetching:
+            if self._retrieved is None:
+                self._retrieved = self._fetch()
+            return self._retrieved
+
+    def _fetch(self) -> bool:
         if SCons.Action.execute_actions:
             found = self.client.fetch(self.key, self._paths, self._accepts, self._begin)
         else:
@@ -158,7 +170,7 @@ class _Action:
         from mystikos_tool.cache.remote.client import made
 
         with self._lock:
-            if self._is_pushed or not self.client.health.writes or self.__dict__.get("retrieved"):
+            if self._is_pushed or not self.client.health.writes or self._retrieved:
                 return False
             self._is_pushed = True
         seconds = time.monotonic() - self._asked if self._asked else 0.0
@@ -198,7 +210,18 @@ class _Session:
         self._actions: dict[Any, _Action | None] = {}
         self._lock = threading.Lock()
         self._used: tuple[Client, Uploads] | None = None
+        self._connecting: threading.Thread | None = None
         self._is_usable = True
+
+    def begin(self) -> None:
+        """Open the connection in a thread, unless one has begun to."""
+        if self._connecting is None and self._used is None:
+            self._connecting = threading.Thread(target=self._connect, daemon=True)
+            self._connecting.start()
+
+    def _connect(self) -> None:
+        if used := self._use():
+            used[0].connect()
 
     def action(self, node: Any) -> _Action | None:
         """Return a node's action; None where the cache has nothing to do with it."""
@@ -226,6 +249,9 @@ class _Session:
 
     def _end(self) -> None:
         """Wait for what is stored, and say what the build had of the cache."""
+        if self._connecting:
+            self._connecting.join()
+            self._connecting = None
         if self._used:
             (client, uploads), self._used = self._used, None
             self._actions.clear()

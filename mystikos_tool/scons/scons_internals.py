@@ -177,6 +177,12 @@ def only_tells() -> bool:
     return not SCons.Action.execute_actions
 
 
+def begin_to_ask(cache: Any) -> None:
+    """Let a cache on a server open its connection, in a build that makes what it does not find there."""
+    if not only_tells() and not SCons.Script.GetOption("question") and hasattr(cache, "begin"):
+        cache.begin()
+
+
 def was_only_told_of(node: Any) -> bool:
     """Tell whether SCons said that it would make a node: to what depends on it, it is another one."""
     return only_tells() and bool(node.get_state() == SCons.Node.executed)

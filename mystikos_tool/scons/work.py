@@ -22,7 +22,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
 from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
-from mystikos_tool.root.archive import Archive, DifferentError, plan, write
+from mystikos_tool.root.archive import Archive, DifferentError, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import blame, exclusion, hints, intermediates, partial
 from mystikos_tool.scons.database import store
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.explain.provenance import Parameters
     from mystikos_tool.io.content import AnyOffset, Content
+    from mystikos_tool.root.archive import Unwritten
     from mystikos_tool.root.disk.writer import Disk as Written
     from mystikos_tool.root.disk.writer import Options
     from mystikos_tool.root.oci.process import Start
@@ -577,15 +578,15 @@ def _remember_keys(archive: Path, keys: list[RootKey]) -> None:
 
 
 class Expected(NamedTuple):
-    """What a package has that is not made here: the tree of its root, and its measurement.
+    """What a package has that is not made here: its root, at ``offset`` in it, and its measurement.
 
-    ``offset`` is where the archive of the tree, of ``size`` bytes, lies in the package.
+    ``modulus`` is that of the key that has to have signed it, None where a signature is attached.
     """
 
-    tree: Tree
+    root: Unwritten
     offset: int
-    size: int
     measured: Measured
+    modulus: int | None
 
 
 def expect(target: Any, package: AnyOffset) -> Expected | None:
@@ -596,17 +597,18 @@ def expect(target: Any, package: AnyOffset) -> Expected | None:
     from mystikos_tool import pipeline
     from mystikos_tool.root.archive import Held, Unwritten
 
+    stage = _stage(target.sources[0], Image)
     enclave = _stage(target, Package).enclave
     if enclave.rootfs is None or enclave.rootfs not in intermediates.unmade(target):
         return None
     _prove_disks(enclave)
-    tree, inputs = _tree_as_packed(enclave.rootfs), _inputs(enclave)
-    offset = pipeline.rootfs_offset(inputs)
-    held = Held(Unwritten.of(tree), package, offset)
+    root, inputs = Unwritten.of(_tree_as_packed(enclave.rootfs)), _inputs(enclave)
+    modulus, offset = _modulus(stage), pipeline.rootfs_offset(inputs)
+    held = Held(root, package, offset)
     measured = pipeline.measure_unchecked(inputs, held)
     if not held.is_same:
         raise DifferentError
-    return Expected(tree, offset, held.size, measured)
+    return Expected(root, offset, measured, modulus)
 
 
 def is_package(target: Any, path: Path) -> bool:
@@ -634,16 +636,18 @@ def _is_package_of_sources(target: Any, path: Path, inputs: pipeline.Inputs, unm
     expected = intermediates.expected(target) or expect(target, FileContent.of(path))
     opened = OpenedPackage(path)
     if expected:
-        content = FileContent(path, expected.size, expected.offset)
-        packed = Archive(opened.where(sections.ROOTFS), content, tuple(plan(expected.tree)))
+        content = FileContent(path, expected.root.size, expected.offset)
+        packed = Archive(opened.where(sections.ROOTFS), content, tuple(expected.root.members))
         inputs, measured = inputs._replace(root=ArchiveRoot(path, packed)), expected.measured
+        modulus = expected.modulus
     else:
         _prove_disks(enclave)
         if enclave.rootfs:
             _prove(enclave.rootfs)
         is_unmade = stage.measurement in unmade
         measured = pipeline.measure_unchecked(inputs) if is_unmade else _measured(stage.measurement)
-    image = _image_signed_elsewhere(target.sources[0], measured, inputs, opened.sigstruct)
+        modulus = _modulus(stage)
+    image = _image_signed_elsewhere(target.sources[0], measured, inputs, opened.sigstruct, modulus)
     parts = pipeline.package_parts(inputs, Bytes(image))
     if not sections.is_made_of(path, inputs.runtime.loader, parts):
         return False
@@ -659,21 +663,26 @@ def _tree_as_packed(archive: Any) -> Tree:
     return stripping.tree(tree) if stripping else tree
 
 
+def _modulus(image: Image) -> int | None:
+    """Return the modulus of who signs an image here, None where a signature is attached."""
+    return image.key.signer().modulus if image.key else None
+
+
 def _image_signed_elsewhere(
-    node: Any, measured: Measured, inputs: pipeline.Inputs, structure: bytes
+    node: Any, measured: Measured, inputs: pipeline.Inputs, structure: bytes, modulus: int | None
 ) -> bytes:
     """Return the image of a node with the signature in a SIGSTRUCT, unless that is another's: UserError.
 
-    It has to be the signer's, over what was measured here and dated as this build dates it.
+    It has to be by the key of ``modulus``, over what was measured here and dated as this build dates it.
     """
     from mystikos_tool import pipeline
 
     stage = _stage(node, Image)
-    if stage.key is None:
+    if modulus is None:
         return _attached(node, measured, inputs)
     day = pipeline.signing_day(stage.epoch)
     statement = pipeline.state(measured, inputs.runtime, inputs.config, day)
-    signed = pipeline.signed_already(structure, stage.key.signer().modulus, str(node))
+    signed = pipeline.signed_already(structure, modulus, str(node))
     return pipeline.attach(measured, inputs.runtime, inputs.config, statement, signed)
 
 

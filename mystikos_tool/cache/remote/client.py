@@ -101,6 +101,11 @@ class Client:
         self._server: Server | None = None
         self._limits = Limits()
 
+    def connect(self) -> None:
+        """Open the connection before the first request, if anything will be fetched."""
+        if self.health.reads:
+            self._tried(lambda server: True, writing=False)
+
     def has(self, key: Key, names: Sequence[str]) -> bool:
         """Tell whether there is a result of a key, without fetching it."""
         return self.health.reads and self._tried(
