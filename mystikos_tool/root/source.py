@@ -252,7 +252,7 @@ class _HostFiles:
 
     def chunks(self, entry: Entry) -> Iterator[memoryview]:
         """Yield a file's content; see :class:`mystikos_tool.root.tree.Contents`."""
-        if entry.size < buffers.SIZE:
+        if 0 < entry.size < buffers.SIZE:
             with buffers.borrowed() as buffer:
                 if (content := _small(entry, buffer)) is not None:
                     yield content
