@@ -380,8 +380,8 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
 class NothingToMake(SCons.Executor.Null):  # type: ignore[misc]
     """The executor of a node that nothing makes, but that others may have to be made for.
 
-    When one of them has failed already, SCons calls what the executor names failed; without a name the
-    node, and all that is made of it, would wait for ever.
+    When one of them has failed already, SCons calls what the executor names failed. Without a name the
+    node stays pending, and a second target that is made of it ends the build with an internal error.
     """
 
     def get_action_targets(self) -> Any:

@@ -331,8 +331,9 @@ def test_what_is_made_of_a_file_that_failed_before_is_not_waited_for(misused: Pr
     misused.sconstruct(
         "env.Command('made.json', 'program', 'false')\n"
         "env.MystPackage('t', 'appdir', MYST_CONFIG='made.json')\n"
+        "env.MystPackage('u', 'program', MYST_CONFIG='made.json')\n"
     )
-    build = misused.fails(jobs, "-k", "made.json", "t")
+    build = misused.fails(jobs, "-k", "made.json", "t", "u")
     assert build.err == "scons: *** [made.json] Error 1\n"
 
 
