@@ -84,6 +84,12 @@ def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:
                 yield os.path.normpath(f"{below}/{name}"), entry
 
 
+def stored_target(file: Any) -> Any:
+    """Return the entry of a file that the signature database knows as a target; None for another."""
+    entry = file.dir.sconsign().entries.get(file.name)
+    return entry if entry and getattr(entry.binfo, "bact", "") else None
+
+
 def own_databases(directory: Any) -> Iterator[str]:
     """Yield the paths of directories below one that have their own database, as with SConsignFile(None)."""
     if SCons.SConsign.ForDirectory is SCons.SConsign.DirFile:
