@@ -461,32 +461,29 @@ static void end_loop(int signal)
 }
 
 /* Makes calls that process 1 answers until it is told to end. */
-static int call_until_end(void)
+static void call_until_end(void)
 {
-    const struct sigaction ignored = {.sa_handler = count_end}, last = {.sa_handler = end_loop};
     struct stat status;
     int calls = 0, interrupted = 0;
-    sigaction(SIGTERM, &last, NULL);
-    sigaction(SIGUSR1, &ignored, NULL);
     for (; !is_over; calls++, usleep(2000))
         interrupted += stat("/bin/inside", &status) != 0 && errno == EINTR;
     printf("%d of %d\n", interrupted, calls);
-    return 0;
+    exit(0);
 }
 
 /* Among so many processes that process 1 is mostly busy with looking at them. */
 static int interrupt(void)
 {
+    const struct sigaction ignored = {.sa_handler = count_end}, last = {.sa_handler = end_loop};
     for (int i = 0; i < 300; i++)
         if (fork() == 0)
             for (;;)
                 pause();
+    sigaction(SIGUSR1, &ignored, NULL);
+    sigaction(SIGTERM, &last, NULL);
     const pid_t child = fork();
     if (child == 0)
-    {
         call_until_end();
-        exit(0);
-    }
     for (int i = 0; i < 300; i++, usleep(300))
         kill(child, SIGUSR1);
     kill(child, SIGTERM);
