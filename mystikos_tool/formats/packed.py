@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from operator import attrgetter
@@ -23,7 +22,6 @@ _PIECE = 1 << 18
 _GZIP_FORM = 31  # zlib: a header and a checksum of gzip, the largest window
 _MEMORY_OF_XZ = 1 << 27  # bytes that it may ask for; xz -9 takes 65 MiB
 _ENCRYPTED = 1  # of the general purpose bit flag
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # A name inside of a file, "" for what is compressed as a whole, and a piece of its content.
 _Pieces = Iterator[tuple[str, bytes]]
@@ -103,27 +101,30 @@ def _takes_more(stream: _Decompressor) -> bool:
 def _zip(content: Content, most: int) -> _Pieces:
     if content.size > MOST_OF_ZIP:
         return
+    import zipfile  # few roots have such a file
+
+    methods, damaged = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), (*_DAMAGED, zipfile.BadZipFile)
     try:
         archive = zipfile.ZipFile(io.BytesIO(content.read()))
-    except _DAMAGED:
+    except damaged:
         return
     for info in sorted(archive.infolist(), key=attrgetter("file_size", "header_offset")):
         if most <= 0:
             return
-        if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
+        if info.flag_bits & _ENCRYPTED or info.compress_type not in methods:
             continue
         try:
             with archive.open(info) as file:
                 while most > 0 and (data := file.read(min(_PIECE, most))):
                     most -= len(data)
                     yield info.filename, data
-        except _DAMAGED:
+        except damaged:
             continue
 
 
 _DAMAGED = (
     *(EOFError, NotImplementedError, OSError, OverflowError, RuntimeError, ValueError),
-    *(struct.error, zipfile.BadZipFile, zlib.error),
+    *(struct.error, zlib.error),
 )
 _READERS: dict[bytes, Callable[[Content, int], _Pieces]] = {
     b"\x1f\x8b\x08": _gzip,

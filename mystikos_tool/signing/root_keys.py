@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import luks, packed
+from mystikos_tool.formats import packed
 from mystikos_tool.formats.cpio import Member
-from mystikos_tool.formats.ext2_reader import Member as DiskMember
 from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
 from mystikos_tool.io.content import Bytes, Content
 from mystikos_tool.root.archive import Archive
-from mystikos_tool.root.disk.index import DiskIndex
 from mystikos_tool.root.root import DiskRoot, Root
 from mystikos_tool.root.tree import Entry
 from mystikos_tool.signing import key_forms
 from mystikos_tool.signing.key_forms import Form
 
 if TYPE_CHECKING:
+    from mystikos_tool.formats.ext2_reader import Member as DiskMember
     from mystikos_tool.signing.signer import Signer
 
 WARN, ERROR, ALLOW = POLICIES = ("warn", "error", "allow")
@@ -112,6 +111,9 @@ def on_disk(path: Path) -> list[RootKey]:
 
     Of an encrypted disk there are none: who has it cannot read them. Raises UserError for what is no disk.
     """
+    from mystikos_tool.formats import luks
+    from mystikos_tool.root.disk.index import DiskIndex
+
     with path.open("rb") as file:
         if luks.is_header(file.read(len(luks.MAGIC))):
             return []
