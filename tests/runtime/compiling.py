@@ -29,6 +29,23 @@ def compile_static(target: Path, *sources: Path, options: Sequence[str] = ()) ->
     return target
 
 
+def compile_library(target: Path, *sources: Path) -> Path:
+    """Compile with the pinned toolchain to a shared library."""
+    _run(
+        [
+            *ZIG,
+            *_OPTIONS,
+            "-fno-asynchronous-unwind-tables",
+            "-shared",
+            "-fPIC",
+            *map(str, sources),
+            "-o",
+            str(target),
+        ]
+    )
+    return target
+
+
 def compile_at_fixed_addresses(target: Path, *sources: Path) -> Path:
     """Compile with the machine's own compiler and C library to a static program that can't be moved."""
     if not shutil.which("gcc"):
