@@ -314,8 +314,10 @@ def _prepared(image: elf.Image, config: Config, _: bytes) -> EnclaveImage:
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
     """Return the signed enclave image.
 
-    Raises UserError as :func:`state` does, and when the signer gives no signature that holds.
+    Raises UserError as :func:`state` does, for a configuration that holds the key, and when the signer
+    gives no signature that holds.
     """
+    root_keys.refuse_signer_in_text(config.data, signer.modulus, config.name, signer)
     prepared, structure = _proved(measured, runtime, config)
     return prepared.file(signers.sign(structure, signer, day))
 
@@ -431,6 +433,13 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
         roothashes=Bytes(inputs.roothashes_content()),
         config=Bytes(inputs.config.data),
     )
+
+
+def rootfs_offset(inputs: Inputs) -> int:
+    """Return where the root, which need not be there, begins in the package of the inputs."""
+    image = prepare(inputs.runtime, inputs.config).file(bytes(sigstruct.SIGSTRUCT.size))
+    absent = inputs._replace(root=DiskRoot())
+    return sections.offset_of(sections.ROOTFS, inputs.runtime.loader, package_parts(absent, Bytes(image)))
 
 
 def verify(
