@@ -53,6 +53,17 @@ def test_no_fork_is_interrupted_by_the_end_of_another_child(
     assert anyone.output(inside(ForkMode=mode, MemorySize="256m"), "start-many") == "told, 0 interrupted\n"
 
 
+def test_few_calls_are_interrupted_by_signals_however_busy_process_1_is(
+    inside: MakeInside, caller: Caller
+) -> None:
+    made = inside(ForkMode="pseudo", MemorySize="256m")
+    shares = []
+    for _ in range(3):
+        interrupted, calls = map(int, caller.output(made, "interrupt").split(" of "))
+        shares.append(interrupted / calls)
+    assert min(shares) < 0.2
+
+
 def test_a_user_without_an_account_cannot_be_become(inside: MakeInside, anyone: Caller) -> None:
     assert anyone.output(inside(), "unknown").splitlines() == [
         "setuid: Invalid argument",
@@ -411,7 +422,7 @@ def test_descriptors_give_what_the_caller_gave_and_no_more(
         "fchmod 0: Not supported",
         "fchmod 1: Operation not permitted",
         "chmod 1: Operation not permitted",
-        "chmod by a link: No such file or directory",
+        "chmod by a link: Operation not permitted",
         "chmod by the directory: Operation not permitted",
         "read 0: done",
         "give",
