@@ -25,6 +25,7 @@ from mystikos_tool.runtime import PREBUILT, embedded
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEYS = CHECKOUT / "tests" / "data" / "keys"
 DAY = "1767312000"  # 2026-01-02
+PROGRAMS = ("appdir/bin/hello", "build/bin/phrasebook")
 NOBODY = 65534
 # The capabilities let the other user reach the interpreter and the cache of its compiler, wherever they lie.
 CAPABILITIES = "+dac_read_search,+dac_override"
@@ -95,13 +96,17 @@ class Circumstances:
 
 
 def targets(example: Path, sources: Path) -> dict[str, bytes]:
-    """What a build made, but for its database and objects, whose debug information names their place."""
+    """What a build made, but for its database and what is compiled, whose debug information names its place.
+
+    Packages have programs without that.
+    """
+    programs = {example / program for program in PROGRAMS}
     made = {
         str(path.relative_to(example)): path.read_bytes()
         for path in example.rglob("*")
         if path.is_file()
         and not path.is_symlink()
-        and not (path.suffix == ".o" or path.name.startswith(".sconsign"))
+        and not (path.suffix == ".o" or path in programs or path.name.startswith(".sconsign"))
     }
     return {name: content for name, content in made.items() if not (sources / name).exists()}
 
