@@ -42,7 +42,8 @@ def build_sdist(directory: str, settings: Settings = None) -> str:
 
 
 def build_editable(directory: str, settings: Settings = None, metadata: str | None = None) -> str:
-    """Build a wheel that leads to this checkout; return its name."""
+    """Build a wheel that leads to this checkout, by a path, not by code for each start; return its name."""
+    settings = {"editable_mode": "compat", **(settings or {})}
     return str(_setuptools().build_editable(directory, settings, metadata))
 
 

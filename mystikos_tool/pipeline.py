@@ -33,9 +33,9 @@ from mystikos_tool.formats import elf, pkcs1, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
-from mystikos_tool.packaging import disk_verification, sections, signed_directory
 from mystikos_tool.packaging import host_program as host_programs
 from mystikos_tool.packaging import policy as policies
+from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.packaging.opened import Opened, OpenedPackage
 from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.verification import (
@@ -52,7 +52,7 @@ from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime import image as image_of
-from mystikos_tool.signing import disk_trust, root_keys, rsa_public, trusted
+from mystikos_tool.signing import root_keys, rsa_public
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.statement import Statement
@@ -109,10 +109,18 @@ class Inputs(NamedTuple):
 
     def pubkeys_content(self) -> bytes:
         """Every trusted public key, each followed by a NUL."""
+        if not self.pubkeys:
+            return b""
+        from mystikos_tool.signing import trusted
+
         return b"".join(trusted.load_public_key(path) + b"\0" for path in self.pubkeys)
 
     def roothashes_content(self) -> bytes:
         """Every trusted root hash, 32 bytes each."""
+        if not self.roothashes:
+            return b""
+        from mystikos_tool.signing import trusted
+
         return b"".join(trusted.load_root_hash(path) for path in self.roothashes)
 
 
@@ -262,6 +270,8 @@ def _distrust(inputs: Inputs) -> list[str]:
     index = inputs.root.index() if isinstance(inputs.root, DiskRoot) else None
     if index is None:
         return []
+    from mystikos_tool.signing import disk_trust
+
     trusts = inputs.pubkeys_content(), inputs.roothashes_content()
     told = disk_trust.check_trusted(index.fssig, *trusts, index.where, debug=inputs.config.debug)
     return [told] if told else []
@@ -304,8 +314,10 @@ def _prepared(image: elf.Image, config: Config, _: bytes) -> EnclaveImage:
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
     """Return the signed enclave image.
 
-    Raises UserError as :func:`state` does, and when the signer gives no signature that holds.
+    Raises UserError as :func:`state` does, for a configuration that holds the key, and when the signer
+    gives no signature that holds.
     """
+    root_keys.refuse_signer_in_text(config.data, signer.modulus, config.name, signer)
     prepared, structure = _proved(measured, runtime, config)
     return prepared.file(signers.sign(structure, signer, day))
 
@@ -423,6 +435,13 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
     )
 
 
+def rootfs_offset(inputs: Inputs) -> int:
+    """Return where the root, which need not be there, begins in the package of the inputs."""
+    image = prepare(inputs.runtime, inputs.config).file(bytes(sigstruct.SIGSTRUCT.size))
+    absent = inputs._replace(root=DiskRoot())
+    return sections.offset_of(sections.ROOTFS, inputs.runtime.loader, package_parts(absent, Bytes(image)))
+
+
 def verify(
     path: Path,
     expected: Expectations = ANYTHING,
@@ -458,9 +477,15 @@ def _verified(
         raise VerificationError(where, "is not the configuration in the enclave", _DISTRUST)
     host_program = _host_program(opened, loader, embedded)
     _check_measurement(opened, stated)
-    trusted_disk = disk_verification.check_trusted(opened, disk) if disk else None
+    trusted_disk = _trusted_disk(opened, disk) if disk else None
     on_disk = opened.is_on_disk
     return Verification(stated, host_program, *facts(host_program, expected, trusted_disk, disk=on_disk))
+
+
+def _trusted_disk(opened: OpenedPackage, disk: Path) -> str:
+    from mystikos_tool.packaging import disk_verification
+
+    return disk_verification.check_trusted(opened, disk)
 
 
 def state_package(path: Path, day: date) -> Statement:

@@ -11,10 +11,11 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mystikos_tool.cache import file_digests
 from mystikos_tool.cache.store import Store
 from mystikos_tool.io import fingerprint
 from mystikos_tool.root.source import Source
@@ -56,7 +57,7 @@ class Digests:
             return bytes(known[1])
         started = time.time_ns()
         with Path(path).open("rb", buffering=0) as file:
-            digest = _sha256(iter(lambda: file.read(_CHUNK), b""))
+            digest = file_digests.sha256(iter(lambda: file.read(_CHUNK), b""))
             after = fingerprint.of(os.fstat(file.fileno()))
         if after == before and not fingerprint.is_racy(before, started):
             self._store.change(_FILES, name, (before, digest))
@@ -100,7 +101,12 @@ class Digests:
         before = self.rows(name)
         known = {row.path: row for row in before}
         started = time.time_ns()
-        rows = [_row(entry, known.get(entry.path), started) for entry in tree.entries]
+        new = [entry for entry in tree.entries if not _is_known(entry, known.get(entry.path))]
+        racy = fingerprint.any_racy(b"".join(entry.fingerprint for entry in new), started)
+        for entry, digest in zip(new, file_digests.of(new), strict=True):
+            is_racy = racy and fingerprint.is_racy(entry.fingerprint, started)
+            known[entry.path] = Row(entry.path, entry.mode, b"" if is_racy else entry.fingerprint, digest)
+        rows = [_row(entry, known.get(entry.path)) for entry in tree.entries]
         if rows != before:
             self._store.keep(f"{_FILES} of {name}", list(map(tuple, rows)))
         return {row.path: row.content for row in rows if stat.S_ISREG(row.mode)}
@@ -112,19 +118,13 @@ def changed_paths(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
     return [os.fsdecode(path) for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
 
 
-def _row(entry: Entry, known: Row | None, started: int) -> Row:
-    """Describe an entry; its file is read where what is known has another fingerprint."""
-    if not stat.S_ISREG(entry.mode):
+def _is_known(entry: Entry, known: Row | None) -> bool:
+    """Tell whether an entry has no content to be read, or is a file whose fingerprint is known."""
+    return not stat.S_ISREG(entry.mode) or (known is not None and known.fingerprint == entry.fingerprint)
+
+
+def _row(entry: Entry, known: Row | None) -> Row:
+    """Describe an entry; of a file everything but its mode is known."""
+    if not stat.S_ISREG(entry.mode) or known is None:
         return Row(entry.path, entry.mode, b"", entry.target)
-    if known and known.fingerprint == entry.fingerprint:
-        return known if known.mode == entry.mode else known._replace(mode=entry.mode)
-    digest = _sha256(entry.chunks())
-    racy = fingerprint.is_racy(entry.fingerprint, started)
-    return Row(entry.path, entry.mode, b"" if racy else entry.fingerprint, digest)
-
-
-def _sha256(chunks: Iterable[bytes | memoryview]) -> bytes:
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.digest()
+    return known if known.mode == entry.mode else known._replace(mode=entry.mode)

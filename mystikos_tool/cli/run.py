@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -224,6 +223,8 @@ def _exec_linux_options(options: argparse.Namespace, directory: Path) -> Iterato
 
 def _status_of(command: Sequence[str]) -> int:
     """Wait for a program; what ends this run is passed on to it."""
+    import subprocess
+
     with subprocess.Popen(command) as child:
         try:
             status = child.wait()

@@ -1,14 +1,14 @@
 """Compressed files and zip archives: what is in them, in pieces and bounded, whoever wrote them.
 
-gzip (RFC 1952), bzip2 and xz, told by their first bytes, and zip (APPNOTE.TXT of PKWARE; stored and
-deflated files), as jar and wheel files are. What is damaged or encrypted ends where it cannot be read on.
+gzip (RFC 1952), zlib (RFC 1950; Git's objects), bzip2 and xz, told by their first bytes, and zip
+(APPNOTE.TXT of PKWARE; stored and deflated files), as jar and wheel files are. What is damaged or
+encrypted ends where it cannot be read on.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from operator import attrgetter
@@ -23,7 +23,6 @@ _PIECE = 1 << 18
 _GZIP_FORM = 31  # zlib: a header and a checksum of gzip, the largest window
 _MEMORY_OF_XZ = 1 << 27  # bytes that it may ask for; xz -9 takes 65 MiB
 _ENCRYPTED = 1  # of the general purpose bit flag
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # A name inside of a file, "" for what is compressed as a whole, and a piece of its content.
 _Pieces = Iterator[tuple[str, bytes]]
@@ -54,6 +53,10 @@ def unpacked(content: Content, most: int) -> _Pieces:
 
 def _gzip(content: Content, most: int) -> _Pieces:
     return _decompressed(zlib.decompressobj(_GZIP_FORM), zlib.error, content, most)
+
+
+def _zlib(content: Content, most: int) -> _Pieces:
+    return _decompressed(zlib.decompressobj(), zlib.error, content, most)
 
 
 def _bzip2(content: Content, most: int) -> _Pieces:
@@ -103,30 +106,34 @@ def _takes_more(stream: _Decompressor) -> bool:
 def _zip(content: Content, most: int) -> _Pieces:
     if content.size > MOST_OF_ZIP:
         return
+    import zipfile  # few roots have such a file
+
+    methods, damaged = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), (*_DAMAGED, zipfile.BadZipFile)
     try:
         archive = zipfile.ZipFile(io.BytesIO(content.read()))
-    except _DAMAGED:
+    except damaged:
         return
     for info in sorted(archive.infolist(), key=attrgetter("file_size", "header_offset")):
         if most <= 0:
             return
-        if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
+        if info.flag_bits & _ENCRYPTED or info.compress_type not in methods:
             continue
         try:
             with archive.open(info) as file:
                 while most > 0 and (data := file.read(min(_PIECE, most))):
                     most -= len(data)
                     yield info.filename, data
-        except _DAMAGED:
+        except damaged:
             continue
 
 
 _DAMAGED = (
     *(EOFError, NotImplementedError, OSError, OverflowError, RuntimeError, ValueError),
-    *(struct.error, zipfile.BadZipFile, zlib.error),
+    *(struct.error, zlib.error),
 )
 _READERS: dict[bytes, Callable[[Content, int], _Pieces]] = {
     b"\x1f\x8b\x08": _gzip,
+    **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), _zlib),
     b"BZh": _bzip2,
     b"\xfd7zXZ\x00": _xz,
     b"PK\x03\x04": _zip,

@@ -32,6 +32,13 @@ class Reader(Protocol):
 ReadAt = Callable[[int, int], bytes]
 
 
+class AnyOffset(Protocol):
+    """Bytes that are read at any offset."""
+
+    def at_any_offset(self) -> AbstractContextManager[ReadAt]:
+        """Begin to read the content at any offset."""
+
+
 class Readable(Protocol):
     """Bytes to be measured."""
 

@@ -56,6 +56,12 @@ def content_version(fingerprint: bytes) -> tuple[int, ...]:
     return (stat.S_IFMT(mode), device, inode, size, mtime)
 
 
+def version_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return the :func:`content_version` of a status."""
+    kind = stat.S_IFMT(status.st_mode)
+    return (kind, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 def is_racy(fingerprint: bytes, now: int) -> bool:
     """Tell whether a change after ``now``, in nanoseconds since 1970, may leave a fingerprint as it is.
 

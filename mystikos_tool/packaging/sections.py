@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -76,6 +77,13 @@ def pieces(loader: Path, parts: Parts) -> list[Content]:
     return [bodies[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
 
 
+def offset_of(name: str, loader: Path, parts: Parts) -> int:
+    """Return where the content of a section begins in what :func:`write` makes."""
+    bodies = parts.in_order()
+    before = takewhile(lambda piece: piece is not bodies[SECTIONS.index(name)], pieces(loader, parts))
+    return sum(piece.size for piece in before)
+
+
 def check_name(target: Path) -> None:
     """Raise UserError for the one name that a package cannot have: the loader goes by it."""
     if target.name == _LOADER_NAME:
@@ -130,7 +138,8 @@ def _comes_next(piece: Content, file: BinaryIO, path: Path) -> bool:
     if piece == FileContent(path, piece.size, file.tell()):
         file.seek(piece.size, os.SEEK_CUR)
         return True
-    return all(chunk == file.read(len(chunk)) for chunk in piece.chunks(_CHUNK))
+    # Two bytes objects are compared at once, a memoryview byte by byte.
+    return all(bytes(chunk) == file.read(len(chunk)) for chunk in piece.chunks(_CHUNK))
 
 
 class Package(NamedTuple):

@@ -21,7 +21,7 @@ from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import fingerprint, progress
 from mystikos_tool.io.atomic import writing
-from mystikos_tool.io.content import Content, FileContent, PieceReader, ReadAt
+from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt
 from mystikos_tool.root.source import changed, excluding, unchanged, without
 from mystikos_tool.root.tree import Entry, Tree
 
@@ -135,25 +135,34 @@ class Unwritten:
     """
 
     tree: Tree
-    size: int
+    members: Sequence[Member]
 
     @classmethod
     def of(cls, tree: Tree) -> Unwritten:
         """Take a tree."""
         check(tree)
-        end = _end(plan(tree))
-        return cls(tree, end + len(cpio.end(end)))
+        return cls(tree, plan(tree))
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return _end(self.members) + len(self._trailer)
+
+    @property
+    def _trailer(self) -> bytes:
+        return cpio.end(_end(self.members))
 
     @contextmanager
     def opened(self) -> Iterator[PieceReader]:
         """Begin to read the archive into buffers."""
-        yield PieceReader(self._pieces())
+        yield PieceReader(self.pieces())
 
-    def _pieces(self) -> Iterator[bytes | memoryview]:
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Yield the archive; a piece is as it is until the next one is asked for."""
         yield cpio.ROOT
         for entry in self.tree.entries:
             yield from _member(entry)
-        yield cpio.end(_end(plan(self.tree)))
+        yield self._trailer
 
 
 def _end(members: Sequence[Member]) -> int:
@@ -176,25 +185,38 @@ def _data(entry: Entry) -> Iterator[bytes | memoryview]:
         progress.advance(len(data))
 
 
-def found_in(tree: Tree, content: Content, where: str) -> Archive | None:
-    """Return the archive that content is, where it is byte for byte what :func:`write` makes of a tree.
+class DifferentError(Exception):
+    """An archive is not what :func:`write` makes of a tree."""
 
-    Raises UserError as :func:`write` does for the tree.
+
+class Held:
+    """What :func:`write` makes of a tree, held to the bytes of a file from ``offset`` while it is read.
+
+    ``is_same`` tells that it was read to its end. Reading raises UserError as :func:`write` does for the
+    tree, and DifferentError at the first byte that differs.
     """
-    unwritten = Unwritten.of(tree)
-    if content.size != unwritten.size:
-        return None
-    buffer, offset = bytearray(_CHUNK), 0
-    with (
-        progress.bar("comparing", tree.size),
-        unwritten.opened() as made,
-        content.at_any_offset() as read_at,
-    ):
-        while size := made.read_into([memoryview(buffer)]):
-            if read_at(offset, size) != buffer[:size]:
-                return None
-            offset += size
-    return Archive(where, content, tuple(plan(tree)))
+
+    def __init__(self, unwritten: Unwritten, file: AnyOffset, offset: int) -> None:
+        self._unwritten = unwritten
+        self._file = file
+        self._offset = offset
+        self.size = unwritten.size
+        self.is_same = False
+
+    @contextmanager
+    def opened(self) -> Iterator[PieceReader]:
+        """Begin to read the archive into buffers."""
+        with self._file.at_any_offset() as read_at:
+            yield PieceReader(self._pieces(read_at))
+
+    def _pieces(self, read_at: ReadAt) -> Iterator[bytes | memoryview]:
+        done = 0
+        for piece in self._unwritten.pieces():
+            if read_at(self._offset + done, len(piece)) != bytes(piece):
+                raise DifferentError
+            done += len(piece)
+            self.is_same = done == self.size
+            yield piece
 
 
 def read(path: Path) -> Archive:

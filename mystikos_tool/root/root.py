@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mystikos_tool.formats import cpio, luks
+from mystikos_tool.formats import cpio
 from mystikos_tool.io.content import Bytes, Content, FileContent
 from mystikos_tool.io.pages import PAGE
 from mystikos_tool.root import archive
 from mystikos_tool.root.archive import Archive
-from mystikos_tool.root.disk.index import DiskIndex
+
+if TYPE_CHECKING:
+    from mystikos_tool.root.disk.index import DiskIndex
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class DiskRoot:
 
     def index(self) -> DiskIndex | None:
         """Return what is on the disk, None where it is not at hand; raise UserError for what is no disk."""
+        from mystikos_tool.root.disk.index import DiskIndex  # most roots are no disks
+
         return DiskIndex(self.path) if self.path else None
 
 
@@ -62,5 +67,7 @@ def of(path: Path) -> Root:
         return ArchiveRoot(path)  # reading it as an archive says why
     if start.startswith(cpio.MAGIC):
         return ArchiveRoot(path)
+    from mystikos_tool.formats import luks
+
     is_disk = start[_EXT2_MAGIC_OFFSET:] == _EXT2_MAGIC or luks.is_header(start)
     return DiskRoot(path) if is_disk else ArchiveRoot(path)

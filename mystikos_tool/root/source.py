@@ -188,20 +188,40 @@ def unchanged(path: bytes, entry: Entry) -> Iterator[int]:
 
     Raises UserError for a file that cannot be read, and, before or after it is read, for another one.
     """
+    descriptor = _opened_file(path, entry)
+    try:
+        version = fingerprint.content_version(entry.fingerprint)
+        if fingerprint.version_of(os.fstat(descriptor)) != version:
+            raise changed(entry)
+        yield descriptor
+        if fingerprint.version_of(os.fstat(descriptor)) != version:
+            raise changed(entry)
+    finally:
+        os.close(descriptor)
+
+
+def _opened_file(path: bytes, entry: Entry) -> int:
     try:
         # What has become a FIFO since must not be waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except PermissionError as error:
         raise UserError(entry.name, "may not be read", "make it readable for the build") from error
     except OSError as error:
         raise changed(entry) from error
+
+
+def _small(entry: Entry, buffer: memoryview) -> memoryview | None:
+    """Return the content of a file that fits into a buffer, as :func:`unchanged` reads it.
+
+    None where the system reads it in parts.
+    """
+    descriptor = _opened_file(entry.origin, entry)
     try:
-        version = fingerprint.content_version(entry.fingerprint)
-        if fingerprint.content_version(fingerprint.of(os.fstat(descriptor))) != version:
+        version, status = fingerprint.content_version(entry.fingerprint), os.fstat(descriptor)
+        size = os.readv(descriptor, [buffer]) if fingerprint.version_of(status) == version else 0
+        if size > entry.size or fingerprint.version_of(os.fstat(descriptor)) != version:
             raise changed(entry)
-        yield descriptor
-        if fingerprint.content_version(fingerprint.of(os.fstat(descriptor))) != version:
-            raise changed(entry)
+        return buffer[:size] if size == entry.size else None
     finally:
         os.close(descriptor)
 
@@ -232,6 +252,11 @@ class _HostFiles:
 
     def chunks(self, entry: Entry) -> Iterator[memoryview]:
         """Yield a file's content; see :class:`mystikos_tool.root.tree.Contents`."""
+        if 0 < entry.size < buffers.SIZE:
+            with buffers.borrowed() as buffer:
+                if (content := _small(entry, buffer)) is not None:
+                    yield content
+                    return
         with unchanged(entry.origin, entry) as descriptor, buffers.borrowed() as buffer:
             at = 0
             is_sparse = os.fstat(descriptor).st_blocks * _ST_BLOCK < entry.size
@@ -266,6 +291,11 @@ def _hole_end(descriptor: int, start: int) -> int:
 
 
 _HOST_FILES = _HostFiles()
+
+
+def is_on_this_machine(entry: Entry) -> bool:
+    """Tell whether an entry is a file of this machine as it is, whose path is its origin."""
+    return entry.contents is _HOST_FILES
 
 
 class _Folder(NamedTuple):

@@ -12,16 +12,18 @@ from typing import Any
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic
+from mystikos_tool.io.arriving import Arriving
+from mystikos_tool.root.archive import DifferentError
 from mystikos_tool.scons import blame, intermediates
 from mystikos_tool.scons.stages import Package, RuntimeImage, stage_of
 
 
-def begin(target: Any) -> None:
-    """Begin with what :func:`accepts` does that needs no file of the cache's, while one is fetched."""
+def begin(target: Any, file: Arriving) -> None:
+    """Begin with what :func:`accepts` does while a file comes from the cache."""
     if isinstance(stage_of(target), Package):
         from mystikos_tool.scons import work
 
-        intermediates.expect(target, partial(work.expect, target))
+        intermediates.expect(target, partial(work.expect, target, file))
 
 
 def accepted(target: Any, *, is_proved: bool) -> bool:
@@ -61,6 +63,8 @@ def accept_package(target: Any, path: Path) -> bool:
 
     try:
         return work.is_package(target, path)
+    except DifferentError:
+        return False
     except (UserError, OSError):  # making the package says what is wrong
         return False
 

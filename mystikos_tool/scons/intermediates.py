@@ -202,6 +202,8 @@ def _planned() -> dict[Any, Intermediates]:
     for package in packages:
         if nodes := graph.spared(package):
             plan |= dict.fromkeys((package, *nodes), Intermediates(package, nodes))
+            if not package.exists():
+                scons_internals.begin_to_ask(package.get_env().get_CacheDir())
     return plan
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mystikos_tool.cache.remote.client import Client
     from mystikos_tool.cache.remote.results import Key
     from mystikos_tool.cache.remote.uploads import Uploads
+    from mystikos_tool.io.arriving import Arriving
 
 _UPLOADS_AT_ONCE = 4
 _DONE = {
@@ -79,6 +80,11 @@ class RemoteCache(SCons.CacheDir.CacheDir):  # type: ignore[misc]
         """Return that no file of this machine is the cache's."""
         return None, None
 
+    def begin(self) -> None:
+        """Open the connection in a thread, as something will be asked for."""
+        if self._session:
+            self._session.begin()
+
     def retrieve(self, node: Any) -> bool:
         """Fetch all targets of a node's action, unless that was tried; tell whether they are there."""
         action = self._action(node)
@@ -101,7 +107,7 @@ class RemoteCache(SCons.CacheDir.CacheDir):  # type: ignore[misc]
     def _done(self, action: _Action, step: str, node: Any) -> bool:
         """Do a step; a bug of the cache's costs the cache, not the build."""
         try:
-            done = action.retrieved if step == "Retrieve" else action.push()
+            done = action.retrieved() if step == "Retrieve" else action.push()
         except Exception as error:
             traceback.print_exc()
             action.client.health.stop(f"{type(error).__name__}; the build goes on without it")
@@ -130,7 +136,8 @@ class _Action:
         self._paths = {_name(target): Path(target.get_abspath()) for target in targets}
         self._signature = "\n".join(target.get_cachedir_bsig() for target in targets)
         self._asked: float | None = None
-        self._lock = threading.Lock()
+        self._lock, self._fetching = threading.Lock(), threading.Lock()
+        self._retrieved: bool | None = None
         self._is_pushed = False
 
     @cached_property
@@ -140,9 +147,15 @@ class _Action:
 
         return results.key(self._signature, list(self._paths))
 
-    @cached_property
     def retrieved(self) -> bool:
-        """Whether the targets are those of the cache, which are fetched when that is first asked."""
+        """Tell whether the targets are those of the cache, which are fetched when that is first asked."""
+        # No cached_property: until Python 3.12 all actions share the lock of one, which lasts for the fetch.
+        with self._fetching:
+            if self._retrieved is None:
+                self._retrieved = self._fetch()
+            return self._retrieved
+
+    def _fetch(self) -> bool:
         if SCons.Action.execute_actions:
             found = self.client.fetch(self.key, self._paths, self._accepts, self._begin)
         else:
@@ -157,7 +170,7 @@ class _Action:
         from mystikos_tool.cache.remote.client import made
 
         with self._lock:
-            if self._is_pushed or not self.client.health.writes or self.__dict__.get("retrieved"):
+            if self._is_pushed or not self.client.health.writes or self._retrieved:
                 return False
             self._is_pushed = True
         seconds = time.monotonic() - self._asked if self._asked else 0.0
@@ -168,13 +181,13 @@ class _Action:
         self._uploads.add(partial(self.client.store, self.key, whole, seconds))
         return True
 
-    def _begin(self) -> None:
-        """Begin to find out what the targets have to be that are fetched."""
-        if any(map(stage_of, self.targets)):
+    def _begin(self, files: Sequence[Arriving]) -> None:
+        """Begin to hold files, of which there are none for what is to be a link, to what is made here."""
+        if len(files) == len(self.targets) and any(map(stage_of, self.targets)):
             from mystikos_tool.scons import acceptance
 
-            for target in self.targets:
-                acceptance.begin(target)
+            for target, file in zip(self.targets, files, strict=True):
+                acceptance.begin(target, file)
 
     def _accepts(self, paths: Sequence[Path]) -> bool:
         """Tell whether files, of which there are none for what is to be a link, are what is made here."""
@@ -197,7 +210,18 @@ class _Session:
         self._actions: dict[Any, _Action | None] = {}
         self._lock = threading.Lock()
         self._used: tuple[Client, Uploads] | None = None
+        self._connecting: threading.Thread | None = None
         self._is_usable = True
+
+    def begin(self) -> None:
+        """Open the connection in a thread, unless one has begun to."""
+        if self._connecting is None and self._used is None:
+            self._connecting = threading.Thread(target=self._connect, daemon=True)
+            self._connecting.start()
+
+    def _connect(self) -> None:
+        if used := self._use():
+            used[0].connect()
 
     def action(self, node: Any) -> _Action | None:
         """Return a node's action; None where the cache has nothing to do with it."""
@@ -225,6 +249,9 @@ class _Session:
 
     def _end(self) -> None:
         """Wait for what is stored, and say what the build had of the cache."""
+        if self._connecting:
+            self._connecting.join()
+            self._connecting = None
         if self._used:
             (client, uploads), self._used = self._used, None
             self._actions.clear()

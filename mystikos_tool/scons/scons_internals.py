@@ -84,6 +84,12 @@ def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:
                 yield os.path.normpath(f"{below}/{name}"), entry
 
 
+def stored_target(file: Any) -> Any:
+    """Return the entry of a file that the signature database knows as a target; None for another."""
+    entry = file.dir.sconsign().entries.get(file.name)
+    return entry if entry and getattr(entry.binfo, "bact", "") else None
+
+
 def own_databases(directory: Any) -> Iterator[str]:
     """Yield the paths of directories below one that have their own database, as with SConsignFile(None)."""
     if SCons.SConsign.ForDirectory is SCons.SConsign.DirFile:
@@ -175,6 +181,12 @@ def was_made_now(node: Any) -> bool:
 def only_tells() -> bool:
     """Tell whether SCons only says what it would do, as under ``-n``."""
     return not SCons.Action.execute_actions
+
+
+def begin_to_ask(cache: Any) -> None:
+    """Let a cache on a server open its connection, in a build that makes what it does not find there."""
+    if not only_tells() and not SCons.Script.GetOption("question") and hasattr(cache, "begin"):
+        cache.begin()
 
 
 def was_only_told_of(node: Any) -> bool:
@@ -380,8 +392,8 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
 class NothingToMake(SCons.Executor.Null):  # type: ignore[misc]
     """The executor of a node that nothing makes, but that others may have to be made for.
 
-    When one of them has failed already, SCons calls what the executor names failed; without a name the
-    node, and all that is made of it, would wait for ever.
+    When one of them has failed already, SCons calls what the executor names failed. Without a name the
+    node stays pending, and a second target that is made of it ends the build with an internal error.
     """
 
     def get_action_targets(self) -> Any:

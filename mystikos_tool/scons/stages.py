@@ -66,7 +66,7 @@ class DiskLayout(NamedTuple):
     owners: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Stage:
     """What every stage has.
 
@@ -91,7 +91,7 @@ class Stage:
         return self.detail
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Packed(Stage):
     """What is made of the sources of a root.
 
@@ -104,12 +104,12 @@ class Packed(Stage):
     strip: tuple[str, ...] = ()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Rootfs(Packed):
     """A root file system's archive."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Disk(Packed):
     """A disk, which is laid out as ``layout`` says.
 
@@ -130,7 +130,7 @@ class Disk(Packed):
         return self.detail + (self.key.identity() if self.key else "")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class PublicKey(Stage):
     """The public half of a key, in PEM."""
 
@@ -141,7 +141,7 @@ class PublicKey(Stage):
         return self.detail + self.key.identity()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Measurement(Stage):
     """A measurement; ``package`` is the node of the last package that is made of it.
 
@@ -153,7 +153,7 @@ class Measurement(Stage):
     secrets: str = "warn"
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Image(Stage):
     """A signed enclave image; ``measurement`` is its node, ``epoch`` the SOURCE_DATE_EPOCH that dates it.
 
@@ -179,7 +179,7 @@ class Image(Stage):
             return self.epoch  # signing says what is wrong
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Stated(Stage):
     """What is to be signed elsewhere, as `Image` has it signed here."""
 
@@ -188,14 +188,14 @@ class Stated(Stage):
     epoch: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Digest(Stage):
     """The digest of a statement, raw; ``statement`` is its node."""
 
     statement: Any
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Package(Stage):
     """A package; ``partial`` is what there is of it before its image is signed."""
 
@@ -203,21 +203,21 @@ class Package(Stage):
     partial: PartialPackage | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Identity(Stage):
     """A file with MRENCLAVE, MRSIGNER or a root hash, whichever ``measure`` names in lower case."""
 
     measure: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Report(Stage):
     """What is in a package, in a form that `mystikos-tool inspect` has."""
 
     form: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Policy(Stage):
     """What a relying party holds an enclave to, in a form that `mystikos-tool policy` has."""
 
@@ -225,12 +225,12 @@ class Policy(Stage):
     any_version: bool
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Bom(Stage):
     """The bill of materials of a package."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Provenance(Stage):
     """The statement of what a package was made of; ``key`` signs it, None for nobody."""
 
@@ -242,7 +242,7 @@ class Provenance(Stage):
         return self.detail + (self.key.identity() if self.key else "")
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class RuntimeImage(Stage):
     """An image of the embedded runtime: its path in the runtime, and the compiler that was asked for."""
 
@@ -250,14 +250,14 @@ class RuntimeImage(Stage):
     compiler: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Test(Stage):
     """A test of a package."""
 
     expectation: Expectation
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Checked(Stage):
     """A report of what cannot work in an enclave.
 

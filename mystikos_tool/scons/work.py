@@ -22,7 +22,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
 from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
-from mystikos_tool.root.archive import Archive, found_in, write
+from mystikos_tool.root.archive import Archive, DifferentError, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import blame, exclusion, hints, intermediates, partial
 from mystikos_tool.scons.database import store
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.explain.provenance import Parameters
-    from mystikos_tool.io.content import Content
+    from mystikos_tool.io.content import AnyOffset, Content
+    from mystikos_tool.root.archive import Unwritten
     from mystikos_tool.root.disk.writer import Disk as Written
     from mystikos_tool.root.disk.writer import Options
     from mystikos_tool.root.oci.process import Start
@@ -577,26 +578,37 @@ def _remember_keys(archive: Path, keys: list[RootKey]) -> None:
 
 
 class Expected(NamedTuple):
-    """What a package that is not made here has to have: the tree of its root, and its measurement."""
+    """What a package has that is not made here: its root, at ``offset`` in it, and its measurement.
 
-    tree: Tree
+    ``modulus`` is that of the key that has to have signed it, None where a signature is attached.
+    """
+
+    root: Unwritten
+    offset: int
     measured: Measured
+    modulus: int | None
 
 
-def expect(target: Any) -> Expected | None:
-    """Find out what a package has to have before it is there; None where its own stages find it out.
+def expect(target: Any, package: AnyOffset) -> Expected | None:
+    """Find out what a package has to have, while it comes; None where its own stages find it out.
 
-    Raises UserError as they do.
+    Raises UserError as they do, and DifferentError for a package with another root.
     """
     from mystikos_tool import pipeline
-    from mystikos_tool.root.archive import Unwritten
+    from mystikos_tool.root.archive import Held, Unwritten
 
+    stage = _stage(target.sources[0], Image)
     enclave = _stage(target, Package).enclave
     if enclave.rootfs is None or enclave.rootfs not in intermediates.unmade(target):
         return None
     _prove_disks(enclave)
-    tree = _tree_as_packed(enclave.rootfs)
-    return Expected(tree, pipeline.measure_unchecked(_inputs(enclave), Unwritten.of(tree)))
+    root, inputs = Unwritten.of(_tree_as_packed(enclave.rootfs)), _inputs(enclave)
+    modulus, offset = _modulus(stage), pipeline.rootfs_offset(inputs)
+    held = Held(root, package, offset)
+    measured = pipeline.measure_unchecked(inputs, held)
+    if not held.is_same:
+        raise DifferentError
+    return Expected(root, offset, measured, modulus)
 
 
 def is_package(target: Any, path: Path) -> bool:
@@ -615,26 +627,27 @@ def is_package(target: Any, path: Path) -> bool:
 def _is_package_of_sources(target: Any, path: Path, inputs: pipeline.Inputs, unmade: Collection[Any]) -> bool:
     """Tell the same where the image is not made here, nor perhaps what it is made of."""
     from mystikos_tool import pipeline
-    from mystikos_tool.io.content import Bytes
+    from mystikos_tool.io.content import Bytes, FileContent
     from mystikos_tool.packaging import sections
     from mystikos_tool.packaging.opened import OpenedPackage
     from mystikos_tool.root.root import ArchiveRoot
 
     enclave, stage = _stage(target, Package).enclave, _stage(target.sources[0], Image)
-    opened, expected = OpenedPackage(path), intermediates.expected(target) or expect(target)
+    expected = intermediates.expected(target) or expect(target, FileContent.of(path))
+    opened = OpenedPackage(path)
     if expected:
-        content, where = opened.content(sections.ROOTFS), opened.where(sections.ROOTFS)
-        packed = found_in(expected.tree, content, where)
-        if packed is None:
-            return False
+        content = FileContent(path, expected.root.size, expected.offset)
+        packed = Archive(opened.where(sections.ROOTFS), content, tuple(expected.root.members))
         inputs, measured = inputs._replace(root=ArchiveRoot(path, packed)), expected.measured
+        modulus = expected.modulus
     else:
         _prove_disks(enclave)
         if enclave.rootfs:
             _prove(enclave.rootfs)
         is_unmade = stage.measurement in unmade
         measured = pipeline.measure_unchecked(inputs) if is_unmade else _measured(stage.measurement)
-    image = _image_signed_elsewhere(target.sources[0], measured, inputs, opened.sigstruct)
+        modulus = _modulus(stage)
+    image = _image_signed_elsewhere(target.sources[0], measured, inputs, opened.sigstruct, modulus)
     parts = pipeline.package_parts(inputs, Bytes(image))
     if not sections.is_made_of(path, inputs.runtime.loader, parts):
         return False
@@ -650,21 +663,26 @@ def _tree_as_packed(archive: Any) -> Tree:
     return stripping.tree(tree) if stripping else tree
 
 
+def _modulus(image: Image) -> int | None:
+    """Return the modulus of who signs an image here, None where a signature is attached."""
+    return image.key.signer().modulus if image.key else None
+
+
 def _image_signed_elsewhere(
-    node: Any, measured: Measured, inputs: pipeline.Inputs, structure: bytes
+    node: Any, measured: Measured, inputs: pipeline.Inputs, structure: bytes, modulus: int | None
 ) -> bytes:
     """Return the image of a node with the signature in a SIGSTRUCT, unless that is another's: UserError.
 
-    It has to be the signer's, over what was measured here and dated as this build dates it.
+    It has to be by the key of ``modulus``, over what was measured here and dated as this build dates it.
     """
     from mystikos_tool import pipeline
 
     stage = _stage(node, Image)
-    if stage.key is None:
+    if modulus is None:
         return _attached(node, measured, inputs)
     day = pipeline.signing_day(stage.epoch)
     statement = pipeline.state(measured, inputs.runtime, inputs.config, day)
-    signed = pipeline.signed_already(structure, stage.key.signer().modulus, str(node))
+    signed = pipeline.signed_already(structure, modulus, str(node))
     return pipeline.attach(measured, inputs.runtime, inputs.config, statement, signed)
 
 

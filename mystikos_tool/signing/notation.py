@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.signing import exec_signer, pkcs11
 from mystikos_tool.signing.named_key import NamedKey
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ GROUP = "mystikos_tool.signers"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _PASSPHRASE = "?passphrase="  # noqa: S105 no passphrase
 
-_OWN = {"exec": exec_signer.named, "pkcs11": pkcs11.named}
+_OWN = ("exec", "pkcs11")
 
 
 def parse_file(path: str) -> NamedKey:
@@ -52,7 +51,7 @@ def parse(key: str | os.PathLike[str], path: Callable[[str], Path] = Path) -> Na
         file, mark, source = rest.partition(_PASSPHRASE)
         return _file(path(file), source if mark else None)
     if name in _OWN:
-        return _OWN[name](rest, path)
+        return _named(name, rest, path)
     return _registered(name, rest) or _file_of_odd_name(key, name)
 
 
@@ -63,6 +62,12 @@ def is_file(key: str, exists: Callable[[str], bool] = os.path.exists) -> bool:
         return True
     name = scheme[1].lower()
     return name not in {"file", *_OWN} and not _registered(name, "") and exists(key)
+
+
+def _named(scheme: str, rest: str, path: Callable[[str], Path]) -> NamedKey:
+    from mystikos_tool.signing import exec_signer, pkcs11  # most keys are files
+
+    return exec_signer.named(rest, path) if scheme == "exec" else pkcs11.named(rest, path)
 
 
 def _file(path: Path, passphrase: str | None) -> NamedKey:

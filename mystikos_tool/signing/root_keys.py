@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import luks, packed
+from mystikos_tool.formats import packed
 from mystikos_tool.formats.cpio import Member
-from mystikos_tool.formats.ext2_reader import Member as DiskMember
 from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
 from mystikos_tool.io.content import Bytes, Content
 from mystikos_tool.root.archive import Archive
-from mystikos_tool.root.disk.index import DiskIndex
 from mystikos_tool.root.root import DiskRoot, Root
 from mystikos_tool.root.tree import Entry
 from mystikos_tool.signing import key_forms
 from mystikos_tool.signing.key_forms import Form
 
 if TYPE_CHECKING:
+    from mystikos_tool.formats.ext2_reader import Member as DiskMember
     from mystikos_tool.signing.signer import Signer
 
 WARN, ERROR, ALLOW = POLICIES = ("warn", "error", "allow")
@@ -37,6 +36,7 @@ MOST_UNPACKED = 1 << 22  # bytes of what is packed in one file
 LARGEST_ON_DISK = 2 * key_forms.LONGEST
 
 _CHUNK = 1 << 22
+_ITSELF = ""  # the path of what is looked into where that is no root
 _SHOWN = 10
 
 
@@ -57,6 +57,11 @@ class RootKey(NamedTuple):
     def shown(self) -> str:
         """What messages call its place."""
         return f"/{self.path} ({self.inside})" if self.inside else f"/{self.path}"
+
+
+def refuse_signer_in_text(text: bytes, modulus: int, where: str, signer: Signer | None = None) -> None:
+    """Raise UserError as :func:`refuse_signer` does for a configuration, which goes into the package too."""
+    refuse_signer(_keys_of(_ITSELF, Bytes(text)), modulus, where, signer)
 
 
 def of(root: Root) -> list[RootKey]:
@@ -112,6 +117,9 @@ def on_disk(path: Path) -> list[RootKey]:
 
     Of an encrypted disk there are none: who has it cannot read them. Raises UserError for what is no disk.
     """
+    from mystikos_tool.formats import luks
+    from mystikos_tool.root.disk.index import DiskIndex
+
     with path.open("rb") as file:
         if luks.is_header(file.read(len(luks.MAGIC))):
             return []
@@ -162,7 +170,12 @@ def _root_key(path: str, block: _Block) -> RootKey:
 
 def name_of(path: bytes) -> str:
     """Return what messages call a path."""
-    return path.decode(errors="backslashreplace")
+    name = path.decode(errors="backslashreplace")
+    return name if name.isprintable() else "".join(map(_printable, name))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
 
 
 class _Block(NamedTuple):
@@ -199,12 +212,13 @@ def refuse_signer(keys: Sequence[RootKey], modulus: int, where: str, signer: Sig
 
     own = mrsigner(modulus).hex()
     protected = (signer.encrypted if isinstance(signer, PemSigner) else "") or None
-    places = [key.shown for key in keys if key.mrsigner == own or key.encrypted == protected]
+    places = [key for key in keys if key.mrsigner == own or key.encrypted == protected]
     if places:
+        at = "" if places[0].path == _ITSELF else f", at {places[0].shown}"
         raise UserError(
             where,
-            f"holds the key that signs, at {places[0]}: everybody who has the package would have it",
-            "take it out of the root, and make a new key if a package with it was given away",
+            f"holds the key that signs{at}: everybody who has the package would have it",
+            "take it out of there, and make a new key if a package with it was given away",
         )
 
 

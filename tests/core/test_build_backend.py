@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.runtime import LOADER, build, digests
 
 CHECKOUT = Path(__file__).parents[2]
+BUILD_FILES = ("MANIFEST.in", "build_backend.py", "build_requirements.json", "pyproject.toml", "setup.py")
 KNOWN = json.loads((CHECKOUT / "build_requirements.json").read_text())
 
 
@@ -86,6 +88,19 @@ def test_a_changed_build_requirement_is_refused_before_it_runs(tmp_path: Path, c
 
 def test_a_build_requirement_that_is_not_installed_is_told(tmp_path: Path) -> None:
     assert "which builds it, is not installed; install it with the other locked" in run_backend(tmp_path)
+
+
+def test_an_installed_checkout_costs_a_start_of_python_a_path_and_no_code(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("mystikos_tool", "LICENSE", "README.md", *BUILD_FILES):
+        (source / name).symlink_to(CHECKOUT / name)
+    made = "import build_backend; build_backend.build_editable('..')"
+    subprocess.run([sys.executable, "-c", made], cwd=source, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (paths,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith(".pth"))
+    assert paths.split() == [str(source)]
 
 
 def test_an_image_that_another_compiler_made_is_refused(tmp_path: Path) -> None:

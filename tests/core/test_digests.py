@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +53,50 @@ def test_nothing_is_read_where_nothing_changed(
     opened()
     assert digest(root, tmp_path / "store") == before
     assert not opened() & {"a", "b", "c"}
+
+
+def test_a_large_tree_is_read_by_several_processes_with_the_same_digest(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3000):
+        (root / f"{number}").write_bytes(b"%d" % number * (number % 90))
+    with (root / "sparse").open("wb") as sparse:
+        sparse.truncate(1 << 20)
+        sparse.write(b"start")
+    started: list[object] = []
+    start = subprocess.Popen
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(3)))
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *given, **named: started.append(start(*given, **named)) or started[-1]
+    )
+    several = fresh(root)
+    assert len(started) == 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert fresh(root) == several and len(started) == 2
+
+
+def test_what_no_process_reads_is_read_here(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(1500):
+        (root / f"{number}").write_bytes(b"%d" % number)
+    expected = fresh(root)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(2)))
+    for interpreter in ("/does/not/exist", "/bin/false"):
+        monkeypatch.setattr(sys, "executable", interpreter)
+        assert fresh(root) == expected
+
+
+def test_a_file_that_another_process_may_not_read_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1500):
+        (root / f"{number}").write_bytes(b"%d" % number)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(2)))
+    source = DirectorySource(root)
+    source.tree()
+    (root / "999").unlink()
+    (root / "999").symlink_to("a")
+    with pytest.raises(UserError, match="999: changed while it was read"):
+        Digests(Store(None)).tree(source, "root")
 
 
 def test_only_the_file_that_changed_is_read(

@@ -126,11 +126,11 @@ def test_what_is_done_beside_a_fetch_begins_before_the_files_come(
     other.directory.mkdir(exist_ok=True)
     place = {"large": other.directory / "large"}
     key = results.key("signature", ["large"])
-    assert not other.client.fetch(key, place, lambda _: True, lambda: done.append("begun"))
+    assert not other.client.fetch(key, place, lambda _: True, lambda _: done.append("begun"))
     assert done == []
     one.store({"large": FILES["out/large"]})
     server.faults["Read"] = lambda context, moved: done.append("read")
-    assert other.client.fetch(key, place, lambda _: True, lambda: done.append("begun"))
+    assert other.client.fetch(key, place, lambda _: True, lambda _: done.append("begun"))
     assert done[0] == "begun" and done[1] == "read"
 
 

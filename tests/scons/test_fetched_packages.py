@@ -68,23 +68,31 @@ def test_a_clean_checkout_fetches_the_package_and_makes_nothing_before_it(
     assert project.build("-q", "--cache-disable").status == 0
 
 
-def test_a_package_is_measured_while_it_comes(project: Project, server: ReapiServer) -> None:
-    measured = project.directory.with_name("measured")
+def test_a_package_is_compared_and_measured_while_it_comes(project: Project, server: ReapiServer) -> None:
+    compared = project.directory.with_name("compared")
     watched = f"""\
 from pathlib import Path
-from mystikos_tool import pipeline
-measure = pipeline.measure_unchecked
+from mystikos_tool.root.archive import Held
+pieces = Held._pieces
 def watched(*arguments):
-    found = measure(*arguments)
-    Path({str(measured)!r}).touch()
-    return found
-pipeline.measure_unchecked = watched
+    size = 0
+    for piece in pieces(*arguments):
+        yield piece
+        size += len(piece)
+        if size > 2_000_000:
+            Path({str(compared)!r}).touch()
+Held._pieces = watched
 """
-    project.write("appdir/large", os.urandom(2_000_000))
+    project.write("appdir/large", os.urandom(4_000_000))
     stored(project, f"{watched}env['MYST_REMOTE_CACHE'] = {server.url!r}\n" + PACKAGE_HELLO)
-    measured.unlink()
+    assert not compared.exists()
     waited: list[bool] = []
-    server.faults["Read"] = lambda context, moved: waited or waited.append(becomes(measured.exists))
+
+    def wait(context: object, moved: int) -> None:
+        if moved >= 4_000_000 and not waited:
+            waited.append(becomes(compared.exists))
+
+    server.faults["Read"] = wait
     assert RETRIEVED in project.build().out
     assert waited == [True]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -62,6 +64,51 @@ env.SharedLibrary("part", "part.c", SHLIBVERSION="1.2.3")
     assert "5 hits, 0 misses" in build.out
     assert project.path("libpart.so").readlink() == Path("libpart.so.1.2.3")
     assert project.build().out == "scons: `.' is up to date.\n"
+
+
+def test_several_actions_are_fetched_at_once(server: ReapiServer, tmp_path: Path) -> None:
+    body = "".join(
+        f'env.Command("out{number}", "text", "for i in 1 2 3 4; do cat $SOURCE $SOURCE; done > $TARGET")\n'
+        for number in range(3)
+    )
+    checkout(tmp_path / "one", server.url, body).build()
+    together, met = threading.Barrier(3), []
+
+    def meet(context: object, moved: int) -> None:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(10)
+            met.append(context)
+
+    server.faults["GetActionResult"] = meet
+    assert checkout(tmp_path / "two", f"{server.url}?patience=20", body).hits("-j3") == 3
+    assert len(met) == 3
+
+
+WATCHED = """\
+import time
+from pathlib import Path
+from mystikos_tool.cache.digests import Digests
+tree = Digests.tree
+def watched(*arguments):
+    until = time.monotonic() + 10
+    while not Path("../connected").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    print("connected:", Path("../connected").exists())
+    return tree(*arguments)
+Digests.tree = watched
+"""
+
+
+def test_a_connection_is_opened_while_the_sources_of_a_package_are_read(
+    server: ReapiServer, project: Project
+) -> None:
+    server.faults["GetCapabilities"] = lambda context, moved: project.path("../connected").touch()
+    project.sconstruct(f"{WATCHED}env['MYST_REMOTE_CACHE'] = {server.url!r}\n" + PACKAGE_HELLO)
+    build = project.build()
+    assert "connected: True" in build.out and "connected: False" not in build.out
+    assert server.calls["GetCapabilities"] == 1
+    project.build()
+    assert server.calls["GetCapabilities"] == 1
 
 
 def test_a_build_with_nothing_to_do_opens_no_connection(server: ReapiServer, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from mystikos_tool.cache.remote import results
 from mystikos_tool.cache.remote.address import Address
@@ -29,10 +29,12 @@ from mystikos_tool.cache.remote.token import Token
 from mystikos_tool.cache.remote.upload import batches, cut_file, send, verified
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.io.arriving import Arriving
 
 _GROUP = 1 << 22  # bytes of chunks that are held in memory
 
 Accepts = Callable[[Sequence[Path]], bool]
+Begin = Callable[[Sequence[Arriving]], object]
 
 
 class Figures:
@@ -99,6 +101,11 @@ class Client:
         self._server: Server | None = None
         self._limits = Limits()
 
+    def connect(self) -> None:
+        """Open the connection before the first request, if anything will be fetched."""
+        if self.health.reads:
+            self._tried(lambda server: True, writing=False)
+
     def has(self, key: Key, names: Sequence[str]) -> bool:
         """Tell whether there is a result of a key, without fetching it."""
         return self.health.reads and self._tried(
@@ -110,12 +117,12 @@ class Client:
         key: Key,
         files: Mapping[str, Path],
         accepts: Accepts,
-        begin: Callable[[], object] = lambda: None,
+        begin: Begin = lambda _: None,
     ) -> bool:
         """Make all files of a key's result, by name, or none of them; tell whether they are made.
 
         ``accepts`` is given the files, complete and verified, before they take their places; ``begin`` is
-        called when it is known that there are any.
+        given them when it is known that they come.
         """
         if not self.health.reads:
             return False
@@ -127,8 +134,7 @@ class Client:
             result = self._result(server, key, list(files))
             if result is None:
                 return False
-            begin()
-            self._place(server, result, list(files.values()), accepts)
+            self._place(server, result, list(files.values()), begin, accepts)
             saved = result.seconds
             return True
 
@@ -210,25 +216,31 @@ class Client:
             raise MissingError
         return result
 
-    def _place(self, server: Server, result: Result, paths: Sequence[Path], accepts: Accepts) -> None:
+    def _place(
+        self, server: Server, result: Result, paths: Sequence[Path], begin: Begin, accepts: Accepts
+    ) -> None:
         """Read a result's files beside their places, verify them, and rename them all."""
         with ExitStack() as stack:
             wanted = [
-                (output, stack.enter_context(atomic.writing(path, output.mode)))
+                (output, Arriving(stack.enter_context(atomic.writing(path, output.mode)), output.digest.size))
                 for output, path in zip(result.outputs, paths, strict=True)
                 if output.target is None
             ]
-            self._read(server, wanted)
-            for _, file in wanted:
-                file.flush()
-            if not accepts([Path(f"/proc/self/fd/{file.fileno()}") for _, file in wanted]):
+            files = [file for _, file in wanted]
+            begin(files)
+            try:
+                self._read(server, wanted)
+            finally:
+                for file in files:
+                    file.end()
+            if not accepts([Path(f"/proc/self/fd/{each.file.fileno()}") for each in files]):
                 raise MissingError
         for output, path in zip(result.outputs, paths, strict=True):
             if output.target is not None:
                 _link(path, output.target)
 
-    def _read(self, server: Server, wanted: Sequence[tuple[Output, BinaryIO]]) -> None:
-        small: dict[Digest, list[BinaryIO]] = {}
+    def _read(self, server: Server, wanted: Sequence[tuple[Output, Arriving]]) -> None:
+        small: dict[Digest, list[Arriving]] = {}
         for output, file in wanted:
             named = output.digest
             if output.content or not named.size:
@@ -248,7 +260,7 @@ class Client:
         chunking = self._limits.splits
         return chunking is not None and named.size > chunking.worthwhile
 
-    def _read_large(self, server: Server, named: Digest, file: BinaryIO) -> None:
+    def _read_large(self, server: Server, named: Digest, file: Arriving) -> None:
         """Read a file as the chunks that are missing here, or whole where that is most of them."""
         chunking = self._limits.splits
         chunks = server.split(named) if self._is_cut(named) else None
@@ -260,14 +272,14 @@ class Client:
         for data in server.read(named):
             whole.update(data)
             file.write(data)
-        if Digest(whole.hexdigest(), file.tell()) != named:
+        if Digest(whole.hexdigest(), file.written) != named:
             raise MissingError
         if chunks and chunking:
-            file.seek(0)
-            cut(file, chunking, self._chunks.put)
+            file.file.seek(0)
+            cut(file.file, chunking, self._chunks.put)
         return None
 
-    def _read_chunks(self, server: Server, named: Digest, chunks: Sequence[Digest], file: BinaryIO) -> None:
+    def _read_chunks(self, server: Server, named: Digest, chunks: Sequence[Digest], file: Arriving) -> None:
         whole = hashlib.sha256()
         for group in batches(chunks, _GROUP):
             blobs = {chunk: self._chunks.get(chunk) for chunk in group}
@@ -279,7 +291,7 @@ class Client:
                 data = blobs[chunk] or b""
                 whole.update(data)
                 file.write(data)
-        if Digest(whole.hexdigest(), file.tell()) != named:
+        if Digest(whole.hexdigest(), file.written) != named:
             raise MissingError
 
     def _read_missing(self, server: Server, chunks: Sequence[Digest]) -> Iterator[tuple[Digest, bytes]]:
