@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compiling import HERE, compile_static
+from compiling import HERE, compile_library, compile_static
 from starting import SECONDS, Caller, MakePackage, read_line, refusal
 
 from mystikos_tool.errors import UserError
@@ -248,8 +248,7 @@ def test_what_is_no_program_to_mystikos_is_not_executed(
 def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     directory = tmp_path_factory.mktemp("library")
     (directory / "library.c").write_text("int value(void);\nint value(void) { return 1; }\n")
-    options = ["-shared", "-fPIC"]
-    return compile_static(directory / "library", directory / "library.c", options=options).read_bytes()
+    return compile_library(directory / "library", directory / "library.c").read_bytes()
 
 
 @pytest.mark.parametrize(("size", "told"), [("64k", 56), ("1568k", 1560), ("8m", 8184)])
