@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LAST_PROCESS "100" /* before the application */
+#define LAST_PROCESS "99" /* before those that process 1 begins */
 #define FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
 #define HIDDEN "dev/.hidden" /* a file that nobody may open, for a moment */
 
@@ -104,8 +104,8 @@ static void limit_processes(const char *proc)
     close(file);
 }
 
-/* Process 1 starts the application, which gets the number that it has on Mystikos. Does nothing on a Linux that cannot
- * set it. */
+/* Process 1 begins a thread (crt/taker.h) and then the application, which gets the number that it has on Mystikos. Does
+ * nothing on a Linux that cannot set it. */
 static void choose_first_process(const char *proc)
 {
     const int file = open_setting(proc, "ns_last_pid");
