@@ -163,6 +163,13 @@ def test_a_dangling_link_in_place_of_the_names_refuses_the_start(
     )
 
 
+def test_a_root_with_files_below_proc_refuses_the_start(package: MakePackage, anyone: Caller) -> None:
+    made = package({"proc/x": b""}, checked=False)
+    assert refusal(anyone.run(made, "leave", "0")) == (
+        "/proc in the root file system is not empty, and Mystikos does not start with it"
+    )
+
+
 def test_a_clock_that_mystikos_does_not_sleep_on_stops_the_program(
     inside: MakeInside, anyone: Caller
 ) -> None:

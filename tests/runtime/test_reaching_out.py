@@ -175,3 +175,17 @@ def test_a_terminal_takes_no_request_that_outlasts_the_application(
     for way in ("type", "another discipline", "for nobody else"):
         terminal.expect(f"{way}: Operation not permitted")
     assert terminal.end() == 0
+
+
+def test_memory_that_processes_share_counts_as_all_other(reaching: MakeReaching, caller: Caller) -> None:
+    made = reaching(**FORKS)
+    assert caller.output(made, "share", "1", "40") == "1 of 1\n"
+    count, of = caller.output(made, "share", "8", "20").split(" of ")
+    assert (2 <= int(count) <= 3, of) == (True, "8\n")
+
+
+def test_process_1_has_no_capability_either(package: MakePackage, caller: Caller) -> None:
+    status = caller.output(package(), "show", "/proc/.linux/1/status").splitlines()
+    sets = {line.split()[0]: line.split()[1] for line in status if line.startswith(("Cap", "NoNewPrivs"))}
+    capabilities = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+    assert sets == {**{f"{name}:": "0" * 16 for name in capabilities}, "NoNewPrivs:": "1"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -122,17 +123,32 @@ def printed(caller: Caller, package: Path, *arguments: str) -> str:
     return str(done.stdout)
 
 
-# Its master process waits by rt_sigsuspend, which Mystikos does not have.
-def test_nginx_serves_a_file_by_one_process(make: Maker, caller: Caller) -> None:
-    program, port = installed("nginx"), free_port()
-    configuration = f"""
-        daemon off; master_process off; pid /tmp/nginx.pid; error_log stderr;
+def nginx_configuration(port: int, processes: str) -> str:
+    return f"""
+        daemon off; {processes}; pid /tmp/nginx.pid; error_log stderr;
         events {{ worker_connections 64; }}
         http {{
             access_log off; client_body_temp_path /tmp/a; proxy_temp_path /tmp/b; fastcgi_temp_path /tmp/c;
             uwsgi_temp_path /tmp/d; scgi_temp_path /tmp/e;
             server {{ listen 127.0.0.1:{port}; root /srv; }}
         }}"""
+
+
+# A master process asks for signals of a socket (F_SETOWN) before it starts each worker, and waits by
+# rt_sigsuspend: Mystikos has neither.
+def test_nginx_with_workers_is_stopped_by_what_mystikos_does_not_have(make: Maker, caller: Caller) -> None:
+    program = installed("nginx")
+    files = {"etc/test.conf": nginx_configuration(free_port(), "worker_processes 2"), "var/log/nginx/x": ""}
+    package = make("nginx-workers", program, program=program, files=files, ForkMode="pseudo")
+    done = caller.run(package, "-c", "/etc/test.conf", timeout=SECONDS)
+    assert done.returncode == 128 + signal.SIGSYS
+    assert 'fcntl(F_SETOWN) failed while spawning "worker process"' in done.stderr
+    assert "system call rt_sigsuspend (130) is not handled by Mystikos" in done.stderr
+
+
+def test_nginx_serves_a_file_by_one_process(make: Maker, caller: Caller) -> None:
+    program, port = installed("nginx"), free_port()
+    configuration = nginx_configuration(port, "master_process off")
     name, files = f"nginx-{port}", {"etc/test.conf": configuration, "srv/page": "hello from nginx"}
     package = make(name, program, program=program, files={**files, "var/log/nginx/x": ""})
     with serving(caller, package, port, "-c", "/etc/test.conf"):

@@ -4,6 +4,7 @@
 #include "../common/sizes.h"
 #include "proc_files.h"
 #include "process_list.h"
+#include "shared_memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,12 +30,14 @@ struct process
     bool is_there;        /* seen at the last look */
     uint64_t size;        /* bytes of all that is mapped */
     uint64_t own;         /* bytes of it that can be written to and are its own */
+    uint64_t shared;      /* bytes of it that are no file's and others may have as well */
     uint64_t threads, limit;
 };
 
 static struct process processes[2 * MYST_MAX_THREADS];
 static size_t process_count;
 static uint64_t files; /* bytes */
+static uint64_t shared; /* bytes, of memory that processes share */
 static int64_t next_look;
 static int interval = SHORTEST_MS;
 static pid_t first; /* the application's process */
@@ -133,6 +136,19 @@ static bool take_stock(const struct myst_application *application)
     return changed;
 }
 
+/* True when it became more or less. */
+static bool take_stock_of_shared_memory(int proc)
+{
+    const uint64_t former = shared;
+    if (!myst_is_memory_shared())
+        return false;
+    myst_begin_shared_memory();
+    for (size_t i = 0; i < process_count; i++)
+        processes[i].shared = myst_measure_shared_memory(proc, processes[i].pid);
+    shared = myst_end_shared_memory();
+    return shared != former;
+}
+
 /* What a process takes that nobody else has. */
 static uint64_t taken_by(const struct process *process)
 {
@@ -148,9 +164,10 @@ static uint64_t taken_by(const struct process *process)
 static void limit(const struct myst_application *application, struct process *process, uint64_t taken_by_others)
 {
     struct rlimit kept;
-    uint64_t taken = taken_by_others + files + (process->threads - 1) * PER_THREAD;
+    const uint64_t shared_by_others = shared > process->shared ? shared - process->shared : 0;
+    uint64_t taken = taken_by_others + files + shared_by_others + (process->threads - 1) * PER_THREAD;
     /* A stack that grows later is there from the start on Mystikos. */
-    if (taken_by_others + files > 0)
+    if (taken_by_others + files + shared_by_others > 0)
         taken -= taken < application->main_stack ? taken : application->main_stack;
     const uint64_t bytes = taken < application->address_space ? application->address_space - taken : 0;
     if (bytes == process->limit || prlimit(process->pid, RLIMIT_AS, NULL, &kept) != 0)
@@ -183,9 +200,9 @@ static bool is_kept(const struct myst_application *application)
 static void look(const struct myst_application *application)
 {
     const uint64_t former = files;
-    const bool grew = take_stock(application);
-    files = limit_files(application, taken_by_all());
-    const bool changed = grew || files != former;
+    const bool grew = take_stock(application), shares = take_stock_of_shared_memory(application->proc);
+    files = limit_files(application, taken_by_all() + shared);
+    const bool changed = grew || shares || files != former;
     limit_all(application);
     interval = changed ? SHORTEST_MS : 2 * interval < LONGEST_MS ? 2 * interval : LONGEST_MS;
     next_look = now() + interval;
@@ -255,9 +272,16 @@ int64_t myst_serve_budget(const struct myst_call *call)
         return MYST_CONTINUE;
     if (call->notification.data.nr == SYS_clone)
         myst_budget_expect();
-    if (call->notification.data.nr == SYS_mmap && (unsigned)myst_call_argument(call, 2) == PROT_NONE)
+    if (call->notification.data.nr != SYS_mmap)
+        return MYST_CONTINUE;
+    if (myst_makes_shared_memory(call))
+    {
+        look(call->application);
+        myst_expect_shared_memory(call);
+    }
+    else if ((unsigned)myst_call_argument(call, 2) == PROT_NONE)
         limit_for_thread(call);
-    else if (call->notification.data.nr == SYS_mmap && myst_call_argument(call, 1) >= MYST_LARGE_MAPPING)
+    else if (myst_call_argument(call, 1) >= MYST_LARGE_MAPPING)
         look(call->application);
     return MYST_CONTINUE;
 }

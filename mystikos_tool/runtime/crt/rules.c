@@ -242,6 +242,7 @@ static const struct myst_rule rules[] = {
     {SYS_mremap, {{2, MYST_IS_LESS, 1}}, EINVAL},
     {SYS_mremap, {{1, MYST_IS, MYST_PAGE}, {3, MYST_IS, 0}}, MYST_SERVE},
     {SYS_mmap, {{3, MYST_HAS, MAP_SHARED}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_mmap, {{3, MYST_HAS, MAP_SHARED}, {3, MYST_HAS, MAP_ANONYMOUS}}, MYST_SERVE}, /* counts once */
     {SYS_mmap, {{3, MYST_LACKS, MAP_SHARED | MAP_PRIVATE}}, MYST_SERVE},
     {SYS_mmap, {{2, MYST_IS, PROT_NONE}, {3, MYST_LACKS, MAP_FIXED}}, MYST_SERVE}, /* as a thread's stack begins */
     {SYS_mmap, {{3, MYST_HAS, MAP_32BIT | MAP_HUGETLB | MAP_FIXED_NOREPLACE}}, MYST_SERVE},
