@@ -92,10 +92,12 @@ class RootSource(InputNode):
         self._made = follow(nodes)
         for node in nodes:
             if is_made_of(node, self):
-                problem = (
-                    f"{node}: lies in {self.origin}, which it is made of;"
-                    " give it another place, or exclude it with MYST_ROOTFS_EXCLUDE"
-                )
+                problem = f"{node}: is what it is made of, too; name the target otherwise"
+                if node is not self.origin:
+                    problem = (
+                        f"{node}: lies in {self.origin}, which it is made of;"
+                        " give it another place, or exclude it with MYST_ROOTFS_EXCLUDE"
+                    )
                 raise SCons.Errors.StopError(blame.named(problem, call_of(self.taken_by[0])))
         # One directory is looked at once in a build, whichever of its roots comes first.
         before = [node for root in self.taken_by for node in awaited(root) if not is_made_of(node, self)]
