@@ -49,7 +49,7 @@ static void set_other_limits(const struct myst_application *application)
         set_limit_if_allowed(unlimited[i], RLIM_INFINITY, RLIM_INFINITY);
     /* Before Linux 5.14 the caller's processes outside count as well. */
     const bool counts_inside = application->isolated && myst_linux_is_at_least(5, 14);
-    const uint64_t processes = counts_inside ? MYST_MAX_THREADS : RLIM_INFINITY;
+    const uint64_t processes = counts_inside ? MYST_MAX_THREADS + 1 : RLIM_INFINITY; /* process 1 has two threads */
     set_limit_if_allowed(RLIMIT_NPROC, processes, processes);
     set_limit_if_allowed(RLIMIT_NOFILE, MYST_MAX_DESCRIPTORS, MYST_MAX_DESCRIPTORS);
     /* Of one byte: with no byte at all, a program of the host that takes cores would get one (core(5)). */

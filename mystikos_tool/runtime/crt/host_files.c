@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define SYS_FCHMODAT2 452
+
 /* True of what the caller gave as one of `files`, by whatever number it is now. */
 static bool is_one_of(const struct myst_file files[3], int file)
 {
@@ -90,15 +92,20 @@ static int64_t truncate_file(const struct myst_call *call)
     return result;
 }
 
-static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mode)
+/* fchmodat2 takes what is not open to be read or written, and is much faster than a path; from Linux 6.6 on. */
+static int change_mode(int file, unsigned mode)
 {
     char path[MYST_OWN_PATH];
+    return syscall(SYS_FCHMODAT2, file, "", mode, AT_EMPTY_PATH) == 0 ? 0 : chmod(myst_own_path(file, path), mode);
+}
+
+static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mode)
+{
     if (file < 0)
         return file;
-    myst_own_path((int)file, path);
     const bool is_of_host = is_one_of(call->application->given_descriptors, (int)file);
     const bool allowed = !is_of_host && myst_may_have_mode((int)file, mode);
-    const int64_t result = !allowed ? -EPERM : chmod(path, mode) == 0 ? 0 : -errno;
+    const int64_t result = !allowed ? -EPERM : change_mode((int)file, mode) == 0 ? 0 : -errno;
     close((int)file);
     return result;
 }

@@ -1,10 +1,12 @@
 #include "rules.h"
 
 #include "../common/sizes.h"
+#include "budget.h"
 #include "descriptors.h"
 #include "machine.h"
 #include "policy.h"
 #include "positions.h"
+#include "processes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,15 +34,18 @@
 /* clang-format off */
 #define ALWAYS {{0, MYST_ANYTHING, 0}}
 
-/* Mystikos has no process group 0; here it would be the caller's, outside. Process 1 is not seen. */
+/* Mystikos has no process group 0; here it would be the caller's, outside. Process 1 and its threads are not seen. */
 static const struct myst_rule safety[] = {
     {SYS_kill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_kill, {{0, MYST_IS, 1}}, ESRCH},
+    {SYS_kill, {{0, MYST_IS, MYST_STARTER}}, ESRCH},
     {SYS_kill, {{0, MYST_IS, NONE}, {1, MYST_IS, 0}}, MYST_SUCCEED},
     {SYS_tkill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_tkill, {{0, MYST_IS, NONE}}, ESRCH},
+    {SYS_tkill, {{0, MYST_IS, MYST_STARTER}}, ESRCH},
     {SYS_tgkill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_tgkill, {{0, MYST_IS, NONE}}, ESRCH},
+    {SYS_tgkill, {{1, MYST_IS, MYST_STARTER}}, ESRCH},
     /* A file of the host that is appended to stays so, and keeps its content. */
     {SYS_fcntl, {{1, MYST_IS, F_SETFL}, {0, MYST_IS_NOT, NONE}}, MYST_SERVE},
     {SYS_pwritev2, {{5, MYST_HAS, RWF_NOAPPEND}}, EOPNOTSUPP},
@@ -241,6 +246,7 @@ static const struct myst_rule rules[] = {
     {SYS_mmap, {{2, MYST_IS, PROT_NONE}, {3, MYST_LACKS, MAP_FIXED}}, MYST_SERVE}, /* as a thread's stack begins */
     {SYS_mmap, {{3, MYST_HAS, MAP_32BIT | MAP_HUGETLB | MAP_FIXED_NOREPLACE}}, MYST_SERVE},
     {SYS_mmap, {{0, MYST_IS_BELOW_4G, 0}}, MYST_SERVE},
+    {SYS_mmap, {{1, MYST_AT_LEAST, MYST_LARGE_MAPPING}}, MYST_SERVE},
     {SYS_mmap, {{2, MYST_IS, PROT_READ}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE}, /* of what may be a directory */
     {SYS_mmap, {{2, MYST_IS, PROT_READ | PROT_WRITE}, {3, MYST_IS, MAP_PRIVATE}}, MYST_SERVE}, /* of what may be shorter */
 

@@ -18,8 +18,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LAST_PROCESS "100" /* before the application */
+#define LAST_PROCESS "99" /* before those that process 1 begins */
 #define FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+#define HIDDEN "dev/.hidden" /* a file that nobody may open, for a moment */
 
 /* What a caller who is root on the host could read, and others could not. */
 static void hide_from_root(void)
@@ -27,19 +28,22 @@ static void hide_from_root(void)
     struct dirent *entry;
     struct stat status;
     DIR *directory = opendir("proc");
-    if (!directory)
-        myst_refuse_errno("cannot read /proc");
+    const int nothing = open(HIDDEN, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0);
+    if (!directory || nothing < 0)
+        myst_refuse_errno("cannot hide files of /proc");
+    close(nothing);
     while ((entry = readdir(directory)))
     {
         char path[sizeof "proc/" + NAME_MAX];
         snprintf(path, sizeof path, "proc/%s", entry->d_name);
         if (lstat(path, &status) != 0 || !S_ISREG(status.st_mode) || (status.st_mode & S_IROTH))
             continue;
-        if (mount("dev/null", path, NULL, MS_BIND, NULL) != 0)
+        if (mount(HIDDEN, path, NULL, MS_BIND, NULL) != 0)
             myst_refuse_errno("cannot hide /%s", path);
-        myst_make_read_only(path, MS_NOSUID | MS_NOEXEC);
+        myst_make_read_only(path, FLAGS);
     }
     closedir(directory);
+    unlink(HIDDEN);
 }
 
 static void mount_over(const char *text, const char *name)
@@ -100,8 +104,8 @@ static void limit_processes(const char *proc)
     close(file);
 }
 
-/* Process 1 starts the application, which gets the number that it has on Mystikos. Does nothing on a Linux that cannot
- * set it. */
+/* Process 1 begins a thread (crt/taker.h) and then the application, which gets the number that it has on Mystikos. Does
+ * nothing on a Linux that cannot set it. */
 static void choose_first_process(const char *proc)
 {
     const int file = open_setting(proc, "ns_last_pid");
