@@ -613,7 +613,7 @@ def check_matter(builder: str, overrides: Iterable[str], stages: Collection[str]
 
 
 def check_runtime(overrides: Mapping[str, Any], env: Any) -> None:
-    """Raise SCons' UserError for an override of how to compile the runtime where an installed one is taken."""
+    """Raise SCons' UserError for an override of how to compile the runtime beside an installed one."""
     for name in ("MYST_RUNTIME_CC", "MYST_RUNTIME_DIR"):
         if overrides.get(name) and not names_embedded(env):
             raise SCons.Errors.UserError(
