@@ -28,7 +28,6 @@ from mystikos_tool.scons.input_file import known_files
 from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, parts_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of, stage_of
 from mystikos_tool.scons.stale import (
-    LEFT_BEHIND,
     follow,
     is_directory,
     is_left_behind,
@@ -214,7 +213,8 @@ class RootSource(InputNode):
         """Raise UserError for a file that no builder makes any more: a new checkout has none to pack."""
         file = self.read_node() if self.origin.is_derived() else self.origin.srcnode()
         if isinstance(file, SCons.Node.FS.File) and is_left_behind(file):
-            raise UserError(str(self), *LEFT_BEHIND)
+            remedy = "describe it, remove it, or touch it if it became a source"
+            raise UserError(str(self), "was made by a builder that is gone", remedy)
 
     def _directory(self) -> Source:
         """Return a directory's source.
