@@ -47,7 +47,7 @@ def faults(index: Index, member: Member, config: Config, *, embedded: bool) -> I
     elif found:
         yield from checked.executable(found, config.application_path)
     else:
-        problem = "is neither an x86-64 ELF program nor a script that begins with #!"
+        problem = "it is neither an x86-64 ELF program nor a script that begins with #!"
         yield Fault(problem, "give a program of one of these kinds", certain=embedded)
 
 

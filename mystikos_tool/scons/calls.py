@@ -28,6 +28,7 @@ def environment(
         env = env.Override(overrides)
         values = {**values, **overrides}
     variables.check_values(values)
+    variables.check_runtime(overrides, env)
     return env
 
 

@@ -139,9 +139,13 @@ def made_of(nodes: Iterable[Any]) -> list[Any]:
 
 def parts_of(node: Any) -> list[Any]:
     """Return what a node is made of as it is described, with what aliases among that stand for."""
-    parts = [*(node.sources or ()), *(node.depends or ())]
-    aliases = [part for part in parts if isinstance(part, SCons.Node.Alias.Alias)]
-    return [*parts, *(each for alias in aliases for each in parts_of(alias))]
+    pending, seen = [node], dict[Any, None]()
+    while pending:
+        node = pending.pop()
+        parts = [part for part in (*(node.sources or ()), *(node.depends or ())) if part not in seen]
+        seen.update(dict.fromkeys(parts))
+        pending += [part for part in parts if isinstance(part, SCons.Node.Alias.Alias)]
+    return list(seen)
 
 
 def needs_visit(node: Any) -> bool:

@@ -28,7 +28,6 @@ from mystikos_tool.scons.input_file import known_files
 from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, parts_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of, stage_of
 from mystikos_tool.scons.stale import (
-    LEFT_BEHIND,
     follow,
     is_directory,
     is_left_behind,
@@ -92,10 +91,12 @@ class RootSource(InputNode):
         self._made = follow(nodes)
         for node in nodes:
             if is_made_of(node, self):
-                problem = (
-                    f"{node}: lies in {self.origin}, which it is made of;"
-                    " give it another place, or exclude it with MYST_ROOTFS_EXCLUDE"
-                )
+                problem = f"{node}: is what it is made of, too; name the target otherwise"
+                if node is not self.origin:
+                    problem = (
+                        f"{node}: lies in {self.origin}, which it is made of;"
+                        " give it another place, or exclude it with MYST_ROOTFS_EXCLUDE"
+                    )
                 raise SCons.Errors.StopError(blame.named(problem, call_of(self.taken_by[0])))
         # One directory is looked at once in a build, whichever of its roots comes first.
         before = [node for root in self.taken_by for node in awaited(root) if not is_made_of(node, self)]
@@ -212,7 +213,8 @@ class RootSource(InputNode):
         """Raise UserError for a file that no builder makes any more: a new checkout has none to pack."""
         file = self.read_node() if self.origin.is_derived() else self.origin.srcnode()
         if isinstance(file, SCons.Node.FS.File) and is_left_behind(file):
-            raise UserError(str(self), *LEFT_BEHIND)
+            remedy = "describe it, remove it, or touch it if it became a source"
+            raise UserError(str(self), "was made by a builder that is gone", remedy)
 
     def _directory(self) -> Source:
         """Return a directory's source.

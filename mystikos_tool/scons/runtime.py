@@ -56,8 +56,7 @@ def runtime_files(env: Any) -> tuple[Any, Any, Any, Any]:
 
 def _installed_directory(env: Any) -> Any:
     """Return the directory of an installed or a prebuilt runtime; None for one that is compiled."""
-    name = arguments.text(env["MYST_RUNTIME"])
-    if name is None or (env.subst(name) if "$" in name else name) != variables.EMBEDDED:
+    if not variables.names_embedded(env):
         return _directory(env, "MYST_RUNTIME")
     return env.Dir(str(PREBUILT)) if PREBUILT.is_dir() and not env["MYST_RUNTIME_CC"] else None
 

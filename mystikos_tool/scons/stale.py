@@ -27,12 +27,6 @@ from mystikos_tool.scons.input_node import made_of
 _MADE = "made"
 _OWN = "own"
 
-# What is told of a file that is_left_behind: what is wrong, and what to do about it.
-LEFT_BEHIND = (
-    "was made by a builder that is gone",
-    "describe it, remove it, or touch it if it became a source",
-)
-
 _looked_at: set[Any] = set()
 _made_again: set[Any] = set()
 

@@ -612,6 +612,21 @@ def check_matter(builder: str, overrides: Iterable[str], stages: Collection[str]
             )
 
 
+def check_runtime(overrides: Mapping[str, Any], env: Any) -> None:
+    """Raise SCons' UserError for an override of how to compile the runtime beside an installed one."""
+    for name in ("MYST_RUNTIME_CC", "MYST_RUNTIME_DIR"):
+        if overrides.get(name) and not names_embedded(env):
+            raise SCons.Errors.UserError(
+                f"{name} has no effect: MYST_RUNTIME names an installed Mystikos; leave one of the two out"
+            )
+
+
+def names_embedded(env: Any) -> bool:
+    """Tell whether MYST_RUNTIME names the embedded runtime, and no directory."""
+    name = arguments.text(env["MYST_RUNTIME"])
+    return name is not None and (env.subst(name) if "$" in name else name) == EMBEDDED
+
+
 def _near(name: str, parameters: Sequence[str]) -> str | None:
     upper = name.upper()
     for variable in (upper, f"{PREFIX}{upper}", f"MYST{upper}"):

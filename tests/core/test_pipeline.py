@@ -207,7 +207,7 @@ EXECUTABLES = {
 }
 NO_LINKER = f"its interpreter {LINKER} is not in the root"
 NO_LIBRARY = f"the library {LIBRARY}, which /bin/app needs, is not in the root"
-NEITHER = "is neither an x86-64 ELF program nor a script that begins with #!"
+NEITHER = "it is neither an x86-64 ELF program nor a script that begins with #!"
 
 
 def with_program(given: Inputs, kind: str, *files: str, content: bytes = STATIC, **keys: object) -> Inputs:

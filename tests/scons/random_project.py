@@ -83,6 +83,18 @@ RULES: dict[str, tuple[str, str]] = {
         " Copy('$TARGET/common', '${{SOURCES[1]}}')])",
         "",
     ),
+    "directory of a directory": (
+        "env.Command(env.Dir('appdir/folder/{n}'), env.Command(env.Dir('stage/{n}'), env.Dir('tree/{n}'),"
+        " [Delete('$TARGET'), Copy('$TARGET', '$SOURCE')]), [Delete('$TARGET'), Copy('$TARGET', '$SOURCE')])",
+        "",
+    ),
+    "file that depends on a directory": (
+        "env.Depends(env.Command('appdir/made/{n}', [], 'find tree/{n} -type f | sort | xargs cat >$TARGET'),"
+        " env.Alias('tree{n}', env.Dir('tree/{n}')))",
+        "",
+    ),
+    "link": ("env.Command('appdir/link{n}', 'src/{n}', 'ln -sfn d $TARGET')", ""),
+    "broken link": ("env.Command('appdir/link{n}', 'src/{n}', 'ln -sfn nowhere $TARGET')", ""),
     "side effect": (
         "env.SideEffect('appdir/effect/{n}', env.Command('effect{n}', 'src/{n}',"
         " [Mkdir('appdir/effect'), Copy('appdir/effect/{n}', '$SOURCE'), Touch('$TARGET')]))",
@@ -300,9 +312,9 @@ class Checkout:
     def remove_unknown(self, path: str) -> None:
         """Remove what nobody wrote and nobody can know of."""
         target = self.project.path(path)
-        found = [target, *target.rglob("*")] if target.is_dir() else [target]
+        found = [target, *target.rglob("*")] if _is_folder(target) else [target]
         for one in sorted(found, reverse=True):
-            if one.is_dir():
+            if _is_folder(one):
                 _remove_empty(one, self.project.directory)
             elif str(one.relative_to(self.project.directory)) not in self._there:
                 one.unlink(missing_ok=True)
@@ -338,6 +350,10 @@ class Checkout:
             read(path) if path.exists() else index(sections.read(package).content(sections.ROOTFS), name)
         )
         return {member.path: (member.mode, archive.data(member)) for member in archive.members}
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

@@ -418,9 +418,8 @@ def test_a_link_that_was_made_stays_out_when_its_builder_is_gone(
             "data/x",
         ),
         ("env.MystRootfs('base', {{'x': 'source'}})", "['appdir', 'base.cpio']", "base.cpio"),
-        ("env.MystRootfs('base', 'appdir')", "'base.cpio'", "base.cpio"),
     ],
-    ids=["mapped", "found by Glob", "in a directory", "link", "layer", "root"],
+    ids=["mapped", "found by Glob", "in a directory", "link", "layer"],
 )
 def test_a_file_that_is_named_and_whose_builder_is_gone_is_refused_until_it_is_written_anew(
     project: Project, builder: str, source: str, path: str

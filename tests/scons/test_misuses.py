@@ -136,6 +136,10 @@ WHEN_READ = {
     "MYST_DISK_SIZE cannot be": ["MystDisk('t@', 'appdir', MYST_DISK_SIZE=env)"],
     "MYST_POLICY_FORMAT cannot be": ["MystPolicy('t@', 'program', MYST_POLICY_FORMAT=[])"],
     "SOURCE_DATE_EPOCH cannot be": ["MystPackage('t@', 'appdir', SOURCE_DATE_EPOCH='\\ud800')"],
+    "has no effect: MYST_RUNTIME names an installed Mystikos; leave one of the two out": [
+        "MystPackage('t@', 'appdir', MYST_RUNTIME_CC='gcc')",
+        "MystMeasure('t@', 'appdir', MYST_RUNTIME='rt', MYST_RUNTIME_DIR='compiled')",
+    ],
     "MystClosure needs a program": ["MystPackage('t@', env.MystClosure({}))"],
     'give "canonical" or "preserve"': [
         "MystPackage('t@', 'appdir', MYST_ROOTFS_MODES=0o644)",

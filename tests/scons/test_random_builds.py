@@ -252,7 +252,7 @@ def loses_the_store(history: History) -> str:
     history.checkout.project.path(".sconsign.mystikos").unlink(missing_ok=True)
     for number in range(4):
         kind = history.sources.rules.get(number, "")
-        for path in ("appdir/effect/{n}", "appdir/folder/{n}", "over/effect/{n}"):
+        for path in ("appdir/effect/{n}", "appdir/folder/{n}", "appdir/link{n}", "over/effect/{n}"):
             if f"'{path}'" not in RULES.get(kind, ("",))[0]:
                 history.checkout.remove_unknown(path.format(n=number))
         if not kind.startswith("installed directory"):

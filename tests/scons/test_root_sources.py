@@ -227,6 +227,11 @@ def test_a_target_that_lies_in_what_it_is_made_of_is_told(layered: Project, sour
     assert "Dependency cycle" not in error
 
 
+def test_a_target_that_is_mapped_into_its_own_root_is_told(layered: Project) -> None:
+    layered.sconstruct('env.MystPackage("file", ["appdir", {"file": "file"}])\n')
+    assert "file: is what it is made of, too; name the target otherwise" in layered.fails("file").err
+
+
 def test_a_package_may_lie_in_the_directory_of_another_one(project: Project) -> None:
     project.write("outer/bin/hello", "", 0o755)
     project.sconstruct(
