@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define SETTINGS 64
+#define SETTINGS 256
 #define X86_64 0xc000003eu
 
 static struct sock_filter *programs[SETTINGS];
@@ -51,7 +51,10 @@ static struct myst_application application_of(unsigned settings)
         .limits_processors = settings & 8,
         .no_brk = settings & 16,
         .as_linux = settings & 32,
-        .isolated = true,
+        .host_directories = settings & 64,
+        .allow_unhandled = settings & 128,
+        .secret = 7,
+        .isolated = !(settings & 1) || !(settings & 2),
         .may_look_into_children = true,
     };
 }

@@ -314,8 +314,10 @@ def _prepared(image: elf.Image, config: Config, _: bytes) -> EnclaveImage:
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
     """Return the signed enclave image.
 
-    Raises UserError as :func:`state` does, and when the signer gives no signature that holds.
+    Raises UserError as :func:`state` does, for a configuration that holds the key, and when the signer
+    gives no signature that holds.
     """
+    root_keys.refuse_signer_in_text(config.data, signer.modulus, config.name, signer)
     prepared, structure = _proved(measured, runtime, config)
     return prepared.file(signers.sign(structure, signer, day))
 

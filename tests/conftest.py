@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from examples import examples
+
 LONG = "long"
 _MISSING = "is not installed"
 # Their tests share what takes long to make: they begin first, so that one process has them all.
@@ -20,7 +22,7 @@ _FIRST = ("test_wheel.py",)
 # Thousands of tests stay in memory for the whole run: the collector need not look at them so often.
 gc.set_threshold(50_000, 20, 20)
 
-settings.register_profile("untimed", deadline=None, max_examples=50)
+settings.register_profile("untimed", deadline=None, max_examples=examples(25))
 settings.load_profile("untimed")
 
 

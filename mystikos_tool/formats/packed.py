@@ -1,7 +1,8 @@
 """Compressed files and zip archives: what is in them, in pieces and bounded, whoever wrote them.
 
-gzip (RFC 1952), bzip2 and xz, told by their first bytes, and zip (APPNOTE.TXT of PKWARE; stored and
-deflated files), as jar and wheel files are. What is damaged or encrypted ends where it cannot be read on.
+gzip (RFC 1952), zlib (RFC 1950; Git's objects), bzip2 and xz, told by their first bytes, and zip
+(APPNOTE.TXT of PKWARE; stored and deflated files), as jar and wheel files are. What is damaged or
+encrypted ends where it cannot be read on.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ def unpacked(content: Content, most: int) -> _Pieces:
 
 def _gzip(content: Content, most: int) -> _Pieces:
     return _decompressed(zlib.decompressobj(_GZIP_FORM), zlib.error, content, most)
+
+
+def _zlib(content: Content, most: int) -> _Pieces:
+    return _decompressed(zlib.decompressobj(), zlib.error, content, most)
 
 
 def _bzip2(content: Content, most: int) -> _Pieces:
@@ -128,6 +133,7 @@ _DAMAGED = (
 )
 _READERS: dict[bytes, Callable[[Content, int], _Pieces]] = {
     b"\x1f\x8b\x08": _gzip,
+    **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), _zlib),
     b"BZh": _bzip2,
     b"\xfd7zXZ\x00": _xz,
     b"PK\x03\x04": _zip,

@@ -67,6 +67,11 @@ def text(value: Any) -> str | None:
     return None
 
 
+def is_empty(value: Any) -> bool:
+    """Tell whether a value is an empty string; what SCons has cannot always be compared with one."""
+    return is_String(value) and not value
+
+
 def is_usable(given: str) -> bool:
     """Tell whether the system can take a text as a name, an argument or a variable."""
     try:
@@ -99,7 +104,7 @@ def file_name(env: Any, what: str, value: Any, accepted: str = "a name") -> str:
 def target_name(env: Any, target: Any, builder: str) -> str:
     """Return the name of a call's one target; raise SCons' UserError for what names no file."""
     items = flatten([target])
-    if len(items) != 1 or items[0] is None or items[0] == "":
+    if len(items) != 1 or items[0] is None or is_empty(items[0]):
         raise SCons.Errors.UserError(f"{builder} makes one file: name its target")
     node = items[0] if isinstance(items[0], SCons.Node.FS.Base) else None
     what = f"{builder}: the target"
@@ -185,7 +190,7 @@ def root_sources(env: Any, source: Any, builder: str) -> list[Any] | None:
 def _place(env: Any, key: Any) -> str:
     """Return the path in the root that a mapping's key is."""
     accepted = 'a path in the root, as in {"usr/share": "share"}'
-    return "" if key == "" else name(env, "the path of a mapping", key, accepted)
+    return "" if is_empty(key) else name(env, "the path of a mapping", key, accepted)
 
 
 def _mapped(env: Any, value: Any) -> list[Any] | None:

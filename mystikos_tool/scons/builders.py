@@ -99,7 +99,7 @@ def myst_closure(env: Any, *programs: Any, **overrides: Any) -> Any:
     env = environment(env, "MystClosure", overrides, parameters=("programs",))
     variables.check_matter("MystClosure", overrides, (variables.SOURCE, variables.CLOSURE))
     given = arguments.programs(env, programs, "MystClosure")
-    if not given:
+    if not any(given):
         raise SCons.Errors.UserError("MystClosure needs a program; give paths, files and mappings")
     sysroot = env.Dir(env[variables.SYSROOT]) if env[variables.SYSROOT] else None
     return arguments.Programs(given, env, sysroot)
@@ -109,7 +109,7 @@ def myst_image(env: Any, source: Any = None, *, name: str = "", **overrides: Any
     """Take the root of a container image: ``MystImage("layout")``, an archive, ``HOST/NAME@sha256:…``."""
     env = environment(env, "MystImage", overrides, parameters=("source", "name"))
     variables.check_matter("MystImage", overrides, (variables.SOURCE, variables.IMAGE))
-    name = arguments.name(env, "MystImage: the name", name) if name != "" else ""
+    name = "" if arguments.is_empty(name) else arguments.name(env, "MystImage: the name", name)
     if reference := sources.reference(env, source):
         if name:
             raise SCons.Errors.UserError(f"MystImage: {reference} is one image, and has no name {name}")

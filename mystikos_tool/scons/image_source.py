@@ -49,6 +49,7 @@ class ImageNode(RootSource):
         return image.in_file(self._image_file(), self._image_name)
 
     def _image_file(self) -> Path:
+        self._refuse_left_behind()
         node = self.origin if self.origin.is_derived() else self.origin.srcnode()
         return Path(node.rfile().get_abspath())
 

@@ -9,10 +9,11 @@ from typing import Any
 import SCons.Errors
 import SCons.Node.FS
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest
 from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.stale import follow, made_above, remember_made
+from mystikos_tool.scons.stale import LEFT_BEHIND, follow, is_left_behind, made_above, remember_made
 from mystikos_tool.scons.target_file import TargetFile
 
 _ALIKE = 0.75  # from where on a file's name is taken for a slip in another's
@@ -68,6 +69,8 @@ class InputFile(InputNode):
                     raise SCons.Errors.StopError(f'{file}: is a directory; give it as Dir("{file}")')
                 named = f"is named by {self.variable} and is" if self.variable else "is"
                 raise SCons.Errors.StopError(f"{file}: {named} no regular file; give a file")
+            if not self.variable and is_left_behind(file):
+                raise SCons.Errors.StopError(str(UserError(str(file), *LEFT_BEHIND)))
             return False
         if self.variable:
             remedy = self.remedy or self._at_the_top() or _nearest(file) or self.create_remedy()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import SCons.Node
+import SCons.Node.Alias
 import SCons.Node.FS
 import SCons.Node.Python
 
@@ -130,10 +131,17 @@ def made_of(nodes: Iterable[Any]) -> list[Any]:
     pending, seen = list(nodes), dict[Any, None]()
     while pending:
         node = pending.pop()
-        if node not in seen and isinstance(node, SCons.Node.FS.Base):
+        if node not in seen and isinstance(node, SCons.Node.FS.Base | SCons.Node.Alias.Alias):
             seen[node] = None
-            pending += node.sources or ()
-    return list(seen)
+            pending += parts_of(node)
+    return [node for node in seen if isinstance(node, SCons.Node.FS.Base)]
+
+
+def parts_of(node: Any) -> list[Any]:
+    """Return what a node is made of as it is described, with what aliases among that stand for."""
+    parts = [*(node.sources or ()), *(node.depends or ())]
+    aliases = [part for part in parts if isinstance(part, SCons.Node.Alias.Alias)]
+    return [*parts, *(each for alias in aliases for each in parts_of(alias))]
 
 
 def needs_visit(node: Any) -> bool:

@@ -25,9 +25,18 @@ from mystikos_tool.root.tree import Tree, overlay, select
 from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import patterns_in, store
 from mystikos_tool.scons.input_file import known_files
-from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, paths_of
-from mystikos_tool.scons.stages import awaited, call_of
-from mystikos_tool.scons.stale import follow, is_directory, is_made, left_behind, made_above, remember_made
+from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, parts_of, paths_of
+from mystikos_tool.scons.stages import awaited, call_of, stage_of
+from mystikos_tool.scons.stale import (
+    LEFT_BEHIND,
+    follow,
+    is_directory,
+    is_left_behind,
+    is_made,
+    left_behind,
+    made_above,
+    remember_made,
+)
 
 if TYPE_CHECKING:
     from mystikos_tool.root.oci.process import Start
@@ -191,11 +200,19 @@ class RootSource(InputNode):
         return Path((node if is_directory else node.rfile()).get_abspath())
 
     def _layer(self) -> ArchiveSource:
+        self._refuse_left_behind()
         return ArchiveSource(self._path(), exclude=self.options.exclude)
 
     def _file(self) -> Tree:
+        self._refuse_left_behind()
         name = self.options.name or self.origin.name
         return scan_file(self._path(), name, preserve_modes=self.options.preserve_modes)
+
+    def _refuse_left_behind(self) -> None:
+        """Raise UserError for a file that no builder makes any more: a new checkout has none to pack."""
+        file = self.read_node() if self.origin.is_derived() else self.origin.srcnode()
+        if isinstance(file, SCons.Node.FS.File) and is_left_behind(file):
+            raise UserError(str(self), *LEFT_BEHIND)
 
     def _directory(self) -> Source:
         """Return a directory's source.
@@ -311,14 +328,20 @@ def follow_directories() -> None:
 
 def _follow_directories() -> None:
     for source in [*_sources.values(), *known_files()]:
-        for node in made_of(source.made_by()):
-            if not is_directory(node):
+        for node in made_of([*source.made_by(), *_waited_for(source)]):
+            if not is_directory(node) and stage_of(node) is None:
                 read = [
                     part
-                    for part in map(_resolved, node.sources)
+                    for part in map(_resolved, parts_of(node))
                     if is_directory(part) and not node.is_under(part)
                 ]
                 node.add_dependency([root_source(part, SourceOptions(preserve_modes=True)) for part in read])
+
+
+def _waited_for(source: Any) -> Iterator[Any]:
+    """Yield what roots wait for that are made of a source."""
+    for root in source.taken_by if isinstance(source, RootSource) else ():
+        yield from awaited(root)
 
 
 def _resolved(node: Any) -> Any:

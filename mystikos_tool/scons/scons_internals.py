@@ -84,6 +84,12 @@ def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:
                 yield os.path.normpath(f"{below}/{name}"), entry
 
 
+def stored_target(file: Any) -> Any:
+    """Return the entry of a file that the signature database knows as a target; None for another."""
+    entry = file.dir.sconsign().entries.get(file.name)
+    return entry if entry and getattr(entry.binfo, "bact", "") else None
+
+
 def own_databases(directory: Any) -> Iterator[str]:
     """Yield the paths of directories below one that have their own database, as with SConsignFile(None)."""
     if SCons.SConsign.ForDirectory is SCons.SConsign.DirFile:
@@ -386,8 +392,8 @@ class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]
 class NothingToMake(SCons.Executor.Null):  # type: ignore[misc]
     """The executor of a node that nothing makes, but that others may have to be made for.
 
-    When one of them has failed already, SCons calls what the executor names failed; without a name the
-    node, and all that is made of it, would wait for ever.
+    When one of them has failed already, SCons calls what the executor names failed. Without a name the
+    node stays pending, and a second target that is made of it ends the build with an internal error.
     """
 
     def get_action_targets(self) -> Any:

@@ -27,7 +27,14 @@ from mystikos_tool.scons.input_node import made_of
 _MADE = "made"
 _OWN = "own"
 
+# What is told of a file that is_left_behind: what is wrong, and what to do about it.
+LEFT_BEHIND = (
+    "was made by a builder that is gone",
+    "describe it, remove it, or touch it if it became a source",
+)
+
 _looked_at: set[Any] = set()
+_made_again: set[Any] = set()
 
 _Version = tuple[int, ...]  # of a file: type, size and time of the last change; empty where there is none
 
@@ -64,6 +71,28 @@ def left_behind(place: Any, *described: Any) -> LeftBehind:
     topmost = {path for path in empty if path.rpartition("/")[0] not in empty}
     told = {path for path in topmost if not any(each.startswith(f"{path}/") for each in files)}
     return LeftBehind(tuple(sorted(files | empty)), tuple(sorted(files | told)))
+
+
+def is_left_behind(file: Any) -> bool:
+    """Tell whether a file is what a builder that is gone has left; a new checkout has none there."""
+    if is_made(file) or made_above(file):
+        return False
+    entry = scons_internals.stored_target(file)
+    if entry is not None and _is_as_made(file.dir, file.name, entry):
+        return True
+    version = _version(Path(file.get_abspath()))
+    name, made = file.get_internal_path(), store().table(_MADE)
+    if name in made and store().value(_rows_of(name)) is None:
+        return bool(made[name] == version)
+    return version != () and any(rows.get(below) == version for rows, below in _rows_above(file))
+
+
+def _rows_above(file: Any) -> Iterator[tuple[dict[str, _Version], str]]:
+    """Yield what made the directories that a file lies in left there, and the file's path below each."""
+    directory = file
+    while (directory := directory.get_dir()) is not None:
+        if rows := store().value(_rows_of(directory.get_internal_path())):
+            yield dict(rows), os.path.relpath(file.get_abspath(), directory.get_abspath())
 
 
 def _made(directory: Any, path: str) -> bool:
@@ -118,14 +147,15 @@ def is_made(node: Any) -> bool:
 def _is_as_made(place: Any, path: str, entry: Any) -> bool:
     """Tell whether a file is the one that a builder made, and none that was written since.
 
-    A directory never is: its time and size do not tell what was written below it.
+    A directory never is: its time and size do not tell what was written below it. Nor is a link, of
+    which SCons keeps the time and size of what it leads to.
     """
     file = Path(place.get_abspath(), path)
     try:
-        status = file.stat()
+        status = file.lstat()
     except OSError:
         return False
-    if stat.S_ISDIR(status.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return False
     name, version = f"{place.get_internal_path()}/{path}", _version(file)
     made = getattr(entry.ninfo, "timestamp", None), getattr(entry.ninfo, "size", None)
@@ -195,8 +225,10 @@ def follow(nodes: Iterable[Any]) -> list[Any]:
     """
     given = list(nodes)
     found = [node for node in made_of(given) if is_made(node) and (node in given or is_directory(node))]
-    for node in found:
-        make_again_where_stale(node)
+    stale = [node for node in found if make_again_where_stale(node)]
+    for node in found if stale else ():
+        if is_directory(node) and not _made_again.isdisjoint(made_of([node])):
+            scons_internals.make_anyway(node)  # it may have had its turn before that was known
     return found
 
 
@@ -205,14 +237,14 @@ def is_directory(node: Any) -> bool:
     return isinstance(node, SCons.Node.FS.Dir)
 
 
-def make_again_where_stale(node: Any) -> None:
+def make_again_where_stale(node: Any) -> bool:
     """Let SCons make again what it finds up to date and what is not as it was when it was made.
 
     That is a directory whose sources are others, and what makes a side effect that is not there: but for
-    one that was not there when it had been made.
+    one that was not there when it had been made. Return whether there is a directory to be made again.
     """
     if node in _looked_at:
-        return
+        return node in _made_again
     _looked_at.add(node)
     path, made = Path(node.get_abspath()), store().table(_MADE).get(node.get_internal_path())
     if not node.has_explicit_builder():
@@ -221,20 +253,27 @@ def make_again_where_stale(node: Any) -> None:
                 scons_internals.make_anyway(maker)
     elif path.is_dir() and made != _state(node):
         scons_internals.make_anyway(node)
+        _made_again.add(node)
+    return node in _made_again
 
 
 def remember_made(node: Any) -> None:
     """Remember what a directory was made of and what was made in it, or how a side effect is."""
     name, path = node.get_internal_path(), Path(node.get_abspath())
     has_builder = bool(node.has_explicit_builder())
-    if path.is_dir() != has_builder:
-        return  # SCons remembers a file, and of a directory as a side effect nobody knows what is in it
-    state = _state(node) if has_builder else _version(path)
+    is_file = not path.is_dir() or (path.is_symlink() and not has_builder)
+    if has_builder and is_file and not path.is_symlink():
+        return  # SCons remembers it
+    if not has_builder and not is_file:
+        return  # of a directory as a side effect nobody knows what is in it
+    state = _version(path) if is_file else _state(node)
     if store().table(_MADE).get(name) == state and not scons_internals.was_made_now(node):
         return
     store().change(_MADE, name, state)
     _names_made.cache_clear()
-    if has_builder:
+    if is_file:
+        store().forget(_rows_of(name))
+    else:
         before = store().value(_rows_of(name)) or ()
         left = [(row, version) for row, version in before if version in ((), _version(path / row))]
         store().keep(_rows_of(name), sorted(dict([*left, *_made_in(node, path)]).items()))
@@ -246,7 +285,10 @@ def _copied(node: Any, path: str) -> bool:
 
 
 def _made_in(node: Any, directory: Path) -> Iterator[tuple[str, _Version]]:
-    """Yield what a directory's builder made in it, and the version of each file."""
+    """Yield what a directory's builder made in it, or the link that it made, and the version of each file."""
+    if directory.is_symlink():
+        yield ".", _version(directory)
+        return
     for folder, folders, files in os.walk(directory):
         for name in (*folders, *files):
             path = Path(folder, name)

@@ -163,7 +163,7 @@ def _files(value: Any) -> str | None:
 
 def _directory(value: Any) -> str | None:
     is_directory = _is_name(value, SCons.Node.FS.Dir | SCons.Node.FS.Entry)
-    return None if value and is_directory else "a directory's name or node"
+    return None if is_directory and value else "a directory's name or node"
 
 
 def _is_name(value: Any, node: Any) -> bool:
@@ -182,7 +182,12 @@ def _command(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    return None if is_String(value) else "a string"
+    return None if is_String(value) and arguments.is_usable(value) else "a string"
+
+
+def _is_one_of(value: Any, *words: str) -> bool:
+    """Tell whether a value is one of some words; what SCons has cannot always be compared with them."""
+    return is_String(value) and value in words
 
 
 def _texts(value: Any) -> str | None:
@@ -192,23 +197,25 @@ def _texts(value: Any) -> str | None:
 
 
 def _modes(value: Any) -> str | None:
-    if value in (CANONICAL, PRESERVE):
+    if _is_one_of(value, CANONICAL, PRESERVE):
         return None
     by_path = ", or modes by path as MYST_ROOTFS_CHMOD" if isinstance(value, dict) else ""
     return f'"{CANONICAL}" or "{PRESERVE}"{by_path}'
 
 
 def _policy(value: Any) -> str | None:
-    return None if value in POLICIES else " or ".join(f'"{policy}"' for policy in POLICIES)
+    return None if _is_one_of(value, *POLICIES) else " or ".join(f'"{policy}"' for policy in POLICIES)
 
 
 def _start(value: Any) -> str | None:
     accepted = (AUTO, ITSELF, EXEC_LINUX)
-    return None if value in accepted else " or ".join(f'"{way}"' for way in accepted)
+    return None if _is_one_of(value, *accepted) else " or ".join(f'"{way}"' for way in accepted)
 
 
 def _severity(value: Any) -> str | None:
-    return None if value in _SEVERITIES else " or ".join(f'"{severity}"' for severity in _SEVERITIES)
+    return (
+        None if _is_one_of(value, *_SEVERITIES) else " or ".join(f'"{severity}"' for severity in _SEVERITIES)
+    )
 
 
 # What SCons' own BoolVariable takes from the command line.
@@ -240,13 +247,13 @@ def patterns_to_strip(env: Any) -> tuple[str, ...]:
 
 
 def _sysroot(value: Any) -> str | None:
-    return None if value == "" else _directory(value)
+    return None if _is_one_of(value, "") else _directory(value)
 
 
 def _extras(value: Any) -> str | None:
     from mystikos_tool.root.closure import EXTRAS as KNOWN
 
-    return None if all(item in KNOWN for item in items(value)) else f"a list of {', '.join(KNOWN)}"
+    return None if all(_is_one_of(item, *KNOWN) for item in items(value)) else f"a list of {', '.join(KNOWN)}"
 
 
 def _chmod(value: Any) -> str | None:
@@ -298,15 +305,15 @@ def platform(value: Any) -> Mapping[str, str]:
 
 
 def _policy_format(value: Any) -> str | None:
-    return None if value in POLICY_SUFFIXES else "one of " + ", ".join(POLICY_SUFFIXES)
+    return None if _is_one_of(value, *POLICY_SUFFIXES) else "one of " + ", ".join(POLICY_SUFFIXES)
 
 
 def _root(value: Any) -> str | None:
-    return None if value in (ARCHIVE, DISK) else f'"{ARCHIVE}" or "{DISK}"'
+    return None if _is_one_of(value, ARCHIVE, DISK) else f'"{ARCHIVE}" or "{DISK}"'
 
 
 def _size(value: Any) -> str | None:
-    is_none = value is None or value == ""
+    is_none = value is None or _is_one_of(value, "")
     return None if is_none or size(value) is not None else 'a number of bytes, or one with k, m or g as "64m"'
 
 
@@ -318,12 +325,12 @@ def size(value: Any) -> int | None:
 
 
 def _owners(value: Any) -> str | None:
-    return None if value in (ROOT, PRESERVE) else f'"{ROOT}" or "{PRESERVE}"'
+    return None if _is_one_of(value, ROOT, PRESERVE) else f'"{ROOT}" or "{PRESERVE}"'
 
 
 def _time(value: Any) -> str | None:
     is_number = type(value) is int or (is_String(value) and value.isdecimal())
-    return None if value is None or value == "" or is_number else "a number of seconds since 1970"
+    return None if value is None or _is_one_of(value, "") or is_number else "a number of seconds since 1970"
 
 
 def _comstr(value: Any) -> str | None:
@@ -630,5 +637,5 @@ def check_values(values: Mapping[str, Any]) -> None:
     if not isinstance(environment, Mapping):
         raise arguments.wrong("ENV", environment, 'a dictionary, as in {"PATH": "/bin"}')
     epoch = values.get(EPOCH)
-    if epoch is not None and not is_String(epoch) and type(epoch) is not int:
+    if epoch is not None and type(epoch) is not int and _text(epoch):
         raise arguments.wrong(EPOCH, epoch, "a number of seconds since 1970")

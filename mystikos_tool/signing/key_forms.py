@@ -1,9 +1,11 @@
 """The forms in which files hold private keys, told by their content.
 
-PEM (RFC 7468), as text or as JSON, YAML and program sources write it, or in base64 once more, as
-Kubernetes has secrets; of OpenSSH and PuTTY; JSON Web Keys (RFC 7517); PKCS#12 (RFC 7292). A key that
-signs enclaves is found in DER too (RFC 8017, A.1.2), which PKCS#8 has inside. A label without a key
-behind it, as programs have that read keys, is none. Compressed files are not looked into.
+PEM (RFC 7468), as text, also in UTF-16, or as JSON, YAML, program sources, comments and quotations write
+it, or in base64 once more, as Kubernetes has secrets; of OpenSSH and PuTTY; JSON Web Keys (RFC 7517);
+PKCS#12 (RFC 7292). A key that signs enclaves is found in DER too (RFC 8017, A.1.2), which PKCS#8 has
+inside, and in DER that base64 or hexadecimal digits stand for, in XML Signature's RSAKeyValue, and in
+what ``openssl rsa -text`` shows. A label without a key behind it, as programs have that read keys, is
+none. Compressed files are not looked into.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def _modulus_in_der(der: bytes) -> int | None:
 # What lies between the lines is base64, with headers of encrypted keys and what quotations add to it.
 _PEM = re.compile(
     rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3}PRIVATE KEY)-----"
-    rb"((?:[A-Za-z0-9+/=\s:,\"'\\]|-(?!-)){64,})-----END \1-----"
+    rb"((?:[A-Za-z0-9+/=\s:,\"'\\#>|*;]|-(?!-)){64,})-----END \1-----"
 )
 _ENCRYPTED = re.compile(rb"-----BEGIN ENCRYPTED|Proc-Type: *4,ENCRYPTED")
 _DEK_INFO = re.compile(rb"DEK-Info: *[A-Za-z0-9-]+,[0-9A-Fa-f]+")
@@ -97,6 +99,71 @@ def _in_base64(data: bytes) -> _Found:
         text = _NO_BASE64.sub(b"", match[0])
         for pem in _PEM.finditer(_decoded(text[: len(text) & -4])):
             yield match.start(), pem[0]
+
+
+_PEM_IN_UTF_16_MARK = "PRIVATE KEY".encode("utf-16-le")
+_PEM_IN_UTF_16 = re.compile(rb"(?:-\0){5}B\0E\0G\0I\0N\0(?:[\t\n\r -~]\0){64,16384}")
+
+
+def _in_utf_16(data: bytes) -> _Found:
+    for match in _PEM_IN_UTF_16.finditer(data):
+        for pem in _PEM.finditer(match[0][::2]):
+            yield match.start(), pem[0]
+
+
+# In base64: the beginning of a sequence in DER whose length is that of a key.
+_DER_IN_BASE64_MARK = b"MIIG"
+_DER_IN_BASE64 = re.compile(_DER_IN_BASE64_MARK + rb"[A-Za-z0-9+/=\s\"'\\,#>|*;]{2000,32768}")
+
+
+def _der_in_base64(data: bytes) -> _Found:
+    for match in _DER_IN_BASE64.finditer(data):
+        text = _NO_BASE64.sub(b"", _LINE_END.sub(b"", match[0])).partition(b"=")[0]
+        # The end of the key is not needed.
+        yield from _ders(match.start(), binascii.a2b_base64(text[: len(text) & -4]))
+
+
+def _ders(at: int, data: bytes) -> _Found:
+    if match := _DER.search(data):
+        yield at, match[0]
+
+
+# In hexadecimal digits, as one number, with colons, and as a program's source has arrays.
+_HEX_MARKS = (b"0201000282018100", b"02:01:00:02:82:01:81:00", b"0x01, 0x00, 0x02")
+_BETWEEN = rb"[\s,:]{0,8}(?:0[xX])?"
+_HEX = re.compile(
+    _BETWEEN.join(b"%02x" % byte for byte in _DER_MARK) + rb"(?:" + _BETWEEN + rb"[0-9A-Fa-f]{2}){390,8192}"
+)
+_NO_HEX = re.compile(rb"0[xX]|[^0-9A-Fa-f]")
+
+
+def _in_hex(data: bytes) -> _Found:
+    for match in _HEX.finditer(data):
+        digits = _NO_HEX.sub(b"", match[0])
+        yield from _ders(match.start(), bytes.fromhex(digits[: len(digits) & -2].decode()))
+
+
+_XML_MARK = b"<RSAKeyValue>"
+_XML = re.compile(
+    _XML_MARK + rb"\s*<Modulus>([A-Za-z0-9+/=\s]{64,2048})</Modulus>"
+    rb"(?:\s*<(\w{1,9})>[A-Za-z0-9+/=\s]{1,2048}</\2>){0,6}\s*<D>"
+)
+
+
+def _modulus_in_xml(block: bytes) -> int | None:
+    match = _XML.match(block)
+    return int.from_bytes(_decoded(match[1]), "big") if match else None
+
+
+_SHOWN_MARK = b"privateExponent:"
+_SHOWN = re.compile(
+    rb"modulus:\s{1,9}((?:[0-9a-f]{2}[:\s]{1,9}){64,1025})publicExponent: [^\n]{1,40}\s{1,9}" + _SHOWN_MARK
+)
+
+
+def _modulus_as_shown(block: bytes) -> int | None:
+    match = _SHOWN.match(block)
+    return int(re.sub(rb"[:\s]", b"", match[1]), 16) if match else None
 
 
 # openssh-key-v1 (PROTOCOL.key of OpenSSH) has the public key in front, encrypted or not.
@@ -198,6 +265,11 @@ FORMS = (
     Form(b"PRIVATE KEY-----", _matches(_PEM), _modulus_in_pem),
     Form(_DER_MARK, _matches(_DER), _modulus_in_der),
     Form(_PEM_IN_BASE64_MARK, _in_base64, _modulus_in_pem),
+    Form(_PEM_IN_UTF_16_MARK, _in_utf_16, _modulus_in_pem),
+    Form(_DER_IN_BASE64_MARK, _der_in_base64, _modulus_in_der),
+    *(Form(mark, _in_hex, _modulus_in_der) for mark in _HEX_MARKS),
+    Form(_XML_MARK, _matches(_XML), _modulus_in_xml),
+    Form(_SHOWN_MARK, _matches(_SHOWN), _modulus_as_shown),
     Form(_PUTTY_MARK, _matches(_PUTTY), _modulus_of_putty),
     Form(_JWK_MARK, _jwks, _modulus_of_jwk),
     Form(_KEY_BAG_MARK, _pkcs12, _unknown),

@@ -36,6 +36,7 @@ MOST_UNPACKED = 1 << 22  # bytes of what is packed in one file
 LARGEST_ON_DISK = 2 * key_forms.LONGEST
 
 _CHUNK = 1 << 22
+_ITSELF = ""  # the path of what is looked into where that is no root
 _SHOWN = 10
 
 
@@ -56,6 +57,11 @@ class RootKey(NamedTuple):
     def shown(self) -> str:
         """What messages call its place."""
         return f"/{self.path} ({self.inside})" if self.inside else f"/{self.path}"
+
+
+def refuse_signer_in_text(text: bytes, modulus: int, where: str, signer: Signer | None = None) -> None:
+    """Raise UserError as :func:`refuse_signer` does for a configuration, which goes into the package too."""
+    refuse_signer(_keys_of(_ITSELF, Bytes(text)), modulus, where, signer)
 
 
 def of(root: Root) -> list[RootKey]:
@@ -164,7 +170,12 @@ def _root_key(path: str, block: _Block) -> RootKey:
 
 def name_of(path: bytes) -> str:
     """Return what messages call a path."""
-    return path.decode(errors="backslashreplace")
+    name = path.decode(errors="backslashreplace")
+    return name if name.isprintable() else "".join(map(_printable, name))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
 
 
 class _Block(NamedTuple):
@@ -201,12 +212,13 @@ def refuse_signer(keys: Sequence[RootKey], modulus: int, where: str, signer: Sig
 
     own = mrsigner(modulus).hex()
     protected = (signer.encrypted if isinstance(signer, PemSigner) else "") or None
-    places = [key.shown for key in keys if key.mrsigner == own or key.encrypted == protected]
+    places = [key for key in keys if key.mrsigner == own or key.encrypted == protected]
     if places:
+        at = "" if places[0].path == _ITSELF else f", at {places[0].shown}"
         raise UserError(
             where,
-            f"holds the key that signs, at {places[0]}: everybody who has the package would have it",
-            "take it out of the root, and make a new key if a package with it was given away",
+            f"holds the key that signs{at}: everybody who has the package would have it",
+            "take it out of there, and make a new key if a package with it was given away",
         )
 
 

@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from cli_support import Run
+from static_programs import STATIC_COMPILER
 from test_process import COMMAND, ENVIRONMENT
 
 from mystikos_tool.io import user_cache
@@ -80,8 +80,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "appdir" / "bin").mkdir(parents=True)
     (directory / "appdir" / "data").mkdir()
     (directory / "program.c").write_text(PROGRAM)
-    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static"]
-    subprocess.run([*compiler, "program.c", "-o", "appdir/bin/probe"], cwd=directory, check=True)
+    subprocess.run([*STATIC_COMPILER, "program.c", "-o", "appdir/bin/probe"], cwd=directory, check=True)
     # Compiling takes longer than all these tests: what this user's cache has is taken from there.
     runtime = compiled()
     shutil.copytree(runtime, directory / "cache" / "mystikos-tool" / runtime.name)

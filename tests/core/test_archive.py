@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 from mystikos_tool.io import fingerprint
@@ -155,7 +156,9 @@ def test_what_is_told_of_an_archive_that_was_written_is_what_is_read_from_it(tmp
     assert len(written.members) == len(list((tmp_path / "root").rglob("*")))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.sets(st.integers(0, 9)), st.sets(st.integers(0, 9)))
 def test_what_is_copied_from_an_earlier_archive_makes_no_difference(
     tmp_path: Path, known: set[int], removed: set[int]
@@ -289,7 +292,9 @@ def made(path: Path) -> object:
     return path.read_bytes()
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.dictionaries(NAMES, TREES, min_size=1, max_size=4))
 def test_any_tree_comes_back_from_its_archive(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[str, object]
@@ -560,7 +565,9 @@ def test_an_archive_cut_anywhere_is_told(tmp_path: Path) -> None:
     assert len(read(path).members) == 2
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_damage_gives_a_usererror_or_an_archive(tmp_path: Path, data: st.DataObject) -> None:
     whole = entry(b".", DIRECTORY) + entry(b"f", data=b"12345") + entry(b"l", LINK, b"f") + TRAILER

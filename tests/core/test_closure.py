@@ -14,6 +14,7 @@ import tiny_elf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ld_so_cache, program
 from mystikos_tool.io import fingerprint
@@ -432,7 +433,7 @@ def test_the_cache_is_read_as_ldconfig_writes_it_and_written_in_the_order_of_the
 
 
 @given(st.binary(max_size=400), st.integers(0, 200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_a_damaged_cache_has_at_most_other_libraries(noise: bytes, cut: int) -> None:
     data = ld_so_cache.write({b"liba.so": b"/lib/liba.so"})
     ld_so_cache.read(data[:cut] + noise)

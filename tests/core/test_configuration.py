@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 import mystikos_tool
+from examples import examples
 from mystikos_tool.config import (
     Changes,
     Config,
@@ -896,7 +897,7 @@ WHOLE = json.dumps(
 ).encode()
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=examples(150))
 @given(st.integers(0, len(WHOLE) - 1), st.binary(max_size=2))
 def test_damage_is_accepted_or_told_and_never_a_crash(place: int, damage: bytes) -> None:
     damaged = WHOLE[:place] + damage + WHOLE[place + 1 :]

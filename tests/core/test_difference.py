@@ -28,6 +28,7 @@ from tiny_enclave import TinyEnclave, pages
 from tiny_runtime import DAY, build, inputs, key, root_path
 
 import mystikos_tool
+from examples import examples
 from mystikos_tool import UserError, pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.explain import causes, contents, difference, stream, text
@@ -531,7 +532,7 @@ def test_names_and_texts_steer_no_terminal(tmp_path: Path) -> None:
     assert r"x\x1b[2J\x0a" in out
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(10))
 @given(st.data())
 def test_whatever_bits_were_changed_there_is_an_answer_or_a_user_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -548,7 +549,7 @@ def test_whatever_bits_were_changed_there_is_an_answer_or_a_user_error(
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
-@settings(max_examples=200)
+@settings(max_examples=examples(100))
 def test_causes_are_looked_for_in_any_bytes(a: bytes, b: bytes) -> None:
     first = contents.first_difference(Bytes(a), Bytes(b))
     for start, name in (

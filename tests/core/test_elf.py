@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from reference_cases import DATA
 from tiny_elf import Load, Placed, R, Tls, W, X, build, patched, with_sections
 
+from examples import examples
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.io.content import FileContent
@@ -91,7 +92,7 @@ SECTION_NAMES = st.from_regex(r"\.[a-z][a-z0-9_.-]{0,140}", fullmatch=True).filt
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     st.sampled_from(sorted(FILES)),
     st.lists(st.tuples(SECTION_NAMES, st.binary(max_size=200)), max_size=5, unique_by=lambda row: row[0]),
@@ -270,7 +271,7 @@ def test_of_the_complete_image_everything_is_read() -> None:
     assert len(elf.relocations(image, (".rela.dyn", ".rela.plt"), frozenset({7, 8, 18}))) == 4096
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data())
 def test_a_damaged_header_gives_a_usererror_or_nothing(data: st.DataObject) -> None:
     damaged = bytearray(COMPLETE)
@@ -282,7 +283,7 @@ def test_a_damaged_header_gives_a_usererror_or_nothing(data: st.DataObject) -> N
         assert str(error).startswith("file")
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_damage_anywhere_gives_a_usererror_or_nothing(data: st.DataObject) -> None:
     damaged = bytearray(COMPLETE)

@@ -7,6 +7,7 @@ import pty
 import select
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ PASSPHRASE = "corr3ct horse"
 FORMS = [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL]
 
 
+@cache
 def encrypted(form: serialization.PrivateFormat = FORMS[0]) -> bytes:
     key = serialization.load_pem_private_key((KEYS / "key-a.pem").read_bytes(), None)
     assert isinstance(key, rsa.RSAPrivateKey)

@@ -15,6 +15,7 @@ from disks import PLAIN, Recorded, filesystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ext2
 from mystikos_tool.formats.ext2 import BLOCK, BLOCKS_PER_GROUP, IndexTree, Name, Run
@@ -75,7 +76,7 @@ def test_the_superblock_is_in_groups_0_1_and_the_powers_of_3_5_and_7() -> None:
 
 
 @given(st.integers(1, 5_000_000), st.integers(11, 200_000))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(20))
 def test_the_smallest_file_system_holds_what_it_should_and_a_smaller_one_does_not(
     data: int, inodes: int
 ) -> None:

@@ -11,6 +11,7 @@ from reference_cases import CASES
 from tiny_elf import ENCLAVE_SYMBOLS, Load, R, W, oeinfo
 from tiny_enclave import CONFIG, TinyEnclave
 
+from examples import examples
 from mystikos_tool.enclave.image import EnclaveImage, prepare, reopen
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
@@ -206,7 +207,7 @@ IMAGE = tiny_elf.enclave(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_a_damaged_image_gives_a_usererror_or_a_layout(data: st.DataObject) -> None:
     damaged = bytearray(IMAGE)

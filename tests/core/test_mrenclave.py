@@ -18,6 +18,7 @@ from reference_cases import CASES
 from tiny_elf import Load, Placed, Tls
 from tiny_enclave import CONFIG, TinyEnclave, pages
 
+from examples import examples
 from mystikos_tool.enclave import mrenclave as mrenclave_module
 from mystikos_tool.enclave.layout import Layout, Repeat, Run
 from mystikos_tool.enclave.mrenclave import mrenclave, write_stream
@@ -172,7 +173,7 @@ def anew(layout: Layout) -> bytes:
     return digest.digest()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(
     st.lists(
         st.tuples(
@@ -241,7 +242,7 @@ def repetitions(draw: st.DrawFn) -> Repeat:
     return Repeat(tuple(runs), draw(st.sampled_from([1, 2, 9, 70])), stride)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(repetitions())
 def test_a_repetition_is_measured_as_its_runs_one_by_one(repeat: Repeat) -> None:
     assert mrenclave(layout_of(repeat)) == mrenclave(layout_of(*repeat.each()))
@@ -373,7 +374,7 @@ def enclaves(draw: st.DrawFn) -> TinyEnclave:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
 @given(enclaves())
 def test_any_enclave_has_the_pages_and_the_measurement_of_the_model(enclave: TinyEnclave) -> None:
     laid_out, modelled = enclave.laid_out(), enclave.modelled()
@@ -382,7 +383,7 @@ def test_any_enclave_has_the_pages_and_the_measurement_of_the_model(enclave: Tin
     assert mrenclave(laid_out) == modelled.mrenclave()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=list(HealthCheck))
 @given(enclaves())
 def test_the_file_to_be_signed_has_the_configuration_and_the_record(
     enclave: TinyEnclave,

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_runtime import DAY, build, inputs, key, root_path
 
+from examples import examples
 from mystikos_tool import pipeline
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.content import FileContent
@@ -57,7 +58,9 @@ def beside(target: Path) -> set[str]:
 
 
 @given(st.integers(0, 3 * 4096 + 5) | st.sampled_from([4095, 4096, 4097, 600_000, 600_001]))
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_a_committed_package_is_the_package_that_is_written_at_once(
     made: Inputs, target: Path, tmp_path: Path, size: int
 ) -> None:

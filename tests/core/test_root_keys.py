@@ -9,9 +9,11 @@ import io
 import json
 import lzma
 import random
+import re
 import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,6 +95,11 @@ def string(data: bytes) -> bytes:
 
 
 NUMBERS = PRIVATE.private_numbers()
+MODULUS = NUMBERS.public_numbers.n.to_bytes(384, "big")
+PKCS_1, PKCS_8 = (
+    PRIVATE.private_bytes(DER, form, serialization.NoEncryption())
+    for form in (serialization.PrivateFormat.TraditionalOpenSSL, serialization.PrivateFormat.PKCS8)
+)
 SSH = string(b"ssh-rsa") + string(b"\3") + string(b"\0" + NUMBERS.public_numbers.n.to_bytes(384, "big"))
 
 
@@ -122,6 +129,17 @@ WRITTEN = {
     "a JSON Web Key": json.dumps(
         {"keys": [{"e": "Aw", "kty": "RSA", "n": number(NUMBERS.public_numbers.n), "d": number(NUMBERS.d)}]}
     ),
+    "a comment": "".join(f"# {line}\n" for line in TEXT.splitlines()),
+    "a quotation": "".join(f"> {line}\n" for line in TEXT.splitlines()),
+    "base64 without a label": base64.b64encode(PKCS_1).decode(),
+    "base64 in lines": base64.encodebytes(PKCS_8).decode(),
+    "hexadecimal digits": PKCS_8.hex(),
+    "hexadecimal digits in lines": "\n".join(re.findall(".{1,60}", PKCS_1.hex())),
+    "digits with colons": PKCS_1.hex(":").upper(),
+    "an array in C": ", ".join(f"0x{byte:02x}" for byte in PKCS_1),
+    "XML": f"<RSAKeyValue><Modulus>{base64.b64encode(MODULUS).decode()}</Modulus>"
+    "<Exponent>Aw==</Exponent><P>AA==</P><Q>AA==</Q><D>AA==</D></RSAKeyValue>",
+    "what openssl shows": f"modulus:\n    00:{MODULUS.hex(':')}\npublicExponent: 3 (0x3)\nprivateExponent:\n",
     "PuTTY's form, encrypted": putty(),
     "OpenSSH's form, encrypted": encrypted_openssh(),
 }
@@ -131,6 +149,16 @@ WRITTEN = {
 @pytest.mark.parametrize("form", WRITTEN)
 def test_a_key_is_found_however_it_is_written(tmp_path: Path, form: str, before: int) -> None:
     assert found(tmp_path, a=b" " * before + WRITTEN[form].encode()) == [RootKey("a", MRSIGNER)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_key_in_wide_characters_is_found(tmp_path: Path, encoding: str) -> None:
+    assert found(tmp_path, a=f"my key:\r\n{TEXT}".encode(encoding)) == [RootKey("a", MRSIGNER)]
+
+
+def test_a_path_is_told_without_its_control_characters(tmp_path: Path) -> None:
+    (told,) = root_keys.told(found(tmp_path, **{"a\nb\x1b": OWN.read_bytes()}), "root", "warn")
+    assert told.endswith(r": /a\nb\x1b")
 
 
 @pytest.mark.parametrize("password", [None, b"secret"])
@@ -217,6 +245,13 @@ BEGINNINGS = [
     b'{"kty":',
     b'"kty"',
     b"LS0tLS1CRUdJTi",
+    "-----BEGIN PRIVATE KEY-----".encode("utf-16-le"),
+    b"MIIG",
+    b"MIIG" + b"A" * 2000,
+    b"0201000282018100",
+    b"0x02, 0x01, 0x00, 0x02, 0x82, 0x01, 0x81, 0x00",
+    b"<RSAKeyValue><Modulus>" + b"A" * 64 + b"</Modulus>" + b"<P>A</P>" * 6,
+    b"modulus:\n" + b"00:" * 63 + b"publicExponent: 3 privateExponent:",
     b"\x30\x80\x02\x01\x03\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01",
     b"\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01\x02",
 ]
@@ -253,6 +288,7 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes
 
 NOISE = random.Random(0).randbytes(3 << 20)
 COMPRESSED = {
+    "zlib": zlib.compress(OWN.read_bytes()),
     "gzip": gzip.compress(OWN.read_bytes()),
     "gzip of much before it": gzip.compress(NOISE + OWN.read_bytes(), 1),
     "bzip2": bz2.compress(bytes(300_000) + OWN.read_bytes()),

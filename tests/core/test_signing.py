@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.signing import pem, signer, trusted
@@ -89,7 +90,7 @@ def test_line_ends_and_text_around_a_key_do_not_matter(key_file: Path) -> None:
     assert pem.load(key_file).modulus == pem.load(KEYS / "key-a.pem").modulus
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(st.binary(max_size=600))
 def test_a_signature_raised_to_the_third_power_is_the_padded_digest(message: bytes) -> None:
     key = pem.load(KEYS / "key-b.pem")
@@ -162,7 +163,7 @@ def test_what_is_no_key_file_is_told(tmp_path: Path, name: str, problem: str) ->
     assert problem in refused(pem.load, tmp_path / name).problem
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(75), deadline=None)
 @given(place=st.integers(0, len(PEM) - 1), byte=st.binary(max_size=2))
 def test_a_damaged_key_is_refused_or_is_the_same_key(
     tmp_path_factory: pytest.TempPathFactory, place: int, byte: bytes

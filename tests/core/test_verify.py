@@ -20,6 +20,7 @@ from soft_token import SoftToken, needs_token
 from tiny_runtime import build, inputs, key
 
 import mystikos_tool
+from examples import examples
 from mystikos_tool import VerificationError, pipeline
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import sigstruct
@@ -94,7 +95,7 @@ def test_bytes_that_were_appended_are_refused(app: Path, size: int) -> None:
     assert refused(lambda: mystikos_tool.verify(app)) == f"{app}: {FOREIGN}{DISTRUST}"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.data())
 def test_a_bit_that_changed_anywhere_is_refused_or_is_in_the_loader(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -4,29 +4,53 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from static_programs import COMPILED_IN, SHARING, STATIC_COMPILER, ZIG
 
 from mystikos_tool.runtime.build import SOURCE_DIRECTORY
 
 HERE = Path(__file__).parent
-_ZIG = (sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl")
 _OPTIONS = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-I", str(SOURCE_DIRECTORY))
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=COMPILED_IN, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def compile_static(target: Path, *sources: Path, options: Sequence[str] = ()) -> Path:
-    """Compile with the pinned toolchain to a static program that runs in an empty root."""
-    _run([*_ZIG, *_OPTIONS, *options, "-static", *map(str, sources), "-o", str(target)])
+    """Compile with the pinned toolchain to a static PIE, which runs in an empty root."""
+    _run([*STATIC_COMPILER, *_OPTIONS, *options, *map(str, sources), "-o", str(target)])
+    return target
+
+
+def compile_library(target: Path, *sources: Path) -> Path:
+    """Compile with the pinned toolchain to a shared library."""
+    _run(
+        [
+            *ZIG,
+            *_OPTIONS,
+            "-fno-asynchronous-unwind-tables",
+            "-shared",
+            "-fPIC",
+            *map(str, sources),
+            "-o",
+            str(target),
+        ]
+    )
+    return target
+
+
+def compile_at_fixed_addresses(target: Path, *sources: Path) -> Path:
+    """Compile with the machine's own compiler and C library to a static program that can't be moved."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is not installed")
+    _run(["gcc", *_OPTIONS, "-static", "-no-pie", "-pthread", *map(str, sources), "-o", str(target)])
     return target
 
 
@@ -51,14 +75,8 @@ def compile_for_musl(target: Path, *sources: Path) -> dict[str, Path]:
     linker = Path("/lib/ld-musl-x86_64.so.1")
     if not linker.exists():
         pytest.skip("musl is not installed")
-    _run([*_ZIG, *_OPTIONS, "-dynamic", "-fPIE", "-pie", *map(str, sources), "-o", str(target)])
+    _run([*ZIG, *_OPTIONS, *SHARING, "-dynamic", *map(str, sources), "-o", str(target)])
     return {str(linker).lstrip("/"): linker.resolve()}
-
-
-def compile_image(target: Path, *sources: Path) -> Path:
-    """Compile with the pinned toolchain to a static PIE, as the runtime's kernel is one."""
-    _run([*_ZIG, *_OPTIONS, "-static", "-fPIE", "-pie", *map(str, sources), "-o", str(target)])
-    return target
 
 
 def compile_sanitized(target: Path, *sources: Path | str) -> Path:
@@ -67,7 +85,7 @@ def compile_sanitized(target: Path, *sources: Path | str) -> Path:
     With AddressSanitizer where the machine's own compiler has it.
     """
     with_address = _gcc_has("address")
-    compiler = ("gcc",) if with_address else _ZIG
+    compiler = ("gcc",) if with_address else ZIG
     return _compile_with("address,undefined" if with_address else "undefined", compiler, target, *sources)
 
 

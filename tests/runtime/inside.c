@@ -452,6 +452,45 @@ static int start_many(char *program)
     return 0;
 }
 
+static volatile sig_atomic_t is_over;
+
+static void end_loop(int signal)
+{
+    (void)signal;
+    is_over = 1;
+}
+
+/* Makes calls that process 1 answers until it is told to end. */
+static void call_until_end(void)
+{
+    struct stat status;
+    int calls = 0, interrupted = 0;
+    for (; !is_over; calls++, usleep(2000))
+        interrupted += stat("/bin/inside", &status) != 0 && errno == EINTR;
+    printf("%d of %d\n", interrupted, calls);
+    exit(0);
+}
+
+/* Among so many processes that process 1 is mostly busy with looking at them. */
+static int interrupt(void)
+{
+    const struct sigaction ignored = {.sa_handler = count_end}, last = {.sa_handler = end_loop};
+    for (int i = 0; i < 300; i++)
+        if (fork() == 0)
+            for (;;)
+                pause();
+    sigaction(SIGUSR1, &ignored, NULL);
+    sigaction(SIGTERM, &last, NULL);
+    const pid_t child = fork();
+    if (child == 0)
+        call_until_end();
+    for (int i = 0; i < 300; i++, usleep(300))
+        kill(child, SIGUSR1);
+    kill(child, SIGTERM);
+    waitpid(child, NULL, 0);
+    return 0;
+}
+
 static int look(void)
 {
     struct stat status;
@@ -463,6 +502,8 @@ static int look(void)
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
+    if (strcmp(what, "interrupt") == 0)
+        return interrupt();
     if (strcmp(what, "start-many") == 0)
         return start_many((char *)"/bin/inside");
     if (strcmp(what, "look") == 0)

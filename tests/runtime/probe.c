@@ -187,6 +187,7 @@ static int fill(char **argv)
     for (; left > 0; left -= left < sizeof block ? left : sizeof block)
         if (write(file, block, left < sizeof block ? left : sizeof block) < 0)
             return puts(strerror(errno)), 0;
+    close(file);
     puts("written");
     return 0;
 }
@@ -218,6 +219,25 @@ static int share(char **argv)
     run_another("allocate", argv[2], NULL);
     unlink(argv[3]);
     run_another("allocate", argv[2], NULL);
+    return 0;
+}
+
+/* At once: a file that is there and then is not, and as much memory. */
+static int take_turns(char **argv)
+{
+    const size_t size = strtoul(argv[2], NULL, 10);
+    for (int i = 0; i < 3; i++)
+    {
+        fill((char *[]){argv[0], argv[1], "/tmp/file", argv[2], NULL});
+        for (int there = 1; there >= 0; there--)
+        {
+            void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            puts(memory == MAP_FAILED ? name_of_error() : "allocated");
+            if (memory != MAP_FAILED)
+                munmap(memory, size);
+            unlink("/tmp/file");
+        }
+    }
     return 0;
 }
 
@@ -433,17 +453,29 @@ static const struct
     const char *name;
     int (*run)(char **argv);
 } commands[] = {
-    {"arguments", arguments},   {"environment", environment},
-    {"leave", leave},           {"die", die},
-    {"copy-input", copy_input}, {"identity", identity},
-    {"processes", processes},   {"descriptors", descriptors},
-    {"status", status},         {"show", show},
-    {"limits", limits},         {"allocate", allocate},
-    {"stack", stack},           {"fill", fill},
-    {"share", share},           {"program-break", program_break},
-    {"orphan", orphan},         {"abandon", abandon},
-    {"signals", signals},       {"endure", endure},
-    {"attack", attack},         {"privileges", privileges},
+    {"arguments", arguments},
+    {"environment", environment},
+    {"leave", leave},
+    {"die", die},
+    {"copy-input", copy_input},
+    {"identity", identity},
+    {"processes", processes},
+    {"descriptors", descriptors},
+    {"status", status},
+    {"show", show},
+    {"limits", limits},
+    {"allocate", allocate},
+    {"stack", stack},
+    {"fill", fill},
+    {"take-turns", take_turns},
+    {"share", share},
+    {"program-break", program_break},
+    {"orphan", orphan},
+    {"abandon", abandon},
+    {"signals", signals},
+    {"endure", endure},
+    {"attack", attack},
+    {"privileges", privileges},
 };
 
 int main(int argc, char **argv)

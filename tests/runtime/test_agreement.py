@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from test_mrenclave import enclaves
 from tiny_enclave import TinyEnclave
 
+from examples import examples
 from mystikos_tool.enclave.mrenclave import mrenclave
 from mystikos_tool.runtime.build import IMAGES, SOURCE_DIRECTORY, units
 
@@ -68,7 +69,7 @@ def python_measures(enclave: TinyEnclave) -> str:
     return mrenclave(enclave.laid_out()).hex()
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=list(HealthCheck))
 @given(enclave=enclaves())
 def test_any_enclave_has_the_packager_s_measurement(
     loader_measures: LoaderMeasures, enclave: TinyEnclave

@@ -13,6 +13,7 @@ from compiling import HERE, compile_sanitized, needs_compiler
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from fuzz import differential
 from fuzz.differential import Read, fields_of, kernel_reader, without_empty_variables
 from mystikos_tool import config as python_reader
@@ -112,7 +113,9 @@ configurations = st.fixed_dictionaries(
         "UnhandledSyscallEnosys": flags,
     },
 )
-quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(
+    max_examples=examples(75), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @quick

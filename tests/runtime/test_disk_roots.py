@@ -252,10 +252,10 @@ def test_a_disk_is_served_where_the_machine_lets_it_and_unpacked_elsewhere(
     assert root == ("overlay" if machine.served else "tmpfs")
 
 
-def test_modes_links_and_holes_come_with_the_disk(
-    package: MakeDiskPackage, machine: Machine, original: Path, work: Path
-) -> None:
-    tree = work / f"tree-{machine.served}-{machine.caller.user}"
+@pytest.fixture(scope="module")
+def odd(original: Path, work: Path) -> Path:
+    """A disk with links, special modes and a large hole."""
+    tree = work / "odd"
     shutil.copytree(original.parent / "tree", tree)
     os.link(tree / "data" / "file", tree / "data" / "again")
     (tree / "data" / "alias").symlink_to("/data/again")
@@ -264,10 +264,15 @@ def test_modes_links_and_holes_come_with_the_disk(
         file.truncate(5 << 30)
     (tree / "data" / "file").chmod(0o4755)
     (tree / "data").chmod(0o555)
-    made = make_disk_of(tree, tree.with_suffix(".disk"))
+    return make_disk_of(tree, tree.with_suffix(".disk"))
+
+
+def test_modes_links_and_holes_come_with_the_disk(
+    package: MakeDiskPackage, machine: Machine, odd: Path
+) -> None:
     for name in ("file", "again", "alias", "long"):
-        assert machine.output(package(), option(made), "show", f"/data/{name}") == "of the disk\n"
-    status = machine.output(package(), option(made), "status", "/data", "/data/again", "/data/alias", "/hole")
+        assert machine.output(package(), option(odd), "show", f"/data/{name}") == "of the disk\n"
+    status = machine.output(package(), option(odd), "status", "/data", "/data/again", "/data/alias", "/hole")
     assert status == "40555 0 /data\n104755 0 /data/again\n120777 0 /data/alias\n100644 0 /hole\n"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from compiling import HERE, compile_image, needs_compiler
+from compiling import HERE, compile_static, needs_compiler
 from packaging import DATA, make_package, write_appdir
 
 from mystikos_tool import config as config_reader
@@ -45,7 +45,7 @@ class Started:
 @pytest.fixture(scope="module")
 def package(runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Layout]:
     directory = tmp_path_factory.mktemp("handoff")
-    kernel = compile_image(directory / "kernel", HERE / "handoff.c")
+    kernel = compile_static(directory / "kernel", HERE / "handoff.c")
     runtime = Runtime(runtime.loader, runtime.enclave, kernel, runtime.crt)
     appdir = write_appdir(directory / "appdir", {"bin/app": b"#!/bin/app\n"})
     roothash = DATA / "keys" / "disk1.roothash"

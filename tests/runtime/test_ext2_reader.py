@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 import stat
 import struct
 import subprocess
@@ -85,9 +86,18 @@ def test_recorded_disks_are_read_as_the_packager_reads_them(
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Path:
+def disk(original: Path, tmp_path: Path) -> Path:
+    """A copy of the disk, to be changed."""
+    return Path(shutil.copyfile(original, tmp_path / "disk"))
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Long names, deep directories, links of both lengths, hard links, holes in the map."""
-    tree = write_appdir(tmp_path / "tree", {"a": b"", "d/" + "n" * 255: b"x", "d/e/f/g": bytes(BLOCK) + b"y"})
+    directory = tmp_path_factory.mktemp("disk")
+    tree = write_appdir(
+        directory / "tree", {"a": b"", "d/" + "n" * 255: b"x", "d/e/f/g": bytes(BLOCK) + b"y"}
+    )
     (tree / "short").symlink_to("a")
     (tree / "long").symlink_to("a" * 3000)
     os.link(tree / "d" / "e" / "f" / "g", tree / "again")
@@ -97,7 +107,7 @@ def disk(tmp_path: Path) -> Path:
             file.write(b"data")
     for number in range(300):
         (tree / "many" / str(number)).mkdir(parents=True)
-    return make_disk_of(tree, tmp_path / "disk")
+    return make_disk_of(tree, directory / "disk")
 
 
 def test_disks_of_ours_are_read_as_the_packager_reads_them(disk_reader: Path, disk: Path) -> None:

@@ -175,6 +175,13 @@ def test_what_processes_take_is_out_of_the_reach_of_files_and_the_other_way_roun
     ]
 
 
+def test_what_a_file_took_a_moment_ago_is_no_memory_and_what_it_left_is(
+    package: MakePackage, caller: Caller
+) -> None:
+    lines = caller.output(package(MemorySize="64m"), "take-turns", str(40 << 20)).splitlines()
+    assert lines == 3 * ["written", "ENOMEM", "allocated"]
+
+
 def test_the_limits_are_the_configurations_and_cannot_be_raised(package: MakePackage, caller: Caller) -> None:
     made = package(MemorySize="40m", MainStackSize="3m", MaxAffinityCPUs=1)
     assert caller.output(made, "limits").splitlines() == [

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compiling import HERE, compile_dynamic, compile_static
+from compiling import HERE, compile_at_fixed_addresses, compile_dynamic, compile_static
 from starting import SECONDS, Caller, MakePackage, read_line
 
 FAULT = 128 + signal.SIGSEGV
@@ -51,6 +51,16 @@ def test_threads_of_every_program_get_stacks_of_the_size_that_is_set(
 ) -> None:
     made = stacks(ThreadStackSize="5m")
     assert int(caller.output(made, *how, "size")) in about(5 << 10)
+
+
+def test_a_program_at_fixed_addresses_gets_such_stacks_too(
+    package: MakePackage, anyone: Caller, tmp_path: Path
+) -> None:
+    program = compile_at_fixed_addresses(tmp_path / "stacks", HERE / "stacks.c")
+    settings = {"ThreadStackSize": "5m", "MemorySize": "512m", "ExecStack": True}
+    made = package({"bin/stacks": program}, ApplicationPath="/bin/stacks", **settings)
+    assert int(anyone.output(made, "size")) in about(5 << 10)
+    assert anyone.output(made, "execute") == "7\n"
 
 
 @pytest.mark.parametrize("size", ["0", "64k"])

@@ -12,6 +12,7 @@ from compiling import HERE, compile_sanitized, compile_watching_threads, needs_c
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.content import Bytes
 from mystikos_tool.pipeline import pack
@@ -259,7 +260,9 @@ def test_a_truncated_archive_is_refused_wherever_it_ends(unpack: Unpack, tmp_pat
     assert unpack(archive[:whole], tmp_path / "root").returncode == 0
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_any_damage_to_an_archive_is_refused_by_the_packager_too_or_stays_inside(
     unpack: Unpack, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from remote_servers import CASD_PLATFORM
 from scons_project import DATA, SCONSTRUCT_WITH_OPTIONS, Project
+from static_programs import STATIC_COMPILER
 
 PROGRAM = """#!/bin/sh
 echo "arguments: $*"
@@ -75,7 +76,7 @@ def make_package(directory: Path) -> Path:
     project.write("hello.c", HELLO)
     project.write("config.json", CONFIG)
     project.write("key.pem", (DATA / "keys" / "key-a.pem").read_bytes(), 0o600)
-    compiler = f"{sys.executable} -m ziglang cc -target x86_64-linux-musl -static"
+    compiler = shlex.join(STATIC_COMPILER)
     project.sconstruct(
         f"env['ENV']['HOME'] = {str(Path.home())!r}\n"
         f"env.Command('appdir/bin/hello', 'hello.c', {compiler + ' $SOURCE -o $TARGET'!r})\n"

@@ -30,13 +30,28 @@ _LENGTH = 4
 _LOADED = (
     "SCons.Script",
     "SCons.Platform.posix",
+    "concurrent.futures.thread",
+    "uuid",
+    "mystikos_tool.cache.configurations",
+    "mystikos_tool.cache.incremental_disk",
+    "mystikos_tool.cache.remote.client",
+    "mystikos_tool.cache.remote.executor",
+    "mystikos_tool.cache.remote.grpc_executor",
+    "mystikos_tool.cache.remote.grpc_server",
+    "mystikos_tool.explain.check",
+    "mystikos_tool.io.user_cache",
     "mystikos_tool.packaging.partial",
     "mystikos_tool.packaging.verification",
     "mystikos_tool.pipeline",
+    "mystikos_tool.root.disk.reader",
+    "mystikos_tool.root.oci.opening",
+    "mystikos_tool.scons.remote_cache",
     "mystikos_tool.scons.testing",
     "mystikos_tool.scons.tool",
     "mystikos_tool.scons.work",
+    "mystikos_tool.signing.disk_trust",
     "mystikos_tool.signing.pem",
+    "mystikos_tool.signing.trusted",
 )
 # Of SCons' default tools on Linux those that cost time; a directory as a target loads them.
 _DEFAULT_TOOLS = (
@@ -139,8 +154,11 @@ def _become(request: tuple[list[str], str, dict[str, str], int], streams: list[i
 
 
 def _main(descriptor: int, parent: int) -> None:
+    from mystikos_tool.config import schema
+
     for name in (*_LOADED, *(f"SCons.Tool.{name}" for name in _DEFAULT_TOOLS)):
         importlib.import_module(name)
+    list(schema.check({}))  # loads jsonschema, which takes longer than the rest of a build
     gc.freeze()
     with socket.socket(fileno=descriptor) as listener:
         arguments = _serve(listener, parent)

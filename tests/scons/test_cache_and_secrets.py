@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from scons_project import (
     ALL,
+    CONFIG,
     DATA,
     EVERY_ROOT_IS_LARGE,
     MEASURE,
@@ -253,6 +254,15 @@ def test_the_signing_key_in_the_appdir_is_an_error(project: Project) -> None:
     failed = project.fails()
     assert "hello.cpio: holds the key that signs, at /etc/k.pem" in failed.text
     assert not project.path("hello").exists()
+
+
+@pytest.mark.parametrize("given", ["MYST_CONFIG='config.json'", "MYST_CONFIG_SET={'Hostname': 'x'}"])
+def test_the_signing_key_in_the_configuration_is_an_error(project: Project, given: str) -> None:
+    environment = [f"KEY={project.path('key.pem').read_text()}"]
+    project.write("config.json", json.dumps({**json.loads(CONFIG), "EnvironmentVariables": environment}))
+    project.sconstruct(f"env.MystPackage('hello', 'appdir', {given})\n")
+    problem = "[hello.mystenc.so] config.json: holds the key that signs: everybody who has the package"
+    assert problem in project.fails("hello").err
 
 
 def test_a_key_that_comes_into_a_large_root_or_stays_there_is_told(project: Project) -> None:

@@ -11,6 +11,9 @@ from mystikos_tool.root.archive import read
 
 # Copies a file in-process, as a compiler would write its output.
 COPY = "Copy('$TARGET', '$SOURCE')"
+COPIED = "[Delete('$TARGET'), Copy('$TARGET', '$SOURCE')]"
+UNPACKED = "'mkdir -p appdir/usr/share && cat $SOURCE/* > appdir/usr/share/file && touch $TARGET'"
+SOON = 4_000_000_000
 
 
 def root(project: Project, name: str = "hello.cpio") -> dict[str, bytes | None]:
@@ -200,6 +203,14 @@ env.Depends(package, [first, env.Command("report", "hello.measurement.json", {CO
         "env.Install('appdir/usr', env.Install('stage', env.Dir('share')))",
         "env.Command('appdir/usr/share/file', env.Dir('share'), 'cat $SOURCE/* > $TARGET')",
         "env.Install('appdir/usr/share', env.Command('stage/file', 'share', 'cat $SOURCE/* > $TARGET'))",
+        f"env.Command(env.Dir('appdir/usr/share'), env.Command(env.Dir('stage'), env.Dir('share'), {COPIED}),"
+        f" {COPIED})",
+        "env.Depends(env.Command('appdir/usr/share/file', [], 'cat share/* > $TARGET'), env.Dir('share'))",
+        "env.Depends(env.Command('appdir/usr/share/file', [], 'cat share/* > $TARGET'),"
+        " env.Alias('shared', env.Dir('share')))",
+        f"env.Depends('hello', env.Command('stamp', env.Dir('share'), {UNPACKED}))",
+        f"s = env.Command('stamp', env.Dir('share'), {UNPACKED})\n"
+        "env.Requires('hello.cpio', env.Alias('prepared', s))",
     ],
 )
 def test_a_directory_that_a_builder_makes_is_made_again_when_a_source_of_it_was_edited(
@@ -360,6 +371,70 @@ def test_what_a_side_effect_or_a_directory_leaves_stays_out_when_its_builder_is_
     project.write("appdir/lib/y", "my own")
     project.build("hello")
     assert {path for path in root(project) if path.startswith("lib")} == {"lib", "lib/y"}
+
+
+@pytest.mark.parametrize("leads_to", ["motd", "nowhere", "etc"])
+@pytest.mark.parametrize(
+    "builder",
+    [
+        "env.Command('appdir/link', 'source', 'ln -sfn {} $TARGET')",
+        "env.Command(env.Dir('appdir/link'), 'source', 'ln -sfn {} $TARGET')",
+        "env.SideEffect('appdir/link',"
+        " env.Command('made', 'source', 'ln -sfn {} appdir/link; touch $TARGET'))",
+    ],
+    ids=["file", "directory", "side effect"],
+)
+def test_a_link_that_was_made_stays_out_when_its_builder_is_gone(
+    project: Project, builder: str, leads_to: str
+) -> None:
+    project.write("source", "one")
+    project.write("appdir/motd", "one")
+    project.sconstruct(f"{PACKAGE_HELLO}{builder.format(leads_to)}\n")
+    project.build("hello")
+    assert root(project)["link"] == leads_to.encode()
+    project.write("appdir/motd", "and another")
+    project.sconstruct(PACKAGE_HELLO)
+    assert "appdir/link: has no source and no builder and was left out" in project.build("hello").err
+    assert "link" not in root(project)
+    project.path("appdir/link").unlink()
+    project.path("appdir/link").symlink_to(leads_to)
+    project.build("hello")
+    assert root(project)["link"] == leads_to.encode()
+
+
+@pytest.mark.parametrize(
+    ("builder", "source", "path"),
+    [
+        ("env.Command('data/x', 'source', {})", "['appdir', {{'x': 'data/x'}}]", "data/x"),
+        ("env.Command('data/x', 'source', {})", "['appdir', {{'x/': env.Glob('data/*')}}]", "data/x"),
+        (
+            "env.Command(env.Dir('data'), 'source', ['mkdir -p $TARGET', 'cp $SOURCE $TARGET/x'])",
+            "['appdir', {{'x': 'data/x'}}]",
+            "data/x",
+        ),
+        (
+            "env.Command('data/x', 'source', 'ln -sf ../source $TARGET')",
+            "['appdir', {{'x': 'data/x'}}]",
+            "data/x",
+        ),
+        ("env.MystRootfs('base', {{'x': 'source'}})", "['appdir', 'base.cpio']", "base.cpio"),
+        ("env.MystRootfs('base', 'appdir')", "'base.cpio'", "base.cpio"),
+    ],
+    ids=["mapped", "found by Glob", "in a directory", "link", "layer", "root"],
+)
+def test_a_file_that_is_named_and_whose_builder_is_gone_is_refused_until_it_is_written_anew(
+    project: Project, builder: str, source: str, path: str
+) -> None:
+    project.write("source", "one")
+    package = f"env.MystPackage('hello', {source.format()})\n"
+    project.sconstruct(f"{builder.format(COPY)}\n{package}")
+    project.build("hello")
+    project.sconstruct(package)
+    problem = f"{path}: was made by a builder that is gone; describe it, remove it, or touch it"
+    assert problem in project.fails("hello").err
+    assert problem in project.fails("hello").err
+    os.utime(project.path(path), (SOON, SOON), follow_symlinks=False)
+    project.build("hello")
 
 
 def test_a_side_effect_that_was_removed_is_made_again_and_one_that_never_comes_is_not_waited_for(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from scons_project import ALL, AS_NOBODY, DATA, TARGETS, Project, needs_setpriv_as_root
+from static_programs import STATIC_COMPILER
 
 pytestmark = pytest.mark.skipif(find_spec("ziglang") is None, reason="needs the ziglang package")
 
@@ -23,7 +24,7 @@ int main(int count, char **arguments)
 SCRIPT = f"""\
 env = Environment(tools=["mystikos"], toolpath=[{{site_tools!r}}])
 env.Replace(MYST_CONFIG="config.json", MYST_KEY="key.pem")
-compiler = {sys.executable!r} + " -m ziglang cc -target x86_64-linux-musl -static"
+compiler = {shlex.join(STATIC_COMPILER)!r}
 env["ENV"]["HOME"] = {str(Path.home())!r}
 env.Command("appdir/bin/hello", "hello.c", compiler + " $SOURCE -o $TARGET")
 package = env.MystPackage("hello", "appdir")

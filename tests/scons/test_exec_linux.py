@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from scons_project import Project
+from static_programs import STATIC_COMPILER
 
 from mystikos_tool.packaging import exec_linux
 
@@ -48,8 +48,7 @@ STARTED = "exec-linux\n--app-config-path\n/config.json\n/rootfs\n/hello\nred\n07
 def loader(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     directory = tmp_path_factory.mktemp("loader")
     (directory / "myst.c").write_text(RECORDER)
-    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "x86_64-linux-musl", "-static"]
-    subprocess.run([*compiler, "myst.c", "-o", "myst"], cwd=directory, check=True)
+    subprocess.run([*STATIC_COMPILER, "myst.c", "-o", "myst"], cwd=directory, check=True)
     return (directory / "myst").read_bytes()
 
 

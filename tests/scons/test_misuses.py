@@ -127,12 +127,23 @@ WHEN_READ = {
         "MystPackage('t@', 'appdir', MYST_ROOTFS_EXCLUDE=[None])",
         "MystPackage('t@', 'appdir', MYST_ROOTFS_EXCLUDE='\\ud800')",
     ],
+    # What SCons has cannot always be compared with a string, or be asked whether it is true.
+    "MystPackage: the target cannot be": [
+        "MystPackage(env, 'appdir')",
+        "MystPackage(env.Builder(), 'appdir')",
+    ],
+    "MYST_RUNTIME cannot be": ["MystPackage('t@', 'appdir', MYST_RUNTIME=env.Builder())"],
+    "MYST_DISK_SIZE cannot be": ["MystDisk('t@', 'appdir', MYST_DISK_SIZE=env)"],
+    "MYST_POLICY_FORMAT cannot be": ["MystPolicy('t@', 'program', MYST_POLICY_FORMAT=[])"],
+    "SOURCE_DATE_EPOCH cannot be": ["MystPackage('t@', 'appdir', SOURCE_DATE_EPOCH='\\ud800')"],
+    "MystClosure needs a program": ["MystPackage('t@', env.MystClosure({}))"],
     'give "canonical" or "preserve"': [
         "MystPackage('t@', 'appdir', MYST_ROOTFS_MODES=0o644)",
         "MystPackage('t@', 'appdir', MYST_ROOTFS_MODES=['canonical'])",
     ],
     'give "warn" or "error" or "allow"': [
         "MystPackage('t@', 'appdir', MYST_ROOTFS_SECRETS=True)",
+        "MystPackage('t@', 'appdir', MYST_ROOTFS_LEFTOVERS=env)",
         "MystPackage('t@', 'appdir', MYST_ROOTFS_SECRETS=[])",
     ],
     'give "archive" or "disk"': [
@@ -331,8 +342,9 @@ def test_what_is_made_of_a_file_that_failed_before_is_not_waited_for(misused: Pr
     misused.sconstruct(
         "env.Command('made.json', 'program', 'false')\n"
         "env.MystPackage('t', 'appdir', MYST_CONFIG='made.json')\n"
+        "env.MystPackage('u', 'program', MYST_CONFIG='made.json')\n"
     )
-    build = misused.fails(jobs, "-k", "made.json", "t")
+    build = misused.fails(jobs, "-k", "made.json", "t", "u")
     assert build.err == "scons: *** [made.json] Error 1\n"
 
 

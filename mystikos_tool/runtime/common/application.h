@@ -32,6 +32,7 @@ struct myst_application
     bool allow_unhandled;            /* such calls are the system's to serve or to refuse, as for a shell */
     bool isolated;                   /* in namespaces of its own: with process 1 of them, all ends */
     bool host_sockets;               /* HostUDS: Unix-domain sockets are those of the host */
+    bool host_directories;           /* some are mounted, with whatever sockets are in them */
     bool trace;                      /* tell of refused system calls */
     bool quiet;                      /* do not tell what works here and not under Mystikos */
     bool may_look_into_children;     /* process 1 may, for all that the machine's settings say */
@@ -40,6 +41,7 @@ struct myst_application
     bool stdio_was_closed[3];        /* true: the application gets this descriptor closed */
     struct myst_file given_files[3]; /* regular files of the host that are descriptors 0 to 2 */
     struct myst_file given_descriptors[3]; /* of any kind; of descriptors that were closed: none */
+    uint64_t secret;                       /* known to the runtime alone */
     int port_binder;                       /* binds ports below 1024 (port_binder.h), or -1 */
     int file_limits;                       /* limits file systems in memory (file_limits.h), or -1 */
     int proc;                              /* /proc of the sandbox, where there is one; else -1 */

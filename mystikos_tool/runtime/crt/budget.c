@@ -3,8 +3,8 @@
 #include "../common/file_limits.h"
 #include "../common/sizes.h"
 #include "proc_files.h"
+#include "process_list.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -107,26 +107,22 @@ static bool measure(int proc, struct process *process)
 }
 
 /* True when something began, ended or grew. */
-static bool take_stock(int proc)
+static bool take_stock(const struct myst_application *application)
 {
+    static pid_t listed[MYST_COUNT(processes)];
+    const int count = myst_list_processes(application, listed, MYST_COUNT(listed));
     bool changed = false;
-    struct dirent *entry;
-    const int descriptor = openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = descriptor < 0 ? NULL : fdopendir(descriptor);
     for (size_t i = 0; i < process_count; i++)
         processes[i].is_there = false;
-    while (directory && (entry = readdir(directory)))
+    for (int i = 0; i < count; i++)
     {
-        const pid_t pid = (pid_t)atoi(entry->d_name);
-        struct process *process = pid > 1 ? find_or_add(pid) : NULL;
+        struct process *process = find_or_add(listed[i]);
         const uint64_t former = process ? process->size : 0;
-        if (process && measure(proc, process))
+        if (process && measure(application->proc, process))
             process->is_there = true;
         changed |= process && process->size != former;
     }
-    if (directory)
-        closedir(directory);
-    for (size_t i = process_count; directory && i-- > 0;)
+    for (size_t i = process_count; count >= 0 && i-- > 0;)
     {
         if (processes[i].is_there)
             continue;
@@ -187,7 +183,7 @@ static bool is_kept(const struct myst_application *application)
 static void look(const struct myst_application *application)
 {
     const uint64_t former = files;
-    const bool grew = take_stock(application->proc);
+    const bool grew = take_stock(application);
     files = limit_files(application, taken_by_all());
     const bool changed = grew || files != former;
     limit_all(application);
@@ -261,5 +257,7 @@ int64_t myst_serve_budget(const struct myst_call *call)
         myst_budget_expect();
     if (call->notification.data.nr == SYS_mmap && (unsigned)myst_call_argument(call, 2) == PROT_NONE)
         limit_for_thread(call);
+    else if (call->notification.data.nr == SYS_mmap && myst_call_argument(call, 1) >= MYST_LARGE_MAPPING)
+        look(call->application);
     return MYST_CONTINUE;
 }

@@ -5,6 +5,9 @@
 
 #include "call.h"
 
+/* Bytes of a mapping before which process 1 takes a look: what it gives must not have been taken meanwhile. */
+#define MYST_LARGE_MAPPING (16u << 20)
+
 /* Called once, before the application runs. */
 void myst_budget_begin(const struct myst_application *application);
 
@@ -21,7 +24,7 @@ void myst_budget_expect(void);
 void myst_budget_note_program(const struct myst_call *call);
 
 /* Watches clone, and mmap of what becomes the stack of a thread, each of which takes memory that the program does not
- * see: MYST_CONTINUE always. */
+ * see, and of what is large: MYST_CONTINUE always. */
 int64_t myst_serve_budget(const struct myst_call *call);
 
 #endif

@@ -1,11 +1,12 @@
 #include "call.h"
 
+#include "callers.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -32,7 +33,7 @@ int64_t myst_call_write(const struct myst_call *call, uint64_t address, const vo
 }
 
 /* Up to the end of a page at a time: what follows the path need not be mapped. */
-int64_t myst_call_read_path(const struct myst_call *call, uint64_t address, char *path)
+static int64_t read_path(const struct myst_call *call, uint64_t address, char *path)
 {
     for (size_t have = 0; have < PATH_MAX;)
     {
@@ -47,6 +48,30 @@ int64_t myst_call_read_path(const struct myst_call *call, uint64_t address, char
         have += size;
     }
     return -ENAMETOOLONG;
+}
+
+/* Whoever looks at the path of a call sees the same one. */
+int64_t myst_call_read_path(const struct myst_call *call, uint64_t address, char *path)
+{
+    static struct
+    {
+        bool is_there;
+        uint64_t call, address;
+        char path[PATH_MAX];
+    } last;
+    if (!last.is_there || last.call != call->notification.id || last.address != address)
+    {
+        const int64_t result = read_path(call, address, last.path);
+        last.is_there = result == 0;
+        last.call = call->notification.id;
+        last.address = address;
+        if (result == -ENAMETOOLONG)
+            memcpy(path, last.path, PATH_MAX);
+        if (result != 0)
+            return result;
+    }
+    strcpy(path, last.path);
+    return 0;
 }
 
 /* Opens what is below the caller's entry in /proc. */
@@ -69,6 +94,9 @@ int64_t myst_call_open_descriptor(const struct myst_call *call, int descriptor)
     char name[32];
     if (descriptor < 0)
         return -EBADF;
+    const int taken = myst_call_take_descriptor(call, descriptor);
+    if (taken >= 0 || taken == -EBADF)
+        return taken;
     snprintf(name, sizeof name, "fd/%d", descriptor);
     const int file = open_of_caller(call, name, O_PATH);
     if (file >= 0)
@@ -137,32 +165,19 @@ bool myst_call_loops(const struct myst_call *call, int directory, const char *pa
 
 pid_t myst_call_process(const struct myst_call *call)
 {
-    if (myst_call_thread(call) == call->application->process)
-        return call->application->process; /* mostly, and without asking the system */
-    return (pid_t)myst_call_status(call, "\nTgid:", 10);
+    return myst_process_of_thread(call->application, myst_call_thread(call));
 }
 
 int myst_call_take_descriptor(const struct myst_call *call, int descriptor)
 {
-    const int process = (int)syscall(SYS_pidfd_open, myst_call_process(call), 0);
+    const int process = myst_descriptor_of_process(call->application, myst_call_thread(call));
     if (process < 0)
-        return -errno;
+        return process;
     const int file = (int)syscall(SYS_pidfd_getfd, process, descriptor, 0);
-    const int error = errno;
-    close(process);
-    return file >= 0 ? file : -error;
+    return file >= 0 ? file : -errno;
 }
 
 long myst_call_status(const struct myst_call *call, const char *key, int base)
 {
-    char text[2048];
-    const int file = open_of_caller(call, "status", O_RDONLY);
-    const ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
-    if (file >= 0)
-        close(file);
-    if (size <= 0)
-        return -1;
-    text[size] = 0;
-    const char *at = strstr(text, key);
-    return at ? (long)strtoul(at + strlen(key), NULL, base) : -1;
+    return myst_thread_status(call->application, myst_call_thread(call), key, base);
 }

@@ -47,7 +47,7 @@ static inline uint64_t myst_call_argument(const struct myst_call *call, int inde
 int64_t myst_call_read(const struct myst_call *call, uint64_t address, void *to, size_t size);
 int64_t myst_call_write(const struct myst_call *call, uint64_t address, const void *from, size_t size);
 
-/* Reads a path of up to PATH_MAX bytes; 0, -EFAULT, -ENAMETOOLONG or -EPERM. */
+/* Reads a path of up to PATH_MAX bytes; 0, -EFAULT, -EPERM, or -ENAMETOOLONG with as many of its bytes. */
 int64_t myst_call_read_path(const struct myst_call *call, uint64_t address, char *path);
 
 /* Opens the file that the caller names, without a right to read or write it. `flags`: AT_SYMLINK_NOFOLLOW,

@@ -12,6 +12,7 @@
 #include "own_files.h"
 #include "seccomp_notify.h"
 #include "stacks.h"
+#include "taker.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -156,13 +157,15 @@ static int receive_listener(int socket)
 }
 
 /* This process holds nothing that somebody might wait for, such as the end of a pipe, but what it needs to tell why it
- * stops the application. */
+ * stops the application. Their numbers stay taken: nothing else gets them. */
 static void let_go_of_stdio(bool keeps_stderr)
 {
-    close(0);
-    close(1);
-    if (!keeps_stderr)
-        close(2);
+    const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < (keeps_stderr ? 2 : 3); i++)
+        if (nothing < 0 || dup2(nothing, i) < 0)
+            close(i);
+    if (nothing > 2)
+        close(nothing);
 }
 
 /* The program has begun, or never will: its stack may have been larger for its arguments. */
@@ -196,8 +199,17 @@ static pid_t start(int *listener, int *begin)
         myst_note_first_program(pid);
     close(sockets[1]);
     *listener = receive_listener(sockets[0]);
+    myst_seccomp_notify_begin(*listener);
     *begin = sockets[0];
     return pid;
+}
+
+static void answer_one(int listener)
+{
+    struct myst_call call = {.application = given, .listener = listener};
+    const int stopped = myst_seccomp_notify_answer(&call, myst_seccomp_notify_take(&call));
+    if (stopped)
+        end(stopped);
 }
 
 int main(void)
@@ -218,20 +230,28 @@ int main(void)
     given->started = now() / 1000000000ll;
     char path[MYST_OWN_PATH];
     myst_own_path(0, path);
+    myst_take_turn();
+    myst_begin_taker(end, until_next_look);
     const pid_t application = start(&listener, &begin);
     given->process = application;
     myst_budget_begin(given);
     umask(0); /* the application's is applied to what is made for it */
     let_go_of_stdio(listener >= 0);
 
+    /* Whoever begins to trace a thread for its stacks has to go on with it: that is this thread. */
+    const bool takes_calls = given->thread_stack || given->exec_stack;
+    const int sooner = myst_let_take(given, takes_calls ? -1 : listener);
+
     /* poll leaves negative descriptors out. */
     struct pollfd sources[] = {{.fd = signals, .events = POLLIN},
                                {.fd = given->control, .events = POLLIN},
-                               {.fd = listener, .events = POLLIN},
-                               {.fd = begin, .events = POLLIN}};
+                               {.fd = takes_calls ? listener : -1, .events = POLLIN},
+                               {.fd = begin, .events = POLLIN},
+                               {.fd = sooner, .events = POLLIN}};
     for (;;)
     {
-        const int ready = poll(sources, MYST_COUNT(sources), until_next_look());
+        const int ready = poll(sources, MYST_COUNT(sources), myst_give_turn(until_next_look()));
+        myst_take_turn();
         myst_budget_look(given);
         myst_look_at_connections(given);
         if (ready <= 0)
@@ -240,9 +260,8 @@ int main(void)
             take_signals(signals, application);
         if (sources[1].revents)
             take_requests(given->control, signals, application);
-        const int stopped = sources[2].revents & POLLIN ? myst_seccomp_notify_answer(given, listener) : 0;
-        if (stopped)
-            end(stopped);
+        if (sources[2].revents & POLLIN)
+            answer_one(listener);
         if (sources[2].revents & POLLHUP)
             sources[2].fd = -1; /* nobody is left under the filter */
         if (sources[3].revents)

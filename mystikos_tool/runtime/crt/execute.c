@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static void set_limit(int resource, uint64_t bytes, uint64_t maximum, const char *key)
@@ -48,15 +49,16 @@ static void set_other_limits(const struct myst_application *application)
         set_limit_if_allowed(unlimited[i], RLIM_INFINITY, RLIM_INFINITY);
     /* Before Linux 5.14 the caller's processes outside count as well. */
     const bool counts_inside = application->isolated && myst_linux_is_at_least(5, 14);
-    const uint64_t processes = counts_inside ? MYST_MAX_THREADS : RLIM_INFINITY;
+    const uint64_t processes = counts_inside ? MYST_MAX_THREADS + 1 : RLIM_INFINITY; /* process 1 has two threads */
     set_limit_if_allowed(RLIMIT_NPROC, processes, processes);
     set_limit_if_allowed(RLIMIT_NOFILE, MYST_MAX_DESCRIPTORS, MYST_MAX_DESCRIPTORS);
-    set_limit_if_allowed(RLIMIT_CORE, 0, 0);
+    /* Of one byte: with no byte at all, a program of the host that takes cores would get one (core(5)). */
+    set_limit_if_allowed(RLIMIT_CORE, 1, 1);
     set_limit_if_allowed(MYST_USERS_LIMIT, 0, RLIM_INFINITY);
 }
 
 /* Gives the descriptor to process 1, which waits for it. The socket closes with the start of the program. */
-static void hand_over(int socket, int descriptor)
+static void hand_over(const struct myst_application *application, int socket, int descriptor)
 {
     union
     {
@@ -75,7 +77,7 @@ static void hand_over(int socket, int descriptor)
             .cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
     }
-    if (sendmsg(socket, &message, MYST_HAND_OVER) != 1)
+    if (syscall(SYS_sendmsg, socket, &message, MYST_HAND_OVER, application->secret) != 1)
         myst_refuse_errno("cannot hand the system call filter over");
     if (descriptor >= 0)
         close(descriptor);
@@ -213,7 +215,7 @@ void myst_execute(const struct myst_application *application, int socket)
     sigprocmask(SIG_SETMASK, &application->signal_mask, NULL);
     if (application->thread_stack || application->exec_stack)
         myst_expect_first_program();
-    hand_over(socket, myst_set_filter(application));
+    hand_over(application, socket, myst_set_filter(application));
     execve(program.path, program.arguments, application->environment);
     explain(application->path, errno);
 }

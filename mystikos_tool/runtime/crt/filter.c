@@ -95,10 +95,19 @@ static void emit_persona(struct filter *filter)
 /* As myst_ioctl_action. The system looks at the lower half of the request only, too. */
 static void emit_ioctl(struct filter *filter)
 {
+    const unsigned *refused = myst_refused_requests, *kinds = myst_refused_kinds;
     EMIT(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])));
-    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_TIOCSTI, 1, 0));
-    EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MYST_TIOCLINUX, 0, 1));
-    emit_action(filter, EPERM);
+    for (size_t i = 0; i < MYST_REFUSED_REQUESTS; i++)
+    {
+        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, refused[i], 0, 1));
+        emit_action(filter, EPERM);
+    }
+    EMIT(BPF_STMT(BPF_ALU | BPF_AND | BPF_K, MYST_KIND_OF_REQUEST));
+    for (size_t i = 0; i < MYST_REFUSED_KINDS; i++)
+    {
+        EMIT(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kinds[i], 0, 1));
+        emit_action(filter, ENOTTY);
+    }
     emit_action(filter, MYST_ALLOW);
 }
 
@@ -143,6 +152,12 @@ static void emit_condition(struct filter *filter, const struct myst_condition *c
     case MYST_IS_LESS:
         emit_comparison(filter, condition, true);
         emit_comparison(filter, condition, false);
+        return;
+    case MYST_IS_SECRET:
+        emit_load(filter, argument, true);
+        emit_test(filter, BPF_JEQ, (unsigned)(filter->application->secret >> 32), 0, OUT);
+        emit_load(filter, argument, false);
+        emit_test(filter, BPF_JEQ, (unsigned)filter->application->secret, 0, OUT);
         return;
     case MYST_IS_LOW:
         emit_load(filter, argument, true);

@@ -11,7 +11,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
+
+#define SYS_FCHMODAT2 452
 
 /* True of what the caller gave as one of `files`, by whatever number it is now. */
 static bool is_one_of(const struct myst_file files[3], int file)
@@ -31,6 +34,11 @@ static bool is_one_of(const struct myst_file files[3], int file)
 static bool is_given(const struct myst_call *call, int file)
 {
     return is_one_of(call->application->given_files, file);
+}
+
+bool myst_keeps_content(const struct myst_call *call, int file)
+{
+    return (fcntl(file, F_GETFL) & O_APPEND) && is_given(call, file);
 }
 
 static bool is_on_device_of(int file, const char *directory)
@@ -64,8 +72,7 @@ static int64_t change_flags(const struct myst_call *call)
     const int file = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
     if (file < 0)
         return look_at(call, file);
-    const bool appends = fcntl(file, F_GETFL) & O_APPEND;
-    const int64_t result = appends && is_given(call, file)                               ? -EPERM
+    const int64_t result = myst_keeps_content(call, file)                                ? -EPERM
                            : fcntl(file, F_SETFL, (int)myst_call_argument(call, 2)) == 0 ? 0
                                                                                          : -errno;
     close(file);
@@ -85,34 +92,93 @@ static int64_t truncate_file(const struct myst_call *call)
     return result;
 }
 
-static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mode)
+/* fchmodat2 takes what is not open to be read or written, and is much faster than a path; from Linux 6.6 on. */
+static int change_mode(int file, unsigned mode)
 {
     char path[MYST_OWN_PATH];
+    return syscall(SYS_FCHMODAT2, file, "", mode, AT_EMPTY_PATH) == 0 ? 0 : chmod(myst_own_path(file, path), mode);
+}
+
+static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mode)
+{
     if (file < 0)
         return file;
-    myst_own_path((int)file, path);
     const bool is_of_host = is_one_of(call->application->given_descriptors, (int)file);
     const bool allowed = !is_of_host && myst_may_have_mode((int)file, mode);
-    const int64_t result = !allowed ? -EPERM : chmod(path, mode) == 0 ? 0 : -errno;
+    const int64_t result = !allowed ? -EPERM : change_mode((int)file, mode) == 0 ? 0 : -errno;
     close((int)file);
     return result;
 }
 
-static int64_t set_mode_of_path(const struct myst_call *call, int directory, int path_argument)
+/* The file that a path leads to; -EPERM where it does over a descriptor in another way than by its number. */
+static int64_t open_path(const struct myst_call *call, int directory, int path_argument, unsigned flags)
 {
     static char path[PATH_MAX];
-    const unsigned mode = (unsigned)myst_call_argument(call, path_argument + 1);
     const int64_t result = myst_call_read_path(call, myst_call_argument(call, path_argument), path);
     if (result != 0)
         return result;
     int descriptor;
     char end;
     if (sscanf(path, "/proc/self/fd/%d%c", &descriptor, &end) == 1)
-        return set_mode(call, myst_call_open_descriptor(call, descriptor), mode);
+        return myst_call_open_descriptor(call, descriptor);
     if (strncmp(path, "/proc", 5) == 0)
         return -EPERM; /* where the descriptors are */
-    const int64_t file = myst_call_open(call, directory, path, 0);
-    return file == MYST_CONTINUE ? -EPERM : set_mode(call, file, mode); /* a link to a descriptor */
+    const int64_t file = myst_call_open(call, directory, path, flags);
+    return file == MYST_CONTINUE ? -EPERM : file; /* a link to a descriptor */
+}
+
+static int64_t set_mode_of_path(const struct myst_call *call, int directory, int path_argument)
+{
+    return set_mode(call, open_path(call, directory, path_argument, 0),
+                    (unsigned)myst_call_argument(call, path_argument + 1));
+}
+
+/* 1 with both times, 0 where they are to be those of now; or a negative errno. utime has them in seconds, utimes and
+ * futimesat in microseconds. */
+static int64_t read_times(const struct myst_call *call, int argument, struct timespec times[2])
+{
+    int64_t given[4];
+    const int number = call->notification.data.nr;
+    const bool seconds = number == SYS_utime;
+    const uint64_t address = myst_call_argument(call, argument);
+    const int64_t result = address ? myst_call_read(call, address, given, seconds ? 16 : 32) : 0;
+    if (!address || result != 0)
+        return result;
+    for (int i = 0; i < 2; i++)
+        times[i] = seconds ? (struct timespec){.tv_sec = given[i]}
+                           : (struct timespec){.tv_sec = given[2 * i], .tv_nsec = given[2 * i + 1]};
+    for (int i = 0; i < 2 && !seconds && number != SYS_utimensat; i++)
+    {
+        if (times[i].tv_nsec < 0 || times[i].tv_nsec >= 1000000)
+            return -EINVAL;
+        times[i].tv_nsec *= 1000;
+    }
+    return 1;
+}
+
+static int64_t set_times(const struct myst_call *call, int64_t file, int argument)
+{
+    struct timespec times[2];
+    if (file < 0)
+        return file == MYST_CONTINUE ? -EPERM : file;
+    int64_t result = read_times(call, argument, times);
+    if (result >= 0 && is_one_of(call->application->given_descriptors, (int)file))
+        result = -EPERM;
+    if (result >= 0)
+        result = syscall(SYS_utimensat, (int)file, "", result ? times : NULL, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+    close((int)file);
+    return result;
+}
+
+/* A path that is no pointer names the descriptor. */
+static int64_t set_times_at(const struct myst_call *call, unsigned flags)
+{
+    const int directory = (int)myst_call_argument(call, 0);
+    if (flags & ~(unsigned)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
+        return -EINVAL;
+    if (myst_call_argument(call, 1))
+        return set_times(call, open_path(call, directory, 1, flags), 2);
+    return directory == AT_FDCWD ? -EFAULT : set_times(call, myst_call_open_descriptor(call, directory), 2);
 }
 
 int64_t myst_serve_host_files(const struct myst_call *call)
@@ -132,6 +198,13 @@ int64_t myst_serve_host_files(const struct myst_call *call)
         return set_mode_of_path(call, (int)a[0], 1);
     case SYS_fchmod:
         return set_mode(call, myst_call_open_descriptor(call, (int)a[0]), (unsigned)a[1]);
+    case SYS_utime:
+    case SYS_utimes:
+        return set_times(call, open_path(call, AT_FDCWD, 0, 0), 1);
+    case SYS_utimensat:
+        return set_times_at(call, (unsigned)a[3]);
+    case SYS_futimesat:
+        return set_times_at(call, 0);
     default:
         return MYST_CONTINUE;
     }

@@ -5,8 +5,12 @@
 
 #include "call.h"
 
-/* Serves ftruncate, F_SETFL, chmod and their kind: the result of the call, a negative errno, or MYST_CONTINUE. */
+/* Serves ftruncate, F_SETFL, chmod, utimensat and their kind: the result of the call, a negative errno, or MYST_CONTINUE. */
 int64_t myst_serve_host_files(const struct myst_call *call);
+
+/* True of a descriptor of this process for a file of the host that the caller of the package has opened to be appended
+ * to: its content stays. */
+bool myst_keeps_content(const struct myst_call *call, int file);
 
 /* False for a mode that a file or directory of a mount must not get; `parent` is where it is made, or itself. */
 bool myst_may_have_mode(int parent, unsigned mode);

@@ -1,8 +1,8 @@
 #include "machine.h"
 
 #include "../common/sizes.h"
+#include "process_list.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -88,30 +88,25 @@ static int64_t process_limit(const struct myst_call *call)
 }
 
 /* Pages that all processes but this one hold in memory of their own, and how many there are. */
-static uint64_t pages_in_use(const struct myst_call *call, unsigned short *processes)
+static uint64_t pages_in_use(const struct myst_call *call, unsigned short *count)
 {
+    static pid_t processes[2 * MYST_MAX_THREADS];
     uint64_t pages = 0;
-    struct dirent *entry;
-    const int descriptor = openat(call->application->proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = descriptor < 0 ? NULL : fdopendir(descriptor);
-    *processes = 0;
-    while (directory && (entry = readdir(directory)))
+    const int listed = myst_list_processes(call->application, processes, MYST_COUNT(processes));
+    *count = 0;
+    for (int i = 0; i < listed; i++)
     {
-        char name[64], text[64] = "";
+        char name[32], text[64] = "";
         unsigned long resident, shared;
-        if (strspn(entry->d_name, "0123456789") != strlen(entry->d_name) || atoi(entry->d_name) == getpid())
-            continue;
-        snprintf(name, sizeof name, "%.32s/statm", entry->d_name);
-        const int file = openat(descriptor, name, O_RDONLY | O_CLOEXEC);
+        snprintf(name, sizeof name, "%d/statm", (int)processes[i]);
+        const int file = openat(call->application->proc, name, O_RDONLY | O_CLOEXEC);
         if (file < 0)
             continue;
-        ++*processes;
+        ++*count;
         if (read(file, text, sizeof text - 1) > 0 && sscanf(text, "%*u %lu %lu", &resident, &shared) == 2)
             pages += resident - shared;
         close(file);
     }
-    if (directory)
-        closedir(directory);
     return pages;
 }
 

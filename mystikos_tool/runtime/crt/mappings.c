@@ -1,6 +1,7 @@
 #include "mappings.h"
 
 #include "../common/sizes.h"
+#include "host_files.h"
 #include "notes.h"
 #include "redirect.h"
 
@@ -55,11 +56,21 @@ static bool becomes_copy(const struct myst_call *call)
                            (stat("/dev/shm", &shared) != 0 || shared.st_dev != status.st_dev);
     if (is_copied)
         myst_note_use(MYST_USE_SHARED_FILE);
-    if (is_copied && (fcntl(file, F_GETFL) & O_ACCMODE) == O_RDWR)
+    if (is_copied && (fcntl(file, F_GETFL) & O_ACCMODE) == O_RDWR && !myst_keeps_content(call, file))
         remember(file, &status, myst_call_argument(call, 5));
     else
         close(file);
     return is_copied;
+}
+
+/* A file of the host that is appended to keeps its content: the mapping could be made writable later. */
+static bool keeps_content(const struct myst_call *call)
+{
+    const int file = myst_call_take_descriptor(call, (int)myst_call_argument(call, 4));
+    const bool result = file >= 0 && myst_keeps_content(call, file);
+    if (file >= 0)
+        close(file);
+    return result;
 }
 
 /* The flags that the mapping is made with in place of those that are asked for. */
@@ -71,7 +82,7 @@ static uint64_t flags_of(const struct myst_call *call)
         flags = (flags & ~(uint64_t)MAP_FIXED_NOREPLACE) | MAP_FIXED;
     if (!(flags & (MAP_SHARED | MAP_PRIVATE)))
         flags |= MAP_PRIVATE;
-    if ((flags & MAP_SHARED) && !(flags & MAP_ANONYMOUS) && is_writable && becomes_copy(call))
+    if ((flags & MAP_SHARED) && !(flags & MAP_ANONYMOUS) && (is_writable ? becomes_copy(call) : keeps_content(call)))
         flags = (flags & ~(uint64_t)(MAP_SHARED | MAP_SHARED_VALIDATE)) | MAP_PRIVATE;
     return flags;
 }

@@ -66,17 +66,15 @@ static int64_t move(const struct myst_place *from, const struct myst_place *to)
 
 static int64_t serve_rename(const struct myst_call *call)
 {
+    static const int here[] = {AT_FDCWD, AT_FDCWD};
     const bool at = call->notification.data.nr == SYS_renameat;
-    struct myst_place from, to;
-    int64_t result = MYST_CONTINUE;
-    if (!myst_find_place(call, at ? (int)myst_call_argument(call, 0) : AT_FDCWD, at, &from))
-        return result;
-    if (myst_find_place(call, at ? (int)myst_call_argument(call, 2) : AT_FDCWD, at ? 3 : 1, &to))
-    {
-        result = move(&from, &to);
-        close(to.directory);
-    }
-    close(from.directory);
+    const int named[] = {(int)myst_call_argument(call, 0), (int)myst_call_argument(call, 2)};
+    struct myst_place places[2];
+    if (!myst_find_places(call, at ? named : here, at ? (const int[]){1, 3} : (const int[]){0, 1}, places))
+        return MYST_CONTINUE;
+    const int64_t result = move(&places[0], &places[1]);
+    close(places[0].directory);
+    close(places[1].directory);
     return result;
 }
 

@@ -5,6 +5,7 @@
 #include "own_files.h"
 #include "processes.h"
 #include "program.h"
+#include "redirect.h"
 #include "scripts.h"
 #include "users.h"
 
@@ -269,7 +270,7 @@ static bool is_ordinary(const struct myst_call *call, const struct creation *cre
     if (fstatat(creation->parent, creation->last, &status, AT_SYMLINK_NOFOLLOW) == 0)
         return true;
     const bool writable = fstatat(creation->parent, ".", &status, 0) == 0 && (status.st_mode & S_IWUSR);
-    return writable && myst_caller_user(call).file_system == 0 && myst_caller_group(call).file_system == 0;
+    return writable && !(creation->mode & (S_ISUID | S_ISGID)) && myst_caller_user(call).file_system == 0 && myst_caller_group(call).file_system == 0;
 }
 
 static int64_t create(const struct myst_call *call, struct creation *creation)
@@ -314,6 +315,23 @@ static int64_t serve_creation(const struct myst_call *call, int directory, int p
     return result;
 }
 
+/* The system may serve a call that makes a file. With set-id bits it may not: the path could be another by then, in a
+ * directory of the host. */
+static int64_t create_file(const struct myst_call *call, int directory, int path_argument, int flags, int mode_argument)
+{
+    const mode_t mode = (mode_t)myst_call_argument(call, mode_argument);
+    uint64_t arguments[6];
+    if (!(flags & O_CREAT))
+        return MYST_CONTINUE;
+    const int64_t result = serve_creation(call, directory, path_argument, flags, mode, false);
+    if (result != MYST_CONTINUE || !call->application->isolated || !(mode & (S_ISUID | S_ISGID)))
+        return result;
+    memcpy(arguments, call->notification.data.args, sizeof arguments);
+    arguments[mode_argument] &= ~(uint64_t)(S_ISUID | S_ISGID);
+    const int64_t redirected = myst_redirect(call, call->notification.data.nr, arguments);
+    return redirected == MYST_CONTINUE ? -EPERM : redirected;
+}
+
 int64_t myst_serve_owners(const struct myst_call *call)
 {
     const __u64 *a = call->notification.data.args;
@@ -330,11 +348,11 @@ int64_t myst_serve_owners(const struct myst_call *call)
     case SYS_fchownat:
         return serve_chown(call);
     case SYS_open:
-        return (int)a[1] & O_CREAT ? serve_creation(call, AT_FDCWD, 0, (int)a[1], (mode_t)a[2], false) : MYST_CONTINUE;
+        return create_file(call, AT_FDCWD, 0, (int)a[1], 2);
     case SYS_creat:
-        return serve_creation(call, AT_FDCWD, 0, O_CREAT | O_WRONLY | O_TRUNC, (mode_t)a[1], false);
+        return create_file(call, AT_FDCWD, 0, O_CREAT | O_WRONLY | O_TRUNC, 1);
     case SYS_openat:
-        return (int)a[2] & O_CREAT ? serve_creation(call, (int)a[0], 1, (int)a[2], (mode_t)a[3], false) : MYST_CONTINUE;
+        return create_file(call, (int)a[0], 1, (int)a[2], 3);
     case SYS_mkdir:
         return serve_creation(call, AT_FDCWD, 0, 0, (mode_t)a[1], true);
     case SYS_mkdirat:

@@ -17,4 +17,8 @@ struct myst_place
  * with a slash. */
 bool myst_find_place(const struct myst_call *call, int directory, int path_argument, struct myst_place *place);
 
+/* Two of them, as rename names. */
+bool myst_find_places(const struct myst_call *call, const int directories[2], const int path_arguments[2],
+                      struct myst_place places[2]);
+
 #endif

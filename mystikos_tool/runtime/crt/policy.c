@@ -3,6 +3,8 @@
 #include "calls.h"
 
 #include <errno.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 int myst_unhandled_action(const struct myst_application *application)
@@ -68,7 +70,20 @@ static bool is_served(unsigned number)
 /* Of calls that process 1 serves for files of the host. */
 static bool is_guarded(unsigned number)
 {
-    return number == SYS_ftruncate || number == SYS_chmod || number == SYS_fchmod || number == SYS_fchmodat;
+    switch (number)
+    {
+    case SYS_ftruncate:
+    case SYS_chmod:
+    case SYS_fchmod:
+    case SYS_fchmodat:
+    case SYS_utime:
+    case SYS_utimes:
+    case SYS_utimensat:
+    case SYS_futimesat:
+        return true;
+    default:
+        return false;
+    }
 }
 
 int myst_call_action(const struct myst_application *application, unsigned number)
@@ -124,7 +139,16 @@ int myst_clone_action(const struct myst_application *application, unsigned flags
     return application->fork_allowed ? MYST_SERVE : ENOTSUP;
 }
 
+const unsigned myst_refused_requests[] = {TIOCSTI, TIOCLINUX, TIOCSETD, TIOCEXCL};
+const unsigned myst_refused_kinds[] = {'f' << 8, 'v' << 8, 'X' << 8}; /* as FS_IOC_SETFLAGS, SETVERSION, FSSETXATTR */
+
 int myst_ioctl_action(unsigned request)
 {
-    return request == MYST_TIOCSTI || request == MYST_TIOCLINUX ? EPERM : MYST_ALLOW;
+    for (size_t i = 0; i < MYST_REFUSED_REQUESTS; i++)
+        if (request == myst_refused_requests[i])
+            return EPERM;
+    for (size_t i = 0; i < MYST_REFUSED_KINDS; i++)
+        if ((request & MYST_KIND_OF_REQUEST) == myst_refused_kinds[i])
+            return ENOTTY;
+    return MYST_ALLOW;
 }

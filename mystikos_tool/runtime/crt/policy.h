@@ -39,9 +39,15 @@ int myst_unhandled_action(const struct myst_application *application);
 /* MYST_SERVE for a process of its own: process 1 is told. */
 int myst_clone_action(const struct myst_application *application, unsigned flags);
 
-/* Requests by which a terminal takes what a program writes for what the user types, after its end as well. */
-#define MYST_TIOCSTI 0x5412u
-#define MYST_TIOCLINUX 0x541cu
+/* Requests by which a terminal takes what a program writes for what the user types, after its end as well, or stays
+ * changed in a way that the user's programs do not expect: EPERM. */
+#define MYST_REFUSED_REQUESTS 4
+extern const unsigned myst_refused_requests[MYST_REFUSED_REQUESTS];
+
+/* Those of file systems, of which Mystikos' know none; those of the host would change what a file is: ENOTTY. */
+#define MYST_REFUSED_KINDS 3
+#define MYST_KIND_OF_REQUEST 0xff00u
+extern const unsigned myst_refused_kinds[MYST_REFUSED_KINDS];
 
 int myst_ioctl_action(unsigned request);
 

@@ -8,14 +8,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Of the process that started the application, which nobody sees. */
-#define STARTER 100
-
 /* Group 0 is one outside; inside, every process leads a group of its own until it joins another. */
 int64_t myst_group_of(const struct myst_call *call, pid_t process)
 {
     const pid_t asked = process ? process : myst_call_process(call);
-    if (asked == 1)
+    if (asked == 1 || asked == MYST_STARTER)
         return -EPERM;
     const pid_t group = getpgid(asked);
     if (group < 0)
@@ -26,13 +23,13 @@ int64_t myst_group_of(const struct myst_call *call, pid_t process)
 int64_t myst_session_of(pid_t process)
 {
     const pid_t session = getsid(process);
-    return session > 0 ? session : STARTER;
+    return session > 0 ? session : MYST_STARTER;
 }
 
 pid_t myst_parent_of(const struct myst_call *call)
 {
     const bool is_first = myst_call_process(call) == call->application->process;
-    return is_first ? STARTER : (pid_t)myst_call_status(call, "\nPPid:", 10);
+    return is_first ? MYST_STARTER : (pid_t)myst_call_status(call, "\nPPid:", 10);
 }
 
 /* Of SIGCHLD. Children can be waited for although it is ignored: as by default, the system then does no more than that.
@@ -123,7 +120,7 @@ int64_t myst_serve_processes(const struct myst_call *call)
     case SYS_tgkill:
         return stop_itself(call);
     case SYS_getppid:
-        return myst_call_process(call) == call->application->process ? STARTER : MYST_CONTINUE;
+        return myst_call_process(call) == call->application->process ? MYST_STARTER : MYST_CONTINUE;
     case SYS_getpgrp:
         return myst_group_of(call, 0);
     case SYS_getpgid:

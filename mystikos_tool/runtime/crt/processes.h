@@ -4,6 +4,9 @@
 
 #include "call.h"
 
+/* The process that started the application, which nobody sees: a thread of process 1 has its number. */
+#define MYST_STARTER 100
+
 /* As getppid, getpgid and getsid tell them: the parent of the process that makes the call, and the group (or a negative
  * errno) and session of another. */
 pid_t myst_parent_of(const struct myst_call *call);

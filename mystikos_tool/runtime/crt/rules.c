@@ -1,10 +1,12 @@
 #include "rules.h"
 
 #include "../common/sizes.h"
+#include "budget.h"
 #include "descriptors.h"
 #include "machine.h"
 #include "policy.h"
 #include "positions.h"
+#include "processes.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,26 +28,64 @@
 #define NONE ~0u          /* -1 */
 #define TMPFILE 0x400000u /* O_TMPFILE without O_DIRECTORY */
 #define CLOCK_SGI_CYCLE 10
+#define RWF_NOAPPEND 0x20u     /* include/uapi/linux/fs.h: written where the caller says, not at the end */
+#define IO_PRIORITY_OF_GROUP 2 /* include/uapi/linux/ioprio.h */
 
 /* clang-format off */
 #define ALWAYS {{0, MYST_ANYTHING, 0}}
 
-/* Mystikos has no process group 0; here it would be the caller's, outside. Process 1 is not seen. */
+/* Mystikos has no process group 0; here it would be the caller's, outside. Process 1 and its threads are not seen. */
 static const struct myst_rule safety[] = {
     {SYS_kill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_kill, {{0, MYST_IS, 1}}, ESRCH},
+    {SYS_kill, {{0, MYST_IS, MYST_STARTER}}, ESRCH},
     {SYS_kill, {{0, MYST_IS, NONE}, {1, MYST_IS, 0}}, MYST_SUCCEED},
     {SYS_tkill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_tkill, {{0, MYST_IS, NONE}}, ESRCH},
+    {SYS_tkill, {{0, MYST_IS, MYST_STARTER}}, ESRCH},
     {SYS_tgkill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_tgkill, {{0, MYST_IS, NONE}}, ESRCH},
+    {SYS_tgkill, {{1, MYST_IS, MYST_STARTER}}, ESRCH},
     /* A file of the host that is appended to stays so, and keeps its content. */
     {SYS_fcntl, {{1, MYST_IS, F_SETFL}, {0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_pwritev2, {{5, MYST_HAS, RWF_NOAPPEND}}, EOPNOTSUPP},
+};
+
+/* Without isolation: all processes would be those of the machine that are the caller's. */
+static const struct myst_rule of_machine[] = {
+    {SYS_kill, {{0, MYST_IS, NONE}}, EPERM},
+};
+
+/* Where the application may make calls that Mystikos does not handle: what reaches the caller's process group, keys that
+ * the caller has, and what is done without this filter. */
+static const struct myst_rule of_more_calls[] = {
+    {SYS_setpriority, {{0, MYST_IS, PRIO_PGRP}, {1, MYST_IS, 0}}, EPERM},
+    {SYS_ioprio_set, {{0, MYST_IS, IO_PRIORITY_OF_GROUP}, {1, MYST_IS, 0}}, EPERM},
+    {SYS_add_key, ALWAYS, ENOSYS},
+    {SYS_request_key, ALWAYS, ENOSYS},
+    {SYS_keyctl, ALWAYS, ENOSYS},
+    {425 /* io_uring_setup */, ALWAYS, ENOSYS},
+    {426 /* io_uring_enter */, ALWAYS, ENOSYS},
+    {427 /* io_uring_register */, ALWAYS, ENOSYS},
+    {437 /* openat2 */, ALWAYS, ENOSYS},
 };
 
 /* Where the application has Linux as it is. */
 static const struct myst_rule of_linux[] = {
     {SYS_fallocate, {{1, MYST_IS_NOT, 0}, {0, MYST_IS_NOT, NONE}}, EOPNOTSUPP}, /* as a file of the host keeps its content */
+    /* No set-id file is left in a directory of the host. */
+    {SYS_open, {{1, MYST_HAS, O_CREAT | TMPFILE}, {2, MYST_HAS, S_ISUID | S_ISGID}}, EPERM},
+    {SYS_openat, {{2, MYST_HAS, O_CREAT | TMPFILE}, {3, MYST_HAS, S_ISUID | S_ISGID}}, EPERM},
+    {SYS_creat, {{1, MYST_HAS, S_ISUID | S_ISGID}}, EPERM},
+    {SYS_mknod, {{1, MYST_HAS, S_ISUID | S_ISGID}}, EPERM},
+    {SYS_mknodat, {{2, MYST_HAS, S_ISUID | S_ISGID}}, EPERM},
+};
+
+/* A name leads to a socket of the host where its directories are mounted. The sizes of other addresses do not help: what
+ * is behind the name is not looked at. */
+static const struct myst_rule of_host_directories[] = {
+    {SYS_sendto, {{5, MYST_IS_NOT, 0}, {0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_sendmmsg, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
 };
 
 static const struct myst_rule rules[] = {
@@ -56,7 +96,7 @@ static const struct myst_rule rules[] = {
     {SYS_recvfrom, {{3, MYST_HAS, ~(unsigned)MSG_NOSIGNAL}}, MYST_SERVE},
     {SYS_sendmsg, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_recvmsg, {{0, MYST_IS, NONE}}, EBADF},
-    {SYS_sendmsg, {{2, MYST_IS, MYST_HAND_OVER}}, MYST_ALLOW},
+    {SYS_sendmsg, {{2, MYST_IS, MYST_HAND_OVER}, {3, MYST_IS_SECRET, 0}}, MYST_ALLOW},
     {SYS_sendmsg, ALWAYS, MYST_SERVE},
     {SYS_recvmsg, ALWAYS, MYST_SERVE},
     {SYS_sendto, {{3, MYST_IS_NOT, 0}}, MYST_SERVE},
@@ -206,6 +246,7 @@ static const struct myst_rule rules[] = {
     {SYS_mmap, {{2, MYST_IS, PROT_NONE}, {3, MYST_LACKS, MAP_FIXED}}, MYST_SERVE}, /* as a thread's stack begins */
     {SYS_mmap, {{3, MYST_HAS, MAP_32BIT | MAP_HUGETLB | MAP_FIXED_NOREPLACE}}, MYST_SERVE},
     {SYS_mmap, {{0, MYST_IS_BELOW_4G, 0}}, MYST_SERVE},
+    {SYS_mmap, {{1, MYST_AT_LEAST, MYST_LARGE_MAPPING}}, MYST_SERVE},
     {SYS_mmap, {{2, MYST_IS, PROT_READ}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE}, /* of what may be a directory */
     {SYS_mmap, {{2, MYST_IS, PROT_READ | PROT_WRITE}, {3, MYST_IS, MAP_PRIVATE}}, MYST_SERVE}, /* of what may be shorter */
 
@@ -348,14 +389,36 @@ static const struct myst_rule rules[] = {
 };
 /* clang-format on */
 
+bool myst_guards_sockets(const struct myst_application *application)
+{
+    return application->host_directories && !application->host_sockets && !application->as_linux;
+}
+
 const struct myst_rule *myst_rule_at(const struct myst_application *application, size_t index)
 {
-    if (index < MYST_COUNT(safety))
-        return &safety[index];
-    index -= MYST_COUNT(safety);
-    if (application->as_linux)
-        return index < MYST_COUNT(of_linux) ? &of_linux[index] : NULL;
-    return index < MYST_COUNT(rules) ? &rules[index] : NULL;
+    const bool more = application->as_linux || application->allow_unhandled;
+    const bool guards_sockets = myst_guards_sockets(application);
+    const struct
+    {
+        const struct myst_rule *rules;
+        size_t count;
+        bool applies;
+    } tables[] = {
+        {safety, MYST_COUNT(safety), true},
+        {of_machine, MYST_COUNT(of_machine), !application->isolated},
+        {of_more_calls, MYST_COUNT(of_more_calls), more},
+        {of_host_directories, MYST_COUNT(of_host_directories), guards_sockets},
+        {of_linux, MYST_COUNT(of_linux), application->as_linux},
+        {rules, MYST_COUNT(rules), !application->as_linux},
+    };
+    for (size_t i = 0; i < MYST_COUNT(tables); i++)
+    {
+        const size_t count = tables[i].applies ? tables[i].count : 0;
+        if (index < count)
+            return &tables[i].rules[index];
+        index -= count;
+    }
+    return NULL;
 }
 
 static bool is_low(uint64_t address)
@@ -363,7 +426,8 @@ static bool is_low(uint64_t address)
     return address != 0 && address < MYST_LOWEST_ADDRESS;
 }
 
-static bool holds(const struct myst_condition *condition, const uint64_t *arguments)
+static bool holds(const struct myst_application *application, const struct myst_condition *condition,
+                  const uint64_t *arguments)
 {
     const uint64_t argument = arguments[condition->argument];
     const unsigned low = (unsigned)argument, value = condition->value;
@@ -389,6 +453,8 @@ static bool holds(const struct myst_condition *condition, const uint64_t *argume
         return argument != 0 && argument >> 32 == 0;
     case MYST_IS_LESS:
         return argument >> 32 == arguments[value] >> 32 && low < (unsigned)arguments[value];
+    case MYST_IS_SECRET:
+        return argument == application->secret;
     default:
         return true;
     }
@@ -402,7 +468,7 @@ const struct myst_rule *myst_find_rule(const struct myst_application *applicatio
     {
         bool fits = rule->call == number;
         for (size_t c = 0; fits && c < MYST_CONDITIONS; c++)
-            fits = holds(&rule->when[c], arguments);
+            fits = holds(application, &rule->when[c], arguments);
         if (fits)
             return rule;
     }

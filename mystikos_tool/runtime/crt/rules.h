@@ -13,7 +13,8 @@
 #define MYST_LOWEST_ADDRESS 0x100000u /* that programs have: they are linked above it */
 #define MYST_USER_SPACE_UPPER 0x8000u /* where user space ends, its upper half */
 
-/* The flags of the sendmsg by which process 1 gets the filter, which it cannot serve before. */
+/* The flags of the sendmsg by which process 1 gets the filter, which it cannot serve before. What no program can know
+ * tells it from the application's: the fourth argument, of which the system takes no notice. */
 #define MYST_HAND_OVER (MSG_NOSIGNAL | MSG_EOR)
 
 enum myst_test
@@ -29,6 +30,7 @@ enum myst_test
     MYST_IS_WILD,     /* an address that no program has: low, or beyond user space */
     MYST_IS_BELOW_4G, /* an address there, but not 0 */
     MYST_IS_LESS,     /* than argument `value`, with the same upper half */
+    MYST_IS_SECRET,   /* the application's `secret`, all of it */
 };
 
 struct myst_condition
@@ -46,6 +48,10 @@ struct myst_rule
     struct myst_condition when[MYST_CONDITIONS];
     int action; /* as in policy.h, or an errno */
 };
+
+/* True where sockets of the host lie in reach, in directories that are mounted, and are to be kept from the application.
+ */
+bool myst_guards_sockets(const struct myst_application *application);
 
 /* The rule at `index` of those for this application, or NULL behind the last. */
 const struct myst_rule *myst_rule_at(const struct myst_application *application, size_t index);

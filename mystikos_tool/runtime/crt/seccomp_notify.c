@@ -30,6 +30,7 @@
 #include "users.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -102,7 +103,7 @@ static int set_affinity(const struct myst_call *call)
     CPU_ZERO(&wanted);
     if (target < 0)
         return ESRCH;
-    if (target == getpid())
+    if (target == getpid() || target == gettid())
         return EPERM; /* whose mask is the limit */
     if (process_vm_readv((pid_t)call->notification.pid, &here, 1, &there, 1, 0) != (ssize_t)size)
         return errno == EPERM ? EPERM : EFAULT;
@@ -206,44 +207,56 @@ static int action_of(const struct myst_call *call)
     }
 }
 
-int myst_seccomp_notify_answer(const struct myst_application *application, int listener)
+void myst_seccomp_notify_begin(int listener)
 {
-    struct myst_call call = {.application = application, .listener = listener};
-    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call.notification) != 0)
-    {
-        if (errno == ENOENT || errno == EINTR)
-            return 0; /* the caller was killed meanwhile */
-        myst_note("stopped", "system calls cannot be watched: %s", strerror(errno));
-        return MYST_EXIT_STOPPED;
-    }
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+}
 
+enum myst_taken myst_seccomp_notify_take(struct myst_call *call)
+{
+    struct pollfd state = {.fd = call->listener};
+    memset(&call->notification, 0, sizeof call->notification);
+    if (ioctl(call->listener, SECCOMP_IOCTL_NOTIF_RECV, &call->notification) == 0)
+        return MYST_TAKEN;
+    if (errno != ENOENT && errno != EINTR)
+    {
+        myst_note("stopped", "system calls cannot be watched: %s", strerror(errno));
+        return MYST_UNWATCHED;
+    }
+    return poll(&state, 1, 0) == 1 && state.revents & POLLHUP ? MYST_NO_MORE : MYST_GONE;
+}
+
+int myst_seccomp_notify_answer(const struct myst_call *call, enum myst_taken taken)
+{
+    if (taken != MYST_TAKEN)
+        return taken == MYST_UNWATCHED ? MYST_EXIT_STOPPED : 0;
     myst_budget_expect();
-    int action = action_of(&call);
-    if (action == MYST_SERVE && myst_is_redirected(&call))
+    int action = action_of(call);
+    if (action == MYST_SERVE && myst_is_redirected(call))
         action = MYST_ALLOW;
     switch (action)
     {
     case MYST_STOP:
-        tell_stopped(&call);
+        tell_stopped(call);
         return MYST_EXIT_STOPPED;
     case MYST_CRASH:
-        tell_crash(&call);
+        tell_crash(call);
         return MYST_EXIT_CRASHED;
     case MYST_PROGRAM:
-        return let_execute(&call);
+        return let_execute(call);
     case MYST_SERVE:
-        return serve_and_answer(&call);
+        return serve_and_answer(call);
     case MYST_ALLOW:
-        return let_go_on(&call) ? MYST_EXIT_STOPPED : 0;
+        return let_go_on(call) ? MYST_EXIT_STOPPED : 0;
     case MYST_SUCCEED:
         action = 0;
         break;
     case MYST_AFFINITY:
-        action = set_affinity(&call);
+        action = set_affinity(call);
         break;
     }
-    if (action > 0 && application->trace)
-        tell_refused(&call, action);
-    answer(&call, action, 0);
+    if (action > 0 && call->application->trace)
+        tell_refused(call, action);
+    answer(call, action, 0);
     return 0;
 }

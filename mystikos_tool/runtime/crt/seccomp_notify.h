@@ -2,9 +2,7 @@
 #ifndef MYST_SECCOMP_NOTIFY_H
 #define MYST_SECCOMP_NOTIFY_H
 
-#include "../common/application.h"
-
-#include <sys/types.h>
+#include "call.h"
 
 /* The exit status of a package that was stopped for a call that Mystikos does not handle: as of a program that
  * SIGSYS kills. */
@@ -13,8 +11,23 @@
 /* Of one that was stopped where Mystikos crashes, which ends in SIGSEGV there. */
 #define MYST_EXIT_CRASHED (128 + 11)
 
-/* Takes one call from `listener`, of myst_set_filter, and answers it. The exit status when the application must be
- * stopped, for a reason that was told then; else 0. */
-int myst_seccomp_notify_answer(const struct myst_application *application, int listener);
+/* The caller and this process run on one processor in turn, where the system knows how, from Linux 6.6 on: neither is
+ * woken on another one, which takes longer than most answers. */
+void myst_seccomp_notify_begin(int listener);
+
+enum myst_taken
+{
+    MYST_TAKEN,
+    MYST_GONE,      /* the caller was killed meanwhile */
+    MYST_NO_MORE,   /* nobody is left under the filter */
+    MYST_UNWATCHED, /* the application must be stopped, for a reason that was told */
+};
+
+/* Waits for a call, and takes it from the listener that it names, of myst_set_filter. */
+enum myst_taken myst_seccomp_notify_take(struct myst_call *call);
+
+/* Answers what was taken. The exit status when the application must be stopped, for a reason that was told then; else
+ * 0. */
+int myst_seccomp_notify_answer(const struct myst_call *call, enum myst_taken taken);
 
 #endif

@@ -4,6 +4,8 @@
 #include "disguise.h"
 #include "notes.h"
 #include "own_files.h"
+#include "redirect.h"
+#include "rules.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -83,44 +85,69 @@ static bool can_be_accepted(int socket)
     return has_type(socket, SOCK_STREAM) || has_type(socket, SOCK_SEQPACKET);
 }
 
+/* Datagrams need nobody who accepts. Where the socket cannot be taken, the system says why. */
+static int64_t connect_now(const struct myst_call *call, const struct myst_connection *connection)
+{
+    if (!myst_guards_sockets(call->application) || connection->socket < 0)
+        return MYST_CONTINUE;
+    return connect(connection->socket, (const struct sockaddr *)&connection->address, connection->size) == 0 ? 0
+                                                                                                             : -errno;
+}
+
 /* By the file that the path leads to for the caller, which it takes over. */
 static int64_t connect_later(const struct myst_call *call, const struct named *named, int file)
 {
     struct myst_connection connection = {
         .socket = take_unix_socket(call), .file = file, .address = named->address, .size = named->size};
-    if (connection.socket >= 0 && can_be_accepted(connection.socket))
+    if (file >= 0)
     {
-        if (file >= 0)
-        {
-            memset(&connection.address.sun_path, 0, sizeof connection.address.sun_path);
-            myst_own_path(file, connection.address.sun_path);
-            connection.size = sizeof connection.address;
-        }
-        return myst_connect(call, &connection);
+        memset(&connection.address.sun_path, 0, sizeof connection.address.sun_path);
+        myst_own_path(file, connection.address.sun_path);
+        connection.size = sizeof connection.address;
     }
+    if (connection.socket >= 0 && can_be_accepted(connection.socket))
+        return myst_connect(call, &connection);
+    const int64_t result = connect_now(call, &connection);
     if (connection.socket >= 0)
         close(connection.socket);
     if (file >= 0)
         close(file);
-    return MYST_CONTINUE;
+    return result;
 }
 
-/* A socket that is not there refuses. With HostUDS, all that have a path are the host's. */
+/* Of what is no address of a Unix-domain socket now, and could be one when the system reads it. */
+static int64_t connect_elsewhere(const struct myst_call *call)
+{
+    const int socket = myst_guards_sockets(call->application) ? take_unix_socket(call) : -1;
+    if (socket < 0)
+        return MYST_CONTINUE;
+    close(socket);
+    return -EINVAL;
+}
+
+static bool is_file_in_enclave(int file)
+{
+    struct stat status;
+    return fstat(file, &status) == 0 && myst_is_in_memory(&status);
+}
+
+/* A socket that is not there refuses, as one of the host does where they are kept away. With HostUDS, all that have a
+ * path are the host's. */
 static int64_t connect_to(const struct myst_call *call)
 {
     struct named named;
     if (!read_address(call, &named))
-        return MYST_CONTINUE;
+        return connect_elsewhere(call);
     const bool has_path = *named.path, is_of_host = call->application->host_sockets;
     const int64_t file = has_path ? myst_call_open(call, AT_FDCWD, named.path, 0) : MYST_CONTINUE;
-    const bool in_enclave = !has_path || is_in_enclave(call, named.path);
+    const bool in_enclave = !has_path || (file >= 0 ? is_file_in_enclave((int)file) : is_in_enclave(call, named.path));
     if (call->application->isolated && !is_of_host && in_enclave && (file >= 0 || !has_path))
         return connect_later(call, &named, has_path ? (int)file : -1);
     if (file >= 0)
         close((int)file);
     if (has_path && is_of_host && in_enclave)
         return -ENOTSUP;
-    return file == -ENOENT ? -ECONNREFUSED : MYST_CONTINUE;
+    return file == -ENOENT || myst_guards_sockets(call->application) ? -ECONNREFUSED : MYST_CONTINUE;
 }
 
 /* A socket that does not listen: -1 to a C library that takes an int for the result, and no errno. */
@@ -161,15 +188,27 @@ static int64_t judge_sending(const struct myst_call *call, int socket)
     return is_left_by_peer(socket) ? -EINVAL : MYST_CONTINUE;
 }
 
-/* Nothing but data is passed. */
-static int64_t judge_message(const struct myst_call *call)
+/* By a call that passes no name, which could come after a look. */
+static int64_t send_without_name(const struct myst_call *call, const struct msghdr *message)
 {
+    const uint64_t arguments[6] = {myst_call_argument(call, 0), (uint64_t)(uintptr_t)message->msg_iov,
+                                   message->msg_iovlen};
+    const int64_t result = message->msg_name ? -ENOTCONN : myst_redirect(call, SYS_writev, arguments);
+    return result == MYST_CONTINUE ? -EPERM : result;
+}
+
+/* Nothing but data is passed. */
+static int64_t judge_message(const struct myst_call *call, int socket)
+{
+    const bool sends = call->notification.data.nr == SYS_sendmsg && myst_guards_sockets(call->application);
     struct msghdr message;
     if (has_other_flags(call, 2))
         return -ENOTSUP;
     if (myst_call_read(call, myst_call_argument(call, 1), &message, sizeof message) != 0)
         return MYST_CONTINUE;
-    return message.msg_control || message.msg_controllen ? -ENOTSUP : MYST_CONTINUE;
+    if (message.msg_control || message.msg_controllen)
+        return -ENOTSUP;
+    return sends && has_type(socket, SOCK_DGRAM) ? send_without_name(call, &message) : MYST_CONTINUE;
 }
 
 static int64_t judge(const struct myst_call *call, int socket)
@@ -182,9 +221,9 @@ static int64_t judge(const struct myst_call *call, int socket)
         return has_other_flags(call, 3) ? -ENOTSUP : MYST_CONTINUE;
     case SYS_sendmsg:
     case SYS_recvmsg:
-        return judge_message(call);
+        return judge_message(call, socket);
     default:
-        return -ENOTSUP; /* an option that is not known */
+        return -ENOTSUP; /* an option that is not known, or sendmmsg */
     }
 }
 
@@ -229,6 +268,7 @@ int64_t myst_serve_sockets(const struct myst_call *call)
     case SYS_recvfrom:
     case SYS_sendmsg:
     case SYS_recvmsg:
+    case SYS_sendmmsg:
         return transfer(call);
     case SYS_getsockopt:
         return tell_peer(call);

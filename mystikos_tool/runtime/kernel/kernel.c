@@ -36,6 +36,7 @@
 #include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -147,6 +148,14 @@ static bool may_look_into_children(void)
     if (setting >= 0)
         close(setting);
     return known && scope <= '1';
+}
+
+static uint64_t make_secret(void)
+{
+    uint64_t secret;
+    if (getrandom(&secret, sizeof secret, 0) != sizeof secret)
+        myst_refuse_errno("cannot get random bytes");
+    return secret;
 }
 
 static void refuse_credentials(const struct myst_application *application)
@@ -380,10 +389,12 @@ static struct myst_application describe_application(const struct myst_handoff *h
         .allow_unhandled = shell,
         .isolated = !(handoff->host.flags & MYST_HOST_NO_ISOLATION),
         .host_sockets = config->host_uds,
+        .host_directories = myst_mounts_host_directories(config),
         .trace = handoff->host.flags & MYST_HOST_TRACE,
         .quiet = handoff->host.flags & MYST_HOST_QUIET || as_linux,
         .as_linux = as_linux,
         .may_look_into_children = may_look_into_children(),
+        .secret = make_secret(),
     };
 }
 

@@ -1,6 +1,7 @@
 #include "mounts.h"
 
 #include "../common/error.h"
+#include "../common/sizes.h"
 #include "disk.h"
 #include "file_limits.h"
 #include "path.h"
@@ -259,9 +260,11 @@ static void mount_archive(const struct myst_mount *declared, const char *source,
     if (!is_archive)
     {
         myst_warn("options: --myst-mount: %s: nothing is unpacked at %s", error.text, declared->target);
-        totals.bytes = 0;
+        totals.bytes = totals.entries = 0;
     }
-    snprintf(options, sizeof options, "mode=0755,size=%llu", (unsigned long long)(totals.bytes + memory_size));
+    snprintf(options, sizeof options, "mode=0755,size=%llu,nr_inodes=%llu",
+             (unsigned long long)(totals.bytes + memory_size),
+             (unsigned long long)(totals.entries + 1024 + memory_size / MYST_PAGE));
     if (myst_mount_tmpfs(descriptor_path(target, to), options) != 0)
         myst_refuse_errno("configuration: Mount: cannot mount a file system in memory at %s", declared->target);
     close(target);
@@ -281,7 +284,9 @@ static void unpack_disk_at(const struct myst_mount *declared, struct myst_disk *
 {
     char to[32], options[96];
     int target = open_target(declared);
-    snprintf(options, sizeof options, "mode=0755,size=%llu", (unsigned long long)(disk->size + memory_size));
+    snprintf(options, sizeof options, "mode=0755,size=%llu,nr_inodes=%llu",
+             (unsigned long long)(disk->size + memory_size),
+             (unsigned long long)(disk->size / 1024 + 1024 + memory_size / MYST_PAGE));
     if (myst_mount_tmpfs(descriptor_path(target, to), options) != 0)
         myst_refuse_errno("configuration: Mount: cannot mount a file system in memory at %s", declared->target);
     close(target);
@@ -303,6 +308,14 @@ static void mount_disk(const struct myst_mount *declared, struct myst_disk *disk
     if (!myst_serve_disk(disk, target, memory_size))
         unpack_disk_at(declared, disk, memory_size);
     myst_disk_close(disk);
+}
+
+bool myst_mounts_host_directories(const struct myst_config *config)
+{
+    bool found = false;
+    for (size_t i = 0; i < config->mount_count; i++)
+        found |= config->mounts[i].type == MYST_MOUNT_HOSTFS;
+    return found;
 }
 
 void myst_mount_all(const struct myst_config *config, const struct myst_handoff *handoff)

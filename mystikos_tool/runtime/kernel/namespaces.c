@@ -174,6 +174,8 @@ void myst_enter_namespaces(void)
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0)
         myst_refuse_no_privilege("cannot make the mounts private");
     forbid_more_namespaces();
+    /* The caller's control groups have names on the host: shown where Linux knows none of this alone. */
+    unshare(CLONE_NEWCGROUP);
 }
 
 void myst_enter_process_namespace(void)

@@ -8,44 +8,42 @@
 #include "root.h"
 #include "write.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LAST_PROCESS "100" /* before the application */
+#define LAST_PROCESS "99" /* before those that process 1 begins */
 #define FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+#define HIDDEN "dev/.hidden" /* a file that nobody may open, for a moment */
 
-/* A caller who is root on the host could write these even without capabilities. */
-static const char *const protected_in_proc[] = {"proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus",
-                                                "proc/fs",  "proc/acpi",          "proc/scsi"};
-
-/* What a caller who is root on the host could read of it. */
-static const char *const hidden_in_proc[] = {"proc/kpagecgroup",   "proc/kpagecount",   "proc/kpageflags",
-                                             "proc/latency_stats", "proc/pagetypeinfo", "proc/sched_debug",
-                                             "proc/slabinfo",      "proc/timer_list",   "proc/vmallocinfo"};
-
-static void protect_in_proc(const char *path)
+/* What a caller who is root on the host could read, and others could not. */
+static void hide_from_root(void)
 {
-    if (mount(path, path, NULL, MS_BIND, NULL) != 0)
+    struct dirent *entry;
+    struct stat status;
+    DIR *directory = opendir("proc");
+    const int nothing = open(HIDDEN, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0);
+    if (!directory || nothing < 0)
+        myst_refuse_errno("cannot hide files of /proc");
+    close(nothing);
+    while ((entry = readdir(directory)))
     {
-        if (errno == ENOENT)
-            return;
-        myst_refuse_errno("cannot protect /%s", path);
+        char path[sizeof "proc/" + NAME_MAX];
+        snprintf(path, sizeof path, "proc/%s", entry->d_name);
+        if (lstat(path, &status) != 0 || !S_ISREG(status.st_mode) || (status.st_mode & S_IROTH))
+            continue;
+        if (mount(HIDDEN, path, NULL, MS_BIND, NULL) != 0)
+            myst_refuse_errno("cannot hide /%s", path);
+        myst_make_read_only(path, FLAGS);
     }
-    myst_make_read_only(path, MS_NOSUID | MS_NODEV | MS_NOEXEC);
-}
-
-static void hide_in_proc(const char *path)
-{
-    if (access(path, R_OK) != 0)
-        return;
-    if (mount("dev/null", path, NULL, MS_BIND, NULL) != 0)
-        myst_refuse_errno("cannot hide /%s", path);
-    myst_make_read_only(path, MS_NOSUID | MS_NOEXEC);
+    closedir(directory);
+    unlink(HIDDEN);
 }
 
 static void mount_over(const char *text, const char *name)
@@ -106,8 +104,8 @@ static void limit_processes(const char *proc)
     close(file);
 }
 
-/* Process 1 starts the application, which gets the number that it has on Mystikos. Does nothing on a Linux that cannot
- * set it. */
+/* Process 1 begins a thread (crt/taker.h) and then the application, which gets the number that it has on Mystikos. Does
+ * nothing on a Linux that cannot set it. */
 static void choose_first_process(const char *proc)
 {
     const int file = open_setting(proc, "ns_last_pid");
@@ -131,11 +129,9 @@ static void make_as_linux(uint64_t memory)
     mount_linux("proc", NULL);
     limit_processes("proc");
     choose_first_process("proc");
-    for (size_t i = 0; i < MYST_COUNT(protected_in_proc); i++)
-        protect_in_proc(protected_in_proc[i]);
-    for (size_t i = 0; i < MYST_COUNT(hidden_in_proc); i++)
-        hide_in_proc(hidden_in_proc[i]);
+    hide_from_root();
     describe_machine(memory);
+    myst_make_read_only("proc", FLAGS);
 }
 
 static void make_directory(const char *path)
@@ -191,6 +187,8 @@ static void make_as_mystikos(uint64_t memory)
     if (umount2(linux, MNT_DETACH) != 0)
         myst_refuse_errno("cannot let go of /proc");
     mount_linux(linux, "subset=pid");
+    /* What is written there can reach beyond the sandbox: to the priority of the caller's session (sched(7)). */
+    myst_make_read_only(linux, FLAGS);
     describe_memory(memory, text, sizeof text);
     make_file("proc/meminfo", text, 0400);
     make_file("proc/stat", processors, 0400);

@@ -164,10 +164,10 @@ static void complete_dev_as_linux(void)
 
 static void make_dev(uint64_t shared_memory)
 {
-    char options[64];
+    char options[96];
 
     myst_need_directory("dev", 0755);
-    mount_in_root("tmpfs", "dev", MS_NOSUID | MS_NOEXEC, "mode=0777,size=1m");
+    mount_in_root("tmpfs", "dev", MS_NOSUID | MS_NOEXEC, "mode=0777,size=1m,nr_inodes=16384");
     for (size_t i = 0; i < MYST_COUNT(devices); i++)
         bind_device(devices[i]);
 
@@ -175,7 +175,8 @@ static void make_dev(uint64_t shared_memory)
     mount_in_root("devpts", "dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620");
     chmod("dev/pts", SHARED_MODE);
     myst_need_directory("dev/shm", SHARED_MODE);
-    snprintf(options, sizeof options, "mode=0777,size=%llu", (unsigned long long)shared_memory);
+    snprintf(options, sizeof options, "mode=0777,size=%llu,nr_inodes=%llu", (unsigned long long)shared_memory,
+             (unsigned long long)(1024 + shared_memory / MYST_PAGE));
     mount_in_root("tmpfs", "dev/shm", MS_NOSUID | MS_NODEV, options);
     myst_limit_files_at("dev/shm");
 
