@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,5 +163,6 @@ def refuse_packing(options: argparse.Namespace) -> None:
 
 def check_outside(target: Path, appdir: Path) -> None:
     """Raise UserError for a target in the directory that is packed."""
-    if target.resolve().is_relative_to(appdir.resolve()):
+    # Not Path.resolve, which has an error of its own for links that lead in circles.
+    if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(appdir)):
         raise UserError(str(target), f"lies in {appdir}, which is packed", "write it somewhere else")

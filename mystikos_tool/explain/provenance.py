@@ -149,7 +149,7 @@ def _document(data: bytes, where: str) -> Any:
 def name_of(path: Path | str, directory: Path) -> str:
     """Return how a statement names an input: its path below a directory, or its own name alone."""
     inside = Path(os.path.relpath(path, directory))
-    return Path(path).resolve().name if ".." in inside.parts else str(inside)
+    return Path(os.path.realpath(path)).name if ".." in inside.parts else str(inside)
 
 
 def of(package: Path, inputs: Inputs, tree: Tree | None, parameters: Parameters, builder: str) -> Provenance:

@@ -145,7 +145,7 @@ class Closure:
 def _checked_path(path: str, sysroot: Path) -> str:
     if not path.startswith("/") or "\0" in path:
         raise UserError(path, "is no absolute path in the root", f"write /{path}")
-    if not path.strip("/") and sysroot.resolve() == Path("/"):
+    if not path.strip("/") and os.path.realpath(sysroot) == "/":
         raise UserError(path, "is the whole machine", "name programs, or directories below it")
     return path
 

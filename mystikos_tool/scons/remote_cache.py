@@ -82,7 +82,7 @@ class RemoteCache(SCons.CacheDir.CacheDir):  # type: ignore[misc]
 
     def begin(self) -> None:
         """Open the connection in a thread, as something will be asked for."""
-        if self._session:
+        if self.is_enabled() and self._session:
             self._session.begin()
 
     def retrieve(self, node: Any) -> bool:

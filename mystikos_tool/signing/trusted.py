@@ -8,7 +8,7 @@ from pathlib import Path
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.root.disk.reader import is_disk, opened
-from mystikos_tool.signing.pem_blocks import CERTIFICATE, PUBLIC, blocks
+from mystikos_tool.signing.pem_blocks import CERTIFICATE, PKCS1, PUBLIC, Block, blocks
 
 _ROOT_HASH_DIGITS = 64
 
@@ -23,12 +23,11 @@ def load_public_key(path: Path) -> bytes:
         problem = "is a disk, which does not hold the public key that it is signed with"
         raise UserError(str(path), problem, "give the public key, or trust the disk by its root hash")
     data = read_input(path, "public key file")
-    _check_form(data, path)
-    _check_key(data, str(path))
+    _check_key(data, _only_block(data, path), str(path))
     return data
 
 
-def _check_form(data: bytes, path: Path) -> None:
+def _only_block(data: bytes, path: Path) -> Block:
     where, found = str(path), blocks(data)
     if any(block.holds_private_key for block in found):
         raise UserError(
@@ -45,22 +44,28 @@ def _check_form(data: bytes, path: Path) -> None:
         raise UserError(where, "is not one public key in PEM", remedy)
     if b"\0" in data:
         raise UserError(where, "has a NUL byte in it", "remove what does not belong to the key")
+    return found[0]
 
 
-def _check_key(data: bytes, where: str) -> None:
+def _check_key(data: bytes, block: Block, where: str) -> None:
     # Loaded where there is a key to look at: measuring and verifying do without the library.
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     try:
-        key = serialization.load_pem_public_key(data)
+        key, der = serialization.load_pem_public_key(data), block.content()
     except (ValueError, UnsupportedAlgorithm):
         raise UserError(
             where, "the public key in it is damaged", "make it again from the private key"
         ) from None
     if not isinstance(key, rsa.RSAPublicKey):
         raise UserError(where, "is not an RSA key", "give the public half of the key that signs the disks")
+    forms = serialization.PublicFormat
+    form = forms.PKCS1 if block.label in PKCS1 else forms.SubjectPublicKeyInfo
+    if key.public_bytes(serialization.Encoding.DER, form) != der:
+        problem = "is encoded as Mystikos' kernel does not read it, as keys for RSA-PSS alone are"
+        raise UserError(where, problem, "give that of an ordinary RSA key, as openssl rsa -pubout writes it")
 
 
 def load_root_hash(path: Path) -> bytes:

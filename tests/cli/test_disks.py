@@ -147,6 +147,7 @@ def nothing(project: Path) -> None:
         (nothing, ["--size", "8m1"], "is no number of bytes"),
         (nothing, ["--size", "1000001"], "kernel refuses"),
         (nothing, ["--size", "4096"], "too small"),
+        (nothing, ["--size", "99999999g"], "is more than ext2 can have; give at most 17,592,186,040,320"),
         (nothing, ["--sign", "key.pem"], "is no pair PUB:KEY"),
         (nothing, ["--sign", f"{OTHER / 'rsa3072e3.pub'}:{KEYS / 'rsa2048.pem'}"], "is not the public half"),
         (nothing, ["--sign", f"{KEYS / 'rsa2048.pub'}:missing.pem"], "there is no such key file"),
@@ -175,6 +176,13 @@ def test_a_disk_is_not_written_into_the_directory_that_it_is_made_of(project: Pa
     result = run("mkext2", "appdir", "appdir/app.disk")
     assert result.status == 2
     assert "lies in appdir" in result.err
+
+
+def test_a_target_that_is_a_link_to_itself_is_told(project: Path, run: Run) -> None:
+    (project / "loop").symlink_to("loop")
+    result = run("mkext2", "appdir", "loop")
+    assert result.status == 2
+    assert "loop: cannot be written: too many levels of symbolic links" in result.err
 
 
 def test_a_file_that_is_no_disk_is_told(project: Path, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,26 @@ def test_a_private_key_that_cannot_be_read_is_refused(tmp_path: Path, data: byte
     path.write_bytes(data)
     with pytest.raises(UserError, match=problem):
         load_disk_key(path, SIGNED[0].keys[1])
+
+
+PSS = bytes.fromhex("300b06092a864886f70d01010a")  # id-RSASSA-PSS, RFC 4055
+NO_PARAMETERS = bytes.fromhex("300b06092a864886f70d010101")
+
+
+@pytest.mark.parametrize("algorithm", [PSS, NO_PARAMETERS], ids=["PSS", "without parameters"])
+def test_a_public_key_that_the_kernel_does_not_read_is_refused(tmp_path: Path, algorithm: bytes) -> None:
+    key = serialization.load_pem_public_key(SIGNED[0].keys[1].read_bytes())
+    pkcs1 = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.PKCS1)
+
+    def value(tag: int, data: bytes) -> bytes:
+        return bytes([tag, 0x82]) + len(data).to_bytes(2, "big") + data
+
+    der = value(0x30, algorithm + value(0x03, b"\0" + pkcs1))
+    path = tmp_path / "public.pem"
+    text = base64.encodebytes(der)
+    path.write_bytes(b"-----BEGIN PUBLIC KEY-----\n" + text + b"-----END PUBLIC KEY-----\n")
+    with pytest.raises(UserError, match="as Mystikos' kernel does not read it"):
+        load_disk_key(SIGNED[0].keys[0], path)
 
 
 def test_a_key_does_not_show_itself() -> None:

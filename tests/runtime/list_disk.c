@@ -14,6 +14,7 @@
 #define LARGE (1 << 26)
 
 static struct myst_ext2 fs;
+static uint8_t *seen; /* a bit for each inode that is a directory */
 
 static void need(int64_t result)
 {
@@ -64,6 +65,18 @@ static void print_content(const struct myst_ext2_inode *inode)
         printf("%02x", digest[i]);
 }
 
+/* As the runtime does where it unpacks a disk: else a directory that is below itself is listed again and again. */
+static void refuse_second_name(uint32_t inode)
+{
+    const uint8_t bit = (uint8_t)(1 << inode % 8);
+    if (seen[inode / 8] & bit)
+    {
+        puts("is a directory with two names");
+        exit(1);
+    }
+    seen[inode / 8] |= bit;
+}
+
 /* What is below the directory at `path`, of which `length` bytes count. */
 static void list(size_t length, uint32_t number)
 {
@@ -72,6 +85,7 @@ static void list(size_t length, uint32_t number)
     struct myst_ext2_inode inode;
     struct myst_ext2_name name;
     int result;
+    refuse_second_name(number);
     need(myst_ext2_directory(&fs, number, directory));
     while ((result = myst_ext2_next(&fs, directory, &name)) > 0)
     {
@@ -110,6 +124,7 @@ int main(int argc, char **argv)
         puts(error.text);
         return 1;
     }
+    seen = calloc(fs.inodes / 8 + 1, 1);
     list(0, MYST_EXT2_ROOT);
     return 0;
 }

@@ -111,6 +111,22 @@ def test_a_connection_is_opened_while_the_sources_of_a_package_are_read(
     assert server.calls["GetCapabilities"] == 1
 
 
+@pytest.mark.parametrize(
+    "options", [["--cache-disable"], ["-c"], ["-q"], ["--help"], ["--tree=all", "other"]]
+)
+def test_a_build_that_asks_the_cache_nothing_opens_no_connection(
+    options: list[str], server: ReapiServer, project: Project
+) -> None:
+    other = "NoCache(env.Command('other', [], 'touch other'))\n"
+    project.sconstruct(f"env['MYST_REMOTE_CACHE'] = {server.url!r}\n{PACKAGE_HELLO}{other}")
+    project.copy(project.directory.with_name("first")).build()
+    assert "1 hits" in project.build("hello").out
+    project.path("hello").unlink()
+    calls = server.calls.copy()
+    assert project.run(*options).status == (options == ["-q"])
+    assert server.calls == calls
+
+
 def test_a_build_with_nothing_to_do_opens_no_connection(server: ReapiServer, tmp_path: Path) -> None:
     body = UPPER + (
         "import atexit\n"

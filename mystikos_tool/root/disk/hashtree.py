@@ -37,9 +37,13 @@ class HashTree:
         self._changed: list[set[int]] = [set() for _ in shape.levels]  # whose own hashes are to be taken
         self._held: dict[int, bytearray] = {}  # by offset in the disk
 
-    def put(self, number: int, block: bytes) -> None:
-        """Take the hash of a data block's new content."""
-        self._put(0, number, block)
+    def put(self, number: int, blocks: bytes) -> None:
+        """Take the hashes of data blocks' new content, which follow each other from the first."""
+        end = number + len(blocks) // BLOCK
+        hashed = [self._hash(blocks[at : at + BLOCK]) for at in range(0, len(blocks), BLOCK)]
+        for first in range(number - number % PER_BLOCK, end, PER_BLOCK):
+            start, stop = max(first, number), min(first + PER_BLOCK, end)
+            self._put(0, start, b"".join(hashed[start - number : stop - number]))
 
     def root_hash(self) -> bytes:
         """Hash all that is above what was put; return the root hash."""
@@ -47,7 +51,7 @@ class HashTree:
             level = self._shape.levels[height]
             while changed:
                 number = changed.pop()
-                self._put(height + 1, number, self._block(level.offset + number * BLOCK))
+                self._put(height + 1, number, self._hash(self._block(level.offset + number * BLOCK)))
         return self._hash(self._block(self._shape.levels[-1].offset))
 
     def write(self) -> None:
@@ -56,10 +60,11 @@ class HashTree:
             os.pwrite(self._descriptor, block, offset)
         self._held.clear()
 
-    def _put(self, height: int, number: int, block: bytes | bytearray) -> None:
+    def _put(self, height: int, number: int, digests: bytes) -> None:
+        """Put digests, which are in one block of hashes, from that of a number on."""
         place, slot = divmod(number, PER_BLOCK)
         hashes = self._block(self._shape.levels[height].offset + place * BLOCK)
-        hashes[slot * DIGEST_SIZE : (slot + 1) * DIGEST_SIZE] = self._hash(block)
+        hashes[slot * DIGEST_SIZE : slot * DIGEST_SIZE + len(digests)] = digests
         self._changed[height].add(place)
 
     def _hash(self, block: bytes | bytearray) -> bytes:

@@ -260,6 +260,9 @@ def _place_within(files: Sequence[File], size: int) -> Placement:
     # As many inodes as mke2fs would make, or as few as there are files.
     every = (_geometry(size, max(used, size // BLOCK // _INODE_PER)), _geometry(size, used))
     geometry = next((found for found in every if found and found.data_blocks >= blocks), None)
+    if geometry is None and size // BLOCK > ext2.MAX_BLOCKS:
+        problem, remedy = "is more than ext2 can have", f"give at most {ext2.MAX_BLOCKS * BLOCK:,}"
+        raise UserError(f"the size of {size:,} bytes", problem, remedy)
     if geometry is None:
         least = ext2.smallest(blocks, used, 1).blocks * BLOCK
         raise UserError(

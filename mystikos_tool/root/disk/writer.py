@@ -14,6 +14,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -234,35 +235,40 @@ class _Hashed(_Output):
 
     def write(self, every: Iterable[Blocks]) -> None:
         """Write those blocks of the file system that differ, each to its place."""
-        for number, block, differs in self._compared(every):
+        for number, blocks, differs in self._compared(every):
             if differs:
-                write_at(self._descriptor, block, number * BLOCK)
-            self._tree.put(number, block)
+                write_at(self._descriptor, blocks, number * BLOCK)
+            self._tree.put(number, blocks)
 
     def root_hash_with(self, every: Iterable[Blocks]) -> bytes:
         """Return the root hash with these blocks, which are not written, for others will be."""
-        found = {number: block for number, block, _ in self._compared(every)}
-        for number, block in found.items():
-            self._tree.put(number, block)
-        self._supposed |= found.keys()
+        for number, blocks, _ in list(self._compared(every)):
+            self._tree.put(number, blocks)
+            self._supposed.update(range(number, number + len(blocks) // BLOCK))
         return self._tree.root_hash()
 
     def _compared(self, every: Iterable[Blocks]) -> Iterator[tuple[int, bytes, bool]]:
-        """Yield each block that differs from what is there by its number in the disk.
+        """Yield what differs from what is there: blocks that follow each other, the first one by its number.
 
         What was supposed to become another one comes too; whether it differs is told.
         """
         for first, data in self._on_disk(every):
             for start in range(0, len(data), _PIECE):
-                now, place = bytes(data[start : start + _PIECE]), first * BLOCK + start
-                before = os.pread(self._descriptor, len(now), place)
-                if before == now and not self._supposed:
-                    continue
-                for at in range(0, len(now), BLOCK):
-                    block, number = now[at : at + BLOCK], (place + at) // BLOCK
-                    differs = before[at : at + BLOCK] != block
-                    if differs or number in self._supposed:
-                        yield number, block, differs
+                now, number = bytes(data[start : start + _PIECE]), first + start // BLOCK
+                before = os.pread(self._descriptor, len(now), number * BLOCK)
+                if before != now or self._supposed:
+                    yield from self._different(number, before, now)
+
+    def _different(self, number: int, before: bytes, now: bytes) -> Iterator[tuple[int, bytes, bool]]:
+        def kind(at: int) -> tuple[bool, bool]:
+            differs = before[at : at + BLOCK] != now[at : at + BLOCK]
+            return differs, differs or number + at // BLOCK in self._supposed
+
+        for (differs, comes), places in groupby(range(0, len(now), BLOCK), kind):
+            if comes:
+                first, *others = places
+                end = (others or [first])[-1] + BLOCK
+                yield number + first // BLOCK, now[first:end], differs
 
     def finish(self, unnamed: bytes, signer: fssig.Signer | None) -> bytes:
         """Write hash tree, dm-verity superblock and FSSIG; return the root hash."""
