@@ -99,7 +99,7 @@ def myst_closure(env: Any, *programs: Any, **overrides: Any) -> Any:
     env = environment(env, "MystClosure", overrides, parameters=("programs",))
     variables.check_matter("MystClosure", overrides, (variables.SOURCE, variables.CLOSURE))
     given = arguments.programs(env, programs, "MystClosure")
-    if not any(given):
+    if not any(one is None or one for one in given):
         raise SCons.Errors.UserError("MystClosure needs a program; give paths, files and mappings")
     sysroot = env.Dir(env[variables.SYSROOT]) if env[variables.SYSROOT] else None
     return arguments.Programs(given, env, sysroot)
