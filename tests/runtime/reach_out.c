@@ -148,7 +148,7 @@ static void put(const char *path, const char *text)
 /* The directory that tells of processes. */
 static int processes(char **argv)
 {
-    static const char *const names[] = {"autogroup", "oom_score_adj", "comm",         "sched",          "clear_refs",
+    static const char *const names[] = {"autogroup", "oom_score_adj", "comm",          "sched",          "clear_refs",
                                         "loginuid",  "projid_map",    "timerslack_ns", "coredump_filter"};
     char path[64];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

@@ -36,7 +36,7 @@ struct process
 
 static struct process processes[2 * MYST_MAX_THREADS];
 static size_t process_count;
-static uint64_t files; /* bytes */
+static uint64_t files;  /* bytes */
 static uint64_t shared; /* bytes, of memory that processes share */
 static int64_t next_look;
 static int interval = SHORTEST_MS;

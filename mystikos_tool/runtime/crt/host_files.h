@@ -5,7 +5,8 @@
 
 #include "call.h"
 
-/* Serves ftruncate, F_SETFL, chmod, utimensat and their kind: the result of the call, a negative errno, or MYST_CONTINUE. */
+/* Serves ftruncate, F_SETFL, chmod, utimensat and their kind: the result of the call, a negative errno, or
+ * MYST_CONTINUE. */
 int64_t myst_serve_host_files(const struct myst_call *call);
 
 /* True of a descriptor of this process for a file of the host that the caller of the package has opened to be appended

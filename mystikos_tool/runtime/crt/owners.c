@@ -270,7 +270,8 @@ static bool is_ordinary(const struct myst_call *call, const struct creation *cre
     if (fstatat(creation->parent, creation->last, &status, AT_SYMLINK_NOFOLLOW) == 0)
         return true;
     const bool writable = fstatat(creation->parent, ".", &status, 0) == 0 && (status.st_mode & S_IWUSR);
-    return writable && !(creation->mode & (S_ISUID | S_ISGID)) && myst_caller_user(call).file_system == 0 && myst_caller_group(call).file_system == 0;
+    return writable && !(creation->mode & (S_ISUID | S_ISGID)) && myst_caller_user(call).file_system == 0 &&
+           myst_caller_group(call).file_system == 0;
 }
 
 static int64_t create(const struct myst_call *call, struct creation *creation)

@@ -96,7 +96,8 @@ static int64_t examine_terminal(const struct myst_call *call, const char *path, 
     struct stat status;
     int number;
     char end;
-    if (strncmp(path, "/dev/pts/", 9) != 0 || sscanf(path, "/dev/pts/%d%c", &number, &end) != 1 || access(path, F_OK) == 0)
+    if (strncmp(path, "/dev/pts/", 9) != 0 || sscanf(path, "/dev/pts/%d%c", &number, &end) != 1 ||
+        access(path, F_OK) == 0)
         return MYST_CONTINUE;
     for (int i = 0; i < 3; i++)
         if (terminal_of(call, i, &status) == number)

@@ -49,7 +49,8 @@ struct myst_rule
     int action; /* as in policy.h, or an errno */
 };
 
-/* True where sockets of the host lie in reach, in directories that are mounted, and are to be kept from the application.
+/* True where sockets of the host lie in reach, in directories that are mounted, and are to be kept from the
+ * application.
  */
 bool myst_guards_sockets(const struct myst_application *application);
 

@@ -30,8 +30,8 @@
 #include "users.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Memory without a file that processes share with their children (MAP_SHARED and MAP_ANONYMOUS): it stays as long as one
- * of them maps some of it, and counts once. */
+/* Memory without a file that processes share with their children (MAP_SHARED and MAP_ANONYMOUS): it stays as long as
+ * one of them maps some of it, and counts once. */
 #ifndef MYST_SHARED_MEMORY_H
 #define MYST_SHARED_MEMORY_H
 
