@@ -55,14 +55,14 @@ def imported(path: Path) -> tuple[tuple[str, int], ...]:
 
 def _imported(path: Path) -> Iterator[tuple[str, int]]:
     """Every module that a file imports, but for annotations only, and the line."""
-    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(ast.parse(path.read_text())))
     for_annotations = {
         inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for node in nodes
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if node in for_annotations:
             continue
         if isinstance(node, ast.Import):

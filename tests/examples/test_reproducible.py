@@ -25,6 +25,7 @@ from mystikos_tool.runtime import PREBUILT, embedded
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEYS = CHECKOUT / "tests" / "data" / "keys"
 DAY = "1767312000"  # 2026-01-02
+PROGRAMS = ("appdir/bin/hello", "build/bin/phrasebook")
 NOBODY = 65534
 # The capabilities let the other user reach the interpreter and the cache of its compiler, wherever they lie.
 CAPABILITIES = "+dac_read_search,+dac_override"
@@ -95,13 +96,17 @@ class Circumstances:
 
 
 def targets(example: Path, sources: Path) -> dict[str, bytes]:
-    """What a build made, but for its database and objects, whose debug information names their place."""
+    """What a build made, but for its database and what is compiled, whose debug information names its place.
+
+    Packages have programs without that.
+    """
+    programs = {example / program for program in PROGRAMS}
     made = {
         str(path.relative_to(example)): path.read_bytes()
         for path in example.rglob("*")
         if path.is_file()
         and not path.is_symlink()
-        and not (path.suffix == ".o" or path.name.startswith(".sconsign"))
+        and not (path.suffix == ".o" or path in programs or path.name.startswith(".sconsign"))
     }
     return {name: content for name, content in made.items() if not (sources / name).exists()}
 
@@ -248,13 +253,13 @@ def test_every_example_is_the_same_where_all_of_it_is_compiled(
 def interpreters() -> list[Path]:
     """Every other Python from 3.10 on that pyenv or the distribution has."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = {}
-    for path in (*pyenv.glob("versions/3.1?.*/bin/python3"), *Path("/usr/bin").glob("python3.1?")):
-        command = [path, "-c", "import sys, ensurepip; print(sys.version_info[:2])"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            found.setdefault(done.stdout.strip(), path)
-    found.pop(str(sys.version_info[:2]), None)
+    found: dict[str, Path] = {}
+    # By its library: every run of the tests looks, and starting them takes long.
+    for library in (*pyenv.glob("versions/3.1?.*/lib/python3.1?"), *Path("/usr/lib").glob("python3.1?")):
+        python = library.parents[1] / "bin" / library.name
+        if (library / "ensurepip").is_dir() and python.exists():
+            found.setdefault(library.name, python)
+    found.pop("python{}.{}".format(*sys.version_info), None)
     return list(found.values())
 
 

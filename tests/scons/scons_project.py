@@ -36,6 +36,9 @@ TARGETS = {
 _VERBS = {"packed": ROOTFS, "measured": MEASURE, "signed": SIGN, "packaged": PACKAGE}
 _STAGE_LINE = re.compile(rf"^({'|'.join(_VERBS)}) .*→ (\S+)$", re.MULTILINE)
 
+# A run with these variables begins with nothing loaded.
+A_NEW_PYTHON = {"PYTHONHASHSEED": "0"}
+
 SIGNING_DAY = "1767312000"  # 2026-01-02
 
 CONFIG = '{"version": "0.1", "Debug": true, "MemorySize": "1m", "ApplicationPath": "/bin/hello"}\n'

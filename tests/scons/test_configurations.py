@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scons_project import MEASURE, PACKAGE_HELLO, Project
+from scons_project import A_NEW_PYTHON, MEASURE, PACKAGE_HELLO, Project
 
 from mystikos_tool.cache.configurations import KnownInStore
 from mystikos_tool.cache.store import Store
@@ -14,8 +14,6 @@ SAY_WHETHER_IT_WAS_CHECKED = """\
 import atexit, sys
 atexit.register(lambda: print("checked" if "jsonschema" in sys.modules else "not checked"))
 """
-# Such a run begins with nothing loaded.
-A_NEW_PYTHON = {"PYTHONHASHSEED": "0"}
 
 
 def test_a_configuration_that_was_found_valid_is_not_held_against_the_schema_again(project: Project) -> None:

@@ -13,7 +13,7 @@ import pytest
 from farm_project import PROGRAM, Checkout, checkout, make_package, needs_zig, with_package
 from reapi_farm import Farm
 from remote_servers import CasdFarm, casd_farm, needs_bubblewrap, needs_casd
-from scons_project import SCONSTRUCT_WITH_OPTIONS, Project
+from scons_project import A_NEW_PYTHON, SCONSTRUCT_WITH_OPTIONS, Project
 
 SLOW = 'env.MystTest("slow", "hello", args=["sleep"], timeout=0.5)\n'
 PASSED, FAILED = "1 passed (0 of them unchanged), 0 failed", "0 passed (0 of them unchanged), 1 failed"
@@ -167,7 +167,10 @@ def test_a_farm_that_is_not_there_fails_its_tests_and_runs_none_here(tested: Che
 
 def test_a_library_that_is_missing_is_told_of(tested: Checkout) -> None:
     tested.sconstruct('sys.modules["grpc"] = None\nenv.MystTest("one", "program")\n', SCONSTRUCT_WITH_OPTIONS)
-    assert "grpc is missing; install mystikos-tool[remote]" in tested.fails("check").err
+    assert (
+        "grpc is missing; install mystikos-tool[remote]"
+        in tested.fails("check", environment=A_NEW_PYTHON).err
+    )
 
 
 def test_a_program_that_cannot_be_started_is_told_of_as_here(tested: Checkout) -> None:
@@ -199,9 +202,10 @@ def test_nothing_of_the_farm_is_loaded_where_nothing_runs(farm: Farm, tested: Ch
         "atexit.register(lambda: print('grpc' in sys.modules))\n",
         SCONSTRUCT_WITH_OPTIONS,
     )
-    assert tested.build("check").out.endswith("True\n")
+    assert tested.build("check", environment=A_NEW_PYTHON).out.endswith("True\n")
     before = farm.calls.copy()
-    assert tested.build("check").out.endswith("(1 of them unchanged), 0 failed\nFalse\n")
+    unchanged = tested.build("check", environment=A_NEW_PYTHON).out
+    assert unchanged.endswith("(1 of them unchanged), 0 failed\nFalse\n")
     assert farm.calls == before
 
 

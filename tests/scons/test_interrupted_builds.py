@@ -23,8 +23,8 @@ from scons_project import (
 
 from mystikos_tool.signing import pem
 
-# Python calls it at every start: it kills the process at a given touch of a file in the project.
-SITECUSTOMIZE = """\
+# SCons runs it at every start: it kills the process at a given touch of a file in the project.
+SITE_INIT = """\
 import os, signal, sys
 
 left = int(os.environ["KILL_AT"])
@@ -77,13 +77,13 @@ def built(built: Project, package_hello: str) -> Project:
 def hooks(tmp_path: Path) -> Path:
     directory = tmp_path / "hooks"
     directory.mkdir()
-    (directory / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    (directory / "site_init.py").write_text(SITE_INIT)
     return directory
 
 
 def kill(project: Project, hooks: Path, moment: int) -> Build:
     """Build, and kill the process just before it touches a file the ``moment``-th time."""
-    return project.run(environment={"PYTHONPATH": str(hooks), "KILL_AT": str(moment)})
+    return project.run(f"--site-dir={hooks}", environment={"KILL_AT": str(moment)})
 
 
 def state(project: Project) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ import pytest
 from cached_project import UPPER, check_built, checkout
 from reapi_server import ReapiServer
 from remote_servers import casd, needs_casd, needs_nginx, nginx
-from scons_project import ALL, PACKAGE_HELLO, Project
+from scons_project import A_NEW_PYTHON, ALL, PACKAGE_HELLO, Project
 
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 
@@ -118,9 +118,9 @@ def test_a_build_with_nothing_to_do_opens_no_connection(server: ReapiServer, tmp
         "atexit.register(lambda: print(sorted(names & {*sys.modules})))\n"
     )
     project = checkout(tmp_path / "one", server.url, body)
-    assert "'grpc'" in project.build().out
+    assert "'grpc'" in project.build(environment=A_NEW_PYTHON).out
     before = server.calls.copy()
-    assert project.build().out == "scons: `.' is up to date.\n[]\n"
+    assert project.build(environment=A_NEW_PYTHON).out == "scons: `.' is up to date.\n[]\n"
     assert server.calls == before
 
 
@@ -265,7 +265,7 @@ def test_a_server_that_is_gone_costs_a_warning(tmp_path: Path) -> None:
 
 def test_a_library_that_is_missing_costs_a_warning(server: ReapiServer, tmp_path: Path) -> None:
     project = checkout(tmp_path / "one", server.url, "sys.modules['grpc'] = None\n" + UPPER)
-    build = project.build()
+    build = project.build(environment=A_NEW_PYTHON)
     assert "grpc is not installed (mystikos-tool[remote])" in build.err
     check_built(project)
 
