@@ -256,10 +256,13 @@ def _new_directory(parent: Path) -> tuple[int, Path]:
     """Make a directory that is locked as long as the descriptor is open."""
     while True:
         directory = Path(tempfile.mkdtemp(prefix=abandoned.PREFIX, dir=parent))
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # someone who sweeps has taken it for nobody's
         if abandoned.lock(descriptor, directory):
             return descriptor, directory
-        os.close(descriptor)  # someone who sweeps has taken it for nobody's
+        os.close(descriptor)
 
 
 def make_directory(path: Path) -> None:

@@ -337,6 +337,26 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
 
 
+def test_threads_that_sweep_take_no_scratch_directory_away_from_each_other(tmp_path: Path) -> None:
+    faults: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(100):
+                with scratch(tmp_path / "target") as directory:
+                    assert directory.is_dir()
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert names(tmp_path) == set()
+
+
 def test_a_scratch_directory_sweeps_what_lies_beside_it(tmp_path: Path) -> None:
     left_by_a_killed_process(tmp_path)
     with scratch(tmp_path / "target") as directory:

@@ -56,6 +56,9 @@ def _unpacks(folder: str) -> str:
 
 STAMP = _unpacks("appdir/unpacked")
 
+# Rules with actions that read a directory as it lies, with what a builder that is gone has left in it.
+READ_BY_ACTIONS = ("directory of a directory", "file that depends on a directory")
+
 # By kind of a rule: what the SConstruct says, and what it leaves behind that nobody can know of.
 RULES: dict[str, tuple[str, str]] = {
     "file": ("env.Command('appdir/made/{n}', 'src/{n}', Copy('$TARGET', '$SOURCE'))", ""),

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from random_project import PACKAGES, RULES, Checkout, Sources
+from random_project import PACKAGES, READ_BY_ACTIONS, RULES, Checkout, Sources
 from scons_project import CONFIG, make_runtime
 
 CASES = int(os.environ.get("MYST_BUILD_CASES", "3"))
@@ -155,6 +155,8 @@ def describes(history: History) -> str:
     for path in (f"{folder}/{number}" for folder in written):
         if history.sources.files.pop(path, None):
             history.checkout.remove_if_there(path)  # SCons would take it for what it has made
+    if kind in READ_BY_ACTIONS:
+        history.checkout.remove_unknown(f"tree/{number}/built")
     history.sources.rules[number] = kind
     return f"{number}: {kind} instead of {said}"
 
