@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
@@ -77,16 +77,6 @@ class Member(NamedTuple):
 
 
 # Writing
-
-
-def may_be_faulty(paths: Collection[bytes], modes: Iterable[int], sizes: Iterable[int]) -> bool:
-    """Tell whether :func:`fault` has to be asked what is wrong with any of these entries."""
-    return (
-        max(map(len, paths), default=0) > MAX_PATH
-        or max(sizes, default=0) > MAX_FILE_SIZE
-        or TRAILER_NAME in paths
-        or not {stat.S_IFMT(mode) for mode in set(modes)} <= set(_TYPES)
-    )
 
 
 def fault(path: bytes, mode: int, size: int) -> tuple[str, str] | None:

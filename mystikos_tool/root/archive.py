@@ -26,8 +26,7 @@ from mystikos_tool.root.source import changed, excluding, unchanged, without
 from mystikos_tool.root.tree import Entry, Tree
 
 _CHUNK = 1 << 20
-_CHECKED = ("path", "mode", "size")
-_PLANNED = attrgetter(*_CHECKED)
+_PLANNED = attrgetter("path", "mode", "size")
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,6 @@ def check(tree: Tree) -> None:
     if len(tree.entries) > cpio.MAX_MEMBERS:
         problem = f"is one of {len(tree.entries):,} entries, and a root has at most {cpio.MAX_MEMBERS:,}"
         raise UserError(tree.entries[-1].name, problem, cpio.TOO_MANY)
-    # All at once, which takes a fifth of the time, before one by one.
-    if not cpio.may_be_faulty(*(tuple(map(attrgetter(name), tree.entries)) for name in _CHECKED)):
-        return
     for entry in tree.entries:
         if fault := cpio.fault(entry.path, entry.mode, entry.size):
             raise UserError(entry.name, *fault)

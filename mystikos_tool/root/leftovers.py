@@ -18,7 +18,6 @@ _NAMES = {
     os.fsencode(name): name
     for name in (".git", ".hg", ".svn", ".bzr", ".DS_Store", "Thumbs.db", "__pycache__")
 }
-_ENDS = (*_NAMES, b"~", b".swp")
 _SHOWN = 5
 
 _Found = dict[str, list[str]]
@@ -31,7 +30,7 @@ def found(paths: Iterable[bytes]) -> _Found:
     """
     patterns: _Found = {}
     above = b"/"
-    for path in (path for path in paths if path.endswith(_ENDS)):
+    for path in paths:
         name = path.rpartition(b"/")[2]
         pattern = _NAMES.get(name) or _of_file(name)
         if pattern and not path.startswith(above):
