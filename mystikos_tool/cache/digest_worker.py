@@ -13,30 +13,23 @@ import marshal
 import mmap
 import os
 import stat
-import struct
 import sys
 
 _BUFFER = 1 << 18  # bytes, which stay in a core's cache
 _ST_BLOCK = 512  # what st_blocks counts
 
-# As mystikos_tool.io.fingerprint packs a status: device, inode, size, mtime, ctime and mode.
-_FINGERPRINT = struct.Struct("=QQQqqQ")
-
-# A path and the fingerprint of what is to be read there.
-File = tuple[bytes, bytes]
+# A path, and what is to be read there: its size and its version, see :func:`version_of`.
+File = tuple[bytes, int, tuple[int, ...]]
 
 
 def digests(files: list[File]) -> list[bytes | None]:
     """Return the digest of each file; None for one that is another, cannot be read, or has holes."""
     # At the start of a page, where some processors copy to in a third of the time.
     buffer = memoryview(mmap.mmap(-1, _BUFFER, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    return [_digest(path, fingerprint, buffer) for path, fingerprint in files]
+    return [_digest(path, size, version, buffer) for path, size, version in files]
 
 
-def _digest(path: bytes, fingerprint: bytes, buffer: memoryview) -> bytes | None:
-    device, inode, size, mtime, _, mode = _FINGERPRINT.unpack(fingerprint)
-    # A new link to a file changes its ctime, and nobody's permissions are its content.
-    version = device, inode, size, mtime, stat.S_IFMT(mode)
+def _digest(path: bytes, size: int, version: tuple[int, ...], buffer: memoryview) -> bytes | None:
     try:
         # What has become a FIFO since must not be waited for.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -44,13 +37,13 @@ def _digest(path: bytes, fingerprint: bytes, buffer: memoryview) -> bytes | None
         return None
     try:
         status = os.fstat(descriptor)
-        if _version(status) != version or status.st_blocks * _ST_BLOCK < size:
+        if version_of(status) != version or status.st_blocks * _ST_BLOCK < size:
             return None
         found, read = hashlib.sha256(), 0
         while read < size and (more := os.readv(descriptor, [buffer])):
             found.update(buffer[:more])
             read += more
-        same = read == size and _version(os.fstat(descriptor)) == version
+        same = read == size and version_of(os.fstat(descriptor)) == version
         return found.digest() if same else None
     except OSError:
         return None
@@ -58,8 +51,10 @@ def _digest(path: bytes, fingerprint: bytes, buffer: memoryview) -> bytes | None
         os.close(descriptor)
 
 
-def _version(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, stat.S_IFMT(status.st_mode)
+def version_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return what changes with a file's content, as `mystikos_tool.io.fingerprint.content_version` has it."""
+    kind = stat.S_IFMT(status.st_mode)
+    return (kind, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mystikos_tool.cache import digest_worker
+from mystikos_tool.io import fingerprint
 from mystikos_tool.root.source import is_on_this_machine
 
 if TYPE_CHECKING:
@@ -60,7 +61,14 @@ def _parts(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
 
 def _files(entries: Sequence[Entry]) -> list[digest_worker.File]:
     """Return where the files of entries are; an empty path is that of no file."""
-    return [(entry.origin if is_on_this_machine(entry) else b"", entry.fingerprint) for entry in entries]
+    return [
+        (
+            entry.origin if is_on_this_machine(entry) else b"",
+            entry.size,
+            fingerprint.content_version(entry.fingerprint),
+        )
+        for entry in entries
+    ]
 
 
 class _Worker:

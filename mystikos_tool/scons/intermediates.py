@@ -78,7 +78,7 @@ class Intermediates:
         if not self.package.exists():
             self.reason = f"building `{self.package}' because it doesn't exist\n"
         if not self._take_package():
-            self.unmade = ()
+            self.unmade, self.expected = (), None  # which was found out of what did not come
             return False
         self._settle()
         return True

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from mystikos_tool.cache import digest_worker
 from mystikos_tool.cache.digests import Digests
 from mystikos_tool.cache.store import Store
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import fingerprint
 from mystikos_tool.root.source import DirectorySource, PlacedSource
 
 
@@ -73,6 +75,18 @@ def test_a_large_tree_is_read_by_several_processes_with_the_same_digest(
     assert len(started) == 2
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     assert fresh(root) == several and len(started) == 2
+
+
+def test_a_process_reads_every_file_that_is_as_it_was_found(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"content")
+    found = fingerprint.content_version(fingerprint.of(file.stat()))
+    (tmp_path / "link").hardlink_to(file)  # another ctime
+    as_found = bytes(file), 7, found
+    assert digest_worker.digests([as_found]) == [hashlib.sha256(b"content").digest()]
+    file.write_bytes(b"another")
+    os.utime(file, ns=(0, 0))
+    assert digest_worker.digests([as_found, (bytes(tmp_path), 7, found)]) == [None, None]
 
 
 def test_what_no_process_reads_is_read_here(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,8 +227,8 @@ class Client:
                 if output.target is None
             ]
             files = [file for _, file in wanted]
-            begin(files)
             try:
+                begin(files)
                 self._read(server, wanted)
             finally:
                 for file in files:
