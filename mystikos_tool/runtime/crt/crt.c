@@ -9,10 +9,10 @@
 #include "connecting.h"
 #include "execute.h"
 #include "notes.h"
+#include "notify_thread.h"
 #include "own_files.h"
 #include "seccomp_notify.h"
 #include "stacks.h"
-#include "taker.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -231,7 +231,7 @@ int main(void)
     char path[MYST_OWN_PATH];
     myst_own_path(0, path);
     myst_take_turn();
-    myst_begin_taker(end, until_next_look);
+    myst_begin_notify_thread(end, until_next_look);
     const pid_t application = start(&listener, &begin);
     given->process = application;
     myst_budget_begin(given);

@@ -104,8 +104,8 @@ static void limit_processes(const char *proc)
     close(file);
 }
 
-/* Process 1 begins a thread (crt/taker.h) and then the application, which gets the number that it has on Mystikos. Does
- * nothing on a Linux that cannot set it. */
+/* Process 1 begins a thread (crt/notify_thread.h) and then the application, which gets the number that it has on
+ * Mystikos. Does nothing on a Linux that cannot set it. */
 static void choose_first_process(const char *proc)
 {
     const int file = open_setting(proc, "ns_last_pid");

@@ -1,7 +1,7 @@
 /* A thread of process 1 that waits for the application's calls, so that each is taken up at once: until then a signal
  * ends it with EINTR. It takes turns with the first thread, which does the rest. */
-#ifndef MYST_TAKER_H
-#define MYST_TAKER_H
+#ifndef MYST_NOTIFY_THREAD_H
+#define MYST_NOTIFY_THREAD_H
 
 #include "../common/application.h"
 
@@ -13,7 +13,7 @@ typedef int (*myst_timeout)(void);
 
 /* Makes the thread, which waits. Called before the application is started, and with the turn: the thread has the number
  * of the process that started it under Mystikos (processes.h). */
-void myst_begin_taker(myst_end end, myst_timeout timeout);
+void myst_begin_notify_thread(myst_end end, myst_timeout timeout);
 
 /* Lets it take the calls, or ends it where the listener is -1. Returns a descriptor that can be read from when the
  * timeout has become shorter than the first thread knows. */

@@ -1,4 +1,4 @@
-#include "taker.h"
+#include "notify_thread.h"
 
 #include "../common/error.h"
 #include "seccomp_notify.h"
@@ -51,7 +51,7 @@ static void *take_calls(void *nothing)
     return nothing;
 }
 
-void myst_begin_taker(myst_end end, myst_timeout timeout)
+void myst_begin_notify_thread(myst_end end, myst_timeout timeout)
 {
     pthread_t thread;
     pthread_attr_t attributes;
