@@ -1,14 +1,15 @@
 """Fuzz the parsers of the runtime that read a package before anything of it is trusted.
 
-python -m fuzz [--seconds N] [--jobs N] [--coverage] [--required] [TARGET...]
+python -m fuzz [--seconds N] [--seed N] [--jobs N] [--coverage] [--required] [TARGET...]
 
 At the end the two readers of configurations are held together (fuzz.differential), unless targets are named.
 
 Needs clang with libFuzzer and its sanitizers; without them nothing is run, and that is said; with
 --required it is a failure. --coverage prints how much of each C file the inputs run, and fails where it is
 less than fuzz.targets.LEAST_COVERAGE of one of the READERS there. Inputs
-that reach new code are kept in build/fuzz, where the next run goes on from them. Ends with status 1
-when a target was made to fail, after naming the input and how to give it to the target again.
+that reach new code are kept in build/fuzz, where the next run goes on from them. With --seed a clean
+checkout tries the same inputs in the same order, so that a gate fails for a change and not by chance.
+Ends with status 1 when a target was made to fail, after naming the input and how to give it to the target again.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def main() -> int:
         sys.stdout.write(f"fuzz: skipped: {NEEDS}\n")
         return int(arguments.required)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        outcomes = list(pool.map(lambda target: _fuzz(target, arguments.seconds), chosen))
+        outcomes = list(pool.map(lambda target: _fuzz(target, arguments.seconds, arguments.seed), chosen))
     for outcome in outcomes:
         sys.stdout.write(
             f"fuzz: {outcome.target.name}: {arguments.seconds} s, {outcome.executions} executions, "
@@ -71,13 +72,16 @@ def main() -> int:
     if poor and not arguments.target:
         sys.stdout.write(f"fuzz: FAILED: less than {LEAST_COVERAGE:g} % are run of {', '.join(poor)}\n")
         return 1
-    differ = not arguments.target and differential.run(arguments.seconds)
+    differ = not arguments.target and differential.run(arguments.seconds, arguments.seed)
     return int(differ or any(outcome.finding for outcome in outcomes))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--seconds", type=int, default=20, help="for each target; 20 when not given")
+    parser.add_argument(
+        "--seed", type=int, help="of the random choices; another one in each run when not given"
+    )
     parser.add_argument("--coverage", action="store_true", help="print the lines of each file that are run")
     parser.add_argument("--required", action="store_true", help="fail where the fuzzer is missing")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="targets at once")
@@ -107,7 +111,7 @@ def _compile(target: Target) -> Path:
     return program
 
 
-def _fuzz(target: Target, seconds: int) -> Outcome:
+def _fuzz(target: Target, seconds: int, seed: int | None) -> Outcome:
     program = _compile(target)
     grown = program.with_name("corpus")
     grown.mkdir(exist_ok=True)
@@ -120,6 +124,7 @@ def _fuzz(target: Target, seconds: int) -> Outcome:
         "-timeout=10",
         "-rss_limit_mb=1024",
         "-print_final_stats=1",
+        *([] if seed is None else [f"-seed={seed}"]),
         *([f"-dict={HERE / target.dictionary}"] if target.dictionary else []),
         *(str(directory) for directory in (grown, CORPUS / target.name)),
     ]

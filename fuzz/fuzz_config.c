@@ -22,7 +22,7 @@ static void check(const struct myst_config *config, size_t size)
     PROMISE(config->enclave_start_address % MYST_PAGE == 0);
     PROMISE(config->application_path[0] == '/' && strlen(config->application_path) < size);
     PROMISE(config->current_working_directory[0] == '/');
-    PROMISE(!config->hostname || strlen(config->hostname) <= 64);
+    PROMISE(!config->hostname || strlen(config->hostname) < size);
     PROMISE(config->fork_mode <= MYST_FORK_PSEUDO_WAIT);
     check_strings(&config->application_parameters);
     check_strings(&config->environment_variables);
