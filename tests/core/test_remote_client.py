@@ -20,7 +20,7 @@ from mystikos_tool.cache.remote.digest import of
 
 # Long enough for a busy machine to answer in, short enough to be waited for.
 PATIENCE = 0.5
-AVERAGE = 1 << 14
+AVERAGE = 1 << 16
 
 SERVERS: dict[str, dict[str, Any]] = {
     "plain": {},
