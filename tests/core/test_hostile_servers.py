@@ -345,10 +345,10 @@ def test_a_chunk_that_is_no_file_is_none(kind: str, tmp_path: Path) -> None:
 def test_a_list_of_more_chunks_than_fit_into_a_message_is_not_needed(
     chunking: HostileServer, machine: Machines
 ) -> None:
-    one, other = machine(chunking.url), machine(chunking.url)
+    one, other = machine(chunking.url), machine(chunking.url, "&patience=10")
     one.store(LARGE)
     digest = messages.new("Digest", hash="0" * 64, size_bytes=1)
-    many = as_bytes(messages.new("SplitBlobResponse", chunk_digests=[digest])) * 1_000_000
+    many = as_bytes(messages.new("SplitBlobResponse", chunk_digests=[digest])) * 100_000
     chunking.answering(SplitBlob=lambda request, context: many)
     assert other.fetch(list(LARGE))
     assert not other.warnings

@@ -195,6 +195,26 @@ def test_a_write_that_breaks_off_goes_on_where_it_did(server: ReapiServer, machi
     assert other.fetch()
 
 
+def test_a_write_that_breaks_off_after_more_than_the_patience_goes_on_where_it_did(
+    server: ReapiServer, machine: Machines
+) -> None:
+    one, data = machine(server.url, patience=1), random.Random(7).randbytes(16_000_000)
+    broken: list[int] = []
+
+    def slow(context: grpc.ServicerContext, moved: int) -> None:
+        if moved and not broken:
+            server.ended.wait(0.04)
+            if moved >= len(data) // 2:
+                broken.append(moved)
+                context.abort(grpc.StatusCode.UNAVAILABLE, "broken off")
+
+    server.faults["Write"] = slow
+    one.store({"large": (data, 0o644)})
+    assert one.seconds > 1 and broken
+    assert server.moved["Write"] == len(data)
+    assert server.results and not one.warnings
+
+
 def test_compressed_transfers_that_break_off_are_made_again(machine: Machines) -> None:
     for server in _started(ReapiServer(zstd=True)):
         one, other = machine(server.url), machine(server.url)

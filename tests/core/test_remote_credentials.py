@@ -92,6 +92,35 @@ def guarded(request: pytest.FixtureRequest) -> Iterator[ReapiServer | WebServer]
     server.stop()
 
 
+@pytest.mark.parametrize("scheme", [GRPC, HTTP])
+def test_a_server_with_a_certificate_for_another_name_gets_no_token(
+    scheme: str, authority: Authority, certificate: Certificate, tmp_path: Path
+) -> None:
+    tmp_path.joinpath("token").write_text("hunter2")
+    if scheme == GRPC:
+        pair = (certificate.key.read_bytes(), certificate.cert.read_bytes())
+        server: ReapiServer | WebServer = ReapiServer().start(grpc.ssl_server_credentials([pair]))
+        url = f"grpcs://127.0.0.1:{server.port}" if isinstance(server, ReapiServer) else ""
+    else:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate.cert, certificate.key)
+        server = WebServer(context=context)
+        url = server.url
+    options = f"?ca={authority.ca}&token-file={tmp_path / 'token'}"
+    right, wrong = (
+        Machine(tmp_path / "a", url + options),
+        Machine(tmp_path / "b", url.replace("127.0.0.1", "localhost") + options),
+    )
+    right.store()
+    assert right.client.figures.stored == 1
+    calls = server.calls.copy()
+    assert not wrong.fetch()
+    wrong.store()
+    assert server.calls == calls
+    assert len(wrong.warnings) == 1 and "hunter" not in wrong.warnings[0]
+    server.stop()
+
+
 def test_a_token_comes_from_a_file(guarded: ReapiServer | WebServer, tmp_path: Path) -> None:
     tmp_path.joinpath("token").write_text("hunter2\n")
     machine = Machine(tmp_path / "machine", f"{guarded.url}?token-file={tmp_path / 'token'}")

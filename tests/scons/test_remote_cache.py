@@ -181,7 +181,8 @@ def test_a_checkout_with_a_repository_shares_what_is_made_here(server: ReapiServ
     repository = Project(tmp_path / "repository", {})
     sources(repository, ".")
     build = part.build("-j8")
-    assert "hits" in build.out and part.run("-q").status == 0
+    assert "3 hits, 0 misses" in build.out and "gcc" not in build.out
+    assert part.run("-q").status == 0
     assert part.path("hello").read_bytes() == whole.path("hello").read_bytes()
 
 
