@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
+from array import array
 from collections.abc import Collection
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -21,8 +23,10 @@ from mystikos_tool.root.tree import Entry, Tree
 # Small archives are packed anew sooner than they are looked up.
 _WORTH_REMEMBERING = 256
 
-# A member's path, mode, offset and size, and the fingerprint of what it was made of unless that was racy.
-_Row = tuple[bytes, int, int, int, bytes | None]
+# What is known of an archive's members, by path: mode, offset and size, and the fingerprint of what it was
+# made of, None where that was racy.
+_Rows = dict[bytes, tuple[int, int, int, "bytes | None"]]
+_FINGERPRINT, _SIZE, _ORIGIN = map(attrgetter, ("fingerprint", "size", "origin"))
 
 
 class Change(Protocol):
@@ -77,16 +81,16 @@ class IncrementalArchives:
         self, tree: Tree, target: Path, packed: _Packed, change: Change | None
     ) -> tuple[Archive, Collection[bytes]]:
         name_of_change = change.name if change else ""
-        known = {row[0]: row for row in self._rows(target, name_of_change)}
+        known = self._rows(target, name_of_change)
         started = time.time_ns()
         same = {}
         for entry in tree.entries:
             row = known.get(entry.path)
-            if row and row[4] == entry.fingerprint and row[1] == entry.mode:
-                same[entry.path] = row[2]
+            if row and row[3] == entry.fingerprint and row[0] == entry.mode:
+                same[entry.path] = row[1]
         if change:
             entries = (
-                entry._replace(size=known[entry.path][3]) if entry.path in same else change(entry)
+                entry._replace(size=known[entry.path][2]) if entry.path in same else change(entry)
                 for entry in tree.entries
             )
             tree = Tree(tuple(entries), tree.left_out, tree.as_of)
@@ -100,17 +104,21 @@ class IncrementalArchives:
         self._remember(target, rows, name_of_change)
         return written, same.keys()
 
-    def _rows_of(self, tree: Tree, written: Archive, same: Collection[bytes], started: int) -> list[_Row]:
+    def _rows_of(self, tree: Tree, written: Archive, same: Collection[bytes], started: int) -> _Rows:
         """Return what is to be known of an archive; nothing of a small one."""
-        rows: list[_Row] = []
         if len(tree.entries) < _WORTH_REMEMBERING:
-            return rows
-        for entry, (path, mode, offset, size) in zip(tree.entries, written.members, strict=True):
-            racy = path not in same and fingerprint.is_racy(entry.fingerprint, started)
-            rows.append((path, mode, offset, size, None if racy else entry.fingerprint))
-        return rows
+            return {}
+        racy = fingerprint.racy(
+            [entry.fingerprint for entry in tree.entries if entry.path not in same], started
+        )
+        return {
+            path: (mode, offset, size, None if known in racy else known)
+            for known, (path, mode, offset, size) in zip(
+                map(_FINGERPRINT, tree.entries), written.members, strict=True
+            )
+        }
 
-    def _remember(self, target: Path, rows: list[_Row], change: str) -> None:
+    def _remember(self, target: Path, rows: _Rows, change: str) -> None:
         if rows:
             self._store.keep(_name(target), (fingerprint.of(target.stat()), rows, change))
         else:
@@ -124,10 +132,10 @@ class IncrementalArchives:
         rows = self._rows(path)
         if not rows:
             return archive.read(path)
-        members = tuple(Member(name, mode, offset, size) for name, mode, offset, size, _ in rows)
+        members = tuple(Member(name, *row[:3]) for name, row in rows.items())
         return Archive(str(path), FileContent.of(path), members)
 
-    def _rows(self, path: Path, change: str | None = None) -> list[_Row]:
+    def _rows(self, path: Path, change: str | None = None) -> _Rows:
         """Return what is known of an archive; nothing where it is not the one that was written.
 
         With ``change``, nothing either where its files were not changed in the same way.
@@ -136,9 +144,9 @@ class IncrementalArchives:
         with suppress(OSError):
             changed_alike = known and (change is None or known[2:] == (change,))
             if changed_alike and known[0] == fingerprint.of(path.stat()):
-                rows: list[_Row] = known[1]
+                rows: _Rows = known[1]
                 return rows
-        return []
+        return {}
 
 
 def _name(path: Path) -> str:
@@ -147,8 +155,8 @@ def _name(path: Path) -> str:
 
 def _identity(tree: Tree) -> bytes:
     """Return bytes that two trees share only where the same is read to pack them."""
-    read = b"".join(b"%d %s\0" % (entry.size, entry.origin) for entry in tree.entries)
-    return hashlib.sha256(tree.fingerprint() + read).digest()
+    sizes = array("Q", map(_SIZE, tree.entries)).tobytes()
+    return hashlib.sha256(tree.fingerprint() + sizes + b"\0".join(map(_ORIGIN, tree.entries))).digest()
 
 
 def _is_still(path: Path, known: bytes) -> bool:

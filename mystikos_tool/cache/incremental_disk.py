@@ -73,8 +73,9 @@ class IncrementalDisks:
         done = job.rewrite(known) if known.shape == shape else None
         made, sizes, read = done or job.write(known)
         fingerprints: list[bytes | None] = list(map(_FINGERPRINT, tree.entries))
+        racy = fingerprint.racy([tree.entries[number].fingerprint for number in read], started)
         for number in read:
-            if fingerprint.is_racy(tree.entries[number].fingerprint, started):
+            if tree.entries[number].fingerprint in racy:
                 fingerprints[number] = None
         now = fingerprint.of(target.stat())
         paths = tree.paths

@@ -91,23 +91,21 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
     check(tree)
     members = plan(tree)
     known = earlier.offsets if earlier else {}
-
-    def moved(pair: tuple[Entry, Member]) -> int | None:
-        offset = known.get(pair[1].path)
-        return None if offset is None else offset - pair[1].offset
-
+    moved = [known[path] - offset if path in known else None for path, _, offset, _ in members]
     with progress.bar("packing", tree.size), writing(target) as file:
         file.write(cpio.ROOT)
+        first = 0
         # What has moved by the same distance as its neighbour is next to it in the earlier archive too.
-        for distance, run in groupby(zip(tree.entries, members, strict=True), moved):
+        for distance, run in groupby(moved):
+            after = first + len(list(run))
             if earlier and distance is not None:
-                same = [member for _, member in run]
-                start, end = same[0].start, same[-1].end
+                start, end = members[first].start, members[after - 1].end
                 FileContent(earlier.path, end - start, start + distance).write_to(file)
             else:
-                for entry, _ in run:
+                for entry in tree.entries[first:after]:
                     for data in _member(entry):
                         file.write(data)
+            first = after
         file.write(cpio.end(_end(members)))
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))
 

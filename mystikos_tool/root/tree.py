@@ -18,7 +18,7 @@ from mystikos_tool.io import fingerprint
 from mystikos_tool.io.content import ReadAt
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
-_PATH = attrgetter("path")
+_PATH, _FINGERPRINT = attrgetter("path"), attrgetter("fingerprint")
 
 
 def boot_fault(path: str) -> str:
@@ -114,13 +114,11 @@ class Tree:
 
     def fingerprint(self) -> bytes:
         """Return 32 bytes that change when anything in the tree may have changed."""
-        return hashlib.sha256(
-            self.described() + b"".join(entry.fingerprint for entry in self.entries)
-        ).digest()
+        return hashlib.sha256(self.described() + b"".join(map(_FINGERPRINT, self.entries))).digest()
 
     def is_racy(self) -> bool:
         """Tell whether something could be changed and :meth:`fingerprint` stay as it is."""
-        return fingerprint.any_racy(b"".join(entry.fingerprint for entry in self.entries), self.as_of)
+        return fingerprint.any_racy(b"".join(map(_FINGERPRINT, self.entries)), self.as_of)
 
     def tree(self) -> Tree:
         """Return the tree itself."""
