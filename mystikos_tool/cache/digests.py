@@ -58,7 +58,7 @@ class Digests:
         self,
         source: Source,
         name: str,
-        check: Callable[[Tree], None] | None = None,
+        check: Callable[[Tree], object] | None = None,
         described: Callable[[Tree], bytes] = Tree.described,
     ) -> bytes:
         """Return the digest of a source's tree: paths, modes, link targets and content, 32 bytes.

@@ -83,11 +83,7 @@ class IncrementalArchives:
         name_of_change = change.name if change else ""
         known = self._rows(target, name_of_change)
         started = time.time_ns()
-        same = {}
-        for entry in tree.entries:
-            row = known.get(entry.path)
-            if row and row[3] == entry.fingerprint and row[0] == entry.mode:
-                same[entry.path] = row[1]
+        same = _offsets(tree, known)
         if change:
             entries = (
                 entry._replace(size=known[entry.path][2]) if entry.path in same else change(entry)
@@ -97,7 +93,7 @@ class IncrementalArchives:
         earlier = Earlier(target, same)
         if packed.archive and packed.archive[0] != target and _is_still(*packed.archive[:2]):
             path, _, started = packed.archive
-            earlier = Earlier(path, {member.path: member.offset for member in archive.plan(tree)})
+            earlier = Earlier(path, {member.path: member.offset for member in tree.members})
         written = archive.write(tree, target, earlier)
         packed.archive = (target, fingerprint.of(target.stat()), started)
         rows = self._rows_of(tree, written, same.keys(), started)
@@ -132,7 +128,7 @@ class IncrementalArchives:
         rows = self._rows(path)
         if not rows:
             return archive.read(path)
-        members = tuple(Member(name, *row[:3]) for name, row in rows.items())
+        members = tuple(Member(name, mode, offset, size) for name, (mode, offset, size, _) in rows.items())
         return Archive(str(path), FileContent.of(path), members)
 
     def _rows(self, path: Path, change: str | None = None) -> _Rows:
@@ -151,6 +147,16 @@ class IncrementalArchives:
 
 def _name(path: Path) -> str:
     return f"archive {path.absolute()}"
+
+
+def _offsets(tree: Tree, known: _Rows) -> dict[bytes, int]:
+    """Return where in an archive the data are of what has not changed since, by path."""
+    same = {}
+    for path, mode, _, _, current, _, _ in tree.entries:
+        row = known.get(path)
+        if row and row[3] == current and row[0] == mode:
+            same[path] = row[1]
+    return same
 
 
 def _identity(tree: Tree) -> bytes:

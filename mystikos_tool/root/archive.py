@@ -26,7 +26,6 @@ from mystikos_tool.root.source import changed, excluding, unchanged, without
 from mystikos_tool.root.tree import Entry, Tree
 
 _CHUNK = 1 << 20
-_PLANNED = attrgetter("path", "mode", "size")
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,7 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
     Raises UserError for what an archive cannot hold, and for a file that changed since its tree
     was made or can't be read; the target is then as it was.
     """
-    check(tree)
-    members = plan(tree)
+    members = tree.members
     known = earlier.offsets if earlier else {}
     moved = [known[path] - offset if path in known else None for path, _, offset, _ in members]
     with progress.bar("packing", tree.size), writing(target) as file:
@@ -110,21 +108,6 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))
 
 
-def plan(tree: Tree) -> list[Member]:
-    """Return the members of the archive that a tree is written as."""
-    return cpio.plan(map(_PLANNED, tree.entries))
-
-
-def check(tree: Tree) -> None:
-    """Raise UserError for what an archive cannot hold; no file is read for it."""
-    if len(tree.entries) > cpio.MAX_MEMBERS:
-        problem = f"is one of {len(tree.entries):,} entries, and a root has at most {cpio.MAX_MEMBERS:,}"
-        raise UserError(tree.entries[-1].name, problem, cpio.TOO_MANY)
-    for entry in tree.entries:
-        if fault := cpio.fault(entry.path, entry.mode, entry.size):
-            raise UserError(entry.name, *fault)
-
-
 @dataclass(frozen=True)
 class Unwritten:
     """What :func:`write` makes of a tree, to be measured where it is not written.
@@ -133,13 +116,11 @@ class Unwritten:
     """
 
     tree: Tree
-    members: Sequence[Member]
 
-    @classmethod
-    def of(cls, tree: Tree) -> Unwritten:
-        """Take a tree."""
-        check(tree)
-        return cls(tree, plan(tree))
+    @property
+    def members(self) -> Sequence[Member]:
+        """Its members."""
+        return self.tree.members
 
     @property
     def size(self) -> int:

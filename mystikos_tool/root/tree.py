@@ -19,6 +19,7 @@ from mystikos_tool.io.content import ReadAt
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _PATH, _FINGERPRINT = attrgetter("path"), attrgetter("fingerprint")
+_PLANNED = attrgetter("path", "mode", "size")
 
 
 def boot_fault(path: str) -> str:
@@ -96,6 +97,20 @@ class Tree:
     def paths(self) -> list[bytes]:
         """Every entry's path."""
         return list(map(_PATH, self.entries))
+
+    @cached_property
+    def members(self) -> list[cpio.Member]:
+        """The members of the archive that the tree is written as.
+
+        Raises UserError for what an archive cannot hold; no file is read for it.
+        """
+        if len(self.entries) > cpio.MAX_MEMBERS:
+            problem = f"is one of {len(self.entries):,} entries, and a root has at most {cpio.MAX_MEMBERS:,}"
+            raise UserError(self.entries[-1].name, problem, cpio.TOO_MANY)
+        for entry in self.entries:
+            if fault := cpio.fault(entry.path, entry.mode, entry.size):
+                raise UserError(entry.name, *fault)
+        return cpio.plan(map(_PLANNED, self.entries))
 
     @property
     def too_long_to_boot(self) -> list[str]:

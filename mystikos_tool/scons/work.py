@@ -602,7 +602,7 @@ def expect(target: Any, package: AnyOffset) -> Expected | None:
     if enclave.rootfs is None or enclave.rootfs not in intermediates.unmade(target):
         return None
     _prove_disks(enclave)
-    root, inputs = Unwritten.of(_tree_as_packed(enclave.rootfs)), _inputs(enclave)
+    root, inputs = Unwritten(_tree_as_packed(enclave.rootfs)), _inputs(enclave)
     modulus, offset = _modulus(stage), pipeline.rootfs_offset(inputs)
     held = Held(root, package, offset)
     measured = pipeline.measure_unchecked(inputs, held)

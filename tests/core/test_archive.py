@@ -70,7 +70,7 @@ def test_an_archive_that_is_not_written_is_read_as_the_one_that_is(tmp_path: Pat
     (tmp_path / "small" / "f").write_bytes(b"12345")
     for tree in (scan(root), scan(tmp_path / "small")):
         write(tree, tmp_path / "archive")
-        unwritten, read_again = Unwritten.of(tree), b""
+        unwritten, read_again = Unwritten(tree), b""
         with unwritten.opened() as reader:
             data = bytearray(2 * buffer)
             while size := reader.read_into([memoryview(data)[:buffer], memoryview(data)[buffer:]]):
@@ -82,7 +82,7 @@ def test_an_archive_that_is_not_written_is_read_as_the_one_that_is(tmp_path: Pat
 def test_an_archive_that_is_not_written_is_not_of_a_file_that_changed(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "f").write_bytes(b"before")
-    unwritten = Unwritten.of(scan(tmp_path / "root"))
+    unwritten = Unwritten(scan(tmp_path / "root"))
     (tmp_path / "root" / "f").write_bytes(b"after it")
     with unwritten.opened() as reader:
         assert "changed" in told(lambda: reader.read_into([memoryview(bytearray(1 << 16))]))
