@@ -62,18 +62,20 @@ class IncrementalArchives:
         self._store = store
 
     def pack(
-        self, tree: Tree, target: Path, change: Change | None = None
+        self, tree: Tree, target: Path, change: Change | None = None, *, alone: bool = False
     ) -> tuple[Archive, Collection[bytes]]:
         """Write a tree as :func:`archive.write` does, out of an earlier archive where there is one.
 
         Every file is changed by ``change`` first, but for those whose data are in the earlier archive
         already. A tree that this process has packed to another place, or packs in another thread, is
-        copied from there. Return what is in the archive, and the paths whose data are those of the
-        earlier one.
+        copied from there; with ``alone`` it goes to no other place. Return what is in the archive, and
+        the paths whose data are those of the earlier one.
         """
-        with _looking_up:
-            identity = _identity(tree) + (change.name.encode() if change else b"")
-            packed = _packed.setdefault(identity, _Packed())
+        packed = _Packed()
+        if not alone:
+            with _looking_up:
+                identity = _identity(tree) + (change.name.encode() if change else b"")
+                packed = _packed.setdefault(identity, packed)
         with packed.lock:
             return self._pack(tree, target, packed, change)
 

@@ -242,7 +242,8 @@ def _pack(target: Any, tree: Tree) -> tuple[Archive, Collection[bytes]]:
     """Pack an archive, and remember the file as it is now; return it and the paths of earlier data."""
     path, stripping = path_of(target), _stripping(target)
     before = _known_keys(path)
-    packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping)
+    alone = any(len(node.taken_by) == 1 for node in target.sources)  # no other root is made of the same
+    packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping, alone=alone)
     for warning in stripping.warnings() if stripping else ():
         _warning_of(target)(warning)
     _remember(path)
