@@ -54,6 +54,9 @@ class _Packed:
 _packed: dict[bytes, _Packed] = {}
 _looking_up = Lock()
 
+# What this process wrote and has not asked for since: the stage that measures does, right after it.
+_written: dict[str, tuple[bytes, Archive]] = {}
+
 
 class IncrementalArchives:
     """Writes archives and remembers in ``store`` what is in the large ones."""
@@ -97,9 +100,14 @@ class IncrementalArchives:
             path, _, started = packed.archive
             earlier = Earlier(path, {member.path: member.offset for member in tree.members})
         written = archive.write(tree, target, earlier)
-        packed.archive = (target, fingerprint.of(target.stat()), started)
+        now = fingerprint.of(target.stat())
+        packed.archive = (target, now, started)
+        _written[_name(target)] = (now, written)
         rows = self._rows_of(tree, written, same.keys(), started)
-        self._remember(target, rows, name_of_change)
+        if rows:
+            self._store.keep(_name(target), (now, rows, name_of_change))
+        else:
+            self._store.forget(_name(target))
         return written, same.keys()
 
     def _rows_of(self, tree: Tree, written: Archive, same: Collection[bytes], started: int) -> _Rows:
@@ -116,17 +124,14 @@ class IncrementalArchives:
             )
         }
 
-    def _remember(self, target: Path, rows: _Rows, change: str) -> None:
-        if rows:
-            self._store.keep(_name(target), (fingerprint.of(target.stat()), rows, change))
-        else:
-            self._store.forget(_name(target))
-
     def read(self, path: Path) -> Archive:
         """Return what is in an archive; raise UserError as :func:`archive.read` does.
 
         One that :meth:`pack` wrote and nobody changed since is not read again.
         """
+        written = _written.pop(_name(path), None)
+        if written and _is_still(path, written[0]):
+            return written[1]
         rows = self._rows(path)
         if not rows:
             return archive.read(path)
