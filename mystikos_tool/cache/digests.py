@@ -75,20 +75,17 @@ class Digests:
         tree = source.tree()
         if check:
             check(tree)
-        digest = hashlib.sha256(described(tree) + b"".join(self.files(tree, name).values())).digest()
+        digest = hashlib.sha256(described(tree) + self._contents(tree, name)).digest()
         if not source.is_racy():
             self._store.change(_TREES, name, (current, digest))
         return digest
 
     def rows(self, name: str) -> Rows:
-        """Return what :meth:`files` found last for a name; nothing where it was not asked before."""
+        """Return what :meth:`tree` found last for a name; nothing where it was not asked before."""
         return self._store.value(f"{_FILES} of {name}") or {}
 
-    def files(self, tree: Tree, name: str) -> dict[bytes, bytes]:
-        """Return the digest of every file of a tree by its path, in the tree's order.
-
-        Takes ``name`` and raises UserError as :meth:`tree` does; reads only what has changed.
-        """
+    def _contents(self, tree: Tree, name: str) -> bytes:
+        """Return the digests of a tree's files in its order; only what has changed is read."""
         before, started = self.rows(name), time.time_ns()
         rows: Rows = {}
         new: list[Entry] = []
@@ -107,7 +104,7 @@ class Digests:
             rows[entry.path] = (entry.mode, settled, digest)
         if rows != before:
             self._store.keep(f"{_FILES} of {name}", rows)
-        return {path: content for path, (mode, _, content) in rows.items() if stat.S_ISREG(mode)}
+        return b"".join(content for mode, _, content in rows.values() if stat.S_ISREG(mode))
 
 
 def changed_paths(before: Rows, after: Rows) -> list[str]:
