@@ -19,7 +19,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats import packed
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
-from mystikos_tool.io.content import Bytes, Content
+from mystikos_tool.io.content import Bytes, Content, Window
 from mystikos_tool.root.archive import Archive
 from mystikos_tool.root.root import DiskRoot, Root
 from mystikos_tool.root.tree import Entry
@@ -90,10 +90,11 @@ def in_archive(archive: Archive) -> list[RootKey]:
 def _packed_members(archive: Archive) -> list[int]:
     """Return the numbers of files that are looked into."""
     with archive.content.at_any_offset() as read_at:
+        read = Window(read_at).read
         return [
             number
             for number, member in enumerate(archive.members)
-            if stat.S_ISREG(member.mode) and packed.is_packed(read_at(member.offset, packed.LONGEST_MAGIC))
+            if stat.S_ISREG(member.mode) and packed.is_packed(read(member.offset, packed.LONGEST_MAGIC))
         ]
 
 
