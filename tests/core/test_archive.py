@@ -596,6 +596,16 @@ def test_a_directory_with_something_in_it_is_not_extracted_into(tmp_path: Path) 
     assert "is not empty" in told(lambda: extract(found, tmp_path))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make another user's link")
+def test_nothing_is_extracted_through_another_user_s_link(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "a", entry(b"f", data=b"1"))
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "out").symlink_to("victim")
+    os.chown(tmp_path / "out", 65534, 65534, follow_symlinks=False)
+    assert "a symbolic link of another user's" in told(lambda: extract(packed, tmp_path / "out"))
+    assert not list((tmp_path / "victim").iterdir())
+
+
 def test_directories_without_write_permission_are_filled_and_then_closed(tmp_path: Path) -> None:
     found = archive(tmp_path / "a", entry(b"d", stat.S_IFDIR | 0o555), entry(b"d/f", data=b"1"))
     extract(found, tmp_path / "out")
