@@ -320,6 +320,8 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
         if not isinstance(stage_of(enclave.disk or enclave.rootfs), Disk):  # which tells it itself
             for warning in root_keys.told(_root_keys(inputs.root), _name_of_root(enclave), stage.secrets):
                 warn(warning)
+        for warning in root_keys.told_of_text(inputs.config.data, inputs.config.name, stage.secrets):
+            warn(warning)
         pipeline.check_start(inputs, warn)
         measured = pipeline.measure_unchecked(inputs, partial.begin(target, inputs))
         atomic.write(path_of(target), measured.to_json())
