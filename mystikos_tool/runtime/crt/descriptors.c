@@ -104,9 +104,11 @@ static int64_t watch_files(const struct myst_call *call)
 
 static int64_t make_pipe(const struct myst_call *call)
 {
-    char path[32];
-    snprintf(path, sizeof path, "%d/fd/%d", (int)myst_call_thread(call), LAST_OF_PIPES);
-    return faccessat(call->application->proc, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? -EMFILE : MYST_CONTINUE;
+    const int last = myst_call_take_descriptor(call, LAST_OF_PIPES);
+    if (last < 0)
+        return MYST_CONTINUE;
+    close(last);
+    return -EMFILE;
 }
 
 static int64_t add_watch(void)

@@ -11,6 +11,9 @@ void myst_disguise(const struct myst_call *call, struct stat *status);
 /* True of a file in memory that came with the package or was made inside. */
 bool myst_is_in_memory(const struct stat *status);
 
+/* True of what the root's own file system has. */
+bool myst_is_in_root(const struct stat *status);
+
 /* True of an open directory, where such files are in a file system of memory alone: without a disk below it. */
 bool myst_is_directory_in_memory(int directory);
 

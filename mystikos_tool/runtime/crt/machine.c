@@ -1,6 +1,7 @@
 #include "machine.h"
 
 #include "../common/sizes.h"
+#include "process_files.h"
 #include "process_list.h"
 
 #include <errno.h>
@@ -90,22 +91,19 @@ static int64_t process_limit(const struct myst_call *call)
 /* Pages that all processes but this one hold in memory of their own, and how many there are. */
 static uint64_t pages_in_use(const struct myst_call *call, unsigned short *count)
 {
-    static pid_t processes[2 * MYST_MAX_THREADS];
+    const pid_t *processes;
     uint64_t pages = 0;
-    const int listed = myst_list_processes(call->application, processes, MYST_COUNT(processes));
+    const int listed = myst_known_processes(call->application, &processes);
     *count = 0;
     for (int i = 0; i < listed; i++)
     {
-        char name[32], text[64] = "";
+        char text[64];
         unsigned long resident, shared;
-        snprintf(name, sizeof name, "%d/statm", (int)processes[i]);
-        const int file = openat(call->application->proc, name, O_RDONLY | O_CLOEXEC);
-        if (file < 0)
+        myst_read_process_file(call->application->proc, processes[i], "statm", text, sizeof text);
+        if (sscanf(text, "%*u %lu %lu", &resident, &shared) != 2)
             continue;
         ++*count;
-        if (read(file, text, sizeof text - 1) > 0 && sscanf(text, "%*u %lu %lu", &resident, &shared) == 2)
-            pages += resident - shared;
-        close(file);
+        pages += resident - shared;
     }
     return pages;
 }
@@ -186,20 +184,15 @@ static struct timeval time_of_ticks(unsigned long ticks)
 /* Times only, of the process or of its children that have ended: fields 14 to 17 of /proc/PID/stat (proc(5)). */
 static int64_t tell_usage(const struct myst_call *call)
 {
-    char path[32], text[1024];
+    char text[1024];
     unsigned long ticks[4];
     struct rusage usage = {0};
     const bool children = (int)myst_call_argument(call, 0) == RUSAGE_CHILDREN;
     if (!myst_call_argument(call, 1) || call->application->proc < 0)
         return MYST_CONTINUE;
-    snprintf(path, sizeof path, "%d/stat", (int)myst_call_process(call));
-    const int file = openat(call->application->proc, path, O_RDONLY | O_CLOEXEC);
-    const ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
-    if (file >= 0)
-        close(file);
-    text[size > 0 ? size : 0] = 0;
-    const char *at = strrchr(text, ')');
-    if (!at || sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %lu %lu", &ticks[0], &ticks[1],
+    myst_read_process_file(call->application->proc, myst_call_process(call), "stat", text, sizeof text);
+    const char *at = myst_fields_of_stat(text);
+    if (!at || sscanf(at, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %lu %lu", &ticks[0], &ticks[1],
                       &ticks[2], &ticks[3]) != 4)
         return MYST_CONTINUE;
     usage.ru_utime = time_of_ticks(ticks[children ? 2 : 0]);

@@ -226,8 +226,9 @@ struct creation
     bool is_directory;
 };
 
-/* Splits the path, and opens the directory that the file shall be in. */
-static int64_t open_parent(const struct myst_call *call, struct creation *creation)
+/* Splits the path: leaves out what ends a directory's, and returns that of the directory that the file shall be in.
+ * False where the path names no new file. */
+static bool split(struct creation *creation, char directory[PATH_MAX])
 {
     char *path = creation->named.path, *slash;
     size_t length = strlen(path);
@@ -236,12 +237,24 @@ static int64_t open_parent(const struct myst_call *call, struct creation *creati
     slash = strrchr(path, '/');
     creation->last = slash ? slash + 1 : path;
     if (!*creation->last || strcmp(creation->last, ".") == 0 || strcmp(creation->last, "..") == 0)
-        return MYST_CONTINUE;
-    char directory[PATH_MAX];
+        return false;
     const size_t size = slash ? (size_t)(slash - path) + 1 : 0;
     memcpy(directory, path, size);
     memcpy(directory + size, ".", 2);
-    return myst_call_open(call, creation->named.directory, directory, 0);
+    return true;
+}
+
+static bool is_first_user(const struct myst_call *call)
+{
+    return myst_caller_user(call).file_system == 0 && myst_caller_group(call).file_system == 0;
+}
+
+/* As most are: in a directory with w, by the user that all files are of. */
+static bool needs_nothing(const struct myst_call *call, const struct creation *creation, const char *directory)
+{
+    struct stat status;
+    return !(creation->mode & (S_ISUID | S_ISGID)) && is_first_user(call) &&
+           myst_call_look(call, creation->named.directory, directory, 0, &status) == 0 && (status.st_mode & S_IWUSR);
 }
 
 /* Makes it with the system's rights of this process, as the owner of all files; a directory without w is no obstacle
@@ -270,8 +283,7 @@ static bool is_ordinary(const struct myst_call *call, const struct creation *cre
     if (fstatat(creation->parent, creation->last, &status, AT_SYMLINK_NOFOLLOW) == 0)
         return true;
     const bool writable = fstatat(creation->parent, ".", &status, 0) == 0 && (status.st_mode & S_IWUSR);
-    return writable && !(creation->mode & (S_ISUID | S_ISGID)) && myst_caller_user(call).file_system == 0 &&
-           myst_caller_group(call).file_system == 0;
+    return writable && !(creation->mode & (S_ISUID | S_ISGID)) && is_first_user(call);
 }
 
 static int64_t create(const struct myst_call *call, struct creation *creation)
@@ -299,13 +311,14 @@ static int64_t serve_creation(const struct myst_call *call, int directory, int p
                               bool is_directory)
 {
     static struct creation creation;
+    static char directory_path[PATH_MAX];
     creation.flags = flags;
     creation.mode = mode & 07777;
     creation.is_directory = is_directory;
     const int64_t named = name(call, directory, path_argument, &creation.named);
-    if (named != 0)
+    if (named != 0 || !split(&creation, directory_path) || needs_nothing(call, &creation, directory_path))
         return MYST_CONTINUE;
-    const int64_t parent = open_parent(call, &creation);
+    const int64_t parent = myst_call_open(call, directory, directory_path, 0);
     if (parent < 0)
         return MYST_CONTINUE; /* which fails in the system as well */
     creation.parent = (int)parent;

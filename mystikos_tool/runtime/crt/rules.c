@@ -2,6 +2,7 @@
 
 #include "../common/sizes.h"
 #include "budget.h"
+#include "calls.h"
 #include "descriptors.h"
 #include "machine.h"
 #include "policy.h"
@@ -395,31 +396,69 @@ bool myst_guards_sockets(const struct myst_application *application)
     return application->host_directories && !application->host_sockets && !application->as_linux;
 }
 
-const struct myst_rule *myst_rule_at(const struct myst_application *application, size_t index)
+#define TABLES 6
+
+static const struct
 {
-    const bool more = application->as_linux || application->allow_unhandled;
-    const bool guards_sockets = myst_guards_sockets(application);
-    const struct
+    const struct myst_rule *rules;
+    size_t count;
+} tables[TABLES] = {{safety, MYST_COUNT(safety)},
+                    {of_machine, MYST_COUNT(of_machine)},
+                    {of_more_calls, MYST_COUNT(of_more_calls)},
+                    {of_host_directories, MYST_COUNT(of_host_directories)},
+                    {of_linux, MYST_COUNT(of_linux)},
+                    {rules, MYST_COUNT(rules)}};
+
+static bool applies(const struct myst_application *application, unsigned table)
+{
+    switch (table)
     {
-        const struct myst_rule *rules;
-        size_t count;
-        bool applies;
-    } tables[] = {
-        {safety, MYST_COUNT(safety), true},
-        {of_machine, MYST_COUNT(of_machine), !application->isolated},
-        {of_more_calls, MYST_COUNT(of_more_calls), more},
-        {of_host_directories, MYST_COUNT(of_host_directories), guards_sockets},
-        {of_linux, MYST_COUNT(of_linux), application->as_linux},
-        {rules, MYST_COUNT(rules), !application->as_linux},
-    };
-    for (size_t i = 0; i < MYST_COUNT(tables); i++)
-    {
-        const size_t count = tables[i].applies ? tables[i].count : 0;
-        if (index < count)
-            return &tables[i].rules[index];
-        index -= count;
+    case 1:
+        return !application->isolated;
+    case 2:
+        return application->as_linux || application->allow_unhandled;
+    case 3:
+        return myst_guards_sockets(application);
+    case 4:
+        return application->as_linux;
+    case 5:
+        return !application->as_linux;
+    default:
+        return true;
     }
-    return NULL;
+}
+
+/* The rules of all tables, each with the next one about its call. Number 0 is none. */
+static struct entry
+{
+    const struct myst_rule *rule;
+    unsigned char table;
+    unsigned short next;
+} entries[1 + MYST_COUNT(safety) + MYST_COUNT(of_machine) + MYST_COUNT(of_more_calls) +
+          MYST_COUNT(of_host_directories) + MYST_COUNT(of_linux) + MYST_COUNT(rules)];
+static unsigned short firsts[MYST_CALL_COUNT];
+
+/* From the last to the first, so that each is put before those that were behind it. */
+static void find_all(void)
+{
+    unsigned short number = MYST_COUNT(entries);
+    for (unsigned table = TABLES; table-- > 0;)
+        for (size_t i = tables[table].count; i-- > 0;)
+        {
+            const struct myst_rule *rule = &tables[table].rules[i];
+            entries[--number] = (struct entry){rule, (unsigned char)table, firsts[rule->call]};
+            firsts[rule->call] = number;
+        }
+}
+
+const struct myst_rule *myst_next_rule(const struct myst_application *application, unsigned call, unsigned *at)
+{
+    if (!entries[1].rule)
+        find_all();
+    *at = *at ? entries[*at].next : call < MYST_CALL_COUNT ? firsts[call] : 0;
+    while (*at && !applies(application, entries[*at].table))
+        *at = entries[*at].next;
+    return entries[*at].rule;
 }
 
 static bool is_low(uint64_t address)
@@ -465,9 +504,10 @@ const struct myst_rule *myst_find_rule(const struct myst_application *applicatio
                                        const uint64_t *arguments)
 {
     const struct myst_rule *rule;
-    for (size_t i = 0; (rule = myst_rule_at(application, i)); i++)
+    unsigned at = 0;
+    while ((rule = myst_next_rule(application, number, &at)))
     {
-        bool fits = rule->call == number;
+        bool fits = true;
         for (size_t c = 0; fits && c < MYST_CONDITIONS; c++)
             fits = holds(application, &rule->when[c], arguments);
         if (fits)

@@ -39,7 +39,8 @@ static const struct credentials *find(const struct myst_call *call)
 {
     static const struct credentials first;
     struct rlimit kept;
-    if (prlimit(myst_call_thread(call), MYST_USERS_LIMIT, NULL, &kept) != 0 || kept.rlim_cur >= known_count)
+    if (known_count <= 1 || prlimit(myst_call_thread(call), MYST_USERS_LIMIT, NULL, &kept) != 0 ||
+        kept.rlim_cur >= known_count)
         return &first;
     return &known[kept.rlim_cur];
 }
