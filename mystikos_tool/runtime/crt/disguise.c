@@ -37,6 +37,12 @@ bool myst_is_console(const struct myst_call *call, const struct stat *status)
     return false;
 }
 
+bool myst_is_in_file_system(const struct myst_call *call, const struct stat *status)
+{
+    const mode_t type = status->st_mode & S_IFMT;
+    return type != S_IFIFO && type != S_IFSOCK && type != 0 && !myst_is_console(call, status);
+}
+
 static uint64_t device_of(const char *directory)
 {
     struct stat status;
@@ -95,11 +101,15 @@ static bool has_root_on_disk(void)
     return is_on_disk;
 }
 
+bool myst_is_in_tmpfs(const struct stat *status)
+{
+    return myst_is_in_memory(status) && !(status->st_dev == root && has_root_on_disk());
+}
+
 bool myst_is_directory_in_memory(int directory)
 {
     struct stat status;
-    return fstat(directory, &status) == 0 && S_ISDIR(status.st_mode) && myst_is_in_memory(&status) &&
-           !(status.st_dev == root && has_root_on_disk());
+    return fstat(directory, &status) == 0 && S_ISDIR(status.st_mode) && myst_is_in_tmpfs(&status);
 }
 
 void myst_disguise(const struct myst_call *call, struct stat *status)

@@ -12,12 +12,10 @@
 int64_t myst_group_of(const struct myst_call *call, pid_t process)
 {
     const pid_t asked = process ? process : myst_call_process(call);
-    if (asked == 1 || asked == MYST_STARTER)
-        return -EPERM;
+    if (asked != myst_call_process(call))
+        return -EPERM; /* of another, whether it is there or not */
     const pid_t group = getpgid(asked);
-    if (group < 0)
-        return -EPERM; /* as Mystikos says of what is not there */
-    return group ? group : asked;
+    return group > 0 ? group : asked;
 }
 
 int64_t myst_session_of(pid_t process)
