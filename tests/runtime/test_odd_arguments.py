@@ -1,7 +1,7 @@
 """System calls with arguments that Mystikos' kernel judges otherwise than Linux.
 
-What is expected is read from the kernel's source (its syscall.c, fdtable.c, ramfs.c, pipedev.c, udsdev.c, sockdev.c,
-epolldev.c, uid_gid.c and thread.c), not recorded.
+What is expected is read from the kernel's source: its syscall.c, fdtable.c, ramfs.c, pipedev.c, udsdev.c,
+sockdev.c, epolldev.c, uid_gid.c and thread.c.
 """
 
 from __future__ import annotations
