@@ -131,6 +131,9 @@ static int paths(void)
     tell("mknod of every kind", syscall(SYS_mknod, "/tmp/x", ~0u, 0));
     fstat(file, &status);
     before = status.st_mtime;
+    tell("readlink to nowhere", syscall(SYS_readlink, "/tmp", 0, 5));
+    tell("entries for nowhere", syscall(SYS_getdents64, directory, 0, 1000));
+    tell("entries of an empty file", syscall(SYS_getdents64, file, &system, 1000));
     tell("futimens", futimens(file, times));
     fstat(file, &status);
     tell("last use", status.st_atime);
@@ -255,6 +258,39 @@ static int users(void)
     return 0;
 }
 
+static void tell_group(const char *who)
+{
+    struct rlimit limit;
+    printf("%s: group %d, ", who, getpgrp());
+    tell("session", setsid() < 0 ? -1 : getsid(0) == getpid());
+    tell("limit of the parent", prlimit(getppid(), RLIMIT_NOFILE, NULL, &limit));
+    fflush(stdout);
+}
+
+static int groups(void)
+{
+    const pid_t child = fork();
+    if (child == 0)
+    {
+        tell_group("child");
+        const pid_t grandchild = fork();
+        if (grandchild == 0)
+            tell_group("grandchild");
+        else
+            waitpid(grandchild, NULL, 0);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    return 0;
+}
+
+static int entries(void)
+{
+    char text[1000];
+    const int file = open("/etc/passwd", O_RDONLY);
+    return (int)syscall(SYS_getdents64, file, text, sizeof text);
+}
+
 static int crash(void)
 {
     return (int)syscall(SYS_uname, 0);
@@ -267,7 +303,8 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(void);
     } subjects[] = {{"descriptors", descriptors}, {"paths", paths}, {"processes", processes},
-                    {"sockets", sockets},         {"users", users}, {"crash", crash}};
+                    {"sockets", sockets},         {"users", users}, {"groups", groups},
+                    {"entries", entries},         {"crash", crash}};
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; argc == 2 && i < sizeof subjects / sizeof *subjects; i++)
         if (strcmp(argv[1], subjects[i].name) == 0)

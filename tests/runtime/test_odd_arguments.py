@@ -69,6 +69,9 @@ fstatat with AT_EMPTY_PATH and a path: 1
 fstatat with AT_EMPTY_PATH and none: 0
 mknod of a file: ENOTSUP
 mknod of every kind: ENOTSUP
+readlink to nowhere: EINVAL
+entries for nowhere: EINVAL
+entries of an empty file: 0
 futimens: 0
 last use: 2000
 last change stays: 1
@@ -138,6 +141,12 @@ setresuid 1000 1001 1000: EPERM, now 1000 1000 0
 setresuid 0 -1 -1: ok, now 0 1000 0
 setuid 0: ok, now 0 0 0
 """,
+    "groups": """\
+child: group 101, session: EPERM
+limit of the parent: 0
+grandchild: group 101, session: 1
+limit of the parent: 0
+""",
 }
 
 
@@ -148,7 +157,8 @@ def odd(package: MakePackage, tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = compile_static(directory / "program", HERE / "odd_arguments.c")
     accounts = directory / "passwd"
     accounts.write_text(ACCOUNTS)
-    return package({"bin/odd": program, "etc/passwd": accounts}, ApplicationPath="/bin/odd")
+    files = {"bin/odd": program, "etc/passwd": accounts}
+    return package(files, ApplicationPath="/bin/odd", ForkMode="pseudo")
 
 
 @pytest.mark.parametrize("subject", EXPECTED)
@@ -156,9 +166,8 @@ def test_arguments_are_judged_as_by_the_kernel_of_mystikos(odd: Path, caller: Ca
     assert caller.output(odd, "--myst-quiet", subject).splitlines() == EXPECTED[subject].splitlines()
 
 
-def test_the_program_is_stopped_where_the_kernel_follows_a_pointer_to_nowhere(
-    odd: Path, anyone: Caller
-) -> None:
-    done = anyone.run(odd, "crash")
+@pytest.mark.parametrize("subject", ["crash", "entries"])
+def test_the_program_is_stopped_where_the_kernel_crashes(odd: Path, anyone: Caller, subject: str) -> None:
+    done = anyone.run(odd, subject)
     assert done.returncode == CRASHED
     assert "Mystikos crashes upon these arguments" in done.stderr

@@ -136,7 +136,7 @@ static int64_t use_position(const struct myst_call *call)
     struct stat status;
     const int64_t file = myst_call_open_descriptor(call, (int)myst_call_argument(call, 0));
     if (file < 0)
-        return file;
+        return MYST_CONTINUE;
     const bool is_console = fstat((int)file, &status) == 0 && myst_is_console(call, &status);
     close((int)file);
     return is_console ? (int64_t)myst_call_argument(call, 3) < 0 ? -EINVAL : -ENOENT : MYST_CONTINUE;

@@ -84,7 +84,8 @@ static int64_t process_limit(const struct myst_call *call)
     const pid_t target = (pid_t)myst_call_argument(call, 0);
     const uint64_t new_limit = myst_call_argument(call, 2), old_limit = myst_call_argument(call, 3);
     struct rlimit limit;
-    if (target != 0 && target != myst_call_thread(call) && target != myst_call_status(call, "\nTgid:", 10))
+    if (target != 0 && target != myst_call_thread(call) &&
+        (target <= 1 || myst_thread_status(call->application, target, "\nTgid:", 10) != target))
         return -ESRCH;
     if (new_limit && myst_call_read(call, new_limit, &limit, sizeof limit) != 0)
         return -EFAULT;

@@ -53,6 +53,7 @@ static const struct myst_rule safety[] = {
     {SYS_tgkill, {{1, MYST_IS, MYST_STARTER}}, ESRCH},
     /* A file of the host that is appended to stays so, and keeps its content. */
     {SYS_fcntl, {{1, MYST_IS, F_SETFL}, {0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_pwritev2, {{2, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL}, /* no number of parts */
     {SYS_pwritev2, {{5, MYST_HAS, RWF_NOAPPEND}}, EOPNOTSUPP},
 };
 
@@ -183,7 +184,7 @@ static const struct myst_rule rules[] = {
     {SYS_clock_settime, {{1, MYST_IS_NULL, 0}}, MYST_CRASH},
     {SYS_clock_settime, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_clock_settime, ALWAYS, EPERM},
-    {SYS_setsid, ALWAYS, EPERM}, /* every process is the leader of its group */
+    {SYS_setsid, ALWAYS, MYST_SERVE},
     {SYS_set_thread_area, ALWAYS, MYST_CRASH},
     {SYS_mknod, {{1, MYST_HAS, S_IFIFO}, {1, MYST_LACKS, S_IFMT & ~S_IFIFO}}, MYST_SUCCEED}, /* there is none afterwards */
     {SYS_mknod, ALWAYS, ENOTSUP},
@@ -221,6 +222,8 @@ static const struct myst_rule rules[] = {
     {SYS_setitimer, {{0, MYST_IS_NOT, 0}}, EINVAL}, /* ITIMER_REAL alone */
     {SYS_setitimer, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_getitimer, {{0, MYST_IS_NOT, 0}}, EINVAL},
+    {SYS_getrandom, {{0, MYST_IS_WILD, 0}}, EINVAL},
+    {SYS_getrandom, {{0, MYST_IS_NULL, 0}, {1, MYST_IS_NOT, 0}}, EINVAL},
     {SYS_getrandom, {{2, MYST_HAS, ~7u}}, MYST_SERVE},
     {SYS_arch_prctl, {{1, MYST_IS_NULL, 0}}, EFAULT},
     {SYS_arch_prctl, {{0, MYST_IS, ARCH_SET_FS}}, MYST_ALLOW},
@@ -329,6 +332,9 @@ static const struct myst_rule rules[] = {
     {SYS_fchdir, {{0, MYST_IS, 0}}, EBADF},
     {SYS_fchdir, ALWAYS, MYST_SERVE},
     {SYS_getdents64, {{0, MYST_IS, 0}}, EBADF},
+    {SYS_getdents64, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_readlink, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_readlinkat, {{2, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_fchmod, {{0, MYST_IS, 0}}, ENOTSUP},
     {SYS_inotify_add_watch, {{0, MYST_IS, 0}}, EBADF},
     {SYS_inotify_rm_watch, {{0, MYST_IS, 0}}, EBADF},
@@ -343,6 +349,7 @@ static const struct myst_rule rules[] = {
     {SYS_epoll_wait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
     {SYS_epoll_pwait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
     {SYS_epoll_ctl, {{3, MYST_IS_NULL, 0}}, EBADF},
+    {SYS_epoll_ctl, {{0, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EBADF},
     {SYS_epoll_ctl, {{1, MYST_IS, EPOLL_CTL_ADD}}, MYST_SERVE},
     {SYS_sendfile, {{3, MYST_IS_NULL, 0}}, MYST_SUCCEED},
     {SYS_sendfile, {{2, MYST_IS_WILD, 0}}, MYST_CRASH},
@@ -411,6 +418,7 @@ static const struct myst_rule rules[] = {
     {SYS_stat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_lstat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_rt_sigprocmask, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_rt_sigprocmask, {{0, MYST_AT_LEAST, SIG_SETMASK + 1}}, EINVAL},
     {SYS_access, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_pipe, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_truncate, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
@@ -429,6 +437,7 @@ static const struct myst_rule rules[] = {
     {SYS_readlink, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_chmod, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_gettimeofday, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_clock_gettime, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_sysinfo, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_getresuid, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_getresgid, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
@@ -458,8 +467,6 @@ static const struct myst_rule rules[] = {
     {SYS_pwrite64, {{0, MYST_IS, 1}}, MYST_SERVE},
     {SYS_pwrite64, {{0, MYST_IS, 2}}, MYST_SERVE},
     {SYS_select, {{0, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
-    {SYS_getrandom, {{0, MYST_IS_WILD, 0}}, EINVAL},
-    {SYS_getrandom, {{0, MYST_IS_NULL, 0}, {1, MYST_IS_NOT, 0}}, EINVAL},
 
     {SYS_rename, ALWAYS, MYST_SERVE},
     {SYS_renameat, ALWAYS, MYST_SERVE},
