@@ -96,15 +96,18 @@ static int64_t control(const struct myst_call *call)
 {
     const unsigned request = (unsigned)myst_call_argument(call, 1);
     struct stat status;
+    const int action = myst_ioctl_action(request);
+    if (action == EPERM)
+        return -EPERM;
     const int64_t file = myst_call_open_descriptor(call, (int)myst_call_argument(call, 0));
     if (file < 0)
-        return file == -EBADF || myst_ioctl_action(request) == MYST_ALLOW ? file : -myst_ioctl_action(request);
+        return file == MYST_CONTINUE && action != MYST_ALLOW ? -action : file;
     int64_t result = MYST_CONTINUE;
     if (fstat((int)file, &status) == 0)
         result = myst_is_console(call, &status) ? control_console(call, request)
                                                 : control_kind(call, (int)file, &status, request);
     close((int)file);
-    return result == MYST_CONTINUE && myst_ioctl_action(request) != MYST_ALLOW ? -myst_ioctl_action(request) : result;
+    return result == MYST_CONTINUE && action != MYST_ALLOW ? -action : result;
 }
 
 /* A lock keeps nobody off, another descriptor of the same process included. */

@@ -193,9 +193,12 @@ static void change_times(const struct myst_call *call, int file, struct timespec
 static int64_t set_times(const struct myst_call *call, int64_t file, int argument)
 {
     struct timespec times[2];
+    struct stat status;
     if (file < 0)
         return file == MYST_CONTINUE ? -EPERM : file;
     int64_t result = read_times(call, argument, times);
+    if (result >= 0 && !call->application->as_linux && fstat((int)file, &status) == 0 && S_ISLNK(status.st_mode))
+        result = -ELOOP; /* it is opened for that */
     if (result >= 0 && is_one_of(call->application->given_descriptors, (int)file))
         result = -EPERM;
     if (result == 1)
