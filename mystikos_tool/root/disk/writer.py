@@ -125,7 +125,10 @@ def lay_out(
     given = bootable(nodes) if options.boots else nodes
     files = files_of(given, made_directory(b"", 0o755))
     total = sum(node.size for node in given if node.path not in unchanged)
-    with progress.bar("writing the disk", 2 * total), _earlier(target, options, unchanged) as earlier:
+    with (
+        progress.bar("writing the disk", 2 * total),
+        _earlier(target, options, files if unchanged else ()) as earlier,
+    ):
         find_blocks(
             files, lambda file: earlier.runs(file) if earlier and file.node.path in unchanged else None
         )
@@ -173,14 +176,14 @@ def rewrite(
 
 
 @contextmanager
-def _earlier(target: Path, options: Options, unchanged: Collection[bytes]) -> Iterator[Earlier | None]:
+def _earlier(target: Path, options: Options, files: Sequence[File]) -> Iterator[Earlier | None]:
     """Open what was written to ``target`` before; None where nothing of it can be kept."""
     with ExitStack() as closing:
         found = None
         # An encrypted disk is written anew.
-        if unchanged and not options.encryption:
+        if files and not options.encryption:
             with suppress(UserError):
-                found = Earlier(closing.enter_context(opened(target)))
+                found = Earlier(closing.enter_context(opened(target)), files)
         yield found
 
 
