@@ -128,10 +128,8 @@ class Machine:
 FUSE = Path("/dev/fuse")
 BECOME = ["setpriv", f"--regid={ORDINARY_USER}", "--clear-groups"]
 # The device as it is on most machines, and none.
-SERVING = (
-    "mount -t tmpfs none /mnt && mknod -m 666 /mnt/fuse c 10 229 && mount --bind /mnt/fuse /dev/fuse"
-    ' && exec "$@"'
-)
+SERVING_BY = 'mount -t tmpfs none /mnt && mknod /mnt/fuse {} && mount --bind /mnt/fuse /dev/fuse && exec "$@"'
+SERVING = SERVING_BY.format("-m 666 c 10 229")
 UNPACKING = '{ [ ! -e /dev/fuse ] || mount --bind /dev/null /dev/fuse; } && exec "$@"'
 
 
@@ -251,6 +249,20 @@ def test_a_disk_is_served_where_the_machine_lets_it_and_unpacked_elsewhere(
     mounts = machine.output(package(), option(original), "show", "/proc/.linux/self/mountinfo").splitlines()
     [root] = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[4] == "/"]
     assert root == ("overlay" if machine.served else "tmpfs")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not FUSE.exists(), reason="needs root and /dev/fuse")
+@pytest.mark.parametrize("node", ["-m 600 c 10 229", "-m 666 c 10 250", "-m 666 c 1 5", "-m 666 p"])
+def test_a_disk_is_unpacked_where_fuse_is_not_what_it_should_be(
+    package: MakeDiskPackage, disk: Path, node: str
+) -> None:
+    become = [*BECOME, f"--reuid={ORDINARY_USER}"]
+    command = ["unshare", "-m", "sh", "-c", SERVING_BY.format(node), "sh", *become, package(), option(disk)]
+    nobody = Caller(None)
+    assert nobody.output([*command, "show"], "/data/file") == "of the disk\n"
+    change(disk, free_block(disk) * BLOCK, b"changed")
+    told = refusal(nobody.run([*command, "leave"], "0"))
+    assert told == f"disk {disk}: block {free_block(disk)} is not what its hash says"
 
 
 @pytest.fixture(scope="module")
