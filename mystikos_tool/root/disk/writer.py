@@ -67,12 +67,24 @@ _AS_NEEDED = Options()
 def encryption(key_file: Path, passphrase: bytes | None = None) -> luks.Encryption:
     """Return how a disk is encrypted with the master key in a file, which a passphrase may open.
 
-    Raises UserError for a file that holds no such key, and for a passphrase of fewer than 14 bytes.
+    Raises UserError for a file that holds no such key, and for a passphrase of fewer than 14 bytes or
+    that nobody can type when cryptsetup asks for it: one of more than 512 bytes or of several lines.
     """
     key = luks.load_key(key_file)
-    if passphrase is not None and len(passphrase) < luks.MIN_PASSPHRASE:
-        raise UserError("the passphrase", f"has fewer than {luks.MIN_PASSPHRASE} bytes", "give a longer one")
+    if passphrase is not None:
+        _check_passphrase(passphrase)
     return luks.Encryption(key, passphrase)
+
+
+def _check_passphrase(passphrase: bytes) -> None:
+    what = "the passphrase"
+    if len(passphrase) < luks.MIN_PASSPHRASE:
+        raise UserError(what, f"has fewer than {luks.MIN_PASSPHRASE} bytes", "give a longer one")
+    if len(passphrase) > luks.MAX_PASSPHRASE:
+        problem = f"has more than {luks.MAX_PASSPHRASE} bytes, which cryptsetup does not let type"
+        raise UserError(what, problem, "give a shorter one")
+    if b"\n" in passphrase or b"\0" in passphrase:
+        raise UserError(what, "has several lines or a NUL in it", "give one line")
 
 
 class Disk(NamedTuple):
