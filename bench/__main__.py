@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 from pathlib import Path
 
-from bench import apps, builds, fleet, inputs, plot, report, stages, starts
-from bench.figures import Figures
+from bench import apps, builds, fleet, floors, inputs, plot, report, stages, starts
+from bench.figures import Figures, Name
 from bench.plan import Plan
 from bench.projects import CHECKOUT
+from bench.rows import EMPTY, FLOOR, MACHINE
 
 
 def main() -> int:
@@ -32,10 +34,19 @@ def main() -> int:
     if not figures.values:
         sys.stderr.write(f"bench: nothing has {' or '.join(arguments.only)} in its name\n")
         return 2
+    _measure_machine(figures)
     machine = report.machine(load)
     sys.stdout.write(f"{report.describe(machine)}\n\n{report.as_text(figures)}")
     _write(arguments.output, figures, machine)
     return 0
+
+
+def _measure_machine(figures: Figures) -> None:
+    """Measure what says how fast this machine is: scons without anything to do."""
+    with tempfile.TemporaryDirectory() as directory:
+        for _ in range(5):
+            seconds = floors.empty_sconstruct(Path(directory)).seconds
+            figures.add(Name(MACHINE, EMPTY, FLOOR), seconds)
 
 
 def _write(directory: Path, figures: Figures, machine: dict[str, object]) -> None:

@@ -242,7 +242,8 @@ def _fleet(machines: int, rate: int | None) -> Iterator[_Fleet]:
         hosts = stack.enter_context(switched(machines + 1, rate))
         url, casd = stack.enter_context(serving(hosts[0], directory / "casd"))
         clients = [_machine(host, url, directory / f"machine{n}") for n, host in enumerate(hosts[1:])]
-        stack.callback(lambda: [_end(client) for client in clients])
+        for client in clients:
+            stack.callback(_end, client)
         yield _Fleet(hosts[0], casd, clients)
 
 

@@ -58,7 +58,7 @@ def _free_in_turn() -> None:
         def start(self) -> None:
             self.run()
 
-    atomic.Thread = Called  # type: ignore[misc]
+    atomic.Thread = Called  # type: ignore[attr-defined]
 
 
 def _offsets_one_by_one() -> None:
@@ -77,13 +77,13 @@ def _offsets_one_by_one() -> None:
 def _hash_all() -> None:
     from mystikos_tool.enclave import mrenclave
 
-    mrenclave._kept = lambda _: -1
+    mrenclave._kept = lambda stream: -1
 
 
 def _read_again() -> None:
     from mystikos_tool.io import kept
 
-    kept.kept = lambda _: lambda read: read  # what uses it is imported later
+    kept.kept = lambda files: lambda read: read  # what uses it is imported later
 
 
 def _load_while_packing() -> None:

@@ -86,7 +86,7 @@ def target_table(figures: Figures) -> Table:
     for verdict in targets.verdicts(figures):
         target = verdict.target
         values = (shown(value, target.unit) for value in (verdict.value, verdict.limit))
-        rows.append((target.name, *values, "met" if verdict.met else "NOT met", target.limit_text))
+        rows.append((target.name, *values, "met" if verdict.met else "NOT met", verdict.limit_text))
     return [("target", "measured", "limit", "", "the limit is"), *rows] if rows else []
 
 
@@ -131,7 +131,7 @@ def as_json(figures: Figures, machine: dict[str, object]) -> str:
             "unit": verdict.target.unit,
             "value": verdict.value,
             "limit": verdict.limit,
-            "limit_is": verdict.target.limit_text,
+            "limit_is": verdict.limit_text,
             "met": verdict.met,
         }
         for verdict in targets.verdicts(figures)

@@ -12,6 +12,7 @@ EACH = "each build"
 
 EMPTY, WALK, HASH, WRITE = "empty SConstruct", "stat walk", "hash 1.27 x", "write once"
 FLOOR = "floor"
+MACHINE = "this machine"
 
 STAGES = "stages without SCons"
 TOGETHER, SIGN_ANEW = "rootfs, measure, sign and package", "sign and package anew"

@@ -9,7 +9,8 @@ Needs clang with libFuzzer and its sanitizers; without them nothing is run, and 
 less than fuzz.targets.LEAST_COVERAGE of one of the READERS there. Inputs
 that reach new code are kept in build/fuzz, where the next run goes on from them. With --seed a clean
 checkout tries the same inputs in the same order, so that a gate fails for a change and not by chance.
-Ends with status 1 when a target was made to fail, after naming the input and how to give it to the target again.
+Ends with status 1 when a target was made to fail, after naming the input and how to give it to the
+target again.
 """
 
 from __future__ import annotations

@@ -166,7 +166,8 @@ class Documents:
         number = self._random.choice((0, 1, -1, 4096, 65534, 65535, 1 << 31, 1 << 63, (1 << 64) - 1, 1 << 64))
         texts = (b"-0", b"1.0", b"1e3", b"0x10", b"01", b'""', b"[]", b"{}", b"[[]]", b'"\\u0041"', b'"1 m"')
         quoted = b'"%d%s"' % (number, self._random.choice((b"", b"k", b"M", b"G", b"t", b" ")))
-        return self._random.choice((b"%d" % number, quoted, *texts, *self._words))
+        values: tuple[bytes, ...] = (b"%d" % number, quoted, *texts, *self._words)
+        return self._random.choice(values)
 
 
 def run(seconds: int, seed: int | None = None) -> bool:

@@ -160,7 +160,7 @@ def packages() -> dict[str, bytes]:
 
 def records(packages: Mapping[str, bytes]) -> dict[str, bytes]:
     """The records of the packages, with each choice of what is made right."""
-    seeds = {}
+    seeds: dict[str, bytes] = {}
     for name, data in packages.items():
         at = data.index(struct.pack("<II", OEINFO.size, 2))
         record = data[at : at + OEINFO.size]
@@ -194,9 +194,15 @@ def file_system(**changed: tuple[int, bytes]) -> bytes:
     table = bytearray(16 * 128)
     for number, (mode, size, pointers) in inodes.items():
         packed = struct.pack(f"<{len(pointers)}I", *pointers)
-        fields = {"mode": mode, "size": size, "links": 1, "sectors": 2, "blocks": packed}
+        fields: dict[str, int | bytes] = {
+            "mode": mode,
+            "size": size,
+            "links": 1,
+            "sectors": 2,
+            "blocks": packed,
+        }
         table[(number - 1) * 128 : number * 128] = ext2.INODE.pack(fields)
-    fast = {"mode": LINK, "size": 1, "links": 1, "blocks": b"f"}
+    fast: dict[str, int | bytes] = {"mode": LINK, "size": 1, "links": 1, "blocks": b"f"}
     table[13 * 128 : 14 * 128] = ext2.INODE.pack(fast)
     blocks[5], blocks[6] = bytes(table[:1024]), bytes(table[1024:])
     blocks[7] = names((2, 2, b"."), (2, 2, b".."), (11, 1, b"f"), (12, 2, b"d"), (13, 7, b"l"), (14, 7, b"s"))

@@ -11,7 +11,22 @@ from bench import plot, report, targets
 from bench.figures import BYTES, Figures, Name
 from bench.inputs import MANY_FILES, THOUSAND_APPS
 from bench.projects import COMMAND, OURS, TAR
-from bench.rows import CONFIG, EACH, EMPTY, FILE, FIRST, FLOOR, FULL, HASH, KEY, NOTHING, WALK, WRITE, memory
+from bench.rows import (
+    CONFIG,
+    EACH,
+    EMPTY,
+    FILE,
+    FIRST,
+    FLOOR,
+    FULL,
+    HASH,
+    KEY,
+    MACHINE,
+    NOTHING,
+    WALK,
+    WRITE,
+    memory,
+)
 
 _MACHINE: dict[str, object] = {
     "processor": "a processor",
@@ -45,6 +60,17 @@ def test_a_target_holds_medians_against_the_floors_of_the_same_run(figures: Figu
     assert (nothing.value, round(nothing.limit, 6), nothing.met) == (0.25, 0.3, True)
     assert found["1,000 apps, nothing to do, an app"].met
     assert not found["20,000 files, full build, memory above an empty SConstruct"].met
+
+
+def test_limits_in_seconds_grow_on_a_slower_machine_and_no_other_limit_does(figures: Figures) -> None:
+    before = {verdict.target.name: verdict for verdict in targets.verdicts(figures)}
+    for empty, slower in ((0.05, 1), (0.34, 2)):
+        figures.values[Name(MACHINE, EMPTY, FLOOR)] = [empty]
+        after = {verdict.target.name: verdict for verdict in targets.verdicts(figures)}
+        for name, verdict in before.items():
+            grown = slower if name == "1,000 apps, nothing to do, an app" else 1
+            assert after[name].limit == pytest.approx(verdict.limit * grown)
+            assert (f"{slower:.1f} x" in after[name].limit_text) == (grown > 1)
 
 
 def test_a_target_of_which_something_was_not_measured_is_left_out(figures: Figures) -> None:
