@@ -33,7 +33,7 @@ def read_digests(descriptor: int, offset: int, blocks: int, salt: bytes) -> Iter
         count = min(_CHUNK, blocks - first)
         start, end = offset + first * BLOCK, offset + (first + count) * BLOCK
         if hole_end < end:
-            hole_end = _hole_end(descriptor, start)
+            hole_end = hole_end(descriptor, start)
         if hole_end >= end:
             yield first, of_zeros * count
             continue
@@ -53,7 +53,7 @@ def _buffers(salt: bytes) -> tuple[list[memoryview], list[memoryview]]:
     return salted, [block[len(salt) :] for block in salted]
 
 
-def _hole_end(descriptor: int, start: int) -> int:
+def hole_end(descriptor: int, start: int) -> int:
     """Return where the hole at ``start`` ends; ``start`` itself where there is none or nobody knows."""
     try:
         return os.lseek(descriptor, start, os.SEEK_DATA)
