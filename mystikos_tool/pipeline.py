@@ -438,11 +438,13 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
     )
 
 
-def rootfs_offset(inputs: Inputs) -> int:
-    """Return where the root, which need not be there, begins in the package of the inputs."""
+def place_of_root(inputs: Inputs, size: int) -> tuple[int, int]:
+    """Return where a root of ``size`` bytes, which need not be there, begins in a package, and its size."""
     image = prepare(inputs.runtime, inputs.config).file(bytes(sigstruct.SIGSTRUCT.size))
-    absent = inputs._replace(root=DiskRoot())
-    return sections.offset_of(sections.ROOTFS, inputs.runtime.loader, package_parts(absent, Bytes(image)))
+    parts = package_parts(inputs._replace(root=DiskRoot()), Bytes(image))
+    parts = parts._replace(rootfs=FileContent(Path(), size))  # nobody reads it
+    offset = sections.offset_of(sections.ROOTFS, inputs.runtime.loader, parts)
+    return offset, sum(piece.size for piece in sections.pieces(inputs.runtime.loader, parts))
 
 
 def verify(

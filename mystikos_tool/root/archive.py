@@ -112,7 +112,7 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
 class Unwritten:
     """What :func:`write` makes of a tree, to be measured where it is not written.
 
-    Raises UserError, as it is made and as it is read, where :func:`write` does.
+    Raises UserError where :func:`write` does, when its members, size or bytes are asked for.
     """
 
     tree: Tree
