@@ -152,6 +152,7 @@ def build(
         keys = root_keys.of(whole.root)
         root_keys.refuse_signer(keys, signer.modulus, root, signer)
         warnings = root_keys.told(keys, root, secrets)
+        warnings += root_keys.told_of_text(inputs.config.data, inputs.config.name, secrets)
         if tree and checkout and isinstance(whole.root, ArchiveRoot):
             files = checkout_path.found(whole.root.index(), (), checkout)
             warnings += checkout_path.told(files, root, checkout, "strip it with --strip")
@@ -195,8 +196,10 @@ def build_directory(
     """
     keys = root_keys.of(inputs.root)
     root_keys.refuse_signer(keys, signer.modulus, str(rootfs), signer)
+    told = root_keys.told(keys, str(rootfs), root_keys.WARN)
+    told += root_keys.told_of_text(inputs.config.data, inputs.config.name, root_keys.WARN)
     if warn:
-        for warning in root_keys.told(keys, str(rootfs), root_keys.WARN):
+        for warning in told:
             warn(warning)
     measured, image = _measure_and_sign(inputs, signer, day, warn)
     parts = package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))

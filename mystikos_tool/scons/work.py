@@ -243,7 +243,8 @@ def _pack(target: Any, tree: Tree) -> tuple[Archive, Collection[bytes]]:
     """Pack an archive, and remember the file as it is now; return it and the paths of earlier data."""
     path, stripping = path_of(target), _stripping(target)
     before = _known_keys(path)
-    packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping)
+    alone = any(len(node.taken_by) == 1 for node in target.sources)  # no other root is made of the same
+    packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping, alone=alone)
     for warning in stripping.warnings() if stripping else ():
         _warning_of(target)(warning)
     _remember(path)
@@ -320,6 +321,8 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
         if not isinstance(stage_of(enclave.disk or enclave.rootfs), Disk):  # which tells it itself
             for warning in root_keys.told(_root_keys(inputs.root), _name_of_root(enclave), stage.secrets):
                 warn(warning)
+        for warning in root_keys.told_of_text(inputs.config.data, inputs.config.name, stage.secrets):
+            warn(warning)
         pipeline.check_start(inputs, warn)
         measured = pipeline.measure_unchecked(inputs, partial.begin(target, inputs))
         atomic.write(path_of(target), measured.to_json())
@@ -603,7 +606,7 @@ def expect(target: Any, package: Arriving | FileContent) -> Expected | None:
     if enclave.rootfs is None or enclave.rootfs not in intermediates.unmade(target):
         return None
     _prove_disks(enclave)
-    root, inputs = Unwritten.of(_tree_as_packed(enclave.rootfs)), _inputs(enclave)
+    root, inputs = Unwritten(_tree_as_packed(enclave.rootfs)), _inputs(enclave)
     modulus, (offset, size) = _modulus(stage), pipeline.place_of_root(inputs, root.size)
     if package.size != size:
         raise DifferentError
