@@ -381,6 +381,25 @@ def test_sizes_of_chunks_that_lie_are_a_miss_or_make_the_file(
     assert other.seconds < MOST
 
 
+def test_a_chunk_larger_than_chunks_are_is_not_held_in_memory(
+    chunking: HostileServer, machine: Machines
+) -> None:
+    one, other = machine(chunking.url), machine(chunking.url)
+    data, rest = LARGE["large"][0], bytes(2_400_000)
+    one.store(LARGE)
+    assert other.fetch(list(LARGE))
+    (known,) = chunking.parts.values()
+    one.store({"large": (data + rest, 0o644)}, "longer")
+    chunking.blobs[of(rest).hash] = rest
+    last = messages.new("Digest", hash=of(rest).hash, size_bytes=len(rest))
+    chunks = as_bytes(messages.new("SplitBlobResponse", chunk_digests=[*known, last]))
+    chunking.answering(SplitBlob=lambda request, context: chunks)
+    before = chunking.moved["Read answered"]
+    assert other.fetch(["large"], "longer")
+    assert other.files()["large"][0] == data + rest
+    assert chunking.moved["Read answered"] - before == len(data + rest)
+
+
 CAPABILITIES: dict[str, dict[str, Any]] = {
     "no SHA-256": {"digest_functions": [2, 3]},
     "digest functions that nobody knows": {"digest_functions": [-1, 99]},

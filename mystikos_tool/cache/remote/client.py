@@ -20,6 +20,7 @@ from mystikos_tool.cache.remote.digest import Digest
 from mystikos_tool.cache.remote.health import Health
 from mystikos_tool.cache.remote.results import Key, Output, Result
 from mystikos_tool.cache.remote.server import (
+    Chunking,
     Limits,
     MissingError,
     Server,
@@ -272,7 +273,7 @@ class Client:
         """Read a file as the chunks that are missing here, or whole where that is most of them."""
         chunking = self._limits.splits
         chunks = server.split(named) if self._is_cut(named) else None
-        if chunks and sum(chunk.size for chunk in chunks) == named.size:
+        if chunks and chunking and _make_up(chunks, named, chunking):
             known = sum(chunk.size for chunk in chunks if chunk in self._chunks)
             if 2 * known >= named.size:
                 return self._read_chunks(server, named, chunks, file)
@@ -345,6 +346,12 @@ def _connect(address: Address, traffic: Traffic) -> tuple[Server, Limits]:
     except BaseException:
         server.close()
         raise
+
+
+def _make_up(chunks: Sequence[Digest], named: Digest, chunking: Chunking) -> bool:
+    """Tell whether chunks may be those of a file: of its size together, and none too large for memory."""
+    largest = max(chunk.size for chunk in chunks)
+    return largest <= chunking.worthwhile and sum(chunk.size for chunk in chunks) == named.size
 
 
 def _check_room(result: Result, paths: Sequence[Path]) -> None:
