@@ -23,6 +23,7 @@ from mystikos_tool.cache.remote.digest import Digest, of
 PATIENCE = 0.3
 # Long enough for a busy machine; what has no end takes longer than any limit.
 MOST = PATIENCE + 4  # seconds
+PATIENT = "&patience=10"  # where a busy machine must not make a miss of a hit
 AVERAGE = 1 << 16
 LARGE = {"large": (random.Random(5).randbytes(2_500_000), 0o644)}
 
@@ -346,7 +347,7 @@ def test_a_chunk_that_is_no_file_is_none(kind: str, tmp_path: Path) -> None:
 def test_a_list_of_more_chunks_than_fit_into_a_message_is_not_needed(
     chunking: HostileServer, machine: Machines
 ) -> None:
-    one, other = machine(chunking.url), machine(chunking.url, "&patience=10")
+    one, other = (machine(chunking.url, PATIENT) for _ in range(2))
     one.store(LARGE)
     digest = messages.new("Digest", hash="0" * 64, size_bytes=1)
     many = as_bytes(messages.new("SplitBlobResponse", chunk_digests=[digest])) * 100_000
@@ -361,7 +362,7 @@ def test_a_list_of_more_chunks_than_fit_into_a_message_is_not_needed(
 def test_sizes_of_chunks_that_lie_are_a_miss_or_make_the_file(
     size: int, chunking: HostileServer, machine: Machines
 ) -> None:
-    one, other = machine(chunking.url), machine(chunking.url)
+    one, other = (machine(chunking.url, PATIENT) for _ in range(2))
     changed = {"large": (LARGE["large"][0] + b"more", 0o644)}
     one.store(LARGE)
     assert other.fetch(list(LARGE))
@@ -384,7 +385,7 @@ def test_sizes_of_chunks_that_lie_are_a_miss_or_make_the_file(
 def test_a_chunk_larger_than_chunks_are_is_not_held_in_memory(
     chunking: HostileServer, machine: Machines
 ) -> None:
-    one, other = machine(chunking.url), machine(chunking.url)
+    one, other = (machine(chunking.url, PATIENT) for _ in range(2))
     data, rest = LARGE["large"][0], bytes(2_400_000)
     one.store(LARGE)
     assert other.fetch(list(LARGE))
@@ -438,7 +439,7 @@ def test_whatever_a_server_advertises_a_file_comes_back_or_is_a_miss(
     )
     answer = as_bytes(messages.new("ServerCapabilities", cache_capabilities=cache))
     server.answering(GetCapabilities=lambda request, context: answer)
-    one, other = machine(server.url), machine(server.url)
+    one, other = (machine(server.url, PATIENT) for _ in range(2))
     one.store()
     found = other.fetch()
     assert other.files() == (FILES if found else {})

@@ -89,12 +89,12 @@ import time
 from pathlib import Path
 from mystikos_tool.cache.digests import Digests
 tree = Digests.tree
-def watched(*arguments):
+def watched(*arguments, **named):
     until = time.monotonic() + 10
     while not Path("../connected").exists() and time.monotonic() < until:
         time.sleep(0.01)
     print("connected:", Path("../connected").exists())
-    return tree(*arguments)
+    return tree(*arguments, **named)
 Digests.tree = watched
 """
 
