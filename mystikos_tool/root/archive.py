@@ -20,7 +20,7 @@ from mystikos_tool.formats import cpio
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import fingerprint, progress
-from mystikos_tool.io.atomic import rewriting, writing
+from mystikos_tool.io.atomic import make_directory, rewriting, writing
 from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt
 from mystikos_tool.root.source import changed, excluding, unchanged, without
 from mystikos_tool.root.tree import Entry, Tree
@@ -131,7 +131,7 @@ def rewrite(tree: Tree, numbers: Sequence[int], target: Path, known: bytes) -> A
 class Unwritten:
     """What :func:`write` makes of a tree, to be measured where it is not written.
 
-    Raises UserError, as it is made and as it is read, where :func:`write` does.
+    Raises UserError where :func:`write` does, when its members, size or bytes are asked for.
     """
 
     tree: Tree
@@ -322,11 +322,12 @@ def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> 
     whoever unpacks, and an archive of another's would make a program that runs as that user.
 
     Nothing is written outside of it: :func:`index` takes no archive whose names could lead there.
-    Raises UserError for a directory that is not empty or can't be written.
+    Raises UserError for a directory that is not empty, can't be written or is reached by another user's
+    symbolic link.
     """
     kept = 0o7777 if keep_set_id else 0o1777
+    make_directory(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise UserError(
                 str(directory), "is not empty", "give a directory that is empty or does not exist"

@@ -516,6 +516,10 @@ HOSTILE = {
         [entry(b"f"), TRAILER, entry(b"g", data=b"1")],
         "ends the archive, and more than zeros follow",
     ),
+    "data of a directory": ([entry(b"d", DIRECTORY, b"1")], "d: is a directory with data"),
+    "data of the root": ([entry(b".", DIRECTORY, b"1")], "/: is a directory with data"),
+    "data of the end": ([entry(b"TRAILER!!!", 0, b"1")], "ends the archive and has data"),
+    "root twice": ([entry(b".", DIRECTORY), entry(b"./", DIRECTORY)], "/: is in the archive twice"),
     "empty name": ([entry(b"")], "offset 0: has a name that is empty"),
     "no name": ([entry(b"", nul=b"")], "offset 0: has a name that is empty"),
     "name of 256 bytes": ([entry(b"f" * 256)], "has a name that is empty or has more than 255 bytes"),
@@ -590,6 +594,16 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_a_directory_with_something_in_it_is_not_extracted_into(tmp_path: Path) -> None:
     found = archive(tmp_path / "a", entry(b"f"))
     assert "is not empty" in told(lambda: extract(found, tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make another user's link")
+def test_nothing_is_extracted_through_another_user_s_link(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "a", entry(b"f", data=b"1"))
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "out").symlink_to("victim")
+    os.chown(tmp_path / "out", 65534, 65534, follow_symlinks=False)
+    assert "a symbolic link of another user's" in told(lambda: extract(packed, tmp_path / "out"))
+    assert not list((tmp_path / "victim").iterdir())
 
 
 def test_directories_without_write_permission_are_filled_and_then_closed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mystikos_tool.io.arriving import Arriving
+from mystikos_tool.io.arriving import Arriving, RefusedError
 from mystikos_tool.io.content import FileContent, whole
 from mystikos_tool.root import archive
 from mystikos_tool.root.archive import DifferentError, Held, Unwritten
@@ -34,6 +34,16 @@ def test_what_is_there_is_read_before_the_rest_comes(tmp_path: Path) -> None:
             assert not rest.done()
             file.write(b"78")
             assert rest.result(10) == b"345678"
+
+
+def test_what_is_refused_is_not_written_on(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w+b") as opened:
+        file = Arriving(opened, 8)
+        file.write(b"1234")
+        file.refuse()
+        with pytest.raises(RefusedError):
+            file.write(b"5678")
+        assert file.written == 4
 
 
 def test_reading_ends_where_no_more_comes(tmp_path: Path) -> None:
