@@ -131,6 +131,10 @@ static int paths(void)
     tell("mknod of every kind", syscall(SYS_mknod, "/tmp/x", ~0u, 0));
     fstat(file, &status);
     before = status.st_mtime;
+    mkdir("/tmp/full", 0755);
+    mkdir("/tmp/full/empty", 0755);
+    tell("unlink of a full directory", unlink("/tmp/full"));
+    tell("unlink of an empty one", unlink("/tmp/full/empty"));
     tell("readlink to nowhere", syscall(SYS_readlink, "/tmp", 0, 5));
     tell("entries for nowhere", syscall(SYS_getdents64, directory, 0, 1000));
     tell("entries of an empty file", syscall(SYS_getdents64, file, &system, 1000));

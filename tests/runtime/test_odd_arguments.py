@@ -69,6 +69,8 @@ fstatat with AT_EMPTY_PATH and a path: 1
 fstatat with AT_EMPTY_PATH and none: 0
 mknod of a file: ENOTSUP
 mknod of every kind: ENOTSUP
+unlink of a full directory: EPERM
+unlink of an empty one: 0
 readlink to nowhere: EINVAL
 entries for nowhere: EINVAL
 entries of an empty file: 0
