@@ -53,6 +53,8 @@ nothing from nowhere: 0
 something from nowhere: EINVAL
 something from below: EFAULT
 random for nowhere: EINVAL
+reading with a flag: 0
+writing with a flag: 1
 position of a console: ENOENT
 """,
     "paths": """\

@@ -362,6 +362,8 @@ static const struct myst_rule rules[] = {
     {SYS_pwritev2, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_preadv2, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_preadv2, {{0, MYST_IS, NONE}}, MYST_SUCCEED},
+    {SYS_preadv2, {{5, MYST_IS_NOT, 0}}, MYST_SERVE},
+    {SYS_pwritev2, {{5, MYST_IS_NOT, 0}}, MYST_SERVE},
     {SYS_recvmmsg, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_sendmmsg, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_utimensat, {{0, MYST_IS, 0}, {1, MYST_IS_NULL, 0}}, EBADF},
