@@ -17,6 +17,7 @@ from mystikos_tool.cache.store import Store
 from mystikos_tool.io import fingerprint
 from mystikos_tool.root.disk import writer
 from mystikos_tool.root.disk.nodes import Node, described, nodes_of
+from mystikos_tool.root.disk.patching import Layout
 from mystikos_tool.root.tree import Entry, Tree
 
 _SIZE, _FINGERPRINT = attrgetter("size"), attrgetter("fingerprint")
@@ -37,9 +38,10 @@ class _Known(NamedTuple):
     paths: list[bytes]
     sizes: list[int]
     fingerprints: list[bytes | None]
+    layout: tuple[int, bytes, bytes]
 
 
-_NOTHING = _Known(b"", b"", "", [], [], [])
+_NOTHING = _Known(b"", b"", "", [], [], [], (0, b"", b""))
 
 
 class IncrementalDisks:
@@ -71,14 +73,15 @@ class IncrementalDisks:
         known, started = self._known(name, target, job.changed_by), time.time_ns()
         shape = job.shape()
         done = job.rewrite(known) if known.shape == shape else None
-        made, sizes, read = done or job.write(known)
+        made, layout, sizes, read = done or job.write(known)
         fingerprints: list[bytes | None] = list(map(_FINGERPRINT, tree.entries))
+        racy = fingerprint.racy([tree.entries[number].fingerprint for number in read], started)
         for number in read:
-            if fingerprint.is_racy(tree.entries[number].fingerprint, started):
+            if tree.entries[number].fingerprint in racy:
                 fingerprints[number] = None
         now = fingerprint.of(target.stat())
-        paths = tree.paths
-        self._store.keep(name, tuple(_Known(now, shape, job.changed_by, paths, sizes, fingerprints)))
+        value = _Known(now, shape, job.changed_by, tree.paths, sizes, fingerprints, (*layout,))
+        self._store.keep(name, tuple(value))
         return made, [tree.entries[number] for number in read]
 
     def _known(self, name: str, target: Path, changed_by: str) -> _Known:
@@ -92,8 +95,8 @@ class IncrementalDisks:
         return _NOTHING
 
 
-# A disk that was written, the size of each entry on it, and the numbers of the entries that were read.
-_Done = tuple[writer.Disk, list[int], list[int]]
+# A disk that was written, its layout, the size of each entry on it, and the numbers of those that were read.
+_Done = tuple[writer.Disk, Layout, list[int], list[int]]
 
 
 class _Job(NamedTuple):
@@ -126,12 +129,17 @@ class _Job(NamedTuple):
         changed = [n for n, (entry, was) in pairs if entry.fingerprint != was and stat.S_ISREG(entry.mode)]
         if len(changed) > _FEW:
             return None
-        entries = self._changed(self.tree.entries[number] for number in changed)
-        made = writer.rewrite(self._nodes(entries), self.target, self.options)
+        entries, layout = (
+            self._changed(self.tree.entries[number] for number in changed),
+            Layout(*known.layout),
+        )
+        inodes = layout.numbers()
+        nodes = zip([inodes[number] for number in changed], self._nodes(entries), strict=True)
+        made = writer.rewrite(list(nodes), self.target, layout, self.options)
         sizes = list(known.sizes)
         for number, entry in zip(changed, entries, strict=True):
             sizes[number] = entry.size
-        return (made, sizes, changed) if made else None
+        return (made, layout, sizes, changed) if made else None
 
     def write(self, known: _Known) -> _Done:
         """Write the disk, with what of the earlier one can be kept."""
@@ -149,9 +157,9 @@ class _Job(NamedTuple):
                 _changed_when_read(node, entry, self.change) if node.path in same else node
                 for node, entry in zip(nodes, self.tree.entries, strict=True)
             ]
-        made = writer.write(nodes, self.target, self.options, same.keys())
+        made, layout = writer.lay_out(nodes, self.target, self.options, same.keys())
         read = [number for number, path in enumerate(self.tree.paths) if path not in same]
-        return made, list(map(_SIZE, entries)), read
+        return made, layout, list(map(_SIZE, entries)), read
 
     def _nodes(self, entries: Sequence[Entry]) -> list[Node]:
         tree = Tree(tuple(entries), (), self.tree.as_of)

@@ -188,7 +188,8 @@ def _encryption(options: argparse.Namespace) -> Encryption | None:
     if options.passphrase_file:
         if passphrase is not None:
             raise UserError("--passphrase", "cannot go with --passphrase-file", "give one of the two")
-        passphrase = read_input(options.passphrase_file, "passphrase file").rstrip(b"\r\n")
+        line = read_input(options.passphrase_file, "passphrase file")
+        passphrase = line.removesuffix(b"\n").removesuffix(b"\r")
     if options.encrypt is None:
         if passphrase is not None:
             raise UserError(

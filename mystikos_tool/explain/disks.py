@@ -290,6 +290,8 @@ def _different_blocks(a: DiskFile, b: DiskFile) -> list[int]:
     shared = min(a.fssig.hash_offset, b.fssig.hash_offset)
     for start in range(0, shared, _CHUNK):
         size = min(_CHUNK, shared - start)
+        if min(a.hole_end(start), b.hole_end(start)) >= start + size:
+            continue
         one, other = a.read(start, size), b.read(start, size)
         if one != other:
             found += [

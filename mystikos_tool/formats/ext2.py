@@ -86,6 +86,12 @@ SUPERBLOCK = Record(
     ),
 )
 
+
+def is_superblock(data: bytes) -> bool:
+    """Tell whether bytes are a superblock of ext2."""
+    return len(data) == SUPERBLOCK.size and SUPERBLOCK.get_int(data, "magic") == MAGIC
+
+
 GROUP = Record(
     32,
     (

@@ -70,11 +70,7 @@ class Filesystem:
         self._counted: dict[int, int] = {}  # by inode, how many blocks of it were met
         self._met = 0
         data = read_at(ext2.SUPERBLOCK_OFFSET, ext2.SUPERBLOCK.size)
-        if (
-            len(data) < ext2.SUPERBLOCK.size
-            or ext2.SUPERBLOCK.get_int(data, "magic") != ext2.MAGIC
-            or size < ext2.SUPERBLOCK_OFFSET
-        ):
+        if not ext2.is_superblock(data) or size < ext2.SUPERBLOCK_OFFSET:
             raise UserError(where, "is no ext2 file system", "make it with 'mystikos-tool mkext2'")
         self._superblock = data
         fields = ext2.SUPERBLOCK.unpack(data)

@@ -93,8 +93,8 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def rewriting(target: Path, mode: int = 0o644) -> Iterator[BinaryIO | None]:
-    """Yield ``target`` itself, to be changed in place; None where it cannot be had alone.
+def rewriting(target: Path, mode: int = 0o644) -> Iterator[FileIO | None]:
+    """Yield ``target`` itself, unbuffered, to be changed in place; None where it cannot be had alone.
 
     Meanwhile it has the name that `writing` gives to its temporary files: whoever looks for it
     finds nothing, or at the end the whole. When the body raises, it is removed. What has another
@@ -103,7 +103,7 @@ def rewriting(target: Path, mode: int = 0o644) -> Iterator[BinaryIO | None]:
     final = _followed(target)
     temporary = _temporary_name(final)
     try:
-        file = final.open("r+b", _BUFFER)
+        file = FileIO(final, "r+")
     except OSError:
         yield None
         return
@@ -113,7 +113,6 @@ def rewriting(target: Path, mode: int = 0o644) -> Iterator[BinaryIO | None]:
             return
         try:
             yield file
-            file.flush()
             os.fchmod(file.fileno(), permissions(mode))
             temporary.replace(final)
         except BaseException:
@@ -266,9 +265,12 @@ def _new_directory(parent: Path) -> tuple[int, Path]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and its parents where they are missing; UserError when that cannot be."""
+    """Make a directory and its parents where they are missing; UserError when that cannot be.
+
+    It is also raised for one that another user's symbolic link leads to.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        _followed(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             str(path), f"cannot be made a directory: {_reason(error)}", "choose another place for the output"
@@ -280,7 +282,7 @@ def _followed(target: Path) -> Path:
 
     Raises UserError for a link of another user's but root: it would choose which file is replaced.
     """
-    done, left, links = "", [*reversed((Path.cwd() / target).parts[1:])], 0
+    done, left, links = "", _parts(f"{Path.cwd()}/{target}" if not target.is_absolute() else str(target)), 0
     while left:
         name = left.pop()
         path = f"{done}/{name}"
@@ -301,10 +303,15 @@ def _followed(target: Path) -> Path:
                 raise UserError(
                     str(target), "cannot be written: too many levels of symbolic links", "remove one"
                 )
-            to = Path(path).readlink()
-            done = "" if to.is_absolute() else done
-            left += reversed(to.parts[1:] if to.is_absolute() else to.parts)
+            to = str(Path(path).readlink())
+            done = "" if to.startswith("/") else done
+            left += _parts(to)
     return Path(done or "/")
+
+
+def _parts(path: str) -> list[str]:
+    """Return the names in a path, the last one first."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 
 
 def permissions(mode: int) -> int:

@@ -194,10 +194,23 @@ def test_what_a_killed_process_left_does_not_stand_in_the_way(tree: Path, tmp_pa
 # Nothing but a few files' contents is another one: the disk is not laid out again
 
 
-def rewritten(tree: Path, target: Path, names: set[str], options: Options = Options()) -> disk.Disk | None:  # noqa: B008
-    """Write some files of the tree alone into an earlier disk."""
-    paths = set(map(os.fsencode, names))
-    return disk.rewrite([node for node in nodes_of(scan(tree)) if node.path in paths], target, options)
+class Written:
+    """A disk of a tree, in which some of its files alone are written again."""
+
+    def __init__(self, tree: Path, target: Path, options: Options = Options()) -> None:  # noqa: B008
+        self._tree, self._target, self._options = tree, target, options
+        nodes = nodes_of(scan(tree))
+        _, self._layout = disk.lay_out(nodes, target, options)
+        numbers = self._layout.numbers()
+        self._inodes = {node.path: number for node, number in zip(nodes, numbers, strict=True)}
+
+    def rewrite(self, names: set[str]) -> disk.Disk | None:
+        paths = set(map(os.fsencode, names))
+        return self.rewrite_nodes([node for node in nodes_of(scan(self._tree)) if node.path in paths])
+
+    def rewrite_nodes(self, nodes: list[Node]) -> disk.Disk | None:
+        numbered = [(self._inodes[node.path], node) for node in nodes]
+        return disk.rewrite(numbered, self._target, self._layout, self._options)
 
 
 def of_blocks(*blocks: int, end: int = 0) -> bytes:
@@ -235,11 +248,11 @@ def test_other_contents_of_some_files_make_the_disk_of_a_new_build(
     tree: Path, tmp_path: Path, edits: dict[str, bytes], options: Options
 ) -> None:
     (tree / "lib/few").write_bytes(of_blocks(*range(11)))
-    disk.write(nodes_of(scan(tree)), tmp_path / "disk", options)
+    written = Written(tree, tmp_path / "disk", options)
     before = (tmp_path / "disk").stat().st_ino
     for name, data in edits.items():
         (tree / name).write_bytes(data)
-    made = rewritten(tree, tmp_path / "disk", set(edits), options)
+    made = written.rewrite(set(edits))
     assert made == disk.write(nodes_of(scan(tree)), tmp_path / "new", options)
     assert (tmp_path / "disk").read_bytes() == (tmp_path / "new").read_bytes()
     assert (tmp_path / "disk").stat().st_ino == before
@@ -263,8 +276,8 @@ def test_a_file_that_grows_into_another_group_is_counted_in_both(
     tmp_path: Path, sizes: tuple[int, int]
 ) -> None:
     first, second = ([dense(b"a", 1000), dense(b"b", size)] for size in sizes)
-    disk.write(first, tmp_path / "disk")
-    made = disk.rewrite(second[1:], tmp_path / "disk")
+    _, layout = disk.lay_out(first, tmp_path / "disk")
+    made = disk.rewrite([(layout.numbers()[1], second[1])], tmp_path / "disk", layout)
     assert made == disk.write(second, tmp_path / "new")
     assert filecmp.cmp(tmp_path / "disk", tmp_path / "new", shallow=False)
 
@@ -286,26 +299,29 @@ def test_where_more_than_contents_would_change_nothing_is_done(
     (tree / "lib/file00").write_bytes(b"")
     (tree / "lib/linked").write_bytes(b"linked")
     (tree / "lib/other").hardlink_to(tree / "lib/linked")
-    disk.write(nodes_of(scan(tree)), tmp_path / "disk", options)
+    written = Written(tree, tmp_path / "disk", options)
     before = (tmp_path / "disk").read_bytes()
     (tree / name).write_bytes(data)
-    assert rewritten(tree, tmp_path / "disk", {name}, options) is None
+    assert written.rewrite({name}) is None
     assert (tmp_path / "disk").read_bytes() == before
 
 
 def test_another_disk_than_the_one_that_was_written_is_not_touched(tree: Path, tmp_path: Path) -> None:
-    (tmp_path / "disk").write_bytes(b"no disk")
-    assert rewritten(tree, tmp_path / "disk", {"lib/large"}) is None
-    assert rewritten(tree, tmp_path / "missing", {"lib/large"}) is None
-    assert (tmp_path / "disk").read_bytes() == b"no disk"
+    written, whole = Written(tree, tmp_path / "disk"), (tmp_path / "disk").read_bytes()
+    for other in (b"no disk", whole[:-BLOCK], whole + bytes(BLOCK), bytes(len(whole))):
+        (tmp_path / "disk").write_bytes(other)
+        assert written.rewrite({"lib/large"}) is None
+        assert (tmp_path / "disk").read_bytes() == other
+    (tmp_path / "disk").unlink()
+    assert written.rewrite({"lib/large"}) is None
 
 
 def test_contents_that_cannot_be_read_leave_no_half_written_disk(tree: Path, tmp_path: Path) -> None:
-    disk.write(nodes_of(scan(tree)), tmp_path / "disk")
+    written = Written(tree, tmp_path / "disk")
     (tree / "lib/file20").write_bytes(os.urandom(60_000))
     nodes = [changing(node) for node in nodes_of(scan(tree)) if node.path == b"lib/file20"]
     with pytest.raises(UserError, match="changed while"):
-        disk.rewrite(nodes, tmp_path / "disk")
+        written.rewrite_nodes(nodes)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tree"]
 
 

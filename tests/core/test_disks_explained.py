@@ -250,3 +250,23 @@ def test_what_has_no_fssig_is_no_disk(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(8192))
     with pytest.raises(UserError, match="no FSSIG"):
         disks.report(tmp_path / "file")
+
+
+def bytes_read() -> int:
+    """How many bytes this process has read."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def test_what_is_a_hole_in_both_disks_is_not_read_to_compare_them(tree: Path) -> None:
+    one, other = tree.parent / "one.disk", tree.parent / "other.disk"
+    mystikos_tool.disk(one, tree, size=256 << 20)
+    (tree / "lib/small").write_bytes(b"other")
+    mystikos_tool.disk(other, tree, size=256 << 20)
+    before = bytes_read()
+    found = disks.compare(one, other)
+    assert bytes_read() - before < 32 << 20
+    assert [change.path for change in found.files or ()] == ["lib/small"]
+    with other.open("r+b") as file:  # what was a hole
+        file.seek(200 << 20)
+        file.write(b"content")
+    assert disks.compare(one, other).changed_blocks == found.changed_blocks + 1

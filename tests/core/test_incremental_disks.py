@@ -1,8 +1,12 @@
-"""A build with a store brings the earlier disk up to date; only what changed is read."""
+"""A build with a store brings the earlier disk up to date; only what changed is read.
+
+MYST_DISK_CASES=1000 takes so many random edits instead of a few.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,7 +22,14 @@ from mystikos_tool.root.stripped import Stripping
 from mystikos_tool.root.tree import Entry, Tree, join
 
 BLOCK = 4096
+CASES = int(os.environ.get("MYST_DISK_CASES", "20"))
 AS_NEEDED = Options()
+
+
+def settle(root: Path) -> None:
+    """Wait until a change of a file cannot go unseen any more."""
+    while scan(root).is_racy():
+        pass
 
 
 @pytest.fixture
@@ -32,8 +43,7 @@ def root(tmp_path: Path) -> Path:
     (root / "one").write_bytes(b"linked")
     (root / "two").hardlink_to(root / "one")
     (root / "link").symlink_to("l" * 100)
-    while scan(root).is_racy():
-        pass
+    settle(root)
     return root
 
 
@@ -162,6 +172,20 @@ def test_a_file_that_moves_others_makes_the_disk_of_a_new_build(
     builds.build([scan(root)])
 
 
+@pytest.mark.parametrize("edit", [content("a", 1), lambda root: (root / "lib/file1").unlink()])
+def test_a_file_keeps_its_blocks_where_others_come_and_go_beside_it(
+    root: Path, builds: Builds, edit: Edit
+) -> None:
+    for name in ("lib/file2", "lib/file4", "lib/file6"):
+        (root / name).write_bytes(os.urandom(5 * BLOCK))
+    for name in ("lib/file3", "lib/file5", "lib/file7"):  # as large, with holes
+        (root / name).write_bytes(os.urandom(BLOCK) + bytes(4 * BLOCK))
+    settle(root)
+    builds.build([scan(root)])
+    edit(root)
+    builds.build([scan(root)])
+
+
 def test_nothing_is_read_where_nothing_changed(root: Path, builds: Builds) -> None:
     builds.build([scan(root)])
     assert builds.build([scan(root)]) == set()
@@ -230,10 +254,45 @@ def test_a_file_that_is_stripped_is_stripped_again_when_it_changed(root: Path, b
 def test_many_changed_files_are_read_alone(root: Path, builds: Builds) -> None:
     for number in range(100):
         content(f"lib/many{number}", 5000)(root)
-    while scan(root).is_racy():
-        pass
+    settle(root)
     builds.build([scan(root)])
     changed = {f"lib/many{number}" for number in range(80)}
     for name in changed:
         content(name, 5000)(root)
     assert builds.build([scan(root)]) <= changed
+
+
+def edit_at_random(root: Path, chance: random.Random) -> None:
+    """Change contents, and now and then what is there."""
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    for path in chance.sample(files, chance.choice((1, 1, 1, 2, 5))):
+        size = path.stat().st_size
+        kind = chance.randrange(8)
+        if kind == 0:
+            path.write_bytes(chance.randbytes(chance.choice((0, 1, size + 1, size * 2, 60 * BLOCK))))
+        elif kind == 1:
+            os.truncate(path, chance.randrange(size + 1))
+        elif kind == 2:
+            os.truncate(path, size + chance.choice((1, BLOCK, 40 * BLOCK)))
+        elif kind == 3:
+            path.unlink()
+        elif kind == 4:
+            path.chmod(chance.choice((0o644, 0o755)))
+        elif kind == 5:
+            (path.parent / f"new{chance.randrange(1000)}").write_bytes(chance.randbytes(5000))
+        elif size:
+            data = bytearray(path.read_bytes())
+            for _ in range(chance.choice((1, 3))):
+                at = chance.randrange(size)
+                new = chance.choice((chance.randbytes(1), bytes(3 * BLOCK)))[: size - at]
+                data[at : at + len(new)] = new
+            path.write_bytes(data)
+
+
+@pytest.mark.parametrize("options", [Options(room=0), Options(size=8 << 20)], ids=["as needed", "of a size"])
+def test_random_edits_make_the_disks_of_new_builds(root: Path, builds: Builds, options: Options) -> None:
+    chance = random.Random(options.room)
+    for _ in range(CASES // 2):
+        builds.build([scan(root)], options)
+        edit_at_random(root, chance)
+    run("e2fsck", "-fn", builds.disk)

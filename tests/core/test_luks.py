@@ -12,6 +12,7 @@ from disks import RECORDED, filesystem, run
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import luks
 from mystikos_tool.formats.luks import HEADER, KEY_SIZE, PAYLOAD_OFFSET, SLOT, STRIPES, Encryption
+from mystikos_tool.root.disk.writer import encryption as encryption_of
 
 DISK = next(disk for disk in RECORDED if disk.case["luks"])
 KEY = (DISK.directory / "luks-master.bin").read_bytes()
@@ -129,3 +130,77 @@ def test_qemu_decrypts_it(disk: Path, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     run("qemu-img", "convert", "--object", secret, "--image-opts", source, "-O", "raw", plain)
     assert plain.read_bytes() == b"payload " * 512
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "key"
+    path.write_bytes(KEY)
+    return path
+
+
+@pytest.mark.parametrize(
+    "passphrase",
+    [
+        b"just 14 bytes.",
+        b"x" * 512,
+        b"\xff\xfe is not UTF-8",
+        b" spaces, \ttabs and \x7f ",
+        "zwölf Größen".encode(),
+    ],
+    ids=["14 bytes", "512 bytes", "not UTF-8", "spaces", "UTF-8"],
+)
+def test_cryptsetup_opens_a_disk_with_every_passphrase_that_is_taken(
+    tmp_path: Path, key_file: Path, passphrase: bytes
+) -> None:
+    encryption = encryption_of(key_file, passphrase)._replace(iterations=1000)
+    disk = tmp_path / "disk"
+    disk.write_bytes(luks.header(encryption, b"disk") + bytes(512))
+    for way in (["--key-file=-"], []):  # as it is, and as it is typed
+        run("cryptsetup", "open", "--test-passphrase", *way, disk, stdin=passphrase)
+    with pytest.raises(AssertionError, match="No key available with this passphrase"):
+        run("cryptsetup", "open", "--test-passphrase", "--key-file=-", disk, stdin=passphrase + b"x")
+
+
+@pytest.mark.parametrize(
+    ("passphrase", "problem"),
+    [
+        (b"", "fewer than 14"),
+        (b"13 characters", "fewer than 14"),
+        (b"x" * 513, "more than 512"),
+        (b"several lines\nof it", "several lines or a NUL"),
+        (b"a NUL in\0 the middle", "several lines or a NUL"),
+    ],
+)
+def test_a_passphrase_that_nobody_could_type_is_refused(
+    key_file: Path, passphrase: bytes, problem: str
+) -> None:
+    with pytest.raises(UserError, match=problem):
+        encryption_of(key_file, passphrase)
+
+
+def test_a_damaged_header_is_refused_or_of_this_key() -> None:
+    whole = bytearray(with_passphrase()[: HEADER.size])
+    for at in range(208):  # where the key slots begin
+        for value in (0, whole[at] ^ 0x81, 0xFF):
+            damaged = whole[:at] + bytes([value]) + whole[at + 1 :]
+            if 10_000 < int.from_bytes(damaged[164:168], "big") <= 10_000_000:
+                continue  # iterations that are done
+            try:
+                luks.check_key(bytes(damaged), KEY, "disk")
+            except UserError:
+                assert damaged != whole
+    for size in range(0, 168, 7):
+        with pytest.raises(UserError):
+            luks.check_key(bytes(whole[:size]), KEY, "disk")
+
+
+def test_key_slots_that_others_change_do_not_count(disk: Path) -> None:
+    run("cryptsetup", "luksKillSlot", "--batch-mode", disk, "0")
+    changed = disk.read_bytes()
+    assert changed != with_passphrase() + changed[PAYLOAD_OFFSET:]
+    luks.check_key(changed, KEY, "disk")
+    overlapping = SLOT.pack(
+        {"state": 0x00AC71F3, "iterations": 0xFFFFFFFF, "sector": 0, "stripes": 0xFFFFFFFF}
+    )
+    luks.check_key(HEADER.patch(changed[: HEADER.size], {"slots": overlapping * 8}), KEY, "disk")

@@ -139,6 +139,30 @@ static int show(char **argv)
     return copy_input(argv);
 }
 
+/* For each line, a path: the number of bytes in that file and their FNV-1a, or why it cannot be read. */
+static int show_each(char **argv)
+{
+    static char path[4096], data[4096];
+    (void)argv;
+    while (fgets(path, sizeof path, stdin))
+    {
+        unsigned long hash = 0xcbf29ce484222325, total = 0;
+        ssize_t size = -1;
+        path[strcspn(path, "\n")] = 0;
+        const int file = open(path, O_RDONLY);
+        while (file >= 0 && (size = read(file, data, sizeof data)) > 0)
+            for (ssize_t i = 0; i < size; i++, total++)
+                hash = (hash ^ (unsigned char)data[i]) * 0x100000001b3;
+        if (size < 0)
+            puts(strerror(errno));
+        else
+            printf("%lu %016lx\n", total, hash);
+        fflush(stdout);
+        close(file);
+    }
+    return 0;
+}
+
 static int limits(char **argv)
 {
     struct rlimit limit;
@@ -463,6 +487,7 @@ static const struct
     {"descriptors", descriptors},
     {"status", status},
     {"show", show},
+    {"show-each", show_each},
     {"limits", limits},
     {"allocate", allocate},
     {"stack", stack},

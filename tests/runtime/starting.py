@@ -59,7 +59,7 @@ class Caller:
         command = [package] if isinstance(package, Path) else package
         return subprocess.run([*command, *arguments], **self.credentials, **options)
 
-    def output(self, package: Path, *arguments: str, **options: Any) -> str:
+    def output(self, package: Path | Sequence[str | Path], *arguments: str, **options: Any) -> str:
         """What it prints when all goes well."""
         done = self.run(package, *arguments, **options)
         assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -127,10 +128,8 @@ class Machine:
 FUSE = Path("/dev/fuse")
 BECOME = ["setpriv", f"--regid={ORDINARY_USER}", "--clear-groups"]
 # The device as it is on most machines, and none.
-SERVING = (
-    "mount -t tmpfs none /mnt && mknod -m 666 /mnt/fuse c 10 229 && mount --bind /mnt/fuse /dev/fuse"
-    ' && exec "$@"'
-)
+SERVING_BY = 'mount -t tmpfs none /mnt && mknod /mnt/fuse {} && mount --bind /mnt/fuse /dev/fuse && exec "$@"'
+SERVING = SERVING_BY.format("-m 666 c 10 229")
 UNPACKING = '{ [ ! -e /dev/fuse ] || mount --bind /dev/null /dev/fuse; } && exec "$@"'
 
 
@@ -250,6 +249,20 @@ def test_a_disk_is_served_where_the_machine_lets_it_and_unpacked_elsewhere(
     mounts = machine.output(package(), option(original), "show", "/proc/.linux/self/mountinfo").splitlines()
     [root] = [line.partition(" - ")[2].split()[0] for line in mounts if line.split()[4] == "/"]
     assert root == ("overlay" if machine.served else "tmpfs")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not FUSE.exists(), reason="needs root and /dev/fuse")
+@pytest.mark.parametrize("node", ["-m 600 c 10 229", "-m 666 c 10 250", "-m 666 c 1 5", "-m 666 p"])
+def test_a_disk_is_unpacked_where_fuse_is_not_what_it_should_be(
+    package: MakeDiskPackage, disk: Path, node: str
+) -> None:
+    become = [*BECOME, f"--reuid={ORDINARY_USER}"]
+    command = ["unshare", "-m", "sh", "-c", SERVING_BY.format(node), "sh", *become, package(), option(disk)]
+    nobody = Caller(None)
+    assert nobody.output([*command, "show"], "/data/file") == "of the disk\n"
+    change(disk, free_block(disk) * BLOCK, b"changed")
+    told = refusal(nobody.run([*command, "leave"], "0"))
+    assert told == f"disk {disk}: block {free_block(disk)} is not what its hash says"
 
 
 @pytest.fixture(scope="module")
@@ -464,6 +477,29 @@ def test_what_is_no_file_is_no_disk(
     assert refusal(anyone.run(package(), f"--myst-rootfs={path}", "leave", "0")) == f"options: {problem}"
 
 
+@pytest.mark.parametrize("kind", ["FIFO", "socket", "link to itself", "unreadable"])
+def test_what_cannot_be_read_is_no_disk(
+    package: MakeDiskPackage, anyone: Caller, work: Path, kind: str
+) -> None:
+    path, problem = work / "place", "is no regular file"
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "FIFO":
+            os.mkfifo(path)
+        elif kind == "socket":
+            listening.bind(str(path))
+            problem = "cannot open the disk {}: No such device or address"
+        elif kind == "link to itself":
+            path.symlink_to(path)
+            problem = "cannot open the disk {}: Symbolic link loop"
+        else:
+            path.touch(0)
+            is_root = anyone.user is None and os.geteuid() == 0
+            problem = "has no FSSIG" if is_root else "cannot open the disk {}: Permission denied"
+        told = refusal(anyone.run(package(), option(path), "leave", "0"))
+    path.unlink()
+    assert problem.format(path) in told
+
+
 def test_an_encrypted_disk_is_refused_by_name(
     package: MakeDiskPackage, anyone: Caller, work: Path, probe: Path
 ) -> None:
@@ -584,3 +620,91 @@ def test_a_package_that_is_killed_leaves_nothing(
         wait_for_the_end(pidfd)
     assert processes_with(disk) == []
     assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+# What is done to the disk meanwhile
+
+
+def fnv(data: bytes) -> str:
+    """Size and FNV-1a, as the probe tells them."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 % (1 << 64)
+    return f"{len(data)} {value:016x}"
+
+
+IN_DATA = {"file": b"of the disk\n", "other": b"another\n", "large": CONTENT}
+
+
+def replace(disk: Path) -> None:
+    other = disk.with_name("other disk")
+    other.write_bytes(os.urandom(disk.stat().st_size))
+    other.replace(disk)
+
+
+def extend(disk: Path) -> None:
+    with disk.open("ab") as file:
+        file.write(os.urandom(1 << 20))
+
+
+def overwrite(begin: float, end: float, data: bytes) -> Callable[[Path], object]:
+    """Write over a part of a disk, in place."""
+
+    def over(disk: Path) -> None:
+        size = disk.stat().st_size
+        count = int(size * (end - begin))
+        change(disk, int(size * begin), (data * (count // len(data) + 1))[:count])
+
+    return over
+
+
+def cut(share: float) -> Callable[[Path], object]:
+    return lambda disk: os.truncate(disk, int(disk.stat().st_size * share))
+
+
+HARMLESS = {
+    "replaced": replace,
+    "removed": lambda disk: disk.rename(disk.with_name("elsewhere")),
+    "unreadable": lambda disk: disk.chmod(0),
+    "longer": extend,
+}
+HARMFUL = {
+    "overwritten": overwrite(0, 1, b"wrong data"),
+    "zeros": overwrite(0, 1, bytes(1)),
+    "its tree overwritten": overwrite(0.98, 1, b"\xff"),
+    "its start overwritten": overwrite(0, 0.01, b"\xff"),
+    "cut to nothing": cut(0),
+    "cut": cut(0.001),
+}
+
+
+@pytest.mark.parametrize("what", [*HARMLESS, *HARMFUL])
+def test_what_is_done_to_a_running_disk_makes_no_content_wrong(
+    package: MakeDiskPackage, machine: Machine, disk: Path, what: str
+) -> None:
+    with machine.start(package(), option(disk), "show-each") as process:
+        assert process.stdin
+        assert process.stdout
+
+        def read(name: str) -> str:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(f"/data/{name}\n")
+            process.stdin.flush()
+            return read_line(process.stdout)
+
+        assert read("other") == fnv(IN_DATA["other"])
+        (HARMLESS | HARMFUL)[what](disk)
+        found = {name: read(name) for name in IN_DATA}
+        right = {name: fnv(data) for name, data in IN_DATA.items()}
+        if what in HARMLESS or not machine.served:
+            assert found == right
+        for name, told in found.items():
+            assert told in (right[name], "I/O error")
+        assert read("missing") in ("No such file or directory", "I/O error")
+        if what in ("overwritten", "cut to nothing") and machine.served:
+            assert found["large"] == "I/O error"
+        process.stdin.close()
+        assert process.wait(SECONDS) == 0
+    disk.with_name("elsewhere").unlink(missing_ok=True)
+    disk.touch()

@@ -18,16 +18,28 @@ _VARYING: dict[str, int | bytes] = {"uuid": bytes(16), "hash_seed": bytes(16), "
 
 
 class Earlier:
-    """An unencrypted disk that was written by `disk.write`, of the same tree but for its files' content.
+    """An unencrypted disk that was written by `disk.write` before, and the ``files`` of the one to come.
 
-    Inode numbers follow from the paths; so a file is found by its number once `has_layout` has
-    found the paths to be the same. Raises UserError for what is no such disk.
+    Inode numbers follow from the paths: a file is found by its number where the paths are the same,
+    else by its path. Raises UserError for what is no such disk.
     """
 
-    def __init__(self, disk: DiskFile) -> None:
+    def __init__(self, disk: DiskFile, files: Sequence[File]) -> None:
         self._disk = disk
         self._filesystem: Filesystem = disk.filesystem()
         self._inodes: dict[int, dict[str, int | bytes]] = {}
+        self._numbers: dict[bytes, int] | None = None
+        if not all(self._has_directory(file) for file in files if file.is_directory):
+            self._numbers = {member.path: member.inode for member in self._filesystem.members}
+
+    def _has_directory(self, file: File) -> bool:
+        """Tell whether the inode of a directory's number is a directory with the same entries."""
+        inode = self._inode(file.number)
+        if not stat.S_ISDIR(int(inode["mode"])) or int(inode["size"]) != len(file.body):
+            return False
+        member = Member(file.node.path, file.number, stat.S_IFDIR, len(file.body), 1, 0, 0, 0)
+        places = list(self._filesystem.map_of(member))
+        return b"".join(self._filesystem.block(block) for _, block in places) == file.body
 
     def is_file(self, descriptor: int) -> bool:
         """Tell whether an open file is this disk."""
@@ -40,7 +52,10 @@ class Earlier:
         return None
 
     def _runs(self, file: File) -> Sequence[Run] | None:
-        inode = self._inode(file.number)
+        number = file.number if self._numbers is None else self._numbers.get(file.node.path)
+        if number is None:
+            return None
+        inode = self._inode(number)
         size = int(inode["size"]) | int(inode["size_high"]) << 32
         if not stat.S_ISREG(int(inode["mode"])) or size != file.node.size:
             return None
@@ -48,7 +63,7 @@ class Earlier:
         blocks = int(inode["sectors"]) // (BLOCK // ext2.SECTOR)
         if blocks == dense[0].length + IndexTree(dense).size:
             return dense
-        member = Member(file.node.path, file.number, file.node.mode, size, 1, 0, 0, 0)
+        member = Member(file.node.path, number, file.node.mode, size, 1, 0, 0, 0)
         return joined_runs(Run(at, 1) for at, _ in self._filesystem.map_of(member))
 
     def has_layout(self, image: Image, shape: verity.Shape, salt: bytes) -> bool:

@@ -28,13 +28,13 @@ def read_digests(descriptor: int, offset: int, blocks: int, salt: bytes) -> Iter
     sha256 = hashlib.sha256
     of_zeros = sha256(salt + bytes(BLOCK)).digest()
     salted, places = _buffers(salt)
-    hole_end = 0
+    skipped = 0
     for first in range(0, blocks, _CHUNK):
         count = min(_CHUNK, blocks - first)
         start, end = offset + first * BLOCK, offset + (first + count) * BLOCK
-        if hole_end < end:
-            hole_end = _hole_end(descriptor, start)
-        if hole_end >= end:
+        if skipped < end:
+            skipped = hole_end(descriptor, start)
+        if skipped >= end:
             yield first, of_zeros * count
             continue
         if os.preadv(descriptor, places[:count], start) != count * BLOCK:
@@ -53,7 +53,7 @@ def _buffers(salt: bytes) -> tuple[list[memoryview], list[memoryview]]:
     return salted, [block[len(salt) :] for block in salted]
 
 
-def _hole_end(descriptor: int, start: int) -> int:
+def hole_end(descriptor: int, start: int) -> int:
     """Return where the hole at ``start`` ends; ``start`` itself where there is none or nobody knows."""
     try:
         return os.lseek(descriptor, start, os.SEEK_DATA)

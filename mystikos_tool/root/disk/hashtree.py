@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mystikos_tool.formats.verity import BLOCK, DIGEST_SIZE, PER_BLOCK, Level, Shape
@@ -32,27 +33,27 @@ class HashTree:
 
     def __init__(self, descriptor: int, shape: Shape, salt: bytes) -> None:
         self._descriptor = descriptor
-        self._shape = shape
+        self._offsets = [level.offset for level in shape.levels]
         self._salt = hashlib.sha256(salt)
         self._changed: list[set[int]] = [set() for _ in shape.levels]  # whose own hashes are to be taken
         self._held: dict[int, bytearray] = {}  # by offset in the disk
 
-    def put(self, number: int, blocks: bytes) -> None:
+    def put(self, number: int, blocks: bytes | memoryview) -> None:
         """Take the hashes of data blocks' new content, which follow each other from the first."""
-        end = number + len(blocks) // BLOCK
-        hashed = [self._hash(blocks[at : at + BLOCK]) for at in range(0, len(blocks), BLOCK)]
-        for first in range(number - number % PER_BLOCK, end, PER_BLOCK):
-            start, stop = max(first, number), min(first + PER_BLOCK, end)
-            self._put(0, start, b"".join(hashed[start - number : stop - number]))
+        digests = []
+        for at in range(0, len(blocks), BLOCK):
+            salted = self._salt.copy()
+            salted.update(blocks[at : at + BLOCK])
+            digests.append(salted.digest())
+        self._put(0, number, digests)
 
     def root_hash(self) -> bytes:
         """Hash all that is above what was put; return the root hash."""
         for height, changed in enumerate(self._changed[:-1]):
-            level = self._shape.levels[height]
-            while changed:
-                number = changed.pop()
-                self._put(height + 1, number, self._hash(self._block(level.offset + number * BLOCK)))
-        return self._hash(self._block(self._shape.levels[-1].offset))
+            for number in sorted(changed):
+                self._put(height + 1, number, [self._hash(self._block(height, number))])
+            changed.clear()
+        return self._hash(self._block(len(self._offsets) - 1, 0))
 
     def write(self) -> None:
         """Write what has changed."""
@@ -60,19 +61,24 @@ class HashTree:
             os.pwrite(self._descriptor, block, offset)
         self._held.clear()
 
-    def _put(self, height: int, number: int, digests: bytes) -> None:
-        """Put digests, which are in one block of hashes, from that of a number on."""
-        place, slot = divmod(number, PER_BLOCK)
-        hashes = self._block(self._shape.levels[height].offset + place * BLOCK)
-        hashes[slot * DIGEST_SIZE : slot * DIGEST_SIZE + len(digests)] = digests
-        self._changed[height].add(place)
+    def _put(self, height: int, number: int, digests: Sequence[bytes]) -> None:
+        """Put digests from that of a number on."""
+        done = 0
+        while done < len(digests):
+            place, slot = divmod(number + done, PER_BLOCK)
+            some = digests[done : done + PER_BLOCK - slot]
+            start = slot * DIGEST_SIZE
+            self._block(height, place)[start : start + len(some) * DIGEST_SIZE] = b"".join(some)
+            self._changed[height].add(place)
+            done += len(some)
 
-    def _hash(self, block: bytes | bytearray) -> bytes:
+    def _hash(self, block: bytes | bytearray | memoryview) -> bytes:
         salted = self._salt.copy()
         salted.update(block)
         return salted.digest()
 
-    def _block(self, offset: int) -> bytearray:
+    def _block(self, height: int, number: int) -> bytearray:
+        offset = self._offsets[height] + number * BLOCK
         held = self._held.get(offset)
         if held is None:
             if len(self._held) >= _MAX_HELD:

@@ -199,8 +199,8 @@ def superblock_places(geometry: Geometry) -> list[int]:
 
 
 def copies(geometry: Geometry, superblock_of: Callable[[int], bytes], descriptors: bytes) -> Iterator[Blocks]:
-    """Yield superblock and group descriptors for each group that has them."""
-    descriptors = descriptors.ljust(geometry.descriptor_blocks * BLOCK, b"\0")
+    """Yield the superblock, and group descriptors where there are any, for each group that has them."""
+    descriptors = descriptors.ljust(-(-len(descriptors) // BLOCK) * BLOCK, b"\0")
     for place in superblock_places(geometry):
         # The first superblock lies behind the place of a boot sector.
         before = b"" if place else bytes(ext2.SUPERBLOCK_OFFSET)

@@ -5,19 +5,52 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mystikos_tool.formats import ext2
+from mystikos_tool.formats import ext2, fssig, verity
 from mystikos_tool.formats.ext2 import BLOCK, BLOCKS_PER_GROUP, Geometry
-from mystikos_tool.formats.ext2_reader import Filesystem
 from mystikos_tool.root.disk import image
 from mystikos_tool.root.disk.image import Blocks, Image
 from mystikos_tool.root.disk.nodes import Node
 from mystikos_tool.root.disk.placement import File, Placement, find_blocks, kept
 
 _POINTERS = struct.Struct("<15I")
+
+
+class Layout(NamedTuple):
+    """By what the files of an unencrypted disk are found without its directories.
+
+    ``data_blocks`` and ``salt`` are those of its hash tree. ``inodes`` has the inode number of each
+    node that it was made of, as 32-bit integers of this machine; 0 for a further link to a file.
+    """
+
+    data_blocks: int
+    salt: bytes
+    inodes: bytes
+
+    def numbers(self) -> array[int]:
+        """Return the inode numbers."""
+        return array("I", self.inodes)
+
+
+def layout_of(nodes: Sequence[Node], files: Sequence[File], shape: verity.Shape, salt: bytes) -> Layout:
+    """Return the layout of a disk of these files, which were made of these and other nodes."""
+    numbers = {file.node.path: file.number for file in files}
+    inodes = array("I", [numbers.get(node.path, 0) for node in nodes])
+    return Layout(shape.data_blocks, salt, inodes.tobytes())
+
+
+def with_contents(nodes: Sequence[tuple[int, Node]]) -> list[File]:
+    """Read files to find which of their blocks are no holes; each comes with its inode number.
+
+    Raises UserError as reading the nodes does.
+    """
+    files = [File(number, node) for number, node in nodes]
+    find_blocks(files, lambda _: None)
+    return files
 
 
 class _Changed(NamedTuple):
@@ -34,15 +67,18 @@ class PatchedImage:
     """
 
     def __init__(
-        self, filesystem: Filesystem, geometry: Geometry, changed: Sequence[_Changed], time: int
+        self,
+        descriptor: int,
+        superblock: bytes,
+        geometry: Geometry,
+        changed: Sequence[_Changed],
+        time: int,
     ) -> None:
-        self._filesystem = filesystem
+        self._descriptor = descriptor
+        self._superblock = superblock
         self._changed = changed
         self._geometry = geometry
-        self._image = Image(Placement(self._geometry, [file for file, _ in changed]), time)
-        self._superblock = filesystem.superblock()
-        blocks = range(1, 1 + self._geometry.descriptor_blocks)
-        self._descriptors = b"".join(map(filesystem.block, blocks))
+        self._image = Image(Placement(geometry, [file for file, _ in changed]), time)
         self._taken = Counter[int]()  # by group, how many free blocks are used now
         for file, had in changed:
             for block, count in self._moved(file, had):
@@ -76,10 +112,8 @@ class PatchedImage:
             yield from self._in_bitmaps(file, had)
 
     def _in_table(self, file: File, inode: bytes) -> Blocks:
-        group, slot = divmod(file.number - 1, self._geometry.inodes_per_group)
-        number, slot = divmod(slot, ext2.INODES_PER_BLOCK)
-        place = self._geometry.bitmaps(group) + 2 + number
-        before, at = self._filesystem.block(place), slot * ext2.INODE_SIZE
+        place, at = _place_of(self._geometry, file.number)
+        before = _read(self._descriptor, place)
         return place, before[:at] + inode + before[at + ext2.INODE_SIZE :]
 
     def _in_bitmaps(self, file: File, had: int) -> Iterator[Blocks]:
@@ -87,68 +121,78 @@ class PatchedImage:
             group, first = divmod(block, BLOCKS_PER_GROUP)
             place = self._geometry.bitmaps(group)
             # Those in which a file grows were free, those that it leaves were its own.
-            bits = int.from_bytes(self._filesystem.block(place), "little") ^ ((1 << count) - 1) << first
+            bits = int.from_bytes(_read(self._descriptor, place), "little") ^ ((1 << count) - 1) << first
             yield place, bits.to_bytes(BLOCK, "little")
             if file.blocks < had:
                 yield block, bytes(count * BLOCK)
 
     def superblocks(self, uuid: bytes) -> Iterator[Blocks]:
-        """Yield what `Image.superblocks` does."""
-        descriptors = bytearray(self._descriptors)
-        for group, taken in self._taken.items():
-            place = slice(group * ext2.GROUP.size, (group + 1) * ext2.GROUP.size)
-            before = bytes(descriptors[place])
-            free = ext2.GROUP.get_int(before, "free_blocks") - taken
-            descriptors[place] = ext2.GROUP.patch(before, {"free_blocks": free})
+        """Yield what `Image.superblocks` does, but for group descriptors that are as they were."""
         values: dict[str, int | bytes] = {"free_blocks": self.free, **image.identity(uuid)}
         superblock = ext2.SUPERBLOCK.patch(self._superblock, values)
         return image.copies(
             self._geometry,
             lambda group: ext2.SUPERBLOCK.patch(superblock, {"group_number": group}),
-            bytes(descriptors),
+            self._changed_descriptors() if self._taken else b"",
         )
+
+    def _changed_descriptors(self) -> bytes:
+        blocks = range(1, 1 + self._geometry.descriptor_blocks)
+        descriptors = bytearray(b"".join(_read(self._descriptor, block) for block in blocks))
+        for group, taken in self._taken.items():
+            place = slice(group * ext2.GROUP.size, (group + 1) * ext2.GROUP.size)
+            before = bytes(descriptors[place])
+            free = ext2.GROUP.get_int(before, "free_blocks") - taken
+            descriptors[place] = ext2.GROUP.patch(before, {"free_blocks": free})
+        return bytes(descriptors)
 
 
 def patched(
-    filesystem: Filesystem, nodes: Sequence[Node], time: int, *, may_grow: bool
+    descriptor: int, layout: Layout, files: Sequence[File], time: int, *, may_grow: bool
 ) -> PatchedImage | None:
-    """Return the file system with these contents of its files; None where other files would move.
+    """Return the file system of an open disk with these contents of its files; None where others would move.
 
+    The disk is as it was written, with this layout; another one is None too, as far as it is noticed.
     Where the disk's size is given, a file ``may_grow`` not even into what is kept for it, for
-    nothing is where room lacks. Raises UserError for a damaged disk, and as reading the nodes does.
+    nothing is where room lacks.
     """
-    changed, geometry = [], geometry_of(filesystem)
-    for node in nodes:
-        found = _changed(filesystem, geometry, node)
-        if found is None:
-            return None
-        before, now = found.had, found.file.blocks
-        if before != now and not (may_grow and kept(before) == kept(now)):
-            return None
-        changed.append(found)
-    return PatchedImage(filesystem, geometry, changed, time)
-
-
-def _changed(filesystem: Filesystem, geometry: Geometry, node: Node) -> _Changed | None:
-    """Return a file with its new content; None where it is none, or has other names as well."""
-    member = filesystem.entry(os.fsdecode(node.path))
-    if member is None or not stat.S_ISREG(member.mode) or member.links > 1:
+    superblock = os.pread(descriptor, ext2.SUPERBLOCK.size, ext2.SUPERBLOCK_OFFSET)
+    size = os.fstat(descriptor).st_size
+    if size != verity.Shape(layout.data_blocks).end + fssig.SIZE or not ext2.is_superblock(superblock):
         return None
-    inode = filesystem.inode(member.inode)
+    blocks, inodes = (
+        ext2.SUPERBLOCK.get_int(superblock, name) for name in ("blocks_count", "inodes_per_group")
+    )
+    geometry = Geometry(blocks, inodes)
+    changed = []
+    for file in files:
+        had = _find(descriptor, geometry, file) if file.number else None
+        if had is None or (had != file.blocks and not (may_grow and kept(had) == kept(file.blocks))):
+            return None
+        changed.append(_Changed(file, had))
+    return PatchedImage(descriptor, superblock, geometry, changed, time)
+
+
+def _find(descriptor: int, geometry: Geometry, file: File) -> int | None:
+    """Set where a file has its blocks; return how many it had. None where it is none, or has other names."""
+    place, at = _place_of(geometry, file.number)
+    inode = ext2.INODE.unpack(_read(descriptor, place)[at : at + ext2.INODE_SIZE])
+    if not stat.S_ISREG(int(inode["mode"])) or int(inode["links"]) > 1:
+        return None
     had = int(inode["sectors"]) // (BLOCK // ext2.SECTOR)
-    file = File(member.inode, node)
-    find_blocks([file], lambda _: None)
     if had:
         # What comes first, be it an indirect block or content, the inode itself names.
         first = min(filter(None, _POINTERS.unpack(bytes(inode["blocks"]))))
         file.start = geometry.data_number(first)
-    return _Changed(file, had)
+    return had
 
 
-def geometry_of(filesystem: Filesystem) -> Geometry:
-    """Return the geometry that a superblock tells."""
-    superblock = filesystem.superblock()
-    blocks, inodes = (
-        ext2.SUPERBLOCK.get_int(superblock, name) for name in ("blocks_count", "inodes_per_group")
-    )
-    return Geometry(blocks, inodes)
+def _place_of(geometry: Geometry, number: int) -> tuple[int, int]:
+    """Return in which block an inode is, and at which byte there."""
+    group, slot = divmod(number - 1, geometry.inodes_per_group)
+    block, slot = divmod(slot, ext2.INODES_PER_BLOCK)
+    return geometry.bitmaps(group) + 2 + block, slot * ext2.INODE_SIZE
+
+
+def _read(descriptor: int, block: int) -> bytes:
+    return os.pread(descriptor, BLOCK, block * BLOCK)

@@ -11,7 +11,7 @@ from pathlib import Path
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import fssig, luks, verity
 from mystikos_tool.formats.ext2_reader import Filesystem
-from mystikos_tool.root.disk import hashtree
+from mystikos_tool.root.disk import hash_worker, hashtree
 
 _REMEDY = "make it with 'mystikos-tool mkext2'"
 _AGAIN = "do not trust this disk; make it again"
@@ -101,6 +101,10 @@ class DiskFile:
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes of the disk, fewer at its end."""
         return os.pread(self._descriptor, size, offset)
+
+    def hole_end(self, offset: int) -> int:
+        """Return where a hole of the disk's file at an offset ends; the offset itself where there is none."""
+        return hash_worker.hole_end(self._descriptor, offset)
 
     def _decrypt(self, key: bytes, offset: int, size: int) -> bytes:
         first = offset // luks.SECTOR

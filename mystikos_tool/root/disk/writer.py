@@ -14,7 +14,6 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +27,9 @@ from mystikos_tool.root.disk.booting import bootable
 from mystikos_tool.root.disk.earlier import Earlier
 from mystikos_tool.root.disk.image import Blocks, Image, listing_digest, uuid_from
 from mystikos_tool.root.disk.nodes import Node, made_directory
-from mystikos_tool.root.disk.patching import PatchedImage, patched
+from mystikos_tool.root.disk.patching import Layout, PatchedImage, layout_of, patched, with_contents
 from mystikos_tool.root.disk.placement import File, files_of, find_blocks, place
-from mystikos_tool.root.disk.reader import DiskFile, opened
+from mystikos_tool.root.disk.reader import opened
 
 # Another number where other bytes come of the same tree than an earlier version made.
 FORMAT = 2
@@ -39,7 +38,7 @@ ROOM = 8 << 20
 TIME = 0x56734BA4
 _MAX_TIME = (1 << 31) - 1
 _NO_UUID = bytes(16)
-_PIECE = 8 * BLOCK  # that are compared at once: memory that was not used yet costs more than comparing it
+_PIECE = 32 * BLOCK  # that are compared at once
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,24 @@ _AS_NEEDED = Options()
 def encryption(key_file: Path, passphrase: bytes | None = None) -> luks.Encryption:
     """Return how a disk is encrypted with the master key in a file, which a passphrase may open.
 
-    Raises UserError for a file that holds no such key, and for a passphrase of fewer than 14 bytes.
+    Raises UserError for a file that holds no such key, and for a passphrase of fewer than 14 bytes or
+    that nobody can type when cryptsetup asks for it: one of more than 512 bytes or of several lines.
     """
     key = luks.load_key(key_file)
-    if passphrase is not None and len(passphrase) < luks.MIN_PASSPHRASE:
-        raise UserError("the passphrase", f"has fewer than {luks.MIN_PASSPHRASE} bytes", "give a longer one")
+    if passphrase is not None:
+        _check_passphrase(passphrase)
     return luks.Encryption(key, passphrase)
+
+
+def _check_passphrase(passphrase: bytes) -> None:
+    what = "the passphrase"
+    if len(passphrase) < luks.MIN_PASSPHRASE:
+        raise UserError(what, f"has fewer than {luks.MIN_PASSPHRASE} bytes", "give a longer one")
+    if len(passphrase) > luks.MAX_PASSPHRASE:
+        problem = f"has more than {luks.MAX_PASSPHRASE} bytes, which cryptsetup does not let type"
+        raise UserError(what, problem, "give a shorter one")
+    if b"\n" in passphrase or b"\0" in passphrase:
+        raise UserError(what, "has several lines or a NUL in it", "give one line")
 
 
 class Disk(NamedTuple):
@@ -101,7 +112,19 @@ def write(
     options: Options = _AS_NEEDED,
     unchanged: Collection[bytes] = frozenset(),
 ) -> Disk:
+    """Write a disk; see `lay_out`."""
+    return lay_out(nodes, target, options, unchanged)[0]
+
+
+def lay_out(
+    nodes: Sequence[Node],
+    target: Path,
+    options: Options = _AS_NEEDED,
+    unchanged: Collection[bytes] = frozenset(),
+) -> tuple[Disk, Layout]:
     """Write a disk, beside its place first; ``nodes`` are in the byte order of their paths.
+
+    Return with it what `rewrite` finds its files by.
 
     ``unchanged`` are the paths of files whose content is what ``target`` holds, which was written
     by this function and is as it was. Where the layout is the same as well, ``target`` is changed
@@ -114,7 +137,10 @@ def write(
     given = bootable(nodes) if options.boots else nodes
     files = files_of(given, made_directory(b"", 0o755))
     total = sum(node.size for node in given if node.path not in unchanged)
-    with progress.bar("writing the disk", 2 * total), _earlier(target, options, unchanged) as earlier:
+    with (
+        progress.bar("writing the disk", 2 * total),
+        _earlier(target, options, files if unchanged else ()) as earlier,
+    ):
         find_blocks(
             files, lambda file: earlier.runs(file) if earlier and file.node.path in unchanged else None
         )
@@ -128,35 +154,48 @@ def write(
             with writing(target) as file:
                 root_hash = _write_new(file.fileno(), plan)
     free = plan.image.placement.free * BLOCK
-    return Disk(root_hash, plan.shape.end + fssig.SIZE, free, len(files))
+    made = Disk(root_hash, plan.shape.end + fssig.SIZE, free, len(files))
+    return made, layout_of(nodes, files, plan.shape, plan.salt)
 
 
-def rewrite(nodes: Sequence[Node], target: Path, options: Options = _AS_NEEDED) -> Disk | None:
-    """Write other contents of some files into a disk that `write` made with these options.
+def rewrite(
+    nodes: Sequence[tuple[int, Node]], target: Path, layout: Layout, options: Options = _AS_NEEDED
+) -> Disk | None:
+    """Write other contents of some files into a disk that `lay_out` made with these options and this layout.
 
-    ``nodes`` are these files. Nothing else may be another one: neither paths, types, modes and owners,
-    nor links. Return None, with nothing done, where the disk has to be laid out anew, and where it
-    cannot be changed in place; raises UserError as `write` does.
+    ``nodes`` are these files and their inode numbers. Nothing else may be another one: neither paths,
+    types, modes and owners, nor links; and the disk is as it was written. Return None, with no byte
+    of it changed, where it has to be laid out anew, and where it cannot be changed in place; raises
+    UserError as `write` does.
     """
     if options.encryption:
         return None
-    with progress.bar("writing the disk", 2 * sum(node.size for node in nodes)), ExitStack() as closing:
-        image = None
-        with suppress(UserError):  # whoever writes the disk anew meets the same
-            disk = closing.enter_context(opened(target))
-            image = patched(disk.filesystem(), nodes, options.time, may_grow=options.size is None)
-        return _rewrite(image, disk, target, options) if image else None
+    with progress.bar("writing the disk", 2 * sum(node.size for _, node in nodes)):
+        try:
+            files = with_contents(nodes)
+        except UserError:  # whoever writes the disk anew meets the same
+            return None
+        with rewriting(target) as file:
+            may_grow = options.size is None
+            image = file and patched(file.fileno(), layout, files, options.time, may_grow=may_grow)
+            if not (file and image):
+                return None
+            shape = verity.Shape(layout.data_blocks)
+            output = _Hashed(file.fileno(), shape, layout.salt)
+            output.write(image.blocks())
+            root_hash = output.finish(image, options)
+        return Disk(root_hash, shape.end + fssig.SIZE, image.free * BLOCK, image.files)
 
 
 @contextmanager
-def _earlier(target: Path, options: Options, unchanged: Collection[bytes]) -> Iterator[Earlier | None]:
+def _earlier(target: Path, options: Options, files: Sequence[File]) -> Iterator[Earlier | None]:
     """Open what was written to ``target`` before; None where nothing of it can be kept."""
     with ExitStack() as closing:
         found = None
         # An encrypted disk is written anew.
-        if unchanged and not options.encryption:
+        if files and not options.encryption:
             with suppress(UserError):
-                found = Earlier(closing.enter_context(opened(target)))
+                found = Earlier(closing.enter_context(opened(target)), files)
         yield found
 
 
@@ -231,53 +270,50 @@ class _Hashed(_Output):
         self._shape = shape
         self._salt = salt
         self._tree = hashtree.HashTree(descriptor, shape, salt)
-        self._supposed: set[int] = set()
 
     def write(self, every: Iterable[Blocks]) -> None:
         """Write those blocks of the file system that differ, each to its place."""
-        for number, blocks, differs in self._compared(every):
-            if differs:
-                write_at(self._descriptor, blocks, number * BLOCK)
-            self._tree.put(number, blocks)
-
-    def root_hash_with(self, every: Iterable[Blocks]) -> bytes:
-        """Return the root hash with these blocks, which are not written, for others will be."""
-        for number, blocks, _ in list(self._compared(every)):
-            self._tree.put(number, blocks)
-            self._supposed.update(range(number, number + len(blocks) // BLOCK))
-        return self._tree.root_hash()
-
-    def _compared(self, every: Iterable[Blocks]) -> Iterator[tuple[int, bytes, bool]]:
-        """Yield what differs from what is there: blocks that follow each other, the first one by its number.
-
-        What was supposed to become another one comes too; whether it differs is told.
-        """
         for first, data in self._on_disk(every):
             for start in range(0, len(data), _PIECE):
-                now, number = bytes(data[start : start + _PIECE]), first + start // BLOCK
-                before = os.pread(self._descriptor, len(now), number * BLOCK)
-                if before != now or self._supposed:
-                    yield from self._different(number, before, now)
+                self._write_piece(first + start // BLOCK, data[start : start + _PIECE])
 
-    def _different(self, number: int, before: bytes, now: bytes) -> Iterator[tuple[int, bytes, bool]]:
-        def kind(at: int) -> tuple[bool, bool]:
-            differs = before[at : at + BLOCK] != now[at : at + BLOCK]
-            return differs, differs or number + at // BLOCK in self._supposed
+    def _write_piece(self, number: int, now: bytes | memoryview) -> None:
+        """Write what differs of blocks that follow each other; all of them where the first one does.
 
-        for (differs, comes), places in groupby(range(0, len(now), BLOCK), kind):
-            if comes:
-                first, *others = places
-                end = (others or [first])[-1] + BLOCK
-                yield number + first // BLOCK, now[first:end], differs
+        Of a file that was made anew mostly every block is another one, and it costs as much to find
+        that out as to write them.
+        """
+        if self._read(number, BLOCK) != bytes(now[:BLOCK]):
+            self._put(number, now)
+        elif len(now) > BLOCK and (before := self._read(number, len(now))) != (data := bytes(now)):
+            for at in range(BLOCK, len(now), BLOCK):
+                if before[at : at + BLOCK] != data[at : at + BLOCK]:
+                    self._put(number + at // BLOCK, data[at : at + BLOCK])
 
-    def finish(self, unnamed: bytes, signer: fssig.Signer | None) -> bytes:
-        """Write hash tree, dm-verity superblock and FSSIG; return the root hash."""
+    def _read(self, number: int, size: int) -> bytes:
+        return os.pread(self._descriptor, size, number * BLOCK)
+
+    def _put(self, number: int, blocks: bytes | memoryview) -> None:
+        write_at(self._descriptor, blocks, number * BLOCK)
+        self._tree.put(number, blocks)
+
+    def finish(self, image: Image | PatchedImage, options: Options) -> bytes:
+        """Write what follows from all the rest of the disk; return the root hash.
+
+        That are the UUIDs, so far as they are not given, from the root hash with a UUID of zeros;
+        the hash tree and the FSSIG.
+        """
+        for number, blocks in self._on_disk(image.superblocks(_NO_UUID)):
+            self._tree.put(number, blocks)
+        unnamed = self._tree.root_hash()
+        for number, blocks in self._on_disk(image.superblocks(options.uuid or uuid_from(unnamed, b"ext2"))):
+            self._put(number, blocks)
         root_hash = self._tree.root_hash()
         self._tree.write()
         shape = self._shape
         superblock = verity.superblock(shape.data_blocks, self._salt, uuid_from(unnamed, b"verity"))
         write_at(self._descriptor, superblock, shape.hash_offset)
-        write_at(self._descriptor, fssig.build(shape.hash_offset, root_hash, signer), shape.end)
+        write_at(self._descriptor, fssig.build(shape.hash_offset, root_hash, options.signer), shape.end)
         return root_hash
 
 
@@ -292,8 +328,8 @@ def _write_new(descriptor: int, plan: _Plan) -> bytes:
         output.write(image.content(file))
     output.write(image.metadata())
     output.write(image.superblocks(_NO_UUID))
-    unnamed = hashtree.write(descriptor, shape, plan.salt)
-    return _named(_Hashed(descriptor, shape, plan.salt, options.encryption), image, options, unnamed)
+    hashtree.write(descriptor, shape, plan.salt)
+    return _Hashed(descriptor, shape, plan.salt, options.encryption).finish(image, options)
 
 
 def _write_differences(descriptor: int, plan: _Plan, earlier: Earlier, unchanged: Collection[bytes]) -> bytes:
@@ -306,31 +342,7 @@ def _write_differences(descriptor: int, plan: _Plan, earlier: Earlier, unchanged
             output.write(image.content(file))
     output.write(image.metadata())
     output.write(freed)
-    return _update(output, image, plan.options)
-
-
-def _rewrite(image: PatchedImage, disk: DiskFile, target: Path, options: Options) -> Disk | None:
-    with rewriting(target) as found:
-        if not (found and disk.is_file(found.fileno())):
-            return None
-        output = _Hashed(found.fileno(), disk.shape, disk.superblock.salt)
-        output.write(image.blocks())
-        root_hash = _update(output, image, options)
-    return Disk(root_hash, disk.shape.end + fssig.SIZE, image.free * BLOCK, image.files)
-
-
-def _update(output: _Hashed, image: Image | PatchedImage, options: Options) -> bytes:
-    """Finish a disk into which what differs was written; return the root hash."""
-    return _named(output, image, options, output.root_hash_with(image.superblocks(_NO_UUID)))
-
-
-def _named(output: _Hashed, image: Image | PatchedImage, options: Options, unnamed: bytes) -> bytes:
-    """Give the disk UUIDs that follow from all the rest of it, and its FSSIG; return the root hash.
-
-    ``unnamed`` is the root hash of the same disk with a UUID of zeros.
-    """
-    output.write(image.superblocks(options.uuid or uuid_from(unnamed, b"ext2")))
-    return output.finish(unnamed, options.signer)
+    return output.finish(image, plan.options)
 
 
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
