@@ -282,7 +282,7 @@ def test_a_disk_that_is_cut_while_it_is_read_is_told(tree: Path) -> None:
         with reader.opened(made) as disk:
             files = disk.filesystem()
             os.truncate(made, size)
-            with pytest.raises(UserError, match="was cut while it was read|its hash tree does not lead"):
+            with pytest.raises(UserError, match=r"was cut while it was read|its hash tree does not lead"):
                 disk.check()
             with contextlib.suppress(UserError):
                 assert disk.wrong_blocks()
