@@ -32,6 +32,13 @@ PARALLEL, PART = 16, 32_000_000
 CHUNK = 1 << 19
 _TRIES, _CHECKOUTS = 100, 3
 GIGABIT = 125_000_000  # bytes a second
+# The rate of the link; files of a package, bytes of a file, packages.
+CHECKOUTS = (
+    (GIGABIT // 10, 5_000, 40_000, 1),
+    (GIGABIT, 5_000, 40_000, 1),
+    (GIGABIT, 5_000, 200_000, 1),
+    (GIGABIT, 1_500, 40_000, 8),
+)
 
 
 def main() -> None:
@@ -44,8 +51,8 @@ def main() -> None:
         if os.geteuid() == 0 and shutil.which("ip") and shutil.which("tc"):
             with _link() as (address, namespace), _casd(directory / "far", address, *namespace) as url:
                 _transfers(directory / "link", url, GIGABIT)
-            for rate in (GIGABIT // 10, GIGABIT):
-                _clean_checkouts(directory / f"{rate}", rate)
+            for rate, *shape in CHECKOUTS:
+                _clean_checkouts(directory / "checkouts", rate, *shape)
 
 
 def _one_change(directory: Path) -> None:
@@ -82,13 +89,16 @@ def _transfers(directory: Path, url: str, rate: int | None) -> None:
     _told(f"{place}: {PARALLEL} files fetched at once", PARALLEL * PART, time.monotonic() - started, rate)
 
 
-def _clean_checkouts(directory: Path, rate: int) -> None:
-    """Packages that scons fetches, from its start to its end, against their bytes on a link."""
+def _clean_checkouts(directory: Path, rate: int, files: int, file_size: int, packages: int = 1) -> None:
+    """Packages that scons fetches, from its start to its end, against their bytes on a link.
+
+    What it takes beside is told by a build with -n, which finds out what there is to fetch.
+    """
     directory.mkdir()
     installed.write(directory / "runtime")
-    scenario, appdir = inputs.LARGE_FILES, directory / "app"
-    inputs.write_appdir(appdir, scenario.files, scenario.file_size)
-    project = projects.make(projects.OURS, directory / "project", [appdir], scenario, directory / "runtime")
+    scenario = inputs.Scenario("clean checkouts", packages, files, file_size)
+    appdirs = inputs.write_apps(scenario, directory)
+    project = projects.make(projects.OURS, directory / "project", appdirs, scenario, directory / "runtime")
     with (
         switched(2, rate) as (server, client),
         serving(server, directory / "casd") as (url, _),
@@ -97,18 +107,21 @@ def _clean_checkouts(directory: Path, rate: int) -> None:
         named = f"MYST_REMOTE_CACHE={url + '?chunks='!r}, MYST_RUNTIME="
         sconstruct.write_text(sconstruct.read_text().replace("MYST_RUNTIME=", named))
         project.build(under=server.inside)
-        size = project.directory.joinpath("out", appdir.name).stat().st_size
-        for _ in range(_CHECKOUTS):
-            project.forget()
-            used = project.build(under=client.inside)
-            if "1 hits, 0 misses" not in used.output:
-                sys.exit(f"was not fetched: {used.output}")
-            _told(
-                f"link of {rate * 8 / 1e6:,.0f} Mbit/s: a package into a clean checkout",
-                size,
-                used.seconds,
-                rate,
-            )
+        size = sum(project.directory.joinpath("out", appdir.name).stat().st_size for appdir in appdirs)
+        link = size * FRAMING / rate
+        for jobs in (2, 8) if packages > 1 else (2,):
+            for _ in range(_CHECKOUTS):
+                project.forget()
+                beside = project.build(jobs, ("SCons", "-n"), client.inside).seconds
+                project.forget()
+                used = project.build(jobs, under=client.inside)
+                if f"{packages} hits, 0 misses" not in used.output:
+                    sys.exit(f"was not fetched: {used.output}")
+                place = f"link of {rate * 8 / 1e6:,.0f} Mbit/s, -j{jobs}"
+                what = f"{place}: {packages} of {size / packages / 1e6:.0f} MB into a clean checkout"
+                _told(what, size, used.seconds, rate)
+                _say(f"    of it {beside:.2f} s beside; without {(used.seconds - beside) / link:.2f} times")
+    shutil.rmtree(directory)
 
 
 def _told(what: str, size: int, seconds: float, rate: int | None) -> None:

@@ -152,6 +152,7 @@ def build(
         keys = root_keys.of(whole.root)
         root_keys.refuse_signer(keys, signer.modulus, root, signer)
         warnings = root_keys.told(keys, root, secrets)
+        warnings += root_keys.told_of_text(inputs.config.data, inputs.config.name, secrets)
         if tree and checkout and isinstance(whole.root, ArchiveRoot):
             files = checkout_path.found(whole.root.index(), (), checkout)
             warnings += checkout_path.told(files, root, checkout, "strip it with --strip")
@@ -195,8 +196,10 @@ def build_directory(
     """
     keys = root_keys.of(inputs.root)
     root_keys.refuse_signer(keys, signer.modulus, str(rootfs), signer)
+    told = root_keys.told(keys, str(rootfs), root_keys.WARN)
+    told += root_keys.told_of_text(inputs.config.data, inputs.config.name, root_keys.WARN)
     if warn:
-        for warning in root_keys.told(keys, str(rootfs), root_keys.WARN):
+        for warning in told:
             warn(warning)
     measured, image = _measure_and_sign(inputs, signer, day, warn)
     parts = package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))
@@ -435,11 +438,13 @@ def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
     )
 
 
-def rootfs_offset(inputs: Inputs) -> int:
-    """Return where the root, which need not be there, begins in the package of the inputs."""
+def place_of_root(inputs: Inputs, size: int) -> tuple[int, int]:
+    """Return where a root of ``size`` bytes, which need not be there, begins in a package, and its size."""
     image = prepare(inputs.runtime, inputs.config).file(bytes(sigstruct.SIGSTRUCT.size))
-    absent = inputs._replace(root=DiskRoot())
-    return sections.offset_of(sections.ROOTFS, inputs.runtime.loader, package_parts(absent, Bytes(image)))
+    parts = package_parts(inputs._replace(root=DiskRoot()), Bytes(image))
+    parts = parts._replace(rootfs=FileContent(Path(), size))  # nobody reads it
+    offset = sections.offset_of(sections.ROOTFS, inputs.runtime.loader, parts)
+    return offset, sum(piece.size for piece in sections.pieces(inputs.runtime.loader, parts))
 
 
 def verify(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,11 @@ settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare what `./sconsw long` runs, and no other run."""
+    """Declare what `./sconsw long` runs, and no other run; what is tested starts as from a terminal."""
+    # A shell's job in the background, and nohup, ignore signals, and what they start inherits that.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     config.addinivalue_line("markers", f"{LONG}: takes minutes, or installs what it needs")
 
 

@@ -11,9 +11,8 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from mystikos_tool.cache import file_digests
 from mystikos_tool.cache.store import Store
@@ -26,17 +25,9 @@ _TREES = "trees"
 _CHUNK = 1 << 20
 
 
-class Row(NamedTuple):
-    """What is known of an entry of a tree.
-
-    ``fingerprint`` is empty where it was racy. ``content`` is the digest of a file, the target of
-    a link, and empty for a directory.
-    """
-
-    path: bytes
-    mode: int
-    fingerprint: bytes
-    content: bytes
+# What is known of the entries of a tree, by path: mode, fingerprint and content. The fingerprint is empty
+# where it was racy; the content is the digest of a file, the target of a link, and empty for a directory.
+Rows = dict[bytes, tuple[int, bytes, bytes]]
 
 
 class Digests:
@@ -67,7 +58,7 @@ class Digests:
         self,
         source: Source,
         name: str,
-        check: Callable[[Tree], None] | None = None,
+        check: Callable[[Tree], object] | None = None,
         described: Callable[[Tree], bytes] = Tree.described,
     ) -> bytes:
         """Return the digest of a source's tree: paths, modes, link targets and content, 32 bytes.
@@ -84,47 +75,41 @@ class Digests:
         tree = source.tree()
         if check:
             check(tree)
-        digest = hashlib.sha256(described(tree) + b"".join(self.files(tree, name).values())).digest()
+        digest = hashlib.sha256(described(tree) + self._contents(tree, name)).digest()
         if not source.is_racy():
             self._store.change(_TREES, name, (current, digest))
         return digest
 
-    def rows(self, name: str) -> list[Row]:
-        """Return what :meth:`files` found last for a name; nothing where it was not asked before."""
-        return [Row(*row) for row in self._store.value(f"{_FILES} of {name}") or ()]
+    def rows(self, name: str) -> Rows:
+        """Return what :meth:`tree` found last for a name; nothing where it was not asked before."""
+        return self._store.value(f"{_FILES} of {name}") or {}
 
-    def files(self, tree: Tree, name: str) -> dict[bytes, bytes]:
-        """Return the digest of every file of a tree by its path, in the tree's order.
-
-        Takes ``name`` and raises UserError as :meth:`tree` does; reads only what has changed.
-        """
-        before = self.rows(name)
-        known = {row.path: row for row in before}
-        started = time.time_ns()
-        new = [entry for entry in tree.entries if not _is_known(entry, known.get(entry.path))]
-        racy = fingerprint.any_racy(b"".join(entry.fingerprint for entry in new), started)
+    def _contents(self, tree: Tree, name: str) -> bytes:
+        """Return the digests of a tree's files in its order; only what has changed is read."""
+        before, started = self.rows(name), time.time_ns()
+        rows: Rows = {}
+        new: list[Entry] = []
+        for entry in tree.entries:
+            path, mode, _, _, current, _, target = entry
+            known = before.get(path)
+            if known and known[1] == current:
+                rows[path] = (mode, current, known[2])
+            else:
+                rows[path] = (mode, b"", target)
+                if stat.S_ISREG(mode):
+                    new.append(entry)
+        racy = fingerprint.racy([entry.fingerprint for entry in new], started)
         for entry, digest in zip(new, file_digests.of(new), strict=True):
-            is_racy = racy and fingerprint.is_racy(entry.fingerprint, started)
-            known[entry.path] = Row(entry.path, entry.mode, b"" if is_racy else entry.fingerprint, digest)
-        rows = [_row(entry, known.get(entry.path)) for entry in tree.entries]
+            settled = b"" if entry.fingerprint in racy else entry.fingerprint
+            rows[entry.path] = (entry.mode, settled, digest)
         if rows != before:
-            self._store.keep(f"{_FILES} of {name}", list(map(tuple, rows)))
-        return {row.path: row.content for row in rows if stat.S_ISREG(row.mode)}
+            self._store.keep(f"{_FILES} of {name}", rows)
+        return b"".join(content for mode, _, content in rows.values() if stat.S_ISREG(mode))
 
 
-def changed_paths(before: Sequence[Row], after: Sequence[Row]) -> list[str]:
+def changed_paths(before: Rows, after: Rows) -> list[str]:
     """Return the paths that differ between two trees: in being there, in mode or in content."""
-    old, new = ({row.path: (row.mode, row.content) for row in rows} for rows in (before, after))
+    old, new = (
+        {path: (mode, content) for path, (mode, _, content) in rows.items()} for rows in (before, after)
+    )
     return [os.fsdecode(path) for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
-
-
-def _is_known(entry: Entry, known: Row | None) -> bool:
-    """Tell whether an entry has no content to be read, or is a file whose fingerprint is known."""
-    return not stat.S_ISREG(entry.mode) or (known is not None and known.fingerprint == entry.fingerprint)
-
-
-def _row(entry: Entry, known: Row | None) -> Row:
-    """Describe an entry; of a file everything but its mode is known."""
-    if not stat.S_ISREG(entry.mode) or known is None:
-        return Row(entry.path, entry.mode, b"", entry.target)
-    return known if known.mode == entry.mode else known._replace(mode=entry.mode)

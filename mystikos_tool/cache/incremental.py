@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
+from array import array
 from collections.abc import Collection
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -21,8 +23,10 @@ from mystikos_tool.root.tree import Entry, Tree
 # Small archives are packed anew sooner than they are looked up.
 _WORTH_REMEMBERING = 256
 
-# A member's path, mode, offset and size, and the fingerprint of what it was made of unless that was racy.
-_Row = tuple[bytes, int, int, int, bytes | None]
+# What is known of an archive's members, by path: mode, offset and size, and the fingerprint of what it was
+# made of, None where that was racy.
+_Rows = dict[bytes, tuple[int, int, int, "bytes | None"]]
+_FINGERPRINT, _SIZE, _ORIGIN = map(attrgetter, ("fingerprint", "size", "origin"))
 
 
 class Change(Protocol):
@@ -50,6 +54,9 @@ class _Packed:
 _packed: dict[bytes, _Packed] = {}
 _looking_up = Lock()
 
+# What this process wrote and has not asked for since: the stage that measures does, right after it.
+_written: dict[str, tuple[bytes, Archive]] = {}
+
 
 class IncrementalArchives:
     """Writes archives and remembers in ``store`` what is in the large ones."""
@@ -58,18 +65,20 @@ class IncrementalArchives:
         self._store = store
 
     def pack(
-        self, tree: Tree, target: Path, change: Change | None = None
+        self, tree: Tree, target: Path, change: Change | None = None, *, alone: bool = False
     ) -> tuple[Archive, Collection[bytes]]:
         """Write a tree as :func:`archive.write` does, out of an earlier archive where there is one.
 
         Every file is changed by ``change`` first, but for those whose data are in the earlier archive
         already. A tree that this process has packed to another place, or packs in another thread, is
-        copied from there. Return what is in the archive, and the paths whose data are those of the
-        earlier one.
+        copied from there; with ``alone`` it goes to no other place. Return what is in the archive, and
+        the paths whose data are those of the earlier one.
         """
-        with _looking_up:
-            identity = _identity(tree) + (change.name.encode() if change else b"")
-            packed = _packed.setdefault(identity, _Packed())
+        packed = _Packed()
+        if not alone:
+            with _looking_up:
+                identity = _identity(tree) + (change.name.encode() if change else b"")
+                packed = _packed.setdefault(identity, packed)
         with packed.lock:
             return self._pack(tree, target, packed, change)
 
@@ -77,57 +86,59 @@ class IncrementalArchives:
         self, tree: Tree, target: Path, packed: _Packed, change: Change | None
     ) -> tuple[Archive, Collection[bytes]]:
         name_of_change = change.name if change else ""
-        known = {row[0]: row for row in self._rows(target, name_of_change)}
+        known = self._rows(target, name_of_change)
         started = time.time_ns()
-        same = {}
-        for entry in tree.entries:
-            row = known.get(entry.path)
-            if row and row[4] == entry.fingerprint and row[1] == entry.mode:
-                same[entry.path] = row[2]
+        same = _offsets(tree, known)
         if change:
             entries = (
-                entry._replace(size=known[entry.path][3]) if entry.path in same else change(entry)
+                entry._replace(size=known[entry.path][2]) if entry.path in same else change(entry)
                 for entry in tree.entries
             )
             tree = Tree(tuple(entries), tree.left_out, tree.as_of)
         earlier = Earlier(target, same)
         if packed.archive and packed.archive[0] != target and _is_still(*packed.archive[:2]):
             path, _, started = packed.archive
-            earlier = Earlier(path, {member.path: member.offset for member in archive.plan(tree)})
+            earlier = Earlier(path, {member.path: member.offset for member in tree.members})
         written = archive.write(tree, target, earlier)
-        packed.archive = (target, fingerprint.of(target.stat()), started)
+        now = fingerprint.of(target.stat())
+        packed.archive = (target, now, started)
+        _written[_name(target)] = (now, written)
         rows = self._rows_of(tree, written, same.keys(), started)
-        self._remember(target, rows, name_of_change)
-        return written, same.keys()
-
-    def _rows_of(self, tree: Tree, written: Archive, same: Collection[bytes], started: int) -> list[_Row]:
-        """Return what is to be known of an archive; nothing of a small one."""
-        rows: list[_Row] = []
-        if len(tree.entries) < _WORTH_REMEMBERING:
-            return rows
-        for entry, (path, mode, offset, size) in zip(tree.entries, written.members, strict=True):
-            racy = path not in same and fingerprint.is_racy(entry.fingerprint, started)
-            rows.append((path, mode, offset, size, None if racy else entry.fingerprint))
-        return rows
-
-    def _remember(self, target: Path, rows: list[_Row], change: str) -> None:
         if rows:
-            self._store.keep(_name(target), (fingerprint.of(target.stat()), rows, change))
+            self._store.keep(_name(target), (now, rows, name_of_change))
         else:
             self._store.forget(_name(target))
+        return written, same.keys()
+
+    def _rows_of(self, tree: Tree, written: Archive, same: Collection[bytes], started: int) -> _Rows:
+        """Return what is to be known of an archive; nothing of a small one."""
+        if len(tree.entries) < _WORTH_REMEMBERING:
+            return {}
+        racy = fingerprint.racy(
+            [entry.fingerprint for entry in tree.entries if entry.path not in same], started
+        )
+        return {
+            path: (mode, offset, size, None if known in racy else known)
+            for known, (path, mode, offset, size) in zip(
+                map(_FINGERPRINT, tree.entries), written.members, strict=True
+            )
+        }
 
     def read(self, path: Path) -> Archive:
         """Return what is in an archive; raise UserError as :func:`archive.read` does.
 
         One that :meth:`pack` wrote and nobody changed since is not read again.
         """
+        written = _written.pop(_name(path), None)
+        if written and _is_still(path, written[0]):
+            return written[1]
         rows = self._rows(path)
         if not rows:
             return archive.read(path)
-        members = tuple(Member(name, mode, offset, size) for name, mode, offset, size, _ in rows)
+        members = tuple(Member(name, mode, offset, size) for name, (mode, offset, size, _) in rows.items())
         return Archive(str(path), FileContent.of(path), members)
 
-    def _rows(self, path: Path, change: str | None = None) -> list[_Row]:
+    def _rows(self, path: Path, change: str | None = None) -> _Rows:
         """Return what is known of an archive; nothing where it is not the one that was written.
 
         With ``change``, nothing either where its files were not changed in the same way.
@@ -136,19 +147,29 @@ class IncrementalArchives:
         with suppress(OSError):
             changed_alike = known and (change is None or known[2:] == (change,))
             if changed_alike and known[0] == fingerprint.of(path.stat()):
-                rows: list[_Row] = known[1]
+                rows: _Rows = known[1]
                 return rows
-        return []
+        return {}
 
 
 def _name(path: Path) -> str:
     return f"archive {path.absolute()}"
 
 
+def _offsets(tree: Tree, known: _Rows) -> dict[bytes, int]:
+    """Return where in an archive the data are of what has not changed since, by path."""
+    same = {}
+    for path, mode, _, _, current, _, _ in tree.entries:
+        row = known.get(path)
+        if row and row[3] == current and row[0] == mode:
+            same[path] = row[1]
+    return same
+
+
 def _identity(tree: Tree) -> bytes:
     """Return bytes that two trees share only where the same is read to pack them."""
-    read = b"".join(b"%d %s\0" % (entry.size, entry.origin) for entry in tree.entries)
-    return hashlib.sha256(tree.fingerprint() + read).digest()
+    sizes = array("Q", map(_SIZE, tree.entries)).tobytes()
+    return hashlib.sha256(tree.fingerprint() + sizes + b"\0".join(map(_ORIGIN, tree.entries))).digest()
 
 
 def _is_still(path: Path, known: bytes) -> bool:

@@ -75,8 +75,9 @@ class IncrementalDisks:
         done = job.rewrite(known) if known.shape == shape else None
         made, layout, sizes, read = done or job.write(known)
         fingerprints: list[bytes | None] = list(map(_FINGERPRINT, tree.entries))
+        racy = fingerprint.racy([tree.entries[number].fingerprint for number in read], started)
         for number in read:
-            if fingerprint.is_racy(tree.entries[number].fingerprint, started):
+            if tree.entries[number].fingerprint in racy:
                 fingerprints[number] = None
         now = fingerprint.of(target.stat())
         value = _Known(now, shape, job.changed_by, tree.paths, sizes, fingerprints, (*layout,))

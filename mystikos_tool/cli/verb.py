@@ -46,7 +46,11 @@ class Verb(NamedTuple):
     def parse(self, arguments: list[str]) -> argparse.Namespace:
         """Read the arguments behind the verb; options may stand between positional ones."""
         parser = self.parser()
-        return parser.parse_args(arguments) if self.passes_on else parser.parse_intermixed_args(arguments)
+        if self.passes_on:
+            return parser.parse_args(arguments)
+        if "" in arguments:  # which would be taken for the current directory
+            parser.error("an argument is empty; name what belongs there, or leave it out")
+        return parser.parse_intermixed_args(arguments)
 
     def _other_names(self) -> str:
         return f" Other names: {', '.join(self.aliases)}." if self.aliases else ""

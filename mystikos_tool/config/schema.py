@@ -141,8 +141,10 @@ def _findings(error: Any) -> Iterator[Finding]:
         return
     steps, instance, part = tuple(error.absolute_path), error.instance, error.schema
     if error.validator == "required":
+        known = part["properties"]
+        misspelt = {_most_like(key, known) for key in instance if key not in known}
         for key in part["required"]:
-            if key not in instance:
+            if key not in instance and key not in misspelt:
                 example = json.dumps(part["properties"][key]["examples"][0])
                 yield Finding(steps, f"{key} is missing", f'add "{key}": {example}')
     elif error.validator == "additionalProperties":
@@ -163,11 +165,16 @@ def refusal(value: Any, part: Schema) -> tuple[str, str]:
 
 def _nearest(key: str, known: Iterable[str]) -> str:
     """Return what to do about an unknown key: take the real one that it most resembles, if any does."""
+    meant = _most_like(key, known)
+    return f'write "{meant}"' if meant else "remove it"
+
+
+def _most_like(key: str, known: Iterable[str]) -> str | None:
     import difflib  # slow to import, and needed for mistakes only
 
     lower = {name.lower(): name for name in known}
     matches = difflib.get_close_matches(key.lower(), lower, n=1)
-    return f'write "{lower[matches[0]]}"' if matches else "remove it"
+    return lower[matches[0]] if matches else None
 
 
 def show(value: Any) -> str:

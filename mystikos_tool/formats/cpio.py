@@ -153,21 +153,23 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     Raises UserError for anything that is no archive or is truncated, for more than MAX_MEMBERS members,
     and for what no kernel unpacks as it was meant: a name that leads out of the root, is there twice or
     does not lie in a directory that came before it, a root that is no directory, types other than
-    directory, file and symbolic link, a link's target that is no C string, a hard link, and bytes
-    behind the last member.
+    directory, file and symbolic link, a link's target that is no C string, a hard link, data that belong
+    to no file or link, and bytes behind the last member.
     """
     directories = {b""}
     seen: set[bytes] = set()
+    has_root = False
     read = Window(read).read
     for member, links in _parsed(read, size, where):
         try:
             _check_type(member, links)
             _check_target(member, read)
-            if not member.path:
+            if not member.path and not has_root:
+                has_root = True
                 continue
             if member.path.rpartition(b"/")[0] not in directories:
                 raise _Malformed("does not lie in a directory of the archive", "do not trust this archive")
-            if member.path in seen:
+            if member.path in seen or not member.path:
                 raise _Malformed("is in the archive twice", "pack it again")
             if len(seen) == MAX_MEMBERS:
                 raise _Malformed(f"is one of more than {MAX_MEMBERS:,} members", TOO_MANY)
@@ -192,6 +194,8 @@ def _parsed(read: ReadAt, end: int, where: str) -> Iterator[tuple[Member, int]]:
             if following > end:
                 raise _Malformed("is truncated", "pack it again")
             if name == TRAILER_NAME:
+                if size:
+                    raise _Malformed("ends the archive and has data, which nothing unpacks", "pack it again")
                 _check_end(read, following, end)
                 return
             path = _relative(name)
@@ -287,6 +291,8 @@ def _check_type(member: Member, links: int) -> None:
     kind = stat.S_IFMT(member.mode)
     if not member.path and kind != stat.S_IFDIR:
         raise _Malformed(f"is the root and has the type {kind:o}, not that of a directory", "pack it again")
+    if kind == stat.S_IFDIR and member.size:
+        raise _Malformed("is a directory with data, which nothing unpacks", "pack it again")
     if kind == stat.S_IFLNK and not 0 < member.size <= MAX_TARGET:
         raise _Malformed(f"is a symbolic link with a target of {member.size} bytes", "pack it again")
     if kind == stat.S_IFREG and links > 1 and member.size == 0:

@@ -1,8 +1,8 @@
 """Compressed files and zip archives: what is in them, in pieces and bounded, whoever wrote them.
 
-gzip (RFC 1952), zlib (RFC 1950; Git's objects), bzip2 and xz, told by their first bytes, and zip
-(APPNOTE.TXT of PKWARE; stored and deflated files), as jar and wheel files are. What is damaged or
-encrypted ends where it cannot be read on.
+gzip (RFC 1952), zlib (RFC 1950; Git's objects), bzip2, xz and, where the zstandard library is installed,
+zstd (RFC 8878), told by their first bytes, and zip (APPNOTE.TXT of PKWARE; stored and deflated files), as
+jar and wheel files are. What is damaged or encrypted ends where it cannot be read on.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from operator import attrgetter
-from typing import Protocol
+from typing import IO, Protocol, cast
 
 from mystikos_tool.io.content import Content
 
@@ -22,6 +22,7 @@ MOST_OF_ZIP = 1 << 24  # bytes of an archive that is looked into: it is held in 
 _PIECE = 1 << 18
 _GZIP_FORM = 31  # zlib: a header and a checksum of gzip, the largest window
 _MEMORY_OF_XZ = 1 << 27  # bytes that it may ask for; xz -9 takes 65 MiB
+_MEMORY_OF_ZSTD = 1 << 27  # as it takes by default; a window of zstd --ultra -22
 _ENCRYPTED = 1  # of the general purpose bit flag
 
 # A name inside of a file, "" for what is compressed as a whole, and a piece of its content.
@@ -74,6 +75,35 @@ def _xz(content: Content, most: int) -> _Pieces:
         return iter(())
     stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _MEMORY_OF_XZ)
     return _decompressed(stream, lzma.LZMAError, content, most)
+
+
+def _zstd(content: Content, most: int) -> _Pieces:
+    try:
+        import zstandard
+    except ImportError:  # it is an extra
+        return
+    file = cast("IO[bytes]", _File(content))
+    reading = zstandard.ZstdDecompressor(max_window_size=_MEMORY_OF_ZSTD).stream_reader(file)
+    try:
+        while most > 0 and (out := reading.read(min(_PIECE, most))):
+            most -= len(out)
+            yield "", out
+    except zstandard.ZstdError:
+        return
+
+
+class _File:
+    """Content as what a library reads from."""
+
+    def __init__(self, content: Content) -> None:
+        self._pieces = content.chunks(_PIECE)
+        self._rest = b""
+
+    def read(self, size: int) -> bytes:
+        """Return at most that many of the next bytes, none at the end."""
+        piece = self._rest or bytes(next(self._pieces, b""))
+        self._rest = piece[size:]
+        return piece[:size]
 
 
 def _decompressed(stream: _Decompressor, error: type[Exception], content: Content, most: int) -> _Pieces:
@@ -136,6 +166,7 @@ _READERS: dict[bytes, Callable[[Content, int], _Pieces]] = {
     **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), _zlib),
     b"BZh": _bzip2,
     b"\xfd7zXZ\x00": _xz,
+    b"\x28\xb5\x2f\xfd": _zstd,
     b"PK\x03\x04": _zip,
 }
 _MAGICS = tuple(_READERS)

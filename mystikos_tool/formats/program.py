@@ -5,6 +5,7 @@ Sections are not looked at: a program may have none.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from itertools import takewhile
@@ -36,6 +37,7 @@ _MAX_SYMBOL = 256
 _RELOCATIONS_AT_ONCE = _RELA_SIZE << 15
 _MAX_OFFSET = 1 << 62
 _SCRIPT = b"#!"
+_BLANKS = re.compile(rb"[ \t]+")  # a carriage return belongs to a word
 _MAX_SCRIPT_LINE = 255  # as Linux reads it
 
 
@@ -44,6 +46,19 @@ class Script(NamedTuple):
 
     interpreter: bytes
     argument: bytes = b""
+
+    @property
+    def ends_in_return(self) -> bool:
+        """Whether the line ends as on Windows: for a kernel the return is a part of the last word."""
+        return (self.argument or self.interpreter).endswith(b"\r")
+
+
+# What is wrong with a script whose first line ends so, and the remedy.
+ENDS_IN_RETURN = (
+    "its first line ends with a carriage return, which goes to the interpreter as a part of its argument"
+    " or name",
+    "save it with the line ends of Unix, as dos2unix does",
+)
 
 
 class Executable(NamedTuple):
@@ -77,7 +92,7 @@ def read(read_at: ReadAt) -> Script | Executable | None:
     start = read_at(0, max(_EHDR.size, _MAX_SCRIPT_LINE))
     if start.startswith(_SCRIPT):
         line = start[len(_SCRIPT) :].split(b"\n")[0].split(b"\0")[0].strip(b" \t")
-        words = line.split(None, 1)
+        words = _BLANKS.split(line, maxsplit=1) if line else []
         return Script(*words) if words else None
     headers = _headers(start, read_at)
     return _linked(read_at, *headers) if headers else None

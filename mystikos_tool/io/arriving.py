@@ -11,11 +11,15 @@ from typing import BinaryIO
 from mystikos_tool.io.content import ReadAt
 
 
+class RefusedError(Exception):
+    """Nobody wants what comes of a file."""
+
+
 class Arriving:
     """A file that one thread writes from its start, while others read what is there of it.
 
     ``size`` is what it has in bytes when it is whole. Whoever writes it says in the end that nothing
-    more comes, whether it is whole or not.
+    more comes, whether it is whole or not. Whoever reads it may refuse what still comes.
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -23,10 +27,13 @@ class Arriving:
         self.size = size
         self.written = 0
         self._has_ended = False
+        self._is_refused = False
         self._changed = Condition()
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add data; they can be read at once."""
+        """Add data; they can be read at once. Raises RefusedError when the file is refused."""
+        if self._is_refused:
+            raise RefusedError
         self.file.write(data)
         self.file.flush()
         with self._changed:
@@ -38,6 +45,10 @@ class Arriving:
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
+
+    def refuse(self) -> None:
+        """Say that the file is not as it should be."""
+        self._is_refused = True
 
     @contextmanager
     def at_any_offset(self) -> Iterator[ReadAt]:

@@ -265,9 +265,12 @@ def _new_directory(parent: Path) -> tuple[int, Path]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and its parents where they are missing; UserError when that cannot be."""
+    """Make a directory and its parents where they are missing; UserError when that cannot be.
+
+    It is also raised for one that another user's symbolic link leads to.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        _followed(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             str(path), f"cannot be made a directory: {_reason(error)}", "choose another place for the output"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -121,14 +122,14 @@ class FileContent:
     def of(cls, path: Path) -> FileContent:
         """Take the whole file at ``path``; raise UserError where it is not there or no file."""
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except OSError as error:
             raise UserError(
                 str(path), (error.strerror or "cannot be read").lower(), "give an existing file"
             ) from error
-        if not path.is_file():
+        if not stat.S_ISREG(status.st_mode):
             raise UserError(str(path), "is not a regular file", "give a file")
-        return cls(path, size)
+        return cls(path, status.st_size)
 
     def chunks(self, size: int) -> Iterator[bytes | memoryview]:
         """Yield the content in pieces; raise UserError when the file has become shorter."""

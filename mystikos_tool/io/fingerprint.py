@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # Device, inode, size, mtime and ctime in nanoseconds, st_mode.
 STRUCT = struct.Struct("=QQQqqQ")
@@ -70,9 +70,16 @@ def is_racy(fingerprint: bytes, now: int) -> bool:
     return any_racy(fingerprint, now)
 
 
+def racy(fingerprints: Sequence[bytes], now: int) -> set[bytes]:
+    """Return which of several fingerprints are racy."""
+    some = any_racy(b"".join(fingerprints), now)
+    return {each for each in fingerprints if is_racy(each, now)} if some else set()
+
+
 def any_racy(fingerprints: bytes, now: int) -> bool:
-    """Tell whether one of several fingerprints is racy."""
-    return any(
+    """Tell whether one of several fingerprints, which follow one another, is racy."""
+    newest = max(map(max, _TIMES.iter_unpack(fingerprints)), default=0)
+    return newest + _COARSE_TICK >= now and any(
         max(mtime, ctime) + (_FINE_TICK if ctime % _SECOND else _COARSE_TICK) >= now
         for mtime, ctime in _TIMES.iter_unpack(fingerprints)
     )

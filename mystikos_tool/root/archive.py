@@ -20,13 +20,12 @@ from mystikos_tool.formats import cpio
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import fingerprint, progress
-from mystikos_tool.io.atomic import writing
+from mystikos_tool.io.atomic import make_directory, writing
 from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt
 from mystikos_tool.root.source import changed, excluding, unchanged, without
 from mystikos_tool.root.tree import Entry, Tree
 
 _CHUNK = 1 << 20
-_PLANNED = attrgetter("path", "mode", "size")
 
 
 @dataclass(frozen=True)
@@ -88,60 +87,40 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
     Raises UserError for what an archive cannot hold, and for a file that changed since its tree
     was made or can't be read; the target is then as it was.
     """
-    check(tree)
-    members = plan(tree)
+    members = tree.members
     known = earlier.offsets if earlier else {}
-
-    def moved(pair: tuple[Entry, Member]) -> int | None:
-        offset = known.get(pair[1].path)
-        return None if offset is None else offset - pair[1].offset
-
+    moved = [known[path] - offset if path in known else None for path, _, offset, _ in members]
     with progress.bar("packing", tree.size), writing(target) as file:
         file.write(cpio.ROOT)
+        first = 0
         # What has moved by the same distance as its neighbour is next to it in the earlier archive too.
-        for distance, run in groupby(zip(tree.entries, members, strict=True), moved):
+        for distance, run in groupby(moved):
+            after = first + len(list(run))
             if earlier and distance is not None:
-                same = [member for _, member in run]
-                start, end = same[0].start, same[-1].end
+                start, end = members[first].start, members[after - 1].end
                 FileContent(earlier.path, end - start, start + distance).write_to(file)
             else:
-                for entry, _ in run:
+                for entry in tree.entries[first:after]:
                     for data in _member(entry):
                         file.write(data)
+            first = after
         file.write(cpio.end(_end(members)))
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))
-
-
-def plan(tree: Tree) -> list[Member]:
-    """Return the members of the archive that a tree is written as."""
-    return cpio.plan(map(_PLANNED, tree.entries))
-
-
-def check(tree: Tree) -> None:
-    """Raise UserError for what an archive cannot hold; no file is read for it."""
-    if len(tree.entries) > cpio.MAX_MEMBERS:
-        problem = f"is one of {len(tree.entries):,} entries, and a root has at most {cpio.MAX_MEMBERS:,}"
-        raise UserError(tree.entries[-1].name, problem, cpio.TOO_MANY)
-    for entry in tree.entries:
-        if fault := cpio.fault(entry.path, entry.mode, entry.size):
-            raise UserError(entry.name, *fault)
 
 
 @dataclass(frozen=True)
 class Unwritten:
     """What :func:`write` makes of a tree, to be measured where it is not written.
 
-    Raises UserError, as it is made and as it is read, where :func:`write` does.
+    Raises UserError where :func:`write` does, when its members, size or bytes are asked for.
     """
 
     tree: Tree
-    members: Sequence[Member]
 
-    @classmethod
-    def of(cls, tree: Tree) -> Unwritten:
-        """Take a tree."""
-        check(tree)
-        return cls(tree, plan(tree))
+    @property
+    def members(self) -> Sequence[Member]:
+        """Its members."""
+        return self.tree.members
 
     @property
     def size(self) -> int:
@@ -324,11 +303,12 @@ def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> 
     whoever unpacks, and an archive of another's would make a program that runs as that user.
 
     Nothing is written outside of it: :func:`index` takes no archive whose names could lead there.
-    Raises UserError for a directory that is not empty or can't be written.
+    Raises UserError for a directory that is not empty, can't be written or is reached by another user's
+    symbolic link.
     """
     kept = 0o7777 if keep_set_id else 0o1777
+    make_directory(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):
             raise UserError(
                 str(directory), "is not empty", "give a directory that is empty or does not exist"

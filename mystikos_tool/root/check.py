@@ -10,7 +10,7 @@ from mystikos_tool.config import Config, jsonc
 from mystikos_tool.errors import UserError
 from mystikos_tool.root.index import Index, Member
 from mystikos_tool.root.mounts import check_mounts, mount_over
-from mystikos_tool.root.program import faults
+from mystikos_tool.root.program import faults, is_executable
 from mystikos_tool.root.root import DiskRoot, Root
 
 _APPENV = "/appenv.json"
@@ -120,14 +120,27 @@ def _program(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> 
         raise _not_found(where, path, index)
     if not stat.S_ISREG(member.mode):
         raise UserError(where, f"{path} is no file in {index.where}", "name the program to start")
-    if not member.mode & 0o111:
+    if not is_executable(member, embedded=embedded):
         raise UserError(where, f"{path} is not executable in {index.where}", "chmod +x it in the appdir")
+    if embedded and not is_disk:
+        _check_reachable(index, path, where)
     for fault in faults(index, member, config, embedded=embedded):
         if fault.certain:
             raise UserError(where, f"{path} does not start: {fault.problem}", fault.remedy)
         yield UserError(where, f"{path} may not start: {fault.problem}", fault.remedy)
     if embedded:
         yield from _only_here(index, member, config)
+
+
+def _check_reachable(index: Index, path: str, where: str) -> None:
+    """Refuse a program below a directory that its owner, who starts it, may not look into."""
+    parts = path.strip("/").split("/")
+    for directory in ("/" + "/".join(parts[:end]) for end in range(1, len(parts))):
+        found = index.find(directory)
+        if found and not found.mode & stat.S_IXUSR:
+            mode = f"{stat.S_IMODE(found.mode):04o}"
+            problem = f"{directory} has the mode {mode} in {index.where}, and nothing in it can be started"
+            raise UserError(where, problem, "give it the permission x, as 0755 has")
 
 
 def _only_here(index: Index, member: Member, config: Config) -> Iterator[UserError]:

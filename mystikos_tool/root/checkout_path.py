@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mystikos_tool.formats import compressed, stripping
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.stripping import Section
-from mystikos_tool.io.content import Content
+from mystikos_tool.io.content import Content, Window
 from mystikos_tool.root.archive import Archive
 
 _MAGIC = b"\x7fELF"
@@ -46,9 +46,10 @@ def found(archive: Archive, unchanged: Collection[bytes], directory: str) -> lis
         return []
     files = []
     with archive.content.at_any_offset() as read_at:
+        read = Window(read_at).read
         for member in archive.members:
             is_new = member.path not in unchanged and member.size > len(needle)
-            if is_new and stat.S_ISREG(member.mode) and read_at(member.offset, len(_MAGIC)) == _MAGIC:
+            if is_new and stat.S_ISREG(member.mode) and read(member.offset, len(_MAGIC)) == _MAGIC:
                 files.append(member)
     return [one for member in files if (one := _in(archive, member, needle))]
 

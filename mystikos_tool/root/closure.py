@@ -232,6 +232,8 @@ class _Found:
     def _add_script(self, path: str, script: Script, depth: int) -> None:
         if depth == _MAX_SCRIPTS:
             raise UserError(path, "has an interpreter that is a script, and so on", "name the last one")
+        if script.ends_in_return:
+            raise UserError(path, *program.ENDS_IN_RETURN)
         interpreter = os.fsdecode(script.interpreter)
         entry = self.view.take(interpreter) if interpreter.startswith("/") else None
         if entry is None:

@@ -18,6 +18,7 @@ _NAMES = {
     os.fsencode(name): name
     for name in (".git", ".hg", ".svn", ".bzr", ".DS_Store", "Thumbs.db", "__pycache__")
 }
+_COPIES = (b"~", b".swp")  # that editors keep
 _SHOWN = 5
 
 _Found = dict[str, list[str]]
@@ -32,7 +33,7 @@ def found(paths: Iterable[bytes]) -> _Found:
     above = b"/"
     for path in paths:
         name = path.rpartition(b"/")[2]
-        pattern = _NAMES.get(name) or _of_file(name)
+        pattern = _NAMES.get(name) or (name.endswith(_COPIES) and _of_file(name))
         if pattern and not path.startswith(above):
             above = path + b"/"
             patterns.setdefault(pattern, []).append(path.decode(errors="backslashreplace"))

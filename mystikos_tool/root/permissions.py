@@ -18,6 +18,7 @@ Permissions = tuple[tuple[str, int], ...]
 """Patterns, each with the permission bits of what it matches; of several that match, the last counts."""
 
 _MOST = 0o7777
+_OF_THREE_DIGITS = re.compile("[0-7]{3}")
 _WILD = re.compile(r"[*?[]")
 
 
@@ -43,11 +44,15 @@ def _pattern(pattern: str) -> str:
     return pattern
 
 
-def _mode(pattern: str, mode: object) -> int:
+def _mode(pattern: str, given: object) -> int:
+    mode = given
     if isinstance(mode, str) and re.fullmatch("[0-7]{1,5}", mode):
         mode = int(mode, 8)
     if type(mode) is not int or not 0 <= mode <= _MOST:
         raise UserError(pattern, f"cannot have the mode {mode!r}", 'give it as 0o600 or "0600"')
+    if given is mode and mode > 0o777 and _OF_THREE_DIGITS.fullmatch(str(mode)):
+        # A sticky bit and less for the owner than for others: nobody means that.
+        raise UserError(pattern, f"would have the mode {mode:#o}, for {mode} is decimal", f"write 0o{mode}")
     return mode
 
 

@@ -38,6 +38,11 @@ class Fault(NamedTuple):
     certain: bool
 
 
+def is_executable(member: Member, *, embedded: bool) -> bool:
+    """Tell whether a file may be started: in the embedded runtime by its owner, who starts it."""
+    return bool(member.mode & (stat.S_IXUSR if embedded else 0o111))
+
+
 def faults(index: Index, member: Member, config: Config, *, embedded: bool) -> Iterator[Fault]:
     """Yield what keeps the program ``member`` from starting, in the embedded runtime or an installed one."""
     checked = _Start(index, config, embedded)
@@ -91,8 +96,12 @@ class _Start(NamedTuple):
     def script(self, script: Script) -> Iterator[Fault]:
         path = self._absolute(script.interpreter)
         member = self.root.find(path)
-        if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
+        is_missing = member is None or not self._can_start(member)
+        if script.ends_in_return:
+            yield Fault(*program.ENDS_IN_RETURN, certain=is_missing and self.embedded)
+        elif is_missing:
             yield self._missing(f"its interpreter {path}", path, certain=self.embedded)
+        if member is None or is_missing:
             return
         found = _read(self.root, member)
         if isinstance(found, Executable):
@@ -112,12 +121,15 @@ class _Start(NamedTuple):
 
     def _interpreter(self, path: str) -> Iterator[Fault]:
         member = self.root.find(path)
-        if member is None or not stat.S_ISREG(member.mode) or not member.mode & 0o111:
+        if member is None or not self._can_start(member):
             if self.embedded and not self._has_musl():
                 yield self._missing(f"its interpreter {path}", path, certain=True)
             else:
                 problem = f"its interpreter {path} is not in the root, and Mystikos' own C library loads it"
                 yield Fault(problem, "put the C library that it was linked with into the appdir", False)
+
+    def _can_start(self, member: Member) -> bool:
+        return stat.S_ISREG(member.mode) and is_executable(member, embedded=self.embedded)
 
     def _has_musl(self) -> bool:
         """Return whether the root has what loads programs of any C library, as Mystikos does by itself."""

@@ -140,6 +140,8 @@ class _Files:
             problem = "its first line has several words behind the interpreter, which come as one on Linux"
             remedy = "let one word follow the interpreter"
             yield Finding("note", "script", path, f"{problem} and one by one in the enclave", remedy)
+        if isinstance(found, Script) and member.mode & 0o111 and found.ends_in_return:
+            yield Finding("warning", "script", path, *program.ENDS_IN_RETURN)
         if not isinstance(found, Executable) or posixpath.basename(path).startswith(_C_LIBRARIES):
             return
         if found.is_program:

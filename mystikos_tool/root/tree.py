@@ -18,7 +18,8 @@ from mystikos_tool.io import fingerprint
 from mystikos_tool.io.content import ReadAt
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
-_PATH = attrgetter("path")
+_PATH, _FINGERPRINT = attrgetter("path"), attrgetter("fingerprint")
+_PLANNED = attrgetter("path", "mode", "size")
 
 
 def boot_fault(path: str) -> str:
@@ -97,6 +98,20 @@ class Tree:
         """Every entry's path."""
         return list(map(_PATH, self.entries))
 
+    @cached_property
+    def members(self) -> list[cpio.Member]:
+        """The members of the archive that the tree is written as.
+
+        Raises UserError for what an archive cannot hold; no file is read for it.
+        """
+        if len(self.entries) > cpio.MAX_MEMBERS:
+            problem = f"is one of {len(self.entries):,} entries, and a root has at most {cpio.MAX_MEMBERS:,}"
+            raise UserError(self.entries[-1].name, problem, cpio.TOO_MANY)
+        for entry in self.entries:
+            if fault := cpio.fault(entry.path, entry.mode, entry.size):
+                raise UserError(entry.name, *fault)
+        return cpio.plan(map(_PLANNED, self.entries))
+
     @property
     def too_long_to_boot(self) -> list[str]:
         """Paths that are packed but too long for the kernel of an installed Mystikos."""
@@ -114,13 +129,11 @@ class Tree:
 
     def fingerprint(self) -> bytes:
         """Return 32 bytes that change when anything in the tree may have changed."""
-        return hashlib.sha256(
-            self.described() + b"".join(entry.fingerprint for entry in self.entries)
-        ).digest()
+        return hashlib.sha256(self.described() + b"".join(map(_FINGERPRINT, self.entries))).digest()
 
     def is_racy(self) -> bool:
         """Tell whether something could be changed and :meth:`fingerprint` stay as it is."""
-        return fingerprint.any_racy(b"".join(entry.fingerprint for entry in self.entries), self.as_of)
+        return fingerprint.any_racy(b"".join(map(_FINGERPRINT, self.entries)), self.as_of)
 
     def tree(self) -> Tree:
         """Return the tree itself."""

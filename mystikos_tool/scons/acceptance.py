@@ -21,9 +21,18 @@ from mystikos_tool.scons.stages import Package, RuntimeImage, stage_of
 def begin(target: Any, file: Arriving) -> None:
     """Begin with what :func:`accepts` does while a file comes from the cache."""
     if isinstance(stage_of(target), Package):
-        from mystikos_tool.scons import work
+        intermediates.expect(target, partial(_expected, target, file))
 
-        intermediates.expect(target, partial(work.expect, target, file))
+
+def _expected(target: Any, file: Arriving) -> Any:
+    """Return what a package has to have; what comes of another one is refused."""
+    from mystikos_tool.scons import work
+
+    try:
+        return work.expect(target, file)
+    except BaseException:
+        file.refuse()
+        raise
 
 
 def accepted(target: Any, *, is_proved: bool) -> bool:

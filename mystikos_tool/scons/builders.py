@@ -410,6 +410,7 @@ def _rootfs(env: Any, name: str, source: list[Any] | None, builder: str, added_f
         raise SCons.Errors.UserError(f"{builder} needs a source; give the application directory{disk}")
     how = _how_packed(env)
     stage = Rootfs(made_of=(f"rootfs {REVISION}{how['detail']}", *nodes), added_for=added_for, **how)
+    stage.detail += _patterns(nodes)
     target = sources.target_node(env, name, builder)
     _take(target, nodes)
     return made(_ROOTFS, env, target, nodes, stage)
@@ -423,6 +424,16 @@ def _how_packed(env: Any) -> dict[str, Any]:
     words = ["overlay"] * overlay + ["leftovers"] * (leftovers == "error") + [f"strip {strip}"] * bool(strip)
     detail = "".join(f" {word}" for word in words)
     return {"detail": detail, "overlay": overlay, "leftovers": leftovers, "strip": strip}
+
+
+def _patterns(nodes: list[Any]) -> str:
+    """Return what stands for the patterns of sources in the signature of the action that packs them.
+
+    Another pattern may match nothing: who believes that a file stays out has to be told at once.
+    """
+    options = [node.options for node in nodes]
+    patterns = sorted({pattern for each in options for pattern in (*each.exclude, *dict(each.chmod))})
+    return f" patterns {patterns}" if patterns else ""
 
 
 def _take(target: Any, nodes: list[Any]) -> None:
@@ -453,6 +464,7 @@ def _disk(env: Any, name: str, source: list[Any] | None) -> Any:
         key=key,
         **how,
     )
+    stage.detail += _patterns(nodes)
     target = sources.target_node(env, name, "MystDisk")
     if key:
         stage.public_key = _public_key(env, name + _PUBLIC_KEY_SUFFIX, key)

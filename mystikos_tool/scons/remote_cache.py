@@ -272,7 +272,16 @@ def _session(url: str) -> _Session:
 
 def _is_kept(target: Any) -> bool:
     is_file = isinstance(target, SCons.Node.FS.File) and target.is_derived()
-    return is_file and not target.nocache and accepts(target, ())
+    return is_file and not target.nocache and _is_text(_name(target)) and accepts(target, ())
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a name can be in a signature and in a message."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _name(target: Any) -> str:

@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache, reduce
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,6 @@ import SCons.Script
 
 from mystikos_tool.cache.digests import Digests, changed_paths
 from mystikos_tool.errors import UserError
-from mystikos_tool.root import archive
 from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.disk.nodes import described as on_disk
 from mystikos_tool.root.permissions import Permissions, PermittedSource
@@ -291,7 +291,7 @@ class RootSource(InputNode):
 
     def _digest(self, digests: Digests, source: Source, name: str) -> bytes:
         if not self.options.disk:
-            return digests.tree(source, name, archive.check)
+            return digests.tree(source, name, check=attrgetter("members"))
 
         def described(tree: Tree) -> bytes:
             return tree.described() + on_disk(tree, owners=self.options.owners)

@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from mystikos_tool.config import Config
     from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.explain.provenance import Parameters
-    from mystikos_tool.io.content import AnyOffset, Content
+    from mystikos_tool.io.arriving import Arriving
+    from mystikos_tool.io.content import Content, FileContent
     from mystikos_tool.root.archive import Unwritten
     from mystikos_tool.root.disk.writer import Disk as Written
     from mystikos_tool.root.disk.writer import Options
@@ -242,7 +243,8 @@ def _pack(target: Any, tree: Tree) -> tuple[Archive, Collection[bytes]]:
     """Pack an archive, and remember the file as it is now; return it and the paths of earlier data."""
     path, stripping = path_of(target), _stripping(target)
     before = _known_keys(path)
-    packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping)
+    alone = any(len(node.taken_by) == 1 for node in target.sources)  # no other root is made of the same
+    packed, unchanged = IncrementalArchives(store()).pack(tree, path, stripping, alone=alone)
     for warning in stripping.warnings() if stripping else ():
         _warning_of(target)(warning)
     _remember(path)
@@ -319,6 +321,8 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
         if not isinstance(stage_of(enclave.disk or enclave.rootfs), Disk):  # which tells it itself
             for warning in root_keys.told(_root_keys(inputs.root), _name_of_root(enclave), stage.secrets):
                 warn(warning)
+        for warning in root_keys.told_of_text(inputs.config.data, inputs.config.name, stage.secrets):
+            warn(warning)
         pipeline.check_start(inputs, warn)
         measured = pipeline.measure_unchecked(inputs, partial.begin(target, inputs))
         atomic.write(path_of(target), measured.to_json())
@@ -589,7 +593,7 @@ class Expected(NamedTuple):
     modulus: int | None
 
 
-def expect(target: Any, package: AnyOffset) -> Expected | None:
+def expect(target: Any, package: Arriving | FileContent) -> Expected | None:
     """Find out what a package has to have, while it comes; None where its own stages find it out.
 
     Raises UserError as they do, and DifferentError for a package with another root.
@@ -602,8 +606,10 @@ def expect(target: Any, package: AnyOffset) -> Expected | None:
     if enclave.rootfs is None or enclave.rootfs not in intermediates.unmade(target):
         return None
     _prove_disks(enclave)
-    root, inputs = Unwritten.of(_tree_as_packed(enclave.rootfs)), _inputs(enclave)
-    modulus, offset = _modulus(stage), pipeline.rootfs_offset(inputs)
+    root, inputs = Unwritten(_tree_as_packed(enclave.rootfs)), _inputs(enclave)
+    modulus, (offset, size) = _modulus(stage), pipeline.place_of_root(inputs, root.size)
+    if package.size != size:
+        raise DifferentError
     held = Held(root, package, offset)
     measured = pipeline.measure_unchecked(inputs, held)
     if not held.is_same:

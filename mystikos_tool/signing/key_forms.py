@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import NamedTuple
 
 from mystikos_tool.formats.sigstruct import KEY_SIZE
@@ -62,6 +63,7 @@ _DEK_INFO = re.compile(rb"DEK-Info: *[A-Za-z0-9-]+,[0-9A-Fa-f]+")
 _UNICODE_ESCAPE = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
 _LINE_END = re.compile(rb"\\+[rn]")
 _NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
+_COMMENT, _LINES_OF_COMMENT = b"//", 3
 
 
 def _body(pem: bytes) -> bytes:
@@ -69,6 +71,19 @@ def _body(pem: bytes) -> bytes:
     match = _PEM.fullmatch(pem)
     text = _DEK_INFO.split(match[2])[-1] if match else b""
     text = _UNICODE_ESCAPE.sub(lambda escape: bytes.fromhex(escape[1].decode()), text)
+    return _base64_in(text)
+
+
+def _base64_in(text: bytes) -> bytes:
+    """Return the digits of base64 in a text and nothing else.
+
+    Slashes are digits, too: two of them begin a comment where several lines begin with two.
+    """
+    first, *others = text.splitlines() or [b""]
+    lines = (line for line in map(bytes.lstrip, others) if line)
+    comments = list(takewhile(lambda line: line.startswith(_COMMENT), lines))
+    if len(comments) >= _LINES_OF_COMMENT:
+        text = b"\n".join([first, *(line.removeprefix(_COMMENT) for line in comments)])
     return _NO_BASE64.sub(b"", _LINE_END.sub(b"", text))
 
 
@@ -113,12 +128,13 @@ def _in_utf_16(data: bytes) -> _Found:
 
 # In base64: the beginning of a sequence in DER whose length is that of a key.
 _DER_IN_BASE64_MARK = b"MIIG"
-_DER_IN_BASE64 = re.compile(_DER_IN_BASE64_MARK + rb"[A-Za-z0-9+/=\s\"'\\,#>|*;]{2000,32768}")
+_DER_IN_BASE64 = re.compile(_DER_IN_BASE64_MARK + rb"[A-Za-z0-9+/_=\s\"'\\,#>|*;-]{2000,32768}")
+_FROM_URLS = bytes.maketrans(b"-_", b"+/")  # RFC 4648, 5
 
 
 def _der_in_base64(data: bytes) -> _Found:
     for match in _DER_IN_BASE64.finditer(data):
-        text = _NO_BASE64.sub(b"", _LINE_END.sub(b"", match[0])).partition(b"=")[0]
+        text = _base64_in(match[0].translate(_FROM_URLS)).partition(b"=")[0]
         # The end of the key is not needed.
         yield from _ders(match.start(), binascii.a2b_base64(text[: len(text) & -4]))
 

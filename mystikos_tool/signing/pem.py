@@ -11,6 +11,7 @@ import base64
 import binascii
 import errno
 import os
+import re
 import stat
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -48,6 +49,9 @@ _NOT_PRIVATE = {
     **dict.fromkeys(PUBLIC, ("holds only a public key", "give the private key")),
     **dict.fromkeys(CERTIFICATE, ("holds a certificate, not a private key", "give the private key")),
 }
+
+# In DER: a sequence whose version is 3, and another sequence (RFC 7292, 4); of PKCS#8 it is 0 or 1.
+_PKCS12 = re.compile(rb"\x30(?:\x80|\x82..)\x02\x01\x03\x30", re.DOTALL)
 
 # In DER: a version of 1, of keys with more than two primes (RFC 8017, A.1.2), and a long modulus.
 _VERSION_OF_MORE_PRIMES = b"\x02\x01\x01\x02\x82"
@@ -130,8 +134,9 @@ def _passphrase(block: Block, path: Path, source: str | None) -> bytes | None:
 
 def exposed(path: Path) -> str | None:
     """Return a warning where others than its owner may read or write a key file, else None."""
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if not mode & 0o066:
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    if not (mode & 0o066 and stat.S_ISREG(status.st_mode)):
         return None
     return f"{path}: others may read or change this key (mode {mode:04o}); chmod go= {path}"
 
@@ -169,6 +174,8 @@ def _why_no_private_key(data: bytes, labels: Collection[bytes]) -> tuple[str, st
             return reason
     if b"PRIVATE KEY-----" in data:
         return _DAMAGED
+    if _PKCS12.match(data):
+        return "is PKCS#12, not PEM", "convert it: openssl pkcs12 -in {path} -nocerts -noenc -out FILE"
     if data.startswith(b"\x30\x82"):
         return "is not PEM but DER", "convert it: openssl pkey -inform DER -in {path} -out FILE"
     return "is not PEM: it has no -----BEGIN PRIVATE KEY-----", f"give a private key, or {_KEYGEN}"

@@ -19,7 +19,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats import packed
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
-from mystikos_tool.io.content import Bytes, Content
+from mystikos_tool.io.content import Bytes, Content, Window
 from mystikos_tool.root.archive import Archive
 from mystikos_tool.root.root import DiskRoot, Root
 from mystikos_tool.root.tree import Entry
@@ -64,6 +64,11 @@ def refuse_signer_in_text(text: bytes, modulus: int, where: str, signer: Signer 
     refuse_signer(_keys_of(_ITSELF, Bytes(text)), modulus, where, signer)
 
 
+def told_of_text(text: bytes, where: str, policy: str) -> list[str]:
+    """Return as :func:`told` what is to be warned of in a configuration."""
+    return told(_keys_of(_ITSELF, Bytes(text)), where, policy)
+
+
 def of(root: Root) -> list[RootKey]:
     """Return the private keys in a root; of a disk that is not at hand, or encrypted, none."""
     if isinstance(root, DiskRoot):
@@ -90,10 +95,11 @@ def in_archive(archive: Archive) -> list[RootKey]:
 def _packed_members(archive: Archive) -> list[int]:
     """Return the numbers of files that are looked into."""
     with archive.content.at_any_offset() as read_at:
+        read = Window(read_at).read
         return [
             number
             for number, member in enumerate(archive.members)
-            if stat.S_ISREG(member.mode) and packed.is_packed(read_at(member.offset, packed.LONGEST_MAGIC))
+            if stat.S_ISREG(member.mode) and packed.is_packed(read(member.offset, packed.LONGEST_MAGIC))
         ]
 
 
@@ -226,10 +232,11 @@ def told(keys: Sequence[RootKey], where: str, policy: str) -> list[str]:
     """Return what is to be warned of; raise UserError where private keys are an error."""
     if not keys or policy == ALLOW:
         return []
-    paths = list(dict.fromkeys(key.shown for key in keys))
+    paths = list(dict.fromkeys(key.shown for key in keys if key.path != _ITSELF))
     more = len(paths) - _SHOWN
     shown = ", ".join(paths[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-    problem = f"holds private keys, which everybody gets who has the package: {shown}"
+    problem = "holds private keys, which everybody gets who has the package"
+    problem += f": {shown}" if shown else ""
     if policy == ERROR:
-        raise UserError(where, problem, "take them out of the root, or allow them")
+        raise UserError(where, problem, "take them out, or allow them")
     return [f"{where}: {problem}"]

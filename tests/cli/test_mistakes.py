@@ -325,6 +325,26 @@ def test_a_wrong_argument_is_told_and_nothing_is_written(
     assert files_below(project) == before
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("package-sgx", "", *PACKAGE[2:]),
+        (*PACKAGE[:2], "", *PACKAGE[3:]),
+        ("mkcpio", "", "archive"),
+        ("excpio", "archive", ""),
+        ("verify", ""),
+    ],
+)
+def test_an_empty_argument_is_not_taken_for_the_current_directory(
+    run: Run, project: Path, arguments: tuple[str, ...]
+) -> None:
+    before = files_below(project)
+    result = run(*arguments)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.endswith("error: an argument is empty; name what belongs there, or leave it out\n")
+    assert files_below(project) == before
+
+
 def test_an_ext2_root_that_nothing_makes_trusted_is_refused_without_debug(run: Run, project: Path) -> None:
     configure(project, Debug=0)
     result = run(*(argument for argument in PACKAGE if argument != "appdir"))

@@ -70,7 +70,7 @@ def test_an_archive_that_is_not_written_is_read_as_the_one_that_is(tmp_path: Pat
     (tmp_path / "small" / "f").write_bytes(b"12345")
     for tree in (scan(root), scan(tmp_path / "small")):
         write(tree, tmp_path / "archive")
-        unwritten, read_again = Unwritten.of(tree), b""
+        unwritten, read_again = Unwritten(tree), b""
         with unwritten.opened() as reader:
             data = bytearray(2 * buffer)
             while size := reader.read_into([memoryview(data)[:buffer], memoryview(data)[buffer:]]):
@@ -82,7 +82,7 @@ def test_an_archive_that_is_not_written_is_read_as_the_one_that_is(tmp_path: Pat
 def test_an_archive_that_is_not_written_is_not_of_a_file_that_changed(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "f").write_bytes(b"before")
-    unwritten = Unwritten.of(scan(tmp_path / "root"))
+    unwritten = Unwritten(scan(tmp_path / "root"))
     (tmp_path / "root" / "f").write_bytes(b"after it")
     with unwritten.opened() as reader:
         assert "changed" in told(lambda: reader.read_into([memoryview(bytearray(1 << 16))]))
@@ -516,6 +516,10 @@ HOSTILE = {
         [entry(b"f"), TRAILER, entry(b"g", data=b"1")],
         "ends the archive, and more than zeros follow",
     ),
+    "data of a directory": ([entry(b"d", DIRECTORY, b"1")], "d: is a directory with data"),
+    "data of the root": ([entry(b".", DIRECTORY, b"1")], "/: is a directory with data"),
+    "data of the end": ([entry(b"TRAILER!!!", 0, b"1")], "ends the archive and has data"),
+    "root twice": ([entry(b".", DIRECTORY), entry(b"./", DIRECTORY)], "/: is in the archive twice"),
     "empty name": ([entry(b"")], "offset 0: has a name that is empty"),
     "no name": ([entry(b"", nul=b"")], "offset 0: has a name that is empty"),
     "name of 256 bytes": ([entry(b"f" * 256)], "has a name that is empty or has more than 255 bytes"),
@@ -590,6 +594,16 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
 def test_a_directory_with_something_in_it_is_not_extracted_into(tmp_path: Path) -> None:
     found = archive(tmp_path / "a", entry(b"f"))
     assert "is not empty" in told(lambda: extract(found, tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make another user's link")
+def test_nothing_is_extracted_through_another_user_s_link(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "a", entry(b"f", data=b"1"))
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "out").symlink_to("victim")
+    os.chown(tmp_path / "out", 65534, 65534, follow_symlinks=False)
+    assert "a symbolic link of another user's" in told(lambda: extract(packed, tmp_path / "out"))
+    assert not list((tmp_path / "victim").iterdir())
 
 
 def test_directories_without_write_permission_are_filled_and_then_closed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mystikos_tool.io.arriving import Arriving
+from mystikos_tool.io.arriving import Arriving, RefusedError
 from mystikos_tool.io.content import FileContent, whole
 from mystikos_tool.root import archive
 from mystikos_tool.root.archive import DifferentError, Held, Unwritten
@@ -36,6 +36,16 @@ def test_what_is_there_is_read_before_the_rest_comes(tmp_path: Path) -> None:
             assert rest.result(10) == b"345678"
 
 
+def test_what_is_refused_is_not_written_on(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w+b") as opened:
+        file = Arriving(opened, 8)
+        file.write(b"1234")
+        file.refuse()
+        with pytest.raises(RefusedError):
+            file.write(b"5678")
+        assert file.written == 4
+
+
 def test_reading_ends_where_no_more_comes(tmp_path: Path) -> None:
     with (tmp_path / "file").open("w+b") as opened, ThreadPoolExecutor(1) as reader:
         file = Arriving(opened, 8)
@@ -53,7 +63,7 @@ def test_an_archive_is_held_to_its_tree_while_it_comes(root: Path, tmp_path: Pat
     data = (tmp_path / "archive").read_bytes()
     with (tmp_path / "file").open("w+b") as opened, ThreadPoolExecutor(1) as reader:
         file = Arriving(opened, len(data) + 7)
-        held = Held(Unwritten.of(tree), file, 7)
+        held = Held(Unwritten(tree), file, 7)
         read = reader.submit(whole, held)
         for at in range(0, len(data), 100_000):
             file.write(bytes(7)[at:] + data[at : at + 100_000])
@@ -67,7 +77,7 @@ def test_an_archive_that_differs_in_one_byte_is_another(root: Path, tmp_path: Pa
     data = bytearray((tmp_path / "archive").read_bytes())
     data[place] ^= 1
     (tmp_path / "archive").write_bytes(data)
-    held = Held(Unwritten.of(tree), FileContent.of(tmp_path / "archive"), 0)
+    held = Held(Unwritten(tree), FileContent.of(tmp_path / "archive"), 0)
     with pytest.raises(DifferentError):
         whole(held)
     assert not held.is_same
@@ -80,4 +90,4 @@ def test_an_archive_that_ends_too_early_is_another(root: Path, tmp_path: Path) -
         file.write(b"070701")
         file.end()
         with pytest.raises(DifferentError):
-            whole(Held(Unwritten.of(tree), file, 0))
+            whole(Held(Unwritten(tree), file, 0))

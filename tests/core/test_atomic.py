@@ -424,6 +424,17 @@ def test_output_through_another_user_s_link_is_refused(tmp_path: Path, link: str
     assert (tmp_path / "victim").read_bytes() == b"untouched"
 
 
+@as_root
+def test_a_directory_behind_another_user_s_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "link").symlink_to("victim")
+    os.chown(tmp_path / "link", NOBODY, NOBODY, follow_symlinks=False)
+    for given in (tmp_path / "link", tmp_path / "link" / "new" / "directory"):
+        with pytest.raises(UserError, match=f"{given}: is reached by {tmp_path}/link, a symbolic link of"):
+            make_directory(given)
+    assert not list((tmp_path / "victim").iterdir())
+
+
 @pytest.mark.parametrize("given", ["sub/../link/x", "absolute/x", "link/../link/x", "./link//x"])
 def test_the_user_s_own_links_are_followed_wherever_they_are(tmp_path: Path, given: str) -> None:
     (tmp_path / "real" / "deep").mkdir(parents=True)

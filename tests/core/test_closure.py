@@ -289,6 +289,8 @@ def test_scripts_that_cannot_start_are_refused(sysroot: Sysroot) -> None:
     sysroot.elf("/bin/env", interpreter=GLIBC)
     sysroot.write("/bin/nowhere", "#!/bin/env perl\n")
     sysroot.write("/bin/nothing", "#!/bin/env\n")
+    sysroot.write("/bin/windows", "#!/bin/env\r\n")
+    assert "/bin/windows: its first line ends with a carriage return" in sysroot.refusal("/bin/windows")
     assert "has an interpreter that is a script" in sysroot.refusal("/bin/loop")
     assert "/bin/none: is a script of /bin/perl, which is not in" in sysroot.refusal("/bin/none")
     assert "lets env start perl, which is in none of" in sysroot.refusal("/bin/nowhere")

@@ -472,6 +472,17 @@ def test_a_missing_application_path_is_told() -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["AplicationPath", "applicationpath", "ApplicationPaht"])
+def test_a_required_key_that_is_misspelt_is_told_once(key: str) -> None:
+    assert told(f'{{"version": "0.1",\n "{key}": "/app"}}') == (
+        f'c.json:2:2: unknown key "{key}"; write "ApplicationPath"'
+    )
+    mounts = '[{"Target": "/mnt", "type": "hostfs"}]'
+    assert told(f'{{"version": "0.1", "ApplicationPath": "/app",\n "Mount": {mounts}}}') == (
+        'c.json:2:31: Mount[0]: unknown key "type"; write "Type"'
+    )
+
+
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
     message = told('{"version": "0.2",\n "Debg": 1,\n "ProductID": 70000,\n "ApplicationPath": "app"}')
     assert [line.split(":")[1] for line in message.splitlines()] == ["1", "2", "3", "4"]

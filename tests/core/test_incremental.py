@@ -117,6 +117,25 @@ def test_what_is_in_an_archive_is_known_until_somebody_else_writes_it(
         IncrementalArchives(Store(tmp_path / "store")).read(path)
 
 
+def test_what_was_packed_is_not_read_to_be_measured(tmp_path: Path, opened: Callable[[], set[str]]) -> None:
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "f").write_bytes(b"content")
+    tree, path, archives = (
+        DirectorySource(tmp_path / "small").tree(),
+        tmp_path / "a",
+        IncrementalArchives(Store(None)),
+    )
+    archives.pack(tree, path)
+    opened()
+    found = archives.read(path)
+    assert "a" not in opened()
+    assert found == archive.read(path)
+    archives.pack(tree, path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(UserError, match="is no CPIO archive"):
+        archives.read(path)
+
+
 def test_a_tree_that_has_become_small_is_forgotten(root: Path, tmp_path: Path) -> None:
     pack(root, tmp_path / "archive", tmp_path / "store")
     size = (tmp_path / "store").stat().st_size

@@ -64,6 +64,13 @@ def test_what_is_no_mode_is_refused(mode: object) -> None:
         permissions([("etc/key", mode)])
 
 
+@pytest.mark.parametrize("mode", [755, 644, 600])
+def test_a_mode_in_decimal_digits_is_told_to_be_another(mode: int) -> None:
+    with pytest.raises(UserError, match=f"{mode} is decimal; write 0o{mode}"):
+        permissions([("etc/key", mode)])
+    assert permissions([("tmp", 0o1777), ("bin", 0o755), ("etc", "755")])
+
+
 @pytest.mark.parametrize("text", ["etc/key", "=0600", ""])
 def test_text_without_a_pattern_and_a_mode_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="is no pattern with a mode"):

@@ -197,6 +197,8 @@ EXECUTABLES = {
     "for another machine": tiny_elf.patched(STATIC, 18, "H", 183),
     "cut off": STATIC[:70],
     "script": b"#! /bin/interp -x\n",
+    "script with line ends of Windows": b"#!/bin/interp\r\n",
+    "script with line ends of Windows and an argument": b"#!/bin/interp -x\r\n",
     "script of an empty line": b"#!\n/bin/sh",
     "text": b"text",
     "empty": b"",
@@ -207,6 +209,7 @@ EXECUTABLES = {
 }
 NO_LINKER = f"its interpreter {LINKER} is not in the root"
 NO_LIBRARY = f"the library {LIBRARY}, which /bin/app needs, is not in the root"
+WINDOWS = "its first line ends with a carriage return, which goes to the interpreter"
 NEITHER = "it is neither an x86-64 ELF program nor a script that begins with #!"
 
 
@@ -259,6 +262,7 @@ def test_a_program_that_starts_in_the_embedded_runtime_only_is_packaged_with_a_w
         ("dynamic", [LINKER], NO_LIBRARY),
         ("at a fixed address", [], NO_LINKER),
         ("script", [], "its interpreter /bin/interp is not in the root"),
+        ("script with line ends of Windows", ["/bin/interp"], WINDOWS),
         ("script of an empty line", [], NEITHER),
         ("for another machine", [], NEITHER),
         ("cut off", [], NEITHER),
@@ -294,6 +298,7 @@ def test_a_program_that_an_installed_mystikos_never_starts_is_refused(
         ("dynamic", [f"/lib/{LIBRARY}"], NO_LINKER),
         ("needs a musl", [], "its interpreter /lib/ld-musl-x86_64.so.1 is not in the root"),
         ("script", [], "its interpreter /bin/interp is not in the root"),
+        ("script with line ends of Windows", ["/bin/interp"], WINDOWS),
         ("text", [], NEITHER),
     ],
 )
@@ -327,6 +332,29 @@ def test_what_a_library_needs_is_looked_for_too(made: Inputs) -> None:
     given = as_embedded(with_program(made, "dynamic", LINKER, f"/lib/{LIBRARY}", content=library))
     message = told(lambda: pipeline.measure(given))
     assert f"the library libdeep.so, which /lib/{LIBRARY} needs, is not in the root" in message
+
+
+def test_an_argument_with_a_carriage_return_is_told(made: Inputs) -> None:
+    given = with_program(made, "script with line ends of Windows and an argument", "/bin/interp")
+    assert f"/bin/app may not start: {WINDOWS}" in warned(as_embedded(given))[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "problem"),
+    [
+        ("bin/app", 0o611, "/bin/app is not executable in"),
+        ("bin", 0o611, "/bin has the mode 0611 in"),
+    ],
+)
+def test_the_embedded_runtime_asks_for_the_permissions_of_the_owner(
+    made: Inputs, path: str, mode: int, problem: str
+) -> None:
+    archive = root_path(made)
+    given = with_program(made, "dynamic", LINKER, f"/lib/{LIBRARY}")
+    (archive.parent / "appdir" / path).chmod(mode)
+    pipeline.pack(archive.parent / "appdir", archive, preserve_modes=True)
+    assert warned(given) == []
+    assert problem in told(lambda: pipeline.measure(as_embedded(given)))
 
 
 def test_what_is_no_file_is_no_interpreter(made: Inputs) -> None:

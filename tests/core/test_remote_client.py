@@ -20,7 +20,7 @@ from mystikos_tool.cache.remote.digest import of
 
 # Long enough for a busy machine to answer in, short enough to be waited for.
 PATIENCE = 0.5
-AVERAGE = 1 << 14
+AVERAGE = 1 << 16
 
 SERVERS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -132,6 +132,24 @@ def test_what_is_done_beside_a_fetch_begins_before_the_files_come(
     server.faults["Read"] = lambda context, moved: done.append("read")
     assert other.client.fetch(key, place, lambda _: True, lambda _: done.append("begun"))
     assert done[0] == "begun" and done[1] == "read"
+
+
+def test_what_is_refused_while_it_comes_is_not_fetched_to_its_end(
+    server: ReapiServer, machine: Machines
+) -> None:
+    one, other = machine(server.url), machine(server.url)
+    one.store({"large": FILES["out/large"]})
+    other.directory.mkdir(exist_ok=True)
+    asked: list[Any] = []
+    assert not other.client.fetch(
+        results.key("signature", ["large"]),
+        {"large": other.directory / "large"},
+        lambda paths: not asked.append(paths),
+        lambda files: files[0].refuse(),
+    )
+    assert asked and other.files() == {}
+    assert server.moved["Read answered"] < 2_500_000
+    assert not other.warnings and other.client.figures.rejected == 1
 
 
 def test_nothing_is_found_by_another_signature_or_for_other_names(

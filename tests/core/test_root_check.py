@@ -113,6 +113,12 @@ def test_another_program_that_cannot_be_started_is_a_warning(
     assert check.fails("warning")
 
 
+def test_a_script_with_line_ends_of_windows_is_a_warning(tmp_path: Path) -> None:
+    check = checked(tmp_path, {"usr/bin/tool": (PROGRAM, b"#!/bin/app -e\r\n")})
+    assert "its first line ends with a carriage return" in found(check, "script").problem
+    assert check.fails("warning")
+
+
 def test_a_library_is_no_static_program(tmp_path: Path) -> None:
     assert checked(tmp_path, {"lib/libx.so": library()}).findings == ()
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
@@ -131,6 +132,11 @@ WRITTEN = {
     ),
     "a comment": "".join(f"# {line}\n" for line in TEXT.splitlines()),
     "a quotation": "".join(f"> {line}\n" for line in TEXT.splitlines()),
+    "a comment behind slashes": "".join(f"// {line}\n" for line in TEXT.splitlines()),
+    "base64 in a comment behind slashes": "".join(
+        f"  //{line}\n" for line in base64.encodebytes(PKCS_8).decode().splitlines()
+    ),
+    "base64 for addresses": base64.urlsafe_b64encode(PKCS_8).decode().rstrip("="),
     "base64 without a label": base64.b64encode(PKCS_1).decode(),
     "base64 in lines": base64.encodebytes(PKCS_8).decode(),
     "hexadecimal digits": PKCS_8.hex(),
@@ -248,6 +254,8 @@ BEGINNINGS = [
     "-----BEGIN PRIVATE KEY-----".encode("utf-16-le"),
     b"MIIG",
     b"MIIG" + b"A" * 2000,
+    b"MIIG" + b"A" * 60 + b"\n//",
+    b"MIIG" + b"-" * 2000,
     b"0201000282018100",
     b"0x02, 0x01, 0x00, 0x02, 0x82, 0x01, 0x81, 0x00",
     b"<RSAKeyValue><Modulus>" + b"A" * 64 + b"</Modulus>" + b"<P>A</P>" * 6,
@@ -293,6 +301,8 @@ COMPRESSED = {
     "gzip of much before it": gzip.compress(NOISE + OWN.read_bytes(), 1),
     "bzip2": bz2.compress(bytes(300_000) + OWN.read_bytes()),
     "xz": lzma.compress(bytes(300_000) + OWN.read_bytes()),
+    "zstd": zstandard.compress(bytes(300_000) + OWN.read_bytes()),
+    "tar.zst": zstandard.compress(tarred("")),
     "tar": tarred(""),
     "tar.gz": tarred("gz"),
     "tar.bz2": tarred("bz2"),
@@ -325,7 +335,8 @@ def test_no_more_than_a_bounded_part_of_what_is_packed_is_looked_into(tmp_path: 
     many = zipped(
         {"a": bytes(root_keys.MOST_UNPACKED), "b": bytes(root_keys.MOST_UNPACKED) + OWN.read_bytes()}
     )
-    for data in (bomb, many, bz2.compress(bytes(64 << 20)), lzma.compress(bytes(64 << 20))):
+    compressors = (bz2.compress, lzma.compress, zstandard.compress)
+    for data in (bomb, many, *(compress(bytes(64 << 20)) for compress in compressors)):
         given = packed.unpacked(Bytes(data), root_keys.MOST_UNPACKED)
         assert sum(len(piece) for _, piece in given) == root_keys.MOST_UNPACKED
     assert found(tmp_path, a=bomb, b=many) == []
@@ -399,6 +410,21 @@ def test_another_private_key_is_told_with_its_path(tmp_path: Path) -> None:
     assert package(tmp_path, OTHER.read_bytes()) == [
         "the root: holds private keys, which everybody gets who has the package: /etc/k.pem"
     ]
+
+
+def test_another_private_key_in_the_configuration_is_told_too(tmp_path: Path) -> None:
+    given = inputs(tmp_path, EnvironmentVariables=["KEY=" + OTHER.read_text()])
+    problem = "config.json: holds private keys, which everybody gets who has the package"
+
+    def build(secrets: str) -> list[str]:
+        warnings: list[str] = []
+        pipeline.build(given, key(), DAY, tmp_path / "app", secrets=secrets, warn=warnings.append)
+        return warnings
+
+    assert [warning for warning in build("warn") if "keys" in warning] == [f"{tmp_path}/{problem}"]
+    assert build("allow") == []
+    with pytest.raises(UserError, match=f"{problem}; take them out, or allow them"):
+        build("error")
 
 
 def test_another_private_key_is_an_error_or_silent_on_request(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import pkcs12
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +47,10 @@ def good_key() -> rsa.RSAPrivateKey:
 
 def der() -> bytes:
     return good_key().private_bytes(serialization.Encoding.DER, PKCS8, serialization.NoEncryption())
+
+
+def pkcs12_file() -> bytes:
+    return pkcs12.serialize_key_and_certificates(None, good_key(), None, None, serialization.NoEncryption())
 
 
 def openssh() -> bytes:
@@ -112,6 +117,7 @@ def test_a_key_shows_nothing_of_itself() -> None:
         (lambda: b"", "is not PEM: it has no -----BEGIN PRIVATE KEY-----", "mystikos-tool keygen FILE"),
         (lambda: b"\xff\0 text", "is not PEM", "mystikos-tool keygen FILE"),
         (der, "is not PEM but DER", "openssl pkey -inform DER -in"),
+        (pkcs12_file, "is PKCS#12, not PEM", "openssl pkcs12 -in"),
         (openssh, "is in OpenSSH's own form", "ssh-keygen -p -m PEM -f"),
         (lambda: private_pem(good_key(), PKCS8, b"secret"), "the passphrase is needed", "?passphrase=SOURCE"),
         (lambda: private_pem(good_key(), PKCS1, b"secret"), "the passphrase is needed", "?passphrase=SOURCE"),

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,34 +70,36 @@ static int map(char **argv)
     return 0;
 }
 
+static void tell_times(int file)
+{
+    struct stat status;
+    fstat(file, &status);
+    const bool is_now = labs((long)(time(NULL) - status.st_atim.tv_sec)) < 60;
+    printf("%ld.%ld, %s\n", is_now ? 0 : (long)status.st_atim.tv_sec, is_now ? 0 : status.st_atim.tv_nsec,
+           labs((long)(time(NULL) - status.st_mtim.tv_sec)) < 60 ? "now" : "earlier");
+}
+
 static int own_times(char **argv)
 {
     const struct timespec times[2] = {{.tv_sec = 1, .tv_nsec = 5}, {.tv_sec = 2, .tv_nsec = 7}};
+    const struct timespec now_and_then[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
     const struct timeval in_microseconds[2] = {{.tv_sec = 3, .tv_usec = 4}, {.tv_sec = 5, .tv_usec = 6}};
     const struct timeval wrong[2] = {{.tv_sec = 3, .tv_usec = 4000000}, {.tv_sec = 5}};
     const struct utimbuf in_seconds = {7, 8};
-    struct stat status;
     (void)argv;
     const int file = open("/tmp/file", O_RDWR | O_CREAT, 0644);
     symlink("file", "/tmp/link");
     tell("utimensat", utimensat(AT_FDCWD, "/tmp/file", times, 0));
-    fstat(file, &status);
-    printf("%ld.%ld %ld.%ld\n", (long)status.st_atim.tv_sec, status.st_atim.tv_nsec, (long)status.st_mtim.tv_sec,
-           status.st_mtim.tv_nsec);
+    tell_times(file);
     tell("utimes", utimes("/tmp/file", in_microseconds));
-    fstat(file, &status);
-    printf("%ld.%ld %ld.%ld\n", (long)status.st_atim.tv_sec, status.st_atim.tv_nsec, (long)status.st_mtim.tv_sec,
-           status.st_mtim.tv_nsec);
+    tell_times(file);
     tell("wrong", utimes("/tmp/file", wrong));
     tell("utime", utime("/tmp/file", &in_seconds));
+    tell_times(file);
     tell("a link", utimensat(AT_FDCWD, "/tmp/link", times, AT_SYMLINK_NOFOLLOW));
-    fstat(file, &status);
-    printf("%ld %ld\n", (long)status.st_atim.tv_sec, (long)status.st_mtim.tv_sec);
-    lstat("/tmp/link", &status);
-    printf("%ld\n", (long)status.st_mtim.tv_sec);
+    tell("one of them", futimens(file, now_and_then));
     tell("now", futimens(file, NULL));
-    fstat(file, &status);
-    printf("%d\n", labs((long)(time(NULL) - status.st_mtim.tv_sec)) < 60);
+    tell_times(file);
     tell("missing", utimensat(AT_FDCWD, "/tmp/missing", times, 0));
     tell("no descriptor", syscall(SYS_utimensat, 77, NULL, times, 0));
     return 0;

@@ -181,7 +181,7 @@ def test_a_missing_fuzzer_is_a_failure_where_it_is_required() -> None:
             command, capture_output=True, text=True, check=False, env=environment, cwd=PROJECT
         )
         assert (done.returncode, done.stdout[:14]) == (status, "fuzz: skipped:")
-    assert "-m fuzz --seconds 3 --required\n" in (PROJECT / ".ci" / "run").read_text()
+    assert "-m fuzz --seconds 3 --seed 1 --required\n" in (PROJECT / ".ci" / "run").read_text()
 
 
 def test_the_command_names_the_sources_relative_to_their_directory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -156,6 +157,11 @@ def test_a_key_that_others_may_read_is_one_warning(project: Project) -> None:
     project.path("key.pem").chmod(0o600)
     project.path("hello.mystenc.so").unlink()
     assert project.build().err == ""
+
+
+def test_what_is_no_file_is_not_told_to_be_a_key_that_others_may_read(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir(mode=0o777)
+    assert [pem.exposed(path) for path in (tmp_path / "directory", Path(os.devnull))] == [None, None]
 
 
 NAMES_OF_A_KEY = ("key.pem", "file:key.pem", "C:key.pem", "my:key.pem", "file:keys/my:key.pem")

@@ -58,6 +58,17 @@ def of_another_configuration(project: Project) -> bytes:
     return changed_elsewhere(project, lambda other: other.write("config.json", CONFIG.replace("1m", "2m")))
 
 
+def that_may_not_be_debugged(project: Project) -> bytes:
+    return changed_elsewhere(
+        project, lambda other: other.write("config.json", CONFIG.replace("true", "false"))
+    )
+
+
+def of_an_earlier_security_version(project: Project) -> bytes:
+    config = CONFIG.replace("}", ', "SecurityVersion": 7}')
+    return changed_elsewhere(project, lambda other: other.write("config.json", config))
+
+
 def signed_by_another(project: Project) -> bytes:
     return changed_elsewhere(
         project, lambda other: shutil.copy(DATA / "keys" / "key-b.pem", other.path("key.pem"))
@@ -78,6 +89,14 @@ def of_another_host_program(project: Project) -> bytes:
         path.write_bytes(data)
 
     return changed_elsewhere(project, change)
+
+
+def of_a_trojan(project: Project) -> bytes:
+    """The honest package with a host program in which code was changed."""
+    data = bytearray(changed_elsewhere(project, lambda _: None))
+    entry = int.from_bytes(data[24:32], "little") % 4096
+    data[entry : entry + 2] = b"\xeb\xfe"
+    return bytes(data)
 
 
 def of_other_modes(project: Project) -> bytes:
@@ -109,12 +128,17 @@ def followed_by_more(project: Project) -> bytes:
     return changed_elsewhere(project, lambda _: None) + bytes(64)
 
 
+def followed_by_much_more(project: Project) -> bytes:
+    return changed_elsewhere(project, lambda _: None) + bytes(100_000)
+
+
 def no_package(project: Project) -> bytes:
     return b"#!/bin/sh\necho malice\n"
 
 
 PACKAGES = (
     *(older, another_app_s, of_another_configuration, signed_by_another, signed_on_another_day),
+    *(that_may_not_be_debugged, of_an_earlier_security_version, of_a_trojan, followed_by_much_more),
     *(of_another_host_program, of_other_modes, with_the_signature_of_an_older_one, with_a_changed_root),
     *(cut_short, followed_by_more, no_package),
 )
@@ -250,6 +274,15 @@ def test_a_size_that_is_another_s_is_not_taken(poisoned: Poisoned) -> None:
     (named,) = (digest.of(data) for data in poisoned.server.blobs.values() if data.startswith(b"\x7fELF"))
     poisoned.answer((Output(NAME, named._replace(size=named.size - 1), 0o755),))
     poisoned.check("")
+
+
+def test_a_package_of_another_size_is_left_while_it_comes(poisoned: Poisoned) -> None:
+    server, size = poisoned.server, 100_000_000
+    named = digest.Digest("ab" * 32, size)
+    poisoned.answer((Output(NAME, named, 0o755),), {named.hash: bytes(size)})
+    server.faults["Read"] = lambda context, moved: server.ended.wait(0.01)
+    poisoned.check(WARNING)
+    assert server.moved["Read answered"] < size // 2
 
 
 def test_nothing_is_signed_for_a_package_that_is_fetched(project: Project, server: ReapiServer) -> None:

@@ -140,6 +140,63 @@ def test_a_build_with_nothing_to_do_opens_no_connection(server: ReapiServer, tmp
     assert server.calls == before
 
 
+SHARED = """\
+env.Tool("default")
+env.VariantDir("variant", "source", duplicate={duplicate})
+env.Program("variant/hello", ["variant/hello.c", "variant/part.c"], CCFLAGS=["-g"])
+clone = env.Clone(CPPDEFINES=["CLONE"], OBJPREFIX="clone-")
+clone.Program("variant/clone", ["variant/hello.c", "variant/part.c"])
+"""
+
+
+def sources(project: Project, below: str = "source") -> None:
+    project.write(f"{below}/hello.c", "int part(void);\nint main(void) { return part(); }\n")
+    project.write(f"{below}/part.c", "int part(void) { return 0; }\n")
+
+
+@needs_gcc
+@pytest.mark.parametrize("duplicate", [0, 1])
+def test_variant_directories_and_clones_are_shared(
+    duplicate: int, server: ReapiServer, tmp_path: Path
+) -> None:
+    projects = [tmp_path / "one", tmp_path / "another place" / "two"]
+    for directory in projects:
+        project = checkout(directory, server.url, SHARED.format(duplicate=duplicate))
+        sources(project)
+        build = project.build("-j8")
+    assert "6 hits, 0 misses, 0 stored" in build.out and "gcc" not in build.out
+    for name in ("hello", "clone"):
+        first, second = (directory.joinpath("variant", name) for directory in projects)
+        assert first.read_bytes() == second.read_bytes()
+    assert project.build().out == "scons: `.' is up to date.\n"
+
+
+@needs_gcc
+def test_a_checkout_with_a_repository_shares_what_is_made_here(server: ReapiServer, tmp_path: Path) -> None:
+    body = 'env.Tool("default")\nenv.Program("hello", ["hello.c", "part.c"])\n'
+    whole = checkout(tmp_path / "whole", server.url, body)
+    sources(whole, ".")
+    assert "3 stored" in whole.build().out
+    part = checkout(tmp_path / "part", server.url, f'Repository("{tmp_path / "repository"}")\n' + body)
+    repository = Project(tmp_path / "repository", {})
+    sources(repository, ".")
+    build = part.build("-j8")
+    assert "hits" in build.out and part.run("-q").status == 0
+    assert part.path("hello").read_bytes() == whole.path("hello").read_bytes()
+
+
+def test_a_target_whose_name_is_no_text_is_built(server: ReapiServer, tmp_path: Path) -> None:
+    body = """\
+def copy(target, source, env):
+    open(target[0].abspath, "wb").write(b"copied")
+env.Command("out/\\udcff", "text", Action(copy, cmdstr="copied"))
+"""
+    project = checkout(tmp_path / "one", server.url, UPPER + body)
+    build = project.build("-j8")
+    assert build.err == "" and "2 stored" in build.out
+    assert (project.directory / "out" / "\udcff").read_bytes() == b"copied"
+
+
 def test_cachedir_takes_a_url(server: ReapiServer, tmp_path: Path) -> None:
     body = f"""\
 from mystikos_tool.scons.remote_cache import RemoteCache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from scons_project import DATA, PACKAGE_HELLO, Project
+from scons_project import DATA, PACKAGE_HELLO, ROOTFS, Project
 
 from mystikos_tool.root.archive import read
 from mystikos_tool.root.disk import reader
@@ -58,6 +58,18 @@ def test_a_pattern_that_matches_nothing_is_told(project: Project) -> None:
     project.path("hello.cpio").unlink()
     project.write("appdir/x.pcy", "")
     assert "pcy" not in project.build().err
+
+
+def test_a_pattern_that_is_added_and_matches_nothing_is_told_at_once(project: Project) -> None:
+    project.sconstruct("env.MystPackage('hello', 'appdir')\n")
+    project.build()
+    chmod = "MYST_ROOTFS_CHMOD={'etc/mot': 0o600}"
+    project.sconstruct(f"env.MystPackage('hello', 'appdir', MYST_ROOTFS_EXCLUDE='mot', {chmod})\n")
+    build = project.build()
+    assert UNUSED.format("'mot'") in build.err
+    assert "MYST_ROOTFS_CHMOD has a mode for etc/mot, which no file in the root matches" in build.err
+    assert build.stages == {ROOTFS}
+    assert (project.build().stages, project.build().err) == (set(), "")
 
 
 def test_a_pattern_that_several_roots_share_is_told_if_it_matches_in_none(project: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -65,25 +66,25 @@ class ChunkStore:
 
     def __contains__(self, named: Digest) -> bool:
         path = self._path(named)
-        return path is not None and path.exists()
+        return path is not None and _may_be(path, named)
 
     def get(self, named: Digest) -> bytes | None:
-        """Return a chunk, verified."""
+        """Return a chunk, verified; one that is damaged makes room for the right one."""
         path = self._path(named)
-        if path is None:
+        if path is None or not _may_be(path, named):
             return None
-        try:
-            with path.open("rb") as file:
-                data = file.read(named.size + 1)
-            os.utime(path)
-        except OSError:
-            return None
-        return data if digest.of(data) == named else None
+        with suppress(OSError):
+            data = path.read_bytes()
+            if digest.of(data) == named:
+                os.utime(path)
+                return data
+            path.unlink()
+        return None
 
     def put(self, named: Digest, data: bytes) -> None:
         """Keep a chunk; where that cannot be, it is not kept."""
         path = self._path(named)
-        if path is None or path.exists():
+        if path is None or _may_be(path, named):
             return
         with suppress(OSError, UserError):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -107,6 +108,15 @@ class ChunkStore:
 
     def _path(self, named: Digest) -> Path | None:
         return self._directory / named.hash[:2] / named.hash if self._directory else None
+
+
+def _may_be(path: Path, named: Digest) -> bool:
+    """Tell whether a file has the size of a chunk."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == named.size
 
 
 def _entries(directory: Path) -> Iterator[tuple[float, int, Path]]:

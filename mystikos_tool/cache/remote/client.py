@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import stat
 import threading
 import time
@@ -29,7 +31,7 @@ from mystikos_tool.cache.remote.token import Token
 from mystikos_tool.cache.remote.upload import batches, cut_file, send, verified
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
-from mystikos_tool.io.arriving import Arriving
+from mystikos_tool.io.arriving import Arriving, RefusedError
 
 _GROUP = 1 << 22  # bytes of chunks that are held in memory
 
@@ -76,7 +78,7 @@ def made(name: str, path: Path) -> Made | None:
     except OSError:
         return None
     mode = stat.S_IMODE(status.st_mode)
-    is_plain = stat.S_ISREG(status.st_mode) and not mode & ~0o777
+    is_plain = stat.S_ISREG(status.st_mode) and results.is_plain(mode)
     if not (is_plain if link is None else results.is_portable(link)):
         return None
     return Made(name, path, fingerprint.content_version(fingerprint.of(status)), mode, link)
@@ -220,6 +222,7 @@ class Client:
         self, server: Server, result: Result, paths: Sequence[Path], begin: Begin, accepts: Accepts
     ) -> None:
         """Read a result's files beside their places, verify them, and rename them all."""
+        _check_room(result, paths)
         with ExitStack() as stack:
             wanted = [
                 (output, Arriving(stack.enter_context(atomic.writing(path, output.mode)), output.digest.size))
@@ -227,13 +230,18 @@ class Client:
                 if output.target is None
             ]
             files = [file for _, file in wanted]
+            is_whole = False
             try:
                 begin(files)
                 self._read(server, wanted)
+                is_whole = True
+            except RefusedError:
+                pass  # who refused it tells why
             finally:
                 for file in files:
                     file.end()
-            if not accepts([Path(f"/proc/self/fd/{each.file.fileno()}") for each in files]):
+            places = [Path(f"/proc/self/fd/{each.file.fileno()}") for each in files]
+            if not (accepts(places) and is_whole):
                 raise MissingError
         for output, path in zip(result.outputs, paths, strict=True):
             if output.target is not None:
@@ -337,6 +345,17 @@ def _connect(address: Address, traffic: Traffic) -> tuple[Server, Limits]:
     except BaseException:
         server.close()
         raise
+
+
+def _check_room(result: Result, paths: Sequence[Path]) -> None:
+    """Raise OSError where there is not enough space for the files of a result."""
+    needed: dict[Path, int] = {}
+    for output, path in zip(result.outputs, paths, strict=True):
+        needed[path.parent] = needed.get(path.parent, 0) + output.digest.size
+    for directory, size in needed.items():
+        status = os.statvfs(directory)
+        if size > status.f_bavail * status.f_frsize:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
 
 
 def _link(path: Path, target: str) -> None:

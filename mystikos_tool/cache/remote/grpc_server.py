@@ -48,8 +48,9 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
 )
-# FastCDC's average size of a chunk in bytes, as REAPI bounds it.
-_AVERAGES = range(1 << 10, (1 << 20) + 1)
+# FastCDC's average size of a chunk in bytes: REAPI's upper bound, and so many that a large file makes no
+# more files in the chunk store than can be written while it comes.
+_AVERAGES = range(1 << 16, (1 << 20) + 1)
 
 _Code = grpc.StatusCode
 _AGAIN = {_Code.UNAVAILABLE, _Code.ABORTED, _Code.UNKNOWN, _Code.INTERNAL}
@@ -86,6 +87,8 @@ class GrpcServer:
         self._token = token
         self._traffic = traffic
         self._pace = Pace(address.patience, address.min_rate)
+        # Bytes that are progress enough to begin anew with attempts.
+        self._least = max(int(address.patience * address.min_rate), 1)
         self._channel = _channel(address, (*_OPTIONS, *self.channel_options))
         self._limits = Limits()
         self._advertised: Any = None
@@ -185,7 +188,7 @@ class GrpcServer:
         """See Server."""
         kind = "compressed-blobs/zstd" if self._limits.zstd else "blobs"
         name = self._name(f"uploads/{uuid.uuid4()}/{kind}/{digest.hash}/{digest.size}")
-        progress = _Progress(self._address.patience)
+        progress = _Progress(self._address.patience, self._least)
 
         def attempt() -> bool:
             with opened() as file:
@@ -193,7 +196,7 @@ class GrpcServer:
 
         def resume() -> None:
             # Nobody can tell from which of its bytes a compressed stream would have to go on.
-            progress.reach(0 if self._limits.zstd else self._written(name))
+            progress.reach(0 if self._limits.zstd else min(self._written(name), digest.size))
 
         if not self._retried(attempt, progress, resume):
             raise ServerError(Trouble.FAILED, "it did not store all of a file")
@@ -210,6 +213,10 @@ class GrpcServer:
             answer = self._ask(f"{_CAS}/SplitBlob", request, "SplitBlobResponse")
         except (_NotImplementedError, MissingError):
             return None
+        except ServerError as error:
+            if error.trouble is Trouble.FULL:  # more chunks than one answer has room for
+                return None
+            raise
         return [_digest(chunk) for chunk in answer.chunk_digests]
 
     def splice(self, digest: Digest, chunks: Sequence[Digest]) -> None:
@@ -256,7 +263,7 @@ class GrpcServer:
         data = request.SerializeToString()
         call = self._channel.unary_unary(method)
 
-        progress = _Progress(self._address.patience + allowance)
+        progress = _Progress(self._address.patience + allowance, self._least)
 
         def attempt() -> bytes:
             self._traffic.requests += 1
@@ -274,10 +281,11 @@ class GrpcServer:
         decode: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
     ) -> Iterator[bytes]:
         """Yield what a resource has; where a stream breaks off, another one begins there."""
-        progress = _Progress(self._address.patience)
+        progress = _Progress(self._address.patience, self._least)
+        most = size + size // 8 + PIECE  # of bytes, compressed ones too
         while True:
             try:
-                for data in decode(self._stream(self._name(name), progress)):
+                for data in decode(self._stream(self._name(name), progress, most)):
                     progress.reach(progress.reached + len(data))
                     if progress.reached > size:
                         raise MissingError
@@ -288,7 +296,7 @@ class GrpcServer:
             except grpc.RpcError as error:
                 self._may_go_on(error, progress)
 
-    def _stream(self, name: str, progress: _Progress) -> Iterator[bytes]:
+    def _stream(self, name: str, progress: _Progress, most: int) -> Iterator[bytes]:
         request = messages.new("ReadRequest", resource_name=name, read_offset=progress.reached)
         method = self._channel.unary_stream(f"{_BYTES}/Read")
         self._traffic.requests += 1
@@ -296,9 +304,11 @@ class GrpcServer:
         with self._pace.kept(call.cancel) as transfer:
             try:
                 for answer in call:
-                    transfer.moved += len(answer)
                     self._traffic.received += len(answer)
                     data = messages.read("ReadResponse", answer).data
+                    transfer.moved += len(data)
+                    if transfer.moved > most:
+                        raise MissingError
                     with transfer.paused():
                         yield data
             except grpc.RpcError:
@@ -336,11 +346,13 @@ class GrpcServer:
             self._traffic.requests += 1
             call = method.future(requests(), metadata=self._metadata(progress))
             ended.append(call.cancel)
+            started = time.monotonic()
             try:
                 answer = messages.read("WriteResponse", call.result())
             except (grpc.RpcError, grpc.FutureCancelledError):
                 if transfer.is_late:
                     raise error_of(_Code.DEADLINE_EXCEEDED) from None
+                progress.allow(time.monotonic() - started)
                 raise
             except ValueError:
                 return False
@@ -354,7 +366,7 @@ class GrpcServer:
             answer = self._ask(f"{_BYTES}/QueryWriteStatus", request, "QueryWriteStatusResponse")
         except (MissingError, _NotImplementedError):
             return 0
-        return int(answer.committed_size)
+        return max(int(answer.committed_size), 0)
 
     def _retried(
         self, attempt: Callable[[], _T], progress: _Progress, resume: Callable[[], object] = int
@@ -399,14 +411,16 @@ class _ExistsError(ServerError):
 class _Progress:
     """How far a request got, and what it has left of attempts and time.
 
-    Both begin anew when it gets further.
+    Both begin anew when it gets ``least`` bytes further.
     """
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, least: int) -> None:
         self.reached = 0
         self.renews = True
         self.token: str | None = None
         self._patience = patience
+        self._least = least
+        self._counted = 0
         self._attempts = 0
         self._since = time.monotonic()
 
@@ -417,10 +431,15 @@ class _Progress:
 
     def reach(self, offset: int) -> None:
         """Set how far it got."""
-        if offset > self.reached:
+        if offset >= self._counted + self._least:
+            self._counted = offset
             self._attempts = 0
             self._since = time.monotonic()
         self.reached = offset
+
+    def allow(self, seconds: float) -> None:
+        """Count no time that passed while bytes moved."""
+        self._since += seconds
 
     def has_attempts(self) -> bool:
         """Tell whether there is another attempt after one that failed."""

@@ -49,6 +49,8 @@ class HttpServer:
         self._token = token
         self._traffic = traffic
         self._pace = Pace(address.patience, address.min_rate)
+        # Bytes that are progress enough to begin anew with attempts.
+        self._least = max(int(address.patience * address.min_rate), 1)
         self._context = _context(address) if address.is_encrypted else None
         self._resolved: tuple[str, int] | None = None
         self._of_thread = threading.local()
@@ -91,16 +93,20 @@ class HttpServer:
 
     def read(self, digest: Digest) -> Iterator[bytes]:
         """See Server."""
-        reached, failures = 0, 0
+        reached, attempts, counted = 0, _Attempts(self._token), 0
         while reached < digest.size:
             try:
                 for data in self._body(f"cas/{digest.hash}", reached):
-                    reached, failures = reached + len(data), 0
+                    reached += len(data)
+                    if reached > digest.size:
+                        raise MissingError
+                    if reached >= counted + self._least:
+                        attempts, counted = _Attempts(self._token), reached
                     yield data
-            except _BROKEN as error:
-                failures += 1
-                if failures >= _ATTEMPTS or isinstance(error, TimeoutError):
-                    raise _trouble(error) from None
+                if reached < digest.size:
+                    raise http.client.HTTPException
+            except (_UnauthorizedError, *_BROKEN) as error:
+                attempts.failed(error)
 
     def write(self, digest: Digest, opened: Callable[[], BinaryIO]) -> None:
         """See Server."""
@@ -174,19 +180,13 @@ class HttpServer:
         self._retried(send)
 
     def _retried(self, request: Callable[[_Exchange], _T]) -> _T:
-        failures, refused = 0, None
+        attempts = _Attempts(self._token)
         while True:
             try:
                 with self._exchange() as exchange:
                     return request(exchange)
-            except _UnauthorizedError as error:
-                if refused is not None or not self._token.is_renewed(error.token):
-                    raise
-                refused = error.token
-            except _BROKEN as error:
-                failures += 1
-                if failures >= _ATTEMPTS or isinstance(error, TimeoutError):
-                    raise _trouble(error) from None
+            except (_UnauthorizedError, *_BROKEN) as error:
+                attempts.failed(error)
 
     def _answer(
         self,
@@ -283,6 +283,26 @@ class _UnauthorizedError(ServerError):
     def __init__(self, token: str | None) -> None:
         super().__init__(Trouble.REFUSED, "it does not accept the credentials")
         self.token = token
+
+
+class _Attempts:
+    """What a request has left of attempts."""
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+        self._failures = 0
+        self._renews = True
+
+    def failed(self, error: Exception) -> None:
+        """Tell of an attempt that failed; raise ServerError where there is no other one."""
+        if isinstance(error, _UnauthorizedError):
+            if not self._renews or not self._token.is_renewed(error.token):
+                raise error
+            self._renews = False
+            return
+        self._failures += 1
+        if self._failures >= _ATTEMPTS or isinstance(error, TimeoutError):
+            raise _trouble(error) from None
 
 
 def _refusal(status: int, token: str | None) -> ServerError:

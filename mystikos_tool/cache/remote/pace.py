@@ -50,30 +50,31 @@ class Pace:
         self._patience = patience
         self._least = max(int(rate * patience), 1)
         self._transfers: set[Transfer] = set()
-        self._changed = threading.Condition()
+        self._changing = threading.Lock()
         self._is_watched = False
 
     @contextmanager
     def kept(self, cancel: Callable[[], object]) -> Iterator[Transfer]:
         """Yield a transfer that is ended by ``cancel`` when it is late."""
         transfer = Transfer(cancel)
-        with self._changed:
+        with self._changing:
             self._transfers.add(transfer)
-            if not self._is_watched:
-                self._is_watched = True
-                threading.Thread(target=self._watch, daemon=True).start()
-            self._changed.notify()
+            starts, self._is_watched = not self._is_watched, True
+        if starts:
+            threading.Thread(target=self._watch, daemon=True).start()
         try:
             yield transfer
         finally:
-            with self._changed:
+            with self._changing:
                 self._transfers.discard(transfer)
 
     def _watch(self) -> None:
+        """Look at the transfers as long as there are some."""
         while True:
-            with self._changed:
+            with self._changing:
                 if not self._transfers:
-                    self._changed.wait()
+                    self._is_watched = False
+                    return
                 late = [each for each in self._transfers if each.look(self._patience, self._least)]
             for transfer in late:
                 transfer.is_late = True

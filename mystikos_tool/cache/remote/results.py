@@ -104,6 +104,11 @@ def is_portable(link: str) -> bool:
     return bool(link) and not link.startswith("/") and ".." not in link.split("/") and "\0" not in link
 
 
+def is_plain(mode: int) -> bool:
+    """Tell whether permissions are those of a file that its owner reads and that is nothing special."""
+    return not mode & ~_PERMISSIONS and bool(mode & stat.S_IRUSR)
+
+
 def _file(file: Any) -> Output | None:
     named = file.digest
     if not digest.is_digest(named.hash, named.size_bytes):
@@ -111,7 +116,7 @@ def _file(file: Any) -> Output | None:
     mode = 0o755 if file.is_executable else 0o644
     if file.node_properties.HasField("unix_mode"):
         mode = file.node_properties.unix_mode.value
-    if mode & ~_PERMISSIONS:
+    if not is_plain(mode):
         return None
     return Output(
         file.path, Digest(named.hash, named.size_bytes), mode | stat.S_IWUSR, content=bytes(file.contents)

@@ -3,11 +3,11 @@
 #include "../common/file_limits.h"
 #include "../common/sizes.h"
 #include "proc_files.h"
+#include "process_files.h"
 #include "process_list.h"
 #include "shared_memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #define SHORTEST_MS 10
 #define LONGEST_MS 500
@@ -82,24 +81,16 @@ static struct process *find_or_add(pid_t pid)
 /* As /proc/PID/stat and statm tell (proc(5)). */
 static bool measure(int proc, struct process *process)
 {
-    char path[32], text[1024];
+    char text[1024];
     unsigned long size, data;
     int parent;
     long threads;
-    snprintf(path, sizeof path, "%d/stat", (int)process->pid);
-    int file = openat(proc, path, O_RDONLY | O_CLOEXEC);
-    ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
-    close(file);
-    text[length > 0 ? length : 0] = 0;
-    const char *at = strrchr(text, ')');
+    myst_read_process_file(proc, process->pid, "stat", text, sizeof text);
+    const char *at = myst_fields_of_stat(text);
     if (!at ||
-        sscanf(at, ") %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld", &parent, &threads) != 2)
+        sscanf(at, "%*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld", &parent, &threads) != 2)
         return false;
-    snprintf(path, sizeof path, "%d/statm", (int)process->pid);
-    file = openat(proc, path, O_RDONLY | O_CLOEXEC);
-    length = file < 0 ? -1 : read(file, text, sizeof text - 1);
-    close(file);
-    text[length > 0 ? length : 0] = 0;
+    myst_read_process_file(proc, process->pid, "statm", text, sizeof text);
     if (sscanf(text, "%lu %*u %*u %*u %*u %lu", &size, &data) != 2)
         return false;
     process->parent = parent;
@@ -241,6 +232,7 @@ void myst_budget_note_program(const struct myst_call *call)
         return;
     const pid_t pid = myst_call_process(call);
     struct process *process = find_or_add(pid);
+    myst_forget_processes();
     if (process_count > 1)
     {
         look(call->application);
@@ -270,8 +262,11 @@ int64_t myst_serve_budget(const struct myst_call *call)
 {
     if (!is_kept(call->application))
         return MYST_CONTINUE;
-    if (call->notification.data.nr == SYS_clone)
+    if (call->notification.data.nr == SYS_clone || call->notification.data.nr == SYS_fork)
+    {
         myst_budget_expect();
+        myst_forget_processes();
+    }
     if (call->notification.data.nr != SYS_mmap)
         return MYST_CONTINUE;
     if (myst_makes_shared_memory(call))

@@ -1,5 +1,6 @@
 #include "call.h"
 
+#include "../common/sizes.h"
 #include "callers.h"
 
 #include <errno.h>
@@ -12,6 +13,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#define USUAL_PATH 256 /* bytes */
 
 static int64_t moved(ssize_t result, size_t size)
 {
@@ -32,14 +35,15 @@ int64_t myst_call_write(const struct myst_call *call, uint64_t address, const vo
     return moved(process_vm_writev(myst_call_thread(call), &here, 1, &there, 1, 0), size);
 }
 
-/* Up to the end of a page at a time: what follows the path need not be mapped. */
+/* Up to the end of a page at a time, what follows the path need not be mapped; and little at first, since most paths
+ * are short. */
 static int64_t read_path(const struct myst_call *call, uint64_t address, char *path)
 {
     for (size_t have = 0; have < PATH_MAX;)
     {
-        size_t size = 4096 - (address + have) % 4096;
-        if (size > PATH_MAX - have)
-            size = PATH_MAX - have;
+        size_t size = MYST_PAGE - (address + have) % MYST_PAGE;
+        const size_t most = have == 0 ? USUAL_PATH : PATH_MAX - have;
+        size = size < most ? size : most;
         int64_t result = myst_call_read(call, address + have, path + have, size);
         if (result != 0)
             return result;
@@ -137,6 +141,32 @@ int64_t myst_call_open(const struct myst_call *call, int directory, const char *
     if (file < 0 && error == ELOOP)
         return MYST_CONTINUE;
     return file >= 0 ? file : -error;
+}
+
+static int64_t look_from(int from, const char *path, unsigned flags, struct stat *status)
+{
+    return fstatat(from, path, status, (int)flags & AT_SYMLINK_NOFOLLOW) == 0 ? 0 : -errno;
+}
+
+int64_t myst_call_look(const struct myst_call *call, int directory, const char *path, unsigned flags,
+                       struct stat *status)
+{
+    if (call->application->proc < 0 || is_special(path) || !*path)
+        return MYST_CONTINUE;
+    if (*path == '/')
+        return look_from(AT_FDCWD, path, flags, status);
+    if (directory == AT_FDCWD)
+    {
+        static char whole[PATH_MAX];
+        const int size = snprintf(whole, sizeof whole, "%d/cwd/%s", (int)myst_call_thread(call), path);
+        return size < PATH_MAX ? look_from(call->application->proc, whole, flags, status) : MYST_CONTINUE;
+    }
+    const int from = myst_call_take_descriptor(call, directory);
+    if (from < 0)
+        return MYST_CONTINUE;
+    const int64_t result = look_from(from, path, flags, status);
+    close(from);
+    return result;
 }
 
 int64_t myst_call_give(const struct myst_call *call, int file, bool close_on_exec)

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 /* The system is to serve the call; far from every errno. */
@@ -53,6 +54,11 @@ int64_t myst_call_read_path(const struct myst_call *call, uint64_t address, char
 /* Opens the file that the caller names, without a right to read or write it. `flags`: AT_SYMLINK_NOFOLLOW,
  * AT_EMPTY_PATH. A descriptor, a negative errno, or MYST_CONTINUE where process 1 would find something else. */
 int64_t myst_call_open(const struct myst_call *call, int directory, const char *path, unsigned flags);
+
+/* What lies at the path, at less cost than opening it; 0, or as myst_call_open says. It is good for letting the system
+ * serve the call and no more: through links of /proc it can be what this process has. */
+int64_t myst_call_look(const struct myst_call *call, int directory, const char *path, unsigned flags,
+                       struct stat *status);
 
 /* Opens what the descriptor of the caller refers to; results as of myst_call_open. */
 int64_t myst_call_open_descriptor(const struct myst_call *call, int descriptor);

@@ -1,8 +1,8 @@
 #include "callers.h"
 
+#include "process_files.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -17,6 +17,7 @@ static struct caller
     pid_t thread; /* 0: free */
     pid_t process;
     int descriptor; /* or a negative errno */
+    int of_program; /* see myst_note_of_program */
     int64_t until;  /* milliseconds */
 } callers[PLACES];
 
@@ -44,7 +45,7 @@ static void ask(const struct myst_application *application, struct caller *calle
     caller->descriptor = open_process(caller->process);
 }
 
-static const struct caller *find(const struct myst_application *application, pid_t thread)
+static struct caller *find(const struct myst_application *application, pid_t thread)
 {
     struct caller *caller = &callers[(unsigned)thread % PLACES];
     if (caller->thread == thread && now() < caller->until)
@@ -66,17 +67,23 @@ int myst_descriptor_of_process(const struct myst_application *application, pid_t
     return find(application, thread)->descriptor;
 }
 
+int *myst_note_of_program(const struct myst_application *application, pid_t thread)
+{
+    return &find(application, thread)->of_program;
+}
+
+void myst_forget_program(pid_t thread)
+{
+    struct caller *caller = &callers[(unsigned)thread % PLACES];
+    if (caller->thread == thread)
+        caller->of_program = 0;
+}
+
 long myst_thread_status(const struct myst_application *application, pid_t thread, const char *key, int base)
 {
-    char path[32], text[2048];
-    snprintf(path, sizeof path, "%d/status", (int)thread);
-    const int file = openat(application->proc, path, O_RDONLY | O_CLOEXEC);
-    const ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
-    if (file >= 0)
-        close(file);
-    if (size <= 0)
+    char text[2048];
+    if (myst_read_process_file(application->proc, thread, "status", text, sizeof text) <= 0)
         return -1;
-    text[size] = 0;
     const char *at = strstr(text, key);
     return at ? (long)strtoul(at + strlen(key), NULL, base) : -1;
 }

@@ -11,6 +11,12 @@ pid_t myst_process_of_thread(const struct myst_application *application, pid_t t
 /* A descriptor for it (pidfd_open(2)), which stays this module's; or a negative errno. */
 int myst_descriptor_of_process(const struct myst_application *application, pid_t thread);
 
+/* What program.c has found out about the thread's program, 0 where that is nothing yet. */
+int *myst_note_of_program(const struct myst_application *application, pid_t thread);
+
+/* The thread is about to execute another one. */
+void myst_forget_program(pid_t thread);
+
 /* The number behind `key` in the thread's /proc status, or -1. */
 long myst_thread_status(const struct myst_application *application, pid_t thread, const char *key, int base);
 

@@ -12,8 +12,10 @@
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define NO_EVENTS "/proc/.events" /* a FIFO that nobody writes to, for a moment */
@@ -39,28 +41,73 @@ static int64_t synchronize(const struct myst_call *call)
     return -EROFS;
 }
 
-static int64_t count_readable(const struct myst_call *call)
-{
-    return type_of(call, (int)myst_call_argument(call, 0)) == S_IFIFO ? -ENOTSUP : MYST_CONTINUE;
-}
-
 /* What the application was given, and is no terminal, is a console all the same, of 24 lines with 80 columns. */
-static int64_t control(const struct myst_call *call)
+static int64_t control_console(const struct myst_call *call, unsigned request)
 {
     static const struct winsize size = {.ws_row = 24, .ws_col = 80};
-    const int descriptor = (int)myst_call_argument(call, 0);
+    return request == TIOCGWINSZ ? myst_call_write(call, myst_call_argument(call, 2), &size, sizeof size) : -ENOTSUP;
+}
+
+static bool is_unix_socket(int file)
+{
+    int domain;
+    socklen_t size = sizeof domain;
+    return getsockopt(file, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
+/* True of the devices of /dev, which are files there. */
+static bool is_file(const struct stat *status)
+{
+    return S_ISREG(status->st_mode) || S_ISDIR(status->st_mode) ||
+           (S_ISCHR(status->st_mode) && major(status->st_rdev) == 1);
+}
+
+/* What each kind knows; all others are not supported. */
+static int64_t control_kind(const struct myst_call *call, int file, const struct stat *status, unsigned request)
+{
+    if (S_ISSOCK(status->st_mode))
+    {
+        const bool is_known = request == FIONBIO || request == FIONREAD;
+        return is_known || call->application->host_sockets || !is_unix_socket(file) ? MYST_CONTINUE : -ENOTSUP;
+    }
+    if (!is_file(status) && !S_ISFIFO(status->st_mode) && (status->st_mode & S_IFMT) != 0)
+        return MYST_CONTINUE; /* a terminal */
+    switch (request)
+    {
+    case FIONBIO:
+    case FIOCLEX:
+    case FIONCLEX:
+        return (status->st_mode & S_IFMT) != 0 ? MYST_CONTINUE : -ENOTSUP;
+    case TIOCGWINSZ:
+        return -EINVAL;
+    case TIOCSPTLCK:
+    case TIOCGPTN:
+    case TCGETS:
+    case TCSETS:
+    case TCSETSW:
+    case TCSETSF:
+        return is_file(status) ? -ENOTTY : -ENOTSUP;
+    default:
+        return -ENOTSUP;
+    }
+}
+
+static int64_t control(const struct myst_call *call)
+{
     const unsigned request = (unsigned)myst_call_argument(call, 1);
     struct stat status;
-    if (myst_ioctl_action(request) != MYST_ALLOW)
-        return -myst_ioctl_action(request);
-    const int64_t file = descriptor <= 2 ? myst_call_open_descriptor(call, descriptor) : MYST_CONTINUE;
-    const bool is_console = file >= 0 && fstat((int)file, &status) == 0 && myst_is_console(call, &status);
-    if (file >= 0)
-        close((int)file);
-    if (is_console)
-        return request == TIOCGWINSZ ? myst_call_write(call, myst_call_argument(call, 2), &size, sizeof size)
-                                     : -ENOTSUP;
-    return request == FIONREAD ? count_readable(call) : MYST_CONTINUE;
+    const int action = myst_ioctl_action(request);
+    if (action == EPERM)
+        return -EPERM;
+    const int64_t file = myst_call_open_descriptor(call, (int)myst_call_argument(call, 0));
+    if (file < 0)
+        return file == MYST_CONTINUE && action != MYST_ALLOW ? -action : file;
+    int64_t result = MYST_CONTINUE;
+    if (fstat((int)file, &status) == 0)
+        result = myst_is_console(call, &status) ? control_console(call, request)
+                                                : control_kind(call, (int)file, &status, request);
+    close((int)file);
+    return result == MYST_CONTINUE && action != MYST_ALLOW ? -action : result;
 }
 
 /* A lock keeps nobody off, another descriptor of the same process included. */
@@ -68,6 +115,42 @@ static int64_t lock(const struct myst_call *call)
 {
     const int64_t type = type_of(call, (int)myst_call_argument(call, 0));
     return type < 0 ? type : 0;
+}
+
+static int64_t size_pipe(const struct myst_call *call)
+{
+    const int64_t type = type_of(call, (int)myst_call_argument(call, 0));
+    return type == S_IFREG || type == S_IFDIR ? -ENOTSUP : MYST_CONTINUE;
+}
+
+/* Of a descriptor that has the least number that is asked for, it is that one. */
+static int64_t duplicate(const struct myst_call *call)
+{
+    const int64_t descriptor = (int64_t)myst_call_argument(call, 0);
+    if (descriptor != (int64_t)myst_call_argument(call, 2))
+        return MYST_CONTINUE;
+    const int64_t type = type_of(call, (int)descriptor);
+    return type < 0 ? type : descriptor;
+}
+
+/* A console has no positions. */
+static int64_t use_position(const struct myst_call *call)
+{
+    struct stat status;
+    const int64_t file = myst_call_open_descriptor(call, (int)myst_call_argument(call, 0));
+    if (file < 0)
+        return MYST_CONTINUE;
+    const bool is_console = fstat((int)file, &status) == 0 && myst_is_console(call, &status);
+    close((int)file);
+    return is_console ? (int64_t)myst_call_argument(call, 3) < 0 ? -EINVAL : -ENOENT : MYST_CONTINUE;
+}
+
+static int64_t control_descriptor(const struct myst_call *call)
+{
+    const int command = (int)myst_call_argument(call, 1);
+    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+        return duplicate(call);
+    return command == F_SETPIPE_SZ || command == F_GETPIPE_SZ ? size_pipe(call) : lock(call);
 }
 
 static bool is_epoll(const struct myst_call *call, int descriptor)
@@ -86,6 +169,8 @@ static int64_t add_to_epoll(const struct myst_call *call)
     struct epoll_event event;
     if (is_epoll(call, (int)myst_call_argument(call, 2)))
         return -EINVAL;
+    if (!is_epoll(call, (int)myst_call_argument(call, 0)))
+        return -EBADF;
     if (myst_call_read(call, myst_call_argument(call, 3), &event, sizeof event) == 0 && (event.events & EPOLLET))
         myst_note_use(MYST_USE_EDGE_TRIGGER);
     return MYST_CONTINUE;
@@ -104,9 +189,11 @@ static int64_t watch_files(const struct myst_call *call)
 
 static int64_t make_pipe(const struct myst_call *call)
 {
-    char path[32];
-    snprintf(path, sizeof path, "%d/fd/%d", (int)myst_call_thread(call), LAST_OF_PIPES);
-    return faccessat(call->application->proc, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 ? -EMFILE : MYST_CONTINUE;
+    const int last = myst_call_take_descriptor(call, LAST_OF_PIPES);
+    if (last < 0)
+        return MYST_CONTINUE;
+    close(last);
+    return -EMFILE;
 }
 
 static int64_t add_watch(void)
@@ -135,9 +222,11 @@ int64_t myst_serve_descriptors(const struct myst_call *call)
         return synchronize(call);
     case SYS_ioctl:
         return control(call);
-    case SYS_flock:
     case SYS_fcntl:
-        return lock(call);
+        return control_descriptor(call);
+    case SYS_pread64:
+    case SYS_pwrite64:
+        return use_position(call);
     case SYS_epoll_ctl:
         return add_to_epoll(call);
     case SYS_inotify_init:

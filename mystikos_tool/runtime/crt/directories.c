@@ -1,5 +1,6 @@
 #include "directories.h"
 
+#include "disguise.h"
 #include "own_files.h"
 #include "program.h"
 
@@ -57,6 +58,19 @@ static int64_t change(const struct myst_call *call)
     return is_directory ? MYST_CONTINUE : -ENOENT;
 }
 
+/* By a descriptor: of what is no file or directory, it is none. */
+static int64_t change_to(const struct myst_call *call)
+{
+    struct stat status;
+    const int64_t file = myst_call_open_descriptor(call, (int)myst_call_argument(call, 0));
+    if (file < 0)
+        return file;
+    const bool is_known = fstat((int)file, &status) == 0, is_directory = is_known && S_ISDIR(status.st_mode);
+    close((int)file);
+    has_changed |= is_directory;
+    return !is_known || is_directory ? MYST_CONTINUE : myst_is_in_file_system(call, &status) ? -ENOENT : -EBADF;
+}
+
 /* Process 1 stays there. */
 static bool is_where_it_began(const char *path)
 {
@@ -99,6 +113,8 @@ int64_t myst_serve_directories(const struct myst_call *call)
     {
     case SYS_chdir:
         return change(call);
+    case SYS_fchdir:
+        return change_to(call);
     case SYS_getcwd:
         return tell(call);
     default:

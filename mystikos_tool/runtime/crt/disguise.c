@@ -37,6 +37,12 @@ bool myst_is_console(const struct myst_call *call, const struct stat *status)
     return false;
 }
 
+bool myst_is_in_file_system(const struct myst_call *call, const struct stat *status)
+{
+    const mode_t type = status->st_mode & S_IFMT;
+    return type != S_IFIFO && type != S_IFSOCK && type != 0 && !myst_is_console(call, status);
+}
+
 static uint64_t device_of(const char *directory)
 {
     struct stat status;
@@ -78,12 +84,32 @@ bool myst_is_in_memory(const struct stat *status)
     return status->st_dev == root || status->st_dev == devices || status->st_dev == shared_memory;
 }
 
+bool myst_is_in_root(const struct stat *status)
+{
+    find_devices();
+    return status->st_dev == root;
+}
+
+/* The others always are in memory alone. */
+static bool has_root_on_disk(void)
+{
+    static bool is_known, is_on_disk;
+    struct statfs system;
+    if (!is_known)
+        is_on_disk = statfs("/", &system) != 0 || system.f_type != TMPFS_MAGIC;
+    is_known = true;
+    return is_on_disk;
+}
+
+bool myst_is_in_tmpfs(const struct stat *status)
+{
+    return myst_is_in_memory(status) && !(status->st_dev == root && has_root_on_disk());
+}
+
 bool myst_is_directory_in_memory(int directory)
 {
     struct stat status;
-    struct statfs system;
-    return fstat(directory, &status) == 0 && S_ISDIR(status.st_mode) && myst_is_in_memory(&status) &&
-           fstatfs(directory, &system) == 0 && system.f_type == TMPFS_MAGIC;
+    return fstat(directory, &status) == 0 && S_ISDIR(status.st_mode) && myst_is_in_tmpfs(&status);
 }
 
 void myst_disguise(const struct myst_call *call, struct stat *status)

@@ -36,9 +36,8 @@ struct filter
     size_t range_count;
     struct sock_filter program[MAX_INSTRUCTIONS];
     size_t size;
-    bool ruled[MYST_CALL_COUNT]; /* there are rules about the call */
-    bool asks;                   /* some call is not decided by the filter alone */
-    bool serves;                 /* calls that process 1 serves are given to it */
+    bool asks;   /* some call is not decided by the filter alone */
+    bool serves; /* calls that process 1 serves are given to it */
 };
 
 static struct sock_filter *emit(struct filter *filter, struct sock_filter instruction)
@@ -206,25 +205,19 @@ static void emit_one_rule(struct filter *filter, const struct myst_rule *rule)
     }
 }
 
-static void note_ruled(struct filter *filter)
-{
-    const struct myst_rule *rule;
-    for (size_t i = 0; (rule = myst_rule_at(filter->application, i)); i++)
-        filter->ruled[rule->call] = true;
-}
-
 static bool is_ruled(const struct filter *filter, unsigned number)
 {
-    return number < MYST_CALL_COUNT && filter->ruled[number];
+    unsigned at = 0;
+    return myst_next_rule(filter->application, number, &at);
 }
 
 /* As myst_find_rule. */
 static void emit_rules(struct filter *filter, unsigned number)
 {
     const struct myst_rule *rule;
-    for (size_t i = 0; is_ruled(filter, number) && (rule = myst_rule_at(filter->application, i)); i++)
-        if (rule->call == number)
-            emit_one_rule(filter, rule);
+    unsigned at = 0;
+    while ((rule = myst_next_rule(filter->application, number, &at)))
+        emit_one_rule(filter, rule);
 }
 
 static void emit_rule(struct filter *filter, unsigned number, int action)
@@ -316,7 +309,6 @@ int myst_set_filter(const struct myst_application *application)
     static struct filter filter;
     filter.application = application;
     filter.serves = can_serve(application);
-    note_ruled(&filter);
     long result = set(&filter);
     if (result < 0 && (errno == EINVAL || errno == EBUSY))
     {

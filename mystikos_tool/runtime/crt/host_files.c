@@ -1,6 +1,7 @@
 #include "host_files.h"
 
 #include "../common/sizes.h"
+#include "disguise.h"
 #include "own_files.h"
 #include "positions.h"
 
@@ -66,17 +67,36 @@ static int64_t look_at(const struct myst_call *call, int error)
     return given ? -EPERM : MYST_CONTINUE;
 }
 
+/* Of a file in memory, flags are only ever added. */
+static int flags_of(int file, int wanted)
+{
+    struct stat status;
+    const bool adds = fstat(file, &status) == 0 && myst_is_in_memory(&status);
+    return adds ? wanted | (fcntl(file, F_GETFL) & (O_APPEND | O_NONBLOCK)) : wanted;
+}
+
 /* What is done by this process is done to the file that was looked at, whatever the caller has by that number then. */
 static int64_t change_flags(const struct myst_call *call)
 {
     const int file = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
     if (file < 0)
         return look_at(call, file);
-    const int64_t result = myst_keeps_content(call, file)                                ? -EPERM
-                           : fcntl(file, F_SETFL, (int)myst_call_argument(call, 2)) == 0 ? 0
-                                                                                         : -errno;
+    const int flags = (int)myst_call_argument(call, 2);
+    const int64_t result = myst_keeps_content(call, file) ? -EPERM
+                           : fcntl(file, F_SETFL, call->application->as_linux ? flags : flags_of(file, flags)) == 0
+                               ? 0
+                               : -errno;
     close(file);
     return result;
+}
+
+/* What the descriptor of what is no file says, or 0. */
+static int64_t refuse_to_truncate(const struct myst_call *call, int file)
+{
+    struct stat status;
+    if (call->application->as_linux || fstat(file, &status) != 0)
+        return 0;
+    return S_ISDIR(status.st_mode) ? -EISDIR : myst_is_in_file_system(call, &status) ? 0 : -EBADF;
 }
 
 static int64_t truncate_file(const struct myst_call *call)
@@ -84,7 +104,9 @@ static int64_t truncate_file(const struct myst_call *call)
     const int file = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
     if (file < 0)
         return look_at(call, file);
-    const int64_t result = is_given(call, file)                                                  ? -EPERM
+    const int64_t refused = refuse_to_truncate(call, file);
+    const int64_t result = refused                                                               ? refused
+                           : is_given(call, file)                                                ? -EPERM
                            : myst_is_too_large(call, file, (int64_t)myst_call_argument(call, 1)) ? -ENOMEM
                            : ftruncate(file, (off_t)myst_call_argument(call, 1)) == 0            ? 0
                                                                                                  : -errno;
@@ -93,7 +115,7 @@ static int64_t truncate_file(const struct myst_call *call)
 }
 
 /* fchmodat2 takes what is not open to be read or written, and is much faster than a path; from Linux 6.6 on. */
-static int change_mode(int file, unsigned mode)
+int myst_set_mode(int file, unsigned mode)
 {
     char path[MYST_OWN_PATH];
     return syscall(SYS_FCHMODAT2, file, "", mode, AT_EMPTY_PATH) == 0 ? 0 : chmod(myst_own_path(file, path), mode);
@@ -105,7 +127,7 @@ static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mod
         return file;
     const bool is_of_host = is_one_of(call->application->given_descriptors, (int)file);
     const bool allowed = !is_of_host && myst_may_have_mode((int)file, mode);
-    const int64_t result = !allowed ? -EPERM : change_mode((int)file, mode) == 0 ? 0 : -errno;
+    const int64_t result = !allowed ? -EPERM : myst_set_mode((int)file, mode) == 0 ? 0 : -errno;
     close((int)file);
     return result;
 }
@@ -156,14 +178,31 @@ static int64_t read_times(const struct myst_call *call, int argument, struct tim
     return 1;
 }
 
+/* Of a file in memory, the time of its last change is set to that of now alone; one that is told is the time of its
+ * last use. */
+static void change_times(const struct myst_call *call, int file, struct timespec times[2])
+{
+    struct stat status;
+    const bool is_now = times[1].tv_nsec == UTIME_NOW, stays = times[1].tv_nsec == UTIME_OMIT;
+    if (is_now || stays || call->application->as_linux || fstat(file, &status) != 0 || !myst_is_in_tmpfs(&status))
+        return;
+    times[0] = times[1];
+    times[1].tv_nsec = UTIME_OMIT;
+}
+
 static int64_t set_times(const struct myst_call *call, int64_t file, int argument)
 {
     struct timespec times[2];
+    struct stat status;
     if (file < 0)
         return file == MYST_CONTINUE ? -EPERM : file;
     int64_t result = read_times(call, argument, times);
+    if (result >= 0 && !call->application->as_linux && fstat((int)file, &status) == 0 && S_ISLNK(status.st_mode))
+        result = -ELOOP; /* it is opened for that */
     if (result >= 0 && is_one_of(call->application->given_descriptors, (int)file))
         result = -EPERM;
+    if (result == 1)
+        change_times(call, (int)file, times);
     if (result >= 0)
         result = syscall(SYS_utimensat, (int)file, "", result ? times : NULL, AT_EMPTY_PATH) == 0 ? 0 : -errno;
     close((int)file);

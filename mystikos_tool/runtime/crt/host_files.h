@@ -13,6 +13,9 @@ int64_t myst_serve_host_files(const struct myst_call *call);
  * to: its content stays. */
 bool myst_keeps_content(const struct myst_call *call, int file);
 
+/* As chmod, of a file that need not be open to be read or written; 0, or -1 with errno. */
+int myst_set_mode(int file, unsigned mode);
+
 /* False for a mode that a file or directory of a mount must not get; `parent` is where it is made, or itself. */
 bool myst_may_have_mode(int parent, unsigned mode);
 

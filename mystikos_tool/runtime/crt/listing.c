@@ -152,6 +152,16 @@ static int64_t tell(const struct myst_call *call, int directory)
     return result != 0 ? result : (int64_t)(count * size);
 }
 
+/* A file is taken for a list of entries, and has to be one. */
+static int64_t read_file(const struct myst_call *call, int file)
+{
+    struct stat status;
+    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || !myst_is_in_tmpfs(&status))
+        return MYST_CONTINUE;
+    const bool is_at_end = lseek(file, 0, SEEK_CUR) >= status.st_size;
+    return is_at_end || myst_call_argument(call, 2) < sizeof(struct told) ? 0 : MYST_CRASHES;
+}
+
 int64_t myst_serve_listing(const struct myst_call *call)
 {
     if (call->notification.data.nr != SYS_getdents64 || !call->application->isolated)
@@ -159,7 +169,7 @@ int64_t myst_serve_listing(const struct myst_call *call)
     const int directory = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
     if (directory < 0)
         return MYST_CONTINUE;
-    const int64_t result = myst_is_directory_in_memory(directory) ? tell(call, directory) : MYST_CONTINUE;
+    const int64_t result = myst_is_directory_in_memory(directory) ? tell(call, directory) : read_file(call, directory);
     close(directory);
     return result;
 }

@@ -1,7 +1,11 @@
 #include "machine.h"
 
 #include "../common/sizes.h"
+#include "callers.h"
+#include "disguise.h"
+#include "process_files.h"
 #include "process_list.h"
+#include "program.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -79,7 +84,8 @@ static int64_t process_limit(const struct myst_call *call)
     const pid_t target = (pid_t)myst_call_argument(call, 0);
     const uint64_t new_limit = myst_call_argument(call, 2), old_limit = myst_call_argument(call, 3);
     struct rlimit limit;
-    if (target != 0 && target != myst_call_thread(call) && target != myst_call_status(call, "\nTgid:", 10))
+    if (target != 0 && target != myst_call_thread(call) &&
+        (target <= 1 || myst_thread_status(call->application, target, "\nTgid:", 10) != target))
         return -ESRCH;
     if (new_limit && myst_call_read(call, new_limit, &limit, sizeof limit) != 0)
         return -EFAULT;
@@ -87,25 +93,33 @@ static int64_t process_limit(const struct myst_call *call)
     return result != 0 || !old_limit ? result : myst_call_write(call, old_limit, &limit, sizeof limit);
 }
 
-/* Pages that all processes but this one hold in memory of their own, and how many there are. */
+static unsigned threads_of(const struct myst_call *call, pid_t process)
+{
+    char text[1024];
+    unsigned count = 0;
+    myst_read_process_file(call->application->proc, process, "stat", text, sizeof text);
+    const char *at = myst_fields_of_stat(text);
+    if (at)
+        sscanf(at, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %u", &count);
+    return count;
+}
+
+/* Pages that all processes but this one hold in memory of their own, and how many threads there are. */
 static uint64_t pages_in_use(const struct myst_call *call, unsigned short *count)
 {
-    static pid_t processes[2 * MYST_MAX_THREADS];
+    const pid_t *processes;
     uint64_t pages = 0;
-    const int listed = myst_list_processes(call->application, processes, MYST_COUNT(processes));
+    const int listed = myst_known_processes(call->application, &processes);
     *count = 0;
     for (int i = 0; i < listed; i++)
     {
-        char name[32], text[64] = "";
+        char text[64];
         unsigned long resident, shared;
-        snprintf(name, sizeof name, "%d/statm", (int)processes[i]);
-        const int file = openat(call->application->proc, name, O_RDONLY | O_CLOEXEC);
-        if (file < 0)
+        myst_read_process_file(call->application->proc, processes[i], "statm", text, sizeof text);
+        if (sscanf(text, "%*u %lu %lu", &resident, &shared) != 2)
             continue;
-        ++*count;
-        if (read(file, text, sizeof text - 1) > 0 && sscanf(text, "%*u %lu %lu", &resident, &shared) == 2)
-            pages += resident - shared;
-        close(file);
+        *count = (unsigned short)(*count + threads_of(call, processes[i]));
+        pages += resident - shared;
     }
     return pages;
 }
@@ -143,14 +157,14 @@ static int64_t tell_system(const struct myst_call *call)
     return myst_call_write(call, myst_call_argument(call, 0), &names, sizeof names);
 }
 
+/* All of the text, whatever length is told. */
 static int64_t set_host_name(const struct myst_call *call)
 {
-    char name[sizeof host_name] = "";
-    const uint64_t size = myst_call_argument(call, 1), kept = size < sizeof name ? size : sizeof name - 1;
-    const int64_t result = myst_call_read(call, myst_call_argument(call, 0), name, kept);
-    if (result != 0)
+    static char name[PATH_MAX];
+    const int64_t result = myst_call_read_path(call, myst_call_argument(call, 0), name);
+    if (result != 0 && result != -ENAMETOOLONG)
         return result;
-    memcpy(host_name, name, sizeof name);
+    memcpy(host_name, name, sizeof host_name - 1);
     host_name_is_set = true;
     return 0;
 }
@@ -160,8 +174,13 @@ static int64_t tell_file_system(const struct myst_call *call, int64_t file)
     const struct statfs told = {.f_type = FILE_SYSTEM_TYPE, .f_bsize = FILE_SYSTEM_BLOCK};
     if (file < 0)
         return file;
+    struct stat status;
+    const bool is_file = fstat((int)file, &status) != 0 || myst_is_in_file_system(call, &status);
     close((int)file);
-    return myst_call_write(call, myst_call_argument(call, 1), &told, sizeof told);
+    if (!is_file)
+        return -EBADF;
+    return myst_call_argument(call, 1) ? myst_call_write(call, myst_call_argument(call, 1), &told, sizeof told)
+                                       : -EINVAL;
 }
 
 static int64_t tell_file_system_of_path(const struct myst_call *call)
@@ -170,6 +189,8 @@ static int64_t tell_file_system_of_path(const struct myst_call *call)
     const int64_t result = myst_call_read_path(call, myst_call_argument(call, 0), path);
     if (result != 0)
         return result;
+    if (!*path || !myst_call_argument(call, 1))
+        return -EINVAL;
     int64_t file = myst_call_open(call, AT_FDCWD, path, 0);
     if (file == MYST_CONTINUE && *path == '/')
         file = open(path, O_PATH | O_CLOEXEC); /* no matter of whom /proc/self is */
@@ -186,20 +207,15 @@ static struct timeval time_of_ticks(unsigned long ticks)
 /* Times only, of the process or of its children that have ended: fields 14 to 17 of /proc/PID/stat (proc(5)). */
 static int64_t tell_usage(const struct myst_call *call)
 {
-    char path[32], text[1024];
+    char text[1024];
     unsigned long ticks[4];
     struct rusage usage = {0};
     const bool children = (int)myst_call_argument(call, 0) == RUSAGE_CHILDREN;
     if (!myst_call_argument(call, 1) || call->application->proc < 0)
         return MYST_CONTINUE;
-    snprintf(path, sizeof path, "%d/stat", (int)myst_call_process(call));
-    const int file = openat(call->application->proc, path, O_RDONLY | O_CLOEXEC);
-    const ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
-    if (file >= 0)
-        close(file);
-    text[size > 0 ? size : 0] = 0;
-    const char *at = strrchr(text, ')');
-    if (!at || sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %lu %lu", &ticks[0], &ticks[1],
+    myst_read_process_file(call->application->proc, myst_call_process(call), "stat", text, sizeof text);
+    const char *at = myst_fields_of_stat(text);
+    if (!at || sscanf(at, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %lu %lu", &ticks[0], &ticks[1],
                       &ticks[2], &ticks[3]) != 4)
         return MYST_CONTINUE;
     usage.ru_utime = time_of_ticks(ticks[children ? 2 : 0]);
@@ -216,12 +232,23 @@ static int64_t tell_thread_time(const struct myst_call *call)
                                        : MYST_CONTINUE;
 }
 
-/* There is none. */
+/* musl sets none by itself; another C library does, which a program does not have there. */
 static int64_t tell_robust_list(const struct myst_call *call)
 {
-    const uint64_t none = 0;
-    myst_call_write(call, myst_call_argument(call, 1), &none, sizeof none);
-    myst_call_write(call, myst_call_argument(call, 2), &none, sizeof none);
+    const pid_t asked = (pid_t)myst_call_argument(call, 0), thread = asked ? asked : myst_call_thread(call);
+    void *head = NULL;
+    size_t size = 0;
+    if (asked < 0)
+        return -EINVAL;
+    if (myst_thread_status(call->application, thread, "\nTgid:", 10) <= 1)
+        return -ESRCH;
+    if (!myst_uses_musl(call) || syscall(SYS_get_robust_list, thread, &head, &size) != 0 || !head)
+        size = 0;
+    head = size ? head : NULL;
+    if (myst_call_argument(call, 1))
+        myst_call_write(call, myst_call_argument(call, 1), &head, sizeof head);
+    if (myst_call_argument(call, 2))
+        myst_call_write(call, myst_call_argument(call, 2), &size, sizeof size);
     return 0;
 }
 

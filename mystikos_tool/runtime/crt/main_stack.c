@@ -1,14 +1,12 @@
 #include "main_stack.h"
 
 #include "../common/sizes.h"
+#include "process_files.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #define USED_BY_MYSTIKOS (8u << 10)
 #define START_STACK 28 /* field of /proc/PID/stat (proc(5)) */
@@ -16,15 +14,10 @@
 /* The stack pointer that the program began with, or 0. */
 static uint64_t start_of_stack(const struct myst_call *call)
 {
-    char path[32], text[1024];
-    snprintf(path, sizeof path, "%d/stat", (int)myst_call_thread(call));
-    const int file = openat(call->application->proc, path, O_RDONLY | O_CLOEXEC);
-    const ssize_t size = file < 0 ? -1 : read(file, text, sizeof text - 1);
-    if (file >= 0)
-        close(file);
-    text[size > 0 ? size : 0] = 0;
-    const char *at = strrchr(text, ')'); /* behind the name, which may have anything in it: field 2 */
-    for (int field = 2; at && field < START_STACK; field++)
+    char text[1024];
+    myst_read_process_file(call->application->proc, myst_call_thread(call), "stat", text, sizeof text);
+    const char *at = myst_fields_of_stat(text);
+    for (int field = 3; at && field < START_STACK; field++)
         at = strchr(at + 1, ' ');
     return at ? strtoull(at, NULL, 10) : 0;
 }

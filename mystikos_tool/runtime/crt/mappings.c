@@ -191,11 +191,13 @@ static void write_back(const struct myst_call *call, const struct mapping *mappi
     }
 }
 
+/* Whole memory is written back, or none. */
 static int64_t synchronize(const struct myst_call *call)
 {
     char path[32];
     struct mapping mapping;
     const uint64_t begin = myst_call_argument(call, 0), end = begin + myst_page_up(myst_call_argument(call, 1));
+    uint64_t known_to = begin;
     snprintf(path, sizeof path, "%d/maps", (int)myst_call_thread(call));
     const int file = call->application->proc < 0 || begin % MYST_PAGE
                          ? -1
@@ -203,6 +205,8 @@ static int64_t synchronize(const struct myst_call *call)
     FILE *maps = file < 0 ? NULL : fdopen(file, "r");
     while (maps && read_mapping(maps, &mapping))
     {
+        if (mapping.begin <= known_to && mapping.end > known_to)
+            known_to = mapping.end;
         const struct copy *copy = find_copy(mapping.device, mapping.inode, mapping.offset);
         if (copy && mapping.flags[3] == 'p' && mapping.begin < end && mapping.end > begin)
             write_back(call, &mapping, copy, begin > mapping.begin ? begin : mapping.begin,
@@ -210,7 +214,7 @@ static int64_t synchronize(const struct myst_call *call)
     }
     if (maps)
         fclose(maps);
-    return MYST_CONTINUE;
+    return begin == end || (maps && known_to < end) ? -EINVAL : MYST_CONTINUE;
 }
 
 int64_t myst_serve_mappings(const struct myst_call *call)

@@ -64,13 +64,33 @@ static int64_t move(const struct myst_place *from, const struct myst_place *to)
     return S_ISDIR(replaced.st_mode) ? -ENOTDIR : MYST_CONTINUE;
 }
 
+/* True for what is no directory; or is not there, which `result` tells then. */
+static bool is_no_directory(const struct myst_call *call, int directory, int path_argument, int64_t *result)
+{
+    static char path[PATH_MAX];
+    struct stat status;
+    *result = myst_call_read_path(call, myst_call_argument(call, path_argument), path);
+    if (*result == 0)
+        *result = myst_call_look(call, directory, path, AT_SYMLINK_NOFOLLOW, &status);
+    return *result == -ENOENT || (*result == 0 && !S_ISDIR(status.st_mode));
+}
+
+/* No directory is moved or replaced. */
+static bool is_ordinary(const struct myst_call *call, const int directories[2], const int path_arguments[2])
+{
+    int64_t result;
+    return is_no_directory(call, directories[0], path_arguments[0], &result) &&
+           (result == -ENOENT || is_no_directory(call, directories[1], path_arguments[1], &result));
+}
+
 static int64_t serve_rename(const struct myst_call *call)
 {
-    static const int here[] = {AT_FDCWD, AT_FDCWD};
     const bool at = call->notification.data.nr == SYS_renameat;
-    const int named[] = {(int)myst_call_argument(call, 0), (int)myst_call_argument(call, 2)};
+    const int directories[] = {at ? (int)myst_call_argument(call, 0) : AT_FDCWD,
+                               at ? (int)myst_call_argument(call, 2) : AT_FDCWD};
+    const int path_arguments[] = {at ? 1 : 0, at ? 3 : 1};
     struct myst_place places[2];
-    if (!myst_find_places(call, at ? named : here, at ? (const int[]){1, 3} : (const int[]){0, 1}, places))
+    if (is_ordinary(call, directories, path_arguments) || !myst_find_places(call, directories, path_arguments, places))
         return MYST_CONTINUE;
     const int64_t result = move(&places[0], &places[1]);
     close(places[0].directory);
@@ -107,13 +127,24 @@ static ssize_t target_of(const struct myst_call *call, char target[PATH_MAX])
     return size;
 }
 
+/* At less cost than target_of, and good for letting the system serve the call, as myst_call_look. */
+static bool has_room(const struct myst_call *call, uint64_t room)
+{
+    static char path[PATH_MAX], target[PATH_MAX];
+    const bool at = call->notification.data.nr == SYS_readlinkat;
+    if (room >= PATH_MAX || myst_call_read_path(call, myst_call_argument(call, at), path) != 0)
+        return true;
+    const ssize_t size = *path == '/' ? readlink(path, target, sizeof target) : PATH_MAX;
+    return size < 0 || (uint64_t)size < room;
+}
+
 /* Where there is too little room, the end of the text is told as well, and how long all of it is. */
 static int64_t serve_readlink(const struct myst_call *call)
 {
     static char target[PATH_MAX];
     const int room_argument = call->notification.data.nr == SYS_readlinkat ? 3 : 2;
     const uint64_t room = myst_call_argument(call, room_argument);
-    const ssize_t size = room ? target_of(call, target) : -1;
+    const ssize_t size = room && !has_room(call, room) ? target_of(call, target) : -1;
     if (size < 0 || (uint64_t)size < room)
         return MYST_CONTINUE;
     target[room - 1] = 0;

@@ -27,23 +27,47 @@ static int64_t give_directory(const struct myst_call *call, int directory, int f
 /* The rights of the owner, who is user 0. Others' files are judged by the system. */
 static bool is_forbidden(const struct stat *status, int flags)
 {
+    static uid_t own = (uid_t)-1;
     const int access = flags & O_ACCMODE;
+    own = own == (uid_t)-1 ? geteuid() : own;
     mode_t needed = access != O_WRONLY ? S_IRUSR : 0;
     if (access != O_RDONLY || (flags & O_TRUNC))
         needed |= S_IWUSR;
-    return status->st_uid == geteuid() && (status->st_mode & needed) != needed;
+    return status->st_uid == own && (status->st_mode & needed) != needed;
 }
 
-static int64_t judge(const struct myst_call *call, int file, int flags)
+enum judgement
+{
+    SYSTEM_OPENS,
+    IS_FORBIDDEN,
+    DIRECTORY_OPENS,
+};
+
+static enum judgement judge(const struct stat *status, int flags)
+{
+    if ((flags & O_PATH) || ((flags & O_CREAT) && (flags & O_EXCL)))
+        return SYSTEM_OPENS;
+    if (S_ISDIR(status->st_mode) && (flags & (O_ACCMODE | O_CREAT)))
+        return DIRECTORY_OPENS;
+    const bool has_rights = S_ISDIR(status->st_mode) || S_ISREG(status->st_mode);
+    return has_rights && is_forbidden(status, flags) ? IS_FORBIDDEN : SYSTEM_OPENS;
+}
+
+static int64_t open_as_judged(const struct myst_call *call, int file, int flags)
 {
     struct stat status;
-    if (fstat(file, &status) != 0 || (flags & O_PATH) || ((flags & O_CREAT) && (flags & O_EXCL)))
-        return MYST_CONTINUE;
-    if (S_ISDIR(status.st_mode) && (flags & (O_ACCMODE | O_CREAT)))
-        return give_directory(call, file, flags);
-    if (S_ISDIR(status.st_mode) || S_ISREG(status.st_mode))
-        return is_forbidden(&status, flags) ? -EPERM : MYST_CONTINUE;
-    return MYST_CONTINUE;
+    const enum judgement judgement = fstat(file, &status) == 0 ? judge(&status, flags) : SYSTEM_OPENS;
+    return judgement == DIRECTORY_OPENS ? give_directory(call, file, flags)
+           : judgement == IS_FORBIDDEN  ? -EPERM
+                                        : MYST_CONTINUE;
+}
+
+/* As most files are. */
+static bool is_ordinary(const struct myst_call *call, int directory, const char *path, int flags)
+{
+    struct stat status;
+    const int64_t result = myst_call_look(call, directory, path, flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0, &status);
+    return result == 0 ? judge(&status, flags) == SYSTEM_OPENS : result == -ENOENT && !(flags & O_CREAT);
 }
 
 static int64_t open_file(const struct myst_call *call, int directory, int path_argument, int flags)
@@ -54,6 +78,8 @@ static int64_t open_file(const struct myst_call *call, int directory, int path_a
     const int64_t content = myst_open_proc_file(call, path, flags);
     if (content != MYST_CONTINUE)
         return content;
+    if (is_ordinary(call, directory, path, flags))
+        return MYST_CONTINUE;
     const int64_t file = myst_call_open(call, directory, path, flags & O_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
     const size_t length = strlen(path);
     if (call->application->isolated && (*path == '/' || directory == AT_FDCWD) &&
@@ -63,7 +89,7 @@ static int64_t open_file(const struct myst_call *call, int directory, int path_a
         return -ENOENT;
     if (file < 0)
         return MYST_CONTINUE;
-    const int64_t result = judge(call, (int)file, flags);
+    const int64_t result = open_as_judged(call, (int)file, flags);
     close((int)file);
     return result;
 }

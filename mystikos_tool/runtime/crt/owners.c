@@ -93,15 +93,21 @@ static void apply(struct stat *status)
     status->st_gid = owner->group;
 }
 
-/* What stat of the system says, with the owner inside. Closes the file. */
+/* What stat of the system says, with the owner inside. */
+static int64_t look_at(int file, struct stat *status)
+{
+    if (syscall(SYS_newfstatat, file, "", status, AT_EMPTY_PATH) != 0)
+        return -errno;
+    apply(status);
+    return 0;
+}
+
 static int64_t examine(int64_t file, struct stat *status)
 {
     if (file < 0)
         return file;
-    const int64_t result = syscall(SYS_newfstatat, (int)file, "", status, AT_EMPTY_PATH) == 0 ? 0 : -errno;
+    const int64_t result = look_at((int)file, status);
     close((int)file);
-    if (result == 0)
-        apply(status);
     return result;
 }
 
@@ -132,6 +138,8 @@ static int64_t show(const struct myst_call *call, int64_t file, int to_argument)
     const int64_t result = examine(file, &status);
     if (result == 0)
         myst_disguise(call, &status);
+    if (result == 0 && !myst_call_argument(call, to_argument))
+        return -EINVAL;
     return result != 0 ? result : myst_call_write(call, myst_call_argument(call, to_argument), &status, sizeof status);
 }
 
@@ -152,6 +160,22 @@ static bool names_proc(const struct myst_call *call, int path_argument)
            strcmp(named.path, "/proc") == 0;
 }
 
+/* With AT_EMPTY_PATH, a path from a descriptor on is not looked at. */
+static int64_t open_at(const struct myst_call *call)
+{
+    static struct named named;
+    const int directory = (int)myst_call_argument(call, 0);
+    const unsigned flags = (unsigned)myst_call_argument(call, 3);
+    const int64_t result = myst_call_argument(call, 1) ? name(call, directory, 1, &named) : 0;
+    if (result != 0)
+        return result;
+    if (!myst_call_argument(call, 1))
+        return myst_call_open_descriptor(call, directory);
+    if ((flags & AT_EMPTY_PATH) && *named.path != '/' && directory != AT_FDCWD)
+        return myst_call_open_descriptor(call, directory);
+    return myst_call_open(call, directory, named.path, flags);
+}
+
 static int64_t serve_stat(const struct myst_call *call)
 {
     const int path_argument = call->notification.data.nr == SYS_newfstatat;
@@ -166,34 +190,56 @@ static int64_t serve_stat(const struct myst_call *call)
     case SYS_fstat:
         return show(call, myst_call_open_descriptor(call, (int)myst_call_argument(call, 0)), 1);
     default:
-        return show(call, open_named(call, (int)myst_call_argument(call, 0), 1, (unsigned)myst_call_argument(call, 3)),
-                    2);
+        return show(call, open_at(call), 2);
     }
 }
 
 /* As in Mystikos: user 0 sets both ids as it likes; an owner may give the file to a group of its own. */
 static bool may_change(const struct myst_call *call, const struct stat *status, uint32_t user, uint32_t group)
 {
-    const struct myst_user caller = myst_caller_user(call), groups = myst_caller_group(call);
+    const struct myst_user caller = myst_caller_user(call);
     if (caller.effective == 0)
         return true;
     return status->st_uid == caller.effective && (user == NO_CHANGE || user == status->st_uid) &&
-           (group == NO_CHANGE || group == status->st_gid || group == groups.effective);
+           (group == NO_CHANGE || myst_caller_is_in_group(call, group));
 }
 
-static int64_t change(const struct myst_call *call, int64_t file, int first_argument)
+/* A program that is given away loses its set-id bits. */
+static void take_set_id_away(int file, mode_t mode)
+{
+    mode_t kept = mode & 07777;
+    if (mode & 0111)
+        kept &= ~(mode_t)(S_ISUID | (mode & S_IXGRP ? S_ISGID : 0));
+    if (kept != (mode & 07777))
+        myst_set_mode(file, kept);
+}
+
+static int64_t change_owner(const struct myst_call *call, int file, int first_argument)
 {
     struct stat status;
-    const int64_t result = examine(file, &status);
+    const int64_t result = look_at(file, &status);
     const uint32_t user = (uint32_t)myst_call_argument(call, first_argument),
                    group = (uint32_t)myst_call_argument(call, first_argument + 1);
     if (result != 0)
         return result;
+    if (call->notification.data.nr == SYS_fchown && !myst_is_in_file_system(call, &status))
+        return -EBADF;
     if (!may_change(call, &status, user, group))
         return -EPERM;
     const uint32_t new_user = user == NO_CHANGE ? status.st_uid : user,
                    new_group = group == NO_CHANGE ? status.st_gid : group;
+    if (myst_is_in_tmpfs(&status))
+        take_set_id_away(file, status.st_mode);
     return new_user == status.st_uid && new_group == status.st_gid ? 0 : remember(&status, new_user, new_group);
+}
+
+static int64_t change(const struct myst_call *call, int64_t file, int first_argument)
+{
+    if (file < 0)
+        return file;
+    const int64_t result = change_owner(call, (int)file, first_argument);
+    close((int)file);
+    return result;
 }
 
 static int64_t serve_chown(const struct myst_call *call)
@@ -226,8 +272,9 @@ struct creation
     bool is_directory;
 };
 
-/* Splits the path, and opens the directory that the file shall be in. */
-static int64_t open_parent(const struct myst_call *call, struct creation *creation)
+/* Splits the path: leaves out what ends a directory's, and returns that of the directory that the file shall be in.
+ * False where the path names no new file. */
+static bool split(struct creation *creation, char directory[PATH_MAX])
 {
     char *path = creation->named.path, *slash;
     size_t length = strlen(path);
@@ -236,12 +283,24 @@ static int64_t open_parent(const struct myst_call *call, struct creation *creati
     slash = strrchr(path, '/');
     creation->last = slash ? slash + 1 : path;
     if (!*creation->last || strcmp(creation->last, ".") == 0 || strcmp(creation->last, "..") == 0)
-        return MYST_CONTINUE;
-    char directory[PATH_MAX];
+        return false;
     const size_t size = slash ? (size_t)(slash - path) + 1 : 0;
     memcpy(directory, path, size);
     memcpy(directory + size, ".", 2);
-    return myst_call_open(call, creation->named.directory, directory, 0);
+    return true;
+}
+
+static bool is_first_user(const struct myst_call *call)
+{
+    return myst_caller_user(call).file_system == 0 && myst_caller_group(call).file_system == 0;
+}
+
+/* As most are: in a directory with w, by the user that all files are of. */
+static bool needs_nothing(const struct myst_call *call, const struct creation *creation, const char *directory)
+{
+    struct stat status;
+    return !(creation->mode & (S_ISUID | S_ISGID)) && is_first_user(call) &&
+           myst_call_look(call, creation->named.directory, directory, 0, &status) == 0 && (status.st_mode & S_IWUSR);
 }
 
 /* Makes it with the system's rights of this process, as the owner of all files; a directory without w is no obstacle
@@ -270,8 +329,7 @@ static bool is_ordinary(const struct myst_call *call, const struct creation *cre
     if (fstatat(creation->parent, creation->last, &status, AT_SYMLINK_NOFOLLOW) == 0)
         return true;
     const bool writable = fstatat(creation->parent, ".", &status, 0) == 0 && (status.st_mode & S_IWUSR);
-    return writable && !(creation->mode & (S_ISUID | S_ISGID)) && myst_caller_user(call).file_system == 0 &&
-           myst_caller_group(call).file_system == 0;
+    return writable && !(creation->mode & (S_ISUID | S_ISGID)) && is_first_user(call);
 }
 
 static int64_t create(const struct myst_call *call, struct creation *creation)
@@ -299,13 +357,14 @@ static int64_t serve_creation(const struct myst_call *call, int directory, int p
                               bool is_directory)
 {
     static struct creation creation;
+    static char directory_path[PATH_MAX];
     creation.flags = flags;
     creation.mode = mode & 07777;
     creation.is_directory = is_directory;
     const int64_t named = name(call, directory, path_argument, &creation.named);
-    if (named != 0)
+    if (named != 0 || !split(&creation, directory_path) || needs_nothing(call, &creation, directory_path))
         return MYST_CONTINUE;
-    const int64_t parent = open_parent(call, &creation);
+    const int64_t parent = myst_call_open(call, directory, directory_path, 0);
     if (parent < 0)
         return MYST_CONTINUE; /* which fails in the system as well */
     creation.parent = (int)parent;

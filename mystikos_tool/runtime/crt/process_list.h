@@ -10,4 +10,11 @@
  * knows. */
 int myst_list_processes(const struct myst_application *application, pid_t *processes, size_t room);
 
+/* As they were a moment ago, or as they are where one was made since: a pointer to their numbers, which are this
+ * module's, and how many they are; those that have ended may be among them. */
+int myst_known_processes(const struct myst_application *application, const pid_t **processes);
+
+/* A process is about to begin. */
+void myst_forget_processes(void);
+
 #endif

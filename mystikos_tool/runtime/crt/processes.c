@@ -8,22 +8,27 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Group 0 is one outside; inside, every process leads a group of its own until it joins another. */
+/* Group 0 is one outside; inside, it is that of the application, which all others are in until they join another. */
 int64_t myst_group_of(const struct myst_call *call, pid_t process)
 {
     const pid_t asked = process ? process : myst_call_process(call);
-    if (asked == 1 || asked == MYST_STARTER)
-        return -EPERM;
+    if (asked != myst_call_process(call))
+        return -EPERM; /* of another, whether it is there or not */
     const pid_t group = getpgid(asked);
-    if (group < 0)
-        return -EPERM; /* as Mystikos says of what is not there */
-    return group ? group : asked;
+    return group > 0 ? group : call->application->process;
 }
 
 int64_t myst_session_of(pid_t process)
 {
     const pid_t session = getsid(process);
     return session > 0 ? session : MYST_STARTER;
+}
+
+/* The leader of a group, and a child of it there, cannot begin a session. */
+static int64_t begin_session(const struct myst_call *call)
+{
+    const int64_t group = myst_group_of(call, 0);
+    return group == myst_call_process(call) || group == myst_parent_of(call) ? -EPERM : MYST_CONTINUE;
 }
 
 pid_t myst_parent_of(const struct myst_call *call)
@@ -125,6 +130,8 @@ int64_t myst_serve_processes(const struct myst_call *call)
         return myst_group_of(call, 0);
     case SYS_getpgid:
         return myst_group_of(call, process);
+    case SYS_setsid:
+        return begin_session(call);
     case SYS_getsid:
         return myst_session_of(process ? process : myst_call_thread(call));
     default:

@@ -2,6 +2,7 @@
 
 #include "../common/interpreter.h"
 #include "../common/sizes.h"
+#include "callers.h"
 #include "own_files.h"
 
 #include <elf.h>
@@ -65,7 +66,7 @@ bool myst_is_program_file(int file)
     return result;
 }
 
-bool myst_uses_musl(const struct myst_call *call)
+static bool look_for_musl(const struct myst_call *call)
 {
     char name[32], interpreter[PATH_MAX];
     snprintf(name, sizeof name, "%d/exe", (int)myst_call_thread(call));
@@ -74,4 +75,12 @@ bool myst_uses_musl(const struct myst_call *call)
     if (file >= 0)
         close(file);
     return result;
+}
+
+bool myst_uses_musl(const struct myst_call *call)
+{
+    int *note = myst_note_of_program(call->application, myst_call_thread(call));
+    if (*note == 0)
+        *note = look_for_musl(call) ? 1 : -1;
+    return *note == 1;
 }

@@ -1,9 +1,12 @@
 #include "removal.h"
 
+#include "disguise.h"
 #include "places.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -37,16 +40,30 @@ static int64_t remove_directory(const struct myst_place *place)
     return is_directory && is_mounted_on(place, &status) ? -ENOTEMPTY : MYST_CONTINUE;
 }
 
+/* Of a file or directory that the root itself has. */
+static bool is_ordinary(const struct myst_call *call, int directory, int path_argument, bool of_directory)
+{
+    static char path[PATH_MAX];
+    struct stat status;
+    if (myst_call_read_path(call, myst_call_argument(call, path_argument), path) != 0 ||
+        myst_call_look(call, directory, path, AT_SYMLINK_NOFOLLOW, &status) != 0)
+        return false;
+    const bool is_directory = S_ISDIR(status.st_mode), ends_in_slash = path[strlen(path) - 1] == '/';
+    return is_directory == of_directory && !ends_in_slash && myst_is_in_root(&status);
+}
+
 int64_t myst_serve_removal(const struct myst_call *call)
 {
     const __u64 *a = call->notification.data.args;
     const int number = call->notification.data.nr;
     const bool at = number == SYS_unlinkat;
     const bool of_directory = number == SYS_rmdir || (at && (a[2] & AT_REMOVEDIR));
+    const int directory = at ? (int)a[0] : AT_FDCWD;
     struct myst_place place;
     if (number != SYS_unlink && number != SYS_unlinkat && number != SYS_rmdir)
         return MYST_CONTINUE;
-    if (!call->application->isolated || !myst_find_place(call, at ? (int)a[0] : AT_FDCWD, at, &place))
+    if (!call->application->isolated || is_ordinary(call, directory, at, of_directory) ||
+        !myst_find_place(call, directory, at, &place))
         return MYST_CONTINUE;
     const int64_t result = of_directory ? remove_directory(&place) : remove_file(&place);
     close(place.directory);

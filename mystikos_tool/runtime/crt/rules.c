@@ -2,12 +2,14 @@
 
 #include "../common/sizes.h"
 #include "budget.h"
+#include "calls.h"
 #include "descriptors.h"
 #include "machine.h"
 #include "policy.h"
 #include "positions.h"
 #include "processes.h"
 
+#include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -22,14 +24,17 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define NONE ~0u          /* -1 */
 #define TMPFILE 0x400000u /* O_TMPFILE without O_DIRECTORY */
 #define CLOCK_SGI_CYCLE 10
-#define RWF_NOAPPEND 0x20u     /* include/uapi/linux/fs.h: written where the caller says, not at the end */
-#define IO_PRIORITY_OF_GROUP 2 /* include/uapi/linux/ioprio.h */
+#define FIRST_NEGATIVE 0x80000000u /* of an int */
+#define LONGEST_MESSAGE (75 << 10) /* bytes, of sendto */
+#define RWF_NOAPPEND 0x20u         /* include/uapi/linux/fs.h: written where the caller says, not at the end */
+#define IO_PRIORITY_OF_GROUP 2     /* include/uapi/linux/ioprio.h */
 
 /* clang-format off */
 #define ALWAYS {{0, MYST_ANYTHING, 0}}
@@ -48,6 +53,7 @@ static const struct myst_rule safety[] = {
     {SYS_tgkill, {{1, MYST_IS, MYST_STARTER}}, ESRCH},
     /* A file of the host that is appended to stays so, and keeps its content. */
     {SYS_fcntl, {{1, MYST_IS, F_SETFL}, {0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_pwritev2, {{2, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL}, /* no number of parts */
     {SYS_pwritev2, {{5, MYST_HAS, RWF_NOAPPEND}}, EOPNOTSUPP},
 };
 
@@ -89,28 +95,54 @@ static const struct myst_rule of_host_directories[] = {
 };
 
 static const struct myst_rule rules[] = {
-    {SYS_socket, {{0, MYST_IS, AF_NETLINK}}, EAFNOSUPPORT},
-    {SYS_socket, {{0, MYST_IS, AF_VSOCK}}, EAFNOSUPPORT},
-    {SYS_socket, {{0, MYST_IS, NONE}}, EAFNOSUPPORT},
-    {SYS_socketpair, ALWAYS, MYST_SERVE},
+    {SYS_socket, {{0, MYST_IS, AF_UNIX}, {1, MYST_LACKS, SOCK_STREAM | SOCK_DGRAM}}, ENOTSUP},
+    {SYS_socket, {{0, MYST_IS, AF_INET}, {1, MYST_LACKS, SOCK_STREAM | SOCK_DGRAM}}, ENOTSUP},
+    {SYS_socket, {{0, MYST_IS, AF_INET6}, {1, MYST_LACKS, SOCK_STREAM | SOCK_DGRAM}}, ENOTSUP},
+    {SYS_socket, {{0, MYST_IS, AF_PACKET}, {1, MYST_LACKS, SOCK_STREAM | SOCK_DGRAM}}, ENOTSUP},
+    {SYS_socket, {{0, MYST_IS, AF_UNIX}, {2, MYST_IS_NOT, 0}}, ENOTSUP},
+    {SYS_socket, {{0, MYST_IS, AF_UNIX}}, MYST_ALLOW},
+    {SYS_socket, {{0, MYST_IS, AF_INET}}, MYST_ALLOW},
+    {SYS_socket, {{0, MYST_IS, AF_INET6}}, MYST_ALLOW},
+    {SYS_socket, {{0, MYST_IS, AF_PACKET}}, MYST_ALLOW},
+    {SYS_socket, ALWAYS, EAFNOSUPPORT},
+    {SYS_socketpair, {{0, MYST_IS, AF_UNIX}, {1, MYST_LACKS, SOCK_STREAM | SOCK_DGRAM}}, ENOTSUP},
+    {SYS_socketpair, {{0, MYST_IS, AF_UNIX}}, MYST_SERVE},
+    {SYS_socketpair, {{0, MYST_IS, AF_INET}}, MYST_ALLOW},
+    {SYS_socketpair, {{0, MYST_IS, AF_INET6}}, MYST_ALLOW},
+    {SYS_socketpair, {{0, MYST_IS, AF_PACKET}}, MYST_ALLOW},
+    {SYS_socketpair, ALWAYS, EAFNOSUPPORT},
+    {SYS_listen, ALWAYS, MYST_SERVE},
+    {SYS_getpeername, ALWAYS, MYST_SERVE},
+    {SYS_recvfrom, {{1, MYST_IS_NULL, 0}, {2, MYST_IS_NOT, 0}}, EFAULT},
     {SYS_recvfrom, {{3, MYST_HAS, ~(unsigned)MSG_NOSIGNAL}}, MYST_SERVE},
     {SYS_sendmsg, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_recvmsg, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_sendmsg, {{2, MYST_IS, MYST_HAND_OVER}, {3, MYST_IS_SECRET, 0}}, MYST_ALLOW},
     {SYS_sendmsg, ALWAYS, MYST_SERVE},
     {SYS_recvmsg, ALWAYS, MYST_SERVE},
+    {SYS_sendto, {{1, MYST_IS_NULL, 0}, {2, MYST_IS_NOT, 0}}, EFAULT},
+    {SYS_sendto, {{5, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
+    {SYS_sendto, {{2, MYST_AT_LEAST, LONGEST_MESSAGE}}, EMSGSIZE},
     {SYS_sendto, {{3, MYST_IS_NOT, 0}}, MYST_SERVE},
     /* To a Unix-domain socket, by the size of the address. */
     {SYS_sendto, {{5, MYST_IS, sizeof(struct sockaddr_in6)}}, MYST_ALLOW},
     {SYS_sendto, {{5, MYST_AT_LEAST, sizeof(sa_family_t) + 1}, {5, MYST_IS_NOT, sizeof(struct sockaddr_in)}}, MYST_SERVE},
-    {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_PEERCRED}}, MYST_SERVE},
-    {SYS_getsockopt, {{1, MYST_IS, SOL_SOCKET}, {2, MYST_IS, SO_ERROR}}, MYST_SERVE},
+    /* Those that a Unix-domain socket knows; others have to be told apart by their sockets. */
+    {SYS_getsockopt, {{1, MYST_IS_NOT, SOL_SOCKET}}, MYST_ALLOW},
+    {SYS_getsockopt, {{2, MYST_IS, SO_REUSEADDR}}, MYST_ALLOW},
+    {SYS_getsockopt, {{2, MYST_IS, SO_SNDBUF}}, MYST_ALLOW},
+    {SYS_getsockopt, {{2, MYST_IS, SO_RCVBUF}}, MYST_ALLOW},
+    {SYS_getsockopt, {{2, MYST_IS, SO_TYPE}}, MYST_ALLOW},
+    {SYS_getsockopt, {{2, MYST_IS, SO_SNDTIMEO}}, MYST_ALLOW},
+    {SYS_getsockopt, ALWAYS, MYST_SERVE},
+    {SYS_setsockopt, {{1, MYST_IS_NOT, SOL_SOCKET}}, MYST_ALLOW},
+    {SYS_setsockopt, {{2, MYST_IS, SO_REUSEADDR}}, MYST_ALLOW},
+    {SYS_setsockopt, {{2, MYST_IS, SO_SNDBUF}}, MYST_ALLOW},
+    {SYS_setsockopt, {{2, MYST_IS, SO_RCVBUF}}, MYST_ALLOW},
+    {SYS_setsockopt, {{2, MYST_IS, SO_SNDTIMEO}}, MYST_ALLOW},
+    {SYS_setsockopt, ALWAYS, MYST_SERVE},
     {SYS_ioctl, {{1, MYST_IS, 0x8933 /* SIOCGIFINDEX */}}, ENOTSUP},
-    {SYS_ioctl, {{1, MYST_IS, FIONREAD}}, MYST_SERVE},
-    {SYS_ioctl, {{1, MYST_IS, 0}}, ENOTSUP},
-    {SYS_ioctl, {{0, MYST_IS, 0}}, MYST_SERVE},
-    {SYS_ioctl, {{0, MYST_IS, 1}}, MYST_SERVE},
-    {SYS_ioctl, {{0, MYST_IS, 2}}, MYST_SERVE},
+    {SYS_ioctl, ALWAYS, MYST_SERVE},
     {SYS_bind, ALWAYS, MYST_SERVE},
     {SYS_connect, ALWAYS, MYST_SERVE},
 
@@ -134,6 +166,10 @@ static const struct myst_rule rules[] = {
     {462 /* mseal */, {{0, MYST_IS_NULL, 0}}, MYST_UNHANDLED},
 
     /* There is one policy, and no log; locks keep nobody off, and advice changes nothing. */
+    {SYS_sched_getparam, {{0, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
+    {SYS_sched_getparam, {{1, MYST_IS_NULL, 0}}, EFAULT},
+    {SYS_sched_setaffinity, {{2, MYST_IS_NULL, 0}}, EFAULT},
+    {SYS_sched_setaffinity, {{2, MYST_IS_WILD, 0}}, EFAULT},
     {SYS_sched_setscheduler, ALWAYS, MYST_SUCCEED},
     {SYS_sched_setparam, ALWAYS, MYST_SUCCEED},
     {SYS_sched_getscheduler, ALWAYS, MYST_SUCCEED},
@@ -142,40 +178,35 @@ static const struct myst_rule rules[] = {
     {SYS_syslog, ALWAYS, MYST_SUCCEED},
     {SYS_mbind, ALWAYS, MYST_SUCCEED},
     {SYS_fadvise64, ALWAYS, MYST_SUCCEED},
-    {SYS_flock, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_flock, ALWAYS, MYST_SUCCEED},
     {SYS_get_robust_list, {{0, MYST_IS, NONE}}, EINVAL},
     {SYS_get_robust_list, ALWAYS, MYST_SERVE},
     {SYS_clock_settime, {{1, MYST_IS_NULL, 0}}, MYST_CRASH},
     {SYS_clock_settime, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_clock_settime, ALWAYS, EPERM},
-    {SYS_setsid, ALWAYS, EPERM}, /* every process is the leader of its group */
+    {SYS_setsid, ALWAYS, MYST_SERVE},
     {SYS_set_thread_area, ALWAYS, MYST_CRASH},
-    {SYS_mknod, {{1, MYST_HAS, S_IFIFO}}, MYST_SUCCEED}, /* there is none afterwards */
-    {SYS_mknod, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_mknod, {{1, MYST_HAS, S_IFIFO}, {1, MYST_LACKS, S_IFMT & ~S_IFIFO}}, MYST_SUCCEED}, /* there is none afterwards */
     {SYS_mknod, ALWAYS, ENOTSUP},
-    {SYS_mknodat, {{2, MYST_HAS, S_IFIFO}}, MYST_SUCCEED},
+    {SYS_mknodat, {{2, MYST_HAS, S_IFIFO}, {2, MYST_LACKS, S_IFMT & ~S_IFIFO}}, MYST_SUCCEED},
     {SYS_mknodat, ALWAYS, ENOTSUP},
 
-    {SYS_fcntl, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_fcntl, {{1, MYST_IS, F_DUPFD}, {0, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
+    {SYS_fcntl, {{1, MYST_IS, F_DUPFD_CLOEXEC}, {0, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
+    {SYS_fcntl, {{0, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EBADF},
     {SYS_fcntl, {{1, MYST_IS, F_SETLK}}, MYST_SERVE},
     {SYS_fcntl, {{1, MYST_IS, F_SETLKW}}, MYST_SERVE},
     {SYS_fcntl, {{1, MYST_IS, F_GETLK}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_SETOWN}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_GETOWN}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_SETSIG}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_GETSIG}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_SETOWN_EX}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_GETOWN_EX}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_OFD_GETLK}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_OFD_SETLK}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_OFD_SETLKW}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_SETLEASE}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_GETLEASE}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_IS, F_NOTIFY}}, ENOTSUP},
-    {SYS_fcntl, {{1, MYST_AT_LEAST, F_GET_SEALS + 1}}, ENOTSUP},
-    {SYS_dup, {{0, MYST_IS, NONE}}, EINVAL},
+    {SYS_fcntl, {{1, MYST_IS, F_DUPFD}}, MYST_SERVE},
+    {SYS_fcntl, {{1, MYST_IS, F_DUPFD_CLOEXEC}}, MYST_SERVE},
+    {SYS_fcntl, {{1, MYST_IS, F_SETPIPE_SZ}}, MYST_SERVE},
+    {SYS_fcntl, {{1, MYST_IS, F_GETPIPE_SZ}}, MYST_SERVE},
+    {SYS_fcntl, {{1, MYST_AT_LEAST, F_SETLKW + 1}}, ENOTSUP},
     {SYS_pipe2, ALWAYS, MYST_SERVE},
+    {SYS_dup, {{0, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
+    {SYS_dup2, {{0, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
     {SYS_dup2, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
+    {SYS_dup3, {{0, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
     {SYS_dup3, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
 
     {SYS_getrusage, {{0, MYST_IS, RUSAGE_THREAD}}, EINVAL},
@@ -189,14 +220,29 @@ static const struct myst_rule rules[] = {
     {SYS_clock_getres, {{0, MYST_IS, CLOCK_BOOTTIME_ALARM}}, EPERM},
     {SYS_clock_getres, {{0, MYST_IS, CLOCK_SGI_CYCLE}}, EPERM},
     {SYS_setitimer, {{0, MYST_IS_NOT, 0}}, EINVAL}, /* ITIMER_REAL alone */
+    {SYS_setitimer, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_getitimer, {{0, MYST_IS_NOT, 0}}, EINVAL},
+    {SYS_getrandom, {{0, MYST_IS_WILD, 0}}, EINVAL},
+    {SYS_getrandom, {{0, MYST_IS_NULL, 0}, {1, MYST_IS_NOT, 0}}, EINVAL},
     {SYS_getrandom, {{2, MYST_HAS, ~7u}}, MYST_SERVE},
+    {SYS_arch_prctl, {{1, MYST_IS_NULL, 0}}, EFAULT},
+    {SYS_arch_prctl, {{0, MYST_IS, ARCH_SET_FS}}, MYST_ALLOW},
+    {SYS_arch_prctl, {{0, MYST_IS, ARCH_GET_FS}}, MYST_ALLOW},
+    {SYS_arch_prctl, {{0, MYST_IS, ARCH_GET_GS}}, MYST_ALLOW},
+    {SYS_arch_prctl, ALWAYS, EINVAL},
+    {SYS_prctl, {{0, MYST_IS_NOT, PR_SET_PDEATHSIG}, {1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_prctl, {{0, MYST_IS, PR_SET_NAME}}, MYST_ALLOW},
     {SYS_prctl, {{0, MYST_IS, PR_GET_NAME}}, MYST_ALLOW},
-    {SYS_prctl, {{0, MYST_IS, PR_SET_PDEATHSIG}}, MYST_ALLOW},
+    {SYS_prctl, {{0, MYST_IS, PR_SET_PDEATHSIG}}, MYST_SUCCEED}, /* and no signal comes */
     {SYS_prctl, ALWAYS, EINVAL},
     {SYS_getpgid, {{0, MYST_IS, NONE}}, EPERM},
+    {SYS_wait4, {{2, MYST_HAS, ~(unsigned)(WNOHANG | WUNTRACED | WCONTINUED)}}, EINVAL},
+    {SYS_waitid, {{3, MYST_HAS, ~(unsigned)(WEXITED | WSTOPPED | WCONTINUED | WNOHANG | WNOWAIT)}}, EINVAL},
+    {SYS_waitid, {{0, MYST_AT_LEAST, P_PGID + 1}}, EINVAL},
     {SYS_waitid, {{3, MYST_IS, 0}}, ECHILD},
+    /* The signal is not looked at, and nothing is sent. */
+    {SYS_tkill, {{1, MYST_AT_LEAST, _NSIG}}, MYST_SUCCEED},
+    {SYS_tgkill, {{2, MYST_AT_LEAST, _NSIG}}, MYST_SUCCEED},
     {SYS_rt_sigpending, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_rt_sigprocmask, {{1, MYST_IS_NULL, 0}, {3, MYST_IS, 0}}, MYST_SUCCEED},
     {SYS_rt_sigaction, {{0, MYST_IS, SIGCHLD}, {1, MYST_IS_NOT, 0}}, MYST_SERVE},
@@ -235,12 +281,16 @@ static const struct myst_rule rules[] = {
     {SYS_msync, {{0, MYST_IS_LOW, 0}}, EINVAL},
     {SYS_msync, ALWAYS, MYST_SERVE},
     {SYS_mlock, {{0, MYST_IS_NULL, 0}}, EINVAL},
-    {SYS_mlock, {{0, MYST_IS_WILD, 0}}, MYST_SUCCEED},
+    {SYS_mlock, ALWAYS, MYST_SUCCEED}, /* and nothing is done */
+    {SYS_madvise, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_madvise, {{0, MYST_IS_WILD, 0}}, EINVAL},
     {SYS_madvise, ALWAYS, MYST_SUCCEED},
     {SYS_mremap, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
     {SYS_mremap, {{3, MYST_HAS, MREMAP_FIXED}}, EINVAL},
     {SYS_mremap, {{2, MYST_IS_LESS, 1}}, EINVAL},
     {SYS_mremap, {{1, MYST_IS, MYST_PAGE}, {3, MYST_IS, 0}}, MYST_SERVE},
+    {SYS_mmap, {{0, MYST_HAS, MYST_PAGE - 1}}, EINVAL},
+    {SYS_mmap, {{3, MYST_HAS, MAP_SHARED}, {3, MYST_HAS, MAP_FIXED}}, EINVAL},
     {SYS_mmap, {{3, MYST_HAS, MAP_SHARED}, {4, MYST_IS_NOT, NONE}}, MYST_SERVE},
     {SYS_mmap, {{3, MYST_HAS, MAP_SHARED}, {3, MYST_HAS, MAP_ANONYMOUS}}, MYST_SERVE}, /* counts once */
     {SYS_mmap, {{3, MYST_LACKS, MAP_SHARED | MAP_PRIVATE}}, MYST_SERVE},
@@ -265,7 +315,9 @@ static const struct myst_rule rules[] = {
     {SYS_lseek, {{2, MYST_IS, SEEK_HOLE}}, EINVAL},
     {SYS_lseek, {{2, MYST_IS, SEEK_END}}, MYST_SERVE},
     {SYS_lseek, {{1, MYST_AT_LEAST, MYST_FAR}}, MYST_SERVE},
-    {SYS_copy_file_range, {{0, MYST_IS_NOT, NONE}}, MYST_SERVE},
+    {SYS_copy_file_range, {{0, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
+    {SYS_copy_file_range, {{2, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
+    {SYS_copy_file_range, ALWAYS, MYST_SERVE},
     {SYS_write, {{2, MYST_AT_LEAST, MYST_LARGE_WRITE}}, MYST_SERVE},
     {SYS_pwrite64, {{2, MYST_AT_LEAST, MYST_LARGE_WRITE}}, MYST_SERVE},
 
@@ -276,8 +328,13 @@ static const struct myst_rule rules[] = {
     {SYS_fdatasync, ALWAYS, MYST_SERVE},
     {SYS_ftruncate, {{0, MYST_IS, 0}}, EBADF},
     {SYS_ftruncate, {{0, MYST_IS, NONE}}, EBADF},
+    {SYS_fchown, {{0, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
     {SYS_fchdir, {{0, MYST_IS, 0}}, EBADF},
+    {SYS_fchdir, ALWAYS, MYST_SERVE},
     {SYS_getdents64, {{0, MYST_IS, 0}}, EBADF},
+    {SYS_getdents64, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_readlink, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_readlinkat, {{2, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_fchmod, {{0, MYST_IS, 0}}, ENOTSUP},
     {SYS_inotify_add_watch, {{0, MYST_IS, 0}}, EBADF},
     {SYS_inotify_rm_watch, {{0, MYST_IS, 0}}, EBADF},
@@ -287,22 +344,26 @@ static const struct myst_rule rules[] = {
     {SYS_inotify_init1, ALWAYS, MYST_SERVE},
     {SYS_inotify_add_watch, ALWAYS, MYST_SERVE},
     {SYS_inotify_rm_watch, {{1, MYST_AT_LEAST, MYST_FIRST_WATCH}, {1, MYST_IS_NOT, NONE}}, MYST_SUCCEED},
+    {SYS_epoll_wait, {{1, MYST_IS_NULL, 0}, {0, MYST_IS_NOT, NONE}}, EINVAL},
+    {SYS_epoll_pwait, {{1, MYST_IS_NULL, 0}, {0, MYST_IS_NOT, NONE}}, EINVAL},
     {SYS_epoll_wait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
     {SYS_epoll_pwait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
+    {SYS_epoll_ctl, {{3, MYST_IS_NULL, 0}}, EBADF},
+    {SYS_epoll_ctl, {{0, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EBADF},
     {SYS_epoll_ctl, {{1, MYST_IS, EPOLL_CTL_ADD}}, MYST_SERVE},
     {SYS_sendfile, {{3, MYST_IS_NULL, 0}}, MYST_SUCCEED},
     {SYS_sendfile, {{2, MYST_IS_WILD, 0}}, MYST_CRASH},
-    {SYS_fallocate, {{3, MYST_IS_NULL, 0}}, MYST_SUCCEED},
-    {SYS_fallocate, {{1, MYST_IS_NOT, 0}}, MYST_SUCCEED}, /* and nothing is done */
-    {SYS_fallocate, {{0, MYST_IS, NONE}}, MYST_SUCCEED},
+    {SYS_sendfile, {{0, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
+    {SYS_sendfile, {{1, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
+    {SYS_fallocate, ALWAYS, MYST_SUCCEED}, /* and nothing is done */
     {SYS_preadv, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_preadv, {{0, MYST_IS, NONE}}, MYST_SUCCEED},
     {SYS_pwritev, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_pwritev2, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_preadv2, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_preadv2, {{0, MYST_IS, NONE}}, MYST_SUCCEED},
     {SYS_recvmmsg, {{0, MYST_IS, NONE}}, EBADF},
     {SYS_sendmmsg, {{0, MYST_IS, NONE}}, EBADF},
-    {SYS_copy_file_range, {{0, MYST_IS, NONE}}, EINVAL},
     {SYS_utimensat, {{0, MYST_IS, 0}, {1, MYST_IS_NULL, 0}}, EBADF},
     {SYS_futimesat, {{0, MYST_IS, 0}, {1, MYST_IS_NULL, 0}}, EBADF},
 
@@ -316,6 +377,11 @@ static const struct myst_rule rules[] = {
     {SYS_chdir, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_rename, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_rmdir, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_mkdir, {{0, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_mkdirat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_symlink, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_unlinkat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_fchmodat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_creat, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_link, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_unlink, {{0, MYST_IS_NULL, 0}}, EINVAL},
@@ -337,12 +403,14 @@ static const struct myst_rule rules[] = {
     {SYS_getitimer, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_clock_getres, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_clock_getres, {{1, MYST_IS_WILD, 0}}, EFAULT},
-    {SYS_newfstatat, {{1, MYST_IS_NULL, 0}}, ENOENT},
+    {SYS_newfstatat, {{1, MYST_IS_NULL, 0}, {3, MYST_LACKS, AT_EMPTY_PATH}}, ENOENT},
     {SYS_sched_getaffinity, {{2, MYST_IS_NULL, 0}}, EFAULT},
     {SYS_sched_getaffinity, {{2, MYST_IS_WILD, 0}}, EFAULT},
     {SYS_getsockname, {{1, MYST_IS_NULL, 0}}, EFAULT},
     {SYS_getsockname, {{1, MYST_IS_WILD, 0}}, EFAULT},
+    {SYS_getresuid, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
     {SYS_getresgid, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
+    {SYS_uname, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
     {SYS_sethostname, {{0, MYST_IS_NULL, 0}}, MYST_CRASH},
 
     /* Pointers to nowhere, which the kernel of Mystikos follows. */
@@ -350,20 +418,30 @@ static const struct myst_rule rules[] = {
     {SYS_stat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_lstat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_rt_sigprocmask, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_rt_sigprocmask, {{0, MYST_AT_LEAST, SIG_SETMASK + 1}}, EINVAL},
     {SYS_access, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_pipe, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_truncate, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_getcwd, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_rename, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_rmdir, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_mkdir, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_mkdirat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_symlink, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_unlinkat, {{2, MYST_LACKS, ~(unsigned)AT_REMOVEDIR}, {1, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_fchmodat, {{1, MYST_IS_WILD, 0}, {3, MYST_HAS, AT_SYMLINK_NOFOLLOW}}, ENOTSUP},
+    {SYS_fchmodat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_creat, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_link, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_unlink, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_readlink, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_chmod, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_gettimeofday, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_clock_gettime, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_sysinfo, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_getresuid, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_getresgid, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
+    {SYS_uname, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_sigaltstack, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_statfs, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_mount, {{0, MYST_IS_WILD, 0}}, MYST_CRASH},
@@ -377,6 +455,18 @@ static const struct myst_rule rules[] = {
     {SYS_faccessat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_utimensat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
     {SYS_execveat, {{1, MYST_IS_WILD, 0}}, MYST_CRASH},
+
+    {SYS_write, {{1, MYST_IS_NULL, 0}, {2, MYST_IS_NOT, 0}}, EINVAL},
+    {SYS_write, {{1, MYST_IS_WILD, 0}}, EFAULT},
+    {SYS_write, {{0, MYST_IS, 0}, {2, MYST_IS, 0}}, MYST_SUCCEED},
+    {SYS_writev, {{0, MYST_IS, 0}, {2, MYST_IS, 0}}, MYST_SUCCEED},
+    {SYS_pread64, {{0, MYST_IS, 0}}, MYST_SERVE},
+    {SYS_pread64, {{0, MYST_IS, 1}}, MYST_SERVE},
+    {SYS_pread64, {{0, MYST_IS, 2}}, MYST_SERVE},
+    {SYS_pwrite64, {{0, MYST_IS, 0}}, MYST_SERVE},
+    {SYS_pwrite64, {{0, MYST_IS, 1}}, MYST_SERVE},
+    {SYS_pwrite64, {{0, MYST_IS, 2}}, MYST_SERVE},
+    {SYS_select, {{0, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
 
     {SYS_rename, ALWAYS, MYST_SERVE},
     {SYS_renameat, ALWAYS, MYST_SERVE},
@@ -395,31 +485,69 @@ bool myst_guards_sockets(const struct myst_application *application)
     return application->host_directories && !application->host_sockets && !application->as_linux;
 }
 
-const struct myst_rule *myst_rule_at(const struct myst_application *application, size_t index)
+#define TABLES 6
+
+static const struct
 {
-    const bool more = application->as_linux || application->allow_unhandled;
-    const bool guards_sockets = myst_guards_sockets(application);
-    const struct
+    const struct myst_rule *rules;
+    size_t count;
+} tables[TABLES] = {{safety, MYST_COUNT(safety)},
+                    {of_machine, MYST_COUNT(of_machine)},
+                    {of_more_calls, MYST_COUNT(of_more_calls)},
+                    {of_host_directories, MYST_COUNT(of_host_directories)},
+                    {of_linux, MYST_COUNT(of_linux)},
+                    {rules, MYST_COUNT(rules)}};
+
+static bool applies(const struct myst_application *application, unsigned table)
+{
+    switch (table)
     {
-        const struct myst_rule *rules;
-        size_t count;
-        bool applies;
-    } tables[] = {
-        {safety, MYST_COUNT(safety), true},
-        {of_machine, MYST_COUNT(of_machine), !application->isolated},
-        {of_more_calls, MYST_COUNT(of_more_calls), more},
-        {of_host_directories, MYST_COUNT(of_host_directories), guards_sockets},
-        {of_linux, MYST_COUNT(of_linux), application->as_linux},
-        {rules, MYST_COUNT(rules), !application->as_linux},
-    };
-    for (size_t i = 0; i < MYST_COUNT(tables); i++)
-    {
-        const size_t count = tables[i].applies ? tables[i].count : 0;
-        if (index < count)
-            return &tables[i].rules[index];
-        index -= count;
+    case 1:
+        return !application->isolated;
+    case 2:
+        return application->as_linux || application->allow_unhandled;
+    case 3:
+        return myst_guards_sockets(application);
+    case 4:
+        return application->as_linux;
+    case 5:
+        return !application->as_linux;
+    default:
+        return true;
     }
-    return NULL;
+}
+
+/* The rules of all tables, each with the next one about its call. Number 0 is none. */
+static struct entry
+{
+    const struct myst_rule *rule;
+    unsigned char table;
+    unsigned short next;
+} entries[1 + MYST_COUNT(safety) + MYST_COUNT(of_machine) + MYST_COUNT(of_more_calls) +
+          MYST_COUNT(of_host_directories) + MYST_COUNT(of_linux) + MYST_COUNT(rules)];
+static unsigned short firsts[MYST_CALL_COUNT];
+
+/* From the last to the first, so that each is put before those that were behind it. */
+static void find_all(void)
+{
+    unsigned short number = MYST_COUNT(entries);
+    for (unsigned table = TABLES; table-- > 0;)
+        for (size_t i = tables[table].count; i-- > 0;)
+        {
+            const struct myst_rule *rule = &tables[table].rules[i];
+            entries[--number] = (struct entry){rule, (unsigned char)table, firsts[rule->call]};
+            firsts[rule->call] = number;
+        }
+}
+
+const struct myst_rule *myst_next_rule(const struct myst_application *application, unsigned call, unsigned *at)
+{
+    if (!entries[1].rule)
+        find_all();
+    *at = *at ? entries[*at].next : call < MYST_CALL_COUNT ? firsts[call] : 0;
+    while (*at && !applies(application, entries[*at].table))
+        *at = entries[*at].next;
+    return entries[*at].rule;
 }
 
 static bool is_low(uint64_t address)
@@ -465,9 +593,10 @@ const struct myst_rule *myst_find_rule(const struct myst_application *applicatio
                                        const uint64_t *arguments)
 {
     const struct myst_rule *rule;
-    for (size_t i = 0; (rule = myst_rule_at(application, i)); i++)
+    unsigned at = 0;
+    while ((rule = myst_next_rule(application, number, &at)))
     {
-        bool fits = rule->call == number;
+        bool fits = true;
         for (size_t c = 0; fits && c < MYST_CONDITIONS; c++)
             fits = holds(application, &rule->when[c], arguments);
         if (fits)

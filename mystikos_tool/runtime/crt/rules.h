@@ -54,8 +54,9 @@ struct myst_rule
  */
 bool myst_guards_sockets(const struct myst_application *application);
 
-/* The rule at `index` of those for this application, or NULL behind the last. */
-const struct myst_rule *myst_rule_at(const struct myst_application *application, size_t index);
+/* The rule about the call that comes behind the one `at`, which is 0 at the beginning and is moved on; NULL behind the
+ * last. */
+const struct myst_rule *myst_next_rule(const struct myst_application *application, unsigned call, unsigned *at);
 
 /* The rule that decides, or NULL. */
 const struct myst_rule *myst_find_rule(const struct myst_application *application, unsigned number,

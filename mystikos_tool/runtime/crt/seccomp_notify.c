@@ -4,6 +4,7 @@
 #include "../common/sizes.h"
 #include "budget.h"
 #include "call.h"
+#include "callers.h"
 #include "calls.h"
 #include "descriptors.h"
 #include "directories.h"
@@ -128,6 +129,7 @@ static bool let_go_on(const struct myst_call *call)
 static int let_execute(const struct myst_call *call)
 {
     const bool is_watched = call->application->thread_stack || call->application->exec_stack;
+    myst_forget_program(myst_call_thread(call));
     const int64_t prepared = call->application->as_linux ? MYST_CONTINUE : myst_prepare_program(call);
     if (prepared == MYST_NOT_STARTED)
         return MYST_EXIT_REFUSED;
@@ -157,11 +159,11 @@ static int let_execute(const struct myst_call *call)
 static int64_t serve(const struct myst_call *call)
 {
     static int64_t (*const servers[])(const struct myst_call *call) = {
-        myst_serve_budget,  myst_serve_host_files,  myst_serve_proc_files, myst_serve_low_ports,
-        myst_serve_users,   myst_serve_machine,     myst_serve_processes,  myst_serve_opening,
-        myst_serve_removal, myst_serve_descriptors, myst_serve_sockets,    myst_serve_naming,
-        myst_serve_listing, myst_serve_mappings,    myst_serve_main_stack, myst_serve_directories,
-        myst_serve_futexes, myst_serve_positions,   myst_serve_owners};
+        myst_serve_budget,    myst_serve_host_files, myst_serve_listing,     myst_serve_proc_files,
+        myst_serve_low_ports, myst_serve_users,      myst_serve_machine,     myst_serve_processes,
+        myst_serve_opening,   myst_serve_removal,    myst_serve_descriptors, myst_serve_sockets,
+        myst_serve_naming,    myst_serve_mappings,   myst_serve_main_stack,  myst_serve_directories,
+        myst_serve_futexes,   myst_serve_positions,  myst_serve_owners};
     int64_t result = MYST_CONTINUE;
     for (size_t i = 0; result == MYST_CONTINUE && i < MYST_COUNT(servers); i++)
         result = servers[i](call);

@@ -246,6 +246,39 @@ static int64_t tell_peer(const struct myst_call *call)
     return (int)myst_call_argument(call, 2) == SO_PEERCRED ? -ENOTSUP : transfer(call);
 }
 
+static bool has_address(int socket)
+{
+    struct sockaddr_un address;
+    socklen_t size = sizeof address;
+    return getsockname(socket, (struct sockaddr *)&address, &size) == 0 && size > sizeof address.sun_family;
+}
+
+static int64_t listen_on(const struct myst_call *call)
+{
+    const int socket = call->application->host_sockets ? -1 : take_unix_socket(call);
+    if (socket < 0)
+        return MYST_CONTINUE;
+    const int64_t result = has_address(socket) ? MYST_CONTINUE : -EOPNOTSUPP;
+    close(socket);
+    return result;
+}
+
+/* A peer has no name, and needs not be there. */
+static int64_t name_peer(const struct myst_call *call)
+{
+    const struct sockaddr_un none = {.sun_family = AF_UNIX};
+    const uint64_t address = myst_call_argument(call, 1), size_at = myst_call_argument(call, 2);
+    uint32_t size;
+    const int socket = call->application->host_sockets ? -1 : take_unix_socket(call);
+    if (socket < 0)
+        return MYST_CONTINUE;
+    close(socket);
+    if (!address || !size_at)
+        return 0;
+    const int64_t result = myst_call_read(call, size_at, &size, sizeof size);
+    return result != 0 ? result : myst_call_write(call, address, &none, size < sizeof none ? size : sizeof none);
+}
+
 static int64_t make_pair(const struct myst_call *call)
 {
     if ((int)myst_call_argument(call, 0) == AF_UNIX)
@@ -272,6 +305,12 @@ int64_t myst_serve_sockets(const struct myst_call *call)
         return transfer(call);
     case SYS_getsockopt:
         return tell_peer(call);
+    case SYS_setsockopt:
+        return transfer(call);
+    case SYS_listen:
+        return listen_on(call);
+    case SYS_getpeername:
+        return name_peer(call);
     case SYS_socketpair:
         return make_pair(call);
     default:

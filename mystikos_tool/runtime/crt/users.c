@@ -39,7 +39,8 @@ static const struct credentials *find(const struct myst_call *call)
 {
     static const struct credentials first;
     struct rlimit kept;
-    if (prlimit(myst_call_thread(call), MYST_USERS_LIMIT, NULL, &kept) != 0 || kept.rlim_cur >= known_count)
+    if (known_count <= 1 || prlimit(myst_call_thread(call), MYST_USERS_LIMIT, NULL, &kept) != 0 ||
+        kept.rlim_cur >= known_count)
         return &first;
     return &known[kept.rlim_cur];
 }
@@ -75,6 +76,15 @@ struct myst_user myst_caller_user(const struct myst_call *call)
 struct myst_user myst_caller_group(const struct myst_call *call)
 {
     return find(call)->group;
+}
+
+bool myst_caller_is_in_group(const struct myst_call *call, uint32_t group)
+{
+    const struct credentials *credentials = find(call);
+    bool is_in = group == credentials->group.effective;
+    for (uint32_t i = 0; i < credentials->group_count; i++)
+        is_in |= credentials->groups[i] == group;
+    return is_in;
 }
 
 static bool third_field_is(const char *line, uint32_t id)
@@ -125,14 +135,26 @@ static struct myst_user *ids_of(struct credentials *credentials, const struct ki
     return (struct myst_user *)((char *)credentials + kind->offset);
 }
 
-static bool is_own(const struct myst_user *ids, uint32_t id)
+/* 0 is a user wherever there are no accounts. */
+static bool exists(const struct kind *kind, uint32_t id)
 {
-    return id == ids->real || id == ids->effective || id == ids->saved;
+    return id == 0 || (id != NO_CHANGE && has_account(kind->accounts, id));
 }
 
-static bool exists(const struct kind *kind, const struct myst_user *ids, uint32_t id)
+static bool exists_or_stays(const struct kind *kind, uint32_t id)
 {
-    return id == NO_CHANGE || is_own(ids, id) || has_account(kind->accounts, id);
+    return id == NO_CHANGE || exists(kind, id);
+}
+
+static bool is_one_of(uint32_t id, uint32_t one, uint32_t other)
+{
+    return id == NO_CHANGE || id == one || id == other;
+}
+
+static void put(uint32_t *to, uint32_t id)
+{
+    if (id != NO_CHANGE)
+        *to = id;
 }
 
 /* setuid and setgid. As in Mystikos, setgid is judged by the group: 0 may become any. */
@@ -141,53 +163,63 @@ static int64_t set_all(const struct myst_call *call, const struct kind *kind)
     struct credentials credentials = *find(call);
     struct myst_user *ids = ids_of(&credentials, kind);
     const uint32_t id = (uint32_t)myst_call_argument(call, 0);
-    if (ids->effective != 0)
-    {
-        if (!is_own(ids, id))
-            return -EPERM;
-        ids->effective = ids->file_system = id;
-        return set(call, &credentials);
-    }
-    if (id == NO_CHANGE || !exists(kind, ids, id))
+    if (!exists(kind, id))
         return -EINVAL;
-    *ids = (struct myst_user){id, id, id, id};
+    if (ids->effective == 0)
+        *ids = (struct myst_user){id, id, id, id};
+    else if (id != ids->real && id != ids->saved)
+        return -EPERM;
+    ids->effective = ids->file_system = id;
     return set(call, &credentials);
 }
 
-static int64_t set_three(const struct myst_call *call, const struct kind *kind, const uint32_t wanted[3], int unknown)
+/* Whether these are allowed to a caller who is not user 0. For groups, Mystikos compares one of them with the user. */
+static bool may_set_two(const struct credentials *credentials, const struct myst_user *ids, uint32_t real,
+                        uint32_t effective)
 {
-    struct credentials credentials = *find(call);
-    struct myst_user *ids = ids_of(&credentials, kind), before = *ids;
-    uint32_t *const slots[] = {&ids->real, &ids->effective, &ids->saved};
-    for (size_t i = 0; i < MYST_COUNT(slots); i++)
-    {
-        if (wanted[i] == NO_CHANGE)
-            continue;
-        if (before.effective != 0 && !is_own(&before, wanted[i]))
-            return -EPERM;
-        if (!exists(kind, &before, wanted[i]))
-            return -unknown;
-        *slots[i] = wanted[i];
-    }
-    ids->file_system = ids->effective;
-    return set(call, &credentials);
+    const bool swaps = ids->real == effective && ids->effective == real;
+    return swaps ||
+           (is_one_of(real, credentials->user.effective, ids->saved) && is_one_of(effective, ids->real, ids->saved));
 }
 
 static int64_t set_real_and_effective(const struct myst_call *call, const struct kind *kind)
 {
     const uint32_t real = (uint32_t)myst_call_argument(call, 0), effective = (uint32_t)myst_call_argument(call, 1);
     struct credentials credentials = *find(call);
-    const struct myst_user *ids = ids_of(&credentials, kind);
-    const bool saves = real != NO_CHANGE || (effective != NO_CHANGE && effective != ids->real);
-    const uint32_t saved = !saves ? NO_CHANGE : effective != NO_CHANGE ? effective : ids->effective;
-    return set_three(call, kind, (const uint32_t[]){real, effective, saved}, EPERM);
+    struct myst_user *ids = ids_of(&credentials, kind);
+    const bool saves = effective != NO_CHANGE && (real != NO_CHANGE || ids->real != effective);
+    const bool stays =
+        (real == NO_CHANGE && effective == NO_CHANGE) || (real == ids->real && effective == ids->effective);
+    if (!stays)
+    {
+        if (!exists_or_stays(kind, real) || !exists_or_stays(kind, effective))
+            return -EPERM;
+        if (credentials.user.effective != 0 && !may_set_two(&credentials, ids, real, effective))
+            return -EPERM;
+        put(&ids->real, real);
+        put(&ids->effective, effective);
+    }
+    put(&ids->saved, saves ? effective : NO_CHANGE);
+    return set(call, &credentials);
 }
 
 static int64_t set_real_effective_and_saved(const struct myst_call *call, const struct kind *kind)
 {
-    const uint32_t wanted[] = {(uint32_t)myst_call_argument(call, 0), (uint32_t)myst_call_argument(call, 1),
-                               (uint32_t)myst_call_argument(call, 2)};
-    return set_three(call, kind, wanted, EINVAL);
+    const uint32_t real = (uint32_t)myst_call_argument(call, 0), effective = (uint32_t)myst_call_argument(call, 1),
+                   saved = (uint32_t)myst_call_argument(call, 2);
+    struct credentials credentials = *find(call);
+    struct myst_user *ids = ids_of(&credentials, kind);
+    if (!exists_or_stays(kind, real) || !exists_or_stays(kind, effective) || !exists_or_stays(kind, saved))
+        return -EINVAL;
+    if (credentials.user.effective != 0 &&
+        !(is_one_of(real, ids->effective, ids->saved) && is_one_of(effective, ids->real, ids->saved) &&
+          is_one_of(saved, ids->real, ids->effective)))
+        return -EPERM;
+    put(&ids->real, real);
+    put(&ids->effective, effective);
+    put(&ids->saved, saved);
+    put(&ids->file_system, effective);
+    return set(call, &credentials);
 }
 
 static int64_t set_file_system(const struct myst_call *call, const struct kind *kind)
@@ -195,7 +227,8 @@ static int64_t set_file_system(const struct myst_call *call, const struct kind *
     struct credentials credentials = *find(call);
     struct myst_user *ids = ids_of(&credentials, kind);
     const uint32_t id = (uint32_t)myst_call_argument(call, 0), before = ids->file_system;
-    if (id == NO_CHANGE || !exists(kind, ids, id) || (ids->effective != 0 && !is_own(ids, id) && id != before))
+    const bool is_own = id == ids->real || id == ids->effective || id == ids->saved;
+    if (!exists(kind, id) || (credentials.user.effective != 0 && !is_own))
         return before;
     ids->file_system = id;
     set(call, &credentials);

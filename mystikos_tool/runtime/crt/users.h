@@ -20,6 +20,9 @@ struct myst_user
 struct myst_user myst_caller_user(const struct myst_call *call);
 struct myst_user myst_caller_group(const struct myst_call *call);
 
+/* True of its effective group, and of those of setgroups. */
+bool myst_caller_is_in_group(const struct myst_call *call, uint32_t group);
+
 /* Serves getuid, setuid and their kind: the result of the call, a negative errno, or MYST_CONTINUE. */
 int64_t myst_serve_users(const struct myst_call *call);
 
