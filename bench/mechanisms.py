@@ -45,6 +45,12 @@ def _package_afterwards() -> None:
     partial.LARGE_ROOT = _NEVER
 
 
+def _archive_anew() -> None:
+    from mystikos_tool.cache import incremental
+
+    incremental._MOST_REWRITTEN = -1
+
+
 def _rename_only() -> None:
     from mystikos_tool.io import atomic
 
@@ -132,6 +138,13 @@ MECHANISMS = (
         "after it is signed",
         _package_afterwards,
         _CHANGES,
+    ),
+    Mechanism(
+        "rewriting",
+        "files that keep their size are written into the earlier archive itself (cache/incremental.py)",
+        "the archive is made out of the earlier one",
+        _archive_anew,
+        ((_LARGE, FILE),),
     ),
     Mechanism(
         "exchange",

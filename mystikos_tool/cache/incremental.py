@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from array import array
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
@@ -22,11 +22,12 @@ from mystikos_tool.root.tree import Entry, Tree
 
 # Small archives are packed anew sooner than they are looked up.
 _WORTH_REMEMBERING = 256
+_MOST_REWRITTEN = 1 << 24  # bytes that are held in memory to be written into an archive
 
 # What is known of an archive's members, by path: mode, offset and size, and the fingerprint of what it was
 # made of, None where that was racy.
 _Rows = dict[bytes, tuple[int, int, int, "bytes | None"]]
-_FINGERPRINT, _SIZE, _ORIGIN = map(attrgetter, ("fingerprint", "size", "origin"))
+_SIZE, _ORIGIN = map(attrgetter, ("size", "origin"))
 
 
 class Change(Protocol):
@@ -86,7 +87,7 @@ class IncrementalArchives:
         self, tree: Tree, target: Path, packed: _Packed, change: Change | None
     ) -> tuple[Archive, Collection[bytes]]:
         name_of_change = change.name if change else ""
-        known = self._rows(target, name_of_change)
+        before, known = self._known(target, name_of_change)
         started = time.time_ns()
         same = _offsets(tree, known)
         if change:
@@ -95,34 +96,25 @@ class IncrementalArchives:
                 for entry in tree.entries
             )
             tree = Tree(tuple(entries), tree.left_out, tree.as_of)
-        earlier = Earlier(target, same)
+        changed = [number for number, path in enumerate(tree.paths) if path not in same]
+        earlier, rewritten = Earlier(target, same), None
         if packed.archive and packed.archive[0] != target and _is_still(*packed.archive[:2]):
             path, _, started = packed.archive
             earlier = Earlier(path, {member.path: member.offset for member in tree.members})
-        written = archive.write(tree, target, earlier)
+        elif before and not fingerprint.is_racy(before, started) and _is_in_place(tree, changed, known):
+            rewritten = archive.rewrite(tree, changed, target, before)
+        written = rewritten or archive.write(tree, target, earlier)
         now = fingerprint.of(target.stat())
         packed.archive = (target, now, started)
         _written[_name(target)] = (now, written)
-        rows = self._rows_of(tree, written, same.keys(), started)
-        if rows:
-            self._store.keep(_name(target), (now, rows, name_of_change))
-        else:
-            self._store.forget(_name(target))
-        return written, same.keys()
-
-    def _rows_of(self, tree: Tree, written: Archive, same: Collection[bytes], started: int) -> _Rows:
-        """Return what is to be known of an archive; nothing of a small one."""
         if len(tree.entries) < _WORTH_REMEMBERING:
-            return {}
-        racy = fingerprint.racy(
-            [entry.fingerprint for entry in tree.entries if entry.path not in same], started
-        )
-        return {
-            path: (mode, offset, size, None if known in racy else known)
-            for known, (path, mode, offset, size) in zip(
-                map(_FINGERPRINT, tree.entries), written.members, strict=True
-            )
-        }
+            self._store.forget(_name(target))
+        else:
+            racy = fingerprint.racy([tree.entries[number].fingerprint for number in changed], started)
+            numbers = changed if rewritten else range(len(tree.entries))
+            rows = (known if rewritten else {}) | _rows_of(tree, numbers, racy)
+            self._store.keep(_name(target), (now, rows, name_of_change))
+        return written, same.keys()
 
     def read(self, path: Path) -> Archive:
         """Return what is in an archive; raise UserError as :func:`archive.read` does.
@@ -132,24 +124,23 @@ class IncrementalArchives:
         written = _written.pop(_name(path), None)
         if written and _is_still(path, written[0]):
             return written[1]
-        rows = self._rows(path)
+        _, rows = self._known(path)
         if not rows:
             return archive.read(path)
         members = tuple(Member(name, mode, offset, size) for name, (mode, offset, size, _) in rows.items())
         return Archive(str(path), FileContent.of(path), members)
 
-    def _rows(self, path: Path, change: str | None = None) -> _Rows:
-        """Return what is known of an archive; nothing where it is not the one that was written.
+    def _known(self, path: Path, change: str | None = None) -> tuple[bytes, _Rows]:
+        """Return an archive's fingerprint and what is known of it; nothing where another one was written.
 
         With ``change``, nothing either where its files were not changed in the same way.
         """
-        known = self._store.value(_name(path))
+        value = self._store.value(_name(path))
         with suppress(OSError):
-            changed_alike = known and (change is None or known[2:] == (change,))
-            if changed_alike and known[0] == fingerprint.of(path.stat()):
-                rows: _Rows = known[1]
-                return rows
-        return {}
+            changed_alike = value and (change is None or value[2:] == (change,))
+            if changed_alike and value[0] == fingerprint.of(path.stat()):
+                return value[0], value[1]
+        return b"", {}
 
 
 def _name(path: Path) -> str:
@@ -164,6 +155,26 @@ def _offsets(tree: Tree, known: _Rows) -> dict[bytes, int]:
         if row and row[3] == current and row[0] == mode:
             same[path] = row[1]
     return same
+
+
+def _is_in_place(tree: Tree, changed: Sequence[int], known: _Rows) -> bool:
+    """Tell whether all of a tree is where it belongs in an archive, but for the content of a little."""
+    entries = [tree.entries[number] for number in changed]
+    return (
+        len(known) == len(tree.entries)
+        and sum(entry.size for entry in entries) <= _MOST_REWRITTEN
+        and all(known.get(entry.path, ())[0:3:2] == (entry.mode, entry.size) for entry in entries)
+    )
+
+
+def _rows_of(tree: Tree, numbers: Sequence[int], racy: Collection[bytes]) -> _Rows:
+    """Return what is to be known of some members of an archive; ``racy`` are fingerprints that are not."""
+    known = (tree.entries[number].fingerprint for number in numbers)
+    members = (tree.members[number] for number in numbers)
+    return {
+        path: (mode, offset, size, None if each in racy else each)
+        for each, (path, mode, offset, size) in zip(known, members, strict=True)
+    }
 
 
 def _identity(tree: Tree) -> bytes:

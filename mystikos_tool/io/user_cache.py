@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
+
+_NO_HOME = "/nonexistent"  # what Debian calls the home of who has none
+
+
+def home() -> Path:
+    """Return the user's cache directory (XDG base directories), made or not; it is absolute.
+
+    ``XDG_CACHE_HOME`` counts when it is an absolute path, as the specification says, and so does ``HOME``.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(given) if given.startswith("/") else Path(_home(), ".cache")
 
 
 def directory() -> Path:
-    """Return our directory in the user's cache directory (XDG base directories), made or not.
+    """Return our directory in the user's cache directory, made or not."""
+    return home() / "mystikos-tool"
 
-    ``XDG_CACHE_HOME`` counts when it is an absolute path, as the specification says.
-    """
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(given) if given.startswith("/") else Path(os.path.expanduser("~"), ".cache")  # noqa: PTH111
-    return home / "mystikos-tool"
+
+def _home() -> str:
+    given = os.environ.get("HOME", "")
+    if given.startswith("/"):
+        return given
+    try:
+        return pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return _NO_HOME

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,8 +63,7 @@ _EXT2_MAGIC, _EXT2_MAGIC_OFFSET = b"\x53\xef", 1080
 def of(path: Path) -> Root:
     """Return what a file is: a disk by its magic number, as the reference tells it, else an archive."""
     try:
-        with path.open("rb") as file:
-            start = file.read(_EXT2_MAGIC_OFFSET + len(_EXT2_MAGIC))
+        start = _start_of(path)
     except OSError:
         return ArchiveRoot(path)  # reading it as an archive says why
     if start.startswith(cpio.MAGIC):
@@ -71,3 +72,13 @@ def of(path: Path) -> Root:
 
     is_disk = start[_EXT2_MAGIC_OFFSET:] == _EXT2_MAGIC or luks.is_header(start)
     return DiskRoot(path) if is_disk else ArchiveRoot(path)
+
+
+def _start_of(path: Path) -> bytes:
+    """Return what a regular file begins with; nothing else is waited for, and it begins with nothing."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return os.pread(descriptor, _EXT2_MAGIC_OFFSET + len(_EXT2_MAGIC), 0) if is_regular else b""
+    finally:
+        os.close(descriptor)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import atomic
+from mystikos_tool.io import atomic, user_cache
 
 ZIG_VERSION = "0.17.1"
 SOURCE_DIRECTORY = Path(__file__).resolve().parent
@@ -169,6 +169,8 @@ def compile_image(image: Image, target: Path, cc: str | None = None) -> None:
 
 def _run(image: Image, arguments: Sequence[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in _INFLUENTIAL_VARIABLES}
+    # Zig would not do without HOME, and take a relative XDG_CACHE_HOME for one below this directory.
+    environment.setdefault("ZIG_GLOBAL_CACHE_DIR", str(user_cache.home() / "zig"))
     where = f"runtime, {image.output}"
     try:
         done = subprocess.run(

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import atomic
+from mystikos_tool.io import atomic, user_cache
 from mystikos_tool.runtime import build, digests
 
 
@@ -20,7 +20,7 @@ def compiled() -> Path:
     What is packed and signed comes from there. Raises UserError where others than the user could
     put something in, and for an image that has another digest than these sources give.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mystikos-tool"
+    home = user_cache.directory()
     directory = home / f"runtime-{build.sources_digest()[:16]}"
     if os.path.lexists(directory):
         check(directory)

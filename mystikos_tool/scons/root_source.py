@@ -408,6 +408,12 @@ def _known(node: Any, excluded: Callable[[bytes], object] | None, path: bytes) -
             yield from _known(child.disambiguate() if child.side_effect else child, excluded, below)
 
 
+def made_in(directory: Any, part: Any) -> list[Any]:
+    """Return what SCons has to make before a directory is as it will be, but for what is made of ``part``."""
+    nodes = dict.fromkeys(node for known in _known(directory, None, b"") for node in _before(known))
+    return [node for node in nodes if not is_made_of(node, part)]
+
+
 def _before(node: Any) -> list[Any]:
     """Return what SCons has to make before a file or directory is as it will be."""
     is_directory = isinstance(node, SCons.Node.FS.Dir)

@@ -13,6 +13,7 @@ from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, PREBUILT, Runtim
 from mystikos_tool.scons import arguments, leftovers, variables
 from mystikos_tool.scons.actions import stage_builder
 from mystikos_tool.scons.input_file import InputFile
+from mystikos_tool.scons.root_source import made_in
 from mystikos_tool.scons.stages import RuntimeImage, stage_of
 from mystikos_tool.scons.target_file import target_file
 
@@ -26,6 +27,10 @@ class RuntimeFile(InputFile):
     def __init__(self, origin: Any, directory: Any) -> None:
         super().__init__(origin, "MYST_RUNTIME")
         self.directory = directory
+
+    def built_before(self) -> list[Any]:
+        """Return what makes the file, or anything in the directory: one builder may make all of it."""
+        return list(dict.fromkeys([*super().built_before(), *made_in(self.directory, self)]))
 
     def missing(self) -> bool:
         """Tell that the file is there or will be made; raise StopError, with a remedy, where it is not."""

@@ -318,8 +318,8 @@ def test_another_disk_than_the_one_that_was_written_is_not_touched(tree: Path, t
 
 def test_contents_that_cannot_be_read_leave_no_half_written_disk(tree: Path, tmp_path: Path) -> None:
     written = Written(tree, tmp_path / "disk")
-    (tree / "lib/file20").write_bytes(os.urandom(60_000))
-    nodes = [changing(node) for node in nodes_of(scan(tree)) if node.path == b"lib/file20"]
+    (tree / "lib/large").write_bytes(os.urandom(200 * BLOCK))
+    nodes = [changing(node) for node in nodes_of(scan(tree)) if node.path == b"lib/large"]
     with pytest.raises(UserError, match="changed while"):
         written.rewrite_nodes(nodes)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tree"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +272,43 @@ def test_what_is_a_hole_in_both_disks_is_not_read_to_compare_them(tree: Path) ->
         file.seek(200 << 20)
         file.write(b"content")
     assert disks.compare(one, other).changed_blocks == found.changed_blocks + 1
+
+
+def test_a_disk_that_is_cut_while_it_is_read_is_told(tree: Path) -> None:
+    made = make(tree, "app.disk")
+    whole = made.read_bytes()
+    for size in (0, 4096, len(whole) // 2, len(whole) - 8192):
+        made.write_bytes(whole)
+        with reader.opened(made) as disk:
+            files = disk.filesystem()
+            os.truncate(made, size)
+            with pytest.raises(UserError, match=r"was cut while it was read|its hash tree does not lead"):
+                disk.check()
+            with contextlib.suppress(UserError):
+                assert disk.wrong_blocks()
+            if size <= 4096:
+                with pytest.raises(UserError, match="lies behind the end"):
+                    assert files.members
+
+
+def test_a_file_that_cannot_be_read_is_told() -> None:
+    with pytest.raises(UserError, match="/proc/self/mem: cannot be read: input/output error"):
+        disks.report(Path("/proc/self/mem"))
+    assert not reader.is_disk(Path("/proc/self/mem"))
+
+
+@pytest.mark.parametrize("verb", ["check", "inspect", "verify", "fssig", "run"])
+@pytest.mark.parametrize("kind", ["FIFO", "link to itself", "directory"])
+def test_what_is_no_file_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, kind: str
+) -> None:
+    path = tmp_path / "disk"
+    make: dict[str, Callable[[], object]] = {
+        "FIFO": lambda: os.mkfifo(path),
+        "link to itself": lambda: path.symlink_to(path),
+        "directory": path.mkdir,
+    }
+    make[kind]()
+    words = [verb, str(path), *(["/bin/program"] if verb == "run" else [])]
+    assert main(words) != 0
+    assert str(path) in capsys.readouterr().err

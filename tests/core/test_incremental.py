@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,6 +72,53 @@ def test_only_what_changed_is_read_and_the_bytes_are_the_same(
     pack(root, tmp_path / "archive", tmp_path / "store")
     assert {name for name in opened() if name.startswith("file")} == read
     assert (tmp_path / "archive").read_bytes() == packed_anew(root, tmp_path)
+
+
+@pytest.fixture
+def settled(root: Path, tmp_path: Path) -> Path:
+    """An archive of the tree, old enough to be written into."""
+    path = tmp_path / "archive"
+    pack(root, path, tmp_path / "store")
+    while fingerprint.is_racy(fingerprint.of(path.stat()), time.time_ns()):
+        pass
+    return path
+
+
+def test_what_changed_and_kept_its_size_is_written_into_the_archive_itself(
+    root: Path, tmp_path: Path, settled: Path, opened: Callable[[], set[str]]
+) -> None:
+    inode = settled.stat().st_ino
+    for name, content in (("file7", "x"), ("file299", "xyz")):
+        (root / name).write_text(content)
+    opened()
+    pack(root, settled, tmp_path / "store")
+    assert {name for name in opened() if name.startswith("file")} == {"file7", "file299"}
+    assert settled.read_bytes() == packed_anew(root, tmp_path)
+    assert settled.stat().st_ino == inode
+    (root / "file7").write_text("y")
+    pack(root, settled, tmp_path / "store")
+    assert settled.read_bytes() == packed_anew(root, tmp_path)
+
+
+def test_an_archive_with_another_link_is_not_written_into(root: Path, tmp_path: Path, settled: Path) -> None:
+    (tmp_path / "link").hardlink_to(settled)
+    before = settled.read_bytes()
+    (root / "file7").write_text("x")
+    pack(root, settled, tmp_path / "store")
+    assert settled.read_bytes() == packed_anew(root, tmp_path)
+    assert (tmp_path / "link").read_bytes() == before
+
+
+def test_a_file_that_cannot_be_read_leaves_the_archive_as_it_was(
+    root: Path, tmp_path: Path, settled: Path
+) -> None:
+    before = settled.read_bytes()
+    (root / "file7").write_text("x")
+    tree = DirectorySource(root).tree()
+    (root / "file7").unlink()
+    with pytest.raises(UserError, match="changed while it was read"):
+        IncrementalArchives(Store(tmp_path / "store")).pack(tree, settled)
+    assert settled.read_bytes() == before
 
 
 def test_files_as_young_as_the_clocks_tick_are_read_again(

@@ -24,6 +24,7 @@
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -66,6 +67,7 @@ static int descriptors(void)
     struct statfs system;
     struct termios terminal;
     struct winsize window;
+    const struct iovec part = {&byte, 1};
     int number;
     pipe(pipes);
     tell("dup of 5000", dup(5000));
@@ -104,6 +106,8 @@ static int descriptors(void)
     tell("something from nowhere", write(file, NULL, 1));
     tell("something from below", write(-1, (char *)(uintptr_t)16, 1));
     tell("random for nowhere", syscall(SYS_getrandom, 0, 5, 0));
+    tell("reading with a flag", preadv2(file, &part, 1, 0, RWF_NOWAIT));
+    tell("writing with a flag", pwritev2(file, &part, 1, 0, RWF_DSYNC));
     tell("position of a console", pread(1, &byte, 1, 0));
     return 0;
 }
@@ -131,6 +135,10 @@ static int paths(void)
     tell("mknod of every kind", syscall(SYS_mknod, "/tmp/x", ~0u, 0));
     fstat(file, &status);
     before = status.st_mtime;
+    mkdir("/tmp/full", 0755);
+    mkdir("/tmp/full/empty", 0755);
+    tell("unlink of a full directory", unlink("/tmp/full"));
+    tell("unlink of an empty one", unlink("/tmp/full/empty"));
     tell("readlink to nowhere", syscall(SYS_readlink, "/tmp", 0, 5));
     tell("entries for nowhere", syscall(SYS_getdents64, directory, 0, 1000));
     tell("entries of an empty file", syscall(SYS_getdents64, file, &system, 1000));

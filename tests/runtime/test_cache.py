@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import user_cache
 from mystikos_tool.runtime import build, cache, digests
 
 
@@ -37,6 +40,33 @@ def refused() -> str:
 
 def test_a_runtime_with_the_expected_digests_is_taken(compiled: Path) -> None:
     assert cache.compiled() == compiled
+
+
+@pytest.mark.parametrize("given", [{}, {"HOME": ""}, {"HOME": "relative"}])
+def test_without_a_home_in_the_environment_the_cache_is_where_the_system_has_it(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=f"/home of {uid}"))
+    assert user_cache.directory() == Path(f"/home of {os.getuid()}/.cache/mystikos-tool")
+
+
+def test_the_runtime_is_compiled_without_a_home_in_the_environment_and_in_no_relative_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "cc"
+    script.write_text('#!/bin/sh\necho "$ZIG_GLOBAL_CACHE_DIR" >&2\nexit 1\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
+    with pytest.raises(UserError, match=f"status 1:\n{user_cache.home()}/zig\n"):
+        build.compile_image(build.IMAGES[0], tmp_path / "made", str(script))
+    assert user_cache.home().is_absolute()
 
 
 @pytest.mark.parametrize("image", build.IMAGES, ids=lambda image: image.output)

@@ -53,6 +53,8 @@ nothing from nowhere: 0
 something from nowhere: EINVAL
 something from below: EFAULT
 random for nowhere: EINVAL
+reading with a flag: 0
+writing with a flag: 1
 position of a console: ENOENT
 """,
     "paths": """\
@@ -69,6 +71,8 @@ fstatat with AT_EMPTY_PATH and a path: 1
 fstatat with AT_EMPTY_PATH and none: 0
 mknod of a file: ENOTSUP
 mknod of every kind: ENOTSUP
+unlink of a full directory: EPERM
+unlink of an empty one: 0
 readlink to nowhere: EINVAL
 entries for nowhere: EINVAL
 entries of an empty file: 0

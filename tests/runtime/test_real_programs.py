@@ -134,7 +134,7 @@ def nginx_configuration(port: int, processes: str) -> str:
         }}"""
 
 
-# A master process asks for signals of a socket (F_SETOWN) before it starts each worker, and waits by
+# A master process asks for signals of a socket (FIOASYNC) before it starts each worker, and waits by
 # rt_sigsuspend: Mystikos has neither.
 def test_nginx_with_workers_is_stopped_by_what_mystikos_does_not_have(make: Maker, caller: Caller) -> None:
     program = installed("nginx")
@@ -142,7 +142,7 @@ def test_nginx_with_workers_is_stopped_by_what_mystikos_does_not_have(make: Make
     package = make("nginx-workers", program, program=program, files=files, ForkMode="pseudo")
     done = caller.run(package, "-c", "/etc/test.conf", timeout=SECONDS)
     assert done.returncode == 128 + signal.SIGSYS
-    assert 'fcntl(F_SETOWN) failed while spawning "worker process"' in done.stderr
+    assert 'ioctl(FIOASYNC) failed while spawning "worker process"' in done.stderr
     assert "system call rt_sigsuspend (130) is not handled by Mystikos" in done.stderr
 
 

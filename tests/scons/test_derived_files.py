@@ -227,6 +227,30 @@ def test_a_directory_that_a_builder_makes_is_made_again_when_a_source_of_it_was_
     assert project.build(*targets).stages == set()
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        "env.Depends(env.Dir('made'), env.Command('stamp', 'source', copy))",
+        "env.Command('made/stamp', 'source', copy)",
+        "env.Command('made/bin/myst', 'source', copy[0])",
+    ],
+)
+def test_a_runtime_that_one_builder_makes_as_a_whole_is_waited_for(project: Project, made: str) -> None:
+    project.write("source", "1")
+    # The package lies in the runtime's directory, and is no part of what is waited for.
+    project.sconstruct(
+        "env.MystPackage('made/hello', 'appdir', MYST_RUNTIME='made')\n"
+        "copy = ['mkdir -p made && cp -r rt/. made', Touch('$TARGET')]\n"
+        f"{made}\n"
+    )
+    project.build("-j2")
+    expected = project.path("made/hello").read_bytes()
+    assert project.build().made == []
+    project.write("source", "2")
+    project.build()
+    assert project.path("made/hello").read_bytes() == expected
+
+
 @pytest.mark.parametrize("targets", [(), ("hello",), ("-j", "2", "hello")])
 def test_configuration_and_runtime_may_lie_in_directories_that_builders_make(
     project: Project, targets: tuple[str, ...]

@@ -13,7 +13,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats.ext2_reader import Filesystem, Member
 from mystikos_tool.formats.fssig import Fssig
 from mystikos_tool.io.content import ReadAt
-from mystikos_tool.root.disk.reader import DiskFile, is_disk, open_disk
+from mystikos_tool.root.disk.reader import DiskFile, is_disk, open_disk, read_at
 
 
 class DiskIndex:
@@ -39,7 +39,7 @@ class DiskIndex:
         else:
             size = os.fstat(descriptor).st_size
             self._filesystem = Filesystem(
-                lambda offset, count: os.pread(descriptor, count, offset), size, self.where
+                lambda offset, count: read_at(descriptor, offset, count, self.where), size, self.where
             )
 
     @property

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mystikos_tool.formats import ext2, fssig, verity
 from mystikos_tool.formats.ext2 import BLOCK, BLOCKS_PER_GROUP, Geometry
+from mystikos_tool.io import buffers
 from mystikos_tool.root.disk import image
 from mystikos_tool.root.disk.image import Blocks, Image
 from mystikos_tool.root.disk.nodes import Node
@@ -48,9 +49,17 @@ def with_contents(nodes: Sequence[tuple[int, Node]]) -> list[File]:
 
     Raises UserError as reading the nodes does.
     """
-    files = [File(number, node) for number, node in nodes]
+    files = [File(number, _held(node)) for number, node in nodes]
     find_blocks(files, lambda _: None)
     return files
+
+
+def _held(node: Node) -> Node:
+    """Return a node whose content is read once, now, where it is read in one piece."""
+    if node.size >= buffers.SIZE:
+        return node
+    pieces = [bytes(piece) for piece in node.chunks()]
+    return node._replace(chunks=lambda: iter(pieces))
 
 
 class _Changed(NamedTuple):

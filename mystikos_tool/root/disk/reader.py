@@ -26,9 +26,8 @@ class DiskFile:
         self._where = str(path)
         size = os.fstat(descriptor).st_size
         end = max(size - fssig.SIZE, 0)
-        self.fssig = fssig.parse(os.pread(descriptor, fssig.SIZE, end), size, self._where)
-        block = os.pread(descriptor, verity.BLOCK, self.fssig.hash_offset)
-        self.superblock = verity.parse(block, self._where)
+        self.fssig = fssig.parse(self.read(end, fssig.SIZE), size, self._where)
+        self.superblock = verity.parse(self.read(self.fssig.hash_offset, verity.BLOCK), self._where)
         self.shape = verity.Shape(self.fssig.hash_offset // verity.BLOCK)
         if self.superblock.data_blocks != self.shape.data_blocks or self.shape.end != end:
             raise UserError(self._where, "its hash tree does not cover its data, or has another size", _AGAIN)
@@ -40,7 +39,7 @@ class DiskFile:
     @property
     def is_encrypted(self) -> bool:
         """Whether the data area begins with a LUKS header."""
-        return luks.is_header(os.pread(self._descriptor, len(luks.MAGIC), 0))
+        return luks.is_header(self.read(0, len(luks.MAGIC)))
 
     def filesystem(self, key: bytes | None = None) -> Filesystem:
         """Return the file system, decrypted by the master key of 64 bytes where there is one.
@@ -62,7 +61,9 @@ class DiskFile:
     def check(self) -> None:
         """Hold every block against the hash tree, and that against the root hash; raise UserError."""
         salt = self.superblock.salt
-        if not hashtree.is_sound(self._descriptor, self.shape, salt, self.fssig.root_hash):
+        with _told(self._where):
+            is_sound = hashtree.is_sound(self._descriptor, self.shape, salt, self.fssig.root_hash)
+        if not is_sound:
             raise UserError(self._where, "its hash tree does not lead to its root hash", _AGAIN)
         wrong = self.wrong_blocks()
         if wrong:
@@ -96,11 +97,12 @@ class DiskFile:
 
     def wrong_blocks(self) -> list[int]:
         """Return the numbers of blocks of 4096 bytes that are not what their hashes say, or some of many."""
-        return hashtree.wrong_blocks(self._descriptor, self.shape, self.superblock.salt)
+        with _told(self._where):
+            return hashtree.wrong_blocks(self._descriptor, self.shape, self.superblock.salt)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return bytes of the disk, fewer at its end."""
-        return os.pread(self._descriptor, size, offset)
+        return read_at(self._descriptor, offset, size, self._where)
 
     def hole_end(self, offset: int) -> int:
         """Return where a hole of the disk's file at an offset ends; the offset itself where there is none."""
@@ -113,6 +115,24 @@ class DiskFile:
         start = offset - first * luks.SECTOR
         whole = data[: len(data) // luks.SECTOR * luks.SECTOR]
         return luks.decrypt(key, whole, first)[start : start + size]
+
+
+def read_at(descriptor: int, offset: int, size: int, where: str) -> bytes:
+    """Return bytes of an open file, fewer at its end; raise UserError where it cannot be read."""
+    with _told(where):
+        return os.pread(descriptor, size, offset)
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Raise a UserError for a file that cannot be read, or was cut meanwhile."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"cannot be read: {(error.strerror or str(error)).lower()}"
+        raise UserError(where, problem, "see what is wrong with its place") from None
+    except ValueError:
+        raise UserError(where, "was cut while it was read", "wait until nothing writes to it") from None
 
 
 @contextmanager
@@ -148,6 +168,8 @@ def is_disk(path: Path) -> bool:
         end = status.st_size - fssig.SIZE
         magic = os.pread(descriptor, 8, end) if stat.S_ISREG(status.st_mode) and end > 0 else b""
         return fssig.is_one(magic)
+    except OSError:
+        return False
     finally:
         os.close(descriptor)
 

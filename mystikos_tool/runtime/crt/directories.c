@@ -92,7 +92,7 @@ static int64_t tell(const struct myst_call *call)
     const int64_t result = path_of(call, path);
     if (result != 0)
         return result;
-    if (!has_changed && is_where_it_began(path))
+    if (!has_changed && strcmp(path, call->application->working_directory) != 0 && is_where_it_began(path))
     {
         if (*call->application->working_directory != '/')
             return -ENOENT;

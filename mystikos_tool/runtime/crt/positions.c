@@ -1,6 +1,7 @@
 #include "positions.h"
 
 #include "disguise.h"
+#include "redirect.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -150,6 +151,13 @@ static int64_t copy(const struct myst_call *call)
     return result;
 }
 
+/* Flags have no effect. */
+static int64_t leave_flags_out(const struct myst_call *call, long number)
+{
+    const __u64 *a = call->notification.data.args;
+    return myst_redirect(call, number, (const uint64_t[6]){a[0], a[1], a[2], a[3], a[4]});
+}
+
 int64_t myst_serve_positions(const struct myst_call *call)
 {
     switch (call->notification.data.nr)
@@ -161,6 +169,10 @@ int64_t myst_serve_positions(const struct myst_call *call)
         return write_much(call);
     case SYS_copy_file_range:
         return copy(call);
+    case SYS_preadv2:
+        return leave_flags_out(call, SYS_preadv);
+    case SYS_pwritev2:
+        return leave_flags_out(call, SYS_pwritev);
     default:
         return MYST_CONTINUE;
     }

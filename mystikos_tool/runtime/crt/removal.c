@@ -18,6 +18,14 @@ static bool is_mounted_on(const struct myst_place *place, const struct stat *sta
     return fstat(place->directory, &parent) == 0 && parent.st_dev != status->st_dev;
 }
 
+/* A full one of the host is judged by the system. */
+static int64_t remove_empty_directory(const struct myst_place *place, const struct stat *status)
+{
+    if (unlinkat(place->directory, place->name, AT_REMOVEDIR) == 0)
+        return 0;
+    return errno == ENOTEMPTY && myst_is_in_memory(status) ? -EPERM : MYST_CONTINUE;
+}
+
 /* A directory goes as well; what the runtime has mounted stays, and is said to have gone. */
 static int64_t remove_file(const struct myst_place *place)
 {
@@ -25,7 +33,7 @@ static int64_t remove_file(const struct myst_place *place)
     if (!*place->name || fstatat(place->directory, place->name, &status, AT_SYMLINK_NOFOLLOW) != 0)
         return MYST_CONTINUE;
     if (S_ISDIR(status.st_mode))
-        return unlinkat(place->directory, place->name, AT_REMOVEDIR) == 0 ? 0 : MYST_CONTINUE;
+        return remove_empty_directory(place, &status);
     return is_mounted_on(place, &status) ? 0 : MYST_CONTINUE;
 }
 
