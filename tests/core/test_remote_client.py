@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -140,6 +141,13 @@ def test_what_is_refused_while_it_comes_is_not_fetched_to_its_end(
     one, other = machine(server.url), machine(server.url)
     one.store({"large": FILES["out/large"]})
     other.directory.mkdir(exist_ok=True)
+    cancelled = threading.Event()
+
+    def wait_for_the_client(context: Any, _: int) -> None:
+        context.add_callback(cancelled.set)
+        cancelled.wait(0.1)
+
+    server.faults["Read"] = wait_for_the_client
     asked: list[Any] = []
     assert not other.client.fetch(
         results.key("signature", ["large"]),
