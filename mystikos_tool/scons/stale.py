@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -269,8 +270,26 @@ def remember_made(node: Any) -> None:
         store().forget(_rows_of(name))
     else:
         before = store().value(_rows_of(name)) or ()
-        left = [(row, version) for row, version in before if version in ((), _version(path / row))]
-        store().keep(_rows_of(name), sorted(dict([*left, *_made_in(node, path)]).items()))
+        left = {row: version for row, version in before if version in ((), _version(path / row))}
+        made = dict(_made_in(node, path))
+        if scons_internals.is_installed(node):
+            left = _unremovable(node, path, {row: left[row] for row in left if row not in made})
+        store().keep(_rows_of(name), sorted({**left, **made}.items()))
+
+
+def _unremovable(node: Any, path: Path, left: dict[str, _Version]) -> dict[str, _Version]:
+    """Remove what Install made in a directory and its sources have no longer; return what stays.
+
+    Who loses the store would not know any more that nobody has written it.
+    """
+    stays = {}
+    for row in sorted(left, reverse=True):  # what is in a directory comes before it
+        stays[row] = left[row]
+        if not _made(node, row):
+            with suppress(OSError):
+                (path / row).unlink() if left[row] else (path / row).rmdir()
+                del stays[row]
+    return stays
 
 
 def _copied(node: Any, path: str) -> bool:
