@@ -285,11 +285,17 @@ def _unremovable(node: Any, path: Path, left: dict[str, _Version]) -> dict[str, 
     stays = {}
     for row in sorted(left, reverse=True):  # what is in a directory comes before it
         stays[row] = left[row]
-        if not _made(node, row):
+        if not _made(node, row) and _is_within(path, row):
             with suppress(OSError):
                 (path / row).unlink() if left[row] else (path / row).rmdir()
                 del stays[row]
     return stays
+
+
+def _is_within(directory: Path, row: str) -> bool:
+    """Tell whether no link, and no ``..`` of a store that lies, leads out of a directory to a path."""
+    place = Path(os.path.realpath(directory.parent), directory.name, row)
+    return os.path.realpath(place.parent) == str(place.parent)
 
 
 def _copied(node: Any, path: str) -> bool:

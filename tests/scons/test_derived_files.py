@@ -349,6 +349,23 @@ def test_what_left_the_source_of_an_installed_directory_stays_out_though_the_sto
     assert found == {"usr/share/deep/file", "usr/share/deep/mine"}
 
 
+def test_what_left_the_source_of_an_installed_directory_is_removed_through_no_link_and_in_no_dry_run(
+    project: Project,
+) -> None:
+    project.write("share/deep/file", "one")
+    project.write("share/deep/gone", "gone")
+    project.sconstruct(f"{PACKAGE_HELLO}env.Install('appdir/usr', env.Dir('share'))\n")
+    project.build("hello")
+    project.path("share/deep/gone").unlink()
+    project.build("-n", "hello")
+    installed, kept = project.path("appdir/usr/share/deep"), project.path("kept")
+    assert (installed / "gone").exists()
+    installed.rename(kept)
+    installed.symlink_to(kept)
+    project.build("hello")
+    assert (kept / "gone").read_text() == "gone"
+
+
 def test_what_is_left_behind_in_a_directory_stays_out_where_that_is_installed(project: Project) -> None:
     project.write("source", "one")
     project.write("share/file", "one")
