@@ -120,6 +120,13 @@ def rewriting(target: Path, mode: int = 0o644) -> Iterator[FileIO | None]:
             raise
 
 
+def write_at(descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write data whole, at an offset of an open file."""
+    written = os.pwrite(descriptor, data, offset)
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)
+
+
 def _take_name(final: Path, temporary: Path) -> bool:
     """Give a file its temporary name, unless another process has a file of that name locked."""
     try:

@@ -451,3 +451,13 @@ def test_a_loop_of_links_is_told(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UserError, match="too many levels of symbolic links"):
         write(tmp_path / "loop", b"")
+
+
+def test_data_are_written_whole_where_the_kernel_takes_less_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, at: pwrite(descriptor, data[:3], at))
+    with (tmp_path / "file").open("w+b") as file:
+        atomic.write_at(file.fileno(), b"0123456789", 2)
+    assert (tmp_path / "file").read_bytes() == b"\0\x000123456789"

@@ -66,7 +66,8 @@ def write(descriptor: int, offset: int, blocks: int, salt: bytes, target: int) -
     """Write the digests of blocks to the same file from ``target``, zeros up to the end of the last block."""
     for first, found in read_digests(descriptor, offset, blocks, salt):
         found += bytes(-len(found) % BLOCK)
-        os.pwrite(descriptor, found, target + first * _DIGEST)
+        if os.pwrite(descriptor, found, target + first * _DIGEST) != len(found):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def reported(descriptor: int, offset: int, blocks: int, salt: bytes, target: int) -> Iterator[int]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mystikos_tool.formats.verity import BLOCK, DIGEST_SIZE, PER_BLOCK, Level, Shape
+from mystikos_tool.io.atomic import write_at
 from mystikos_tool.root.disk import hash_worker
 
 _ALONE = 1 << 14  # blocks, 64 MiB: for fewer it does not pay to start a process
@@ -58,7 +59,7 @@ class HashTree:
     def write(self) -> None:
         """Write what has changed."""
         for offset, block in self._held.items():
-            os.pwrite(self._descriptor, block, offset)
+            write_at(self._descriptor, block, offset)
         self._held.clear()
 
     def _put(self, height: int, number: int, digests: Sequence[bytes]) -> None:

@@ -21,7 +21,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats import fssig, luks, verity
 from mystikos_tool.formats.ext2 import BLOCK
 from mystikos_tool.io import progress
-from mystikos_tool.io.atomic import rewriting, writing
+from mystikos_tool.io.atomic import rewriting, write_at, writing
 from mystikos_tool.root.disk import hashtree
 from mystikos_tool.root.disk.booting import bootable
 from mystikos_tool.root.disk.earlier import Earlier
@@ -343,10 +343,3 @@ def _write_differences(descriptor: int, plan: _Plan, earlier: Earlier, unchanged
     output.write(image.metadata())
     output.write(freed)
     return output.finish(image, plan.options)
-
-
-def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """Write data whole, at an offset of an open file."""
-    written = os.pwrite(descriptor, data, offset)
-    while written < len(data):
-        written += os.pwrite(descriptor, data[written:], offset + written)
