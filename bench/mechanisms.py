@@ -51,6 +51,18 @@ def _archive_anew() -> None:
     incremental._MOST_REWRITTEN = -1
 
 
+def _package_anew() -> None:
+    from mystikos_tool.scons import partial
+
+    partial._earlier = lambda package, inputs: None
+
+
+def _measure_whole() -> None:
+    from mystikos_tool.io import sha256
+
+    sha256.is_available = lambda: False  # type: ignore[assignment]
+
+
 def _rename_only() -> None:
     from mystikos_tool.io import atomic
 
@@ -144,6 +156,20 @@ MECHANISMS = (
         "files that keep their size are written into the earlier archive itself (cache/incremental.py)",
         "the archive is made out of the earlier one",
         _archive_anew,
+        ((_LARGE, FILE),),
+    ),
+    Mechanism(
+        "rewriting-packages",
+        "what was written into an archive is written into its package itself (scons/partial.py)",
+        "the package is written while its root is measured",
+        _package_anew,
+        ((_LARGE, FILE),),
+    ),
+    Mechanism(
+        "resuming",
+        "an archive that was written into is measured from there on (enclave/resuming.py)",
+        "it is measured whole",
+        _measure_whole,
         ((_LARGE, FILE),),
     ),
     Mechanism(

@@ -287,6 +287,25 @@ def measure_unchecked(inputs: Inputs, rootfs: Readable | None = None) -> Measure
         return measurement.of(prepare(inputs.runtime, inputs.config), lay_out(inputs, root))
 
 
+def measure_resuming(
+    inputs: Inputs, rootfs: Readable | None, earlier: tuple[bytes, ...], unchanged: int
+) -> tuple[Measurement, tuple[bytes, ...]]:
+    """Measure as :func:`measure_unchecked`; go on behind the ``unchanged`` bytes that a root begins with.
+
+    They are as they were when what was returned beside the ``earlier`` measurement was.
+    """
+    from mystikos_tool.enclave import resuming
+    from mystikos_tool.io import sha256
+
+    if not sha256.is_available():
+        return measure_unchecked(inputs, rootfs), ()
+    root, enclave = rootfs or inputs.root.content(), prepare(inputs.runtime, inputs.config)
+    with progress.bar("measuring", root.size):
+        laid_out = lay_out(inputs, root)
+        measured, states = resuming.mrenclave(laid_out, root, resuming.States(*earlier), unchanged)
+        return measurement.of(enclave, laid_out, measured), states
+
+
 def lay_out(inputs: Inputs, rootfs: Readable | None = None) -> Layout:
     """Lay an enclave out; ``rootfs`` is as in :func:`measure`. Raises UserError as :func:`layout.lay_out`."""
     return layout.lay_out(

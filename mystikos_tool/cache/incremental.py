@@ -10,7 +10,7 @@ from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mystikos_tool.cache.store import Store
 from mystikos_tool.formats.cpio import Member
@@ -41,6 +41,17 @@ class Change(Protocol):
         """Return a file as it goes into the archive."""
 
 
+class Rewritten(NamedTuple):
+    """An archive that was written into itself: its fingerprints before and after, and what changed in it.
+
+    ``changed`` has offset and size of each part.
+    """
+
+    before: bytes
+    after: bytes
+    changed: list[tuple[int, int]]
+
+
 class _Packed:
     """What was packed of one tree in this process: the archive, its fingerprint, and when it was begun.
 
@@ -57,6 +68,9 @@ _looking_up = Lock()
 
 # What this process wrote and has not asked for since: the stage that measures does, right after it.
 _written: dict[str, tuple[bytes, Archive]] = {}
+
+# What this process has written into archives, by name.
+_rewritten: dict[str, Rewritten] = {}
 
 
 class IncrementalArchives:
@@ -105,6 +119,9 @@ class IncrementalArchives:
             rewritten = archive.rewrite(tree, changed, target, before)
         written = rewritten or archive.write(tree, target, earlier)
         now = fingerprint.of(target.stat())
+        if rewritten:
+            places = [(tree.members[number].offset, tree.members[number].size) for number in changed]
+            _rewritten[_name(target)] = Rewritten(before, now, places)
         packed.archive = (target, now, started)
         _written[_name(target)] = (now, written)
         if len(tree.entries) < _WORTH_REMEMBERING:
@@ -141,6 +158,12 @@ class IncrementalArchives:
             if changed_alike and value[0] == fingerprint.of(path.stat()):
                 return value[0], value[1]
         return b"", {}
+
+
+def rewritten(path: Path) -> Rewritten | None:
+    """Return what this process wrote last into an archive; None where it did not, or another one is there."""
+    last = _rewritten.get(_name(path))
+    return last if last and _is_still(path, last.after) else None
 
 
 def _name(path: Path) -> str:

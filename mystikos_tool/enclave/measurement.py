@@ -63,9 +63,9 @@ class Measurement(NamedTuple):
         return measurement
 
 
-def of(enclave: EnclaveImage, layout: Layout) -> Measurement:
-    """Measure an enclave that has been laid out."""
-    measured = mrenclave(layout)
+def of(enclave: EnclaveImage, layout: Layout, measured: bytes = b"") -> Measurement:
+    """Measure an enclave that has been laid out; ``measured`` is its MRENCLAVE where that is known."""
+    measured = measured or mrenclave(layout)
     return Measurement(measured, structure(enclave, measured), enclave.sha256, _describe(layout))
 
 

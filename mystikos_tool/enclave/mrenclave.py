@@ -28,7 +28,7 @@ _WORD = 8
 _BLOCK = 256
 _BLOCKS = PAGE // _BLOCK
 _EXTENDED = _EEXTEND.size + _BLOCK
-_MEASURED_PAGE = _EADD.size + _BLOCKS * _EXTENDED
+MEASURED_PAGE = _EADD.size + _BLOCKS * _EXTENDED
 _PAGES = 128  # of a piece: they stay in the cache of a core
 _COPIES = 512  # of pages that repeat, in a piece
 _FEW_PAGES = 4  # are not worth a buffer
@@ -83,7 +83,11 @@ def write_stream(layout: Layout, write: _Write) -> None:
     It is the enclave in the SGXS format: 64 bytes for each ECREATE, EADD and EEXTEND, the last with the
     256 bytes that it measures behind it.
     """
-    operations = (layout.size, *layout.stream)
+    write_pages((layout.size, *layout.stream), write)
+
+
+def write_pages(operations: Sequence[int | Run | Repeat], write: _Write) -> None:
+    """Give to ``write`` what is hashed of a part of a stream, or of the size of an enclave."""
     buffers = _buffers(operations)
     for operation in operations:
         _write_operation(operation, write, buffers)
@@ -92,7 +96,7 @@ def write_stream(layout: Layout, write: _Write) -> None:
 def hashed_size(layout: Layout) -> int:
     """Return how many bytes are hashed for a layout's MRENCLAVE, which tells how long that takes."""
     return sum(
-        run.pages * (_MEASURED_PAGE if run.measured else _EADD.size) * count
+        run.pages * (MEASURED_PAGE if run.measured else _EADD.size) * count
         for runs, count in map(_repetition, layout.stream)
         for run in runs
     )
@@ -196,8 +200,8 @@ class _MeasuredPages(_Copies):
         super().__init__(*_once((Run(0, 1, 0, True),)), PAGE, most)
         self.blocks = [
             self.data[end - _BLOCK : end]
-            for start in range(0, len(self.data), _MEASURED_PAGE)
-            for end in range(start + _EADD.size + _EXTENDED, start + _MEASURED_PAGE + 1, _EXTENDED)
+            for start in range(0, len(self.data), MEASURED_PAGE)
+            for end in range(start + _EADD.size + _EXTENDED, start + MEASURED_PAGE + 1, _EXTENDED)
         ]
 
     def set_flags(self, flags: int) -> None:
@@ -224,13 +228,13 @@ def _place(at: int) -> int:
     """Return where a byte of measured content is in what is hashed."""
     page, inside = divmod(at, PAGE)
     block, byte = divmod(inside, _BLOCK)
-    return page * _MEASURED_PAGE + _EADD.size + block * _EXTENDED + _EEXTEND.size + byte
+    return page * MEASURED_PAGE + _EADD.size + block * _EXTENDED + _EEXTEND.size + byte
 
 
 def _repeated(repeat: Repeat) -> Iterator[memoryview]:
     """Yield what is hashed of a repetition, as many copies at a time as fit in a piece."""
     copy, places = _once(repeat.runs)
-    most = min(repeat.count, _PAGES * _MEASURED_PAGE // len(copy), _COPIES)
+    most = min(repeat.count, _PAGES * MEASURED_PAGE // len(copy), _COPIES)
     copies = _Copies(copy, places, repeat.stride, most)
     for first in range(0, repeat.count, most):
         yield copies.at(first * repeat.stride, min(most, repeat.count - first))

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import signal
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -93,12 +94,13 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def rewriting(target: Path, mode: int = 0o644) -> Iterator[FileIO | None]:
+def rewriting(target: Path, mode: int = 0o644, *, unread: bool = False) -> Iterator[FileIO | None]:
     """Yield ``target`` itself, unbuffered, to be changed in place; None where it cannot be had alone.
 
     Meanwhile it has the name that `writing` gives to its temporary files: whoever looks for it
     finds nothing, or at the end the whole. When the body raises, it is removed. What has another
-    link, belongs to another user or is being written by another process is not to be had.
+    link, belongs to another user or is being written by another process is not to be had; with
+    ``unread``, nor is what somebody has open, to read or run it.
     """
     final = _followed(target)
     temporary = _temporary_name(final)
@@ -109,6 +111,10 @@ def rewriting(target: Path, mode: int = 0o644) -> Iterator[FileIO | None]:
         return
     with file:
         if not abandoned.lock(file.fileno(), final) or not _take_name(final, temporary):
+            yield None
+            return
+        if unread and not _is_open_nowhere_else(file.fileno()):
+            temporary.replace(final)
             yield None
             return
         try:
@@ -125,6 +131,15 @@ def write_at(descriptor: int, data: bytes | bytearray | memoryview, offset: int)
     written = os.pwrite(descriptor, data, offset)
     while written < len(data):
         written += os.pwrite(descriptor, data[written:], offset + written)
+
+
+def rewrite_at(descriptor: int, data: bytes, offset: int) -> None:
+    """Write as `write_at` what has its place on the disk, and begin to bring it there.
+
+    After a power failure the file's times would else be those of a content that never came there.
+    """
+    write_at(descriptor, data, offset)
+    os.posix_fadvise(descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
 
 
 def _take_name(final: Path, temporary: Path) -> bool:
@@ -144,6 +159,20 @@ def _take_name(final: Path, temporary: Path) -> bool:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+    return True
+
+
+def _is_open_nowhere_else(descriptor: int) -> bool:
+    """Tell whether nobody else has a file open; False where that is not to be known.
+
+    Only then the kernel gives a lease for writing (fcntl(2)), which is given back at once.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # by itself it does nothing; SIGIO would kill
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError:
+        return False
     return True
 
 

@@ -11,7 +11,8 @@ from typing import BinaryIO, NamedTuple
 from mystikos_tool import runtime
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
-from mystikos_tool.io.atomic import writing
+from mystikos_tool.io import fingerprint
+from mystikos_tool.io.atomic import rewrite_at, rewriting, writing
 from mystikos_tool.io.content import Bytes, Content, FileContent
 from mystikos_tool.runtime import MAX_IMAGE
 
@@ -103,6 +104,41 @@ def write(loader: Path, parts: Parts, target: Path) -> int:
         for piece in content:
             piece.write_to(file)
         return file.tell()
+
+
+class Written(NamedTuple):
+    """A package that :func:`write` has made: the fingerprint of its file, and where its root begins in it."""
+
+    fingerprint: bytes
+    place_of_root: int
+
+
+def rewrite(
+    loader: Path, parts: Parts, target: Path, earlier: Written, changed: Sequence[tuple[int, int]]
+) -> int | None:
+    """Write the parts into an earlier package itself, of its root only what has ``changed``: offset and size.
+
+    Return its size in bytes; None where it is not to be had alone (`atomic.rewriting`), is not that one
+    any more, or would get another size or its root another place. Raises UserError as :func:`pieces` does,
+    before anything is written.
+    """
+    places, place = [], 0
+    for piece in pieces(loader, parts):
+        if piece is not parts.rootfs:
+            places.append((place, piece.read()))
+        elif place == earlier.place_of_root:
+            places += [(place + offset, piece.part(offset, size).read()) for offset, size in changed]
+        else:
+            return None
+        place += piece.size
+    version = fingerprint.content_version(earlier.fingerprint)
+    with rewriting(target, MODE, unread=True) as file:
+        status = os.fstat(file.fileno()) if file else None
+        if not (file and status and fingerprint.version_of(status) == version and status.st_size == place):
+            return None
+        for offset, data in places:
+            rewrite_at(file.fileno(), data, offset)
+    return place
 
 
 def write_with_image(package: Package, image: Content, target: Path) -> None:

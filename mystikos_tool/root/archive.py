@@ -20,7 +20,7 @@ from mystikos_tool.formats import cpio
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import fingerprint, progress
-from mystikos_tool.io.atomic import make_directory, rewriting, write_at, writing
+from mystikos_tool.io.atomic import make_directory, rewrite_at, rewriting, writing
 from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt
 from mystikos_tool.root.source import changed, excluding, unchanged, without
 from mystikos_tool.root.tree import Entry, Tree
@@ -122,7 +122,7 @@ def rewrite(tree: Tree, numbers: Sequence[int], target: Path, known: bytes) -> A
         if file is None or fingerprint.version_of(os.fstat(file.fileno())) != version:
             return None
         for offset, data in contents:
-            write_at(file.fileno(), data, offset)
+            rewrite_at(file.fileno(), data, offset)
     return Archive(str(target), FileContent.of(target), tuple(tree.members))
 
 

@@ -324,7 +324,7 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
         for warning in root_keys.told_of_text(inputs.config.data, inputs.config.name, stage.secrets):
             warn(warning)
         pipeline.check_start(inputs, warn)
-        measured = pipeline.measure_unchecked(inputs, partial.begin(target, inputs))
+        measured = partial.measure(target, inputs)
         atomic.write(path_of(target), measured.to_json())
     return "\n".join([*notes, f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"])
 
@@ -417,14 +417,11 @@ def _measured(node: Any) -> Measured:
 
 def package(target: Any, source: list[Any], env: Any) -> str:
     """Append everything to the loader."""
-    from mystikos_tool import pipeline
     from mystikos_tool.io.content import FileContent
 
     inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(path_of(source[0]))
     try:
-        size = partial.commit(target, inputs, image)
-        if size is None:
-            size = pipeline.package(inputs, image, path_of(target))
+        size = partial.finish(target, inputs, image)
     finally:
         partial.abort(target)
     return f"packaged {_shown_size(size)} → {target}"

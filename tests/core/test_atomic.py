@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -461,3 +463,28 @@ def test_data_are_written_whole_where_the_kernel_takes_less_at_a_time(
     with (tmp_path / "file").open("w+b") as file:
         atomic.write_at(file.fileno(), b"0123456789", 2)
     assert (tmp_path / "file").read_bytes() == b"\0\x000123456789"
+
+
+def test_what_is_open_elsewhere_is_not_rewritten_where_nobody_may_read_it(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"earlier")
+    with (tmp_path / "target").open("rb"):
+        with rewriting(tmp_path / "target", unread=True) as file:
+            assert file is None
+        assert names(tmp_path) == {"target"}
+        with rewriting(tmp_path / "target") as file:
+            assert file
+    with rewriting(tmp_path / "target", unread=True) as file:
+        assert file
+        file.write(b"new")
+    assert (tmp_path / "target").read_bytes() == b"newlier"
+
+
+def test_what_runs_is_not_rewritten(tmp_path: Path) -> None:
+    shutil.copy("/bin/sleep", tmp_path / "target")
+    with subprocess.Popen([tmp_path / "target", "60"]) as running:
+        try:
+            with rewriting(tmp_path / "target", unread=True) as file:
+                assert file is None
+        finally:
+            running.kill()
+    assert names(tmp_path) == {"target"}

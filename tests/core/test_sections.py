@@ -11,6 +11,7 @@ from tiny_elf import patched, with_sections
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
+from mystikos_tool.io import fingerprint
 from mystikos_tool.io.content import Bytes, FileContent
 from mystikos_tool.packaging import sections
 
@@ -180,3 +181,53 @@ def test_what_is_not_there_or_is_no_regular_file_is_told_and_not_waited_for(tmp_
     ):
         with pytest.raises(UserError, match=problem):
             sections.read(tmp_path / name)
+
+
+def rewritten(
+    package: Path, parts: sections.Parts, changed: list[tuple[int, int]], place: int = -1
+) -> int | None:
+    version = fingerprint.of(package.stat())
+    root = sections.offset_of(sections.ROOTFS, PROGRAM, parts) if place < 0 else place
+    return sections.rewrite(PROGRAM, parts, package, sections.Written(version, root), changed)
+
+
+def test_a_rewritten_package_is_the_one_that_is_written_anew(tmp_path: Path, made: Path) -> None:
+    root = bytearray(BODIES[sections.ROOTFS])
+    root[5:8], root[40:41] = b"new", b"!"
+    parts = PARTS._replace(rootfs=Bytes(root), enclave=Bytes(BODIES[sections.ENCLAVE][::-1]))
+    made.chmod(0o600)
+    inode = made.stat().st_ino
+    assert rewritten(made, parts, [(5, 3), (40, 1)]) == made.stat().st_size
+    sections.write(PROGRAM, parts, tmp_path / "anew")
+    assert made.read_bytes() == (tmp_path / "anew").read_bytes()
+    assert made.stat().st_mode == (tmp_path / "anew").stat().st_mode
+    assert made.stat().st_ino == inode
+
+
+def test_of_a_root_only_what_changed_is_written(made: Path) -> None:
+    before = made.read_bytes()
+    assert rewritten(made, PARTS._replace(rootfs=Bytes(bytes(PARTS.rootfs.size))), [])
+    assert made.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["enclave", "config"])
+def test_a_package_is_not_rewritten_with_parts_of_other_sizes(made: Path, name: str) -> None:
+    place, before = sections.offset_of(sections.ROOTFS, PROGRAM, PARTS), made.read_bytes()
+    assert rewritten(made, PARTS._replace(**{name: Bytes(bytes(5000))}), [], place) is None
+    assert made.read_bytes() == before
+
+
+def test_a_package_that_is_another_one_by_now_is_not_rewritten(made: Path) -> None:
+    place, version = sections.offset_of(sections.ROOTFS, PROGRAM, PARTS), fingerprint.of(made.stat())
+    os.utime(made, ns=(0, 0))
+    before = made.read_bytes()
+    other = PARTS._replace(config=Bytes(BODIES[sections.CONFIG][::-1]))
+    assert sections.rewrite(PROGRAM, other, made, sections.Written(version, place), []) is None
+    assert made.read_bytes() == before
+
+
+def test_a_package_that_is_being_read_is_not_rewritten(made: Path) -> None:
+    with made.open("rb"):
+        assert rewritten(made, PARTS, []) is None
+    assert rewritten(made, PARTS, [])
+    assert [path.name for path in made.parent.iterdir()] == ["app"]

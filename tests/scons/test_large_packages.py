@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,123 @@ def test_a_build_that_failed_is_gone_on_with_in_the_same_process(project: Projec
     assert "signed with key.pem" in build.out
     assert project.path("hello").read_bytes() == expected
     assert not left(project)
+
+
+# Roots of which an archive is written into itself, and of which digests are taken up again in the middle.
+MANY_FILES = [f"appdir/many/{number:03}" for number in range(300)]
+OFTEN = "from mystikos_tool.enclave import resuming\nresuming._BETWEEN = 128\n"
+
+
+@pytest.fixture
+def many(project: Project) -> Project:
+    """A built project whose root has many files and 3 MB."""
+    project.sconstruct(EVERY_ROOT_IS_LARGE + OFTEN + PACKAGE_HELLO)
+    for name in MANY_FILES:
+        project.write(name, name.encode() * 700)
+    settle()
+    project.build()
+    return project
+
+
+def settle() -> None:
+    """Wait until nothing can be changed any more and keep its times."""
+    time.sleep(0.11)
+
+
+def change(project: Project, number: int) -> None:
+    """Give a file another content of the same size."""
+    path = project.path(MANY_FILES[number])
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    settle()
+
+
+def clean(project: Project) -> bytes:
+    """The package that a build makes that remembers nothing."""
+    for name in (".sconsign.dblite", ".sconsign.mystikos", "hello", "hello.cpio"):
+        project.path(name).unlink()
+    project.build()
+    return project.path("hello").read_bytes()
+
+
+def test_a_file_that_keeps_its_size_is_written_into_the_package_itself(many: Project) -> None:
+    inode = many.path("hello").stat().st_ino
+    for number in (299, 150, 0, 299):
+        change(many, number)
+        build = many.build()
+        assert build.stages == ALL
+        assert many.path("hello").stat().st_ino == inode
+        assert many.build().stages == set()
+    assert not left(many)
+    assert many.path("hello").read_bytes() == clean(many)
+
+
+def test_whoever_has_the_package_open_sees_no_change_in_it(many: Project) -> None:
+    earlier = many.path("hello").read_bytes()
+    change(many, 150)
+    with many.path("hello").open("rb") as reader:
+        many.build()
+        assert reader.read() == earlier
+    assert many.path("hello").read_bytes() == clean(many) != earlier
+
+
+def test_another_name_of_the_package_keeps_its_content(many: Project) -> None:
+    many.path("kept").hardlink_to(many.path("hello"))
+    earlier = many.path("kept").read_bytes()
+    change(many, 150)
+    many.build()
+    assert many.path("kept").read_bytes() == earlier
+    assert many.path("hello").read_bytes() == clean(many)
+
+
+def test_a_package_that_was_changed_by_hand_is_written_anew(many: Project) -> None:
+    data = bytearray(many.path("hello").read_bytes())
+    times = many.path("hello").stat()
+    data[data.index(MANY_FILES[7].encode() * 3)] ^= 1
+    many.path("hello").write_bytes(data)
+    os.utime(many.path("hello"), ns=(times.st_atime_ns, times.st_mtime_ns))
+    change(many, 150)
+    many.build()
+    assert many.path("hello").read_bytes() == clean(many)
+
+
+def test_an_archive_that_was_changed_by_hand_is_measured_whole(many: Project) -> None:
+    data = bytearray(many.path("hello.cpio").read_bytes())
+    data[data.index(MANY_FILES[7].encode() * 3)] ^= 1
+    many.path("hello.cpio").write_bytes(data)
+    settle()
+    change(many, 150)
+    many.build()
+    assert many.path("hello").read_bytes() == clean(many)
+
+
+def test_a_package_that_missed_a_change_of_its_archive_is_written_anew(many: Project) -> None:
+    change(many, 3)
+    assert many.build("hello.cpio").stages == {ROOTFS}
+    change(many, 290)
+    many.build()
+    assert many.path("hello").read_bytes() == clean(many)
+
+
+def test_a_build_that_could_not_sign_leaves_the_earlier_package_and_is_made_up_for(many: Project) -> None:
+    earlier, key = many.path("hello").read_bytes(), many.path("key.pem").read_bytes()
+    change(many, 3)
+    many.write("key.pem", "no key")
+    assert many.fails().stages == {ROOTFS, MEASURE}
+    assert many.path("hello").read_bytes() == earlier
+    assert not left(many)
+    many.write("key.pem", key)
+    change(many, 290)
+    many.build()
+    assert many.path("hello").read_bytes() == clean(many)
+
+
+def test_a_change_of_everything_else_with_that_of_a_file_is_in_the_package(many: Project) -> None:
+    change(many, 150)
+    many.write("config.json", many.path("config.json").read_text().replace('"1m"', '"2m"'))
+    many.build()
+    rebuilt = many.path("hello").read_bytes()
+    assert b'"2m"' in rebuilt
+    change(many, 151)
+    many.write("config.json", many.path("config.json").read_text().replace('"2m"', '"10m"'))
+    many.build()
+    assert many.path("hello").read_bytes() == clean(many) != rebuilt
