@@ -11,23 +11,26 @@ import hashlib
 import os
 import stat
 import time
+from array import array
 from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 
 from mystikos_tool.cache import file_digests
+from mystikos_tool.cache.columns import Columns
 from mystikos_tool.cache.store import Store
 from mystikos_tool.io import fingerprint
 from mystikos_tool.root.source import Source
-from mystikos_tool.root.tree import Entry, Tree
+from mystikos_tool.root.tree import Tree
 
 _FILES = "files"
 _TREES = "trees"
 _CHUNK = 1 << 20
 
 
-# What is known of the entries of a tree, by path: mode, fingerprint and content. The fingerprint is empty
-# where it was racy; the content is the digest of a file, the target of a link, and empty for a directory.
-Rows = dict[bytes, tuple[int, bytes, bytes]]
+# What is known of the entries of a tree, by path: mode and content. The content is the digest of a file,
+# the target of a link, and empty for a directory.
+Rows = dict[bytes, tuple[int, bytes]]
 
 
 class Digests:
@@ -82,34 +85,32 @@ class Digests:
 
     def rows(self, name: str) -> Rows:
         """Return what :meth:`tree` found last for a name; nothing where it was not asked before."""
-        return self._store.value(f"{_FILES} of {name}") or {}
+        columns, contents = self._found(name)
+        return dict(zip(columns.paths, zip(array("I", columns.modes), contents, strict=True), strict=True))
+
+    def _found(self, name: str) -> tuple[Columns, list[bytes]]:
+        columns, contents = self._store.value(f"{_FILES} of {name}") or ((), [])
+        return Columns(*columns), contents
 
     def _contents(self, tree: Tree, name: str) -> bytes:
         """Return the digests of a tree's files in its order; only what has changed is read."""
-        before, started = self.rows(name), time.time_ns()
-        rows: Rows = {}
-        new: list[Entry] = []
-        for entry in tree.entries:
-            path, mode, _, _, current, _, target = entry
-            known = before.get(path)
-            if known and known[1] == current:
-                rows[path] = (mode, current, known[2])
-            else:
-                rows[path] = (mode, b"", target)
-                if stat.S_ISREG(mode):
-                    new.append(entry)
-        racy = fingerprint.racy([entry.fingerprint for entry in new], started)
-        for entry, digest in zip(new, file_digests.of(new), strict=True):
-            settled = b"" if entry.fingerprint in racy else entry.fingerprint
-            rows[entry.path] = (entry.mode, settled, digest)
-        if rows != before:
-            self._store.keep(f"{_FILES} of {name}", rows)
-        return b"".join(content for mode, _, content in rows.values() if stat.S_ISREG(mode))
+        (before, known), started = self._found(name), time.time_ns()
+        now = Columns.of(tree)
+        same = now.same_in(before)
+        contents = [known[at] if at >= 0 else b"" for at in same]
+        changed = [number for number, at in enumerate(same) if at < 0]
+        files = [number for number in changed if stat.S_ISREG(tree.entries[number].mode)]
+        for number in changed:
+            contents[number] = tree.entries[number].target
+        for number, digest in zip(files, file_digests.of([tree.entries[n] for n in files]), strict=True):
+            contents[number] = digest
+        settled = now.settled(tree, files, started)
+        if settled != before:
+            self._store.keep(f"{_FILES} of {name}", (tuple(settled), contents))
+        return b"".join(compress(contents, [stat.S_ISREG(mode) for mode in array("I", now.modes)]))
 
 
 def changed_paths(before: Rows, after: Rows) -> list[str]:
     """Return the paths that differ between two trees: in being there, in mode or in content."""
-    old, new = (
-        {path: (mode, content) for path, (mode, _, content) in rows.items()} for rows in (before, after)
-    )
-    return [os.fsdecode(path) for path in sorted(old.keys() | new.keys()) if old.get(path) != new.get(path)]
+    paths = sorted(before.keys() | after.keys())
+    return [os.fsdecode(path) for path in paths if before.get(path) != after.get(path)]

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, Protocol
 
+from mystikos_tool.cache.columns import Columns
 from mystikos_tool.cache.store import Store
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.io import fingerprint
@@ -24,10 +25,20 @@ from mystikos_tool.root.tree import Entry, Tree
 _WORTH_REMEMBERING = 256
 _MOST_REWRITTEN = 1 << 24  # bytes that are held in memory to be written into an archive
 
-# What is known of an archive's members, by path: mode, offset and size, and the fingerprint of what it was
-# made of, None where that was racy.
-_Rows = dict[bytes, tuple[int, int, int, "bytes | None"]]
-_SIZE, _ORIGIN = map(attrgetter, ("size", "origin"))
+_SIZE, _ORIGIN, _OFFSET = map(attrgetter, ("size", "origin", "offset"))
+
+
+class _Known(NamedTuple):
+    """What is known of an archive: its fingerprint, what its members were made of, and where they are in it.
+
+    ``change`` is the name of what its files were changed by on their way.
+    """
+
+    fingerprint: bytes = b""
+    columns: Columns = Columns()
+    offsets: array[int] = array("Q")
+    sizes: array[int] = array("Q")
+    change: str = ""
 
 
 class Change(Protocol):
@@ -101,21 +112,25 @@ class IncrementalArchives:
         self, tree: Tree, target: Path, packed: _Packed, change: Change | None
     ) -> tuple[Archive, Collection[bytes]]:
         name_of_change = change.name if change else ""
-        before, known = self._known(target, name_of_change)
-        started = time.time_ns()
-        same = _offsets(tree, known)
+        known, started, columns = self._known(target, name_of_change), time.time_ns(), Columns.of(tree)
+        before, same = known.fingerprint, columns.same_in(known.columns)
         if change:
             entries = (
-                entry._replace(size=known[entry.path][2]) if entry.path in same else change(entry)
-                for entry in tree.entries
+                entry._replace(size=known.sizes[at]) if at >= 0 else change(entry)
+                for entry, at in zip(tree.entries, same, strict=True)
             )
             tree = Tree(tuple(entries), tree.left_out, tree.as_of)
-        changed = [number for number, path in enumerate(tree.paths) if path not in same]
-        earlier, rewritten = Earlier(target, same), None
+        changed = [number for number, at in enumerate(same) if at < 0]
+        unchanged = {path: known.offsets[at] for path, at in zip(tree.paths, same, strict=True) if at >= 0}
+        earlier, rewritten = Earlier(target, unchanged), None
         if packed.archive and packed.archive[0] != target and _is_still(*packed.archive[:2]):
             path, _, started = packed.archive
             earlier = Earlier(path, {member.path: member.offset for member in tree.members})
-        elif before and not fingerprint.is_racy(before, started) and _is_in_place(tree, changed, known):
+        elif (
+            before
+            and not fingerprint.is_racy(before, started)
+            and _is_in_place(tree, columns, changed, known)
+        ):
             rewritten = archive.rewrite(tree, changed, target, before)
         written = rewritten or archive.write(tree, target, earlier)
         now = fingerprint.of(target.stat())
@@ -127,11 +142,10 @@ class IncrementalArchives:
         if len(tree.entries) < _WORTH_REMEMBERING:
             self._store.forget(_name(target))
         else:
-            racy = fingerprint.racy([tree.entries[number].fingerprint for number in changed], started)
-            numbers = changed if rewritten else range(len(tree.entries))
-            rows = (known if rewritten else {}) | _rows_of(tree, numbers, racy)
-            self._store.keep(_name(target), (now, rows, name_of_change))
-        return written, same.keys()
+            settled = tuple(columns.settled(tree, changed, started))
+            columns_of_members = (array("Q", map(each, tree.members)).tobytes() for each in (_OFFSET, _SIZE))
+            self._store.keep(_name(target), (now, settled, *columns_of_members, name_of_change))
+        return written, unchanged.keys()
 
     def read(self, path: Path) -> Archive:
         """Return what is in an archive; raise UserError as :func:`archive.read` does.
@@ -141,23 +155,26 @@ class IncrementalArchives:
         written = _written.pop(_name(path), None)
         if written and _is_still(path, written[0]):
             return written[1]
-        _, rows = self._known(path)
-        if not rows:
+        known = self._known(path)
+        if not known.fingerprint:
             return archive.read(path)
-        members = tuple(Member(name, mode, offset, size) for name, (mode, offset, size, _) in rows.items())
-        return Archive(str(path), FileContent.of(path), members)
+        modes = array("I", known.columns.modes)
+        members = map(Member, known.columns.paths, modes, known.offsets, known.sizes)
+        return Archive(str(path), FileContent.of(path), tuple(members))
 
-    def _known(self, path: Path, change: str | None = None) -> tuple[bytes, _Rows]:
-        """Return an archive's fingerprint and what is known of it; nothing where another one was written.
+    def _known(self, path: Path, change: str | None = None) -> _Known:
+        """Return what is known of an archive; nothing where another one was written.
 
         With ``change``, nothing either where its files were not changed in the same way.
         """
         value = self._store.value(_name(path))
         with suppress(OSError):
-            changed_alike = value and (change is None or value[2:] == (change,))
+            changed_alike = value and change in (None, value[-1])
             if changed_alike and value[0] == fingerprint.of(path.stat()):
-                return value[0], value[1]
-        return b"", {}
+                version, columns, offsets, sizes, changed_by = value
+                places = array("Q", offsets), array("Q", sizes)
+                return _Known(version, Columns(*columns), *places, changed_by)
+        return _Known()
 
 
 def rewritten(path: Path) -> Rewritten | None:
@@ -170,34 +187,14 @@ def _name(path: Path) -> str:
     return f"archive {path.absolute()}"
 
 
-def _offsets(tree: Tree, known: _Rows) -> dict[bytes, int]:
-    """Return where in an archive the data are of what has not changed since, by path."""
-    same = {}
-    for path, mode, _, _, current, _, _ in tree.entries:
-        row = known.get(path)
-        if row and row[3] == current and row[0] == mode:
-            same[path] = row[1]
-    return same
-
-
-def _is_in_place(tree: Tree, changed: Sequence[int], known: _Rows) -> bool:
+def _is_in_place(tree: Tree, columns: Columns, changed: Sequence[int], known: _Known) -> bool:
     """Tell whether all of a tree is where it belongs in an archive, but for the content of a little."""
-    entries = [tree.entries[number] for number in changed]
+    sizes = [tree.entries[number].size for number in changed]
     return (
-        len(known) == len(tree.entries)
-        and sum(entry.size for entry in entries) <= _MOST_REWRITTEN
-        and all(known.get(entry.path, ())[0:3:2] == (entry.mode, entry.size) for entry in entries)
+        columns.paths_and_modes == known.columns.paths_and_modes
+        and sum(sizes) <= _MOST_REWRITTEN
+        and all(known.sizes[number] == size for number, size in zip(changed, sizes, strict=True))
     )
-
-
-def _rows_of(tree: Tree, numbers: Sequence[int], racy: Collection[bytes]) -> _Rows:
-    """Return what is to be known of some members of an archive; ``racy`` are fingerprints that are not."""
-    known = (tree.entries[number].fingerprint for number in numbers)
-    members = (tree.members[number] for number in numbers)
-    return {
-        path: (mode, offset, size, None if each in racy else each)
-        for each, (path, mode, offset, size) in zip(known, members, strict=True)
-    }
 
 
 def _identity(tree: Tree) -> bytes:

@@ -16,7 +16,7 @@ from typing import Any
 
 from mystikos_tool.errors import UserError
 
-_MAGIC = b"mystikos-tool store 4\n"
+_MAGIC = b"mystikos-tool store 5\n"
 _HEAD = struct.Struct(f"<{len(_MAGIC)}s32sQ")  # with the digest and the size of the index
 # Without references between equal values, which take longer to find than to write again.
 _MARSHAL_VERSION = 2

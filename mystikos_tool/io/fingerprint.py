@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from array import array
 from collections.abc import Iterator, Sequence
 
 # Device, inode, size, mtime and ctime in nanoseconds, st_mode.
 STRUCT = struct.Struct("=QQQqqQ")
 SIZE = STRUCT.size
+_COMPARED = 64  # fingerprints that are compared at once
 _SIZE_AND_MODE = struct.Struct("=16xQ16xQ")
 _TIMES = struct.Struct("=24xqq8x")
+_WORDS, _MTIME, _CTIME = 6, 3, 4
 
 _SECOND = 1_000_000_000
 # The kernel takes a file's times from its tick, up to 10 ms; some file systems keep whole (even) seconds.
@@ -38,6 +41,16 @@ def of(status: os.stat_result) -> bytes:
 def split(fingerprints: bytes) -> Iterator[bytes]:
     """Yield each of several fingerprints."""
     return (fingerprints[at : at + SIZE] for at in range(0, len(fingerprints), SIZE))
+
+
+def different(before: bytes, now: bytes) -> Iterator[int]:
+    """Yield the numbers of those of several fingerprints that differ, of two times as many."""
+    for start in range(0, len(now), _COMPARED * SIZE):
+        end = start + _COMPARED * SIZE
+        if before[start:end] != now[start:end]:
+            for at in range(start, min(end, len(now)), SIZE):
+                if before[at : at + SIZE] != now[at : at + SIZE]:
+                    yield at // SIZE
 
 
 def sizes_and_modes(fingerprints: bytes) -> Iterator[tuple[int, int]]:
@@ -78,7 +91,8 @@ def racy(fingerprints: Sequence[bytes], now: int) -> set[bytes]:
 
 def any_racy(fingerprints: bytes, now: int) -> bool:
     """Tell whether one of several fingerprints, which follow one another, is racy."""
-    newest = max(map(max, _TIMES.iter_unpack(fingerprints)), default=0)
+    words = array("q", fingerprints)
+    newest = max((*words[_MTIME::_WORDS], *words[_CTIME::_WORDS]), default=0)
     return newest + _COARSE_TICK >= now and any(
         max(mtime, ctime) + (_FINE_TICK if ctime % _SECOND else _COARSE_TICK) >= now
         for mtime, ctime in _TIMES.iter_unpack(fingerprints)

@@ -90,8 +90,8 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
         warn(f"{path}: {boot_fault(path)}")
     for warning in (*_paths_in(target, packed, unchanged), *_told_of(target, source, trees, tree)):
         warn(warning)
-    size = sum(member.size for member in packed.members if stat.S_ISREG(member.mode))
-    return f"packed {_shown_files(tree.files)}, {_shown_size(size)} → {target}"
+    sizes = [member.size for member in packed.members if stat.S_ISREG(member.mode)]
+    return f"packed {_shown_files(len(sizes))}, {_shown_size(sum(sizes))} → {target}"
 
 
 def _joined(target: Any, trees: list[Tree]) -> Tree:
