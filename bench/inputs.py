@@ -97,6 +97,12 @@ def change_file(path: Path) -> None:
     path.write_bytes(data)
 
 
+def resize_file(path: Path) -> None:
+    """Make a file longer by a byte, or as long as it was before that."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] if len(data) % 2 else data + b"\0")
+
+
 def write_config(path: Path, **settings: object) -> None:
     """Write a configuration whose application is the program of an appdir."""
     given = {"version": "0.1", "Debug": True, "MemorySize": "64m", "ApplicationPath": f"/{PROGRAM}"}

@@ -25,7 +25,7 @@ from typing import Any
 
 from bench import apps, inputs, installed, projects
 from bench.projects import OURS, Project
-from bench.rows import CONFIG, FILE, FULL, KEY
+from bench.rows import CONFIG, FILE, FULL, KEY, SIZE
 
 _NEVER = 1 << 62
 _WORTH = 0.05
@@ -42,7 +42,7 @@ def _hash_in_turn() -> None:
 def _package_afterwards() -> None:
     from mystikos_tool.scons import partial
 
-    partial.LARGE_ROOT = _NEVER
+    partial._begin = lambda measurement, inputs: None
 
 
 def _archive_anew() -> None:
@@ -135,7 +135,7 @@ class Mechanism:
     is_candidate: bool = False
 
 
-_CHANGES = tuple((_LARGE, row) for row in (FULL, FILE, KEY, CONFIG))
+_CHANGES = tuple((_LARGE, row) for row in (FULL, SIZE, KEY, CONFIG))
 MECHANISMS = (
     Mechanism(
         "hashing",
@@ -218,19 +218,21 @@ MECHANISMS = (
 )
 
 
+_OF_APPDIRS = {FILE: Project.change_file, SIZE: Project.resize_file}  # which the projects share
+_OF_PROJECT = {FULL: Project.forget, KEY: Project.change_key, CONFIG: Project.change_config}
+
+
 def _compare(mechanism: Mechanism, runs: int, made: dict[str, tuple[Project, Project]]) -> None:
     """Print, for each row, the medians with and without a mechanism and what it wins."""
     for scenario, row in mechanism.rows:
         seconds: dict[str, list[float]] = {_NONE: [], mechanism.name: []}
         for run in range(runs):
             pairs = list(zip(seconds, made[scenario], strict=True))
-            if row == FILE:  # the projects share their appdirs
-                made[scenario][0].change_file()
+            if row in _OF_APPDIRS:
+                _OF_APPDIRS[row](made[scenario][0])
             for name, project in pairs if run % 2 else reversed(pairs):
-                if row != FILE:
-                    {FULL: Project.forget, KEY: Project.change_key, CONFIG: Project.change_config}[row](
-                        project
-                    )
+                if row in _OF_PROJECT:
+                    _OF_PROJECT[row](project)
                 usage = project.build(module=("bench.mechanisms", "--run", name))
                 seconds[name].append(usage.seconds)
         usual, switched = seconds.values()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import processes
-from bench.inputs import Scenario, change_file, some_file, write_config
+from bench.inputs import Scenario, change_file, resize_file, some_file, write_config
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 OURS, TAR, COMMAND = "mystikos", "SCons Tar", "Command"
@@ -90,6 +90,10 @@ class Project:
     def change_file(self) -> None:
         """Change one file of one app."""
         change_file(some_file(self.appdirs[0], self.scenario.files))
+
+    def resize_file(self) -> None:
+        """Change the size of one file of one app."""
+        resize_file(some_file(self.appdirs[0], self.scenario.files))
 
     def change_key(self) -> None:
         """Sign with the other key from now on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 FULL, NOTHING = "full build", "nothing to do"
 FIRST = "nothing to do, right after a build"
 FILE, KEY, CONFIG = "one file changed", "key changed", "config changed"
+SIZE = "one file's size changed"
 ROWS = (NOTHING, FIRST, FILE, KEY, CONFIG, FULL)
 
 # The one row of Command, which packs everything whatever changed.
