@@ -105,7 +105,7 @@ class Digests:
         for number, digest in zip(files, file_digests.of([tree.entries[n] for n in files]), strict=True):
             contents[number] = digest
         settled = now.settled(tree, files, started)
-        if settled != before:
+        if (settled, contents) != (before, known):
             self._store.keep(f"{_FILES} of {name}", (tuple(settled), contents))
         return b"".join(compress(contents, [stat.S_ISREG(mode) for mode in array("I", now.modes)]))
 

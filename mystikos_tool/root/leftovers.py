@@ -35,9 +35,7 @@ def found(paths: Iterable[bytes]) -> _Found:
     patterns: _Found = {}
     paths = list(paths)
     names = b"\0".join([b"", *paths, b""]).replace(b"/", b"\0")
-    if not any(
-        mark in names for mark in _MARKS
-    ):  # as of nearly all trees, which is soon said of 20,000 paths
+    if not any(mark in names for mark in _MARKS):  # nearly always, and soon said of 20,000 paths
         return patterns
     above = b"/"
     for path in paths:

@@ -279,3 +279,13 @@ def test_a_file_that_changed_since_its_tree_was_made_is_told(root: Path) -> None
     (root / "a").write_text("longer than it was before")
     with pytest.raises(UserError, match="a: changed while it was read"):
         Digests(Store(None)).tree(tree, "root")
+
+
+def test_what_is_told_of_a_file_that_changes_again_within_the_clocks_tick_is_its_last_content(
+    root: Path, tmp_path: Path
+) -> None:
+    digests = Digests(Store(tmp_path / "store"))
+    for content in (b"first", b"other"):
+        (root / "a").write_bytes(content)
+        digests.tree(DirectorySource(root), "root")
+        assert digests.rows("root")[b"a"][1] == hashlib.sha256(content).digest()
