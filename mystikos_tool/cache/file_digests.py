@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import marshal
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mystikos_tool.cache import digest_worker
 from mystikos_tool.io import fingerprint
+from mystikos_tool.io.content import sha256
 from mystikos_tool.root.source import is_on_this_machine
 
 if TYPE_CHECKING:
@@ -34,14 +34,6 @@ def of(entries: Sequence[Entry]) -> list[bytes]:
         for worker in workers:
             worker.end()
     return [digest or sha256(entry.chunks()) for digest, entry in zip(found, entries, strict=True)]
-
-
-def sha256(chunks: Iterable[bytes | memoryview]) -> bytes:
-    """Return the SHA-256 of pieces."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.digest()
 
 
 def _parts(entries: Sequence[Entry]) -> list[Sequence[Entry]]:

@@ -5,7 +5,6 @@ The rules are those of docs/formats.md, section 4.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -25,6 +24,7 @@ from mystikos_tool.formats.sigstruct import (
     ATTRIBUTE_MODE64BIT,
     SIGSTRUCT_SIZE,
 )
+from mystikos_tool.io.content import sha256
 from mystikos_tool.io.pages import PAGE
 
 CONFIG_SECTION = ".mystconfig"
@@ -93,10 +93,7 @@ class EnclaveImage:
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the file before it is signed, in hexadecimal."""
-        digest = hashlib.sha256()
-        for piece in self._pieces(bytes(SIGSTRUCT_SIZE)):
-            digest.update(piece)
-        return digest.hexdigest()
+        return sha256(self._pieces(bytes(SIGSTRUCT_SIZE))).hex()
 
     def _pieces(self, sigstruct: bytes) -> tuple[memoryview, bytes, memoryview]:
         start = self.image.section(_OEINFO_SECTION).offset

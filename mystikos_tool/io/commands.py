@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
+from mystikos_tool.errors import reason_of
+
 _CHUNK = 1 << 14
 
 
@@ -37,8 +39,7 @@ def run(
                 list(command), stdin=stdin, stdout=subprocess.PIPE, env=environment, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            reason = (getattr(error, "strerror", None) or str(error)).lower()
-            raise CommandFault(f"cannot be started: {reason}") from None
+            raise CommandFault(f"cannot be started: {reason_of(error)}") from None
     end = time.monotonic() + seconds
     with process:
         try:

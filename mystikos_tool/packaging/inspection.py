@@ -5,7 +5,6 @@ That the package can be read is all that is checked here; `pipeline.verify` chec
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
 from mystikos_tool.formats.sigstruct import SIGSTRUCT, Identity
-from mystikos_tool.io.content import Content
+from mystikos_tool.io.content import Content, sha256
 from mystikos_tool.packaging import opened, sections
 from mystikos_tool.packaging.opened import Opened
 
@@ -126,7 +125,4 @@ def _as_printf(number: int) -> str:
 
 
 def _section(content: Content) -> Section:
-    digest = hashlib.sha256()
-    for chunk in content.chunks(_CHUNK):
-        digest.update(chunk)
-    return Section(content.size, digest.hexdigest())
+    return Section(content.size, sha256(content.chunks(_CHUNK)).hex())
