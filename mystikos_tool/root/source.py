@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.io import buffers, fingerprint
 from mystikos_tool.io.content import ReadAt
-from mystikos_tool.root.tree import Entry, Tree, canonical_mode, placed
+from mystikos_tool.root.tree import Contents, Entry, Tree, canonical_mode, changed, placed
 
 _LEFT_OUT = (stat.S_IFCHR, stat.S_IFIFO)
 _REFUSED = {stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
@@ -31,17 +31,6 @@ _ST_BLOCK = 512  # what st_blocks counts
 _ZEROS = memoryview(bytes(buffers.SIZE))
 _TYPE = 0o170000  # what stat.S_IFMT takes out of a mode
 _PATH = attrgetter("path")
-
-
-class AtPath(Protocol):
-    """Anything that is at a path of the root."""
-
-    @property
-    def path(self) -> bytes:
-        """The path, relative to the root."""
-
-
-_At = TypeVar("_At", bound=AtPath)
 
 
 class Source(Protocol):
@@ -99,10 +88,8 @@ class DirectorySource:
     def is_racy(self) -> bool:
         """Tell whether something could be changed and the fingerprint stay as it is."""
         started, own, folders = self._walk
-        return any(
-            fingerprint.any_racy(each, started)
-            for each in (own, *(folder.fingerprints for folder in folders))
-        )
+        every = (own, *(folder.fingerprints for folder in folders))
+        return any(fingerprint.any_racy(each, started) for each in every)
 
     def tree(self) -> Tree:
         """Return the entries."""
@@ -110,7 +97,7 @@ class DirectorySource:
 
     @cached_property
     def _tree(self) -> Tree:
-        mode_of = _taken_mode if self._preserve_modes else canonical_mode
+        mode_of: Callable[[int], int] = int if self._preserve_modes else canonical_mode
         left_out: list[str] = []
         entries = [entry for folder in self._walk.folders for entry in _entries(folder, mode_of, left_out)]
         if not (entries or self._may_be_missing):
@@ -128,8 +115,8 @@ class DirectorySource:
         except OSError as error:
             if self._may_be_missing and isinstance(error, FileNotFoundError):
                 return _Walk(started, b"", [])
-            reason = (error.strerror or "cannot be read").lower()
-            raise UserError(str(self._path), reason, "create the application directory first") from error
+            remedy = "create the application directory first"
+            raise UserError(str(self._path), reason_of(error), remedy) from error
         folders = _folders(os.fsencode(self._path), excluding(self._exclude))
         return _Walk(started, fingerprint.of(status), list(folders))
 
@@ -148,9 +135,7 @@ def scan_file(file: Path, name: str, *, preserve_modes: bool = False) -> Tree:
     if not stat.S_ISREG(status.st_mode):
         raise UserError(str(file), "is no regular file", "give a file or a directory")
     mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
-    origin = os.path.realpath(origin)
-    entry = Entry(os.fsencode(name), mode, status.st_size, origin, fingerprint.of(status), _HOST_FILES)
-    return Tree((entry,), (), started)
+    return Tree((host_entry(os.fsencode(name), mode, os.path.realpath(origin), status),), (), started)
 
 
 def host_entry(
@@ -226,12 +211,7 @@ def _small(entry: Entry, buffer: memoryview) -> memoryview | None:
         os.close(descriptor)
 
 
-def changed(entry: Entry) -> UserError:
-    """Return the error for a file that is not any more what it was."""
-    return UserError(entry.name, "changed while it was read", "build again when nothing writes to it")
-
-
-class _HostFiles:
+class _HostFiles(Contents):
     """Files of this machine; an entry's origin is the path."""
 
     def name(self, entry: Entry) -> str:
@@ -377,10 +357,8 @@ def _entries(folder: _Folder, mode_of: Callable[[int], int], left_out: list[str]
         kind = mode & _TYPE
         if kind == stat.S_IFREG:
             yield Entry(path, mode_of(mode), size, origin, known, _HOST_FILES)
-        elif kind == stat.S_IFDIR:
-            yield Entry(path, mode_of(mode), 0, origin, known, _HOST_FILES)
-        elif kind == stat.S_IFLNK:
-            target = _target(origin)
+        elif kind in (stat.S_IFDIR, stat.S_IFLNK):
+            target = _target(origin) if kind == stat.S_IFLNK else b""
             yield Entry(path, mode_of(mode), len(target), origin, known, _HOST_FILES, target)
         elif kind in _LEFT_OUT:
             left_out.append(os.fsdecode(path))
@@ -394,10 +372,6 @@ def _target(link: bytes) -> bytes:
         return os.readlink(link)
     except OSError as error:
         raise unreadable(link, error) from error
-
-
-def _taken_mode(mode: int) -> int:
-    return mode
 
 
 class Excluding:
@@ -432,16 +406,14 @@ def excluding(patterns: tuple[str, ...]) -> Excluding | None:
     return Excluding(patterns) if patterns else None
 
 
-def without(items: Iterable[_At], excluded: Callable[[bytes], object] | None) -> Iterator[_At]:
-    """Yield what is at a path that is not excluded, a directory with all that is in it."""
-    for item in items:
-        parts = item.path.split(b"/")
-        if not (excluded and any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))):
-            yield item
+def is_excluded(path: bytes, excluded: Callable[[bytes], object] | None) -> bool:
+    """Tell whether a path is excluded, or a directory that it lies in."""
+    if excluded is None:
+        return False
+    parts = path.split(b"/")
+    return any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))
 
 
 def unreadable(path: bytes, error: OSError) -> UserError:
     """Return the error for a file that the system does not let be read."""
-    return UserError(
-        os.fsdecode(path), (error.strerror or "cannot be read").lower(), "make it readable for the build"
-    )
+    return UserError(os.fsdecode(path), reason_of(error), "make it readable for the build")
