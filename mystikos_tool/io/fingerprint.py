@@ -10,6 +10,7 @@ import os
 import stat
 import struct
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 # Device, inode, size, mtime and ctime in nanoseconds, st_mode.
 STRUCT = struct.Struct("=QQQqqQ")
@@ -33,6 +34,14 @@ def of(status: os.stat_result) -> bytes:
         status.st_ctime_ns,
         status.st_mode,
     )
+
+
+def is_of(fingerprint: bytes, path: Path) -> bool:
+    """Tell whether a fingerprint is that of the file at a path, as it is now."""
+    try:
+        return of(path.stat()) == fingerprint
+    except OSError:
+        return False
 
 
 def split(fingerprints: bytes) -> Iterator[bytes]:
