@@ -24,7 +24,7 @@ _MAX_WORKERS = 16
 def of(entries: Sequence[Entry]) -> list[bytes]:
     """Return the SHA-256 of the files of entries; raise UserError as :meth:`Contents.chunks` does."""
     first, *others = _parts(entries)
-    workers = [_start(part) for part in others]
+    workers = [Worker(digest_worker.__file__, given=marshal.dumps(_files(part))) for part in others]
     try:
         found = digest_worker.digests(_files(first))
         for part, worker in zip(others, workers, strict=True):
@@ -61,11 +61,3 @@ def _files(entries: Sequence[Entry]) -> list[digest_worker.File]:
         )
         for entry in entries
     ]
-
-
-def _start(entries: Sequence[Entry]) -> Worker:
-    """Let a process of its own hash the files of entries."""
-    with os.fdopen(os.memfd_create("files"), "w+b") as files:
-        marshal.dump(_files(entries), files)
-        files.seek(0)
-        return Worker(digest_worker.__file__, given=files)

@@ -38,7 +38,8 @@ _TLS_EXTRA_PAGES = 1
 _TD_OFFSET_PAGES = 4
 _NSSA = 2
 _NO_LIMIT = 0xFFFFFFFF
-_TCS = struct.Struct("<16xQ4xIQ8xQQII")  # OSSA, NSSA, OENTRY, FS base, GS base, FS limit, GS limit
+# SDM volume 3D, "Thread Control Structure": OSSA, NSSA, OENTRY, FS base, GS base, FS limit, GS limit.
+_TCS = struct.Struct("<16xQ4xIQ8xQQII")
 _TCS_ADDRESSES = (16, 48, 56)  # OSSA, FS base and GS base; OENTRY is the same for all threads
 _ADDRESS = struct.Struct("<Q")
 _MODULE_SECTIONS = (".text", ".symtab", ".dynsym", ".strtab", ".dynstr")
@@ -168,8 +169,8 @@ def lay_out(parts: Parts) -> Layout:
     regions, region_runs = _regions(parts, regions_offset)
     heap_rva = regions[-1].offset + regions[-1].size + PAGE
     heap_size = OEINFO.get_int(record, "heap_pages") * PAGE
-    threads = _Threads(parts.enclave, base + heap_rva + heap_size, base)
-    loaded_size = heap_rva + heap_size + threads.size
+    threads, threads_rva = _threads(parts.enclave), heap_rva + heap_size
+    loaded_size = threads_rva + threads.number * threads.stride
     _check_addresses(image.where, base, loaded_size)
     enclave_size = power_of_two_up(loaded_size)
     patches = patches_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
@@ -188,7 +189,7 @@ def lay_out(parts: Parts) -> Layout:
         image_size=image.size,
         heap_rva=heap_rva,
         regions=tuple(regions),
-        stream=(*(run.moved(base) for run in runs), threads.repeated()),
+        stream=(*(run.moved(base) for run in runs), threads.repeated(base + threads_rva, base + image.entry)),
     )
 
 
@@ -326,49 +327,41 @@ def _padded_section(image: elf.Image, name: str) -> bytes:
     return data.ljust(page_up(len(data)), b"\0")
 
 
-class _Threads:
-    """The pages of each thread: stack, TCS, two SSA frames and thread-local storage, with guards between.
+class _Threads(NamedTuple):
+    """How many threads there are, and of each the pages of its stack and of its thread-local storage.
 
-    ``start`` is where they begin in the enclave range, ``base`` where the image does.
+    A thread has its stack, a TCS, two SSA frames and the thread-local storage, with guards between.
     """
 
-    def __init__(self, enclave: EnclaveImage, start: int, base: int) -> None:
-        self._start = start
-        self._base = base
-        self._entry = enclave.image.entry
-        self._count = OEINFO.get_int(enclave.record, "tcs_count")
-        self._stack_pages = OEINFO.get_int(enclave.record, "stack_pages")
-        self._tls_pages = enclave.image.tls_size // PAGE
-        if not (1 <= self._count <= _MAX_TCS and 1 <= self._stack_pages <= _MAX_STACK_PAGES):
-            problem = (
-                f".oeinfo asks for {self._count} threads with {self._stack_pages} stack pages each, "
-                f"not for 1 to {_MAX_TCS} with 1 to {_MAX_STACK_PAGES}"
-            )
-            raise UserError(enclave.image.where, problem, "take mystenc.so from a Mystikos runtime")
+    number: int
+    stack_pages: int
+    tls_pages: int
 
     @property
-    def size(self) -> int:
-        """Bytes of all threads."""
-        return self._count * self._stride
-
-    @property
-    def _stride(self) -> int:
+    def stride(self) -> int:
         """Bytes of a thread: its stack, its tls pages and seven more pages in use or left out."""
-        return (self._stack_pages + 2 + self._tls_pages + 5) * PAGE
+        return (self.stack_pages + 2 + self.tls_pages + 5) * PAGE
 
-    def repeated(self) -> Repeat:
-        """Return the runs of the first thread and how they repeat."""
-        tcs = self._start + (self._stack_pages + 2) * PAGE
+    def repeated(self, start: int, entry: int) -> Repeat:
+        """Return the runs of the first thread, which begins at ``start``, and how they repeat."""
+        tcs = start + (self.stack_pages + 2) * PAGE
+        segment = tcs + (_TD_OFFSET_PAGES + self.tls_pages) * PAGE
+        structure = _TCS.pack(tcs + PAGE, _NSSA, entry, segment, segment, _NO_LIMIT, _NO_LIMIT)
         runs = (
-            Run(self._start + PAGE, self._stack_pages, _RW, True, fill=_STACK_FILL),
-            Run(tcs, 1, SECINFO_TCS, True, Bytes(self._tcs(tcs)), addresses=_TCS_ADDRESSES),
+            Run(start + PAGE, self.stack_pages, _RW, True, fill=_STACK_FILL),
+            Run(tcs, 1, SECINFO_TCS, True, Bytes(structure), addresses=_TCS_ADDRESSES),
             Run(tcs + PAGE, _SSA_PAGES, _RW, True),
-            Run(tcs + _TD_OFFSET_PAGES * PAGE, self._tls_pages + _TLS_EXTRA_PAGES, _RW, True),
+            Run(tcs + _TD_OFFSET_PAGES * PAGE, self.tls_pages + _TLS_EXTRA_PAGES, _RW, True),
         )
-        return Repeat(runs, self._count, self._stride)
+        return Repeat(runs, self.number, self.stride)
 
-    def _tcs(self, address: int) -> bytes:
-        """Return a TCS (SDM volume 3D, "Thread Control Structure")."""
-        segment = address + (_TD_OFFSET_PAGES + self._tls_pages) * PAGE
-        entry = self._base + self._entry
-        return _TCS.pack(address + PAGE, _NSSA, entry, segment, segment, _NO_LIMIT, _NO_LIMIT)
+
+def _threads(enclave: EnclaveImage) -> _Threads:
+    count, stack_pages = (OEINFO.get_int(enclave.record, name) for name in ("tcs_count", "stack_pages"))
+    if not (1 <= count <= _MAX_TCS and 1 <= stack_pages <= _MAX_STACK_PAGES):
+        problem = (
+            f".oeinfo asks for {count} threads with {stack_pages} stack pages each, "
+            f"not for 1 to {_MAX_TCS} with 1 to {_MAX_STACK_PAGES}"
+        )
+        raise UserError(enclave.image.where, problem, "take mystenc.so from a Mystikos runtime")
+    return _Threads(count, stack_pages, enclave.image.tls_size // PAGE)

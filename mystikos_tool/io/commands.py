@@ -33,7 +33,7 @@ def run(
     CommandFault when it cannot be started, takes more than ``seconds``, writes more than ``limit``
     bytes or ends with another status than 0. What it has started is then killed with it.
     """
-    with _file_of(given) as stdin:
+    with file_of(given) as stdin:
         try:
             process = subprocess.Popen(
                 list(command), stdin=stdin, stdout=subprocess.PIPE, env=environment, start_new_session=True
@@ -57,7 +57,7 @@ def run(
 
 
 @contextmanager
-def _file_of(data: bytes) -> Iterator[int]:
+def file_of(data: bytes) -> Iterator[int]:
     """Yield a descriptor to read data from: a file in memory, which no command keeps anybody waiting for."""
     descriptor = os.memfd_create("standard input")
     try:

@@ -99,8 +99,7 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
                 FileContent(earlier.path, end - start, start + distance).write_to(file)
             else:
                 for entry in tree.entries[first:after]:
-                    for data in _member(entry):
-                        file.write(data)
+                    file.writelines(_member(entry))
             first = after
         file.write(cpio.end(_end(members)))
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))

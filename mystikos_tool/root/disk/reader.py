@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mystikos_tool.errors import UserError, reason_of
@@ -159,19 +159,10 @@ def open_disk(path: Path) -> int:
 
 def is_disk(path: Path) -> bool:
     """Tell whether a file has an FSSIG at its end."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        status = os.fstat(descriptor)
-        end = status.st_size - fssig.SIZE
-        magic = os.pread(descriptor, 8, end) if stat.S_ISREG(status.st_mode) and end > 0 else b""
-        return fssig.is_one(magic)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+    with suppress(OSError, UserError), os.fdopen(open_disk(path), "rb", buffering=0) as disk:
+        end = os.fstat(disk.fileno()).st_size - fssig.SIZE
+        return end > 0 and fssig.is_one(os.pread(disk.fileno(), 8, end))
+    return False
 
 
 def owners(filesystem: Filesystem, blocks: Collection[int]) -> dict[int, str]:
