@@ -198,10 +198,10 @@ def parse(data: bytes, where: str) -> Image:
     image = Image(
         where=where,
         data=data,
-        type=file.header.type,
-        entry=file.header.entry,
-        section_headers_offset=file.header.sections_offset,
-        section_names_index=file.header.names_index,
+        type=file.type,
+        entry=file.entry,
+        section_headers_offset=file.sections_offset,
+        section_names_index=file.names_index,
         loads=tuple(sorted(loads, key=lambda load: load.address)),
         in_order=all(one.address < other.address for one, other in pairwise(loads)),
         tls=next((segment for kind, segment in segments if kind == _PT_TLS), None),
@@ -224,39 +224,27 @@ def read_sections(content: Content, where: str) -> tuple[Section, ...]:
         return _File(whole, where).sections()
 
 
-class _Header(NamedTuple):
-    """What is needed of the file header: offsets in bytes, and numbers of rows."""
-
-    type: int
-    entry: int
-    segments_offset: int
-    segment_count: int
-    sections_offset: int
-    section_count: int
-    names_index: int
-
-
 class _File:
-    """The header and the tables of an ELF file; ``read`` returns up to a number of bytes from an offset."""
+    """The header and the tables of an ELF file; ``read`` returns up to a number of bytes from an offset.
+
+    ``sections_offset`` is where the section headers are, ``names_index`` the number of ``.shstrtab``.
+    """
 
     def __init__(self, read: Callable[[int, int], bytes], where: str) -> None:
         self._read = read
         self._where = where
-        self.header = self._header()
-
-    def _header(self) -> _Header:
-        if self._read(0, len(_MAGIC)) != _MAGIC:
-            raise UserError(self._where, "is not an ELF file", "give an x86-64 ELF file")
+        if read(0, len(_MAGIC)) != _MAGIC:
+            raise UserError(where, "is not an ELF file", "give an x86-64 ELF file")
         start = self._bytes(0, _EHDR.size)
-        identity, kind, machine, _, entry, segments, sections, _, *sizes = _EHDR.unpack(start)
+        identity, self.type, machine, _, self.entry, *rest = _EHDR.unpack(start)
+        self._segments_offset, self.sections_offset, _, header_size, *sizes = rest
+        segment_size, self._segment_count, section_size, self._section_count, self.names_index = sizes
         if (identity[4], identity[5], machine) != (_ELFCLASS64, _ELFDATA2LSB, _EM_X86_64):
             problem = f"is an ELF file for {self._machine(start)}, not 64-bit x86-64"
-            raise UserError(self._where, problem, "give one built for x86-64")
-        header_size, segment_size, segment_count, section_size, section_count, names_index = sizes
-        rows = (header_size, section_size, segment_size if segment_count else _PHDR.size)
+            raise UserError(where, problem, "give one built for x86-64")
+        rows = (header_size, section_size, segment_size if self._segment_count else _PHDR.size)
         if rows != (_EHDR.size, _SHDR.size, _PHDR.size):
-            raise UserError(self._where, *_DAMAGED)
-        return _Header(kind, entry, segments, segment_count, sections, section_count, names_index)
+            raise UserError(where, *_DAMAGED)
 
     def _machine(self, header: bytes) -> str:
         """Name the architecture of a file that is not for x86-64."""
@@ -277,7 +265,7 @@ class _File:
 
     def segments(self) -> list[tuple[int, Segment]]:
         """Return every program header and its type."""
-        table = self._bytes(self.header.segments_offset, self.header.segment_count * _PHDR.size)
+        table = self._bytes(self._segments_offset, self._segment_count * _PHDR.size)
         return [
             (kind, Segment(address, offset, file_size, memory_size, flags, align))
             for kind, flags, offset, address, _, file_size, memory_size, align in _PHDR.iter_unpack(table)
@@ -285,7 +273,7 @@ class _File:
 
     def sections(self) -> tuple[Section, ...]:
         """Return every section header with its name."""
-        table = self._bytes(self.header.sections_offset, self.header.section_count * _SHDR.size)
+        table = self._bytes(self.sections_offset, self._section_count * _SHDR.size)
         rows = list(_SHDR.iter_unpack(table))
         names = self._section_names(rows)
         return tuple(
@@ -297,7 +285,7 @@ class _File:
         )
 
     def _section_names(self, rows: Sequence[tuple[int, ...]]) -> bytes:
-        number = self.header.names_index
+        number = self.names_index
         if number == 0 or not rows:
             return b""
         if number >= len(rows) or rows[number][5] > _MAX_NAMES_SIZE:

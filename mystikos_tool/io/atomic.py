@@ -73,7 +73,9 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     try:
         descriptor, temporary, is_new = _open_temporary(final, mode)
     except OSError as error:
-        raise _not_written(target, error, _remedy(error, final)) from None
+        has_no_directory = isinstance(error, FileNotFoundError) and not final.parent.is_dir()
+        remedy = f"make the directory first: mkdir -p {final.parent}" if has_no_directory else _ELSEWHERE
+        raise _not_written(target, error, remedy) from None
     try:
         # Its lock, which goes when it is closed, keeps others from its name until that is gone.
         with os.fdopen(descriptor, "w+b", _BUFFER) as file:
@@ -327,12 +329,6 @@ def _check_replaceable(final: Path, target: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise UserError(str(target), f"is {kind}", "give the name of a file to write")
-
-
-def _remedy(error: OSError, final: Path) -> str:
-    if isinstance(error, FileNotFoundError) and not final.parent.is_dir():
-        return f"make the directory first: mkdir -p {final.parent}"
-    return _ELSEWHERE
 
 
 def _not_written(path: Path, error: OSError, remedy: str) -> UserError:

@@ -15,7 +15,7 @@ from mystikos_tool.formats import program
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.formats.program import Executable, Script
 from mystikos_tool.io import fingerprint
-from mystikos_tool.root.source import Excluding, excluding, host_entry, unreadable
+from mystikos_tool.root.source import Excluding, excluding, host_entry, readable, unreadable
 from mystikos_tool.root.tree import Entry, Tree, canonical_mode
 
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
@@ -202,10 +202,8 @@ class RootView:
             if os.path.dirname(path) == directory.path and path != directory.path
         }
         if node.host is not None:
-            try:
+            with readable(node.host):
                 names.update(os.listdir(node.host))
-            except OSError as error:
-                raise unreadable(node.host, error) from error
         found = (self._child(node, name) for name in sorted(names))
         return [child.entry for child in found if child]
 

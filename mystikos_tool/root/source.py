@@ -128,10 +128,8 @@ def scan_file(file: Path, name: str, *, preserve_modes: bool = False) -> Tree:
     """
     started = time.time_ns()
     origin = os.fsencode(file)
-    try:
+    with readable(origin):
         status = file.stat()
-    except OSError as error:
-        raise unreadable(origin, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise UserError(str(file), "is no regular file", "give a file or a directory")
     mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
@@ -334,16 +332,12 @@ def _folders(root: bytes, excluded: Callable[[bytes], object] | None) -> Iterato
 @contextmanager
 def _opened(directory: bytes, flags: int) -> Iterator[int]:
     """Open a directory to be listed; raise UserError where it can't be."""
-    try:
+    with readable(directory):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
-    except OSError as error:
-        raise unreadable(directory, error) from error
-    try:
-        yield descriptor
-    except OSError as error:
-        raise unreadable(directory, error) from error
-    finally:
-        os.close(descriptor)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def _entries(folder: _Folder, mode_of: Callable[[int], int], left_out: list[str]) -> Iterator[Entry]:
@@ -358,20 +352,14 @@ def _entries(folder: _Folder, mode_of: Callable[[int], int], left_out: list[str]
         if kind == stat.S_IFREG:
             yield Entry(path, mode_of(mode), size, origin, known, _HOST_FILES)
         elif kind in (stat.S_IFDIR, stat.S_IFLNK):
-            target = _target(origin) if kind == stat.S_IFLNK else b""
+            with readable(origin):
+                target = os.readlink(origin) if kind == stat.S_IFLNK else b""
             yield Entry(path, mode_of(mode), len(target), origin, known, _HOST_FILES, target)
         elif kind in _LEFT_OUT:
             left_out.append(os.fsdecode(path))
         else:
             problem = f"is {_REFUSED[kind]}, which a root file system cannot hold"
             raise UserError(os.fsdecode(origin), problem, "remove it from the directory")
-
-
-def _target(link: bytes) -> bytes:
-    try:
-        return os.readlink(link)
-    except OSError as error:
-        raise unreadable(link, error) from error
 
 
 class Excluding:
@@ -412,6 +400,15 @@ def is_excluded(path: bytes, excluded: Callable[[bytes], object] | None) -> bool
         return False
     parts = path.split(b"/")
     return any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))
+
+
+@contextmanager
+def readable(path: bytes) -> Iterator[None]:
+    """Raise :func:`unreadable` where the system does not let a file be read."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def unreadable(path: bytes, error: OSError) -> UserError:
