@@ -43,7 +43,7 @@ MAX_SIZES = {
 
 
 class Parts(NamedTuple):
-    """The contents of the seven sections."""
+    """The contents of the seven sections, in the order in which they are appended."""
 
     enclave: Content
     crt: Content
@@ -53,34 +53,21 @@ class Parts(NamedTuple):
     roothashes: Content
     config: Content
 
-    def in_order(self) -> tuple[Content, ...]:
-        """The contents in the order in which they are appended."""
-        return (
-            self.enclave,
-            self.crt,
-            self.kernel,
-            self.rootfs,
-            self.pubkeys,
-            self.roothashes,
-            self.config,
-        )
-
 
 def pieces(loader: Path, parts: Parts) -> list[Content]:
     """Return what a package consists of, in order: the parts themselves, and the loader around them.
 
     Raises UserError for a loader that sections cannot be appended to.
     """
-    image = runtime.image(loader)
-    bodies = parts.in_order()
-    plan = elf.with_sections(image, list(zip(SECTIONS, (body.size for body in bodies), strict=True)))
-    return [bodies[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
+    sizes = zip(SECTIONS, (part.size for part in parts), strict=True)
+    plan = elf.with_sections(runtime.image(loader), list(sizes))
+    return [parts[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
 
 
 def offset_of(name: str, loader: Path, parts: Parts) -> int:
     """Return where the content of a section begins in what :func:`write` makes."""
-    bodies = parts.in_order()
-    before = takewhile(lambda piece: piece is not bodies[SECTIONS.index(name)], pieces(loader, parts))
+    wanted = parts[SECTIONS.index(name)]
+    before = takewhile(lambda piece: piece is not wanted, pieces(loader, parts))
     return sum(piece.size for piece in before)
 
 
