@@ -55,7 +55,7 @@ class Member(NamedTuple):
     @property
     def start(self) -> int:
         """Where its header begins in an archive that this module planned."""
-        return self.offset - _head_size(self.path)
+        return self.offset - (_HEADER_SIZE + len(self.path) + _ALIGN & -_ALIGN)  # header, path and NUL
 
     @property
     def end(self) -> int:
@@ -85,7 +85,7 @@ def plan(entries: Iterable[tuple[bytes, int, int]]) -> list[Member]:
     members = []
     end = len(ROOT)
     for path, mode, size in entries:
-        # As Member.end, which is asked for too often here.
+        # As Member.start and end, which are asked for too often here.
         offset = end + (_HEADER_SIZE + len(path) + _ALIGN & -_ALIGN)
         members.append(Member(path, mode, offset, size))
         end = offset + size + _ALIGN - 1 & -_ALIGN
@@ -105,10 +105,6 @@ def padding(size: int) -> bytes:
 def end(offset: int) -> bytes:
     """Return the end of an archive whose last member ends at ``offset``."""
     return TRAILER + bytes(-(offset + len(TRAILER)) % _BLOCK)
-
-
-def _head_size(path: bytes) -> int:
-    return _HEADER_SIZE + len(path) + _ALIGN & -_ALIGN  # as align_up, of header, path and NUL
 
 
 def _template(values: Mapping[str, int]) -> bytes:

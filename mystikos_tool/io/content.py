@@ -167,10 +167,7 @@ class FileContent:
         copied = self._copy_in_kernel(file.fileno()) if aligned else 0
         file.seek(0, os.SEEK_CUR)
         rest = FileContent(self.path, self.size - copied, self.offset + copied)
-        buffer = memoryview(bytearray(min(rest.size, _CHUNK)))
-        with rest.opened() as reader:
-            while rest.size and (size := reader.read_into([buffer])):
-                file.write(buffer[:size])
+        file.writelines(rest.chunks(_CHUNK))
 
     def _open(self) -> FileIO:
         try:

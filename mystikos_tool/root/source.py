@@ -372,20 +372,17 @@ class Excluding:
 
     def __call__(self, path: bytes) -> bool:
         """Tell whether a path is excluded."""
-        found = self._of_name.match(path.rpartition(b"/")[2]) or self._of_path.match(path)
-        if found and self.unused:
-            self.unused -= {pattern for pattern in tuple(self.unused) if _matches(pattern, path)}
+        name = path.rpartition(b"/")[2]
+        found = self._of_name.match(name) or self._of_path.match(path)
+        for pattern in tuple(self.unused) if found else ():
+            if _any_of([pattern]).match(path if "/" in pattern else name):
+                self.unused.discard(pattern)
         return found is not None
 
 
 def _any_of(patterns: Iterable[str]) -> re.Pattern[bytes]:
     translated = [fnmatch.translate(pattern.strip("/")) for pattern in patterns]
     return re.compile("|".join(translated).encode(errors="surrogateescape") or rb"(?!)")
-
-
-def _matches(pattern: str, path: bytes) -> bool:
-    name = path if "/" in pattern else path.rpartition(b"/")[2]
-    return _any_of([pattern]).match(name) is not None
 
 
 @lru_cache(None)
