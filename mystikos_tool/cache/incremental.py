@@ -52,7 +52,6 @@ class _Packed:
 
 
 _packed: dict[bytes, _Packed] = {}
-_looking_up = Lock()
 
 # What this process wrote and has not asked for since: the stage that measures does, right after it.
 _written: dict[str, tuple[bytes, Archive]] = {}
@@ -75,10 +74,8 @@ class IncrementalArchives:
         the paths whose data are those of the earlier one.
         """
         packed = _Packed()
-        if not alone:
-            with _looking_up:
-                identity = _identity(tree) + (change.name.encode() if change else b"")
-                packed = _packed.setdefault(identity, packed)
+        if not alone:  # setdefault is one step for all threads
+            packed = _packed.setdefault(_identity(tree) + (change.name.encode() if change else b""), packed)
         with packed.lock:
             return self._pack(tree, target, packed, change)
 

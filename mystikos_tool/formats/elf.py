@@ -346,14 +346,11 @@ def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] 
     if not over and whole is not None:
         return whole
     content = memoryview(image.data)[segment.offset : segment.offset + segment.file_size]
-    lead = segment.address - start
-    used = max([lead + len(content), *(at + len(data) for at, data in over)])
-    memory = bytearray(min(used, end - start))
-    memory[lead : lead + len(content)] = content
+    memory = bytearray(segment.address - start) + content
     for at, data in over:
-        first = max(at, 0)
-        part = data[first - at : len(memory) - at]
-        memory[first : first + len(part)] = part
+        memory.extend(bytes(max(at + len(data) - len(memory), 0)))
+        memory[max(at, 0) : at + len(data)] = data[max(-at, 0) :]
+    del memory[end - start :]
     whole = bytes(memory)
     if not over:
         image.in_memory[segment] = whole

@@ -27,12 +27,7 @@ _COARSE_TICK = 2 * _SECOND
 def of(status: os.stat_result) -> bytes:
     """Return the fingerprint of a status, 48 bytes."""
     return STRUCT.pack(
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_mode,
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode
     )
 
 

@@ -51,8 +51,7 @@ class Inspection:
 
     def to_json(self) -> str:
         """Return one JSON object; bytes are in hexadecimal."""
-        facts = self._facts()
-        facts |= {
+        facts = self._facts() | {
             "modulus": self.modulus.hex(),
             "signature": self.signature.hex(),
             "sections": {name: section._asdict() for name, section in self.sections.items()},
@@ -62,8 +61,7 @@ class Inspection:
 
     def to_text(self) -> str:
         """Return lines of ``name=value``, those of the reference in its form, and the configuration."""
-        facts = self._facts()
-        facts |= {
+        facts = self._facts() | {
             "debug": int(self.identity.debug),
             "xfrm": _as_printf(self.xfrm),
             "zero_base": int(self.zero_base),

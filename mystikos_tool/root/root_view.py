@@ -43,12 +43,7 @@ class RootView:
     """
 
     def __init__(
-        self,
-        given: Tree,
-        sysroot: Path,
-        exclude: tuple[str, ...],
-        preserve_modes: bool,
-        known: Facts,
+        self, given: Tree, sysroot: Path, exclude: tuple[str, ...], preserve_modes: bool, known: Facts
     ) -> None:
         self.taken: dict[bytes, Entry] = {}
         self._given = {entry.path: entry for entry in given.entries}

@@ -19,11 +19,7 @@ from mystikos_tool.formats import ext2
 from mystikos_tool.formats.ext2 import BLOCK, Geometry, IndexTree, Name, Run
 from mystikos_tool.root.disk.nodes import Node
 
-_TYPES = {
-    stat.S_IFREG: ext2.TYPE_FILE,
-    stat.S_IFDIR: ext2.TYPE_DIRECTORY,
-    stat.S_IFLNK: ext2.TYPE_LINK,
-}
+_TYPES = {stat.S_IFREG: ext2.TYPE_FILE, stat.S_IFDIR: ext2.TYPE_DIRECTORY, stat.S_IFLNK: ext2.TYPE_LINK}
 _ZEROS = bytes(BLOCK)
 _STEP = (1 << 20) // BLOCK  # computed sizes are multiples of 1 MiB
 _INODE_PER = 16384 // BLOCK  # blocks of free space for each spare inode, as mke2fs counts
