@@ -35,6 +35,11 @@ class UserError(Exception):
         return f"{self.where}: {self.problem}; {self.remedy}"
 
 
+def reason_of(error: BaseException) -> str:
+    """Return what the system says of an error, as it goes on in a sentence."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
 def not_installed(error: BaseException) -> UserError | None:
     """Return the error of a package that this project needs and that is not installed; None for another."""
     name = error.name if isinstance(error, ModuleNotFoundError) else None

@@ -6,7 +6,6 @@ import hashlib
 import time
 from array import array
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
@@ -42,18 +41,17 @@ class Change(Protocol):
 
 
 class _Packed:
-    """What was packed of one tree in this process: the archive, its fingerprint, and when it was begun.
+    """What was packed of one tree in this process: the archive's fingerprint and path, and when it was begun.
 
     Who packs the tree holds the lock; whoever comes meanwhile waits and copies.
     """
 
     def __init__(self) -> None:
         self.lock = Lock()
-        self.archive: tuple[Path, bytes, int] | None = None
+        self.archive: tuple[bytes, Path, int] | None = None
 
 
 _packed: dict[bytes, _Packed] = {}
-_looking_up = Lock()
 
 # What this process wrote and has not asked for since: the stage that measures does, right after it.
 _written: dict[str, tuple[bytes, Archive]] = {}
@@ -76,10 +74,8 @@ class IncrementalArchives:
         the paths whose data are those of the earlier one.
         """
         packed = _Packed()
-        if not alone:
-            with _looking_up:
-                identity = _identity(tree) + (change.name.encode() if change else b"")
-                packed = _packed.setdefault(identity, packed)
+        if not alone:  # setdefault is one step for all threads
+            packed = _packed.setdefault(_identity(tree) + (change.name.encode() if change else b""), packed)
         with packed.lock:
             return self._pack(tree, target, packed, change)
 
@@ -98,14 +94,14 @@ class IncrementalArchives:
             tree = Tree(tuple(entries), tree.left_out, tree.as_of)
         changed = [number for number, path in enumerate(tree.paths) if path not in same]
         earlier, rewritten = Earlier(target, same), None
-        if packed.archive and packed.archive[0] != target and _is_still(*packed.archive[:2]):
-            path, _, started = packed.archive
+        if packed.archive and packed.archive[1] != target and fingerprint.is_of(*packed.archive[:2]):
+            _, path, started = packed.archive
             earlier = Earlier(path, {member.path: member.offset for member in tree.members})
         elif before and not fingerprint.is_racy(before, started) and _is_in_place(tree, changed, known):
             rewritten = archive.rewrite(tree, changed, target, before)
         written = rewritten or archive.write(tree, target, earlier)
         now = fingerprint.of(target.stat())
-        packed.archive = (target, now, started)
+        packed.archive = (now, target, started)
         _written[_name(target)] = (now, written)
         if len(tree.entries) < _WORTH_REMEMBERING:
             self._store.forget(_name(target))
@@ -122,7 +118,7 @@ class IncrementalArchives:
         One that :meth:`pack` wrote and nobody changed since is not read again.
         """
         written = _written.pop(_name(path), None)
-        if written and _is_still(path, written[0]):
+        if written and fingerprint.is_of(written[0], path):
             return written[1]
         _, rows = self._known(path)
         if not rows:
@@ -136,11 +132,8 @@ class IncrementalArchives:
         With ``change``, nothing either where its files were not changed in the same way.
         """
         value = self._store.value(_name(path))
-        with suppress(OSError):
-            changed_alike = value and (change is None or value[2:] == (change,))
-            if changed_alike and value[0] == fingerprint.of(path.stat()):
-                return value[0], value[1]
-        return b"", {}
+        changed_alike = value and (change is None or value[2:] == (change,))
+        return value[:2] if changed_alike and fingerprint.is_of(value[0], path) else (b"", {})
 
 
 def _name(path: Path) -> str:
@@ -181,11 +174,3 @@ def _identity(tree: Tree) -> bytes:
     """Return bytes that two trees share only where the same is read to pack them."""
     sizes = array("Q", map(_SIZE, tree.entries)).tobytes()
     return hashlib.sha256(tree.fingerprint() + sizes + b"\0".join(map(_ORIGIN, tree.entries))).digest()
-
-
-def _is_still(path: Path, known: bytes) -> bool:
-    """Tell whether a file is the one of a fingerprint."""
-    try:
-        return fingerprint.of(path.stat()) == known
-    except OSError:
-        return False
