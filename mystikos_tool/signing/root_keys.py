@@ -7,6 +7,7 @@ not looked into. On a disk, which may be large, only files that are no larger th
 
 from __future__ import annotations
 
+import os
 import stat
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mystikos_tool import printable
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import packed
 from mystikos_tool.formats.cpio import Member
@@ -165,7 +167,7 @@ def _keys_of(path: str, content: Content) -> list[RootKey]:
 def _packed_keys(path: str, content: Content) -> Iterator[RootKey]:
     for name, pieces in groupby(packed.unpacked(content, MOST_UNPACKED), itemgetter(0)):
         for _, block in _blocks_in(data for _, data in pieces):
-            yield _root_key(path, block)._replace(inside=name if name.isprintable() else repr(name))
+            yield _root_key(path, block)._replace(inside=printable.one_line(name))
 
 
 def _root_key(path: str, block: _Block) -> RootKey:
@@ -176,12 +178,7 @@ def _root_key(path: str, block: _Block) -> RootKey:
 
 def name_of(path: bytes) -> str:
     """Return what messages call a path."""
-    name = path.decode(errors="backslashreplace")
-    return name if name.isprintable() else "".join(map(_printable, name))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else repr(character)[1:-1]
+    return printable.one_line(os.fsdecode(path))
 
 
 class _Block(NamedTuple):
