@@ -34,7 +34,7 @@ from mystikos_tool.cli import (
     shell,
 )
 from mystikos_tool.cli.verb import PROGRAM, Verb, tell
-from mystikos_tool.errors import UserError, not_installed
+from mystikos_tool.errors import UserError, explained, not_installed
 
 USER_ERROR = 2
 
@@ -297,7 +297,7 @@ def _run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except UserError as error:
         return _told(error)
-    except ModuleNotFoundError as error:
+    except Exception as error:
         missing = not_installed(error)
         if not missing:
             raise
@@ -306,7 +306,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _told(error: UserError) -> int:
-    for line in str(error).splitlines():
+    for line in explained(str(error)).splitlines():
         tell(f"error: {line}")
     return USER_ERROR
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.explain.difference import Change
-from mystikos_tool.explain.printable import named_file, printable
 from mystikos_tool.formats import verity
 from mystikos_tool.formats.ext2_reader import Filesystem, Member
 from mystikos_tool.io.content import sha256
+from mystikos_tool.printable import named_file, printable
 from mystikos_tool.root.disk import reader
 from mystikos_tool.root.disk.reader import DiskFile
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from mystikos_tool.io.commands import file_of
+
+_MOST = 16  # of processes
+
+_T = TypeVar("_T")
+
+
+def shares(items: Sequence[_T], least: int) -> list[Sequence[_T]]:
+    """Divide items, of which there are some, among the cores: as many for each, and not below ``least``."""
+    count = min(len(os.sched_getaffinity(0)), len(items) // least, _MOST) or 1
+    each = -(-len(items) // count)
+    return [items[at : at + each] for at in range(0, len(items), each)]
 
 
 class Worker:

@@ -6,8 +6,8 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -21,7 +21,7 @@ from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import fingerprint, progress
 from mystikos_tool.io.atomic import make_directory, rewriting, write_at, writing
-from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt, pieces
+from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt, Window, pieces
 from mystikos_tool.root.source import excluding, is_excluded, unchanged
 from mystikos_tool.root.tree import Contents, Entry, Tree
 
@@ -64,9 +64,22 @@ class Archive:
         """Return a member's data as content, read when it is used."""
         return self.content.part(member.offset, member.size)
 
-    def opened(self, member: Member) -> AbstractContextManager[ReadAt]:
-        """Begin to read a member's data at any offset."""
-        return self.content_of(member).at_any_offset()
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[Member], ReadAt]]:
+        """Begin to read members' data; small ones that follow one another are read at once."""
+        with self.content.at_any_offset() as read:
+            near = Window(read).read
+
+            def of_member(member: Member) -> ReadAt:
+                _, _, start, size = member
+
+                def read_at(offset: int, count: int) -> bytes:
+                    count = min(count, size - offset)
+                    return near(start + offset, count) if count > 0 else b""
+
+                return read_at
+
+            yield of_member
 
 
 class Earlier(NamedTuple):
