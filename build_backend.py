@@ -10,10 +10,13 @@ digests anew:
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -63,6 +66,7 @@ def _setuptools(*others: str) -> Any:
         _check(name)
     # Bytecode that lies beside the checked files was not checked: it is compiled anew.
     sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="pycache-")
+    atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
     from setuptools import build_meta
 
     return build_meta
@@ -83,6 +87,11 @@ def _check(name: str) -> None:
         sys.exit(f"mystikos-tool: {name} is {found['version']}, not {known['version']}; {remedy}")
     if found != known:
         sys.exit(f"mystikos-tool: {name} {known['version']} is not the one that was published; {remedy}")
+    directory = importlib.metadata.distribution(name).locate_file(name)
+    spec = importlib.util.find_spec(name)  # of a package at the top, which runs nothing of it
+    taken = spec.origin if spec else None
+    if taken != str(Path(str(directory), "__init__.py")):
+        sys.exit(f"mystikos-tool: {taken} would be taken for {name}; take it away, or {remedy}")
 
 
 def _described(name: str) -> dict[str, str]:
@@ -91,19 +100,21 @@ def _described(name: str) -> dict[str, str]:
     directory = Path(str(distribution.locate_file("")))
     digest = hashlib.sha256()
     for path in (path for part in _PARTS[name] for path in sorted(_files(directory / part))):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        # A directory that is linked to is in no package, and would be taken for a module of its name.
+        content = hashlib.sha256(b"" if path.is_dir() else path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(directory)}\0{content}\n".encode())
     return {"version": distribution.version, "sha256": digest.hexdigest()}
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """Yield a file, or all files below a directory but bytecode, which is not used."""
+    """Yield a file, or all files and links below a directory but bytecode, which is not used."""
     if directory.is_file():
         yield directory
     for folder, folders, names in os.walk(directory):
         if "__pycache__" in folders:
             folders.remove("__pycache__")
-        yield from (Path(folder, name) for name in names)
+        links = (name for name in folders if Path(folder, name).is_symlink())
+        yield from (Path(folder, name) for name in (*names, *links))
 
 
 if __name__ == "__main__":

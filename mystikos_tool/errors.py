@@ -5,7 +5,11 @@ Everything else that is raised is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+
+from mystikos_tool.printable import lines, one_line
 
 # What this project is made with that is not Python's, and the package to install for it.
 _DEPENDENCIES = {
@@ -13,9 +17,14 @@ _DEPENDENCIES = {
     "cryptography": "cryptography",
     "cyclonedx": "cyclonedx-python-lib",
     "elftools": "pyelftools",
+    "jinja2": "jinja2",
     "jsonschema": "jsonschema",
     "packageurl": "packageurl-python",
 }
+
+
+# A path in front of what is wrong with it, from its component ~ or ~user on; SCons has a word before it.
+_TILDE = re.compile(r"(?:Source `)?(?P<before>(?:[^:\s]*/)?)(?P<user>~[\w.-]*)(?P<rest>[^:']*)[:']")
 
 
 class UserError(Exception):
@@ -32,14 +41,50 @@ class UserError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.problem}; {self.remedy}"
+        # What is wrong is told on one line, whatever is in the names of a hostile package.
+        return f"{one_line(self.where)}: {one_line(self.problem)}; {lines(self.remedy)}"
+
+
+def explained(message: str) -> str:
+    """Return a message, with what is to be known of a ``~`` that begins a path in it and was not expanded."""
+    found = _TILDE.match(message)
+    if not found or os.path.lexists(found["before"] + found["user"]):
+        return message
+    home = os.path.expanduser(found["user"])  # noqa: PTH111 a word, and no path
+    instead = "its path" if home == found["user"] else home + found["rest"]
+    return f"{message}; {found['user']} stands for a home directory in shells only: write {instead}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what the system says of an error, as it goes on in a sentence."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def not_installed(error: BaseException) -> UserError | None:
-    """Return the error of a package that this project needs and that is not installed; None for another."""
-    name = error.name if isinstance(error, ModuleNotFoundError) else None
-    package = _DEPENDENCIES.get((name or "").partition(".")[0])
-    if not package:
+    """Return the error of a package that this project needs and that is missing or cannot be loaded.
+
+    None for another. That it cannot be loaded may come of what it needs itself, of another version of
+    it, or of files that are not there or not for this machine.
+    """
+    name = error.name or "" if isinstance(error, ImportError) else ""
+    if isinstance(error, ModuleNotFoundError) and name in _DEPENDENCIES:
+        package = _DEPENDENCIES[name]
+        remedy = f"run: {sys.executable} -m pip install {package}"
+        return UserError(sys.executable, f"has no {package}, which mystikos-tool needs", remedy)
+    found = _DEPENDENCIES.get(name.partition(".")[0]) or _loaded_when(error)
+    if not found:
         return None
-    remedy = f"run: {sys.executable} -m pip install {package}"
-    return UserError(sys.executable, f"has no {package}, which mystikos-tool needs", remedy)
+    problem = f"has a {found} that cannot be loaded ({type(error).__name__}: {error})"
+    remedy = f"install it anew, run: {sys.executable} -m pip install --force-reinstall {found}"
+    return UserError(sys.executable, problem, remedy)
+
+
+def _loaded_when(error: BaseException) -> str | None:
+    """Return the package whose module was being loaded, by us, when an error came; None where none was."""
+    place = error.__traceback__
+    while place:
+        code, name = place.tb_frame.f_code, str(place.tb_frame.f_globals.get("__name__"))
+        if not name.startswith(("mystikos_tool", "importlib")) and code.co_name == "<module>":
+            return _DEPENDENCIES.get(name.partition(".")[0])
+        place = place.tb_next
+    return None

@@ -20,6 +20,7 @@ from mystikos_tool.cache import file_digests
 from mystikos_tool.cache.columns import Columns
 from mystikos_tool.cache.store import Store
 from mystikos_tool.io import fingerprint
+from mystikos_tool.io.content import sha256
 from mystikos_tool.root.source import Source
 from mystikos_tool.root.tree import Tree
 
@@ -51,7 +52,7 @@ class Digests:
             return bytes(known[1])
         started = time.time_ns()
         with Path(path).open("rb", buffering=0) as file:
-            digest = file_digests.sha256(iter(lambda: file.read(_CHUNK), b""))
+            digest = sha256(iter(lambda: file.read(_CHUNK), b""))
             after = fingerprint.of(os.fstat(file.fileno()))
         if after == before and not fingerprint.is_racy(before, started):
             self._store.change(_FILES, name, (before, digest))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import marshal
 import os
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mystikos_tool.cache import digest_worker
 from mystikos_tool.io import fingerprint
+from mystikos_tool.io.content import sha256
+from mystikos_tool.io.workers import Worker
 from mystikos_tool.root.source import is_on_this_machine
 
 if TYPE_CHECKING:
@@ -25,23 +24,16 @@ _MAX_WORKERS = 16
 def of(entries: Sequence[Entry]) -> list[bytes]:
     """Return the SHA-256 of the files of entries; raise UserError as :meth:`Contents.chunks` does."""
     first, *others = _parts(entries)
-    workers = [_Worker(part) for part in others]
+    workers = [Worker(digest_worker.__file__, given=marshal.dumps(_files(part))) for part in others]
     try:
         found = digest_worker.digests(_files(first))
-        for worker in workers:
-            found += worker.digests()
+        for part, worker in zip(others, workers, strict=True):
+            output = worker.output()
+            found += [None] * len(part) if output is None else marshal.loads(output)
     finally:
         for worker in workers:
             worker.end()
     return [digest or sha256(entry.chunks()) for digest, entry in zip(found, entries, strict=True)]
-
-
-def sha256(chunks: Iterable[bytes | memoryview]) -> bytes:
-    """Return the SHA-256 of pieces."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.digest()
 
 
 def _parts(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
@@ -69,35 +61,3 @@ def _files(entries: Sequence[Entry]) -> list[digest_worker.File]:
         )
         for entry in entries
     ]
-
-
-class _Worker:
-    """A process that hashes files, if one can be started."""
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self._count = len(entries)
-        self._process: subprocess.Popen[bytes] | None = None
-        command = [sys.executable, "-I", "-S", digest_worker.__file__]
-        with os.fdopen(os.memfd_create("files"), "w+b") as files:
-            marshal.dump(_files(entries), files)
-            files.seek(0)
-            try:
-                self._process = subprocess.Popen(
-                    command, stdin=files, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-                )
-            except OSError:  # no more processes for this user, or no interpreter that it may start
-                return
-
-    def digests(self) -> list[bytes | None]:
-        """Return the digests; None for each that the process has not found."""
-        if self._process:
-            found = self._process.communicate()[0]
-            if self._process.returncode == 0:
-                return list(marshal.loads(found))
-        return [None] * self._count
-
-    def end(self) -> None:
-        """End the process."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()

@@ -6,7 +6,6 @@ import hashlib
 import time
 from array import array
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
@@ -64,18 +63,17 @@ class Rewritten(NamedTuple):
 
 
 class _Packed:
-    """What was packed of one tree in this process: the archive, its fingerprint, and when it was begun.
+    """What was packed of one tree in this process: the archive's fingerprint and path, and when it was begun.
 
     Who packs the tree holds the lock; whoever comes meanwhile waits and copies.
     """
 
     def __init__(self) -> None:
         self.lock = Lock()
-        self.archive: tuple[Path, bytes, int] | None = None
+        self.archive: tuple[bytes, Path, int] | None = None
 
 
 _packed: dict[bytes, _Packed] = {}
-_looking_up = Lock()
 
 # What this process wrote and has not asked for since: the stage that measures does, right after it.
 _written: dict[str, tuple[bytes, Archive]] = {}
@@ -101,10 +99,8 @@ class IncrementalArchives:
         the paths whose data are those of the earlier one.
         """
         packed = _Packed()
-        if not alone:
-            with _looking_up:
-                identity = _identity(tree) + (change.name.encode() if change else b"")
-                packed = _packed.setdefault(identity, packed)
+        if not alone:  # setdefault is one step for all threads
+            packed = _packed.setdefault(_identity(tree) + (change.name.encode() if change else b""), packed)
         with packed.lock:
             return self._pack(tree, target, packed, change)
 
@@ -123,8 +119,8 @@ class IncrementalArchives:
         changed = [number for number, at in enumerate(same) if at < 0]
         unchanged = {path: known.offsets[at] for path, at in zip(tree.paths, same, strict=True) if at >= 0}
         earlier, rewritten = Earlier(target, unchanged), None
-        if packed.archive and packed.archive[0] != target and _is_still(*packed.archive[:2]):
-            path, _, started = packed.archive
+        if packed.archive and packed.archive[1] != target and fingerprint.is_of(*packed.archive[:2]):
+            _, path, started = packed.archive
             earlier = Earlier(path, {member.path: member.offset for member in tree.members})
         elif (
             before
@@ -137,7 +133,7 @@ class IncrementalArchives:
         if rewritten:
             places = [(tree.members[number].offset, tree.members[number].size) for number in changed]
             _rewritten[_name(target)] = Rewritten(before, now, places)
-        packed.archive = (target, now, started)
+        packed.archive = (now, target, started)
         _written[_name(target)] = (now, written)
         if len(tree.entries) < _WORTH_REMEMBERING:
             self._store.forget(_name(target))
@@ -153,7 +149,7 @@ class IncrementalArchives:
         One that :meth:`pack` wrote and nobody changed since is not read again.
         """
         written = _written.pop(_name(path), None)
-        if written and _is_still(path, written[0]):
+        if written and fingerprint.is_of(written[0], path):
             return written[1]
         known = self._known(path)
         if not known.fingerprint:
@@ -168,19 +164,16 @@ class IncrementalArchives:
         With ``change``, nothing either where its files were not changed in the same way.
         """
         value = self._store.value(_name(path))
-        with suppress(OSError):
-            changed_alike = value and change in (None, value[-1])
-            if changed_alike and value[0] == fingerprint.of(path.stat()):
-                version, columns, offsets, sizes, changed_by = value
-                places = array("Q", offsets), array("Q", sizes)
-                return _Known(version, Columns(*columns), *places, changed_by)
-        return _Known()
+        if not (value and change in (None, value[-1]) and fingerprint.is_of(value[0], path)):
+            return _Known()
+        version, columns, offsets, sizes, changed_by = value
+        return _Known(version, Columns(*columns), array("Q", offsets), array("Q", sizes), changed_by)
 
 
 def rewritten(path: Path) -> Rewritten | None:
     """Return what this process wrote last into an archive; None where it did not, or another one is there."""
     last = _rewritten.get(_name(path))
-    return last if last and _is_still(path, last.after) else None
+    return last if last and fingerprint.is_of(last.after, path) else None
 
 
 def _name(path: Path) -> str:
@@ -201,11 +194,3 @@ def _identity(tree: Tree) -> bytes:
     """Return bytes that two trees share only where the same is read to pack them."""
     sizes = array("Q", map(_SIZE, tree.entries)).tobytes()
     return hashlib.sha256(tree.fingerprint() + sizes + b"\0".join(map(_ORIGIN, tree.entries))).digest()
-
-
-def _is_still(path: Path, known: bytes) -> bool:
-    """Tell whether a file is the one of a fingerprint."""
-    try:
-        return fingerprint.of(path.stat()) == known
-    except OSError:
-        return False

@@ -6,7 +6,6 @@ import hashlib
 import stat
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
@@ -87,11 +86,10 @@ class IncrementalDisks:
     def _known(self, name: str, target: Path, changed_by: str) -> _Known:
         """Return what is known of a disk; nothing where it is not the one that was written."""
         value = self._store.value(name)
-        with suppress(OSError):
-            if value and len(value) == len(_NOTHING):
-                known = _Known(*value)
-                if known.changed_by == changed_by and known.disk == fingerprint.of(target.stat()):
-                    return known
+        if value and len(value) == len(_NOTHING):
+            known = _Known(*value)
+            if known.changed_by == changed_by and fingerprint.is_of(known.disk, target):
+                return known
         return _NOTHING
 
 
@@ -129,10 +127,8 @@ class _Job(NamedTuple):
         changed = [n for n, (entry, was) in pairs if entry.fingerprint != was and stat.S_ISREG(entry.mode)]
         if len(changed) > _FEW:
             return None
-        entries, layout = (
-            self._changed(self.tree.entries[number] for number in changed),
-            Layout(*known.layout),
-        )
+        entries = self._changed(self.tree.entries[number] for number in changed)
+        layout = Layout(*known.layout)
         inodes = layout.numbers()
         nodes = zip([inodes[number] for number in changed], self._nodes(entries), strict=True)
         made = writer.rewrite(list(nodes), self.target, layout, self.options)
@@ -144,12 +140,8 @@ class _Job(NamedTuple):
     def write(self, known: _Known) -> _Done:
         """Write the disk, with what of the earlier one can be kept."""
         rows = zip(known.paths, known.fingerprints, known.sizes, strict=True)
-        there = {path: (was, size) for path, was, size in rows}
-        same: dict[bytes, int] = {}
-        for entry in self.tree.entries:
-            was, size = there.get(entry.path, (None, 0))
-            if was == entry.fingerprint:
-                same[entry.path] = size
+        now = {entry.path: entry.fingerprint for entry in self.tree.entries}
+        same = {path: size for path, was, size in rows if was and was == now.get(path)}
         entries = self._changed(self.tree.entries, same)
         nodes = _linked(self._nodes(entries), self.trees)
         if self.change:

@@ -8,12 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mystikos_tool import printable
 from mystikos_tool.io import console
 
 PROGRAM = "mystikos-tool"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Verb(NamedTuple):
@@ -65,18 +64,10 @@ def size_in_bytes(text: str) -> int:
 
 
 def tell(message: str) -> None:
-    """Print a warning or an error on standard error, as :func:`shown`."""
-    console.write_line(f"{PROGRAM}: {shown(message)}", sys.stderr)
+    """Print a warning or an error on standard error, on one line."""
+    console.write_line(f"{PROGRAM}: {printable.one_line(message)}", sys.stderr)
 
 
 def say(message: str) -> None:
-    """Print a result on standard output, as :func:`shown`."""
-    console.write_line(shown(message), sys.stdout)
-
-
-def shown(text: str) -> str:
-    r"""Return text with ``\xNN`` for each control character but line ends and tabs.
-
-    Names and texts of a package would otherwise steer the terminal.
-    """
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    """Print a result on standard output, fit to be shown."""
+    console.write_line(printable.lines(message), sys.stdout)

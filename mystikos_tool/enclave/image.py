@@ -5,11 +5,10 @@ The rules are those of docs/formats.md, section 4.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
+from mystikos_tool.config import Config
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import (
@@ -25,6 +24,7 @@ from mystikos_tool.formats.sigstruct import (
     ATTRIBUTE_MODE64BIT,
     SIGSTRUCT_SIZE,
 )
+from mystikos_tool.io.content import sha256
 from mystikos_tool.io.pages import PAGE
 
 CONFIG_SECTION = ".mystconfig"
@@ -43,34 +43,6 @@ _RELOCATIONS = frozenset(
         elf.R_X86_64_JUMP_SLOT,
     }
 )
-
-
-class Settings(Protocol):
-    """What of the configuration goes into the image."""
-
-    @property
-    def data(self) -> bytes:
-        """The configuration's bytes."""
-
-    @property
-    def debug(self) -> bool:
-        """The DEBUG attribute."""
-
-    @property
-    def product_id(self) -> int:
-        """ISVPRODID."""
-
-    @property
-    def security_version(self) -> int:
-        """ISVSVN."""
-
-    @property
-    def create_zero_base_enclave(self) -> bool | None:
-        """Whether the enclave range starts at address 0; None leaves it to the runtime."""
-
-    @property
-    def enclave_start_address(self) -> int | None:
-        """Where the image starts in a zero-base enclave; None for the default."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +65,7 @@ class EnclaveImage:
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the file before it is signed, in hexadecimal."""
-        digest = hashlib.sha256()
-        for piece in self._pieces(bytes(SIGSTRUCT_SIZE)):
-            digest.update(piece)
-        return digest.hexdigest()
+        return sha256(self._pieces(bytes(SIGSTRUCT_SIZE))).hex()
 
     def _pieces(self, sigstruct: bytes) -> tuple[memoryview, bytes, memoryview]:
         start = self.image.section(_OEINFO_SECTION).offset
@@ -105,19 +74,19 @@ class EnclaveImage:
         return data[:start], record, data[start + OEINFO.size :]
 
 
-def prepare(original: elf.Image, settings: Settings) -> EnclaveImage:
+def prepare(original: elf.Image, config: Config) -> EnclaveImage:
     """Put the configuration into an enclave image and set its record, but for the signature.
 
     Raises UserError for an image, or a base of the enclave, that the reference would refuse.
     """
     where = original.where
     _check(original)
-    pieces = elf.with_sections(original, [(CONFIG_SECTION, len(settings.data))])
-    file = b"".join(settings.data if isinstance(piece, int) else piece for piece in pieces)
+    pieces = elf.with_sections(original, [(CONFIG_SECTION, len(config.data))])
+    file = b"".join(config.data if isinstance(piece, int) else piece for piece in pieces)
     image = elf.parse(file, where)
     return EnclaveImage(
         image=image,
-        record=_set(image.section_bytes(_OEINFO_SECTION), settings, where),
+        record=_set(image.section_bytes(_OEINFO_SECTION), config, where),
         relocations=_relocations(image),
     )
 
@@ -141,20 +110,16 @@ def _relocations(image: elf.Image) -> bytes:
 def _check(image: elf.Image) -> None:
     elf.check_loadable(image)
     if not image.in_order:
-        raise UserError(
-            image.where,
-            "its PT_LOADs are not in order of their addresses",
-            "take the file as the linker made it",
-        )
+        problem = "its PT_LOADs are not in order of their addresses"
+        raise UserError(image.where, problem, "take the file as the linker made it")
     if image.type != elf.ET_DYN:
         raise UserError(image.where, "is no shared object or PIE", _REMEDY)
     for name, tag in (("DT_RPATH", elf.DT_RPATH), ("DT_RUNPATH", elf.DT_RUNPATH)):
         if tag in image.dynamic_tags:
             raise UserError(image.where, f"has {name}, which the signer refuses", "link it without -rpath")
     if elf.DT_NEEDED in image.dynamic_tags:
-        raise UserError(
-            image.where, "needs a shared library, which a package has no place for", "link it statically"
-        )
+        problem = "needs a shared library, which a package has no place for"
+        raise UserError(image.where, problem, "link it statically")
     if not 0 < image.entry < image.size:
         raise UserError(image.where, "has no entry point in its segments", _REMEDY)
     if any(not load.flags & (elf.PF_R | elf.PF_W | elf.PF_X) for load in image.loads):
@@ -185,27 +150,27 @@ def _holds(load: elf.Segment, section: elf.Section) -> bool:
     return 0 <= start <= load.file_size - section.size and load.offset + start == section.offset
 
 
-def _set(section: bytes, settings: Settings, where: str) -> bytes:
+def _set(section: bytes, config: Config, where: str) -> bytes:
     record = section[: OEINFO.size]
     flags = OEINFO.get_int(record, "flags") & FLAG_ZERO_BASE
-    if settings.create_zero_base_enclave and not flags and settings.enclave_start_address is None:
+    if config.create_zero_base_enclave and not flags and config.enclave_start_address is None:
         problem = (
             "is built without a zero base, and CreateZeroBaseEnclave asks for one without a start address"
         )
         raise UserError(where, problem, f'add "EnclaveStartAddress": {DEFAULT_START_ADDRESS}')
-    if settings.create_zero_base_enclave is not None:
-        flags = FLAG_ZERO_BASE if settings.create_zero_base_enclave else 0
+    if config.create_zero_base_enclave is not None:
+        flags = FLAG_ZERO_BASE if config.create_zero_base_enclave else 0
     values: dict[str, int | bytes] = {
-        "product_id": settings.product_id,
-        "security_version": settings.security_version,
-        "attributes": ATTRIBUTE_MODE64BIT | (ATTRIBUTE_DEBUG if settings.debug else 0),
+        "product_id": config.product_id,
+        "security_version": config.security_version,
+        "attributes": ATTRIBUTE_MODE64BIT | (ATTRIBUTE_DEBUG if config.debug else 0),
         "family_id": bytes(16),
         "extended_product_id": bytes(16),
         "flags": flags | FLAG_CAPTURE_PF_GP,
         "sigstruct": bytes(SIGSTRUCT_SIZE),
     }
     if flags & FLAG_ZERO_BASE:
-        address = settings.enclave_start_address
+        address = config.enclave_start_address
         values["start_address"] = DEFAULT_START_ADDRESS if address is None else address
     return OEINFO.patch(record, values)
 

@@ -22,6 +22,7 @@ SECINFO_R, SECINFO_W, SECINFO_X = 1, 2, 4
 SECINFO_TCS = 0x100
 SECINFO_REG = 0x200
 
+_PERMISSIONS = {elf.PF_R: SECINFO_R, elf.PF_W: SECINFO_W, elf.PF_X: SECINFO_X}
 _RO = SECINFO_REG | SECINFO_R
 _RW = SECINFO_REG | SECINFO_R | SECINFO_W
 _RWX = _RW | SECINFO_X
@@ -36,7 +37,9 @@ _SSA_PAGES = 2
 _TLS_EXTRA_PAGES = 1
 _TD_OFFSET_PAGES = 4
 _NSSA = 2
-_TCS = struct.Struct("<QQQIIQQQQII")
+_NO_LIMIT = 0xFFFFFFFF
+# SDM volume 3D, "Thread Control Structure": OSSA, NSSA, OENTRY, FS base, GS base, FS limit, GS limit.
+_TCS = struct.Struct("<16xQ4xIQ8xQQII")
 _TCS_ADDRESSES = (16, 48, 56)  # OSSA, FS base and GS base; OENTRY is the same for all threads
 _ADDRESS = struct.Struct("<Q")
 _MODULE_SECTIONS = (".text", ".symtab", ".dynsym", ".strtab", ".dynstr")
@@ -166,15 +169,15 @@ def lay_out(parts: Parts) -> Layout:
     regions, region_runs = _regions(parts, regions_offset)
     heap_rva = regions[-1].offset + regions[-1].size + PAGE
     heap_size = OEINFO.get_int(record, "heap_pages") * PAGE
-    threads = _Threads(parts.enclave, base + heap_rva + heap_size, base)
-    loaded_size = heap_rva + heap_size + threads.size
+    threads, threads_rva = _threads(parts.enclave), heap_rva + heap_size
+    loaded_size = threads_rva + threads.number * threads.stride
     _check_addresses(image.where, base, loaded_size)
     enclave_size = power_of_two_up(loaded_size)
     patches = patches_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
 
     runs = [
         *_segments(image, patches),
-        *(run.moved(image.size) for run in _data_run(relocations)),
+        *(run.moved(image.size) for run in _measured(Bytes(relocations))),
         *region_runs,
         *([Run(heap_rva, heap_size // PAGE, _RW, False)] if heap_size else []),
     ]
@@ -186,7 +189,7 @@ def lay_out(parts: Parts) -> Layout:
         image_size=image.size,
         heap_rva=heap_rva,
         regions=tuple(regions),
-        stream=(*(run.moved(base) for run in runs), threads.repeated()),
+        stream=(*(run.moved(base) for run in runs), threads.repeated(base + threads_rva, base + image.entry)),
     )
 
 
@@ -195,27 +198,18 @@ def _base(record: bytes, where: str) -> int:
     zero_base = bool(OEINFO.get_int(record, "flags") & FLAG_ZERO_BASE)
     start_address = OEINFO.get_int(record, "start_address")
     if start_address % PAGE or (zero_base and not start_address):
-        raise UserError(
-            where,
-            f"start address {start_address:#x} is 0 or not a multiple of 4096",
-            "give another EnclaveStartAddress",
-        )
+        problem = f"start address {start_address:#x} is 0 or not a multiple of 4096"
+        raise UserError(where, problem, "give another EnclaveStartAddress")
     return start_address if zero_base else 0
 
 
 def _check_addresses(where: str, base: int, loaded_size: int) -> None:
     if loaded_size > _ADDRESS_SPACE // 2:
-        raise UserError(
-            where,
-            f"its enclave of {loaded_size} bytes does not fit in an address space",
-            "give a smaller MemorySize",
-        )
+        problem = f"its enclave of {loaded_size} bytes does not fit in an address space"
+        raise UserError(where, problem, "give a smaller MemorySize")
     if base + loaded_size > _ADDRESS_SPACE:
-        raise UserError(
-            where,
-            f"start address {base:#x} leaves no room for the enclave below 2^47",
-            "give a lower EnclaveStartAddress",
-        )
+        problem = f"start address {base:#x} leaves no room for the enclave below 2^47"
+        raise UserError(where, problem, "give a lower EnclaveStartAddress")
 
 
 def _segments(image: elf.Image, patches: Sequence[tuple[int, bytes]] = ()) -> Iterator[Run]:
@@ -223,19 +217,16 @@ def _segments(image: elf.Image, patches: Sequence[tuple[int, bytes]] = ()) -> It
     for segment in image.loads:
         start = segment.address // PAGE * PAGE
         end = page_up(segment.end)
-        permissions = (
-            (SECINFO_R if segment.flags & elf.PF_R else 0)
-            | (SECINFO_W if segment.flags & elf.PF_W else 0)
-            | (SECINFO_X if segment.flags & elf.PF_X else 0)
-        )
+        flags = SECINFO_REG | sum(secinfo for flag, secinfo in _PERMISSIONS.items() if segment.flags & flag)
         if end > start:
             content = Bytes(elf.loaded(image, segment, patches))
-            yield Run(start, (end - start) // PAGE, SECINFO_REG | permissions, True, content)
+            yield Run(start, (end - start) // PAGE, flags, True, content)
 
 
-def _data_run(data: bytes) -> Iterator[Run]:
-    if data:
-        yield Run(0, page_up(len(data)) // PAGE, _RO, True, Bytes(data))
+def _measured(content: Readable) -> list[Run]:
+    """Return the pages of a content, read-only; none where it is empty."""
+    pages = page_up(content.size) // PAGE
+    return [Run(0, pages, _RO, True, content)] if pages else []
 
 
 class _RegionPlan(NamedTuple):
@@ -291,23 +282,19 @@ def _check_module(image: elf.Image) -> None:
     elf.check_loadable(image)
     for name in _MODULE_SECTIONS:
         if not image.find_section(name):
-            raise UserError(
-                image.where, f"has no section {name}", "take it from a Mystikos runtime, or don't strip it"
-            )
+            remedy = "take it from a Mystikos runtime, or don't strip it"
+            raise UserError(image.where, f"has no section {name}", remedy)
     if image.section(".text").address == 0:
-        raise UserError(
-            f"{image.where}, section .text", "has no address", "link it as a shared object or PIE"
-        )
+        where = f"{image.where}, section .text"
+        raise UserError(where, "has no address", "link it as a shared object or PIE")
 
 
 def _data_plan(name: str, data: bytes) -> _RegionPlan:
-    return _RegionPlan(name, page_up(len(data)), len(data), _data_run(data))
+    return _content_plan(name, Bytes(data))
 
 
 def _content_plan(name: str, content: Readable) -> _RegionPlan:
-    size = page_up(content.size)
-    runs = [Run(0, size // PAGE, _RO, True, content)] if size else []
-    return _RegionPlan(name, size, content.size, runs)
+    return _RegionPlan(name, page_up(content.size), content.size, _measured(content))
 
 
 def _table_plan(name: str, file_size: int) -> _RegionPlan:
@@ -340,61 +327,41 @@ def _padded_section(image: elf.Image, name: str) -> bytes:
     return data.ljust(page_up(len(data)), b"\0")
 
 
-class _Threads:
-    """The pages of each thread: stack, TCS, two SSA frames and thread-local storage, with guards between.
+class _Threads(NamedTuple):
+    """How many threads there are, and of each the pages of its stack and of its thread-local storage.
 
-    ``start`` is where they begin in the enclave range, ``base`` where the image does.
+    A thread has its stack, a TCS, two SSA frames and the thread-local storage, with guards between.
     """
 
-    def __init__(self, enclave: EnclaveImage, start: int, base: int) -> None:
-        self._start = start
-        self._base = base
-        self._entry = enclave.image.entry
-        self._count = OEINFO.get_int(enclave.record, "tcs_count")
-        self._stack_pages = OEINFO.get_int(enclave.record, "stack_pages")
-        self._tls_pages = enclave.image.tls_size // PAGE
-        if not (1 <= self._count <= _MAX_TCS and 1 <= self._stack_pages <= _MAX_STACK_PAGES):
-            raise UserError(
-                enclave.image.where,
-                f".oeinfo asks for {self._count} threads with {self._stack_pages} stack pages each, "
-                f"not for 1 to {_MAX_TCS} with 1 to {_MAX_STACK_PAGES}",
-                "take mystenc.so from a Mystikos runtime",
-            )
+    number: int
+    stack_pages: int
+    tls_pages: int
 
     @property
-    def size(self) -> int:
-        """Bytes of all threads."""
-        return self._count * self._stride
-
-    @property
-    def _stride(self) -> int:
+    def stride(self) -> int:
         """Bytes of a thread: its stack, its tls pages and seven more pages in use or left out."""
-        return (self._stack_pages + 2 + self._tls_pages + 5) * PAGE
+        return (self.stack_pages + 2 + self.tls_pages + 5) * PAGE
 
-    def repeated(self) -> Repeat:
-        """Return the runs of the first thread and how they repeat."""
-        tcs = self._start + (self._stack_pages + 2) * PAGE
+    def repeated(self, start: int, entry: int) -> Repeat:
+        """Return the runs of the first thread, which begins at ``start``, and how they repeat."""
+        tcs = start + (self.stack_pages + 2) * PAGE
+        segment = tcs + (_TD_OFFSET_PAGES + self.tls_pages) * PAGE
+        structure = _TCS.pack(tcs + PAGE, _NSSA, entry, segment, segment, _NO_LIMIT, _NO_LIMIT)
         runs = (
-            Run(self._start + PAGE, self._stack_pages, _RW, True, fill=_STACK_FILL),
-            Run(tcs, 1, SECINFO_TCS, True, Bytes(self._tcs(tcs)), addresses=_TCS_ADDRESSES),
+            Run(start + PAGE, self.stack_pages, _RW, True, fill=_STACK_FILL),
+            Run(tcs, 1, SECINFO_TCS, True, Bytes(structure), addresses=_TCS_ADDRESSES),
             Run(tcs + PAGE, _SSA_PAGES, _RW, True),
-            Run(tcs + _TD_OFFSET_PAGES * PAGE, self._tls_pages + _TLS_EXTRA_PAGES, _RW, True),
+            Run(tcs + _TD_OFFSET_PAGES * PAGE, self.tls_pages + _TLS_EXTRA_PAGES, _RW, True),
         )
-        return Repeat(runs, self._count, self._stride)
+        return Repeat(runs, self.number, self.stride)
 
-    def _tcs(self, address: int) -> bytes:
-        """Return a TCS (SDM volume 3D, "Thread Control Structure"): OSSA, NSSA, OENTRY, FS and GS."""
-        segment = address + (_TD_OFFSET_PAGES + self._tls_pages) * PAGE
-        return _TCS.pack(
-            0,
-            0,
-            address + PAGE,
-            0,
-            _NSSA,
-            self._base + self._entry,
-            0,
-            segment,
-            segment,
-            0xFFFFFFFF,
-            0xFFFFFFFF,
+
+def _threads(enclave: EnclaveImage) -> _Threads:
+    count, stack_pages = (OEINFO.get_int(enclave.record, name) for name in ("tcs_count", "stack_pages"))
+    if not (1 <= count <= _MAX_TCS and 1 <= stack_pages <= _MAX_STACK_PAGES):
+        problem = (
+            f".oeinfo asks for {count} threads with {stack_pages} stack pages each, "
+            f"not for 1 to {_MAX_TCS} with 1 to {_MAX_STACK_PAGES}"
         )
+        raise UserError(enclave.image.where, problem, "take mystenc.so from a Mystikos runtime")
+    return _Threads(count, stack_pages, enclave.image.tls_size // PAGE)

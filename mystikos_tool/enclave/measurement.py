@@ -88,8 +88,5 @@ def _describe(layout: Layout) -> dict[str, Any]:
         "base": layout.base,
         "image_size": layout.image_size,
         "heap_rva": layout.heap_rva,
-        "regions": [
-            {"name": region.name, "offset": region.offset, "size": region.size, "file_size": region.file_size}
-            for region in layout.regions
-        ],
+        "regions": [region._asdict() for region in layout.regions],
     }

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from mystikos_tool import config as config_reader
 from mystikos_tool.config import Config
 from mystikos_tool.errors import UserError
-from mystikos_tool.explain.printable import printable
 from mystikos_tool.explain.subject import Subject, subject
 from mystikos_tool.packaging import sections
+from mystikos_tool.printable import printable
 from mystikos_tool.root import root
 from mystikos_tool.root.disk.index import DiskIndex
 from mystikos_tool.root.functions import SEVERITIES, Severity

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from itertools import islice
 
-from mystikos_tool.explain.printable import printable
 from mystikos_tool.formats.cpio import Member
+from mystikos_tool.printable import printable
 from mystikos_tool.root.archive import Archive
 
 # Components that are told of, and bytes that are read of a database and of one package's own file.

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.explain.printable import printable
 from mystikos_tool.formats import elf
 from mystikos_tool.io.content import Content
+from mystikos_tool.printable import printable
 
 _CHUNK = 1 << 20
 _MAX_TEXT = 1 << 20  # bytes of a text whose lines are compared

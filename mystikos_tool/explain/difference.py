@@ -18,7 +18,6 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.explain import causes, contents, roots, stream
 from mystikos_tool.explain.causes import Cause
 from mystikos_tool.explain.contents import SectionChange
-from mystikos_tool.explain.printable import printable
 from mystikos_tool.explain.roots import RootDifference
 from mystikos_tool.explain.stream import AreaChange, Operation, Place
 from mystikos_tool.explain.subject import Subject, check_comparable, subject
@@ -28,6 +27,7 @@ from mystikos_tool.formats.sigstruct import SIGSTRUCT
 from mystikos_tool.io.content import Bytes, Content
 from mystikos_tool.packaging import sections
 from mystikos_tool.packaging.opened import Opened
+from mystikos_tool.printable import printable
 
 # The schema of what to_json returns.
 SCHEMA = Path(__file__).with_name("difference.schema.json")

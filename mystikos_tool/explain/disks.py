@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -14,9 +13,10 @@ from typing import Any
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.explain.difference import Change
-from mystikos_tool.explain.printable import named_file, printable
 from mystikos_tool.formats import verity
 from mystikos_tool.formats.ext2_reader import Filesystem, Member
+from mystikos_tool.io.content import sha256
+from mystikos_tool.printable import named_file, printable
 from mystikos_tool.root.disk import reader
 from mystikos_tool.root.disk.reader import DiskFile
 
@@ -145,10 +145,7 @@ class _Digests:
         if member.size > self._left:
             return None
         self._left -= member.size
-        hashed = hashlib.sha256()
-        for block in self._filesystem.content(member):
-            hashed.update(block)
-        return hashed.hexdigest()
+        return sha256(self._filesystem.content(member)).hex()
 
 
 def _file(filesystem: Filesystem, member: Member, digests: _Digests | None = None) -> File:

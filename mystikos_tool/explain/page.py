@@ -74,7 +74,9 @@ def _hash(content: str) -> str:
 def _environment() -> Environment:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined  # an extra
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if error.name != "jinja2":
+            raise
         raise errors.UserError(
             "--format",
             "html and svg need jinja2, which is not installed",

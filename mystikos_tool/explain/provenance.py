@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from mystikos_tool import pipeline
 from mystikos_tool.errors import UserError
-from mystikos_tool.io.content import Content, FileContent
+from mystikos_tool.io.content import Content, FileContent, sha256
 from mystikos_tool.packaging import opened
 from mystikos_tool.pipeline import Inputs
 from mystikos_tool.root.root import ArchiveRoot
@@ -197,7 +197,4 @@ def _numbered(role: str, paths: Iterable[Path]) -> Iterator[tuple[str, Input]]:
 
 def sha256_of(content: Content) -> str:
     """Return the SHA-256 of a content in hexadecimal."""
-    digest = hashlib.sha256()
-    for chunk in content.chunks(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
+    return sha256(content.chunks(_CHUNK)).hex()

@@ -20,7 +20,6 @@ from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.explain import difference, dsse, provenance
 from mystikos_tool.explain.difference import Difference
-from mystikos_tool.explain.printable import printable
 from mystikos_tool.explain.provenance import EMBEDDED, Parameters, Provenance
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.sigstruct import SIGSTRUCT
@@ -30,6 +29,7 @@ from mystikos_tool.io.content import Bytes, FileContent
 from mystikos_tool.packaging.opened import OpenedPackage
 from mystikos_tool.packaging.verification import Expectations, Verification
 from mystikos_tool.pipeline import Inputs
+from mystikos_tool.printable import printable
 from mystikos_tool.root import assembly
 from mystikos_tool.root import root as roots
 from mystikos_tool.root.permissions import permissions

@@ -14,13 +14,13 @@ from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.layout import SECINFO_REG, Layout, Repeat, Run
 from mystikos_tool.explain.areas import HEAP, IMAGE, RELOCATIONS, THREADS, Area, areas
 from mystikos_tool.explain.difference import configuration_values
-from mystikos_tool.explain.printable import named_file, printable
 from mystikos_tool.explain.stream import permissions
 from mystikos_tool.explain.subject import archive_of
 from mystikos_tool.io.pages import PAGE
 from mystikos_tool.packaging import inspection, opened, sections
 from mystikos_tool.packaging.inspection import Inspection
 from mystikos_tool.packaging.opened import Opened
+from mystikos_tool.printable import named_file, printable
 from mystikos_tool.root.archive import Archive
 from mystikos_tool.signing import disk_trust
 

@@ -15,12 +15,12 @@ from mystikos_tool.explain.contents import (
     section_differences,
     text_difference,
 )
-from mystikos_tool.explain.printable import printable
 from mystikos_tool.explain.stream import Pages
 from mystikos_tool.formats import cpio
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.io.content import Content, ReadAt
 from mystikos_tool.io.pages import PAGE
+from mystikos_tool.printable import printable
 from mystikos_tool.root.archive import Archive
 
 # Files that are told of one by one, and of how many of them, and bytes, what in their content differs.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, takewhile
@@ -53,6 +53,8 @@ _MAX_NAMES_SIZE = 1 << 24
 _MAX_SHNUM = 0xFF00
 _MAX_IMAGE_SIZE = 1 << 30
 _DAMAGED = ("is a damaged ELF file", "build or install it again")
+_CUT = ("lies beyond the end of the file", "the file is truncated: build or install it again")
+_AS_LINKED = "take the file as the linker made it"
 
 Piece = bytes | memoryview
 
@@ -115,16 +117,9 @@ class Image:
         """What :func:`loaded` has returned of segments."""
         return {}
 
-    @cached_property
-    def _sections(self) -> Mapping[str, Sequence[Section]]:
-        named: dict[str, list[Section]] = {}
-        for section in self.section_list:
-            named.setdefault(section.name, []).append(section)
-        return named
-
     def find_section(self, name: str) -> Section | None:
         """Return the section called ``name``, None where there is none; raise UserError for two."""
-        found = self._sections.get(name, ())
+        found = [section for section in self.section_list if section.name == name]
         if len(found) > 1:
             raise UserError(self.where, f"has the section {name} {len(found)} times", "replace the file")
         return found[0] if found else None
@@ -203,10 +198,10 @@ def parse(data: bytes, where: str) -> Image:
     image = Image(
         where=where,
         data=data,
-        type=file.header.type,
-        entry=file.header.entry,
-        section_headers_offset=file.header.sections_offset,
-        section_names_index=file.header.names_index,
+        type=file.type,
+        entry=file.entry,
+        section_headers_offset=file.sections_offset,
+        section_names_index=file.names_index,
         loads=tuple(sorted(loads, key=lambda load: load.address)),
         in_order=all(one.address < other.address for one, other in pairwise(loads)),
         tls=next((segment for kind, segment in segments if kind == _PT_TLS), None),
@@ -229,51 +224,36 @@ def read_sections(content: Content, where: str) -> tuple[Section, ...]:
         return _File(whole, where).sections()
 
 
-class _Header(NamedTuple):
-    """What is needed of the file header: offsets in bytes, and numbers of rows."""
-
-    type: int
-    entry: int
-    segments_offset: int
-    segment_count: int
-    sections_offset: int
-    section_count: int
-    names_index: int
-
-
 class _File:
-    """The header and the tables of an ELF file; ``read`` returns up to a number of bytes from an offset."""
+    """The header and the tables of an ELF file; ``read`` returns up to a number of bytes from an offset.
+
+    ``sections_offset`` is where the section headers are, ``names_index`` the number of ``.shstrtab``.
+    """
 
     def __init__(self, read: Callable[[int, int], bytes], where: str) -> None:
         self._read = read
         self._where = where
-        self.header = self._header()
-
-    def _header(self) -> _Header:
-        if self._read(0, len(_MAGIC)) != _MAGIC:
-            raise UserError(self._where, "is not an ELF file", "give an x86-64 ELF file")
+        if read(0, len(_MAGIC)) != _MAGIC:
+            raise UserError(where, "is not an ELF file", "give an x86-64 ELF file")
         start = self._bytes(0, _EHDR.size)
-        identity, kind, machine, _, entry, segments, sections, _, *sizes = _EHDR.unpack(start)
+        identity, self.type, machine, _, self.entry, *rest = _EHDR.unpack(start)
+        self._segments_offset, self.sections_offset, _, header_size, *sizes = rest
+        segment_size, self._segment_count, section_size, self._section_count, self.names_index = sizes
         if (identity[4], identity[5], machine) != (_ELFCLASS64, _ELFDATA2LSB, _EM_X86_64):
-            raise UserError(
-                self._where,
-                f"is an ELF file for {self._machine(start)}, not 64-bit x86-64",
-                "give one built for x86-64",
-            )
-        header_size, segment_size, segment_count, section_size, section_count, names_index = sizes
-        rows = (header_size, section_size, segment_size if segment_count else _PHDR.size)
+            problem = f"is an ELF file for {self._machine(start)}, not 64-bit x86-64"
+            raise UserError(where, problem, "give one built for x86-64")
+        rows = (header_size, section_size, segment_size if self._segment_count else _PHDR.size)
         if rows != (_EHDR.size, _SHDR.size, _PHDR.size):
-            raise UserError(self._where, *_DAMAGED)
-        return _Header(kind, entry, segments, segment_count, sections, section_count, names_index)
+            raise UserError(where, *_DAMAGED)
 
     def _machine(self, header: bytes) -> str:
         """Name the architecture of a file that is not for x86-64."""
         from elftools.common.exceptions import ELFError  # for this message only
         from elftools.elf.elffile import ELFFile
 
-        up_to_entry = header[:24]
+        up_to_entry = io.BytesIO(header[:24].ljust(_EHDR.size, b"\0"))
         try:
-            return str(ELFFile(io.BytesIO(up_to_entry.ljust(_EHDR.size, b"\0"))).get_machine_arch())
+            return str(ELFFile(up_to_entry).get_machine_arch())
         except ELFError as error:
             raise UserError(self._where, *_DAMAGED) from error
 
@@ -285,7 +265,7 @@ class _File:
 
     def segments(self) -> list[tuple[int, Segment]]:
         """Return every program header and its type."""
-        table = self._bytes(self.header.segments_offset, self.header.segment_count * _PHDR.size)
+        table = self._bytes(self._segments_offset, self._segment_count * _PHDR.size)
         return [
             (kind, Segment(address, offset, file_size, memory_size, flags, align))
             for kind, flags, offset, address, _, file_size, memory_size, align in _PHDR.iter_unpack(table)
@@ -293,7 +273,7 @@ class _File:
 
     def sections(self) -> tuple[Section, ...]:
         """Return every section header with its name."""
-        table = self._bytes(self.header.sections_offset, self.header.section_count * _SHDR.size)
+        table = self._bytes(self.sections_offset, self._section_count * _SHDR.size)
         rows = list(_SHDR.iter_unpack(table))
         names = self._section_names(rows)
         return tuple(
@@ -305,14 +285,12 @@ class _File:
         )
 
     def _section_names(self, rows: Sequence[tuple[int, ...]]) -> bytes:
-        if self.header.names_index == 0 or not rows:
+        number = self.names_index
+        if number == 0 or not rows:
             return b""
-        if self.header.names_index >= len(rows):
+        if number >= len(rows) or rows[number][5] > _MAX_NAMES_SIZE:
             raise UserError(self._where, *_DAMAGED)
-        offset, size = rows[self.header.names_index][4:6]
-        if size > _MAX_NAMES_SIZE:
-            raise UserError(self._where, *_DAMAGED)
-        return self._bytes(offset, size)
+        return self._bytes(*rows[number][4:6])
 
 
 def _string(table: bytes, start: int, where: str) -> str:
@@ -327,18 +305,10 @@ def _check_bounds(image: Image) -> None:
     size = len(image.data)
     for section in image.section_list[1:]:
         if not section.nobits and section.offset + section.size > size:
-            raise UserError(
-                f"{image.where}, section {section.name}",
-                "lies beyond the end of the file",
-                "the file is truncated: build or install it again",
-            )
+            raise UserError(f"{image.where}, section {section.name}", *_CUT)
     for number, segment in enumerate(image.loads):
         if segment.offset + segment.file_size > size or segment.file_size > segment.memory_size:
-            raise UserError(
-                f"{image.where}, PT_LOAD {number}",
-                "lies beyond the end of the file",
-                "the file is truncated: build or install it again",
-            )
+            raise UserError(f"{image.where}, PT_LOAD {number}", *_CUT)
 
 
 def check_loadable(image: Image) -> None:
@@ -355,9 +325,8 @@ def check_loadable(image: Image) -> None:
         raise UserError(image.where, "its PT_LOADs span more than 1 GiB", remedy)
     for segment, following in zip(image.loads, image.loads[1:], strict=False):
         if segment.end > following.address // PAGE * PAGE:
-            raise UserError(
-                image.where, f"its PT_LOADs overlap in the page at {following.address:#x}", remedy
-            )
+            problem = f"its PT_LOADs overlap in the page at {following.address:#x}"
+            raise UserError(image.where, problem, remedy)
     data = image.find_section(".tdata")
     if image.tls and ((data.size if data else 0) != image.tls.file_size):
         raise UserError(image.where, "PT_TLS and .tdata differ in size", remedy)
@@ -377,14 +346,11 @@ def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] 
     if not over and whole is not None:
         return whole
     content = memoryview(image.data)[segment.offset : segment.offset + segment.file_size]
-    lead = segment.address - start
-    used = max([lead + len(content), *(at + len(data) for at, data in over)])
-    memory = bytearray(min(used, end - start))
-    memory[lead : lead + len(content)] = content
+    memory = bytearray(segment.address - start) + content
     for at, data in over:
-        first = max(at, 0)
-        part = data[first - at : len(memory) - at]
-        memory[first : first + len(part)] = part
+        memory.extend(bytes(max(at + len(data) - len(memory), 0)))
+        memory[max(at, 0) : at + len(data)] = data[max(-at, 0) :]
+    del memory[end - start :]
     whole = bytes(memory)
     if not over:
         image.in_memory[segment] = whole
@@ -398,13 +364,9 @@ def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int])
     symbols in the enclave. Nothing where the first section is absent. Raises UserError for a
     relocation type that is not in ``accepted``.
     """
-    entries = bytearray()
-    for name in sections:
-        if image.find_section(name):
-            entries += _relocation_entries(image, name, accepted)
-    if not image.find_section(sections[0]):
-        return b""
-    return bytes(entries).ljust(page_up(len(entries)), b"\0")
+    there = [name for name in sections if image.find_section(name)]
+    entries = b"".join(_relocation_entries(image, name, accepted) for name in there)
+    return entries.ljust(page_up(len(entries)), b"\0") if sections[0] in there else b""
 
 
 def _relocation_entries(image: Image, name: str, accepted: frozenset[int]) -> bytearray:
@@ -416,20 +378,15 @@ def _relocation_entries(image: Image, name: str, accepted: frozenset[int]) -> by
     unknown = set(kinds) - accepted
     if unknown:
         number = next(number for number, kind in enumerate(kinds) if kind in unknown)
-        raise UserError(
-            where,
-            f"relocation {number} has type {kinds[number]}, which an enclave cannot apply",
-            "compile the image as position-independent code (-fPIE) with hidden symbols",
-        )
+        problem = f"relocation {number} has type {kinds[number]}, which an enclave cannot apply"
+        remedy = "compile the image as position-independent code (-fPIE) with hidden symbols"
+        raise UserError(where, problem, remedy)
     if R_X86_64_TPOFF64 in kinds:
         for number in (number for number, kind in enumerate(kinds) if kind == R_X86_64_TPOFF64):
             offset, info, _ = _RELA.unpack_from(entries, number * _RELA.size)
             if info >> 32 >= len(image.dynamic_symbols):
-                raise UserError(
-                    where,
-                    f"relocation {number} names symbol {info >> 32}, which is not there",
-                    "build or install the file again",
-                )
+                problem = f"relocation {number} names symbol {info >> 32}, which is not there"
+                raise UserError(where, problem, "build or install the file again")
             value = image.dynamic_symbols[info >> 32][1]
             _RELA.pack_into(entries, number * _RELA.size, offset, info, value)
     return entries
@@ -444,36 +401,38 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece 
     whose section headers are not at its end.
     """
     _check_appendable(image, [name for name, _ in added])
+    data, headers, bodies = image.data, image.section_headers_offset, sum(size for _, size in added)
     names = image.section_list[image.section_names_index]
-    headers = _SectionHeaders(image)
-    inserted_names = bytearray()
-    name_offsets = []
-    for name, size in added:
-        field = name.encode() + b"\0"
-        body_offset = headers.offsets[names.number]
-        headers.insert(body_offset, size)
-        name_offsets.append(names.size + len(inserted_names))
-        inserted_names += field.ljust(align_up(len(field), _NAME_UNIT), b"\0")
-        headers.insert(
-            headers.offsets[names.number] + name_offsets[-1],
-            names.size + len(inserted_names) - name_offsets[-1],
-        )
-        headers.offsets.append(body_offset)
-    file_header, table = headers.patched(names.number, names.size + len(inserted_names))
-    new_headers = b"".join(
-        _SHDR.pack(name_offset, SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
-        for name_offset, offset, (_, size) in zip(
-            name_offsets, headers.offsets[len(image.section_list) :], added, strict=True
-        )
-    )
-    data, end = memoryview(image.data), names.offset + names.size
-    old_names, behind = data[names.offset : end], data[end : image.section_headers_offset]
+    names_end = names.offset + names.size
+    new_names = [name.encode() + bytes(_name_size(name) - len(name)) for name, _ in added]
+    new_size = sum(map(len, new_names))
+
+    def moved(offset: int) -> int:
+        """Return where something is whose offset was this one; also what has no content moves."""
+        return offset + (bodies if offset >= names.offset else 0) + (new_size if offset >= names_end else 0)
+
+    file_header, table = bytearray(data[: _EHDR.size]), bytearray(data[headers:])
+    struct.pack_into("<Q", file_header, _EHDR_SHOFF, moved(headers))
+    struct.pack_into("<H", file_header, _EHDR_SHNUM, len(image.section_list) + len(added))
+    for number, section in enumerate(image.section_list):
+        struct.pack_into("<Q", table, number * _SHDR.size + _SHDR_OFFSET, moved(section.offset))
+    struct.pack_into("<Q", table, names.number * _SHDR.size + _SHDR_SIZE, names.size + new_size)
+    name, body = names.size, names.offset
+    for (_, size), field in zip(added, new_names, strict=True):
+        offset = body if size else names.offset + bodies  # what is empty moves with the names
+        table += _SHDR.pack(name, SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
+        name, body = name + len(field), body + size
     return [
-        file_header,
-        data[_EHDR.size : names.offset],
+        bytes(file_header),
+        memoryview(data)[_EHDR.size : names.offset],
         *range(len(added)),
-        b"".join((old_names, inserted_names, behind, table, new_headers)),
+        b"".join((data[names.offset : names_end], *new_names, data[names_end:headers], table)),
     ]
+
+
+def _name_size(name: str) -> int:
+    """Return how many bytes an added section's name gets, its NUL among them."""
+    return align_up(len(name.encode()) + 1, _NAME_UNIT)
 
 
 def _check_appendable(image: Image, added: Sequence[str]) -> None:
@@ -481,57 +440,18 @@ def _check_appendable(image: Image, added: Sequence[str]) -> None:
         raise UserError(image.where, "has no .shstrtab", "link it without stripping its section headers")
     end = image.section_headers_offset + len(image.section_list) * _SHDR.size
     if end != len(image.data):
-        raise UserError(
-            image.where, "its section headers are not at its end", "take the file as the linker made it"
-        )
+        raise UserError(image.where, "its section headers are not at its end", _AS_LINKED)
     if len(image.section_list) + len(added) >= _MAX_SHNUM:
         raise UserError(image.where, "has too many sections", "strip it")
     names = image.section_list[image.section_names_index]
     if names.offset < _EHDR.size or names.offset + names.size > image.section_headers_offset:
         raise UserError(image.where, *_DAMAGED)
     if any(load.file_size and load.offset + load.file_size > names.offset for load in image.loads):
-        raise UserError(
-            image.where, "has a PT_LOAD behind its .shstrtab", "take the file as the linker made it"
-        )
+        raise UserError(image.where, "has a PT_LOAD behind its .shstrtab", _AS_LINKED)
     present = [name for name in added if image.find_section(name)]
     if present:
-        raise UserError(
-            image.where,
-            f"has a section {present[0]} already",
-            "give the file as the runtime has it, not a package",
-        )
-
-
-class _SectionHeaders:
-    """The file offsets in an ELF file's headers, kept right while bytes are inserted.
-
-    A section without content moves as well when something is inserted where it lies.
-    """
-
-    def __init__(self, image: Image) -> None:
-        self._image = image
-        self.table = image.section_headers_offset
-        self.offsets = [section.offset for section in image.section_list]
-
-    def insert(self, offset: int, size: int) -> None:
-        if size == 0:
-            return
-        self.offsets = [value + size if value >= offset else value for value in self.offsets]
-        if self.table >= offset:
-            self.table += size
-
-    def patched(self, names_index: int, names_size: int) -> tuple[bytes, bytes]:
-        """Return the file header and the table with the offsets, the count and .shstrtab's size set anew."""
-        sections, start = self._image.section_list, self._image.section_headers_offset
-        header = bytearray(self._image.data[: _EHDR.size])
-        struct.pack_into("<Q", header, _EHDR_SHOFF, self.table)
-        struct.pack_into("<H", header, _EHDR_SHNUM, len(self.offsets))
-        table = bytearray(self._image.data[start : start + len(sections) * _SHDR.size])
-        for section in sections:
-            offset_field = section.number * _SHDR.size + _SHDR_OFFSET
-            struct.pack_into("<Q", table, offset_field, self.offsets[section.number])
-        struct.pack_into("<Q", table, names_index * _SHDR.size + _SHDR_SIZE, names_size)
-        return bytes(header), bytes(table)
+        remedy = "give the file as the runtime has it, not a package"
+        raise UserError(image.where, f"has a section {present[0]} already", remedy)
 
 
 def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]) -> bytes:
@@ -541,7 +461,7 @@ def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]
     there. Of any other file the result is none that sections were appended to: whoever wants to
     know appends them again. Raises ValueError where the headers do not even lie in the file.
     """
-    names_size = sum(align_up(len(name) + 1, _NAME_UNIT) for name, _ in added)
+    names_size = sum(_name_size(name) for name, _ in added)
     bodies_size = sum(size for _, size in added)
     data = bytearray(start + rest)
     try:

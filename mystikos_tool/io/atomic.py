@@ -10,21 +10,23 @@ import signal
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from threading import Thread
 from typing import BinaryIO
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.io import abandoned
 
 _LARGE = 1 << 24
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _BUFFER = 1 << 18
+_OURS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # to open what may be another's
 _MAX_STEM = 200  # leaves room, within the 255 bytes of a name, for what is added to it
 _MAX_LINKS = 40  # as Linux
 _STATUS_START = 256  # bytes of /proc/self/status, behind whose first line, a name, the umask comes
+_ELSEWHERE = "choose another place for the output"
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -44,15 +46,13 @@ def read_input(path: Path, what: str, limit: int = 1 << 20) -> bytes:
     except IsADirectoryError:
         raise UserError(str(path), f"is a directory, not a {what}", "give a file") from None
     except PermissionError:
-        raise UserError(
-            str(path), f"may not be read as {what}", f"allow it, as in: chmod u+r {path}"
-        ) from None
+        remedy = f"allow it, as in: chmod u+r {path}"
+        raise UserError(str(path), f"may not be read as {what}", remedy) from None
     except (OSError, ValueError) as error:
-        raise UserError(str(path), f"cannot be read as {what}: {_reason(error)}", "give a file") from None
+        raise UserError(str(path), f"cannot be read as {what}: {reason_of(error)}", "give a file") from None
     if len(data) > limit:
-        raise UserError(
-            str(path), f"is larger than {limit:,} bytes, too large for a {what}", "give another file"
-        )
+        problem = f"is larger than {limit:,} bytes, too large for a {what}"
+        raise UserError(str(path), problem, "give another file")
     return data
 
 
@@ -74,7 +74,9 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     try:
         descriptor, temporary, is_new = _open_temporary(final, mode)
     except OSError as error:
-        raise UserError(str(target), f"cannot be written: {_reason(error)}", _remedy(error, final)) from None
+        has_no_directory = isinstance(error, FileNotFoundError) and not final.parent.is_dir()
+        remedy = f"make the directory first: mkdir -p {final.parent}" if has_no_directory else _ELSEWHERE
+        raise _not_written(target, error, remedy) from None
     try:
         # Its lock, which goes when it is closed, keeps others from its name until that is gone.
         with os.fdopen(descriptor, "w+b", _BUFFER) as file:
@@ -89,7 +91,7 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
                 raise
     except OSError as error:
         if error.errno in _OUT_OF_SPACE:
-            raise UserError(str(target), f"cannot be written: {_reason(error)}", "free some space") from None
+            raise _not_written(target, error, "free some space") from None
         raise
 
 
@@ -144,22 +146,15 @@ def rewrite_at(descriptor: int, data: bytes, offset: int) -> None:
 
 def _take_name(final: Path, temporary: Path) -> bool:
     """Give a file its temporary name, unless another process has a file of that name locked."""
-    try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        descriptor = None
-    except OSError:
-        return False
-    try:
-        if descriptor is not None and not abandoned.lock(descriptor, temporary):
-            return False
+    with suppress(OSError), ExitStack() as closing:
+        with suppress(FileNotFoundError):
+            descriptor = os.open(temporary, _OURS)
+            closing.callback(os.close, descriptor)
+            if not abandoned.lock(descriptor, temporary):
+                return False
         final.replace(temporary)
-    except OSError:
-        return False
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-    return True
+        return True
+    return False
 
 
 def _is_open_nowhere_else(descriptor: int) -> bool:
@@ -205,18 +200,13 @@ def _large_earlier(final: Path) -> FileIO | None:
 
     The lock keeps other processes from writing to it while it has the name of the temporary file.
     """
-    try:
-        if final.stat().st_size < _LARGE:
-            return None
-        earlier = FileIO(final)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(earlier, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        earlier.close()
-        return None
-    return earlier
+    with suppress(OSError), ExitStack() as closing:
+        if final.stat().st_size >= _LARGE:
+            earlier = closing.enter_context(FileIO(final))
+            fcntl.flock(earlier, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            closing.pop_all()
+            return earlier
+    return None
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -227,9 +217,8 @@ def _exchange(first: Path, second: Path) -> bool:
         renameat2 = ctypes.CDLL(None).renameat2
     except (ImportError, AttributeError, OSError):
         return False
-    return (
-        int(renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)) == 0
-    )
+    places = (_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second))
+    return int(renameat2(*places, _RENAME_EXCHANGE)) == 0
 
 
 def _open_temporary(final: Path, mode: int) -> tuple[int, Path, bool]:
@@ -239,7 +228,7 @@ def _open_temporary(final: Path, mode: int) -> tuple[int, Path, bool]:
     another process, or when it cannot be ours, the name is a new one.
     """
     temporary = _temporary_name(final)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = _OURS | os.O_CREAT
     for is_new in (True, False):
         try:
             descriptor = os.open(temporary, flags | (os.O_EXCL if is_new else 0), mode if is_new else 0o600)
@@ -277,9 +266,7 @@ def scratch(beside: Path) -> Iterator[Path]:
     try:
         descriptor, directory = _new_directory(parent)
     except OSError as error:
-        raise UserError(
-            str(beside), f"cannot be written: {_reason(error)}", "choose another place for the output"
-        ) from None
+        raise _not_written(beside, error, _ELSEWHERE) from None
     try:
         yield directory
     finally:
@@ -308,9 +295,7 @@ def make_directory(path: Path) -> None:
     try:
         _followed(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            str(path), f"cannot be made a directory: {_reason(error)}", "choose another place for the output"
-        ) from None
+        raise UserError(str(path), f"cannot be made a directory: {reason_of(error)}", _ELSEWHERE) from None
 
 
 def _followed(target: Path) -> Path:
@@ -336,9 +321,8 @@ def _followed(target: Path) -> Path:
                 raise UserError(str(target), problem, "remove the link, or name the place that it leads to")
             links += 1
             if links > _MAX_LINKS:
-                raise UserError(
-                    str(target), "cannot be written: too many levels of symbolic links", "remove one"
-                )
+                problem = "cannot be written: too many levels of symbolic links"
+                raise UserError(str(target), problem, "remove one")
             to = str(Path(path).readlink())
             done = "" if to.startswith("/") else done
             left += _parts(to)
@@ -357,13 +341,8 @@ def permissions(mode: int) -> int:
 
 def _umask() -> int:
     """Return the umask. Nothing is set for it, since other threads may make files meanwhile."""
-    with suppress(OSError):
-        descriptor = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            start = os.read(descriptor, _STATUS_START)
-        finally:
-            os.close(descriptor)
-        _, found, rest = start.partition(b"\nUmask:")
+    with suppress(OSError), FileIO("/proc/self/status") as status:
+        _, found, rest = status.read(_STATUS_START).partition(b"\nUmask:")
         if found:
             return int(rest.split()[0], 8)
     umask = os.umask(0o077)
@@ -376,18 +355,10 @@ def _check_replaceable(final: Path, target: Path) -> None:
         mode = final.stat().st_mode
     except OSError:
         return  # absent, or not to be reached: then making the temporary file says why
-    if stat.S_ISDIR(mode):
-        raise UserError(str(target), "is a directory", "give the name of a file to write")
     if not stat.S_ISREG(mode):
-        raise UserError(str(target), "is not a regular file", "give the name of a file to write")
+        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+        raise UserError(str(target), f"is {kind}", "give the name of a file to write")
 
 
-def _reason(error: OSError | ValueError) -> str:
-    text = error.strerror if isinstance(error, OSError) else None
-    return (text or str(error)).lower()
-
-
-def _remedy(error: OSError, final: Path) -> str:
-    if isinstance(error, FileNotFoundError) and not final.parent.is_dir():
-        return f"make the directory first: mkdir -p {final.parent}"
-    return "choose another place for the output"
+def _not_written(path: Path, error: OSError, remedy: str) -> UserError:
+    return UserError(str(path), f"cannot be written: {reason_of(error)}", remedy)

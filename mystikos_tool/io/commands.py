@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
+from mystikos_tool.errors import reason_of
+
 _CHUNK = 1 << 14
 
 
@@ -31,19 +33,20 @@ def run(
     CommandFault when it cannot be started, takes more than ``seconds``, writes more than ``limit``
     bytes or ends with another status than 0. What it has started is then killed with it.
     """
-    with _file_of(given) as stdin:
+    with file_of(given) as stdin:
         try:
             process = subprocess.Popen(
                 list(command), stdin=stdin, stdout=subprocess.PIPE, env=environment, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            reason = (getattr(error, "strerror", None) or str(error)).lower()
-            raise CommandFault(f"cannot be started: {reason}") from None
+            raise CommandFault(f"cannot be started: {reason_of(error)}") from None
     end = time.monotonic() + seconds
     with process:
         try:
-            output = _read(process, end, limit, seconds)
-            status = _wait(process, end, seconds)
+            output = _read(process, end, limit)
+            status = process.wait(max(0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise CommandFault(f"did not end within {seconds:g} s") from None
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
@@ -56,38 +59,24 @@ def run(
 
 
 @contextmanager
-def _file_of(data: bytes) -> Iterator[int]:
+def file_of(data: bytes) -> Iterator[int]:
     """Yield a descriptor to read data from: a file in memory, which no command keeps anybody waiting for."""
-    descriptor = os.memfd_create("standard input")
-    try:
-        os.write(descriptor, data)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    with os.fdopen(os.memfd_create("standard input"), "w+b") as file:
+        file.write(data)
+        file.seek(0)
+        yield file.fileno()
 
 
-def _read(process: subprocess.Popen[bytes], end: float, limit: int, seconds: float) -> bytes:
-    """Read to the end of a command's output."""
+def _read(process: subprocess.Popen[bytes], end: float, limit: int) -> bytes:
+    """Read to the end of a command's output; raise TimeoutExpired where that does not come."""
     assert process.stdout is not None  # noqa: S101 it was asked for
     output = b""
     while True:
         if not select.select([process.stdout], [], [], max(0, end - time.monotonic()))[0]:
-            raise _late(seconds)
+            raise subprocess.TimeoutExpired(process.args, end)
         chunk = os.read(process.stdout.fileno(), _CHUNK)
         if not chunk:
             return output
         output += chunk
         if len(output) > limit:
             raise CommandFault(f"writes more than {limit:,} bytes")
-
-
-def _wait(process: subprocess.Popen[bytes], end: float, seconds: float) -> int:
-    try:
-        return process.wait(max(0, end - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        raise _late(seconds) from None
-
-
-def _late(seconds: float) -> CommandFault:
-    return CommandFault(f"did not end within {seconds:g} s")

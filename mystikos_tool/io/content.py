@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO, FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.io import progress
 from mystikos_tool.io.pages import PAGE
 
@@ -51,7 +52,7 @@ class Readable(Protocol):
         """Begin to read the content into buffers."""
 
 
-class Content(Readable, Protocol):
+class Content(Readable, AnyOffset, Protocol):
     """Bytes to be measured or written."""
 
     def chunks(self, size: int) -> Iterator[bytes | memoryview]:
@@ -62,9 +63,6 @@ class Content(Readable, Protocol):
 
     def part(self, offset: int, size: int) -> Content:
         """Return ``size`` bytes of the content, from ``offset``."""
-
-    def at_any_offset(self) -> AbstractContextManager[ReadAt]:
-        """Begin to read the content at any offset."""
 
     def write_to(self, file: BinaryIO) -> None:
         """Write the content to a file, at its position."""
@@ -124,9 +122,7 @@ class FileContent:
         try:
             status = path.stat()
         except OSError as error:
-            raise UserError(
-                str(path), (error.strerror or "cannot be read").lower(), "give an existing file"
-            ) from error
+            raise UserError(str(path), reason_of(error), "give an existing file") from error
         if not stat.S_ISREG(status.st_mode):
             raise UserError(str(path), "is not a regular file", "give a file")
         return cls(path, status.st_size)
@@ -171,18 +167,14 @@ class FileContent:
         copied = self._copy_in_kernel(file.fileno()) if aligned else 0
         file.seek(0, os.SEEK_CUR)
         rest = FileContent(self.path, self.size - copied, self.offset + copied)
-        buffer = memoryview(bytearray(min(rest.size, _CHUNK)))
-        with rest.opened() as reader:
-            while rest.size and (size := reader.read_into([buffer])):
-                file.write(buffer[:size])
+        file.writelines(rest.chunks(_CHUNK))
 
     def _open(self) -> FileIO:
         try:
             return self.path.open("rb", buffering=0)
         except PermissionError as error:
-            raise UserError(
-                str(self.path), "may not be read", f"allow it, as in: chmod u+r {self.path}"
-            ) from error
+            remedy = f"allow it, as in: chmod u+r {self.path}"
+            raise UserError(str(self.path), "may not be read", remedy) from error
 
     def _piece(self, descriptor: int, start: int, size: int) -> bytes:
         """Return ``size`` bytes from ``start`` of the content."""
@@ -227,6 +219,24 @@ class Window:
             self._start, at = offset, 0
             self._data = self._read(offset, max(size, self._ahead))
         return self._data[at : at + size]
+
+
+def pieces(read: ReadAt, offset: int, size: int, short: Exception) -> Iterator[bytes]:
+    """Yield ``size`` bytes from an offset in pieces of up to 1 MiB; raise ``short`` where it ends before."""
+    for at in range(offset, offset + size, _CHUNK):
+        wanted = min(_CHUNK, offset + size - at)
+        data = read(at, wanted)
+        if len(data) < wanted:
+            raise short
+        yield data
+
+
+def sha256(parts: Iterable[bytes | memoryview]) -> bytes:
+    """Return the SHA-256 of what comes in parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
 
 
 def whole(content: Readable) -> bytes:

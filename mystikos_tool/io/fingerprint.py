@@ -11,6 +11,7 @@ import stat
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 # Device, inode, size, mtime and ctime in nanoseconds, st_mode.
 STRUCT = struct.Struct("=QQQqqQ")
@@ -29,13 +30,16 @@ _COARSE_TICK = 2 * _SECOND
 def of(status: os.stat_result) -> bytes:
     """Return the fingerprint of a status, 48 bytes."""
     return STRUCT.pack(
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        status.st_mode,
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode
     )
+
+
+def is_of(fingerprint: bytes, path: Path) -> bool:
+    """Tell whether a fingerprint is that of the file at a path, as it is now."""
+    try:
+        return of(path.stat()) == fingerprint
+    except OSError:
+        return False
 
 
 def split(fingerprints: bytes) -> Iterator[bytes]:

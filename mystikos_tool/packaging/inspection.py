@@ -5,7 +5,6 @@ That the package can be read is all that is checked here; `pipeline.verify` chec
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
 from mystikos_tool.formats.sigstruct import SIGSTRUCT, Identity
-from mystikos_tool.io.content import Content
+from mystikos_tool.io.content import Content, sha256
 from mystikos_tool.packaging import opened, sections
 from mystikos_tool.packaging.opened import Opened
 
@@ -52,8 +51,7 @@ class Inspection:
 
     def to_json(self) -> str:
         """Return one JSON object; bytes are in hexadecimal."""
-        facts = self._facts()
-        facts |= {
+        facts = self._facts() | {
             "modulus": self.modulus.hex(),
             "signature": self.signature.hex(),
             "sections": {name: section._asdict() for name, section in self.sections.items()},
@@ -63,8 +61,7 @@ class Inspection:
 
     def to_text(self) -> str:
         """Return lines of ``name=value``, those of the reference in its form, and the configuration."""
-        facts = self._facts()
-        facts |= {
+        facts = self._facts() | {
             "debug": int(self.identity.debug),
             "xfrm": _as_printf(self.xfrm),
             "zero_base": int(self.zero_base),
@@ -126,7 +123,4 @@ def _as_printf(number: int) -> str:
 
 
 def _section(content: Content) -> Section:
-    digest = hashlib.sha256()
-    for chunk in content.chunks(_CHUNK):
-        digest.update(chunk)
-    return Section(content.size, digest.hexdigest())
+    return Section(content.size, sha256(content.chunks(_CHUNK)).hex())

@@ -4,38 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Protocol
 
 from mystikos_tool import config as config_reader
 from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats import elf
-from mystikos_tool.io.content import Content, FileContent
-from mystikos_tool.packaging import host_program, sections, signed_directory
+from mystikos_tool.io.content import FileContent
+from mystikos_tool.packaging import host_program, sections
+from mystikos_tool.packaging.sections import Package
+from mystikos_tool.packaging.signed_directory import SignedDirectory
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.runtime import LOADER
-
-
-class Holder(Protocol):
-    """Where the contents lie that go by the names of a package's sections."""
-
-    def content(self, name: str) -> Content:
-        """Return a section's content, read when it is used."""
-
-    def where(self, name: str) -> str:
-        """Return a section's place for messages."""
 
 
 class Opened:
     """What was measured and signed. That it can be read is all that is checked of it.
 
+    ``content`` returns a section's content, read when it is used, ``where`` its place for messages.
     ``image`` is the enclave image as it was before it was signed, ``sigstruct`` the 1808 bytes of
     its SIGSTRUCT. Raises UserError for an enclave image that could not have been signed.
     """
 
-    def __init__(self, path: Path, holder: Holder) -> None:
+    def __init__(self, path: Path, holder: Package | SignedDirectory) -> None:
         self.path = path
-        self._holder = holder
+        self.content, self.where = holder.content, holder.where
         self.image, self.sigstruct = reopen(
             self.content(sections.ENCLAVE).read(), self.where(sections.ENCLAVE)
         )
@@ -53,14 +45,6 @@ class Opened:
     def host_program(self) -> str:
         """Return the SHA-256 of the host program in hexadecimal; raise UserError where it cannot be read."""
         raise NotImplementedError
-
-    def where(self, name: str) -> str:
-        """Return a section's place for messages."""
-        return self._holder.where(name)
-
-    def content(self, name: str) -> Content:
-        """Return a section's content, read when it is used."""
-        return self._holder.content(name)
 
     @property
     def is_on_disk(self) -> bool:
@@ -102,7 +86,7 @@ class OpenedDirectory(Opened):
     """A signed directory. Raises UserError for what is none."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, signed_directory.SignedDirectory(path))
+        super().__init__(path, SignedDirectory(path))
 
     def host_program(self) -> str:
         """Return the SHA-256 of the loader's file, in hexadecimal."""

@@ -81,7 +81,7 @@ def _write_around(content: Sequence[Content], parts: sections.Parts, file: Binar
 
 def _versions(loader: Path, parts: sections.Parts) -> list[object]:
     """Return what changes with a package, but for the content of its enclave image."""
-    enclave, *rest = parts.in_order()
+    enclave, *rest = parts
     return [enclave.size, *map(_version, (FileContent.of(loader), *rest))]
 
 

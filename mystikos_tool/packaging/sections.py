@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -44,7 +44,7 @@ MAX_SIZES = {
 
 
 class Parts(NamedTuple):
-    """The contents of the seven sections."""
+    """The contents of the seven sections, in the order in which they are appended."""
 
     enclave: Content
     crt: Content
@@ -54,34 +54,21 @@ class Parts(NamedTuple):
     roothashes: Content
     config: Content
 
-    def in_order(self) -> tuple[Content, ...]:
-        """The contents in the order in which they are appended."""
-        return (
-            self.enclave,
-            self.crt,
-            self.kernel,
-            self.rootfs,
-            self.pubkeys,
-            self.roothashes,
-            self.config,
-        )
-
 
 def pieces(loader: Path, parts: Parts) -> list[Content]:
     """Return what a package consists of, in order: the parts themselves, and the loader around them.
 
     Raises UserError for a loader that sections cannot be appended to.
     """
-    image = runtime.image(loader)
-    bodies = parts.in_order()
-    plan = elf.with_sections(image, list(zip(SECTIONS, (body.size for body in bodies), strict=True)))
-    return [bodies[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
+    sizes = zip(SECTIONS, (part.size for part in parts), strict=True)
+    plan = elf.with_sections(runtime.image(loader), list(sizes))
+    return [parts[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
 
 
 def offset_of(name: str, loader: Path, parts: Parts) -> int:
     """Return where the content of a section begins in what :func:`write` makes."""
-    bodies = parts.in_order()
-    before = takewhile(lambda piece: piece is not bodies[SECTIONS.index(name)], pieces(loader, parts))
+    wanted = parts[SECTIONS.index(name)]
+    before = takewhile(lambda piece: piece is not wanted, pieces(loader, parts))
     return sum(piece.size for piece in before)
 
 
@@ -99,11 +86,7 @@ def write(loader: Path, parts: Parts, target: Path) -> int:
     place and renamed.
     """
     check_name(target)
-    content = pieces(loader, parts)
-    with writing(target, MODE) as file:
-        for piece in content:
-            piece.write_to(file)
-        return file.tell()
+    return _write(pieces(loader, parts), target)
 
 
 class Written(NamedTuple):
@@ -147,14 +130,18 @@ def write_with_image(package: Package, image: Content, target: Path) -> None:
     Raises UserError as :func:`check_name` does. The target is written beside its place and renamed.
     """
     check_name(target)
-    section = package.sections[ENCLAVE]
+    section, whole = package.sections[ENCLAVE], FileContent.of(package.path)
     if image.size != section.size:
         raise ValueError(f"an image of {section.size} bytes was expected, not of {image.size}")
-    whole = FileContent.of(package.path)
     end = section.offset + section.size
+    _write((whole.part(0, section.offset), image, whole.part(end, whole.size - end)), target)
+
+
+def _write(content: Iterable[Content], target: Path) -> int:
     with writing(target, MODE) as file:
-        for piece in (whole.part(0, section.offset), image, whole.part(end, whole.size - end)):
+        for piece in content:
             piece.write_to(file)
+        return file.tell()
 
 
 def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
@@ -206,25 +193,18 @@ def read(path: Path) -> Package:
 
 def _only(name: str, sections: Sequence[elf.Section], path: Path) -> elf.Section:
     found = [section for section in sections if section.name == name]
+    where, again = f"{path}, section {name}", "do not use it; package it again"
     if not found:
-        raise UserError(
-            str(path), f"is no package: it has no section {name}", "give a file made by package-sgx"
-        )
+        problem = f"is no package: it has no section {name}"
+        raise UserError(str(path), problem, "give a file made by package-sgx")
     if len(found) > 1:
-        raise UserError(
-            str(path), f"has the section {name} {len(found)} times", "do not use it; package it again"
-        )
+        raise UserError(str(path), f"has the section {name} {len(found)} times", again)
     if found[0].type != elf.SHT_PROGBITS:
-        problem = f"is of the type {found[0].type}, not PROGBITS"
-        raise UserError(f"{path}, section {name}", problem, "do not use it; package it again")
+        raise UserError(where, f"is of the type {found[0].type}, not PROGBITS", again)
     if found[0].offset + found[0].size > path.stat().st_size:
-        raise UserError(
-            f"{path}, section {name}",
-            "lies beyond the end of the file",
-            "the package is truncated: make it again",
-        )
+        remedy = "the package is truncated: make it again"
+        raise UserError(where, "lies beyond the end of the file", remedy)
     limit = MAX_SIZES.get(name)
     if limit is not None and found[0].size > limit:
-        problem = f"has {found[0].size:,} bytes, more than {limit:,}"
-        raise UserError(f"{path}, section {name}", problem, "do not use it; package it again")
+        raise UserError(where, f"has {found[0].size:,} bytes, more than {limit:,}", again)
     return found[0]

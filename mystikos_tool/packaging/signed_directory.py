@@ -63,7 +63,7 @@ def write(loader: Path, parts: Parts, directory: Path) -> None:
     Raises UserError when something cannot be read or written; earlier files of the directory are
     then as they were.
     """
-    files = zip(FILES, (FileContent.of(loader), *parts.in_order()), strict=True)
+    files = zip(FILES, (FileContent.of(loader), *parts), strict=True)
     with ExitStack() as stack:  # every file is written before the first takes its place
         for name, content in files:
             target = directory / name

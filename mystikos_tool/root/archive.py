@@ -6,8 +6,8 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -15,17 +15,15 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.formats import cpio
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import fingerprint, progress
 from mystikos_tool.io.atomic import make_directory, rewrite_at, rewriting, writing
-from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt
-from mystikos_tool.root.source import changed, excluding, unchanged, without
-from mystikos_tool.root.tree import Entry, Tree
-
-_CHUNK = 1 << 20
+from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt, Window, pieces
+from mystikos_tool.root.source import excluding, is_excluded, unchanged
+from mystikos_tool.root.tree import Contents, Entry, Tree
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,22 @@ class Archive:
         """Return a member's data as content, read when it is used."""
         return self.content.part(member.offset, member.size)
 
-    def opened(self, member: Member) -> AbstractContextManager[ReadAt]:
-        """Begin to read a member's data at any offset."""
-        return self.content_of(member).at_any_offset()
+    @contextmanager
+    def reading(self) -> Iterator[Callable[[Member], ReadAt]]:
+        """Begin to read members' data; small ones that follow one another are read at once."""
+        with self.content.at_any_offset() as read:
+            near = Window(read).read
+
+            def of_member(member: Member) -> ReadAt:
+                _, _, start, size = member
+
+                def read_at(offset: int, count: int) -> bytes:
+                    count = min(count, size - offset)
+                    return near(start + offset, count) if count > 0 else b""
+
+                return read_at
+
+            yield of_member
 
 
 class Earlier(NamedTuple):
@@ -101,8 +112,7 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
                 FileContent(earlier.path, end - start, start + distance).write_to(file)
             else:
                 for entry in tree.entries[first:after]:
-                    for data in _member(entry):
-                        file.write(data)
+                    file.writelines(_member(entry))
             first = after
         file.write(cpio.end(_end(members)))
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))
@@ -143,11 +153,7 @@ class Unwritten:
     @property
     def size(self) -> int:
         """Number of bytes."""
-        return _end(self.members) + len(self._trailer)
-
-    @property
-    def _trailer(self) -> bytes:
-        return cpio.end(_end(self.members))
+        return _end(self.members) + len(cpio.end(_end(self.members)))
 
     @contextmanager
     def opened(self) -> Iterator[PieceReader]:
@@ -159,7 +165,7 @@ class Unwritten:
         yield cpio.ROOT
         for entry in self.tree.entries:
             yield from _member(entry)
-        yield self._trailer
+        yield cpio.end(_end(self.members))
 
 
 def _end(members: Sequence[Member]) -> int:
@@ -255,7 +261,8 @@ class ArchiveSource:
         started, known = self._found
         archive = read(self._path)
         files = _ArchiveFiles(self._path, archive)
-        kept = without(archive.members, excluding(self._exclude))
+        excluded = excluding(self._exclude)
+        kept = (member for member in archive.members if not is_excluded(member.path, excluded))
         entries = [files.entry(member, known) for member in kept]
         return Tree(tuple(sorted(entries, key=attrgetter("path"))), (), started)
 
@@ -266,11 +273,10 @@ class ArchiveSource:
         try:
             return started, fingerprint.of(self._path.stat())
         except OSError as error:
-            reason = (error.strerror or "cannot be read").lower()
-            raise UserError(str(self._path), reason, "give an existing archive") from error
+            raise UserError(str(self._path), reason_of(error), "give an existing archive") from error
 
 
-class _ArchiveFiles:
+class _ArchiveFiles(Contents):
     """The files of an archive; an entry's origin is the member's path."""
 
     def __init__(self, path: Path, archive: Archive) -> None:
@@ -287,31 +293,12 @@ class _ArchiveFiles:
         """Return the archive's path and the path in it."""
         return f"{self._archive.where}, {os.fsdecode(entry.origin)}"
 
-    def owner(self, entry: Entry) -> tuple[int, int]:
-        """Return root, to whom all of an archive belongs."""
-        return 0, 0
-
-    def identity(self, entry: Entry) -> bytes:
-        """Return nothing: an archive here has no links to one file."""
-        return b""
-
-    def chunks(self, entry: Entry) -> Iterator[bytes]:
-        """Yield a member's data; see :class:`mystikos_tool.root.tree.Contents`."""
-        offset = self._archive.by_path[entry.origin].offset
-        with unchanged(self._path, entry) as descriptor:
-            for start in range(0, entry.size, _CHUNK):
-                size = min(_CHUNK, entry.size - start)
-                data = os.pread(descriptor, size, offset + start)
-                if len(data) < size:
-                    raise changed(entry)
-                yield data
-
     @contextmanager
     def opened(self, entry: Entry) -> Iterator[ReadAt]:
         """Begin to read at any offset; see :class:`mystikos_tool.root.tree.Contents`."""
-        content = self._archive.content_of(self._archive.by_path[entry.origin])
-        with unchanged(self._path, entry), content.at_any_offset() as read_at:
-            yield read_at
+        offset = self._archive.by_path[entry.origin].offset
+        with unchanged(self._path, entry) as descriptor:
+            yield lambda at, size: os.pread(descriptor, max(min(size, entry.size - at), 0), offset + at)
 
 
 def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> None:
@@ -328,9 +315,8 @@ def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> 
     make_directory(directory)
     try:
         if any(directory.iterdir()):
-            raise UserError(
-                str(directory), "is not empty", "give a directory that is empty or does not exist"
-            )
+            remedy = "give a directory that is empty or does not exist"
+            raise UserError(str(directory), "is not empty", remedy)
         with archive.content.at_any_offset() as read_at:
             for member in archive.members:
                 _extract_member(member, read_at, os.path.join(os.fsencode(directory), member.path), kept)
@@ -338,11 +324,8 @@ def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> 
             if stat.S_ISDIR(member.mode):
                 os.chmod(os.path.join(os.fsencode(directory), member.path), member.mode & kept)
     except OSError as error:
-        raise UserError(
-            os.fsdecode(error.filename or directory),
-            (error.strerror or "cannot be written").lower(),
-            "give a directory you may write to",
-        ) from error
+        place = os.fsdecode(error.filename or directory)
+        raise UserError(place, reason_of(error), "give a directory you may write to") from error
 
 
 def _extract_member(member: Member, read_at: ReadAt, target: bytes, kept: int) -> None:
@@ -352,11 +335,7 @@ def _extract_member(member: Member, read_at: ReadAt, target: bytes, kept: int) -
     if stat.S_ISLNK(member.mode):
         os.symlink(read_at(member.offset, member.size), target)
         return
+    short = UserError(os.fsdecode(target), "its data are truncated", "pack the archive again")
     with open(target, "xb") as output:
-        for start in range(0, member.size, _CHUNK):
-            size = min(_CHUNK, member.size - start)
-            data = read_at(member.offset + start, size)
-            if len(data) < size:
-                raise UserError(os.fsdecode(target), "its data are truncated", "pack the archive again")
-            output.write(data)
+        output.writelines(pieces(read_at, member.offset, member.size, short))
     os.chmod(target, member.mode & kept)

@@ -25,98 +25,32 @@ class Behaviour(NamedTuple):
     remedy: str
 
 
+# Functions that make the system call of their name, which the Mystikos kernel does not handle.
+_CALLS = """
+    acct adjtimex capget capset chroot clock_adjtime fanotify_init fanotify_mark fgetxattr flistxattr
+    fremovexattr getpriority getxattr ioperm iopl lgetxattr listxattr llistxattr lremovexattr lsetxattr
+    memfd_create mincore mlockall mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink msgctl msgget
+    msgrcv msgsnd munlock munlockall name_to_handle_at open_by_handle_at personality pivot_root
+    process_vm_readv process_vm_writev ptrace quotactl readahead reboot remap_file_pages removexattr
+    renameat2 sched_rr_get_interval semctl semget semop semtimedop setdomainname setns setpriority setxattr
+    shmat shmctl shmdt shmget splice statx swapoff swapon sync_file_range syncfs tee timer_create
+    timer_delete timer_getoverrun timer_gettime timer_settime timerfd_create timerfd_gettime timerfd_settime
+    unshare vhangup vmsplice
+"""
 # The system call that a function makes and that the Mystikos kernel does not handle.
-UNHANDLED = {
-    "acct": "acct",
-    "adjtimex": "adjtimex",
-    "capget": "capget",
-    "capset": "capset",
-    "chroot": "chroot",
-    "clock_adjtime": "clock_adjtime",
-    "fanotify_init": "fanotify_init",
-    "fanotify_mark": "fanotify_mark",
-    "fgetxattr": "fgetxattr",
-    "flistxattr": "flistxattr",
-    "fremovexattr": "fremovexattr",
-    "getpriority": "getpriority",
-    "getxattr": "getxattr",
-    "ioperm": "ioperm",
-    "iopl": "iopl",
-    "lgetxattr": "lgetxattr",
-    "listxattr": "listxattr",
-    "llistxattr": "llistxattr",
-    "lremovexattr": "lremovexattr",
-    "lsetxattr": "lsetxattr",
-    "memfd_create": "memfd_create",
-    "mincore": "mincore",
-    "mlockall": "mlockall",
+UNHANDLED = {name: name for name in _CALLS.split()} | {
     "mq_getattr": "mq_getsetattr",
-    "mq_notify": "mq_notify",
-    "mq_open": "mq_open",
     "mq_receive": "mq_timedreceive",
     "mq_send": "mq_timedsend",
     "mq_setattr": "mq_getsetattr",
-    "mq_timedreceive": "mq_timedreceive",
-    "mq_timedsend": "mq_timedsend",
-    "mq_unlink": "mq_unlink",
-    "msgctl": "msgctl",
-    "msgget": "msgget",
-    "msgrcv": "msgrcv",
-    "msgsnd": "msgsnd",
-    "munlock": "munlock",
-    "munlockall": "munlockall",
-    "name_to_handle_at": "name_to_handle_at",
     "nice": "setpriority",
-    "open_by_handle_at": "open_by_handle_at",
-    "personality": "personality",
-    "pivot_root": "pivot_root",
-    "process_vm_readv": "process_vm_readv",
-    "process_vm_writev": "process_vm_writev",
     "pselect": "pselect6",
-    "ptrace": "ptrace",
-    "quotactl": "quotactl",
-    "readahead": "readahead",
-    "reboot": "reboot",
-    "remap_file_pages": "remap_file_pages",
-    "removexattr": "removexattr",
-    "renameat2": "renameat2",
-    "sched_rr_get_interval": "sched_rr_get_interval",
-    "semctl": "semctl",
-    "semget": "semget",
-    "semop": "semop",
-    "semtimedop": "semtimedop",
-    "setdomainname": "setdomainname",
-    "setns": "setns",
-    "setpriority": "setpriority",
-    "setxattr": "setxattr",
-    "shmat": "shmat",
-    "shmctl": "shmctl",
-    "shmdt": "shmdt",
-    "shmget": "shmget",
     "signalfd": "signalfd4",
     "sigqueue": "rt_sigqueueinfo",
     "sigsuspend": "rt_sigsuspend",
     "sigtimedwait": "rt_sigtimedwait",
     "sigwait": "rt_sigtimedwait",
     "sigwaitinfo": "rt_sigtimedwait",
-    "splice": "splice",
-    "statx": "statx",
-    "swapoff": "swapoff",
-    "swapon": "swapon",
-    "sync_file_range": "sync_file_range",
-    "syncfs": "syncfs",
-    "tee": "tee",
-    "timer_create": "timer_create",
-    "timer_delete": "timer_delete",
-    "timer_getoverrun": "timer_getoverrun",
-    "timer_gettime": "timer_gettime",
-    "timer_settime": "timer_settime",
-    "timerfd_create": "timerfd_create",
-    "timerfd_gettime": "timerfd_gettime",
-    "timerfd_settime": "timerfd_settime",
-    "unshare": "unshare",
-    "vhangup": "vhangup",
-    "vmsplice": "vmsplice",
 }
 
 _INOTIFY = frozenset({"inotify_init", "inotify_init1", "inotify_add_watch", "inotify_rm_watch"})

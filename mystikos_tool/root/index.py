@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -45,5 +45,5 @@ class Index(Protocol):
     def data(self, member: Any) -> bytes:
         """Return a member's data, of a symbolic link its target."""
 
-    def opened(self, member: Any) -> AbstractContextManager[ReadAt]:
-        """Begin to read a member's data at any offset."""
+    def reading(self) -> AbstractContextManager[Callable[[Any], ReadAt]]:
+        """Begin to read members' data: of each what reads it at any offset."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.io import atomic
 from mystikos_tool.root import archive
 from mystikos_tool.root.tree import Tree
@@ -31,5 +31,5 @@ def write(tree: Tree, target: Path) -> None:
         try:
             os.rename(made, target)
         except OSError as error:
-            reason = (error.strerror or "cannot be written").lower()
-            raise UserError(str(target), f"cannot be made: {reason}", "give another directory") from error
+            problem = f"cannot be made: {reason_of(error)}"
+            raise UserError(str(target), problem, "give another directory") from error

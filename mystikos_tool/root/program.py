@@ -84,8 +84,8 @@ def loaded(index: Index, config: Config) -> dict[str, Executable]:
 
 
 def _read(index: Index, member: Member) -> Script | Executable | None:
-    with index.opened(member) as read_at:
-        return program.read(read_at)
+    with index.reading() as data_of:
+        return program.read(data_of(member))
 
 
 class _Start(NamedTuple):

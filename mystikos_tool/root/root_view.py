@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -14,11 +15,10 @@ from mystikos_tool.formats import program
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.formats.program import Executable, Script
 from mystikos_tool.io import fingerprint
-from mystikos_tool.root.source import Excluding, excluding, host_entry, unreadable
+from mystikos_tool.root.source import Excluding, excluding, host_entry, readable, unreadable
 from mystikos_tool.root.tree import Entry, Tree, canonical_mode
 
-_NOT_THERE = (FileNotFoundError, NotADirectoryError)
-_NAME_TOO_LONG = 36  # errno.ENAMETOOLONG
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 _KINDS = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 _DIRECTORY = stat.S_IFDIR | 0o755
 MOST_PATHS = 500_000  # a real closure asks for some thousands
@@ -43,12 +43,7 @@ class RootView:
     """
 
     def __init__(
-        self,
-        given: Tree,
-        sysroot: Path,
-        exclude: tuple[str, ...],
-        preserve_modes: bool,
-        known: Facts,
+        self, given: Tree, sysroot: Path, exclude: tuple[str, ...], preserve_modes: bool, known: Facts
     ) -> None:
         self.taken: dict[bytes, Entry] = {}
         self._given = {entry.path: entry for entry in given.entries}
@@ -170,14 +165,12 @@ class RootView:
         return self._nodes[path]
 
     def _looked_up(self, directory: _Node, name: bytes, path: bytes) -> _Node | None:
-        found = None
-        if directory.host is not None:
-            found = self._of_sysroot(os.path.join(directory.host, name), path)
+        host = directory.host
+        found = None if host is None else self._of_sysroot(os.path.join(host, name), path)
         given = self._given.get(path)
         if given is None:
             return found
-        both = found if found and stat.S_ISDIR(given.mode) else None
-        return _Node(given, both.host if both else None)
+        return _Node(given, found.host if found and stat.S_ISDIR(given.mode) else None)
 
     def _of_sysroot(self, host: bytes, path: bytes) -> _Node | None:
         try:
@@ -185,10 +178,8 @@ class RootView:
             if stat.S_IFMT(status.st_mode) not in _KINDS:
                 return None
             target = os.readlink(host) if stat.S_ISLNK(status.st_mode) else b""
-        except _NOT_THERE:
-            return None
         except OSError as error:
-            if error.errno == _NAME_TOO_LONG:
+            if error.errno in _NOT_THERE:
                 return None
             raise unreadable(host, error) from error
         mode = status.st_mode if self._preserve_modes else canonical_mode(status.st_mode)
@@ -206,10 +197,8 @@ class RootView:
             if os.path.dirname(path) == directory.path and path != directory.path
         }
         if node.host is not None:
-            try:
+            with readable(node.host):
                 names.update(os.listdir(node.host))
-            except OSError as error:
-                raise unreadable(node.host, error) from error
         found = (self._child(node, name) for name in sorted(names))
         return [child.entry for child in found if child]
 

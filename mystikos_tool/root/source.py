@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.io import buffers, fingerprint
 from mystikos_tool.io.content import ReadAt
-from mystikos_tool.root.tree import Entry, Tree, canonical_mode, placed
+from mystikos_tool.root.tree import Contents, Entry, Tree, canonical_mode, changed, placed
 
 _LEFT_OUT = (stat.S_IFCHR, stat.S_IFIFO)
 _REFUSED = {stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device"}
@@ -31,17 +31,6 @@ _ST_BLOCK = 512  # what st_blocks counts
 _ZEROS = memoryview(bytes(buffers.SIZE))
 _TYPE = 0o170000  # what stat.S_IFMT takes out of a mode
 _PATH = attrgetter("path")
-
-
-class AtPath(Protocol):
-    """Anything that is at a path of the root."""
-
-    @property
-    def path(self) -> bytes:
-        """The path, relative to the root."""
-
-
-_At = TypeVar("_At", bound=AtPath)
 
 
 class Source(Protocol):
@@ -99,10 +88,8 @@ class DirectorySource:
     def is_racy(self) -> bool:
         """Tell whether something could be changed and the fingerprint stay as it is."""
         started, own, folders = self._walk
-        return any(
-            fingerprint.any_racy(each, started)
-            for each in (own, *(folder.fingerprints for folder in folders))
-        )
+        every = (own, *(folder.fingerprints for folder in folders))
+        return any(fingerprint.any_racy(each, started) for each in every)
 
     def tree(self) -> Tree:
         """Return the entries."""
@@ -110,7 +97,7 @@ class DirectorySource:
 
     @cached_property
     def _tree(self) -> Tree:
-        mode_of = _taken_mode if self._preserve_modes else canonical_mode
+        mode_of: Callable[[int], int] = int if self._preserve_modes else canonical_mode
         left_out: list[str] = []
         entries = [entry for folder in self._walk.folders for entry in _entries(folder, mode_of, left_out)]
         if not (entries or self._may_be_missing):
@@ -128,8 +115,8 @@ class DirectorySource:
         except OSError as error:
             if self._may_be_missing and isinstance(error, FileNotFoundError):
                 return _Walk(started, b"", [])
-            reason = (error.strerror or "cannot be read").lower()
-            raise UserError(str(self._path), reason, "create the application directory first") from error
+            remedy = "create the application directory first"
+            raise UserError(str(self._path), reason_of(error), remedy) from error
         folders = _folders(os.fsencode(self._path), excluding(self._exclude))
         return _Walk(started, fingerprint.of(status), list(folders))
 
@@ -141,16 +128,12 @@ def scan_file(file: Path, name: str, *, preserve_modes: bool = False) -> Tree:
     """
     started = time.time_ns()
     origin = os.fsencode(file)
-    try:
+    with readable(origin):
         status = file.stat()
-    except OSError as error:
-        raise unreadable(origin, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise UserError(str(file), "is no regular file", "give a file or a directory")
     mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
-    origin = os.path.realpath(origin)
-    entry = Entry(os.fsencode(name), mode, status.st_size, origin, fingerprint.of(status), _HOST_FILES)
-    return Tree((entry,), (), started)
+    return Tree((host_entry(os.fsencode(name), mode, os.path.realpath(origin), status),), (), started)
 
 
 def host_entry(
@@ -226,12 +209,7 @@ def _small(entry: Entry, buffer: memoryview) -> memoryview | None:
         os.close(descriptor)
 
 
-def changed(entry: Entry) -> UserError:
-    """Return the error for a file that is not any more what it was."""
-    return UserError(entry.name, "changed while it was read", "build again when nothing writes to it")
-
-
-class _HostFiles:
+class _HostFiles(Contents):
     """Files of this machine; an entry's origin is the path."""
 
     def name(self, entry: Entry) -> str:
@@ -354,16 +332,12 @@ def _folders(root: bytes, excluded: Callable[[bytes], object] | None) -> Iterato
 @contextmanager
 def _opened(directory: bytes, flags: int) -> Iterator[int]:
     """Open a directory to be listed; raise UserError where it can't be."""
-    try:
+    with readable(directory):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
-    except OSError as error:
-        raise unreadable(directory, error) from error
-    try:
-        yield descriptor
-    except OSError as error:
-        raise unreadable(directory, error) from error
-    finally:
-        os.close(descriptor)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 def _entries(folder: _Folder, mode_of: Callable[[int], int], left_out: list[str]) -> Iterator[Entry]:
@@ -377,27 +351,15 @@ def _entries(folder: _Folder, mode_of: Callable[[int], int], left_out: list[str]
         kind = mode & _TYPE
         if kind == stat.S_IFREG:
             yield Entry(path, mode_of(mode), size, origin, known, _HOST_FILES)
-        elif kind == stat.S_IFDIR:
-            yield Entry(path, mode_of(mode), 0, origin, known, _HOST_FILES)
-        elif kind == stat.S_IFLNK:
-            target = _target(origin)
+        elif kind in (stat.S_IFDIR, stat.S_IFLNK):
+            with readable(origin):
+                target = os.readlink(origin) if kind == stat.S_IFLNK else b""
             yield Entry(path, mode_of(mode), len(target), origin, known, _HOST_FILES, target)
         elif kind in _LEFT_OUT:
             left_out.append(os.fsdecode(path))
         else:
             problem = f"is {_REFUSED[kind]}, which a root file system cannot hold"
             raise UserError(os.fsdecode(origin), problem, "remove it from the directory")
-
-
-def _target(link: bytes) -> bytes:
-    try:
-        return os.readlink(link)
-    except OSError as error:
-        raise unreadable(link, error) from error
-
-
-def _taken_mode(mode: int) -> int:
-    return mode
 
 
 class Excluding:
@@ -410,9 +372,11 @@ class Excluding:
 
     def __call__(self, path: bytes) -> bool:
         """Tell whether a path is excluded."""
-        found = self._of_name.match(path.rpartition(b"/")[2]) or self._of_path.match(path)
-        if found and self.unused:
-            self.unused -= {pattern for pattern in tuple(self.unused) if _matches(pattern, path)}
+        name = path.rpartition(b"/")[2]
+        found = self._of_name.match(name) or self._of_path.match(path)
+        for pattern in tuple(self.unused) if found else ():
+            if _any_of([pattern]).match(path if "/" in pattern else name):
+                self.unused.discard(pattern)
         return found is not None
 
 
@@ -421,27 +385,29 @@ def _any_of(patterns: Iterable[str]) -> re.Pattern[bytes]:
     return re.compile("|".join(translated).encode(errors="surrogateescape") or rb"(?!)")
 
 
-def _matches(pattern: str, path: bytes) -> bool:
-    name = path if "/" in pattern else path.rpartition(b"/")[2]
-    return _any_of([pattern]).match(name) is not None
-
-
 @lru_cache(None)
 def excluding(patterns: tuple[str, ...]) -> Excluding | None:
     """Return what tells whether a path is excluded; None where nothing is."""
     return Excluding(patterns) if patterns else None
 
 
-def without(items: Iterable[_At], excluded: Callable[[bytes], object] | None) -> Iterator[_At]:
-    """Yield what is at a path that is not excluded, a directory with all that is in it."""
-    for item in items:
-        parts = item.path.split(b"/")
-        if not (excluded and any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))):
-            yield item
+def is_excluded(path: bytes, excluded: Callable[[bytes], object] | None) -> bool:
+    """Tell whether a path is excluded, or a directory that it lies in."""
+    if excluded is None:
+        return False
+    parts = path.split(b"/")
+    return any(excluded(b"/".join(parts[: n + 1])) for n in range(len(parts)))
+
+
+@contextmanager
+def readable(path: bytes) -> Iterator[None]:
+    """Raise :func:`unreadable` where the system does not let a file be read."""
+    try:
+        yield
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def unreadable(path: bytes, error: OSError) -> UserError:
     """Return the error for a file that the system does not let be read."""
-    return UserError(
-        os.fsdecode(path), (error.strerror or "cannot be read").lower(), "make it readable for the build"
-    )
+    return UserError(os.fsdecode(path), reason_of(error), "make it readable for the build")

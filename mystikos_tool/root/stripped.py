@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from mystikos_tool.formats import stripping
 from mystikos_tool.formats.stripping import Piece
 from mystikos_tool.io.content import ReadAt
-from mystikos_tool.root.source import changed, excluding
-from mystikos_tool.root.tree import Entry, Tree
+from mystikos_tool.root.source import excluding
+from mystikos_tool.root.tree import Entry, Tree, changed
 
 EVERY = ("*",)
 _CHUNK = 1 << 20

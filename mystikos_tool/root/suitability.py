@@ -102,14 +102,14 @@ class _Files:
         self._missing = [(names, path) for names, path in (_USERS, _GROUPS) if not index.find(path)]
 
     def findings(self) -> Iterator[Finding]:
-        for member in self._index.members:
-            path = "/" + os.fsdecode(member.path)
-            yield from self._of_entry(member, path)
-            if stat.S_ISLNK(member.mode):
-                yield from self._of_link(path, self._index.data(member))
-            elif stat.S_ISREG(member.mode):
-                with self._index.opened(member) as read_at:
-                    yield from self._of_file(path, member, read_at)
+        with self._index.reading() as data_of:
+            for member in self._index.members:
+                path = "/" + os.fsdecode(member.path)
+                yield from self._of_entry(member, path)
+                if stat.S_ISLNK(member.mode):
+                    yield from self._of_link(path, self._index.data(member))
+                elif stat.S_ISREG(member.mode):
+                    yield from self._of_file(path, member, data_of(member))
 
     def _of_entry(self, member: Member, path: str) -> Iterator[Finding]:
         if len(member.path) > cpio.MAX_BOOTED_PATH:

@@ -6,19 +6,20 @@ import hashlib
 import os
 import stat
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property, lru_cache, reduce
+from functools import cached_property, lru_cache
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import cpio
 from mystikos_tool.io import fingerprint
-from mystikos_tool.io.content import ReadAt
+from mystikos_tool.io.content import ReadAt, pieces
 
 _SPECIAL_BITS = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 _PATH, _FINGERPRINT = attrgetter("path"), attrgetter("fingerprint")
+_CLASHING = "exclude or rename one of the two, or let the later one win with MYST_ROOTFS_OVERLAY=True"
 _PLANNED = attrgetter("path", "mode", "size")
 
 
@@ -30,16 +31,21 @@ def boot_fault(path: str) -> str:
 
 
 class Contents(Protocol):
-    """Reads the files of a source: only a source knows where its files are."""
+    """Reads the files of a source: only a source knows where its files are.
+
+    What is not said otherwise belongs to root, has no links, and is read at its offsets from the first one.
+    """
 
     def name(self, entry: Entry) -> str:
         """Return what messages call an entry."""
 
     def owner(self, entry: Entry) -> tuple[int, int]:
         """Return the user and the group that an entry belongs to where it comes from."""
+        return 0, 0
 
     def identity(self, entry: Entry) -> bytes:
         """Return bytes that two entries share if they are links to one file; nothing where none do."""
+        return b""
 
     def chunks(self, entry: Entry) -> Iterator[bytes | memoryview]:
         """Yield a file's content, ``entry.size`` bytes in pieces of at most 1 MiB.
@@ -48,6 +54,8 @@ class Contents(Protocol):
         Raises UserError for a file that cannot be read, and for one that is not, or not until the
         last piece, the one that ``entry.fingerprint`` is of.
         """
+        with self.opened(entry) as read_at:
+            yield from pieces(read_at, 0, entry.size, changed(entry))
 
     def opened(self, entry: Entry) -> AbstractContextManager[ReadAt]:
         """Begin to read a file's content at any offset, with errors as those of :meth:`chunks`."""
@@ -78,6 +86,11 @@ class Entry(NamedTuple):
     def chunks(self) -> Iterator[bytes | memoryview]:
         """Yield a file's content as :meth:`Contents.chunks` does."""
         return self.contents.chunks(self)
+
+
+def changed(entry: Entry) -> UserError:
+    """Return the error for a file that is not any more what it was."""
+    return UserError(entry.name, "changed while it was read", "build again when nothing writes to it")
 
 
 class Tree:
@@ -182,23 +195,32 @@ def placed(tree: Tree, directory: str) -> Tree:
 def join(trees: Sequence[Tree], *, later_wins: bool = False) -> Tree:
     """Make one tree of several, whose directories may be the same.
 
-    Raises UserError, naming both, where two have something else at the same path; with
-    ``later_wins`` only as :func:`overlay` does, which lays each over those before it.
+    Raises UserError, naming both, where two have something else at the same path. With ``later_wins``
+    files and links of a later one win, and only a directory must not meet anything else.
     """
     if len(trees) == 1:
         return trees[0]
-    if later_wins:
-        return reduce(overlay, trees)
     joined: dict[bytes, Entry] = {}
     for entry in (entry for tree in trees for entry in tree.entries):
         other = joined.setdefault(entry.path, entry)
-        if other is not entry and not (stat.S_ISDIR(other.mode) and stat.S_ISDIR(entry.mode)):
-            raise UserError(
-                entry.name,
-                f"clashes with {other.name} at /{os.fsdecode(entry.path)} in the root",
-                "exclude or rename one of the two, or let the later one win with MYST_ROOTFS_OVERLAY=True",
-            )
-    return _combined(joined.values(), *trees)
+        directories = stat.S_ISDIR(other.mode) + stat.S_ISDIR(entry.mode)
+        if other is entry or directories == 2:
+            continue
+        if not later_wins:
+            problem = f"clashes with {other.name} at /{os.fsdecode(entry.path)} in the root"
+            raise UserError(entry.name, problem, _CLASHING)
+        if directories:
+            problem = f"cannot be joined with {other.name}, for only one of them is a directory"
+            raise UserError(entry.name, problem, "rename one of the two")
+        joined[entry.path] = entry
+    left_out = sorted(path for tree in trees for path in tree.left_out)
+    as_of = min(tree.as_of for tree in trees)
+    return Tree(tuple(sorted(joined.values(), key=_PATH)), tuple(left_out), as_of)
+
+
+def overlay(lower: Tree, upper: Tree) -> Tree:
+    """Lay a tree over another, see :func:`join`."""
+    return join((lower, upper), later_wins=True)
 
 
 def select(tree: Tree, paths: Collection[bytes]) -> Tree:
@@ -210,27 +232,3 @@ def select(tree: Tree, paths: Collection[bytes]) -> Tree:
         path for path in tree.left_out if os.fsencode(path) in named or os.fsencode(path).startswith(below)
     )
     return Tree(entries, left_out, tree.as_of)
-
-
-def overlay(lower: Tree, upper: Tree) -> Tree:
-    """Lay a tree over another: files and links of the upper one win, directories are joined.
-
-    Raises UserError where one has a directory and the other something else.
-    """
-    merged = {entry.path: entry for entry in lower.entries}
-    for entry in upper.entries:
-        below = merged.setdefault(entry.path, entry)
-        if stat.S_ISDIR(below.mode) != stat.S_ISDIR(entry.mode):
-            raise UserError(
-                entry.name,
-                f"cannot be joined with {below.name}, for only one of them is a directory",
-                "rename one of the two",
-            )
-        if not stat.S_ISDIR(entry.mode):
-            merged[entry.path] = entry
-    return _combined(merged.values(), lower, upper)
-
-
-def _combined(entries: Iterable[Entry], *trees: Tree) -> Tree:
-    left_out = sorted(path for tree in trees for path in tree.left_out)
-    return Tree(tuple(sorted(entries, key=_PATH)), tuple(left_out), min(tree.as_of for tree in trees))

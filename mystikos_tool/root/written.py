@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from mystikos_tool.io import fingerprint
 from mystikos_tool.io.content import ReadAt
-from mystikos_tool.root.tree import Entry
+from mystikos_tool.root.tree import Contents, Entry
 
 
 def written(path: str, data: bytes, whose: str) -> Entry:
@@ -22,7 +22,7 @@ def written(path: str, data: bytes, whose: str) -> Entry:
     return Entry(os.fsencode(path), mode, len(data), digest, known, _Written(data, f"{whose} /{path}"))
 
 
-class _Written:
+class _Written(Contents):
     """The content of one such file."""
 
     def __init__(self, data: bytes, name: str) -> None:
@@ -32,18 +32,6 @@ class _Written:
     def name(self, entry: Entry) -> str:
         """Return what messages call it."""
         return self._name
-
-    def owner(self, entry: Entry) -> tuple[int, int]:
-        """Return root."""
-        return 0, 0
-
-    def identity(self, entry: Entry) -> bytes:
-        """Return nothing: there are no links to it."""
-        return b""
-
-    def chunks(self, entry: Entry) -> Iterator[bytes]:
-        """Yield the content; see :class:`mystikos_tool.root.tree.Contents`."""
-        yield self._data
 
     @contextmanager
     def opened(self, entry: Entry) -> Iterator[ReadAt]:

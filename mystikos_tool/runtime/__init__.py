@@ -44,7 +44,7 @@ class Runtime:
     def is_embedded(self) -> bool:
         """Whether this is the embedded runtime, not an installed Mystikos: its kernel says so.
 
-        Raises UserError where the kernel cannot be read.
+        Raises UserError where the kernel cannot be read or is damaged.
         """
         return _is_embedded(self.kernel)
 
@@ -79,7 +79,7 @@ def image(path: Path) -> elf.Image:
 
 @kept(_KEPT)
 def _is_embedded(kernel: Path) -> bool:
-    return _EMBEDDED_MARK in _read(kernel)
+    return _EMBEDDED_MARK in image(kernel).data
 
 
 def embedded_loader() -> str | None:

@@ -13,7 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from mystikos_tool.io import atomic, user_cache
 
 ZIG_VERSION = "0.17.1"
 SOURCE_DIRECTORY = Path(__file__).resolve().parent
+
+_ZIG = (sys.executable, "-m", "ziglang")
 
 _LINKER_SCRIPT = "common/no_debug.ld"
 _LANGUAGE = (
@@ -121,7 +123,7 @@ def command(image: Image, output: Path, cc: str | None = None) -> list[str]:
     of the checkout's path can reach the image. ``cc`` is a compiler and its options as in a
     shell; without it the pinned Zig toolchain is taken.
     """
-    compiler = shlex.split(cc) if cc else [sys.executable, "-m", "ziglang", "cc"]
+    compiler = shlex.split(cc) if cc else [*_ZIG, "cc"]
     mode = _FREESTANDING if image.freestanding else _HOSTED
     target = _OTHER_ONLY if cc else _ZIG_ONLY
     return [*compiler, *target, *_LANGUAGE, *_WARNINGS, *mode, *units(image), "-o", str(output)]
@@ -141,12 +143,15 @@ def build(directory: Path, cc: str | None = None) -> list[Path]:
     return targets
 
 
+def _install(*options: str) -> str:
+    return shlex.join([sys.executable, "-m", "pip", "install", *options, f"ziglang=={ZIG_VERSION}"])
+
+
 def check_toolchain() -> None:
     """Raise UserError unless the pinned Zig toolchain is installed for this interpreter."""
     import importlib.metadata  # takes its time, and what looks at digests does without
 
-    install = f"{shlex.quote(sys.executable)} -m pip install ziglang=={ZIG_VERSION}"
-    remedy = f"run: {install} (or set MYST_RUNTIME_CC)"
+    remedy = f"run: {_install()} (or set MYST_RUNTIME_CC)"
     try:
         version = importlib.metadata.version("ziglang")
     except importlib.metadata.PackageNotFoundError as error:
@@ -187,5 +192,18 @@ def _run(image: Image, arguments: Sequence[str]) -> None:
         problem = f"the compiler {arguments[0]} can't be started: {error.strerror}"
         raise UserError(where, problem, "correct MYST_RUNTIME_CC") from error
     if done.returncode != 0:
-        problem = f"the compiler failed with status {done.returncode}:\n{done.stderr.strip()}\n"
-        raise UserError(where, problem, "see its messages; the command was: " + shlex.join(arguments))
+        if arguments[: len(_ZIG)] == list(_ZIG):
+            _check_starts(environment)
+        remedy = f"see its messages:\n{done.stderr.strip()}\nThe command was: {shlex.join(arguments)}"
+        raise UserError(where, f"the compiler failed with status {done.returncode}", remedy)
+
+
+def _check_starts(environment: Mapping[str, str]) -> None:
+    """Raise UserError for a toolchain that does not say its version, as one of which files miss."""
+    try:
+        said = subprocess.run([*_ZIG, "version"], env=environment, capture_output=True, check=False).stdout
+    except OSError:
+        said = b""
+    if said.decode(errors="replace").strip() != ZIG_VERSION:
+        problem = "the Zig toolchain that compiles it is installed and does not start"
+        raise UserError("runtime", problem, "run: " + _install("--force-reinstall"))

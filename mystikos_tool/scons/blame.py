@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import SCons.Errors
 import SCons.Node.FS
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, explained
 from mystikos_tool.io import console
+from mystikos_tool.printable import one_line
 from mystikos_tool.scons import scons_internals
 
 _NOT_THE_USER_S = (str(Path(__file__).parents[1]) + os.sep, f"{os.sep}SCons{os.sep}")
@@ -68,13 +69,13 @@ def current() -> Call | None:
 
 def named(message: str, call: Call | None) -> str:
     """Return a message with the call that it is about, and with paths as SCons shows them."""
-    message = below_top(message)
+    message = below_top(explained(message))
     return f"{message} ({call})" if call else message
 
 
 def warn(message: str, call: Call | None = None) -> None:
-    """Print a warning on standard error."""
-    console.write_line(f"mystikos: warning: {named(message, call)}", sys.stderr)
+    """Print a warning on standard error, on one line."""
+    console.write_line(f"mystikos: warning: {one_line(named(message, call))}", sys.stderr)
 
 
 _told: dict[str, object] = {}

@@ -115,7 +115,7 @@ def _executor(url: str) -> Executor:
         from mystikos_tool.cache.remote.executor import Executor
     except ImportError as error:
         where = f"remote executor {_address(url)}"
-        raise UserError(where, f"{error.name} is missing", "install mystikos-tool[remote]") from None
+        raise UserError(where, f"{error.name or error} is missing", "install mystikos-tool[remote]") from None
     executor = Executor(_address(url))
     scons_internals.at_interrupt(executor.interrupt)
     scons_internals.at_end_of_build(executor.close)

@@ -241,7 +241,9 @@ class _Session:
                     from mystikos_tool.cache.remote.uploads import Uploads
                 except ImportError as error:
                     self._is_usable = False
-                    blame.warn(f"remote cache {self._address}: install mystikos-tool[remote] ({error.name})")
+                    blame.warn(
+                        f"remote cache {self._address}: install mystikos-tool[remote] ({error.name or error})"
+                    )
                     return None
                 self._used = Client(self._address, blame.warn), Uploads(_UPLOADS_AT_ONCE)
                 scons_internals.at_end_of_build(self._end)

@@ -39,38 +39,38 @@ class Form(NamedTuple):
     modulus: Callable[[bytes], int | None]
 
 
-def _matches(pattern: re.Pattern[bytes]) -> Callable[[bytes], _Found]:
-    return lambda data: ((match.start(), match[0]) for match in pattern.finditer(data))
+def _matches(pattern: bytes) -> Callable[[bytes], _Found]:
+    return lambda data: ((match.start(), match[0]) for match in re.finditer(pattern, data))
 
 
 # The version 0, a modulus of 3072 bits, the exponent 3, and the beginning of the private exponent.
 _DER_MARK = b"\x02\x01\x00\x02\x82\x01\x81\x00"
-_DER = re.compile(re.escape(_DER_MARK) + rb"([\x80-\xff].{383})\x02\x01\x03\x02\x82\x01", re.DOTALL)
+_DER = rb"(?s)" + re.escape(_DER_MARK) + rb"([\x80-\xff].{383})\x02\x01\x03\x02\x82\x01"
 
 
 def _modulus_in_der(der: bytes) -> int | None:
-    match = _DER.search(der)
+    match = re.search(_DER, der)
     return int.from_bytes(match[1], "big") if match else None
 
 
 # What lies between the lines is base64, with headers of encrypted keys and what quotations add to it.
-_PEM = re.compile(
+_PEM = (
     rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3}PRIVATE KEY)-----"
     rb"((?:[A-Za-z0-9+/=\s:,\"'\\#>|*;]|-(?!-)){64,})-----END \1-----"
 )
-_ENCRYPTED = re.compile(rb"-----BEGIN ENCRYPTED|Proc-Type: *4,ENCRYPTED")
-_DEK_INFO = re.compile(rb"DEK-Info: *[A-Za-z0-9-]+,[0-9A-Fa-f]+")
-_UNICODE_ESCAPE = re.compile(rb"\\u00([0-9A-Fa-f]{2})")
-_LINE_END = re.compile(rb"\\+[rn]")
-_NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]")
+_ENCRYPTED = rb"-----BEGIN ENCRYPTED|Proc-Type: *4,ENCRYPTED"
+_DEK_INFO = rb"DEK-Info: *[A-Za-z0-9-]+,[0-9A-Fa-f]+"
+_UNICODE_ESCAPE = rb"\\u00([0-9A-Fa-f]{2})"
+_LINE_END = rb"\\+[rn]"
+_NO_BASE64 = rb"[^A-Za-z0-9+/=]"
 _COMMENT, _LINES_OF_COMMENT = b"//", 3
 
 
 def _body(pem: bytes) -> bytes:
     """Return the base64 of a PEM block and nothing else."""
-    match = _PEM.fullmatch(pem)
-    text = _DEK_INFO.split(match[2])[-1] if match else b""
-    text = _UNICODE_ESCAPE.sub(lambda escape: bytes.fromhex(escape[1].decode()), text)
+    match = re.fullmatch(_PEM, pem)
+    text = re.split(_DEK_INFO, match[2])[-1] if match else b""
+    text = re.sub(_UNICODE_ESCAPE, lambda escape: bytes.fromhex(escape[1].decode()), text)
     return _base64_in(text)
 
 
@@ -84,12 +84,12 @@ def _base64_in(text: bytes) -> bytes:
     comments = list(takewhile(lambda line: line.startswith(_COMMENT), lines))
     if len(comments) >= _LINES_OF_COMMENT:
         text = b"\n".join([first, *(line.removeprefix(_COMMENT) for line in comments)])
-    return _NO_BASE64.sub(b"", _LINE_END.sub(b"", text))
+    return re.sub(_NO_BASE64, b"", re.sub(_LINE_END, b"", text))
 
 
 def encrypted(pem: bytes) -> str:
     """Return what stands for an encrypted key in PEM, the same wherever it is copied; "" for another one."""
-    return hashlib.sha256(_body(pem)).hexdigest() if _ENCRYPTED.search(pem) else ""
+    return hashlib.sha256(_body(pem)).hexdigest() if re.search(_ENCRYPTED, pem) else ""
 
 
 def _modulus_in_pem(pem: bytes) -> int | None:
@@ -106,79 +106,77 @@ def _decoded(text: bytes) -> bytes:
 
 # In base64: the beginning of a line of five hyphens and of what follows in PEM.
 _PEM_IN_BASE64_MARK = b"LS0tLS1CRUdJTi"
-_PEM_IN_BASE64 = re.compile(_PEM_IN_BASE64_MARK + rb"[A-Za-z0-9+/=\s]{64,32768}")
+_PEM_IN_BASE64 = _PEM_IN_BASE64_MARK + rb"[A-Za-z0-9+/=\s]{64,32768}"
 
 
 def _in_base64(data: bytes) -> _Found:
-    for match in _PEM_IN_BASE64.finditer(data):
-        text = _NO_BASE64.sub(b"", match[0])
-        for pem in _PEM.finditer(_decoded(text[: len(text) & -4])):
+    for match in re.finditer(_PEM_IN_BASE64, data):
+        text = re.sub(_NO_BASE64, b"", match[0])
+        for pem in re.finditer(_PEM, _decoded(text[: len(text) & -4])):
             yield match.start(), pem[0]
 
 
 _PEM_IN_UTF_16_MARK = "PRIVATE KEY".encode("utf-16-le")
-_PEM_IN_UTF_16 = re.compile(rb"(?:-\0){5}B\0E\0G\0I\0N\0(?:[\t\n\r -~]\0){64,16384}")
+_PEM_IN_UTF_16 = rb"(?:-\0){5}B\0E\0G\0I\0N\0(?:[\t\n\r -~]\0){64,16384}"
 
 
 def _in_utf_16(data: bytes) -> _Found:
-    for match in _PEM_IN_UTF_16.finditer(data):
-        for pem in _PEM.finditer(match[0][::2]):
+    for match in re.finditer(_PEM_IN_UTF_16, data):
+        for pem in re.finditer(_PEM, match[0][::2]):
             yield match.start(), pem[0]
 
 
 # In base64: the beginning of a sequence in DER whose length is that of a key.
 _DER_IN_BASE64_MARK = b"MIIG"
-_DER_IN_BASE64 = re.compile(_DER_IN_BASE64_MARK + rb"[A-Za-z0-9+/_=\s\"'\\,#>|*;-]{2000,32768}")
+_DER_IN_BASE64 = _DER_IN_BASE64_MARK + rb"[A-Za-z0-9+/_=\s\"'\\,#>|*;-]{2000,32768}"
 _FROM_URLS = bytes.maketrans(b"-_", b"+/")  # RFC 4648, 5
 
 
 def _der_in_base64(data: bytes) -> _Found:
-    for match in _DER_IN_BASE64.finditer(data):
+    for match in re.finditer(_DER_IN_BASE64, data):
         text = _base64_in(match[0].translate(_FROM_URLS)).partition(b"=")[0]
         # The end of the key is not needed.
         yield from _ders(match.start(), binascii.a2b_base64(text[: len(text) & -4]))
 
 
 def _ders(at: int, data: bytes) -> _Found:
-    if match := _DER.search(data):
+    if match := re.search(_DER, data):
         yield at, match[0]
 
 
 # In hexadecimal digits, as one number, with colons, and as a program's source has arrays.
 _HEX_MARKS = (b"0201000282018100", b"02:01:00:02:82:01:81:00", b"0x01, 0x00, 0x02")
 _BETWEEN = rb"[\s,:]{0,8}(?:0[xX])?"
-_HEX = re.compile(
-    _BETWEEN.join(b"%02x" % byte for byte in _DER_MARK) + rb"(?:" + _BETWEEN + rb"[0-9A-Fa-f]{2}){390,8192}"
-)
-_NO_HEX = re.compile(rb"0[xX]|[^0-9A-Fa-f]")
+_HEX = _BETWEEN.join(b"%02x" % byte for byte in _DER_MARK) + b"(?:%b[0-9A-Fa-f]{2}){390,8192}" % _BETWEEN
+_NO_HEX = rb"0[xX]|[^0-9A-Fa-f]"
 
 
 def _in_hex(data: bytes) -> _Found:
-    for match in _HEX.finditer(data):
-        digits = _NO_HEX.sub(b"", match[0])
+    for match in re.finditer(_HEX, data):
+        digits = re.sub(_NO_HEX, b"", match[0])
         yield from _ders(match.start(), bytes.fromhex(digits[: len(digits) & -2].decode()))
 
 
 _XML_MARK = b"<RSAKeyValue>"
-_XML = re.compile(
+_XML = (
     _XML_MARK + rb"\s*<Modulus>([A-Za-z0-9+/=\s]{64,2048})</Modulus>"
     rb"(?:\s*<(\w{1,9})>[A-Za-z0-9+/=\s]{1,2048}</\2>){0,6}\s*<D>"
 )
 
 
 def _modulus_in_xml(block: bytes) -> int | None:
-    match = _XML.match(block)
+    match = re.match(_XML, block)
     return int.from_bytes(_decoded(match[1]), "big") if match else None
 
 
 _SHOWN_MARK = b"privateExponent:"
-_SHOWN = re.compile(
+_SHOWN = (
     rb"modulus:\s{1,9}((?:[0-9a-f]{2}[:\s]{1,9}){64,1025})publicExponent: [^\n]{1,40}\s{1,9}" + _SHOWN_MARK
 )
 
 
 def _modulus_as_shown(block: bytes) -> int | None:
-    match = _SHOWN.match(block)
+    match = re.match(_SHOWN, block)
     return int(re.sub(rb"[:\s]", b"", match[1]), 16) if match else None
 
 
@@ -208,7 +206,7 @@ def _string(data: bytes) -> tuple[bytes, bytes]:
 
 
 _PUTTY_MARK = b"PuTTY-User-Key-File-"
-_PUTTY = re.compile(
+_PUTTY = (
     _PUTTY_MARK + rb"\d: [\w@.-]+\r?\nEncryption: [\w-]+\r?\nComment: [^\r\n]{0,255}\r?\n"
     rb"Public-Lines: \d+\r?\n([A-Za-z0-9+/=\r\n]+)(?:Key-Derivation: [^\r\n]{0,99}\r?\n"
     rb"(?:Argon2-[^\r\n]{0,99}\r?\n){0,5})?Private-Lines: \d"
@@ -216,7 +214,7 @@ _PUTTY = re.compile(
 
 
 def _modulus_of_putty(block: bytes) -> int | None:
-    match = _PUTTY.match(block)
+    match = re.match(_PUTTY, block)
     return _modulus_of_ssh(_decoded(match[1])) if match else None
 
 
@@ -255,17 +253,16 @@ def _modulus_of_jwk(block: bytes) -> int | None:
 
 # The object identifiers of bags with keys, as they are or encrypted: pkcs-12-BagIds 1 and 2.
 _KEY_BAG_MARK = b"\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01"
-_PKCS12 = re.compile(
-    rb"(?P<start>\x30(?:\x80|\x81.|\x82..|\x83...)\x02\x01\x03\x30(?:\x80|\x81.|\x82..|\x83...|[\x00-\x7f])"
-    rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01)|" + re.escape(_KEY_BAG_MARK) + rb"[\x01\x02]",
-    re.DOTALL,
+_PKCS12 = (
+    rb"(?s)(?P<start>\x30(?:\x80|\x81.|\x82..|\x83...)\x02\x01\x03\x30(?:\x80|\x81.|\x82..|\x83...|[\x00-\x7f])"
+    rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01)|" + re.escape(_KEY_BAG_MARK) + rb"[\x01\x02]"
 )
 
 
 def _pkcs12(data: bytes) -> _Found:
     """Yield the beginnings that have a key behind them."""
     start: int | None = None
-    for match in _PKCS12.finditer(data):
+    for match in re.finditer(_PKCS12, data):
         if match["start"]:
             start = match.start()
         elif start is not None and match.start() - start < LONGEST:

@@ -21,7 +21,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.formats.sigstruct import EXPONENT, KEY_SIZE
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.signing import key_forms, rsa_public, secret
@@ -237,5 +237,4 @@ def _write_new_by_name(path: Path, data: bytes) -> None:
 
 
 def _not_written(path: Path, error: OSError) -> UserError:
-    reason = (error.strerror or str(error)).lower()
-    return UserError(str(path), f"cannot be written: {reason}", "choose another place for the key")
+    return UserError(str(path), f"cannot be written: {reason_of(error)}", "choose another place for the key")

@@ -7,6 +7,8 @@ not looked into. On a disk, which may be large, only files that are no larger th
 
 from __future__ import annotations
 
+import marshal
+import os
 import stat
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,15 +17,18 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mystikos_tool import printable
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import packed
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
-from mystikos_tool.io.content import Bytes, Content, Window
+from mystikos_tool.io import workers
+from mystikos_tool.io.content import Bytes, Content, FileContent, Window
+from mystikos_tool.io.workers import Worker
 from mystikos_tool.root.archive import Archive
 from mystikos_tool.root.root import DiskRoot, Root
 from mystikos_tool.root.tree import Entry
-from mystikos_tool.signing import key_forms
+from mystikos_tool.signing import key_forms, mark_worker
 from mystikos_tool.signing.key_forms import Form
 
 if TYPE_CHECKING:
@@ -36,6 +41,7 @@ MOST_UNPACKED = 1 << 22  # bytes of what is packed in one file
 LARGEST_ON_DISK = 2 * key_forms.LONGEST
 
 _CHUNK = 1 << 22
+_ALONE = 1 << 24  # bytes that are worth a process: they take a tenth of a second
 _ITSELF = ""  # the path of what is looked into where that is no root
 _SHOWN = 10
 
@@ -165,7 +171,7 @@ def _keys_of(path: str, content: Content) -> list[RootKey]:
 def _packed_keys(path: str, content: Content) -> Iterator[RootKey]:
     for name, pieces in groupby(packed.unpacked(content, MOST_UNPACKED), itemgetter(0)):
         for _, block in _blocks_in(data for _, data in pieces):
-            yield _root_key(path, block)._replace(inside=name if name.isprintable() else repr(name))
+            yield _root_key(path, block)._replace(inside=printable.one_line(name))
 
 
 def _root_key(path: str, block: _Block) -> RootKey:
@@ -176,12 +182,7 @@ def _root_key(path: str, block: _Block) -> RootKey:
 
 def name_of(path: bytes) -> str:
     """Return what messages call a path."""
-    name = path.decode(errors="backslashreplace")
-    return name if name.isprintable() else "".join(map(_printable, name))
-
-
-def _printable(character: str) -> str:
-    return character if character.isprintable() else repr(character)[1:-1]
+    return printable.one_line(os.fsdecode(path))
 
 
 class _Block(NamedTuple):
@@ -193,7 +194,36 @@ class _Block(NamedTuple):
 
 def _blocks(content: Content) -> Iterator[tuple[int, _Block]]:
     """Yield what holds a private key, and its offset; some twice, where pieces overlap."""
-    return _blocks_in(content.chunks(_CHUNK))
+    if not isinstance(content, FileContent) or content.size < 2 * _ALONE:
+        yield from _blocks_in(content.chunks(_CHUNK))
+        return
+    for offset, size in _marked(content):
+        part = FileContent(content.path, size, offset)
+        yield from ((offset - content.offset + at, block) for at, block in _blocks_in(part.chunks(size)))
+
+
+def _marked(content: FileContent) -> list[tuple[int, int]]:
+    """Return offset and size of the parts of a large file that may hold keys, each with what is before it.
+
+    They are looked for on all cores.
+    """
+    parts = []
+    for start in range(0, content.size, _CHUNK):
+        begin = max(start - key_forms.LONGEST, 0)
+        parts.append((content.offset + begin, min(start + _CHUNK, content.size) - begin))
+    path, marks = os.fsencode(content.path), [form.mark for form in key_forms.FORMS]
+    first, *others = workers.shares(parts, _ALONE // _CHUNK)
+    searches = [(path, list(share), marks) for share in others]
+    started = [Worker(mark_worker.__file__, given=marshal.dumps(search)) for search in searches]
+    try:
+        found = mark_worker.marked((path, list(first), marks))
+        for search, worker in zip(searches, started, strict=True):
+            output = worker.output()
+            found += mark_worker.marked(search) if output is None else marshal.loads(output)
+    finally:
+        for worker in started:
+            worker.end()
+    return found
 
 
 def _blocks_in(chunks: Iterable[bytes | memoryview]) -> Iterator[tuple[int, _Block]]:

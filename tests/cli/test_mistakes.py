@@ -389,3 +389,57 @@ def test_a_package_with_a_section_twice_is_told(run: Run, hello: Path, verb: str
     result = run(verb, hello)
     assert (result.status, result.out) == (2, "")
     assert result.err.startswith(f"mystikos-tool: error: {hello}: has the section .mystconfig 2 times; ")
+
+
+HOSTILE = "a\u2028b\u202ec\u200b\x85.so"
+
+
+def test_names_in_a_hostile_archive_begin_no_line_and_turn_no_direction(run: Run, project: Path) -> None:
+    """Whatever is told of it: its own errors, what of it cannot work, and what is in a package of it."""
+    app = project / "appdir"
+    (app / HOSTILE).write_text("#!/bin/hello a b\n")
+    (app / HOSTILE).chmod(0o4755)
+    (app / f"{HOSTILE}\nmystikos-tool: verified").symlink_to(f"{HOSTILE}/loop")
+    assert run("mkcpio", "appdir", "hostile.cpio").status == 0
+    configure(project, HostEnvironmentVariables=[HOSTILE])
+    common = ("--rootfs=hostile.cpio", "key.pem", "config.json", "--runtime=runtime", "-o=made")
+    made = run("package-sgx", *common)
+    assert made.status == 0, made.err
+    told = [made, run("check", "hostile.cpio"), run("check", "appdir")]
+    told += [run(verb, "made") for verb in ("dump", "inspect", "verify", "check")]
+    data = bytearray((project / "hostile.cpio").read_bytes())
+    data[data.index(HOSTILE.encode()) - 110 + 18] = ord("6")  # a device
+    (project / "hostile.cpio").write_bytes(data)
+    told += [run(verb, "hostile.cpio", *more) for verb, more in (("check", ()), ("excpio", ["new"]))]
+    for result in told:
+        for line in (result.out + result.err).split("\n"):
+            assert line.replace("\t", "").isprintable(), ascii(line)
+            assert not line.startswith("mystikos-tool: verified")
+    shown = r"a\u2028b\u202ec\u200b\x85.so"
+    assert all(shown in result.out + result.err for result in told[1:5]), told
+    assert told[-1].err.startswith(f"mystikos-tool: error: hostile.cpio, {shown}: has the type")
+
+
+TILDES = [
+    ("package-sgx", "~/app", "key.pem", "config.json", "-o=made"),
+    ("package-sgx", "appdir", "~/app", "config.json", "--runtime=runtime", "-o=made"),
+    ("package-sgx", "appdir", "key.pem", "~/app", "--runtime=runtime", "-o=made"),
+    ("package-sgx", "appdir", "key.pem", "config.json", "--runtime=~/app", "-o=made"),
+    ("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=~/app"),
+    ("verify", "~/app"),
+    ("mkcpio", "~/app", "archive"),
+    ("run", "--runtime=embedded", "~/app", "/bin/hello"),
+]
+
+
+@pytest.mark.parametrize("arguments", TILDES, ids=" ".join)
+def test_of_a_home_directory_that_no_shell_put_in_it_is_told_what_to_write(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    result = run(*arguments)
+    assert result.status == 2
+    assert result.err.startswith("mystikos-tool: error: ~/app: ")
+    assert result.err.endswith("; ~ stands for a home directory in shells only: write /home/me/app\n")
+    (project / "~").mkdir()
+    assert "shells" not in run(*arguments).err

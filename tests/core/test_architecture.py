@@ -15,6 +15,7 @@ ROOT = PACKAGE.name
 
 # From the lowest to the highest; the two last stand beside each other.
 LAYERS = (
+    "printable",
     "errors",
     "io",
     "formats",

@@ -51,7 +51,7 @@ def copied(name: str, directory: Path) -> Path:
     return directory / name
 
 
-def run_backend(packages: Path) -> str:
+def run_backend(*packages: Path) -> str:
     """Have a wheel built with other packages than those of this environment; return what is told."""
     done = subprocess.run(
         [
@@ -60,8 +60,8 @@ def run_backend(packages: Path) -> str:
             "-c",
             "import build_backend; build_backend.prepare_metadata_for_build_wheel('.')",
         ],
-        cwd=packages,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(CHECKOUT)])},
+        cwd=packages[0],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*packages, CHECKOUT]))},
         capture_output=True,
         text=True,
         check=False,
@@ -74,6 +74,7 @@ CHANGES = {
     "a changed file": lambda package: (package / "build_meta.py").write_text("raise SystemExit('it ran')"),
     "another file": lambda package: (package / "more.py").write_text(""),
     "a file that is missing": lambda package: (package / "depends.py").unlink(),
+    "a directory that is linked to": lambda package: (package / "build_meta").symlink_to(package / "command"),
     "what runs at every start": lambda package: package.with_name("distutils-precedence.pth").write_text("#"),
 }
 
@@ -84,6 +85,35 @@ def test_a_changed_build_requirement_is_refused_before_it_runs(tmp_path: Path, c
     told = run_backend(tmp_path)
     assert told.startswith(f"mystikos-tool: setuptools {KNOWN['setuptools']['version']} is not the one that")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["setuptools/__init__.py", "setuptools.py"])
+def test_what_would_be_taken_for_a_build_requirement_is_refused_before_it_runs(
+    tmp_path: Path, name: str
+) -> None:
+    """It lies before the one that was installed, and no metadata tell of it."""
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    copied("setuptools", tmp_path / "second")
+    other = tmp_path / "first" / name
+    other.parent.mkdir(exist_ok=True)
+    other.write_text("raise SystemExit('it ran')")
+    told = run_backend(tmp_path / "first", tmp_path / "second")
+    assert told.startswith(f"mystikos-tool: {other} would be taken for setuptools; take it away, or install")
+
+
+def test_a_build_leaves_no_temporary_files(tmp_path: Path) -> None:
+    made = "import sys, build_backend; build_backend.prepare_metadata_for_build_wheel(sys.argv[1])"
+    variables = {**os.environ, "TMPDIR": str(tmp_path)}
+    (tmp_path / "metadata").mkdir()
+    subprocess.run(
+        [sys.executable, "-c", made, str(tmp_path / "metadata")],
+        cwd=CHECKOUT,
+        env=variables,
+        capture_output=True,
+        check=True,
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["metadata"]
 
 
 def test_a_build_requirement_that_is_not_installed_is_told(tmp_path: Path) -> None:

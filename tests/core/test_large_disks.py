@@ -69,7 +69,8 @@ def test_a_disk_of_10_gb_is_sound_and_takes_little_memory(tree: Path, tmp_path: 
         member = index.find(f"/{name}")
         assert member
         assert member.size == max(places) + 7
-        with index.opened(member) as read_at:
+        with index.reading() as data_of:
+            read_at = data_of(member)
             for place in places:
                 assert read_at(place, 7) == b"content"
                 assert read_at(max(place - 9, 0), min(place, 9)) == bytes(min(place, 9))

@@ -207,6 +207,7 @@ def reread(disk: Path) -> None:
     for member in index.members:
         index.find("/" + os.fsdecode(member.path))
         if stat.S_ISREG(member.mode):
-            with index.opened(member) as read_at:
+            with index.reading() as data_of:
+                read_at = data_of(member)
                 read_at(0, 100)
                 read_at(max(member.size - 5, 0), 100)

@@ -8,8 +8,10 @@ import gzip
 import io
 import json
 import lzma
+import os
 import random
 import re
+import sys
 import tarfile
 import time
 import zipfile
@@ -35,7 +37,7 @@ from mystikos_tool.root.disk import writer
 from mystikos_tool.root.disk.nodes import nodes_of
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 from mystikos_tool.root.source import DirectorySource
-from mystikos_tool.signing import root_keys
+from mystikos_tool.signing import key_forms, mark_worker, root_keys
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.root_keys import RootKey
 
@@ -164,7 +166,7 @@ def test_a_key_in_wide_characters_is_found(tmp_path: Path, encoding: str) -> Non
 
 def test_a_path_is_told_without_its_control_characters(tmp_path: Path) -> None:
     (told,) = root_keys.told(found(tmp_path, **{"a\nb\x1b": OWN.read_bytes()}), "root", "warn")
-    assert told.endswith(r": /a\nb\x1b")
+    assert told.endswith(r": /a\x0ab\x1b")
 
 
 @pytest.mark.parametrize("password", [None, b"secret"])
@@ -228,6 +230,37 @@ def test_keys_of_other_kinds_are_found_by_their_label(tmp_path: Path) -> None:
 )
 def test_what_only_looks_like_a_key_is_none(tmp_path: Path, content: bytes) -> None:
     assert found(tmp_path, a=content) == []
+
+
+@pytest.mark.parametrize("processes", ["as many as there are cores", "none to be had"])
+def test_keys_in_a_large_root_are_found_on_all_cores_wherever_pieces_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: str
+) -> None:
+    monkeypatch.setattr(root_keys, "_ALONE", 4 * key_forms.LONGEST)
+    monkeypatch.setattr(root_keys, "_CHUNK", 2 * key_forms.LONGEST)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2})
+    if processes == "none to be had":
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "no-interpreter"))
+    size, text = 50 * key_forms.LONGEST, OTHER.read_bytes()
+    source = random.Random(5)
+    data = bytearray(source.randbytes(size))
+    for at in range(1, 24):  # over the ends of pieces, and some inside of them
+        place = 2 * at * key_forms.LONGEST - source.choice((0, 1, 30, len(text) // 2, len(text) - 1, 40_000))
+        data[place : place + len(text)] = text
+    keys = found(tmp_path, **{f"f{number:02}": bytes(part) for number, part in enumerate(split(data, text))})
+    assert [key.path for key in keys] == [f"f{number:02}" for number in range(23)]
+
+
+def split(data: bytearray, text: bytes) -> list[bytes]:
+    """Files with one key each."""
+    ends = [match.end() for match in re.finditer(re.escape(text), data)]
+    return [bytes(data[start:end]) for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
+
+
+def test_a_root_that_becomes_shorter_while_it_is_searched_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"a" * 100)
+    assert mark_worker.marked((bytes(path), [(0, 50), (50, 60), (100, 10)], [b"b"])) == [(50, 60), (100, 10)]
 
 
 def test_of_a_changed_root_only_what_changed_is_read(tmp_path: Path, opened: Callable[[], set[str]]) -> None:
@@ -323,7 +356,7 @@ def test_a_key_in_a_zip_archive_is_found_by_its_name_there(tmp_path: Path, metho
     keys = found(tmp_path, **{"app.jar": jar})
     assert {key.inside: key.mrsigner == MRSIGNER for key in keys if key.inside} == {
         "META-INF/k.pem": True,
-        r"'b\n'": False,
+        r"b\x0a": False,
     }
     with pytest.raises(UserError, match=r"holds the key that signs, at /app\.jar"):
         root_keys.refuse_signer(keys, key().modulus, "the root", key())

@@ -421,14 +421,16 @@ env.AddPostAction("hello.mystenc.so", change)
 
 COUNTED = """
 import atexit, os, types
-from mystikos_tool.cache import digest_worker, file_digests
+from mystikos_tool.cache import digest_worker, digests, file_digests
+from mystikos_tool.io import content
 read = []
 def readv(*arguments, call=os.readv):
     read.append(call(*arguments))
     return read[-1]
 digest_worker.os = types.SimpleNamespace(**{**vars(os), "readv": readv})
-digest = file_digests.sha256
-file_digests.sha256 = lambda chunks: digest(read.append(len(chunk)) or chunk for chunk in chunks)
+digest = content.sha256
+counted = lambda chunks: digest(read.append(len(chunk)) or chunk for chunk in chunks)
+digests.sha256 = file_digests.sha256 = counted
 env.MystPackage("hello", "appdir")
 atexit.register(lambda: print("read", sum(read)))
 """

@@ -340,7 +340,8 @@ def _connect(address: Address, traffic: Traffic) -> tuple[Server, Limits]:
 
             server = GrpcServer(address, token, traffic)
     except ImportError as error:
-        raise ServerError(Trouble.GONE, f"{error.name} is not installed (mystikos-tool[remote])") from None
+        problem = f"{error.name} is not installed" if error.name else f"not all is installed: {error}"
+        raise ServerError(Trouble.GONE, f"{problem} (mystikos-tool[remote])") from None
     try:
         return server, server.limits().usable()
     except BaseException:

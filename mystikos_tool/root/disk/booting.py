@@ -28,9 +28,8 @@ def bootable(nodes: Sequence[Node]) -> list[Node]:
             part = b"/".join(parts[:count])
             node = there.setdefault(part, made_directory(part, mode if part == path else 0o755))
             if not stat.S_ISDIR(node.mode):
-                raise UserError(
-                    node.name, f"lies where the kernel needs the directory /{os.fsdecode(part)}", "rename it"
-                )
+                problem = f"lies where the kernel needs the directory /{os.fsdecode(part)}"
+                raise UserError(node.name, problem, "rename it")
     link = there.get(_RESOLV_CONF)
     if link and stat.S_ISLNK(link.mode) and _resolve(there, _RESOLV_CONF) not in there:
         raise UserError(

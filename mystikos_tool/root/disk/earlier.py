@@ -47,38 +47,32 @@ class Earlier:
 
     def runs(self, file: File) -> Sequence[Run] | None:
         """Return which blocks of an unchanged file are no holes; None where that is not known."""
-        with suppress(UserError):  # a damaged disk costs time and no more
-            return self._runs(file)
-        return None
-
-    def _runs(self, file: File) -> Sequence[Run] | None:
         number = file.number if self._numbers is None else self._numbers.get(file.node.path)
         if number is None:
             return None
-        inode = self._inode(number)
-        size = int(inode["size"]) | int(inode["size_high"]) << 32
-        if not stat.S_ISREG(int(inode["mode"])) or size != file.node.size:
-            return None
-        dense = [Run(0, -(-size // BLOCK))]
-        blocks = int(inode["sectors"]) // (BLOCK // ext2.SECTOR)
-        if blocks == dense[0].length + IndexTree(dense).size:
-            return dense
-        member = Member(file.node.path, number, file.node.mode, size, 1, 0, 0, 0)
-        return joined_runs(Run(at, 1) for at, _ in self._filesystem.map_of(member))
+        with suppress(UserError):  # a damaged disk costs time and no more
+            inode = self._inode(number)
+            size = int(inode["size"]) | int(inode["size_high"]) << 32
+            if not stat.S_ISREG(int(inode["mode"])) or size != file.node.size:
+                return None
+            dense = [Run(0, -(-size // BLOCK))]
+            blocks = int(inode["sectors"]) // (BLOCK // ext2.SECTOR)
+            if blocks == dense[0].length + IndexTree(dense).size:
+                return dense
+            member = Member(file.node.path, number, file.node.mode, size, 1, 0, 0, 0)
+            return joined_runs(Run(at, 1) for at, _ in self._filesystem.map_of(member))
+        return None
 
     def has_layout(self, image: Image, shape: verity.Shape, salt: bytes) -> bool:
         """Tell whether a disk of this image has the same size, paths and inode numbers."""
-        with suppress(UserError):
-            return self._has_layout(image, shape, salt)
-        return False
-
-    def _has_layout(self, image: Image, shape: verity.Shape, salt: bytes) -> bool:
         if self._disk.shape != shape or self._disk.superblock.salt != salt:
             return False
-        before, now = self._filesystem.superblock(), image.superblock(0, bytes(16))
-        if ext2.SUPERBLOCK.patch(before, _VARYING) != ext2.SUPERBLOCK.patch(now, _VARYING):
-            return False
-        return all(self._has(image.content(file)) for file in image.placement.files if file.is_directory)
+        now = ext2.SUPERBLOCK.patch(image.superblock(0, bytes(16)), _VARYING)
+        directories = (file for file in image.placement.files if file.is_directory)
+        with suppress(UserError):
+            before = ext2.SUPERBLOCK.patch(self._filesystem.superblock(), _VARYING)
+            return before == now and all(self._has(image.content(file)) for file in directories)
+        return False
 
     def has_in_place(self, file: File, image: Image) -> bool:
         """Tell whether a file has its blocks where the image has them."""

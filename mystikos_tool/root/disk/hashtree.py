@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mystikos_tool.formats.verity import BLOCK, DIGEST_SIZE, PER_BLOCK, Level, Shape
 from mystikos_tool.io.atomic import write_at
+from mystikos_tool.io.workers import Worker
 from mystikos_tool.root.disk import hash_worker
 
 _ALONE = 1 << 14  # blocks, 64 MiB: for fewer it does not pay to start a process
@@ -145,33 +144,18 @@ def _run(task: str, descriptor: int, parts: list[_Part], salt: bytes) -> list[in
     try:
         found = _do(task, descriptor, parts[0], salt)
         for part, worker in zip(parts[1:], workers, strict=True):
-            numbers = _finished(worker)
-            if numbers is None:
-                numbers = _do(task, descriptor, part, salt)
+            output = worker.output()
+            numbers = _do(task, descriptor, part, salt) if output is None else map(int, output.split())
             found += [part.offset // BLOCK + number for number in numbers]
         return found
     finally:
-        for worker in filter(None, workers):
-            worker.kill()
-            worker.wait()
+        for worker in workers:
+            worker.end()
 
 
-def _start(task: str, descriptor: int, part: _Part, salt: bytes) -> subprocess.Popen[bytes] | None:
+def _start(task: str, descriptor: int, part: _Part, salt: bytes) -> Worker:
     numbers = map(str, (descriptor, *part))
-    command = [sys.executable, "-I", "-S", hash_worker.__file__, task, *numbers, salt.hex()]
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    try:
-        return subprocess.Popen(command, pass_fds=[descriptor], stdin=nothing, stdout=pipe)
-    except OSError:  # no more processes for this user, or no interpreter that it may start
-        return None
-
-
-def _finished(worker: subprocess.Popen[bytes] | None) -> list[int] | None:
-    """Return what a process found; None where none could be started, or it could not do its part."""
-    if worker is None:
-        return None
-    lines = worker.communicate()[0].split()
-    return None if worker.returncode else list(map(int, lines))
+    return Worker(hash_worker.__file__, task, *numbers, salt.hex(), kept=[descriptor])
 
 
 def _do(task: str, descriptor: int, part: _Part, salt: bytes) -> list[int]:

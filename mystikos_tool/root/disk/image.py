@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 
@@ -130,22 +131,17 @@ class Image:
 
     @cached_property
     def _descriptors(self) -> bytes:
-        geometry, placement = self._geometry, self.placement
-        free = [
-            geometry.group_blocks(group) - sum(count for _, count in used)
-            for group, used in enumerate(self._used)
-        ]
-        directories = [0] * geometry.groups
-        for file in placement.files:
-            directories[(file.number - 1) // geometry.inodes_per_group] += file.is_directory
+        geometry, each = self._geometry, self._geometry.inodes_per_group
+        used = [sum(count for _, count in runs) for runs in self._used]
+        directories = Counter((file.number - 1) // each for file in self.placement.files if file.is_directory)
         return b"".join(
             ext2.GROUP.pack(
                 {
                     "block_bitmap": geometry.bitmaps(group),
                     "inode_bitmap": geometry.bitmaps(group) + 1,
                     "inode_table": geometry.bitmaps(group) + 2,
-                    "free_blocks": free[group],
-                    "free_inodes": geometry.inodes_per_group - self._used_inodes(group),
+                    "free_blocks": geometry.group_blocks(group) - used[group],
+                    "free_inodes": each - self._used_inodes(group),
                     "directories": directories[group],
                 }
             )
@@ -159,15 +155,13 @@ class Image:
     def superblock(self, group: int, uuid: bytes) -> bytes:
         """Return a group's superblock, 1024 bytes."""
         geometry, time = self._geometry, self._time
-        free_inodes = sum(
-            geometry.inodes_per_group - self._used_inodes(number) for number in range(geometry.groups)
-        )
+        used_inodes = sum(map(self._used_inodes, range(geometry.groups)))
         return ext2.SUPERBLOCK.pack(
             {
                 "inodes_count": geometry.inodes,
                 "blocks_count": geometry.blocks,
                 "free_blocks": self.placement.free,
-                "free_inodes": free_inodes,
+                "free_inodes": geometry.inodes - used_inodes,
                 "log_block_size": 2,
                 "log_fragment_size": 2,
                 "blocks_per_group": BLOCKS_PER_GROUP,
@@ -193,19 +187,14 @@ class Image:
         )
 
 
-def superblock_places(geometry: Geometry) -> list[int]:
-    """Return the numbers of the blocks that have the superblock."""
-    return [g * BLOCKS_PER_GROUP for g in range(geometry.groups) if ext2.has_superblock(g)]
-
-
 def copies(geometry: Geometry, superblock_of: Callable[[int], bytes], descriptors: bytes) -> Iterator[Blocks]:
     """Yield the superblock, and group descriptors where there are any, for each group that has them."""
     descriptors = descriptors.ljust(-(-len(descriptors) // BLOCK) * BLOCK, b"\0")
-    for place in superblock_places(geometry):
+    for group in filter(ext2.has_superblock, range(geometry.groups)):
         # The first superblock lies behind the place of a boot sector.
-        before = b"" if place else bytes(ext2.SUPERBLOCK_OFFSET)
-        packed = superblock_of(place // BLOCKS_PER_GROUP)
-        yield place, (before + packed).ljust(BLOCK, b"\0") + descriptors
+        before = b"" if group else bytes(ext2.SUPERBLOCK_OFFSET)
+        packed = (before + superblock_of(group)).ljust(BLOCK, b"\0")
+        yield group * BLOCKS_PER_GROUP, packed + descriptors
 
 
 def identity(uuid: bytes) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,6 +62,6 @@ class DiskIndex:
         return b"".join(self._filesystem.content(member))
 
     @contextmanager
-    def opened(self, member: Member) -> Iterator[ReadAt]:
-        """Begin to read a file's content at any offset."""
-        yield lambda offset, count: self._filesystem.read(member, offset, count)
+    def reading(self) -> Iterator[Callable[[Member], ReadAt]]:
+        """Begin to read files' content."""
+        yield lambda member: lambda offset, count: self._filesystem.read(member, offset, count)

@@ -76,12 +76,7 @@ class PatchedImage:
     """
 
     def __init__(
-        self,
-        descriptor: int,
-        superblock: bytes,
-        geometry: Geometry,
-        changed: Sequence[_Changed],
-        time: int,
+        self, descriptor: int, superblock: bytes, geometry: Geometry, changed: Sequence[_Changed], time: int
     ) -> None:
         self._descriptor = descriptor
         self._superblock = superblock

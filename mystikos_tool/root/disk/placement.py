@@ -19,11 +19,7 @@ from mystikos_tool.formats import ext2
 from mystikos_tool.formats.ext2 import BLOCK, Geometry, IndexTree, Name, Run
 from mystikos_tool.root.disk.nodes import Node
 
-_TYPES = {
-    stat.S_IFREG: ext2.TYPE_FILE,
-    stat.S_IFDIR: ext2.TYPE_DIRECTORY,
-    stat.S_IFLNK: ext2.TYPE_LINK,
-}
+_TYPES = {stat.S_IFREG: ext2.TYPE_FILE, stat.S_IFDIR: ext2.TYPE_DIRECTORY, stat.S_IFLNK: ext2.TYPE_LINK}
 _ZEROS = bytes(BLOCK)
 _STEP = (1 << 20) // BLOCK  # computed sizes are multiples of 1 MiB
 _INODE_PER = 16384 // BLOCK  # blocks of free space for each spare inode, as mke2fs counts
@@ -148,9 +144,8 @@ def _fill_directory(file: File, parent: File, names: Sequence[Name]) -> None:
 
 def _check(node: Node) -> None:
     if len(node.path.rpartition(b"/")[2]) > ext2.MAX_NAME or len(node.path) > _MAX_PATH:
-        raise UserError(
-            node.name, "has a name of more than 255 bytes or a path of more than 4,095", "shorten the names"
-        )
+        problem = "has a name of more than 255 bytes or a path of more than 4,095"
+        raise UserError(node.name, problem, "shorten the names")
     if len(node.target) > MAX_TARGET:
         raise UserError(node.name, f"leads to a path of more than {MAX_TARGET:,} bytes", "shorten the path")
     if max(node.owner) >= 1 << 32:
@@ -159,11 +154,8 @@ def _check(node: Node) -> None:
 
 def _check_links(file: File) -> None:
     if file.links > ext2.MAX_LINKS:
-        raise UserError(
-            file.node.name,
-            f"has more than {ext2.MAX_LINKS:,} links or directories in it",
-            "spread them over several",
-        )
+        problem = f"has more than {ext2.MAX_LINKS:,} links or directories in it"
+        raise UserError(file.node.name, problem, "spread them over several")
 
 
 def find_blocks(files: Iterable[File], known: Callable[[File], Sequence[Run] | None]) -> None:
@@ -178,11 +170,7 @@ def find_blocks(files: Iterable[File], known: Callable[[File], Sequence[Run] | N
             if file.node.size > ext2.MAX_FILE_BLOCKS * BLOCK:
                 raise UserError(file.node.name, "is too large for ext2", "split it")
             runs = known(file)
-            file.take(_data_runs(file.node) if runs is None else runs)
-
-
-def _data_runs(node: Node) -> list[Run]:
-    return joined_runs(_all_runs(node))
+            file.take(joined_runs(_all_runs(file.node)) if runs is None else runs)
 
 
 def _all_runs(node: Node) -> Iterator[Run]:
@@ -265,11 +253,8 @@ def _place_within(files: Sequence[File], size: int) -> Placement:
         raise UserError(f"the size of {size:,} bytes", problem, remedy)
     if geometry is None:
         least = ext2.smallest(blocks, used, 1).blocks * BLOCK
-        raise UserError(
-            f"the size of {size:,} bytes",
-            f"is too small: the content alone needs {least:,}, and programs that write need more",
-            "give a larger size or none",
-        )
+        problem = f"is too small: the content alone needs {least:,}, and programs that write need more"
+        raise UserError(f"the size of {size:,} bytes", problem, "give a larger size or none")
     _put(files, keep=sum(kept(file.blocks) for file in files) <= geometry.data_blocks)
     return Placement(geometry, files)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.formats import fssig, luks, verity
 from mystikos_tool.formats.ext2_reader import Filesystem
 from mystikos_tool.root.disk import hash_worker, hashtree
@@ -129,7 +129,7 @@ def _told(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem = f"cannot be read: {(error.strerror or str(error)).lower()}"
+        problem = f"cannot be read: {reason_of(error)}"
         raise UserError(where, problem, "see what is wrong with its place") from None
     except ValueError:
         raise UserError(where, "was cut while it was read", "wait until nothing writes to it") from None
@@ -150,7 +150,7 @@ def open_disk(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise UserError(str(path), (error.strerror or "cannot be read").lower(), "give a disk") from None
+        raise UserError(str(path), reason_of(error), "give a disk") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UserError(str(path), "is no regular file", "give a disk")
@@ -159,19 +159,10 @@ def open_disk(path: Path) -> int:
 
 def is_disk(path: Path) -> bool:
     """Tell whether a file has an FSSIG at its end."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        status = os.fstat(descriptor)
-        end = status.st_size - fssig.SIZE
-        magic = os.pread(descriptor, 8, end) if stat.S_ISREG(status.st_mode) and end > 0 else b""
-        return fssig.is_one(magic)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+    with suppress(OSError, UserError), os.fdopen(open_disk(path), "rb", buffering=0) as disk:
+        end = os.fstat(disk.fileno()).st_size - fssig.SIZE
+        return end > 0 and fssig.is_one(os.pread(disk.fileno(), 8, end))
+    return False
 
 
 def owners(filesystem: Filesystem, blocks: Collection[int]) -> dict[int, str]:

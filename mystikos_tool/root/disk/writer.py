@@ -220,21 +220,16 @@ def _salt(options: Options, listing: bytes) -> bytes:
 
 def _check(options: Options) -> None:
     if not 0 <= options.time <= _MAX_TIME:
-        raise UserError(
-            f"the time {options.time}", "does not fit ext2's 31 bits", "give seconds since 1970 up to 2038"
-        )
+        remedy = "give seconds since 1970 up to 2038"
+        raise UserError(f"the time {options.time}", "does not fit ext2's 31 bits", remedy)
     if options.size is None:
         return
+    what = f"the size of {options.size:,} bytes"
     if options.size % BLOCK:
-        raise UserError(
-            f"the size of {options.size:,} bytes",
-            f"is no multiple of {BLOCK}, and Mystikos' kernel refuses such a disk",
-            f"give {-(-options.size // BLOCK) * BLOCK}",
-        )
+        problem = f"is no multiple of {BLOCK}, and Mystikos' kernel refuses such a disk"
+        raise UserError(what, problem, f"give {-(-options.size // BLOCK) * BLOCK}")
     if options.encryption and options.size <= luks.PAYLOAD_OFFSET:
-        raise UserError(
-            f"the size of {options.size:,} bytes", "has room for the LUKS header only", "give a larger size"
-        )
+        raise UserError(what, "has room for the LUKS header only", "give a larger size")
 
 
 class _Output:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.formats import tar
 from mystikos_tool.root.oci import compression, layout
 from mystikos_tool.root.oci import manifest as manifests
@@ -104,10 +104,8 @@ class ImageArchive:
         try:
             return self._path.open("rb", buffering=0)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UserError(
-                self.where, f"cannot be read: {reason}", "give an OCI layout or an archive of an image"
-            ) from None
+            remedy = "give an OCI layout or an archive of an image"
+            raise UserError(self.where, f"cannot be read: {reason_of(error)}", remedy) from None
 
 
 class _Part:

@@ -79,8 +79,7 @@ def _without_data(found: tar.Member, where: str) -> tuple[int, int, int, bytes]:
 
 
 def _here(found: tar.Member, where: str) -> str:
-    name = os.fsdecode(found.name)
-    return f"{where}, {name if name.isprintable() else repr(name)}"
+    return f"{where}, {os.fsdecode(found.name)}"
 
 
 def _path(name: bytes, where: str, what: str) -> bytes:

@@ -18,7 +18,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.io import atomic, fingerprint, progress, user_cache
 from mystikos_tool.io.content import ReadAt
 from mystikos_tool.root.oci import compression, layer
@@ -120,9 +120,8 @@ class LayerCache:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = self._directory.stat()
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
             remedy = "set XDG_CACHE_HOME to a directory that can be written"
-            raise UserError(str(self._directory), f"cannot be written: {reason}", remedy) from None
+            raise UserError(str(self._directory), f"cannot be written: {reason_of(error)}", remedy) from None
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             problem = "belongs to another user, or others may write to it, so that layers could be another's"
             remedy = f"chmod go-w {self._directory}, or set XDG_CACHE_HOME to a directory of this user"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.root.oci import manifest as manifests
 from mystikos_tool.root.oci.blobs import Blobs, Stream
@@ -30,8 +30,8 @@ class Layout:
         try:
             file = path.open("rb", buffering=0)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise UserError(str(path), f"cannot be read: {reason}", "make the image again") from None
+            problem = f"cannot be read: {reason_of(error)}"
+            raise UserError(str(path), problem, "make the image again") from None
         with file:
             if not path.is_file():
                 raise UserError(str(path), "is no regular file", "make the image again")

@@ -19,10 +19,9 @@ from mystikos_tool.root.oci import variables, whiteout
 from mystikos_tool.root.oci.image import Image
 from mystikos_tool.root.oci.layer_cache import Layer, LayerCache
 from mystikos_tool.root.oci.whiteout import Found
-from mystikos_tool.root.source import excluding, without
-from mystikos_tool.root.tree import Entry, Tree
+from mystikos_tool.root.source import excluding, is_excluded
+from mystikos_tool.root.tree import Contents, Entry, Tree
 
-_CHUNK = 1 << 20
 _REVISION = b"image 1"  # another one when another tree comes of the same image
 _IDENTITY = struct.Struct("=QQQ")
 _UNNAMED = (0, 0, 0)
@@ -73,7 +72,8 @@ class ImageSource:
                 raise
         ordered = [layers[each.diff_id] for each in packed]
         found = whiteout.merged([each.members for each in ordered], [each.where for each in packed])
-        kept = list(without(found, excluding(self._exclude)))
+        excluded = excluding(self._exclude)
+        kept = [each for each in found if not is_excluded(each.path, excluded)]
         files = _LayerFiles(self.image.where, ordered)
         entries = [files.entry(each) for each in kept if not stat.S_ISFIFO(each.member.mode)]
         left_out = tuple(os.fsdecode(each.path) for each in kept if stat.S_ISFIFO(each.member.mode))
@@ -82,7 +82,7 @@ class ImageSource:
         return Tree(variables.added(entries, self.image), left_out, started)
 
 
-class _LayerFiles:
+class _LayerFiles(Contents):
     """The files of layers; an entry's origin is the layer's number, the offset there, and the path."""
 
     def __init__(self, where: str, layers: Sequence[Layer]) -> None:
@@ -109,29 +109,16 @@ class _LayerFiles:
         """Return the image and the path in it."""
         return f"{self._where}, {os.fsdecode(entry.origin.split(b' ', 2)[2])}"
 
-    def owner(self, entry: Entry) -> tuple[int, int]:
-        """Return root, to whom all of a root belongs."""
-        return 0, 0
-
     def identity(self, entry: Entry) -> bytes:
         """Return what hard links share: where their data are."""
         return entry.fingerprint[:16] + entry.origin.split(b" ", 2)[1]
 
-    def chunks(self, entry: Entry) -> Iterator[bytes]:
-        """Yield a file's content; see :class:`mystikos_tool.root.tree.Contents`."""
-        layer, offset = self._place(entry)
-        for start in range(0, entry.size, _CHUNK):
-            yield layer.read_at(offset + start, min(_CHUNK, entry.size - start))
-
     @contextmanager
     def opened(self, entry: Entry) -> Iterator[ReadAt]:
         """Begin to read at any offset; see :class:`mystikos_tool.root.tree.Contents`."""
-        layer, offset = self._place(entry)
+        number, place, _ = entry.origin.split(b" ", 2)
+        layer, offset = self._layers[int(number)], int(place)
         yield lambda start, size: layer.read_at(offset + start, max(min(size, entry.size - start), 0))
-
-    def _place(self, entry: Entry) -> tuple[Layer, int]:
-        number, offset, _ = entry.origin.split(b" ", 2)
-        return self._layers[int(number)], int(offset)
 
 
 def _encoded(text: str) -> bytes:
