@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from mystikos_tool import config as config_reader
-from mystikos_tool import pipeline
+from mystikos_tool import pipeline, proof
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
@@ -48,7 +48,7 @@ from mystikos_tool.runtime import Runtime, embedded, embedded_loader
 from mystikos_tool.signing import expectation, notation
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
-from mystikos_tool.signing.statement import Statement
+from mystikos_tool.signing.statement import Signed, Statement
 from mystikos_tool.signing.trusted import load_root_hash
 
 StrPath: TypeAlias = str | os.PathLike[str]
@@ -266,7 +266,7 @@ def verify(
     )
     given = None if loader is None else Path(loader)
     on_disk = None if disk is None else Path(disk)
-    return pipeline.verify(Path(package), expected, given, embedded=embedded_loader(), disk=on_disk)
+    return proof.verify(Path(package), expected, given, embedded=embedded_loader(), disk=on_disk)
 
 
 def verify_disk(
@@ -385,7 +385,7 @@ def statement(package: StrPath, *, day: date | None = None) -> Statement:
     The package, which any key signed, is measured anew. ``day`` is as in `sign`, and is what the
     signature says on whichever day it is attached. Raises UserError as `verify` does.
     """
-    return pipeline.state_package(Path(package), _day(day))
+    return proof.state_package(Path(package), _day(day))
 
 
 def attach(
@@ -401,10 +401,10 @@ def attach(
     a file of 384 bytes, big-endian; ``public_key`` is a PEM file with the signer's public key or certificate.
     Raises UserError, and writes nothing, where these do not fit the package and each other.
     """
-    return pipeline.attach_to_package(
+    return proof.attach_to_package(
         Path(package),
         _statement(statement),
-        pipeline.signed(Path(signature), Path(public_key)),
+        Signed.read(Path(signature), Path(public_key)),
         Path(target),
     )
 
@@ -415,7 +415,7 @@ def policy(package: StrPath, *, any_version: bool = False) -> Policy:
     With ``any_version`` MRENCLAVE is left out: the signer's later versions of the product are accepted
     too. Raises UserError as `verify` does.
     """
-    return pipeline.policy(Path(package), any_version=any_version)
+    return proof.policy(Path(package), any_version=any_version)
 
 
 def check_quote(

@@ -5,13 +5,11 @@
     sign      measurement, signer                        → signed enclave image
     package   signed enclave image and all of the above  → package
 
-:func:`verify` goes the other way. Library, command line and builders run these and nothing below
-them.
+Library, command line and builders run these and nothing below them; :mod:`proof` goes the other way.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,71 +25,25 @@ from mystikos_tool.enclave import layout, measurement
 from mystikos_tool.enclave.image import EnclaveImage
 from mystikos_tool.enclave.layout import Layout
 from mystikos_tool.enclave.measurement import Measurement
-from mystikos_tool.enclave.mrenclave import hashed_size, write_stream
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import elf, pkcs1, sigstruct
+from mystikos_tool.formats import elf, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
-from mystikos_tool.packaging import host_program as host_programs
-from mystikos_tool.packaging import policy as policies
 from mystikos_tool.packaging import sections, signed_directory
-from mystikos_tool.packaging.opened import Opened, OpenedPackage
-from mystikos_tool.packaging.policy import Policy
-from mystikos_tool.packaging.verification import (
-    ANYTHING,
-    Expectations,
-    HostProgram,
-    Verification,
-    VerificationError,
-    facts,
-)
 from mystikos_tool.root import archive, assembly, checkout_path, leftovers
 from mystikos_tool.root.check import check
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime import image as image_of
-from mystikos_tool.signing import root_keys, rsa_public
+from mystikos_tool.signing import root_keys
 from mystikos_tool.signing import signer as signers
 from mystikos_tool.signing.signer import Signer
-from mystikos_tool.signing.statement import Statement
+from mystikos_tool.signing.statement import Signed, Statement
 
 _EPOCH = re.compile("[0-9]{1,12}")
 _LAST_EPOCH = 253_402_300_799  # 9999-12-31T23:59:59Z
-_DISTRUST = "do not use the package; make it again"
-
-# Bytes hashed for what a package only describes, as its memory: enough for half a terabyte of it.
-_MAX_HASHED = 1 << 34
-
-
-class Signed(NamedTuple):
-    """A signature over a statement's digest, big-endian, and the modulus of the key that it is by.
-
-    ``where`` names it in messages.
-    """
-
-    modulus: int
-    signature: bytes
-    where: str
-
-
-def signed(path: Path, public_key: Path) -> Signed:
-    """Read a signature, raw, and the public key or certificate of who made it, in PEM.
-
-    Raises UserError for a key that SGX does not take and for what has not a signature's size.
-    """
-    key = rsa_public.for_enclave(public_key)
-    signature = atomic.read_input(path, "signature")
-    if len(signature) != sigstruct.KEY_SIZE:
-        problem = f"has {len(signature):,} bytes, and a signature has {sigstruct.KEY_SIZE}"
-        raise UserError(str(path), problem, "give it raw, as it is before base64 or hexadecimal digits")
-    return Signed(key.modulus, signature, str(path))
-
-
-def signed_already(structure: bytes, modulus: int, where: str) -> Signed:
-    """Return the signature in a SIGSTRUCT, not yet verified, as one by the key of ``modulus``."""
-    return Signed(modulus, sigstruct.SIGSTRUCT.get_bytes(structure, "signature")[::-1], where)
 
 
 class Inputs(NamedTuple):
@@ -365,22 +317,7 @@ def attach(
     that is not the key's over the statement.
     """
     prepared, structure = _proved(measured, runtime, config)
-    return prepared.file(_attached(structure, statement, signed))
-
-
-def _attached(structure: bytes, statement: Statement, signed: Signed) -> bytes:
-    """Return a signed SIGSTRUCT of the enclave that ``structure`` is of."""
-    stated = sigstruct.prepare(structure, statement.day)
-    if stated != statement.structure:
-        names = sigstruct.SIGSTRUCT.different(stated, statement.structure)
-        problem = f"is of another enclave: it differs in {', '.join(names) or 'a reserved field'}"
-        raise UserError("the statement", problem, "attach to what the statement was made of")
-    if not pkcs1.verifies(signed.signature, statement.digest, signed.modulus, sigstruct.EXPONENT):
-        problem = (
-            f"is no signature over the statement of {statement.day.isoformat()} by the key that is given"
-        )
-        raise UserError(signed.where, problem, "sign the digest of this statement with that key")
-    return sigstruct.attach(stated, signed.modulus, signed.signature, signed.where)
+    return prepared.file(statement.attached(structure, signed))
 
 
 def _proved(measured: Measurement, runtime: Runtime, config: Config) -> tuple[EnclaveImage, bytes]:
@@ -464,162 +401,3 @@ def place_of_root(inputs: Inputs, size: int) -> tuple[int, int]:
     parts = parts._replace(rootfs=FileContent(Path(), size))  # nobody reads it
     offset = sections.offset_of(sections.ROOTFS, inputs.runtime.loader, parts)
     return offset, sum(piece.size for piece in sections.pieces(inputs.runtime.loader, parts))
-
-
-def verify(
-    path: Path,
-    expected: Expectations = ANYTHING,
-    loader: Path | None = None,
-    *,
-    embedded: str | None = None,
-    disk: Path | None = None,
-) -> Verification:
-    """Prove what can be proved of a package; return that, and what was not proved.
-
-    SIGSTRUCT is held against EINIT's rules and against what is expected, before anything large is
-    read; then the enclave is measured anew. ``loader`` is the host program that the package has to
-    have, ``embedded`` the SHA-256 of the embedded runtime's, in hexadecimal. ``disk`` is one that the
-    package has to trust, and whose every block is held against its hash tree.
-
-    Raises VerificationError, naming the section, when anything does not fit, and UserError for what
-    is no package or cannot be read.
-    """
-    return _verified(OpenedPackage(path), expected, loader, embedded, disk)
-
-
-def _verified(
-    opened: OpenedPackage,
-    expected: Expectations,
-    loader: Path | None,
-    embedded: str | None,
-    disk: Path | None = None,
-) -> Verification:
-    stated = _stated_identity(opened)
-    expected.check(stated, str(opened.path))
-    if opened.content(sections.CONFIG).read() != opened.config:
-        where = opened.where(sections.CONFIG)
-        raise VerificationError(where, "is not the configuration in the enclave", _DISTRUST)
-    host_program = _host_program(opened, loader, embedded)
-    _check_measurement(opened, stated)
-    trusted_disk = _trusted_disk(opened, disk) if disk else None
-    on_disk = opened.is_on_disk
-    return Verification(stated, host_program, *facts(host_program, expected, trusted_disk, disk=on_disk))
-
-
-def _trusted_disk(opened: OpenedPackage, disk: Path) -> str:
-    from mystikos_tool.packaging import disk_verification
-
-    return disk_verification.check_trusted(opened, disk)
-
-
-def state_package(path: Path, day: date) -> Statement:
-    """Return what is to be signed so that the enclave of a package gets another signature and date.
-
-    The package is measured anew: what is stated is proved. Raises UserError as :func:`verify` does.
-    """
-    return Statement(sigstruct.prepare(_measured_structure(OpenedPackage(path)), day))
-
-
-def attach_to_package(path: Path, statement: Statement, signed: Signed, target: Path) -> Identity:
-    """Write a package with the signature that was made elsewhere; return the identity of its enclave.
-
-    It has the bytes that packaging with the signer itself gives. Raises UserError as :func:`verify` and
-    :func:`attach` do, and for a root that holds the signer's key; an earlier target is then as it was.
-    """
-    opened = OpenedPackage(path)
-    structure = _attached(_measured_structure(opened), statement, signed)
-    if not opened.is_on_disk:
-        where = opened.where(sections.ROOTFS)
-        keys = root_keys.in_archive(archive.index(opened.content(sections.ROOTFS), where))
-        root_keys.refuse_signer(keys, signed.modulus, where)
-    sections.write_with_image(opened.sections, Bytes(opened.image.file(structure)), target)
-    return sigstruct.identity(structure)
-
-
-def export_sgxs(path: Path, target: Path) -> int:
-    """Write the enclave of a package as SGXS, whose SHA-256 is MRENCLAVE; return its size in bytes.
-
-    Raises UserError as :func:`verify` does; an earlier target is then as it was.
-    """
-    opened = OpenedPackage(path)
-    stated = _stated_identity(opened)
-    laid_out = lay_out_opened(opened)
-    digest = hashlib.sha256()
-    with atomic.writing(target) as file:
-
-        def write(piece: bytes | memoryview) -> None:
-            digest.update(piece)
-            file.write(piece)
-
-        write_stream(laid_out, write)
-        _check_mrenclave(opened, digest.digest(), stated)
-        return file.tell()
-
-
-def policy(path: Path, *, any_version: bool = False) -> Policy:
-    """Return what a relying party holds a package's enclave to; raise UserError as :func:`verify` does."""
-    opened = OpenedPackage(path)
-    _verified(opened, ANYTHING, None, None)
-    return policies.of(opened.sigstruct, any_version=any_version)
-
-
-def _measured_structure(opened: OpenedPackage) -> bytes:
-    """Return the unsigned SIGSTRUCT of a package that was verified."""
-    verified = _verified(opened, ANYTHING, None, None)
-    return measurement.structure(opened.image, verified.mrenclave)
-
-
-def _stated_identity(opened: OpenedPackage) -> Identity:
-    """Return the identity that a package states in a SIGSTRUCT which its signer signed."""
-    broken = sigstruct.check(opened.sigstruct)
-    if broken:
-        raise VerificationError(opened.where(sections.ENCLAVE), f"SIGSTRUCT: {broken}", _DISTRUST)
-    return sigstruct.identity(opened.sigstruct)
-
-
-def _host_program(opened: OpenedPackage, loader: Path | None, embedded: str | None) -> HostProgram:
-    sha256 = host_programs.digest(opened.sections)
-    return HostProgram(sha256, host_programs.known_as(sha256, loader, embedded))
-
-
-def lay_out_opened(opened: Opened) -> Layout:
-    """Lay out what a package or a signed directory holds.
-
-    Raises UserError for what cannot be laid out, and VerificationError for an enclave of memory that
-    nobody could measure.
-    """
-    parts = opened.parts()
-    laid_out = layout.lay_out(parts)
-    if hashed_size(laid_out) - 2 * parts.rootfs.size > _MAX_HASHED:
-        problem = f"describes an enclave of {laid_out.loaded_size:,} bytes, too large to be measured"
-        raise VerificationError(str(opened.path), problem, _DISTRUST)
-    return laid_out
-
-
-def measure_opened(opened: Opened) -> tuple[Layout, Measurement]:
-    """Lay out and measure what a package or a signed directory holds; raise as :func:`lay_out_opened`."""
-    laid_out = lay_out_opened(opened)
-    return laid_out, measurement.of(opened.image, laid_out)
-
-
-def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
-    _, measured = measure_opened(opened)
-    _check_mrenclave(opened, measured.mrenclave, stated)
-    if _unsigned_fields(opened.sigstruct) != _unsigned_fields(measured.sigstruct):
-        where = opened.where(sections.ENCLAVE)
-        raise VerificationError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
-
-
-def _check_mrenclave(opened: OpenedPackage, measured: bytes, stated: Identity) -> None:
-    if measured != stated.mrenclave:
-        problem = f"MRENCLAVE is {measured.hex()}, signed is {stated.mrenclave.hex()}"
-        raise VerificationError(str(opened.path), problem, _DISTRUST)
-
-
-def _unsigned_fields(structure: bytes) -> bytes:
-    """Return a SIGSTRUCT without what signing adds."""
-    added = ("vendor", "date", "modulus", "signature", "q1", "q2")
-    sizes = {"vendor": 0, "date": 0}
-    return sigstruct.SIGSTRUCT.patch(
-        structure, {name: sizes.get(name, bytes(sigstruct.KEY_SIZE)) for name in added}
-    )

@@ -115,7 +115,7 @@ def declare_sgxs(parser: argparse.ArgumentParser) -> None:
 
 def run_sgxs(options: argparse.Namespace) -> None:
     """Export the measured stream of a package."""
-    from mystikos_tool import pipeline
+    from mystikos_tool import proof
 
-    size = pipeline.export_sgxs(options.package, options.file)
+    size = proof.export_sgxs(options.package, options.file)
     say(f"created {options.file}: {size:,} bytes, whose SHA-256 is MRENCLAVE")

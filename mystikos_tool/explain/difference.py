@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mystikos_tool import pipeline
+from mystikos_tool import proof
 from mystikos_tool.config import jsonc
 from mystikos_tool.config.jsonc import Node
 from mystikos_tool.enclave import layout
@@ -170,7 +170,7 @@ class _Comparison:
         layouts, mrenclaves, images = [], [], []
         for side in (self._a, self._b):
             if side.opened:
-                _, measured = pipeline.measure_opened(side.opened)
+                _, measured = proof.measure_opened(side.opened)
             elif side.measurement:
                 measured = side.measurement
             layouts.append(_places(measured.layout, str(side.path)))

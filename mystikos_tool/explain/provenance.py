@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mystikos_tool import pipeline
+from mystikos_tool import pipeline, proof
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.content import Content, FileContent, sha256
 from mystikos_tool.packaging import opened
@@ -160,7 +160,7 @@ def of(package: Path, inputs: Inputs, tree: Tree | None, parameters: Parameters,
     """
     found = opened.of(package)
     with pipeline.packed(inputs, tree, package) as whole:
-        _, in_package = pipeline.measure_opened(found)
+        _, in_package = proof.measure_opened(found)
         if pipeline.measure_unchecked(whole).mrenclave != in_package.mrenclave:
             problem = "is another enclave than these inputs give"
             raise UserError(str(package), problem, "compare it with one made of them: mystikos-tool diff")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool import config as config_reader
-from mystikos_tool import pipeline, runtime
+from mystikos_tool import pipeline, proof, runtime
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
@@ -117,7 +117,7 @@ def rebuild(
             again = scratch / package.name
             if not _is_made_again(found, whole, again):
                 return Rebuilt(None, _difference(found, whole, measured, again, statement))
-        verified = pipeline.verify(package, expected, whole.runtime.loader)
+        verified = proof.verify(package, expected, whole.runtime.loader)
     sha256 = provenance.sha256_of(FileContent.of(package))
     return Rebuilt(_with_facts(verified, stated, signer, sha256), None)
 

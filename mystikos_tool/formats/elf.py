@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise, takewhile
 from typing import NamedTuple
@@ -99,6 +99,7 @@ class Image:
     """An x86-64 ELF file in memory; ``where`` names it in messages. It is equal to itself only.
 
     ``loads`` are in order of their addresses, and ``in_order`` says whether they are in the file too.
+    ``in_memory`` is what :func:`loaded` has returned of segments.
     """
 
     where: str
@@ -111,11 +112,7 @@ class Image:
     in_order: bool
     tls: Segment | None
     section_list: tuple[Section, ...]
-
-    @cached_property
-    def in_memory(self) -> dict[Segment, bytes]:
-        """What :func:`loaded` has returned of segments."""
-        return {}
+    in_memory: dict[Segment, bytes] = field(default_factory=dict)
 
     def find_section(self, name: str) -> Section | None:
         """Return the section called ``name``, None where there is none; raise UserError for two."""
@@ -418,10 +415,10 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece 
         struct.pack_into("<Q", table, number * _SHDR.size + _SHDR_OFFSET, moved(section.offset))
     struct.pack_into("<Q", table, names.number * _SHDR.size + _SHDR_SIZE, names.size + new_size)
     name, body = names.size, names.offset
-    for (_, size), field in zip(added, new_names, strict=True):
+    for (_, size), padded in zip(added, new_names, strict=True):
         offset = body if size else names.offset + bodies  # what is empty moves with the names
         table += _SHDR.pack(name, SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
-        name, body = name + len(field), body + size
+        name, body = name + len(padded), body + size
     return [
         bytes(file_header),
         memoryview(data)[_EHDR.size : names.offset],

@@ -60,6 +60,7 @@ class _Broken(Exception):  # noqa: N818 becomes a UserError, which knows the pla
 class Filesystem:
     """An ext2 file system of ``size`` bytes; ``where`` is what messages call it.
 
+    ``superblock`` is as it was first read, 1024 bytes.
     Raises UserError, as every method does, for what is no ext2 or is not as the kernel reads it.
     """
 
@@ -72,7 +73,7 @@ class Filesystem:
         data = read_at(ext2.SUPERBLOCK_OFFSET, ext2.SUPERBLOCK.size)
         if not ext2.is_superblock(data) or size < ext2.SUPERBLOCK_OFFSET:
             raise UserError(where, "is no ext2 file system", "make it with 'mystikos-tool mkext2'")
-        self._superblock = data
+        self.superblock = data
         fields = ext2.SUPERBLOCK.unpack(data)
         self._numbers = {name: value for name, value in fields.items() if isinstance(value, int)}
         self.uuid = bytes(fields["uuid"])
@@ -135,7 +136,7 @@ class Filesystem:
 
     def data(self, member: Member) -> bytes:
         """Return a symbolic link's target."""
-        inode = self._inode(member.inode)
+        inode = self.inode(member.inode)
         size = int(inode["size"])
         try:
             if not 0 < size < self.block_size:
@@ -163,7 +164,7 @@ class Filesystem:
         if offset >= end:
             return b""
         try:
-            pointers = struct.unpack("<15I", bytes(self._inode(member.inode)["blocks"]))
+            pointers = struct.unpack("<15I", bytes(self.inode(member.inode)["blocks"]))
             numbers = range(offset // self.block_size, -(-end // self.block_size))
             places = [self._place(pointers, number) for number in numbers]
             data = b"".join(self._block(place) if place else bytes(self.block_size) for place in places)
@@ -192,7 +193,7 @@ class Filesystem:
 
     def blocks_of(self, member: Member) -> Iterator[int]:
         """Yield the numbers of the blocks that hold a member's content, without holes."""
-        if not stat.S_ISLNK(member.mode) or int(self._inode(member.inode)["sectors"]):
+        if not stat.S_ISLNK(member.mode) or int(self.inode(member.inode)["sectors"]):
             yield from (block for _, block in self.map_of(member))
 
     def map_of(self, member: Member) -> Iterator[tuple[int, int]]:
@@ -206,20 +207,12 @@ class Filesystem:
         except _Broken as error:
             raise self._broken(member.path, error) from None
 
-    def inode(self, number: int) -> dict[str, int | bytes]:
-        """Return an inode's fields, as `ext2.INODE` names them."""
-        return self._inode(number)
-
     def block(self, number: int) -> bytes:
         """Return a block's content."""
         try:
             return self._block(number)
         except _Broken as error:
             raise UserError(self._where, str(error), _REMEDY) from None
-
-    def superblock(self) -> bytes:
-        """Return the superblock as it was first read, 1024 bytes."""
-        return self._superblock
 
     @property
     def _root(self) -> Member:
@@ -258,7 +251,7 @@ class Filesystem:
 
     def _names(self, directory: Member, only: bytes | None = None) -> Iterator[Name]:
         """Yield a directory's entries but for ``.`` and ``..``, or ``only`` those of a name."""
-        inode = self._inode(directory.inode)
+        inode = self.inode(directory.inode)
         try:
             if directory.size % self.block_size or directory.size > self.blocks * self.block_size:
                 raise _Broken(f"is a directory of {directory.size} bytes")
@@ -273,7 +266,7 @@ class Filesystem:
             raise self._broken(directory.path, error) from None
 
     def _member(self, path: bytes, number: int, kind: int) -> Member:
-        inode = self._inode(number)
+        inode = self.inode(number)
         mode = int(inode["mode"])
         if stat.S_IFMT(mode) != kind:
             raise self._broken(path, _Broken(f"has the mode {mode:o}, and another type in its directory"))
@@ -289,21 +282,21 @@ class Filesystem:
             int(inode["modification_time"]),
         )
 
-    def _inode(self, number: int) -> dict[str, int | bytes]:
-        where = f"inode {number}"
+    def inode(self, number: int) -> dict[str, int | bytes]:
+        """Return an inode's fields, as `ext2.INODE` names them."""
+        where = f"{self._where}, inode {number}"
         if not 0 < number <= self._numbers["inodes_count"]:
-            raise UserError(f"{self._where}, {where}", "does not exist", _REMEDY)
+            raise UserError(where, "does not exist", _REMEDY)
         group, slot = divmod(number - 1, self._numbers["inodes_per_group"])
         try:
             offset = self._table(group) + slot * self._numbers["inode_size"]
             data = self._bytes(offset, ext2.INODE_SIZE)
         except _Broken as error:
-            raise UserError(f"{self._where}, {where}", str(error), _REMEDY) from None
+            raise UserError(where, str(error), _REMEDY) from None
         inode = ext2.INODE.unpack(data)
         if int(inode["flags"]) & (ext2.FLAG_EXTENTS | ext2.FLAG_INLINE_DATA):
-            raise UserError(
-                f"{self._where}, {where}", "has extents or inline data, which the kernel hangs on", _REMEDY
-            )
+            problem = "has extents or inline data, which the kernel hangs on"
+            raise UserError(where, problem, _REMEDY)
         return inode
 
     def _table(self, group: int) -> int:
@@ -324,7 +317,7 @@ class Filesystem:
     def _runs_of(self, member: Member) -> Iterator[tuple[int, int]]:
         """Yield what `_runs` does; all files together have no more blocks than the disk."""
         met = 0
-        for number, count in self._runs(self._inode(member.inode), member.size):
+        for number, count in self._runs(self.inode(member.inode), member.size):
             met += number > 0
             if met > self._counted.get(member.inode, 0):
                 self._counted[member.inode] = met

@@ -12,7 +12,7 @@ _Member = TypeVar("_Member")
 
 
 def follow(
-    path: str,
+    path: str | bytes,
     root: _Member,
     child: Callable[[_Member, bytes], _Member | None],
     link_target: Callable[[_Member], bytes | None],

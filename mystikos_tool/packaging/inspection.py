@@ -1,6 +1,6 @@
 """What a package says about itself, as typed data, and that as text and as JSON.
 
-That the package can be read is all that is checked here; `pipeline.verify` checks the rest.
+That the package can be read is all that is checked here; `proof.verify` checks the rest.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ class Verification:
 def facts(
     host_program: HostProgram, expected: Expectations, trusted_disk: str | None = None, *, disk: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return what is proved and what is not, once everything that `pipeline.verify` checks was checked.
+    """Return what is proved and what is not, once everything that `proof.verify` checks was checked.
 
     ``trusted_disk`` is what was proved of a disk, ``disk`` says that the root is on one.
     """

@@ -112,7 +112,8 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
                 FileContent(earlier.path, end - start, start + distance).write_to(file)
             else:
                 for entry in tree.entries[first:after]:
-                    file.writelines(_member(entry))
+                    for data in _member(entry):
+                        file.write(data)
             first = after
         file.write(cpio.end(_end(members)))
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))

@@ -6,7 +6,6 @@ asks a file for its status.
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import hashlib
 import os
@@ -235,11 +234,13 @@ class _HostFiles(Contents):
                 if (content := _small(entry, buffer)) is not None:
                     yield content
                     return
+        from mystikos_tool.root.disk.hash_worker import hole_end  # small files do without
+
         with unchanged(entry.origin, entry) as descriptor, buffers.borrowed() as buffer:
             at = 0
             is_sparse = os.fstat(descriptor).st_blocks * _ST_BLOCK < entry.size
             while True:
-                end = min(_hole_end(descriptor, at), entry.size) if is_sparse else at
+                end = min(hole_end(descriptor, at), entry.size) if is_sparse else at
                 for start in range(at, end, buffers.SIZE):
                     yield _ZEROS[: end - start]
                 at = max(at, end)
@@ -257,15 +258,6 @@ class _HostFiles(Contents):
         """Begin to read at any offset; see :class:`mystikos_tool.root.tree.Contents`."""
         with unchanged(entry.origin, entry) as descriptor:
             yield lambda offset, size: os.pread(descriptor, size, offset)
-
-
-def _hole_end(descriptor: int, start: int) -> int:
-    """Return where the hole at ``start`` ends; ``start`` itself where there is none or nobody knows."""
-    try:
-        return os.lseek(descriptor, start, os.SEEK_DATA)
-    except OSError as error:
-        # ENXIO: nothing but a hole up to the end of the file.
-        return os.fstat(descriptor).st_size if error.errno == errno.ENXIO else start
 
 
 _HOST_FILES = _HostFiles()

@@ -386,14 +386,14 @@ def _statement(path: Path) -> Statement:
 
 def attach(target: Any, source: list[Any], env: Any) -> str:
     """Finish an enclave image with a signature that was made elsewhere."""
-    from mystikos_tool import pipeline
     from mystikos_tool.signing import root_keys
+    from mystikos_tool.signing.statement import Signed
 
     stage = _stage(target, Image)
     _, _, signature, key = map(path_of, source[:4])
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
-        modulus = pipeline.signed(signature, key).modulus
+        modulus = Signed.read(signature, key).modulus
         root_keys.refuse_signer(_root_keys(inputs.root), modulus, _name_of_root(stage.enclave))
         atomic.write(path_of(target), _attached(target, measured, inputs))
     return f"attached {signature} → {target}"
@@ -402,9 +402,10 @@ def attach(target: Any, source: list[Any], env: Any) -> str:
 def _attached(image: Any, measured: Measured, inputs: pipeline.Inputs) -> bytes:
     """Return the image of a node that a signature is attached to."""
     from mystikos_tool import pipeline
+    from mystikos_tool.signing.statement import Signed
 
     _, statement, signature, key = map(path_of, image.sources[:4])
-    signed = pipeline.signed(signature, key)
+    signed = Signed.read(signature, key)
     return pipeline.attach(measured, inputs.runtime, inputs.config, _statement(statement), signed)
 
 
@@ -487,10 +488,10 @@ def report(target: Any, source: list[Any], env: Any) -> str:
 
 def policy(target: Any, source: list[Any], env: Any) -> str:
     """Write what a relying party holds the enclave of a package to, which is verified first."""
-    from mystikos_tool import pipeline
+    from mystikos_tool import proof
 
     stage = _stage(target, Policy)
-    found = pipeline.policy(path_of(source[0]), any_version=stage.any_version)
+    found = proof.policy(path_of(source[0]), any_version=stage.any_version)
     if found.debug:
         _warning_of(target)(
             f"{target}: accepts an enclave that may be debugged, all of which its host can read"
@@ -679,13 +680,14 @@ def _image_signed_elsewhere(
     It has to be by the key of ``modulus``, over what was measured here and dated as this build dates it.
     """
     from mystikos_tool import pipeline
+    from mystikos_tool.signing.statement import Signed
 
     stage = _stage(node, Image)
     if modulus is None:
         return _attached(node, measured, inputs)
     day = pipeline.signing_day(stage.epoch)
     statement = pipeline.state(measured, inputs.runtime, inputs.config, day)
-    signed = pipeline.signed_already(structure, modulus, str(node))
+    signed = Signed.of(structure, modulus, str(node))
     return pipeline.attach(measured, inputs.runtime, inputs.config, statement, signed)
 
 

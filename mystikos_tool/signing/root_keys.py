@@ -22,9 +22,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.formats import packed
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
-from mystikos_tool.io import workers
 from mystikos_tool.io.content import Bytes, Content, FileContent, Window
-from mystikos_tool.io.workers import Worker
 from mystikos_tool.root.archive import Archive
 from mystikos_tool.root.root import DiskRoot, Root
 from mystikos_tool.root.tree import Entry
@@ -207,12 +205,14 @@ def _marked(content: FileContent) -> list[tuple[int, int]]:
 
     They are looked for on all cores.
     """
+    from mystikos_tool.io.workers import Worker, shares  # small roots do without
+
     parts = []
     for start in range(0, content.size, _CHUNK):
         begin = max(start - key_forms.LONGEST, 0)
         parts.append((content.offset + begin, min(start + _CHUNK, content.size) - begin))
     path, marks = os.fsencode(content.path), [form.mark for form in key_forms.FORMS]
-    first, *others = workers.shares(parts, _ALONE // _CHUNK)
+    first, *others = shares(parts, _ALONE // _CHUNK)
     searches = [(path, list(share), marks) for share in others]
     started = [Worker(mark_worker.__file__, given=marshal.dumps(search)) for search in searches]
     try:

@@ -11,13 +11,11 @@ Without one of them it is the terminal, where there is one.
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from threading import Lock
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import commands
 from mystikos_tool.io.atomic import read_input
 
 WAYS = "env:NAME, file:PATH, exec:COMMAND or terminal:"
@@ -58,6 +56,8 @@ def _from_file(name: str, what: str, where: str) -> bytes:
 
 
 def _from_command(command: str, what: str, where: str) -> bytes:
+    from mystikos_tool.io import commands  # few secrets come from one
+
     words = split(command, where)
     try:
         return _line(commands.run(words, seconds=_SECONDS, limit=_LONGEST))
@@ -115,6 +115,8 @@ def split(command: str, where: str) -> list[str]:
 
     Raises UserError for one without words and for quotes that are not closed.
     """
+    import shlex
+
     try:
         words = shlex.split(command)
     except ValueError:

@@ -8,15 +8,47 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import sigstruct
+from mystikos_tool.formats import pkcs1, sigstruct
 from mystikos_tool.formats.sigstruct import SIGSTRUCT
+from mystikos_tool.io.atomic import read_input
+from mystikos_tool.signing import rsa_public
 
 _FORMAT = 1
 _SIGN = "the digest, as RSASSA-PKCS1-v1_5 with SHA-256, by an RSA key of 3072 bits with exponent 3"
 _AGAIN = "take the statement as it was made, or make it again"
+
+
+class Signed(NamedTuple):
+    """A signature over a statement's digest, big-endian, and the modulus of the key that it is by.
+
+    ``where`` names it in messages.
+    """
+
+    modulus: int
+    signature: bytes
+    where: str
+
+    @classmethod
+    def read(cls, path: Path, public_key: Path) -> Signed:
+        """Read a signature, raw, and the public key or certificate of who made it, in PEM.
+
+        Raises UserError for a key that SGX does not take and for what has not a signature's size.
+        """
+        key = rsa_public.for_enclave(public_key)
+        signature = read_input(path, "signature")
+        if len(signature) != sigstruct.KEY_SIZE:
+            problem = f"has {len(signature):,} bytes, and a signature has {sigstruct.KEY_SIZE}"
+            raise UserError(str(path), problem, "give it raw, as it is before base64 or hexadecimal digits")
+        return cls(key.modulus, signature, str(path))
+
+    @classmethod
+    def of(cls, structure: bytes, modulus: int, where: str) -> Signed:
+        """Return the signature in a SIGSTRUCT, not yet verified, as one by the key of ``modulus``."""
+        return cls(modulus, SIGSTRUCT.get_bytes(structure, "signature")[::-1], where)
 
 
 class Statement(NamedTuple):
@@ -41,6 +73,21 @@ class Statement(NamedTuple):
     def to_text(self) -> str:
         """Return lines for people."""
         return "\n".join(f"{name:16} {_shown(value)}" for name, value in self._document().items())
+
+    def attached(self, structure: bytes, signed: Signed) -> bytes:
+        """Return a signed SIGSTRUCT of the enclave that ``structure`` is of.
+
+        Raises UserError where this states another enclave, and for a signature over something else.
+        """
+        stated = sigstruct.prepare(structure, self.day)
+        if stated != self.structure:
+            names = SIGSTRUCT.different(stated, self.structure)
+            problem = f"is of another enclave: it differs in {', '.join(names) or 'a reserved field'}"
+            raise UserError("the statement", problem, "attach to what the statement was made of")
+        if not pkcs1.verifies(signed.signature, self.digest, signed.modulus, sigstruct.EXPONENT):
+            problem = f"is no signature over the statement of {self.day.isoformat()} by the key that is given"
+            raise UserError(signed.where, problem, "sign the digest of this statement with that key")
+        return sigstruct.attach(stated, signed.modulus, signed.signature, signed.where)
 
     def _document(self) -> dict[str, object]:
         stated = sigstruct.identity(self.structure)

@@ -27,6 +27,7 @@ LAYERS = (
     "signing",
     "packaging",
     "pipeline",
+    "proof",
     "explain",
     "library",
     "",

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io.content import Bytes, FileContent, whole
+from mystikos_tool.io.content import Bytes, FileContent, pieces, whole
 from mystikos_tool.io.pages import align_up, page_up, power_of_two_up
 
 
@@ -19,16 +19,27 @@ def test_a_part_of_a_file_is_like_bytes_in_memory(
 ) -> None:
     (tmp_path / "file").write_bytes(before + data + b"behind")
     in_file, in_memory = FileContent(tmp_path / "file", len(data), len(before)), Bytes(data)
-    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
     for content in (in_file, in_memory):
         assert content.size == len(data)
         assert content.read() == data
-        assert [bytes(chunk) for chunk in content.chunks(size)] == pieces
+        assert [bytes(chunk) for chunk in content.chunks(size)] == parts
         with (tmp_path / "target").open("w+b") as target:
             target.write(b"<")
             content.write_to(target)
             target.write(b">")
         assert (tmp_path / "target").read_bytes() == b"<" + data + b">"
+
+
+def test_what_is_read_in_pieces_and_ends_before_it_should_is_told() -> None:
+    error = UserError("file", "ends", "make it again")
+    with Bytes(b"0123456789" * 300_000).at_any_offset() as read_at:
+        found = list(pieces(read_at, 5, 2_500_000, error))
+        assert b"".join(found) == b"5678901234" * 250_000
+        assert max(map(len, found)) == 1 << 20
+        with pytest.raises(UserError) as raised:
+            list(pieces(read_at, 5, 3_000_000, error))
+    assert raised.value is error
 
 
 def test_a_whole_file_is_taken_with_its_size(tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_several_fingerprints_are_split_again(files: list[tuple[int, int]]) -> N
     assert list(fingerprint.sizes_and_modes(b"".join(several))) == files
 
 
+def test_a_file_has_its_fingerprint_until_it_changes_or_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    known = fingerprint.of((tmp_path / "file").stat())
+    assert fingerprint.is_of(known, tmp_path / "file")
+    (tmp_path / "file").write_text("longer content")
+    assert not fingerprint.is_of(known, tmp_path / "file")
+    (tmp_path / "file").unlink()
+    assert not fingerprint.is_of(known, tmp_path / "file")
+
+
 def test_a_new_link_to_a_file_changes_its_fingerprint_and_not_its_contents_version(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("content")
     before = fingerprint.of((tmp_path / "file").stat())

@@ -19,7 +19,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from tiny_runtime import build, inputs
 
-from mystikos_tool import pipeline
+from mystikos_tool import proof
 from mystikos_tool.explain.components import components
 from mystikos_tool.explain.report import report
 from mystikos_tool.explain.sbom import of_package
@@ -55,7 +55,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read_by(reader: Path, package: Path, directory: Path) -> dict[str, str]:
-    pipeline.export_sgxs(package, directory / "stream")
+    proof.export_sgxs(package, directory / "stream")
     (directory / "sigstruct").write_bytes(OpenedPackage(package).sigstruct)
     command = [reader, directory / "stream", directory / "sigstruct"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

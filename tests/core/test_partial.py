@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_runtime import DAY, build, inputs, key, root_path
 
 from examples import examples
-from mystikos_tool import pipeline
+from mystikos_tool import pipeline, proof
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.content import FileContent
 from mystikos_tool.packaging.partial import PartialPackage
@@ -92,7 +92,7 @@ def test_what_is_committed_cannot_be_aborted(made: Inputs, target: Path, tmp_pat
     finished(made, measured(made, partial, tmp_path / "image"), target, partial)
     partial.abort()
     partial.abort()
-    assert pipeline.verify(target)
+    assert proof.verify(target)
 
 
 @pytest.mark.parametrize(

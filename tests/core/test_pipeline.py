@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from reference_cases import DATA
 from tiny_runtime import DAY, build, inputs, key, root_path
 
-from mystikos_tool import config, pipeline
+from mystikos_tool import config, pipeline, proof
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.image import reopen
 from mystikos_tool.enclave.measurement import Measurement
@@ -693,7 +693,7 @@ def test_an_epoch_that_is_none_is_told(epoch: str) -> None:
 
 
 def test_a_package_verifies_and_says_who_it_is(tmp_path: Path, made: Inputs) -> None:
-    identity = pipeline.verify(build(made, tmp_path / "app"))
+    identity = proof.verify(build(made, tmp_path / "app"))
     assert identity.mrenclave == pipeline.measure(made).mrenclave
     assert identity.mrsigner == hashlib.sha256(key().modulus.to_bytes(384, "little")).digest()
     assert (identity.product_id, identity.security_version, identity.debug) == (0, 0, False)
@@ -702,7 +702,7 @@ def test_a_package_verifies_and_says_who_it_is(tmp_path: Path, made: Inputs) -> 
 def test_identity_and_debugging_are_those_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "given").mkdir()
     made = inputs(tmp_path / "given", ProductID=7, SecurityVersion=9, Debug=True)
-    identity = pipeline.verify(build(made, tmp_path / "app"))
+    identity = proof.verify(build(made, tmp_path / "app"))
     assert (identity.product_id, identity.security_version, identity.debug) == (7, 9, True)
 
 
@@ -719,8 +719,8 @@ def test_a_changed_byte_of_measured_data_changes_mrenclave(tmp_path: Path, made:
     place = sections.read(path).sections[name]
     for offset in (place.offset, place.offset + place.size // 2, place.offset + place.size - 1):
         flipped(path, offset)
-        assert told(lambda: pipeline.verify(path)).startswith(f"{path}: MRENCLAVE is ")
-        assert pipeline.verify(flipped(path, offset))
+        assert told(lambda: proof.verify(path)).startswith(f"{path}: MRENCLAVE is ")
+        assert proof.verify(flipped(path, offset))
 
 
 @pytest.mark.parametrize("name", [sections.KERNEL, sections.CRT, sections.ENCLAVE])
@@ -733,15 +733,15 @@ def test_a_changed_byte_of_each_loaded_page_is_told(tmp_path: Path, made: Inputs
         for at in range(load.offset + 200, load.offset + load.file_size, 1024):
             offset = opened.sections[name].offset + at
             with pytest.raises(UserError):
-                pipeline.verify(flipped(path, offset))
+                proof.verify(flipped(path, offset))
             flipped(path, offset)
-    assert pipeline.verify(path)
+    assert proof.verify(path)
 
 
 def test_the_configuration_beside_the_enclave_is_the_one_in_it(tmp_path: Path, made: Inputs) -> None:
     path = build(made, tmp_path / "app")
     place = sections.read(path).sections[sections.CONFIG]
-    assert told(lambda: pipeline.verify(flipped(path, place.offset + 3))) == (
+    assert told(lambda: proof.verify(flipped(path, place.offset + 3))) == (
         f"{path}, section .mystconfig: is not the configuration in the enclave;"
         " do not use the package; make it again"
     )
@@ -760,7 +760,7 @@ def test_a_changed_sigstruct_is_told_by_the_rule_it_breaks(tmp_path: Path, made:
     offset = (
         record_offset(path) + OEINFO.fields["sigstruct"].offset + sigstruct.SIGSTRUCT.fields[field].offset
     )
-    assert told(lambda: pipeline.verify(flipped(path, offset))).startswith(
+    assert told(lambda: proof.verify(flipped(path, offset))).startswith(
         f"{path}, section .mystenc: SIGSTRUCT: "
     )
 
@@ -772,9 +772,9 @@ def test_a_changed_record_is_told(tmp_path: Path, made: Inputs) -> None:
     for name in (*names, "attributes", "xfrm"):
         offset = start + OEINFO.fields[name].offset
         with pytest.raises(UserError):
-            pipeline.verify(flipped(path, offset))
+            proof.verify(flipped(path, offset))
         flipped(path, offset)
-    assert pipeline.verify(path)
+    assert proof.verify(path)
 
 
 def test_a_sigstruct_that_was_signed_for_other_attributes_is_told(tmp_path: Path, made: Inputs) -> None:
@@ -785,7 +785,7 @@ def test_a_sigstruct_that_was_signed_for_other_attributes_is_told(tmp_path: Path
         signed = signers.sign(changed, key(), DAY)
         image = pipeline.prepare(made.runtime, made.config).file(signed)
         pipeline.package(made, Bytes(image), tmp_path / "app")
-        assert told(lambda: pipeline.verify(tmp_path / "app")) == (
+        assert told(lambda: proof.verify(tmp_path / "app")) == (
             f"{tmp_path}/app, section .mystenc: SIGSTRUCT does not agree with the enclave's record;"
             " do not use the package; make it again"
         )
@@ -805,7 +805,7 @@ def test_a_package_whose_configuration_the_reader_would_refuse_is_verified_never
 ) -> None:
     lax = made._replace(config=Config("/bin/app", memory_size=12288, data=data))
     path = build(lax, tmp_path / "app")
-    assert pipeline.verify(path).mrenclave == pipeline.measure(lax).mrenclave
+    assert proof.verify(path).mrenclave == pipeline.measure(lax).mrenclave
 
 
 @pytest.mark.parametrize(

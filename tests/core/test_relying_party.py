@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mystikos_tool
-from mystikos_tool import pipeline
+from mystikos_tool import proof
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import quote as quotes
 from mystikos_tool.formats.sigstruct import ATTRIBUTES_MASK, SIGSTRUCT
@@ -290,14 +290,14 @@ def operations(data: bytes) -> list[tuple[bytes, int]]:
 
 
 def test_the_digest_of_the_exported_stream_is_mrenclave(package: Path, tmp_path: Path) -> None:
-    size = pipeline.export_sgxs(package, tmp_path / "sgxs")
+    size = proof.export_sgxs(package, tmp_path / "sgxs")
     data = (tmp_path / "sgxs").read_bytes()
     assert size == len(data)
     assert hashlib.sha256(data).digest() == mystikos_tool.verify(package).mrenclave
 
 
 def test_the_exported_stream_is_one_of_creation_pages_and_their_blocks(package: Path, tmp_path: Path) -> None:
-    pipeline.export_sgxs(package, tmp_path / "sgxs")
+    proof.export_sgxs(package, tmp_path / "sgxs")
     (name, _), *rest = operations((tmp_path / "sgxs").read_bytes())
     assert name == b"ECREATE"
     page = -1
@@ -314,6 +314,6 @@ def test_nothing_is_exported_of_a_package_that_was_changed(package: Path, tmp_pa
     data = bytearray(package.read_bytes())
     data[data.index(b"#!/bin/app")] ^= 1
     (tmp_path / "changed").write_bytes(data)
-    said = refused(lambda: pipeline.export_sgxs(tmp_path / "changed", tmp_path / "sgxs"))
+    said = refused(lambda: proof.export_sgxs(tmp_path / "changed", tmp_path / "sgxs"))
     assert "MRENCLAVE is" in said
     assert {path.name for path in tmp_path.iterdir()} == {"changed"}

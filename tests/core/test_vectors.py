@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from reference_cases import ARCHIVES, CASES, DATA, SIGNING_DAY, Case
 
-from mystikos_tool import pipeline
+from mystikos_tool import pipeline, proof
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf, sigstruct
@@ -112,7 +112,7 @@ def test_the_package_is_the_recorded_one(build: Callable[[str], Built], name: st
 def test_the_package_verifies_and_states_its_identity(build: Callable[[str], Built], name: str) -> None:
     built = build(name)
     config = built.case.inputs.config
-    identity = pipeline.verify(built.package)
+    identity = proof.verify(built.package)
     assert (identity.mrenclave.hex(), identity.mrsigner.hex()) == (
         built.case.expected["mrenclave"],
         built.case.expected["mrsigner"],

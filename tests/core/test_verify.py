@@ -21,7 +21,7 @@ from tiny_runtime import build, inputs, key
 
 import mystikos_tool
 from examples import examples
-from mystikos_tool import VerificationError, pipeline
+from mystikos_tool import VerificationError, pipeline, proof
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.packaging import sections, verification
@@ -66,7 +66,7 @@ def test_a_host_program_that_nothing_is_known_of_is_named_as_not_checked(made: I
 
 def test_the_embedded_host_program_is_recognized_by_its_digest(made: Inputs, app: Path) -> None:
     digest = hashlib.sha256(made.runtime.loader.read_bytes()).hexdigest()
-    assert pipeline.verify(app, embedded=digest).host_program.known == "embedded"
+    assert proof.verify(app, embedded=digest).host_program.known == "embedded"
 
 
 def test_a_host_program_that_was_replaced_is_refused(tmp_path: Path, made: Inputs, app: Path) -> None:

@@ -18,7 +18,7 @@ from scons_project import (
     needs_setpriv_as_root,
 )
 
-from mystikos_tool import pipeline
+from mystikos_tool import proof
 
 
 def targets(project: Project) -> dict[str, tuple[int, bytes]]:
@@ -102,7 +102,7 @@ def test_a_build_after_changes_makes_what_a_clean_one_makes(project: Project, tm
 def test_a_package_from_scons_is_sound_and_the_one_of_the_command_line(built: Project) -> None:
     from mystikos_tool import cli
 
-    identity = pipeline.verify(built.path("hello"))
+    identity = proof.verify(built.path("hello"))
     assert identity.debug
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(built.directory)

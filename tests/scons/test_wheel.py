@@ -13,7 +13,7 @@ import pytest
 import SCons
 from scons_project import CHECKOUT, CONFIG, SIGNING_DAY
 
-from mystikos_tool import config, pipeline, runtime
+from mystikos_tool import config, pipeline, proof, runtime
 from mystikos_tool.root.root import ArchiveRoot
 
 BUILD_FILES = ("MANIFEST.in", "build_backend.py", "build_requirements.json", "pyproject.toml", "setup.py")
@@ -81,7 +81,7 @@ def test_a_wheel_builds_a_project_without_a_compiler_to_the_checkout_s_mrenclave
     inputs = pipeline.Inputs(
         runtime.embedded(), config.load(tmp_path / "config.json"), ArchiveRoot(tmp_path / "expected.cpio")
     )
-    assert pipeline.verify(tmp_path / "hello").mrenclave == pipeline.measure(inputs).mrenclave
+    assert proof.verify(tmp_path / "hello").mrenclave == pipeline.measure(inputs).mrenclave
 
     assert scons(tmp_path, installed).stdout == "scons: `.' is up to date.\n"
     dry = scons(tmp_path, installed, "-n", "MYST_ROOTFS_EXCLUDE=*")

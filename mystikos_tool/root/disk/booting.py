@@ -7,11 +7,11 @@ import stat
 from collections.abc import Mapping, Sequence
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats.paths import follow
 from mystikos_tool.root.disk.nodes import Node, made_directory
 
 _DIRECTORIES = {b"dev": 0o755, b"etc": 0o755, b"proc": 0o755, b"tmp": 0o1777, b"usr/local/etc": 0o755}
 _RESOLV_CONF = b"etc/resolv.conf"
-_MAX_LINKS = 40
 
 
 def bootable(nodes: Sequence[Node]) -> list[Node]:
@@ -42,22 +42,16 @@ def bootable(nodes: Sequence[Node]) -> list[Node]:
 
 def _resolve(nodes: Mapping[bytes, Node], path: bytes) -> bytes:
     """Return where a path leads inside of the root, whether there is something or not."""
-    pending, place, links = path.split(b"/"), b"", 0
-    while pending:
-        part = pending.pop(0)
-        if part in (b"", b"."):
-            continue
-        if part == b"..":
-            place = place.rpartition(b"/")[0]
-            continue
-        step = place + b"/" + part if place else part
-        node = nodes.get(step)
+    links: list[Node] = []
+
+    def target(place: bytes) -> bytes | None:
+        node = nodes.get(place)
         if node is None or not stat.S_ISLNK(node.mode):
-            place = step
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            raise UserError(node.name, "is a symbolic link in a circle", "remove it")
-        place = b"" if node.target.startswith(b"/") else place
-        pending = node.target.split(b"/") + pending
+            return None
+        links.append(node)
+        return node.target
+
+    place = follow(path, b"", lambda above, name: above + b"/" + name if above else name, target)
+    if place is None:
+        raise UserError(links[-1].name, "is a symbolic link in a circle", "remove it")
     return place

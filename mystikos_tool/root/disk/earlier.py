@@ -70,7 +70,7 @@ class Earlier:
         now = ext2.SUPERBLOCK.patch(image.superblock(0, bytes(16)), _VARYING)
         directories = (file for file in image.placement.files if file.is_directory)
         with suppress(UserError):
-            before = ext2.SUPERBLOCK.patch(self._filesystem.superblock(), _VARYING)
+            before = ext2.SUPERBLOCK.patch(self._filesystem.superblock, _VARYING)
             return before == now and all(self._has(image.content(file)) for file in directories)
         return False
 
