@@ -129,9 +129,7 @@ def _words(nodes: Sequence[Any]) -> Iterator[str]:
         yield node.name
         yield node.get_executor().get_contents().decode()
         for part in node.sources:
-            yield str(part)
-            if part not in nodes:
-                yield _signature(part)
+            yield part.name if part in nodes else f"{part}\0{_signature(part)}"
 
 
 def _signature(part: Any) -> str:
