@@ -294,42 +294,41 @@ def _folders(root: bytes, excluded: Callable[[bytes], object] | None) -> Iterato
     Every file is asked for by its directory's descriptor, which spares the system the rest of the
     path. This is most of a build with nothing to do: ordinary files cost no call of ours.
     """
-    pack = fingerprint.STRUCT.pack
     pending = [(root, b"", 0)]
     while pending:
         origin, prefix, flags = pending.pop()
-        names: list[str] = []
-        fingerprints = bytearray()
-        with _opened(origin, flags) as descriptor, os.scandir(descriptor) as found:
-            for child in found:
-                name = child.name
-                if excluded and excluded(prefix + os.fsencode(name)):
-                    continue
-                try:
-                    status = child.stat(follow_symlinks=False)
-                except OSError as error:
-                    raise unreadable(os.path.join(origin, os.fsencode(name)), error) from error
-                mode = status.st_mode
-                names.append(name)
-                # As fingerprint.of, without its call.
-                fingerprints += pack(
-                    status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, mode
-                )
-                if mode & _TYPE == stat.S_IFDIR:
-                    path = os.fsencode(name)
-                    pending.append((origin + b"/" + path, prefix + path + b"/", os.O_NOFOLLOW))
-        yield _Folder(origin, prefix, os.fsencode("\0".join(names)), bytes(fingerprints))
-
-
-@contextmanager
-def _opened(directory: bytes, flags: int) -> Iterator[int]:
-    """Open a directory to be listed; raise UserError where it can't be."""
-    with readable(directory):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
+        with readable(origin):
+            descriptor = os.open(origin, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
         try:
-            yield descriptor
+            folder, below = _folder(descriptor, origin, prefix, excluded)
         finally:
             os.close(descriptor)
+        pending += [(origin + b"/" + name, prefix + name + b"/", os.O_NOFOLLOW) for name in below]
+        yield folder
+
+
+def _folder(
+    descriptor: int, origin: bytes, prefix: bytes, excluded: Callable[[bytes], object] | None
+) -> tuple[_Folder, list[bytes]]:
+    """Return what a directory holds, and the names of the directories in it; UserError as from a scan."""
+    pack, status_of = fingerprint.STRUCT.pack, os.stat
+    fingerprints, below, name = bytearray(), [], ""
+    try:
+        names = os.listdir(descriptor)
+        if excluded:
+            names = [name for name in names if not excluded(prefix + os.fsencode(name))]
+        for name in names:
+            status = status_of(name, dir_fd=descriptor, follow_symlinks=False)
+            mode = status.st_mode
+            # As fingerprint.of, without its call.
+            fingerprints += pack(
+                status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, mode
+            )
+            if mode & _TYPE == stat.S_IFDIR:
+                below.append(os.fsencode(name))
+    except OSError as error:
+        raise unreadable(os.path.join(origin, os.fsencode(name)) if name else origin, error) from error
+    return _Folder(origin, prefix, os.fsencode("\0".join(names)), bytes(fingerprints)), below
 
 
 def _entries(folder: _Folder, mode_of: Callable[[int], int], left_out: list[str]) -> Iterator[Entry]:

@@ -230,7 +230,7 @@ class _Graph:
                 continue
             if is_wanted and _is_intermediate(node):
                 self.wanted.add(node)
-            before = None if is_wanted and _is_intermediate(node) else _before(node)
+            before = None if is_wanted and _is_intermediate(node) else intermediate_of(node)
             for part in _parts(node):
                 if part is not before:
                     self._add(part, is_wanted=True)
@@ -241,14 +241,14 @@ class _Graph:
     def spared(self, package: Any) -> list[Any]:
         """Return the intermediates of which nothing but a package is made, in their order."""
         found: list[Any] = []
-        if _is_special(package) or package.nocache:
+        if is_special(package) or package.nocache:
             return found
-        user, node = package, _before(package)
-        while node is not None and node not in self.wanted and not _is_special(node):
+        user, node = package, intermediate_of(package)
+        while node is not None and node not in self.wanted and not is_special(node):
             if self._users.get(node) != {user}:
                 break
             found.insert(0, node)
-            user, node = node, _before(node)
+            user, node = node, intermediate_of(node)
         return found
 
     def _add(self, node: Any, *, is_wanted: bool) -> None:
@@ -275,7 +275,7 @@ class _Graph:
             self._add(node, is_wanted=True)
 
 
-def _before(node: Any) -> Any:
+def intermediate_of(node: Any) -> Any:
     """Return the intermediate that a package, or another intermediate, is made of; None without one."""
     match stage_of(node):
         case Package():
@@ -291,7 +291,7 @@ def _is_intermediate(node: Any) -> bool:
     return isinstance(stage_of(node), Rootfs | Measurement | Image)
 
 
-def _is_special(node: Any) -> bool:
+def is_special(node: Any) -> bool:
     """Tell whether more is to be done for a node than its stage does."""
     executor = node.get_executor()
     added = executor is None or executor.pre_actions or executor.post_actions

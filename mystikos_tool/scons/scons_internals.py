@@ -16,6 +16,7 @@ from typing import Any
 
 import SCons.Action
 import SCons.CacheDir
+import SCons.dblite
 import SCons.Errors
 import SCons.Executor
 import SCons.Node
@@ -82,6 +83,18 @@ def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:
         for name, entry in list(folder.sconsign().entries.items()):
             if getattr(entry.binfo, "bact", ""):
                 yield os.path.normpath(f"{below}/{name}"), entry
+
+
+def stored_entries(directory: Any) -> bytes | None:
+    """Return what the signature database holds of a directory, as it is stored; None where nobody can tell.
+
+    SCons' own module has all of it in memory, also when SCons has written it.
+    """
+    name = os.path.normcase(directory.get_tpath())
+    if SCons.SConsign.ForDirectory is SCons.SConsign.DirFile or SCons.SConsign.DB_Module is not SCons.dblite:
+        return None
+    database, _ = SCons.SConsign.Get_DataBase(directory)
+    return bytes(database[name]) if name in database else None
 
 
 def stored_target(file: Any) -> Any:
@@ -176,6 +189,17 @@ def make_now(node: Any) -> None:
 def was_made_now(node: Any) -> bool:
     """Tell whether SCons has made a node in this build."""
     return bool(node.get_state() == SCons.Node.executed)
+
+
+def pass_over(node: Any) -> None:
+    """Let a node be up to date without a task of its own.
+
+    What waits for it already has to wait for something else that gets a task: that lets it go on.
+    """
+    for parent in node.waiting_parents:
+        parent.ref_count -= 1
+    node.waiting_parents = set()
+    node.set_state(SCons.Node.up_to_date)
 
 
 def only_tells() -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import SCons.Node
 import SCons.Node.FS
 
-from mystikos_tool.scons import blame, intermediates, scons_internals
+from mystikos_tool.scons import blame, intermediates, scons_internals, settled
 from mystikos_tool.scons.database import content_digest
 from mystikos_tool.scons.input_node import InputNode, is_made_of
 from mystikos_tool.scons.stages import (
@@ -16,6 +16,7 @@ from mystikos_tool.scons.stages import (
     Disk,
     Image,
     Measurement,
+    Package,
     Stage,
     awaited,
     call_of,
@@ -90,6 +91,8 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
             before = awaited(self) if getattr(stage_of(self), "added_for", None) else []
             if required := [node for node in before if not is_made_of(node, self)]:
                 self.add_prerequisite(required)
+            if isinstance(stage_of(self), Package):
+                settled.look_at(self)
 
     def made_before(self) -> list[Any]:
         """Return what has to be made before the file, although it is not made of that."""
@@ -113,6 +116,8 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
 
     def is_up_to_date(self) -> bool:
         """Tell whether there is nothing to make, as of what only a package needs that is there."""
+        if settled.is_settled(self):
+            return True
         found = self._intermediates()
         return bool((found and found.spare(self)) or super().is_up_to_date())
 
@@ -201,12 +206,14 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         Where nothing changes, SCons then need not serialize its entries anew. It calls this again
         for what it has found to be up to date.
         """
-        if self._is_spared():
+        if settled.is_settled(self) or self._is_spared():
             return
         state = self.get_state()
         asked = state != SCons.Node.pending or scons_internals.fills_cache()
         if state != SCons.Node.up_to_date and (asked or not self._is_stored()):
             super().visited()
+        if state == SCons.Node.up_to_date and isinstance(stage_of(self), Package):
+            settled.confirm(self)
 
     def _is_stored(self) -> bool:
         known, stored = self.get_ninfo(), self.get_stored_info()

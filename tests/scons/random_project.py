@@ -92,7 +92,8 @@ RULES: dict[str, tuple[str, str]] = {
         "",
     ),
     "file that depends on a directory": (
-        "env.Depends(env.Command('appdir/made/{n}', [], 'find tree/{n} -type f | sort | xargs cat >$TARGET'),"
+        "env.Depends(env.Command('appdir/made/{n}', [],"
+        " 'find tree/{n} -type f -not -name .sconsign | sort | xargs cat >$TARGET'),"
         " env.Alias('tree{n}', env.Dir('tree/{n}')))",
         "",
     ),

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from preloaded_scons import PreloadedScons
 
+from mystikos_tool.cache.store import Store
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.runtime import ENCLAVE
@@ -233,6 +234,16 @@ def _preloaded() -> PreloadedScons | None:
     directory = tempfile.mkdtemp(prefix="scons-")
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     return PreloadedScons.start(Project(CHECKOUT).variables(), directory)
+
+
+def settle(project: Project, *, packages: int = 1) -> None:
+    """Build until what is found up to date is remembered: not before the files have their final times."""
+    for _ in range(10):
+        project.build()
+        tables = Store(project.path(".sconsign.mystikos"))
+        if sum(len(rows) for _, rows in tables.table("settled").values()) == packages:
+            return
+    raise AssertionError("is never found to be as it was")
 
 
 def make_runtime(directory: Path) -> Path:

@@ -303,7 +303,15 @@ def moves_between_repository_and_checkout(history: History) -> str:
     return path
 
 
+def builds_until_nothing_is_to_be_done(history: History) -> str:
+    """Build, until what is found up to date is remembered for the changes that follow."""
+    for _ in range(3):
+        history.checkout.build()
+    return ""
+
+
 BEFORE: list[Callable[[History], object]] = [
+    *(builds_until_nothing_is_to_be_done, builds_until_nothing_is_to_be_done),
     *(does_nothing, does_nothing, does_nothing, cleans, only_asks, builds_something_else),
     *(loses_the_store, loses_a_target, damages_a_target, leaves_strays, touches),
     *(moves_between_repository_and_checkout, moves_between_repository_and_checkout),

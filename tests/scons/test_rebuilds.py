@@ -23,6 +23,7 @@ from scons_project import (
     Project,
     make_project,
     needs_setpriv_as_root,
+    settle,
 )
 
 Change = Callable[[Project], object]
@@ -277,9 +278,12 @@ class Row:
     output: str
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
-    """Every row of the table: a project each, built together, moved, changed, and built together again."""
+@pytest.fixture(scope="module", params=[False, True], ids=["moved", "settled"])
+def rows(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, Row]:
+    """Every row of the table: a project each, built together, moved, changed, and built together again.
+
+    Once more with what is remembered of packages that were found up to date.
+    """
     whole = Project(tmp_path_factory.mktemp("rows") / "built")
     folders = {name: f"row{number}" for number, name in enumerate(TABLE)}
     for folder in folders.values():
@@ -288,6 +292,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Row]:
     whole.sconstruct(f'SConscript({scripts!r}, exports="env")\n')
     whole.build()
     whole = whole.copy(tmp_path_factory.mktemp("rows") / "moved")
+    if request.param:
+        settle(whole, packages=len(folders))
     parts = {name: Project(whole.path(folder)) for name, folder in folders.items()}
     for name, part in parts.items():
         TABLE[name][0](part)
