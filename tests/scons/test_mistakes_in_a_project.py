@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -88,9 +89,12 @@ def unsupported_relocation(part: Project) -> None:
 
 
 def key(bits: int, exponent: int) -> Break:
-    return lambda part: part.write(
-        "key.pem", _pem(rsa.generate_private_key(exponent, bits), serialization.NoEncryption())
-    )
+    return lambda part: part.write("key.pem", _pem(_made(bits, exponent), serialization.NoEncryption()))
+
+
+@functools.cache  # a mistake is made in several projects
+def _made(bits: int, exponent: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(exponent, bits)
 
 
 def encrypt_key(part: Project) -> None:
