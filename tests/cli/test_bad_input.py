@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import rsa_keys
 from certificates import certificate_of
 from cli_support import DATA, Run
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from soft_token import LOGIN, PIN, SoftToken, built, in_front, needs_token
 from test_relying_party import quote_of
 
@@ -45,7 +46,7 @@ def token(tmp_path_factory: pytest.TempPathFactory) -> SoftToken:
     made.add(KEYS / "key-a.pem")
     made.add(KEYS / "key-b.pem", label="twin", identifier="b1")
     made.add(KEYS / "key-b.pem", label="twin", identifier="b2")
-    wrong = {"curve": ec.generate_private_key(ec.SECP256R1()), "short": rsa.generate_private_key(3, 2048)}
+    wrong = {"curve": ec.generate_private_key(ec.SECP256R1()), "short": rsa_keys.made(2048, 3)}
     for number, (label, key) in enumerate(wrong.items()):
         form = serialization.PrivateFormat.PKCS8
         plain = serialization.NoEncryption()

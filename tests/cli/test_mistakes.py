@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rsa_keys
 from cli_support import DATA, Run, configure
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -154,7 +155,7 @@ MISTAKES: dict[str, tuple[Damage, str, str]] = {
     "key missing": (remove("key.pem"), "key.pem: ", "there is no such key file; give an existing file"),
     "key not PEM": (key_of(lambda: b"key"), "key.pem: ", "is not PEM"),
     "key encrypted": (
-        key_of(lambda: pem(rsa.generate_private_key(public_exponent=3, key_size=2048), b"secret")),
+        key_of(lambda: pem(rsa_keys.made(2048, 3), b"secret")),
         "key.pem: ",
         "the passphrase is needed, and there is no terminal to ask for it; say where its passphrase is",
     ),
@@ -174,12 +175,12 @@ MISTAKES: dict[str, tuple[Damage, str, str]] = {
         "is not an RSA key;",
     ),
     "key of 2048 bits": (
-        key_of(lambda: pem(rsa.generate_private_key(public_exponent=3, key_size=2048))),
+        key_of(lambda: pem(rsa_keys.made(2048, 3))),
         "key.pem: ",
         "of 2048 bits, and SGX takes only 3072; make a key with: mystikos-tool keygen FILE",
     ),
     "key with exponent 65537": (
-        key_of(lambda: pem(rsa.generate_private_key(public_exponent=65537, key_size=3072))),
+        key_of(lambda: pem(rsa_keys.made(3072, 65537))),
         "key.pem: ",
         "exponent 65537, and SGX takes only 3; make a key with: mystikos-tool keygen FILE",
     ),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import rsa_keys
 from cli_support import DATA, Run
 from cryptography.hazmat.primitives import serialization
 from soft_token import SoftToken, needs_token
@@ -26,7 +27,7 @@ def signers(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
     token.add(KEYS / "key-a.pem")
     for name, value in token.environment.items():
         monkeypatch.setenv(name, value)
-    key = serialization.load_pem_private_key((KEYS / "key-a.pem").read_bytes(), None)
+    key = rsa_keys.read((KEYS / "key-a.pem").read_bytes())
     (project / "encrypted.pem").write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM,

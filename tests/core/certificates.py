@@ -7,9 +7,10 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+import rsa_keys
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
@@ -67,8 +68,7 @@ class Authority:
 
 def certificate_of(private: Path) -> bytes:
     """A certificate of the public half of a private key, signed by itself, in PEM."""
-    key = serialization.load_pem_private_key(private.read_bytes(), None)
-    assert isinstance(key, rsa.RSAPrivateKey)
+    key = rsa_keys.read(private.read_bytes())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, private.stem)])
     day = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
     certificate = (

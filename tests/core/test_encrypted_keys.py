@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import rsa_keys
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.signing import pem, signer
@@ -24,8 +24,7 @@ FORMS = [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.Traditio
 
 @cache
 def encrypted(form: serialization.PrivateFormat = FORMS[0]) -> bytes:
-    key = serialization.load_pem_private_key((KEYS / "key-a.pem").read_bytes(), None)
-    assert isinstance(key, rsa.RSAPrivateKey)
+    key = rsa_keys.read((KEYS / "key-a.pem").read_bytes())
     encryption = serialization.BestAvailableEncryption(PASSPHRASE.encode())
     return key.private_bytes(serialization.Encoding.PEM, form, encryption)
 

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import rsa_keys
 import zstandard
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 from reference_cases import DATA
 from tiny_runtime import DAY, inputs, key
@@ -82,8 +82,7 @@ FORMS = {
 }
 
 
-PRIVATE = serialization.load_pem_private_key(OWN.read_bytes(), None)
-assert isinstance(PRIVATE, rsa.RSAPrivateKey)
+PRIVATE = rsa_keys.read(OWN.read_bytes())
 TEXT = OWN.read_text()
 
 

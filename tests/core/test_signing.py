@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+import rsa_keys
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
@@ -40,9 +41,7 @@ def private_pem(
 
 
 def good_key() -> rsa.RSAPrivateKey:
-    key = serialization.load_pem_private_key(PEM, None)
-    assert isinstance(key, rsa.RSAPrivateKey)
-    return key
+    return rsa_keys.read(PEM)
 
 
 def der() -> bytes:
@@ -62,7 +61,7 @@ def certificate() -> bytes:
 
 
 def rsa_pem(bits: int, exponent: int) -> bytes:
-    return private_pem(rsa.generate_private_key(public_exponent=exponent, key_size=bits))
+    return private_pem(rsa_keys.made(bits, exponent))
 
 
 def damaged_pem() -> bytes:

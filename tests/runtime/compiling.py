@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from static_programs import COMPILED_IN, SHARING, STATIC_COMPILER, ZIG
 from mystikos_tool.runtime.build import SOURCE_DIRECTORY
 
 HERE = Path(__file__).parent
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 _OPTIONS = ("-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-I", str(SOURCE_DIRECTORY))
 
 
@@ -97,7 +98,7 @@ def compile_watching_threads(target: Path, *sources: Path | str) -> Path:
 
 
 def _compile_with(sanitizers: str, compiler: Sequence[str], target: Path, *sources: Path | str) -> Path:
-    options = ("-g", "-fno-sanitize-recover=all", f"-fsanitize={sanitizers}")
+    options = ("-g1", "-fno-sanitize-recover=all", f"-fsanitize={sanitizers}")
     _run([*compiler, *_OPTIONS, *options, *map(str, sources), "-o", str(target)])
     return target
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compiling import HERE, compile_sanitized, compile_static
+from compiling import HERE, MakeOnce, compile_sanitized, compile_static
 from packaging import make_package, write_appdir
 from starting import ORDINARY_USER, PROBE, Caller, MakePackage
 
@@ -18,7 +18,7 @@ from mystikos_tool.runtime.build import SOURCE_DIRECTORY, build
 
 
 @pytest.fixture(scope="session")
-def runtime(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Runtime:
+def runtime(make_once: MakeOnce) -> Runtime:
     """The embedded runtime, compiled once for all tests."""
     if find_spec("ziglang") is None:
         pytest.skip("needs the ziglang package")
@@ -32,7 +32,7 @@ _READER_PARTS = (
 
 
 @pytest.fixture(scope="session")
-def disk_reader(make_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def disk_reader(make_once: MakeOnce) -> Path:
     """The runtime's reader of disks as a program, see list_disk.c."""
     sources = (HERE / "list_disk.c", *(SOURCE_DIRECTORY / part for part in _READER_PARTS))
     return make_once("list_disk", lambda place: compile_sanitized(place / "list", *sources)) / "list"
@@ -67,7 +67,8 @@ def package(public_directory: Path, runtime: Runtime, probe: Path) -> MakePackag
         checked: bool = True,
         **settings: Any,
     ) -> Path:
-        key = repr((files, modes, links, checked, settings))
+        contents = {name: hash(content) for name, content in (files or {}).items()}
+        key = repr((contents, modes, links, checked, settings))
         if key not in made:
             directory = public_directory / str(next(numbers))
             appdir = write_appdir(directory / "appdir", {"bin/probe": probe, **(files or {})})

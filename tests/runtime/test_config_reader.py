@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compiling import HERE, compile_sanitized, needs_compiler
+from compiling import HERE, MakeOnce, compile_sanitized, needs_compiler
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -28,13 +28,10 @@ DOCUMENTS = int(os.environ.get("MYST_CONFIG_CASES", "1500"))
 
 
 @pytest.fixture(scope="session")
-def read(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Read]:
-    program = compile_sanitized(
-        tmp_path_factory.mktemp("read_config") / "read_config",
-        differential.READER,
-        *(SOURCE_DIRECTORY / source for source in differential.SOURCES),
-    )
-    with kernel_reader(program) as read:
+def read(make_once: MakeOnce) -> Iterator[Read]:
+    sources = (differential.READER, *(SOURCE_DIRECTORY / source for source in differential.SOURCES))
+    place = make_once("read_config", lambda place: compile_sanitized(place / "reader", *sources))
+    with kernel_reader(place / "reader") as read:
         yield read
 
 

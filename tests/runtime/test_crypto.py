@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from compiling import HERE, compile_sanitized, compile_static, needs_compiler
+from compiling import HERE, MakeOnce, compile_sanitized, compile_static, needs_compiler
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from packaging import KEY, OTHER_KEY
@@ -40,10 +40,11 @@ SOURCES = (
 
 
 @pytest.fixture(scope="module", params=["static", "sanitized"])
-def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def driver(request: pytest.FixtureRequest, make_once: MakeOnce) -> Path:
     """The C code as it is built, and with sanitizers."""
     compiled = compile_static if request.param == "static" else compile_sanitized
-    return compiled(tmp_path_factory.mktemp("crypto") / "crypto", *SOURCES)
+    name = f"crypto-{request.param}"
+    return make_once(name, lambda place: compiled(place / "crypto", *SOURCES)) / "crypto"
 
 
 def ask(driver: Path, requests: Sequence[bytes]) -> bytes:

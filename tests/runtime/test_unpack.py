@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from compiling import HERE, compile_sanitized, compile_watching_threads, needs_compiler
+from compiling import HERE, MakeOnce, compile_sanitized, compile_watching_threads, needs_compiler
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,9 +34,11 @@ SOURCES = (HERE / "unpack_archive.c", *(SOURCE_DIRECTORY / part for part in _PAR
 
 
 @pytest.fixture(scope="session")
-def unpack(tmp_path_factory: pytest.TempPathFactory) -> Unpack:
+def unpack(make_once: MakeOnce, tmp_path_factory: pytest.TempPathFactory) -> Unpack:
     scratch = tmp_path_factory.mktemp("unpack_archive")
-    program = compile_sanitized(scratch / "unpack_archive", *SOURCES)
+    program = (
+        make_once("unpack_archive", lambda place: compile_sanitized(place / "unpack", *SOURCES)) / "unpack"
+    )
 
     def unpack(archive: bytes, root: Path, *before: str) -> subprocess.CompletedProcess[str]:
         (scratch / "archive").write_bytes(archive)

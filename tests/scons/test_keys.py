@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import rsa_keys
 from cryptography.hazmat.primitives import serialization
 from scons_project import DATA, PACKAGE, SIGN, Project
 from soft_token import PIN, SoftToken, needs_token
@@ -116,7 +117,7 @@ def test_a_command_signs_and_its_public_key_decides_what_runs_again(built: Proje
 
 
 def test_nothing_of_a_passphrase_is_kept_or_said(project: Project) -> None:
-    key = serialization.load_pem_private_key(project.path("key.pem").read_bytes(), None)
+    key = rsa_keys.read(project.path("key.pem").read_bytes())
     encryption = serialization.BestAvailableEncryption(PASSPHRASE.encode())
     forms = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     project.write("key.pem", key.private_bytes(*forms, encryption))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import rsa_keys
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from scons_project import (
@@ -89,13 +90,12 @@ def unsupported_relocation(part: Project) -> None:
 
 def key(bits: int, exponent: int) -> Break:
     return lambda part: part.write(
-        "key.pem", _pem(rsa.generate_private_key(exponent, bits), serialization.NoEncryption())
+        "key.pem", _pem(rsa_keys.made(bits, exponent), serialization.NoEncryption())
     )
 
 
 def encrypt_key(part: Project) -> None:
-    private = serialization.load_pem_private_key(part.path("key.pem").read_bytes(), None)
-    assert isinstance(private, rsa.RSAPrivateKey)
+    private = rsa_keys.read(part.path("key.pem").read_bytes())
     part.write("key.pem", _pem(private, serialization.BestAvailableEncryption(b"secret")))
 
 
