@@ -116,14 +116,18 @@ def test_what_a_directory_above_waits_for_is_made_before_what_lies_in_it_is_read
 def test_what_lies_in_a_variant_directory_and_nobody_is_known_to_make_is_told_as_that(
     project: Project,
 ) -> None:
-    project.write("sub/source", "one")
+    project.write("sub/source", "one", 0o755)
     project.write(
         "sub/SConscript",
         "Import('env')\n"
-        "made = env.Command('stamp', 'source', [Copy('bld/app/unpacked', '$SOURCE'), Touch('$TARGET')])\n"
+        "made = env.Command('stamp', 'source', "
+        "[Copy('bld/app/unpacked', '$SOURCE'), Chmod('bld/app/unpacked', 0o755), Touch('$TARGET')])\n"
         "env.Depends(env.Dir('app'), made)\nenv.MystPackage('#hello', 'app')\n",
     )
-    project.sconstruct("env.SConscript('sub/SConscript', exports='env', variant_dir='bld', duplicate=0)\n")
+    project.sconstruct(
+        "env.Replace(MYST_CONFIG='#config.json', MYST_KEY='#key.pem', MYST_RUNTIME='#rt')\n"
+        "env.SConscript('sub/SConscript', exports='env', variant_dir='bld', duplicate=0)\n"
+    )
     project.path("bld/app").mkdir(parents=True)
     failure = project.fails("hello").err
     assert (
@@ -133,7 +137,6 @@ def test_what_lies_in_a_variant_directory_and_nobody_is_known_to_make_is_told_as
     script = project.path("sub/SConscript").read_text().replace("Depends(", "SideEffect(")
     project.write("sub/SConscript", script)
     project.write("config.json", CONFIG.replace("/bin/hello", "/unpacked"))
-    project.path("sub/source").chmod(0o755)
     project.build("hello")
     assert root(project) == {"unpacked": b"one"}
 
