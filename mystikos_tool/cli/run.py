@@ -51,7 +51,7 @@ class _OfExecLinux(argparse.Action):
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``run``."""
     parser.usage = "%(prog)s [options] root program [arguments ...]"
-    parser.add_argument("root", type=Path, help="application directory, archive or ext2 disk")
+    parser.add_argument("root", type=_root_path, help="application directory, archive or ext2 disk")
     parser.add_argument("program", help="absolute path in the root of the program to start")
     parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, help="the program's arguments, options as well"
@@ -150,6 +150,9 @@ def run(options: argparse.Namespace) -> int:
     """Start the program; return its exit status, or become it."""
     from mystikos_tool.signing import trusted
 
+    if not options.program.startswith("/"):
+        remedy = f"write /{options.program}" if options.program else "name the program to start"
+        raise UserError(options.program or "program", "is no absolute path in the root", remedy)
     for key in options.pubkey:
         trusted.load_public_key(key)
     for root_hash in options.roothash:
@@ -307,12 +310,12 @@ def _configuration(options: argparse.Namespace) -> Config:
 
     from mystikos_tool import config
 
-    if not options.program.startswith("/"):
-        raise UserError(options.program, "is no absolute path in the root", f"write /{options.program}")
     # Without a configuration the reference hands the whole environment on.
     members: dict[str, Any] = {"version": "0.1", "HostEnvironmentVariables": sorted(os.environ)}
     if options.config:
-        given = config.load(options.config)
+        # As exec-linux, which takes the program of the command line, whatever the configuration says of one.
+        program = config.Changes({"ApplicationPath": options.program}, _OPTIONS)
+        given = config.load(options.config, changes=program)
         for warning in given.warnings:
             tell(f"warning: {warning}")
         members = config.members(given)
@@ -374,6 +377,12 @@ def _check_maps(options: argparse.Namespace) -> None:
                 f"cannot be {given}: in the embedded runtime the caller is 0, and nobody else is there",
                 f"leave it out, or give {own}:0",
             )
+
+
+def _root_path(text: str) -> Path:
+    if not text:  # which would be taken for the current directory
+        raise argparse.ArgumentTypeError("it is empty; name what to start")
+    return Path(text)
 
 
 def _mount(text: str) -> tuple[str, str]:

@@ -68,7 +68,7 @@ class Executable(NamedTuple):
     ``runpath`` the directories of DT_RPATH and DT_RUNPATH as they are written, None where there is no
     such entry. With ``only_own_directories`` (DF_1_NODEFLIB) libraries are not looked for in those of
     the system. ``is_pie`` is the mark that tells a static PIE from a library, ``memory`` the bytes of its
-    PT_LOADs in memory.
+    PT_LOADs in memory; ``is_truncated`` says that the file ends before one of them does.
     """
 
     position_independent: bool
@@ -80,6 +80,7 @@ class Executable(NamedTuple):
     only_own_directories: bool = False
     is_pie: bool = False
     memory: int = 0
+    is_truncated: bool = False
 
     @property
     def is_program(self) -> bool:
@@ -188,6 +189,11 @@ def _linked(read_at: ReadAt, position_independent: bool, segments: list[tuple[in
         bool(values.get(_DT_FLAGS_1, 0) & _DF_1_NODEFLIB),
         bool(values.get(_DT_FLAGS_1, 0) & _DF_1_PIE),
         max((end for _, end in loads), default=0) - min((start for start, _ in loads), default=0),
+        any(
+            size and not _read(read_at, offset + size - 1, 1)
+            for kind, _, offset, _, _, size, _, _ in segments
+            if kind == _PT_LOAD
+        ),
     )
 
 

@@ -15,6 +15,11 @@ from mystikos_tool.root.root import DiskRoot, Root
 
 _APPENV = "/appenv.json"
 _MAX_APPENV = 1 << 20
+_VARIABLES, _CREDENTIALS = "EnvironmentVariables", "MYST_WANT_TEE_CREDENTIALS"
+# Of the embedded kernel: the least bytes of the main stack, and a text's NUL and pointer on it.
+_MIN_STACK = 1 << 15
+_PER_TEXT = 1 + 8
+_MAX_TEXT = (1 << 17) + 8  # with them
 # Of the kernel's; and what it makes where it is missing.
 _KERNEL_S = ("/dev/", "/proc/")
 _MADE_AT_START = ("/tmp", "/etc")  # noqa: S108 in the root, not here
@@ -28,9 +33,9 @@ def check(root: Root, config: Config, *, trusts_disks: bool, embedded: bool) -> 
     root, be it an archive or a disk at hand, has to hold the program, executable, with what it needs to
     start.
     """
-    if embedded and config.secrets:
-        problem = "secrets are released after attestation, and the embedded runtime has none"
-        raise UserError(config.where("Secret"), problem, "use an installed Mystikos")
+    if embedded:
+        _check_attestation(config)
+        _check_stack(config)
     if isinstance(root, DiskRoot):
         _check_disk(config, trusts_disks=trusts_disks)
     index = root.index()
@@ -40,6 +45,43 @@ def check(root: Root, config: Config, *, trusts_disks: bool, embedded: bool) -> 
     return [
         str(doubt) for doubts in CHECKS for doubt in doubts(index, config, embedded=embedded, is_disk=is_disk)
     ]
+
+
+def _check_attestation(config: Config) -> None:
+    """Refuse what is released after attestation, which the embedded runtime has none of."""
+    asked = [
+        key for key, given in (("Secret", config.secrets), (_VARIABLES, _wants_credentials(config))) if given
+    ]
+    for key in asked:
+        what = "secrets" if key == "Secret" else f"{_CREDENTIALS}: credentials"
+        problem = f"{what} are released after attestation, and the embedded runtime has none"
+        raise UserError(config.where(key), problem, "use an installed Mystikos")
+
+
+def _wants_credentials(config: Config) -> bool:
+    return any(text.startswith(f"{_CREDENTIALS}=") for text in config.environment_variables)
+
+
+def _check_stack(config: Config) -> None:
+    """Refuse a main stack that the embedded runtime starts no program with."""
+    where, stack = config.where("MainStackSize"), config.main_stack_size
+    if stack < _MIN_STACK:
+        raise UserError(where, f"is less than {_MIN_STACK:,} bytes, and no program starts", "give more")
+    if stack >= config.memory_size:
+        problem = f"has {stack:,} bytes and is not smaller than MemorySize, of {config.memory_size:,}"
+        raise UserError(where, problem, "give more memory, or a smaller stack")
+    sizes = []
+    for key, texts in (
+        ("ApplicationParameters", (config.application_path, *config.application_parameters)),
+        ("EnvironmentVariables", config.environment_variables),
+    ):
+        sizes += (found := [len(text.encode()) + _PER_TEXT for text in texts])
+        if max(found, default=0) > _MAX_TEXT:
+            problem = "has a text of 128 KiB or more, and Linux starts no program with it"
+            raise UserError(config.where(key), problem, "shorten it")
+    if (size := sum(sizes)) >= stack:
+        problem = f"has {stack:,} bytes, and arguments and environment take {size:,}"
+        raise UserError(where, problem, "give more, or shorten them")
 
 
 def _check_disk(config: Config, *, trusts_disks: bool) -> None:

@@ -108,6 +108,10 @@ class _Start(NamedTuple):
             yield from self.executable(found, path)
 
     def executable(self, found: Executable, path: str) -> Iterator[Fault]:
+        if self.embedded and found.is_truncated:
+            yield Fault(
+                f"{path} ends before what it loads of itself does", "build or copy it again", certain=True
+            )
         if not self.embedded and not found.position_independent:
             problem = f"{path} is not position-independent, and an installed Mystikos starts no such program"
             yield Fault(problem, "link it with -pie", certain=True)

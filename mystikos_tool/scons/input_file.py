@@ -12,7 +12,7 @@ import SCons.Node.FS
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest
 from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.stale import follow, made_above, remember_made
+from mystikos_tool.scons.stale import follow, made_above, made_before_above, remember_made
 from mystikos_tool.scons.target_file import TargetFile
 
 _ALIKE = 0.75  # from where on a file's name is taken for a slip in another's
@@ -42,7 +42,7 @@ class InputFile(InputNode):
 
     def built_before(self) -> list[Any]:
         """Return the nodes that have to be built first."""
-        nodes = self.made_by()
+        nodes = [*self.made_by(), *made_before_above(self.origin)]
         self._made = follow(nodes)
         return nodes
 

@@ -6,7 +6,7 @@ its entry in SCons' database: they are the user's, whose own targets may depend 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +113,25 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
 
 def is_made_of(node: Any, part: Any) -> bool:
     """Tell whether a node is, or is made after, another one, as far as it is known before the build."""
+    return any(one is part for one in _with_parts(node))
+
+
+def is_made_below(node: Any, directory: Any) -> bool:
+    """Tell whether a node is made, as :func:`is_made_of`, of an input that lies in a directory."""
+    return any(isinstance(one, InputNode) and one.origin.is_under(directory) for one in _with_parts(node))
+
+
+def _with_parts(node: Any) -> Iterator[Any]:
+    """Yield a node and all that it is made of or after."""
     pending, seen = [node], set()
     while pending:
         node = pending.pop()
-        if node is part:
-            return True
         if node not in seen:
             seen.add(node)
+            yield node
             parts = (node.sources, node.depends, node.prerequisites, node.implicit)
             pending += [each for nodes in parts for each in nodes or ()]  # SCons drops what it has made
             pending += node.made_by() if isinstance(node, InputNode) else ()
-    return False
 
 
 def made_of(nodes: Iterable[Any]) -> list[Any]:

@@ -34,6 +34,8 @@ from mystikos_tool.scons.stale import (
     is_made,
     left_behind,
     made_above,
+    made_before,
+    made_before_above,
     remember_made,
 )
 
@@ -87,7 +89,8 @@ class RootSource(InputNode):
         """
         if type(self.origin) is SCons.Node.FS.Entry:
             self.origin.disambiguate()  # no builder comes any more
-        nodes = self.made_by()
+        above = [node for layer in self._layers() for node in made_before_above(layer)]
+        nodes = [*self.made_by(), *above]
         self._made = follow(nodes)
         for node in nodes:
             if is_made_of(node, self):
@@ -104,9 +107,15 @@ class RootSource(InputNode):
 
     def made_by(self) -> list[Any]:
         """Return what is built into the directory, around it or before anything in it, in any SConscript."""
-        layers = [*_layers(self.origin), *_led_to(self.origin)]
+        layers = self._layers()
         above = [node for layer in layers for node in made_above(layer)]
-        return above + [before for layer in layers for node in self._known(layer) for before in _before(node)]
+        return above + [
+            before for layer in layers for node in self._known(layer) for before in made_before(node)
+        ]
+
+    def _layers(self) -> list[Any]:
+        """Return the node, those that it is a variant of, and what a link in its path leads to."""
+        return [*_layers(self.origin), *_led_to(self.origin)]
 
     def _known(self, directory: Any) -> Iterator[Any]:
         """Yield the nodes that are known of a layer, but for those that are excluded."""
@@ -189,8 +198,8 @@ class RootSource(InputNode):
     def _found(self) -> Source:
         if isinstance(self.origin, SCons.Node.FS.Dir):
             return self._directory()
-        if is_made(self.origin) and self._path().is_dir():
-            # A builder that was given just a name has made a directory; nothing else is known in it.
+        if self._path().is_dir():
+            # A builder has made a directory where just a name was given; nothing else is known in it.
             return self._plain_directory(self._path(), self.options.exclude, may_be_missing=False)
         return self._file()
 
@@ -239,6 +248,10 @@ class RootSource(InputNode):
             there = {entry.path for entry in tree.entries}
             self.stray += [os.fsdecode(entry.path) for entry in found.entries if entry.path not in there]
         self.stray = sorted(set(self.stray))
+        if not tree.entries and self.stray and not Path(source.get_abspath()).is_dir():
+            problem = f"has nothing that a builder is known to make, and there is no {source}"
+            remedy = f'say what makes it, as with SideEffect(Dir("{self.origin.name}"), made)'
+            raise UserError(str(self), problem, remedy)
         return tree if tree.entries else self._scan(source, source, may_be_missing=False)
 
     def _scan(self, place: Any, described: Any, *, may_be_missing: bool = True) -> DirectorySource:
@@ -410,15 +423,5 @@ def _known(node: Any, excluded: Callable[[bytes], object] | None, path: bytes) -
 
 def made_in(directory: Any, part: Any) -> list[Any]:
     """Return what SCons has to make before a directory is as it will be, but for what is made of ``part``."""
-    nodes = dict.fromkeys(node for known in _known(directory, None, b"") for node in _before(known))
+    nodes = dict.fromkeys(node for known in _known(directory, None, b"") for node in made_before(known))
     return [node for node in nodes if not is_made_of(node, part)]
-
-
-def _before(node: Any) -> list[Any]:
-    """Return what SCons has to make before a file or directory is as it will be."""
-    is_directory = isinstance(node, SCons.Node.FS.Dir)
-    if node.has_explicit_builder() or (node.side_effect and not is_directory):
-        return [node]
-    # A directory itself would wait for all that SCons knows in it.
-    made_by = node.sources if node.side_effect else ()
-    return [*made_by, *(node.depends or ()), *(node.prerequisites or ())]

@@ -148,8 +148,8 @@ def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
     """Yield the node of every source, its place in the root and its name there.
 
     A mapping gives a directory the path that it becomes, a file, which an archive is too, the path
-    that it gets, or with a slash at its end the directory that it goes into. An archive by itself is
-    a layer.
+    that it gets, or with a slash at its end the directory that it goes into. An archive by itself, or
+    at "/", is a layer.
     """
     for item in source:
         if item is None or (isinstance(item, Mapping) and None in item.values()):
@@ -158,7 +158,9 @@ def _placed(env: Any, source: list[Any]) -> Iterator[tuple[Any, SourceOptions]]:
             for path, value in item.items():
                 for node in env.arg2nodes(value, env.fs.Entry):
                     directory, _, name = path.lstrip("/").rpartition("/")
-                    if not _is_open(node) and is_dir(resolved(node)):
+                    if not path.strip("/") and _is_archive(resolved(node)):
+                        yield node, SourceOptions(layer=True)
+                    elif not _is_open(node) and is_dir(resolved(node)):
                         yield node, SourceOptions(path.strip("/"))
                     else:
                         yield node, SourceOptions(directory.strip("/"), name)

@@ -22,7 +22,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.root.source import DirectorySource, excluding
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest, patterns_in, store
-from mystikos_tool.scons.input_node import made_of
+from mystikos_tool.scons.input_node import is_made_below, made_of
 
 # Tables of the store, by path: the state of made directories and side effects, and what became a source.
 _MADE = "made"
@@ -211,6 +211,27 @@ def made_above(node: Any) -> list[Any]:
         if node.has_explicit_builder():
             found.append(node)
     return found
+
+
+def made_before_above(node: Any) -> list[Any]:
+    """Return what is made into directories that a node lies in, or before them: by SideEffect, Depends.
+
+    But for what is made of something in such a directory, which cannot wait for it.
+    """
+    found = []
+    while (node := node.get_dir()) is not None:
+        if not node.has_explicit_builder():
+            found += [before for before in made_before(node) if not is_made_below(before, node)]
+    return found
+
+
+def made_before(node: Any) -> list[Any]:
+    """Return what SCons has to make before a file or directory is as it will be."""
+    if node.has_explicit_builder() or (node.side_effect and not is_directory(node)):
+        return [node]
+    # A directory itself would wait for all that SCons knows in it.
+    made_by = node.sources if node.side_effect else ()
+    return [*made_by, *(node.depends or ()), *(node.prerequisites or ())]
 
 
 def follow(nodes: Iterable[Any]) -> list[Any]:

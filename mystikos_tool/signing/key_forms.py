@@ -1,11 +1,11 @@
 """The forms in which files hold private keys, told by their content.
 
-PEM (RFC 7468), as text, also in UTF-16, or as JSON, YAML, program sources, comments and quotations write
-it, or in base64 once more, as Kubernetes has secrets; of OpenSSH and PuTTY; JSON Web Keys (RFC 7517);
-PKCS#12 (RFC 7292). A key that signs enclaves is found in DER too (RFC 8017, A.1.2), which PKCS#8 has
-inside, and in DER that base64 or hexadecimal digits stand for, in XML Signature's RSAKeyValue, and in
-what ``openssl rsa -text`` shows. A label without a key behind it, as programs have that read keys, is
-none. Compressed files are not looked into.
+PEM (RFC 7468), as text, also in UTF-16, or as JSON, YAML, XML, URLs, program sources, comments and
+quotations write it, or in base64 once more, as Kubernetes has secrets; of OpenSSH and PuTTY; JSON Web
+Keys (RFC 7517); PKCS#12 (RFC 7292). A key that signs enclaves is found in DER too (RFC 8017, A.1.2),
+which PKCS#8 has inside, and in DER that base64 or hexadecimal digits stand for, in XML Signature's
+RSAKeyValue, and in what ``openssl rsa -text`` shows. A label without a key behind it, as programs have
+that read keys, is none. Compressed files are not looked into.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from mystikos_tool.formats.sigstruct import KEY_SIZE
 
@@ -56,11 +57,12 @@ def _modulus_in_der(der: bytes) -> int | None:
 # What lies between the lines is base64, with headers of encrypted keys and what quotations add to it.
 _PEM = (
     rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3}PRIVATE KEY)-----"
-    rb"((?:[A-Za-z0-9+/=\s:,\"'\\#>|*;]|-(?!-)){64,})-----END \1-----"
+    rb"((?:[A-Za-z0-9+/=\s:,\"'\\#>|*;&]|-(?!-)){64,})-----END \1-----"
 )
 _ENCRYPTED = rb"-----BEGIN ENCRYPTED|Proc-Type: *4,ENCRYPTED"
 _DEK_INFO = rb"DEK-Info: *[A-Za-z0-9-]+,[0-9A-Fa-f]+"
 _UNICODE_ESCAPE = rb"\\u00([0-9A-Fa-f]{2})"
+_ENTITY = rb"&#(?:x([0-9A-Fa-f]{1,2})|([0-9]{1,2}));"
 _LINE_END = rb"\\+[rn]"
 _NO_BASE64 = rb"[^A-Za-z0-9+/=]"
 _COMMENT, _LINES_OF_COMMENT = b"//", 3
@@ -71,6 +73,7 @@ def _body(pem: bytes) -> bytes:
     match = re.fullmatch(_PEM, pem)
     text = re.split(_DEK_INFO, match[2])[-1] if match else b""
     text = re.sub(_UNICODE_ESCAPE, lambda escape: bytes.fromhex(escape[1].decode()), text)
+    text = re.sub(_ENTITY, lambda entity: bytes([int(entity[1], 16) if entity[1] else int(entity[2])]), text)
     return _base64_in(text)
 
 
@@ -126,6 +129,23 @@ def _in_utf_16(data: bytes) -> _Found:
             yield match.start(), pem[0]
 
 
+_PEM_IN_URL_MARK = b"KEY-----%0"
+_PEM_IN_URL = (
+    rb"-----BEGIN(?:%20|\+)(?:[A-Z0-9]+(?:%20|\+)){0,3}PRIVATE(?:%20|\+)KEY-----[A-Za-z0-9%+/=.:,-]{64,32768}"
+)
+
+
+def _in_url(data: bytes) -> _Found:
+    """Yield keys whose line ends, and what else a URL has not, are percent-encoded (RFC 3986, 2.1)."""
+    for match in re.finditer(_PEM_IN_URL, data):
+        label, hyphens, rest = match[0][5:].partition(b"-----")
+        for words in (b"END+", b"+PRIVATE", b"PRIVATE+KEY"):  # elsewhere a plus is a digit
+            rest = rest.replace(words, words.replace(b"+", b" "))
+        text = unquote_to_bytes(b"-----" + label.replace(b"+", b" ") + hyphens + rest)
+        for pem in re.finditer(_PEM, text):
+            yield match.start(), pem[0]
+
+
 # In base64: the beginning of a sequence in DER whose length is that of a key.
 _DER_IN_BASE64_MARK = b"MIIG"
 _DER_IN_BASE64 = _DER_IN_BASE64_MARK + rb"[A-Za-z0-9+/_=\s\"'\\,#>|*;-]{2000,32768}"
@@ -144,11 +164,14 @@ def _ders(at: int, data: bytes) -> _Found:
         yield at, match[0]
 
 
-# In hexadecimal digits, as one number, with colons, and as a program's source has arrays.
-_HEX_MARKS = (b"0201000282018100", b"02:01:00:02:82:01:81:00", b"0x01, 0x00, 0x02")
-_BETWEEN = rb"[\s,:]{0,8}(?:0[xX])?"
+# In hexadecimal digits, as one number, with colons or spaces, and as a program has arrays and strings.
+_HEX_MARKS = (
+    *(b"0201000282018100", b"02:01:00:02:82:01:81:00", b"02 01 00 02 82 01 81 00"),
+    *(b"0x01, 0x00, 0x02", b"0x01,0x00,0x02", rb"\x01\x00\x02"),
+)
+_BETWEEN = rb"[\s,:\"']{0,12}(?:0[xX]|\\x)?"
 _HEX = _BETWEEN.join(b"%02x" % byte for byte in _DER_MARK) + b"(?:%b[0-9A-Fa-f]{2}){390,8192}" % _BETWEEN
-_NO_HEX = rb"0[xX]|[^0-9A-Fa-f]"
+_NO_HEX = rb"0[xX]|[^0-9A-Fa-f]+"
 
 
 def _in_hex(data: bytes) -> _Found:
@@ -279,6 +302,7 @@ FORMS = (
     Form(_DER_MARK, _matches(_DER), _modulus_in_der),
     Form(_PEM_IN_BASE64_MARK, _in_base64, _modulus_in_pem),
     Form(_PEM_IN_UTF_16_MARK, _in_utf_16, _modulus_in_pem),
+    Form(_PEM_IN_URL_MARK, _in_url, _modulus_in_pem),
     Form(_DER_IN_BASE64_MARK, _der_in_base64, _modulus_in_der),
     *(Form(mark, _in_hex, _modulus_in_der) for mark in _HEX_MARKS),
     Form(_XML_MARK, _matches(_XML), _modulus_in_xml),

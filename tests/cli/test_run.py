@@ -169,6 +169,9 @@ def test_the_options_of_exec_linux_stand_in_place_of_the_configuration(start: St
     sizes = ["--memory-size", "16m", "--main-stack-size=1m"]
     assert ended(start("run", *sizes, *config, *limits))[1] == f"{16 << 20} {1 << 20}\n"
     assert ended(start("run", *config, "appdir", "/bin/probe", "where"))[1] == "/data none\n"
+    del given["ApplicationPath"]
+    (tmp_path / "config.json").write_text(json.dumps(given))
+    assert ended(start("run", *config, *limits))[1] == f"{32 << 20} {2 << 20}\n"
 
 
 @needs_compiler
@@ -218,6 +221,8 @@ def test_a_program_that_is_not_there_is_told_with_the_name_that_was_given(
         (["--config=missing.json", "appdir", "/bin/hello"], "no such configuration file"),
         (["appdir", "bin/hello"], "write /bin/hello"),
         (["appdir"], "required: program"),
+        (["", "/bin/hello"], "argument root: it is empty"),
+        (["appdir", ""], "error: program: is no absolute path in the root; name the program to start"),
     ],
 )
 def test_what_run_cannot_do_is_told_with_what_does_it(

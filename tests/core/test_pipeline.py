@@ -52,7 +52,8 @@ def with_root(given: Inputs, change: Callable[[Path], object], **keys: object) -
     change(directory / "appdir")
     archive.unlink()
     pipeline.pack(directory / "appdir", archive)
-    members = {"version": "0.1", "MemorySize": "8k", "ApplicationPath": "/bin/app", **keys}
+    members = {"version": "0.1", "MemorySize": "64k", "ApplicationPath": "/bin/app"}
+    members |= {"MainStackSize": "32k", **keys}
     (directory / "config.json").write_text(json.dumps(members))
     return given._replace(config=config.load(directory / "config.json"))
 
@@ -60,7 +61,7 @@ def with_root(given: Inputs, change: Callable[[Path], object], **keys: object) -
 def test_a_program_that_is_not_in_the_root_is_told_with_its_place(tmp_path: Path, made: Inputs) -> None:
     missing = with_root(made, lambda root: None, ApplicationPath="/bin/other")
     assert told(lambda: pipeline.measure(missing)) == (
-        f"{tmp_path}/config.json:1:59: ApplicationPath: /bin/other is not in {tmp_path}/root.cpio;"
+        f"{tmp_path}/config.json:1:60: ApplicationPath: /bin/other is not in {tmp_path}/root.cpio;"
         " put the program into the appdir or correct the path"
     )
 
@@ -196,6 +197,7 @@ EXECUTABLES = {
     "at a fixed address": tiny_elf.program(interpreter=LINKER, kind=2),
     "for another machine": tiny_elf.patched(STATIC, 18, "H", 183),
     "cut off": STATIC[:70],
+    "cut off in what is loaded": STATIC[:-1],
     "script": b"#! /bin/interp -x\n",
     "script with line ends of Windows": b"#!/bin/interp\r\n",
     "script with line ends of Windows and an argument": b"#!/bin/interp -x\r\n",
@@ -266,6 +268,7 @@ def test_a_program_that_starts_in_the_embedded_runtime_only_is_packaged_with_a_w
         ("script of an empty line", [], NEITHER),
         ("for another machine", [], NEITHER),
         ("cut off", [], NEITHER),
+        ("cut off in what is loaded", [], "/bin/app ends before what it loads of itself does"),
         ("text", [], NEITHER),
         ("empty", [], NEITHER),
     ],
@@ -379,6 +382,21 @@ def test_what_the_embedded_runtime_would_refuse_of_a_configuration_is_refused(ma
     secret = {"ID": "a", "SrsAddress": "b", "LocalPath": "/c", "ClientLib": "d"}
     cases: list[tuple[dict[str, object], str]] = [
         ({"Secret": [secret]}, "Secret: secrets are released after attestation"),
+        (
+            {"EnvironmentVariables": ["MYST_WANT_TEE_CREDENTIALS=CERT"]},
+            "EnvironmentVariables: MYST_WANT_TEE_CREDENTIALS: credentials are released after attestation",
+        ),
+        ({"MainStackSize": "16k"}, "MainStackSize: is less than 32,768 bytes"),
+        ({"MainStackSize": "64k"}, "MainStackSize: has 65,536 bytes and is not smaller than MemorySize"),
+        (
+            {
+                "MainStackSize": "32k",
+                "ApplicationParameters": ["x" * 9] * 1000,
+                "EnvironmentVariables": ["A="] * 2000,
+            },
+            "MainStackSize: has 32,768 bytes, and arguments and environment take 40,017",
+        ),
+        ({"ApplicationParameters": ["x" * 131072]}, "ApplicationParameters: has a text of 128 KiB or more"),
         (
             {"Mount": [{"Target": "/mnt", "Type": "ext2", "RootHash": "ab" * 32}]},
             "Mount[0].Target: an ext2 disk is mounted without PublicKey, RootHash and Flags",

@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
 import rsa_keys
@@ -143,6 +144,14 @@ WRITTEN = {
     "hexadecimal digits": PKCS_8.hex(),
     "hexadecimal digits in lines": "\n".join(re.findall(".{1,60}", PKCS_1.hex())),
     "digits with colons": PKCS_1.hex(":").upper(),
+    "digits with spaces": PKCS_1.hex(" "),
+    "a string in C": '"'
+    + '"\n    "'.join(re.findall(".{1,64}", "".join(f"\\x{byte:02x}" for byte in PKCS_1)))
+    + '"',
+    "an array in C without spaces": ",".join(f"0x{byte:02X}" for byte in PKCS_8),
+    "text in XML": "<key>" + TEXT.replace("\n", "&#10;").replace("=", "&#x3d;") + "</key>",
+    "a form in a URL": f"key={quote(TEXT, '')}&x=1",
+    "a form that is sent": urlencode({"key": TEXT, "x": "1"}),
     "an array in C": ", ".join(f"0x{byte:02x}" for byte in PKCS_1),
     "XML": f"<RSAKeyValue><Modulus>{base64.b64encode(MODULUS).decode()}</Modulus>"
     "<Exponent>Aw==</Exponent><P>AA==</P><Q>AA==</Q><D>AA==</D></RSAKeyValue>",

@@ -80,6 +80,67 @@ env.MystPackage("hello", "root")
     assert set(root(project)) == {"bin", "bin/hello", "etc", "etc/motd"}
 
 
+UNPACK_ABOVE = """
+stamp = env.Command("stamp", "source", [
+    Mkdir("up/app"),
+    Copy("up/app/unpacked", "$SOURCE"),
+    Copy("up/config.json", "config.json"),
+    Touch("$TARGET"),
+])
+"""
+
+
+@pytest.mark.parametrize(
+    "order", ["SideEffect(env.Dir('up'), stamp)", "Depends(env.Dir('up'), [stamp, package])"]
+)
+@pytest.mark.parametrize("source", ["'up/app'", "{'/': 'up/app', 'etc/motd': 'appdir/etc/motd'}"])
+def test_what_a_directory_above_waits_for_is_made_before_what_lies_in_it_is_read(
+    project: Project, order: str, source: str
+) -> None:
+    """Only what is made of the directory itself does not wait."""
+    project.write("source", "one")
+    project.write("config.json", CONFIG.replace("/bin/hello", "/unpacked"))
+    project.path("source").chmod(0o755)
+    project.sconstruct(
+        f"package = env.MystPackage('hello', {source}, MYST_CONFIG='up/config.json')\n"
+        f"{UNPACK_ABOVE}env.{order}\n"
+    )
+    project.build("hello")
+    assert root(project)["unpacked"] == b"one"
+    project.write("source", "two")
+    project.build("hello")
+    assert root(project)["unpacked"] == b"two"
+    assert project.build("hello").out == "scons: `hello' is up to date.\n"
+
+
+def test_what_lies_in_a_variant_directory_and_nobody_is_known_to_make_is_told_as_that(
+    project: Project,
+) -> None:
+    project.write("sub/source", "one", 0o755)
+    project.write(
+        "sub/SConscript",
+        "Import('env')\n"
+        "made = env.Command('stamp', 'source', "
+        "[Copy('bld/app/unpacked', '$SOURCE'), Chmod('bld/app/unpacked', 0o755), Touch('$TARGET')])\n"
+        "env.Depends(env.Dir('app'), made)\nenv.MystPackage('#hello', 'app')\n",
+    )
+    project.sconstruct(
+        "env.Replace(MYST_CONFIG='#config.json', MYST_KEY='#key.pem', MYST_RUNTIME='#rt')\n"
+        "env.SConscript('sub/SConscript', exports='env', variant_dir='bld', duplicate=0)\n"
+    )
+    project.path("bld/app").mkdir(parents=True)
+    failure = project.fails("hello").err
+    assert (
+        "bld/app: has nothing that a builder is known to make, and there is no sub/app; say what" in failure
+    )
+    assert 'SideEffect(Dir("app"), made)' in failure
+    script = project.path("sub/SConscript").read_text().replace("Depends(", "SideEffect(")
+    project.write("sub/SConscript", script)
+    project.write("config.json", CONFIG.replace("/bin/hello", "/unpacked"))
+    project.build("hello")
+    assert root(project) == {"unpacked": b"one"}
+
+
 def test_side_effects_of_a_builder_are_counted(project: Project) -> None:
     project.write("source", "one")
     project.sconstruct(

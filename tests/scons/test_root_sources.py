@@ -467,3 +467,15 @@ def test_programs_lose_their_debug_information_on_request(project: Project) -> N
     project.sconstruct('env.MystPackage("hello", "appdir", MYST_ROOTFS_STRIP=["*.so"])\n')
     assert project.build().stages == ALL
     assert members(project)["bin/hello"] == whole
+
+
+def test_an_archive_that_a_mapping_puts_at_the_top_is_a_layer_and_a_file_elsewhere(project: Project) -> None:
+    project.write("base/lib/data", "data")
+    project.sconstruct(
+        'base = env.MystRootfs("base.cpio", "base")\n'
+        'env.MystPackage("hello", {"/": ["appdir", base], "opt/image": base, "files/": base})\n'
+    )
+    project.build()
+    found = set(members(project))
+    assert {"lib/data", "bin/hello", "opt/image", "files/base.cpio"} <= found
+    assert "base.cpio" not in found
