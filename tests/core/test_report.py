@@ -210,7 +210,7 @@ def test_without_the_template_engine_the_extra_is_named(
 
     def without(name: str, *more: Any) -> Any:
         if name == "jinja2":
-            raise ImportError(name)
+            raise ModuleNotFoundError(name, name=name)
         return real(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", without)
