@@ -22,7 +22,7 @@ from tiny_enclave import TinyEnclave
 from tiny_runtime import DAY, build, inputs, key, root_path
 
 import mystikos_tool
-from mystikos_tool import UserError, pipeline, proof
+from mystikos_tool import UserError, pipeline
 from mystikos_tool.config import Config
 from mystikos_tool.explain import page as pages
 from mystikos_tool.explain.picture import in_units, picture
@@ -85,7 +85,7 @@ def test_files_are_shown_with_their_sizes_and_digests(shown: Report) -> None:
 
 
 def test_the_areas_are_those_of_the_layout_and_have_no_gaps(shown: Report, app: Path) -> None:
-    laid_out, _ = proof.measure_opened(proof.OpenedPackage(app))
+    laid_out, _ = pipeline.measure_opened(pipeline.OpenedPackage(app))
     names = [area.name for area in shown.areas]
     regions = [region.name for region in laid_out.regions]
     assert names == ["image", "image.reloc", *regions, "heap", "threads"]
@@ -210,7 +210,7 @@ def test_without_the_template_engine_the_extra_is_named(
 
     def without(name: str, *more: Any) -> Any:
         if name == "jinja2":
-            raise ModuleNotFoundError(name=name)
+            raise ModuleNotFoundError(name, name=name)
         return real(name, *more)
 
     monkeypatch.setattr(builtins, "__import__", without)
