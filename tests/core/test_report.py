@@ -22,11 +22,12 @@ from tiny_enclave import TinyEnclave
 from tiny_runtime import DAY, build, inputs, key, root_path
 
 import mystikos_tool
-from mystikos_tool import UserError, pipeline
+from mystikos_tool import UserError, pipeline, proof
 from mystikos_tool.config import Config
 from mystikos_tool.explain import page as pages
 from mystikos_tool.explain.picture import in_units, picture
 from mystikos_tool.explain.report import SCHEMA, Report, report
+from mystikos_tool.packaging.opened import OpenedPackage
 from mystikos_tool.pipeline import Inputs
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 
@@ -85,7 +86,7 @@ def test_files_are_shown_with_their_sizes_and_digests(shown: Report) -> None:
 
 
 def test_the_areas_are_those_of_the_layout_and_have_no_gaps(shown: Report, app: Path) -> None:
-    laid_out, _ = pipeline.measure_opened(pipeline.OpenedPackage(app))
+    laid_out, _ = proof.measure_opened(OpenedPackage(app))
     names = [area.name for area in shown.areas]
     regions = [region.name for region in laid_out.regions]
     assert names == ["image", "image.reloc", *regions, "heap", "threads"]

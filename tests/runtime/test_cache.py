@@ -64,7 +64,7 @@ def test_the_runtime_is_compiled_without_a_home_in_the_environment_and_in_no_rel
     monkeypatch.setenv("HOME", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
-    with pytest.raises(UserError, match=f"status 1:\n{user_cache.home()}/zig\n"):
+    with pytest.raises(UserError, match=f"status 1; see its messages:\n{user_cache.home()}/zig\n"):
         build.compile_image(build.IMAGES[0], tmp_path / "made", str(script))
     assert user_cache.home().is_absolute()
 

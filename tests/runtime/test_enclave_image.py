@@ -25,7 +25,7 @@ from mystikos_tool.runtime import Runtime
 
 pytestmark = needs_compiler
 
-SETTINGS = {"Debug": True, "MemorySize": "1m", "ApplicationPath": "/bin/app"}
+SETTINGS = {"Debug": True, "MemorySize": "1m", "MainStackSize": "64k", "ApplicationPath": "/bin/app"}
 ACCESS = {"r": SECINFO_R, "w": SECINFO_W, "x": SECINFO_X}
 
 

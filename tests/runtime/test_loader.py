@@ -47,6 +47,7 @@ SETTINGS = {
     "ProductID": 7,
     "SecurityVersion": 3,
     "MemorySize": "00001m",
+    "MainStackSize": "64k",
     "ApplicationPath": "/bin/app",
     "HostApplicationParameters": True,
 }

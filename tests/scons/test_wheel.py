@@ -71,7 +71,7 @@ def test_a_wheel_builds_a_project_without_a_compiler_to_the_checkout_s_mrenclave
     program = tmp_path / "appdir/bin/hello"
     program.write_bytes(b"#!/bin/hello\n")
     program.chmod(0o755)
-    (tmp_path / "config.json").write_text(CONFIG)
+    (tmp_path / "config.json").write_text(CONFIG.replace('"1m"', '"8m"'))
     (tmp_path / "SConstruct").write_text(SCONSTRUCT)
     build = scons(tmp_path, installed)
     assert build.returncode == 0, build.stderr
