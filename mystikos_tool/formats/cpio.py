@@ -19,7 +19,7 @@ MAX_BOOTED_PATH = 253  # by an installed Mystikos (docs/formats.md, section 1)
 MAX_FILE_SIZE = (1 << 32) - 1
 MAX_TARGET = 4095
 # More than a root in memory has; of a hostile archive each costs some 8 microseconds and 250 bytes.
-MAX_MEMBERS = 500_000
+MAX_MEMBERS = 1_000_000
 TRAILER_NAME = b"TRAILER!!!"
 _TYPES = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 
