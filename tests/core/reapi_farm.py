@@ -53,6 +53,8 @@ class Farm(ReapiServer):
     commands: list[Any] = field(default_factory=list)
     operations: dict[str, Operation] = field(default_factory=dict)
     started: threading.Event = field(default_factory=threading.Event)
+    # No process is begun while a program is written: it would have it open, and Linux would not start it.
+    starting: threading.Lock = field(default_factory=threading.Lock)
 
     def _services(self) -> dict[str, dict[str, Any]]:
         return {
@@ -163,15 +165,16 @@ class Farm(ReapiServer):
             except threading.BrokenBarrierError:
                 return
         with tempfile.TemporaryDirectory() as place:
-            self._lay_out(action.input_root_digest, Path(place))
-            operation.process = subprocess.Popen(
-                list(command.arguments),
-                cwd=place,
-                env={each.name: each.value for each in command.environment_variables},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
+            with self.starting:
+                self._lay_out(action.input_root_digest, Path(place))
+                operation.process = subprocess.Popen(
+                    list(command.arguments),
+                    cwd=place,
+                    env={each.name: each.value for each in command.environment_variables},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
             self.started.set()
             seconds = action.timeout.seconds + action.timeout.nanos / 10**9
             try:
