@@ -394,14 +394,19 @@ def test_an_installed_directory_has_nothing_that_its_source_has_no_longer(projec
     assert found["usr/share/mine"] == b"my own"
 
 
-def test_what_left_the_source_of_an_installed_directory_stays_out_though_the_store_is_lost(
-    project: Project,
-) -> None:
+def install_and_lose_a_file(project: Project) -> None:
+    """Build with an installed directory, of whose source a file is then removed."""
     project.write("share/deep/file", "one")
     project.write("share/deep/gone", "gone")
     project.sconstruct(f"{PACKAGE_HELLO}env.Install('appdir/usr', env.Dir('share'))\n")
     project.build("hello")
     project.path("share/deep/gone").unlink()
+
+
+def test_what_left_the_source_of_an_installed_directory_stays_out_though_the_store_is_lost(
+    project: Project,
+) -> None:
+    install_and_lose_a_file(project)
     project.write("appdir/usr/share/deep/mine", "my own")
     project.build("hello")
     project.path(".sconsign.mystikos").unlink()
@@ -413,11 +418,7 @@ def test_what_left_the_source_of_an_installed_directory_stays_out_though_the_sto
 def test_what_left_the_source_of_an_installed_directory_is_removed_through_no_link_and_in_no_dry_run(
     project: Project,
 ) -> None:
-    project.write("share/deep/file", "one")
-    project.write("share/deep/gone", "gone")
-    project.sconstruct(f"{PACKAGE_HELLO}env.Install('appdir/usr', env.Dir('share'))\n")
-    project.build("hello")
-    project.path("share/deep/gone").unlink()
+    install_and_lose_a_file(project)
     project.build("-n", "hello")
     installed, kept = project.path("appdir/usr/share/deep"), project.path("kept")
     assert (installed / "gone").exists()
