@@ -107,6 +107,17 @@ def test_one_sconstruct_serves_an_installed_wheel_and_a_checkout(installed: Path
     assert said == f"{CHECKOUT}/mystikos_tool/__init__.py embedded\n"
 
 
+def test_the_scons_of_a_checkout_finds_the_tool_in_any_directory(tmp_path: Path) -> None:
+    given = 'env = Environment(tools=["default", "mystikos"])\nprint(env["MYST_RUNTIME"])\nExit(0)\n'
+    (tmp_path / "SConstruct").write_text(given)
+    python = CHECKOUT / ".venv/bin/python"
+    if not python.exists():
+        pytest.skip("sconsw has not set this checkout up")
+    command = [str(python), "-I", "-m", "SCons", "-Q"]
+    said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, encoding="utf-8")
+    assert said.stdout == "embedded\n"
+
+
 @pytest.mark.long
 def test_the_set_up_of_a_checkout_installs_its_command_without_network(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
