@@ -25,6 +25,16 @@ def root(project: Project, name: str = "hello.cpio") -> dict[str, bytes | None]:
     }
 
 
+def assert_source_is_followed(project: Project) -> None:
+    """What is unpacked from ``source`` is in the root as it is now, and packed once for each change."""
+    project.build("hello")
+    assert root(project)["unpacked"] == b"one"
+    project.write("source", "two")
+    project.build("hello")
+    assert root(project)["unpacked"] == b"two"
+    assert project.build("hello").out == "scons: `hello' is up to date.\n"
+
+
 def test_files_that_builders_make_are_built_first_and_counted(project: Project) -> None:
     project.write("source", "one")
     project.sconstruct(
@@ -105,12 +115,7 @@ def test_what_a_directory_above_waits_for_is_made_before_what_lies_in_it_is_read
         f"package = env.MystPackage('hello', {source}, MYST_CONFIG='up/config.json')\n"
         f"{UNPACK_ABOVE}env.{order}\n"
     )
-    project.build("hello")
-    assert root(project)["unpacked"] == b"one"
-    project.write("source", "two")
-    project.build("hello")
-    assert root(project)["unpacked"] == b"two"
-    assert project.build("hello").out == "scons: `hello' is up to date.\n"
+    assert_source_is_followed(project)
 
 
 def test_what_lies_in_a_variant_directory_and_nobody_is_known_to_make_is_told_as_that(
@@ -197,12 +202,7 @@ def test_what_the_directory_or_the_package_depends_on_is_made_before_the_root_is
 ) -> None:
     project.write("source", "one")
     project.sconstruct(f"package = env.MystPackage('hello', 'appdir')\n{UNPACK}{order}\n")
-    project.build("hello")
-    assert root(project)["unpacked"] == b"one"
-    project.write("source", "two")
-    project.build("hello")
-    assert root(project)["unpacked"] == b"two"
-    assert project.build("hello").out == "scons: `hello' is up to date.\n"
+    assert_source_is_followed(project)
 
 
 def test_what_a_measurement_depends_on_is_made_before_its_root_is_packed(project: Project) -> None:
