@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from mystikos_tool import __version__
 from mystikos_tool.cli.verb import PROGRAM, Verb
+from mystikos_tool.cli.verbs import VERBS
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -18,6 +21,25 @@ class _Option(NamedTuple):
     help: str
     value: str | None
     choices: tuple[str, ...]
+
+
+def declare_completion(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``completion``."""
+    parser.add_argument("shell", choices=SHELLS, help="the shell that is to read the script")
+
+
+def run_completion(options: argparse.Namespace) -> None:
+    """Print the script that completes command lines in a shell."""
+    sys.stdout.write(completion(options.shell, VERBS.values()))
+
+
+def declare_manual(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``man``: none."""
+
+
+def run_manual(options: argparse.Namespace) -> None:
+    """Print the manual page."""
+    sys.stdout.write(manual(VERBS.values(), __version__))
 
 
 def completion(shell: str, verbs: Iterable[Verb]) -> str:

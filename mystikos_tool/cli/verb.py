@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import NamedTuple
 
 from mystikos_tool import printable
@@ -16,17 +17,19 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 class Verb(NamedTuple):
-    """A verb: its line in the overview, an example, its arguments, and what it does with them.
+    """A verb: its line in the overview, an example, and where its code is.
 
-    ``run`` returns the exit status, None for 0. ``aliases`` are other names of the verb. With
-    ``passes_on``, all that follows the positional arguments is a program's, options as well.
+    In the ``module`` of `mystikos_tool.cli` there are two functions for it: one declares its arguments, the
+    other runs it. They are called ``declare`` and ``run``, with an underscore and ``part`` behind that where
+    the module has several verbs. ``aliases`` are other names of the verb. With ``passes_on``, all that
+    follows the positional arguments is a program's, options as well.
     """
 
     name: str
     summary: str
     example: str
-    declare: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int | None]
+    module: str
+    part: str = ""
     aliases: tuple[str, ...] = ()
     passes_on: bool = False
 
@@ -50,6 +53,19 @@ class Verb(NamedTuple):
         if "" in arguments:  # which would be taken for the current directory
             parser.error("an argument is empty; name what belongs there, or leave it out")
         return parser.parse_intermixed_args(arguments)
+
+    def declare(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the arguments."""
+        self._function("declare")(parser)
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Do the work; return the exit status."""
+        return self._function("run")(options) or 0
+
+    def _function(self, name: str) -> Callable[..., int | None]:
+        module = import_module(f"mystikos_tool.cli.{self.module}")
+        function: Callable[..., int | None] = getattr(module, f"{name}_{self.part}" if self.part else name)
+        return function
 
     def _other_names(self) -> str:
         return f" Other names: {', '.join(self.aliases)}." if self.aliases else ""
