@@ -34,7 +34,7 @@ def environment(
 
 def check_no_source(node: Any, parts: Iterable[Any]) -> None:
     """Raise SCons' UserError where a target is to take the place of what it is made of."""
-    if any((part.origin if isinstance(part, InputNode) else part) is node for part in parts):
+    if node in [part.origin if isinstance(part, InputNode) else part for part in parts]:
         raise SCons.Errors.UserError(f"{node}: is what it is made of, too; name the target otherwise")
 
 

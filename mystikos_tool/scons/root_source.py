@@ -259,7 +259,7 @@ class RootSource(InputNode):
 
         ``described`` is the node whose builders count; see :func:`left_behind`.
         """
-        path, led_to = Path(place.get_abspath()), _led_to(place)
+        path, led_to = str(place.get_abspath()), _led_to(place)
         places = [(place, described, *led_to), *((one, described, one) for one in led_to)]
         left = [left_behind(*each) for each in places]
         told = sorted({path for each in left for path in each.told})
@@ -268,13 +268,14 @@ class RootSource(InputNode):
         exclude = (*self.options.exclude, *patterns_in(path), *self._caches_in(path), *map(_pattern, gone))
         return self._plain_directory(path, exclude, may_be_missing=may_be_missing)
 
-    def _caches_in(self, directory: Path) -> tuple[str, ...]:
+    def _caches_in(self, directory: str) -> tuple[str, ...]:
         """Return patterns of SCons' own caches that lie below a directory."""
-        caches = {Path(cache) for root in self.taken_by if (cache := scons_internals.cache_of(root))}
-        return tuple(_pattern(str(one.relative_to(directory))) for one in caches if directory in one.parents)
+        above = directory.rstrip("/") + "/"
+        caches = {cache for root in self.taken_by if (cache := scons_internals.cache_of(root))}
+        return tuple(_pattern(one.removeprefix(above)) for one in caches if one.startswith(above))
 
     def _plain_directory(
-        self, path: Path, exclude: tuple[str, ...], *, may_be_missing: bool
+        self, path: str | Path, exclude: tuple[str, ...], *, may_be_missing: bool
     ) -> DirectorySource:
         self._scanned_with.add(exclude)
         return DirectorySource(
@@ -382,7 +383,7 @@ def _led_to(node: Any) -> list[Any]:
 @lru_cache(None)
 def _without_links(path: str) -> str:
     directory, name = os.path.split(path)
-    if name and Path(path).is_symlink():
+    if name and os.path.islink(path):  # noqa: PTH114 to make a Path takes longer than this
         return os.path.realpath(path)
     return f"{_without_links(directory).rstrip('/')}/{name}" if name else path
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import SCons.Errors
 import SCons.Node.FS
 from SCons.Script import ARGUMENTS
-from SCons.Util import flatten, is_String
+from SCons.Util import is_String
 
 from mystikos_tool.scons import arguments
 from mystikos_tool.scons.input_node import paths_of
@@ -111,7 +111,7 @@ def items(value: Any) -> list[Any]:
     """Return what a variable has that takes several; a string, as from a command line, has commas."""
     if is_String(value):
         return [item for item in (part.strip() for part in str(value).split(",")) if item]
-    return list(flatten([value]))
+    return arguments.flat(value)
 
 
 def epoch(env: Any) -> Any:
@@ -121,7 +121,7 @@ def epoch(env: Any) -> Any:
 
 
 def _file(value: Any) -> str | None:
-    given = flatten([value])
+    given = arguments.flat(value)
     is_one = value is None or not given or (len(given) == 1 and _is_name(given[0], SCons.Node.FS.Base))
     return None if is_one else "a file name or a file node"
 
