@@ -21,7 +21,8 @@ def environment(
     root_source.follow_directories()
     values = env.Dictionary()
     variables.check_names(values)
-    variables.use_remote_cache(env)
+    if values.get(variables.REMOTE_CACHE):
+        variables.use_remote_cache(env)
     if overrides:
         variables.check_keywords(builder, overrides, parameters, env)
         variables.check_remote_cache(overrides)

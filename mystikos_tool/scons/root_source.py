@@ -89,8 +89,9 @@ class RootSource(InputNode):
         """
         if type(self.origin) is SCons.Node.FS.Entry:
             self.origin.disambiguate()  # no builder comes any more
-        above = [node for layer in self._layers() for node in made_before_above(layer)]
-        nodes = [*self.made_by(), *above]
+        nodes = self.made_by()
+        for layer in self._layers():
+            nodes += made_before_above(layer)
         self._made = follow(nodes)
         for node in nodes:
             if is_made_of(node, self):
@@ -108,10 +109,11 @@ class RootSource(InputNode):
     def made_by(self) -> list[Any]:
         """Return what is built into the directory, around it or before anything in it, in any SConscript."""
         layers = self._layers()
-        above = [node for layer in layers for node in made_above(layer)]
-        return above + [
-            before for layer in layers for node in self._known(layer) for before in made_before(node)
-        ]
+        made = [node for layer in layers for node in made_above(layer)]
+        for layer in layers:
+            for node in self._known(layer):
+                made += made_before(node)
+        return made
 
     def _layers(self) -> list[Any]:
         """Return the node, those that it is a variant of, and what a link in its path leads to."""
@@ -314,10 +316,15 @@ class RootSource(InputNode):
 
     def _name(self) -> str:
         """Return what tells the source from others in the store."""
-        return f"{self} {self.options}"
+        return f"{self} {_shown(self.options)}"
 
     def _tells_changes(self) -> bool:
         return _explains()
+
+
+@lru_cache(None)
+def _shown(options: SourceOptions) -> str:
+    return str(options)
 
 
 @lru_cache(None)
@@ -367,7 +374,7 @@ def _resolved(node: Any) -> Any:
 def _layers(directory: Any) -> list[Any]:
     """Return a node and, where it lies in a variant directory, those that it is a variant of."""
     layers = [directory]
-    while (source := layers[-1].srcnode()) not in layers:
+    while (source := layers[-1].srcnode()) is not layers[-1] and source not in layers:
         layers.append(source)
     return layers
 

@@ -448,7 +448,7 @@ def file_node(filesystem: Any, name: str) -> Any:
     place, _, base = name.rpartition("/")
     if not place or base in ("", ".", ".."):
         return filesystem.File(name)
-    directory = _directory(filesystem.getcwd(), place)
+    directory = directory_node(filesystem.getcwd(), place)
     node = directory.entries.get(base)
     if node is None:
         node = directory.root._lookup_abs(f"{directory.get_labspath()}/{base}", _NewFile)
@@ -459,8 +459,9 @@ def file_node(filesystem: Any, name: str) -> Any:
 
 
 @lru_cache(None)
-def _directory(current: Any, name: str) -> Any:
-    return current.fs.Dir(name, current)
+def directory_node(above: Any, name: str) -> Any:
+    """Return the node of a directory that is named from another one."""
+    return above.fs.Dir(name, above)
 
 
 def describe(builder: Any, env: Any, target: Any, sources: list[Any]) -> None:
