@@ -209,7 +209,7 @@ def _planned() -> dict[Any, Intermediates]:
 
 
 def _is_cached(package: Any) -> bool:
-    return bool(package.get_env().get_CacheDir().is_enabled())
+    return bool(scons_internals.cache_dir(package).is_enabled())
 
 
 class _Graph:

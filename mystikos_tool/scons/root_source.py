@@ -75,6 +75,7 @@ class RootSource(InputNode):
         super().__init__(origin)
         self.options = options
         _layers(origin)  # SCons would take for a file what it does not find, as it may lie in a repository
+        self._all_layers: list[Any] = []
         self.stray: list[str] = []
         self._made: list[Any] = []  # what builders make in it, or above it
         self._scanned: Source | None = None
@@ -117,7 +118,9 @@ class RootSource(InputNode):
 
     def _layers(self) -> list[Any]:
         """Return the node, those that it is a variant of, and what a link in its path leads to."""
-        return [*_layers(self.origin), *_led_to(self.origin)]
+        if not self._all_layers or scons_internals.reads_sconscripts():
+            self._all_layers = [*_layers(self.origin), *_led_to(self.origin)]
+        return self._all_layers
 
     def _known(self, directory: Any) -> Iterator[Any]:
         """Yield the nodes that are known of a layer, but for those that are excluded."""

@@ -65,8 +65,21 @@ def configure_files() -> list[str]:
 
 def cache_of(node: Any) -> str | None:
     """Return the directory of the cache that a node's environment uses; None for none, or one elsewhere."""
-    path = node.get_env().get_CacheDir().path
+    path = cache_dir(node).path
     return str(node.fs.Top.Dir(str(path)).get_abspath()) if path and "://" not in str(path) else None
+
+
+_caches: dict[int, Any] = {}
+
+
+def cache_dir(node: Any) -> Any:
+    """Return the CacheDir that a node's environment uses; it stays the same once all SConscripts are read."""
+    env = node.get_env()
+    if reads_sconscripts():
+        return env.get_CacheDir()
+    if id(env) not in _caches:  # SCons compares environments by all that is in them
+        _caches[id(env)] = env, env.get_CacheDir()
+    return _caches[id(env)][1]
 
 
 def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:
@@ -439,8 +452,18 @@ class _NewFile(SCons.Node.FS.File):  # type: ignore[misc]
 
     def diskcheck_match(self) -> None:
         """Raise TypeError for a directory, unless the user lets SCons look for none."""
-        if os.path.isdir(self.get_abspath()):  # noqa: PTH112 to make a Path takes longer than this
+        if self.name in _folders_in(self.dir.get_abspath()):
             super().diskcheck_match()
+
+
+@lru_cache(None)
+def _folders_in(path: str) -> frozenset[str]:
+    """Return the names of the directories in one."""
+    try:
+        with os.scandir(path) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return frozenset()  # nothing is there yet, or making a target says what is wrong
 
 
 def file_node(filesystem: Any, name: str) -> Any:
