@@ -468,10 +468,11 @@ def _folders_in(path: str) -> frozenset[str]:
 
 def file_node(filesystem: Any, name: str) -> Any:
     """Return the node of a file, as ``filesystem.File(name)`` does at twice the cost."""
-    place, _, base = name.rpartition("/")
-    if not place or base in ("", ".", ".."):
+    place, slash, base = name.rpartition("/")
+    if base in ("", ".", "..") or (slash and not place) or base.startswith("#"):
         return filesystem.File(name)
-    directory = directory_node(filesystem.getcwd(), place)
+    current = filesystem.getcwd()
+    directory = directory_node(current, place) if slash else current
     node = directory.entries.get(base)
     if node is None:
         node = directory.root._lookup_abs(f"{directory.get_labspath()}/{base}", _NewFile)
