@@ -63,7 +63,7 @@ class DirectorySource:
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         *,
         exclude: tuple[str, ...] = (),
         preserve_modes: bool = False,
@@ -76,12 +76,11 @@ class DirectorySource:
 
     def fingerprint(self) -> bytes:
         """Return 32 bytes that change when anything in the tree may have changed."""
-        digest = hashlib.sha256(b"preserved" if self._preserve_modes else b"canonical")
-        digest.update(self._walk.own)
-        for folder in self._walk.folders:
-            digest.update(b"%d %d\0" % (len(folder.names), len(folder.fingerprints)) + folder.prefix)
-            digest.update(folder.names)
-            digest.update(folder.fingerprints)
+        _, own, folders = self._walk
+        digest = hashlib.sha256((b"preserved" if self._preserve_modes else b"canonical") + own)
+        for _, prefix, names, fingerprints in folders:
+            digest.update(b"%d %d\0%b%b" % (len(names), len(fingerprints), prefix, names))
+            digest.update(fingerprints)
         return digest.digest()
 
     def is_racy(self) -> bool:
@@ -108,7 +107,7 @@ class DirectorySource:
     def _walk(self) -> _Walk:
         started = time.time_ns()
         try:
-            status = self._path.stat()
+            status = os.stat(self._path)
             if not stat.S_ISDIR(status.st_mode):
                 raise UserError(str(self._path), "is no directory", "give the application directory")
         except OSError as error:
@@ -297,8 +296,10 @@ def _folders(root: bytes, excluded: Callable[[bytes], object] | None) -> Iterato
     pending = [(root, b"", 0)]
     while pending:
         origin, prefix, flags = pending.pop()
-        with readable(origin):
+        try:
             descriptor = os.open(origin, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
+        except OSError as error:
+            raise unreadable(origin, error) from error
         try:
             folder, below = _folder(descriptor, origin, prefix, excluded)
         finally:

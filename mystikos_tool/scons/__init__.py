@@ -19,7 +19,7 @@ from mystikos_tool.scons.blame import at_the_caller
 from mystikos_tool.scons.builders import BUILDERS
 from mystikos_tool.scons.variables import VARIABLES, Variable, defaults, remember_origin, use_remote_cache
 
-_GC_THRESHOLD = 100_000
+_GC_THRESHOLD = 1_000_000  # objects; a thousand packages with nothing to do have half of that
 
 _helped = False
 

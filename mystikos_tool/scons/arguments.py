@@ -58,6 +58,11 @@ class Image(OwnVariables):
     is_on_registry: bool
 
 
+def flat(value: Any) -> list[Any]:
+    """Return all that a value has that may be a list of lists; a string is one."""
+    return [value] if type(value) is str else list(flatten([value]))
+
+
 def text(value: Any) -> str | None:
     """Return the text of a string, of bytes or of a path; None for anything else."""
     if is_String(value):
@@ -103,7 +108,7 @@ def file_name(env: Any, what: str, value: Any, accepted: str = "a name") -> str:
 
 def target_name(env: Any, target: Any, builder: str) -> str:
     """Return the name of a call's one target; raise SCons' UserError for what names no file."""
-    items = flatten([target])
+    items = flat(target)
     if len(items) != 1 or items[0] is None or is_empty(items[0]):
         raise SCons.Errors.UserError(f"{builder} makes one file: name its target")
     node = items[0] if isinstance(items[0], SCons.Node.FS.Base) else None
@@ -118,7 +123,7 @@ def target_name(env: Any, target: Any, builder: str) -> str:
 def nodes(env: Any, what: str, value: Any, accepted: str) -> list[Any]:
     """Return the nodes of files and directories; raise SCons' UserError for anything else."""
     found: list[Any] = []
-    for item in flatten([] if value is None else [value]):
+    for item in [] if value is None else flat(value):
         given = text(item)
         if given is not None and is_usable(given):
             found += _looked_up(env, what, given)
@@ -177,7 +182,7 @@ def root_sources(env: Any, source: Any, builder: str) -> list[Any] | None:
         return None
     what, accepted = f"{builder}: a source", "files, directories and mappings"
     items: list[Any] = []
-    for item in flatten([source]):
+    for item in flat(source):
         if isinstance(item, Mapping):
             items.append({_place(env, key): _mapped(env, value) for key, value in item.items()})
         elif isinstance(item, OwnVariables):
@@ -202,7 +207,7 @@ def _mapped(env: Any, value: Any) -> list[Any] | None:
 def programs(env: Any, given: Any, builder: str) -> list[Any]:
     """Return programs: absolute paths as strings, nodes of the project's files, and mappings to nodes."""
     items: list[Any] = []
-    for item in flatten([given]):
+    for item in flat(given):
         if isinstance(item, OwnVariables):
             raise SCons.Errors.UserError(
                 f"{builder} takes programs; give other sources of the root beside it, in a list"

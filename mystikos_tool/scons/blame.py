@@ -130,6 +130,11 @@ def _warn_at_the_caller(warning: Any) -> None:
 
 
 def _caller(frame: FrameType) -> FrameType:
-    while frame.f_back and any(part in frame.f_code.co_filename for part in _NOT_THE_USER_S):
+    while frame.f_back and not _is_the_user_s(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
+
+
+@functools.cache
+def _is_the_user_s(file: str) -> bool:
+    return not any(part in file for part in _NOT_THE_USER_S)

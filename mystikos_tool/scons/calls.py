@@ -21,7 +21,8 @@ def environment(
     root_source.follow_directories()
     values = env.Dictionary()
     variables.check_names(values)
-    variables.use_remote_cache(env)
+    if values.get(variables.REMOTE_CACHE):
+        variables.use_remote_cache(env)
     if overrides:
         variables.check_keywords(builder, overrides, parameters, env)
         variables.check_remote_cache(overrides)
@@ -34,7 +35,7 @@ def environment(
 
 def check_no_source(node: Any, parts: Iterable[Any]) -> None:
     """Raise SCons' UserError where a target is to take the place of what it is made of."""
-    if any((part.origin if isinstance(part, InputNode) else part) is node for part in parts):
+    if node in [part.origin if isinstance(part, InputNode) else part for part in parts]:
         raise SCons.Errors.UserError(f"{node}: is what it is made of, too; name the target otherwise")
 
 

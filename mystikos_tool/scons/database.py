@@ -76,7 +76,7 @@ def _store_name() -> str:
     return f"{scons_internals.database_name()}.mystikos"
 
 
-def patterns_in(directory: Path) -> tuple[str, ...]:
+def patterns_in(directory: str | Path) -> tuple[str, ...]:
     """Return patterns of the files that SCons and this tool keep for themselves below a directory."""
     names, paths = _kept_files()
     above = str(directory).rstrip("/") + "/"

@@ -172,5 +172,5 @@ def path_of(node: Any) -> Path:
 def paths_of(node: Any) -> list[str]:
     """Return the path of a file or directory and those that stand for it in repositories."""
     top = node.fs.Top
-    repositories = top.repositories if node.is_under(top) else ()
+    repositories = top.repositories if top.repositories and node.is_under(top) else ()
     return [node.get_abspath(), *(one.entry_abspath(node.get_path(top)) for one in repositories)]

@@ -189,7 +189,8 @@ def prove(package: Any, contents: Contents) -> None:
 
 def _planned() -> dict[Any, Intermediates]:
     records = store().table(_FETCHED)
-    packages = [package for package in _packages if str(package) in records or _is_cached(package)]
+    fetched = {package for package in _packages if str(package) in records} if records else ()
+    packages = [package for package in _packages if package in fetched or _is_cached(package)]
     targets = scons_internals.build_targets() if packages else None
     if targets is None:
         return {}
@@ -208,7 +209,7 @@ def _planned() -> dict[Any, Intermediates]:
 
 
 def _is_cached(package: Any) -> bool:
-    return bool(package.get_env().get_CacheDir().is_enabled())
+    return bool(scons_internals.cache_dir(package).is_enabled())
 
 
 class _Graph:
@@ -277,18 +278,23 @@ class _Graph:
 
 def intermediate_of(node: Any) -> Any:
     """Return the intermediate that a package, or another intermediate, is made of; None without one."""
-    match stage_of(node):
-        case Package():
-            found = node.sources[0]
-        case Image(measurement=found) | Measurement(enclave=found):
-            found = getattr(found, "rootfs", found)
-        case _:
-            return None
+    stage = stage_of(node)
+    if isinstance(stage, Package):
+        found = node.sources[0]
+    elif isinstance(stage, Image):
+        found = stage.measurement
+    elif isinstance(stage, Measurement):
+        found = stage.enclave.rootfs
+    else:
+        return None
     return found if _is_intermediate(found) else None
 
 
+_INTERMEDIATES = (Rootfs, Measurement, Image)
+
+
 def _is_intermediate(node: Any) -> bool:
-    return isinstance(stage_of(node), Rootfs | Measurement | Image)
+    return isinstance(stage_of(node), _INTERMEDIATES)
 
 
 def is_special(node: Any) -> bool:

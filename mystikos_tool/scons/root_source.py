@@ -75,6 +75,7 @@ class RootSource(InputNode):
         super().__init__(origin)
         self.options = options
         _layers(origin)  # SCons would take for a file what it does not find, as it may lie in a repository
+        self._all_layers: list[Any] = []
         self.stray: list[str] = []
         self._made: list[Any] = []  # what builders make in it, or above it
         self._scanned: Source | None = None
@@ -89,8 +90,9 @@ class RootSource(InputNode):
         """
         if type(self.origin) is SCons.Node.FS.Entry:
             self.origin.disambiguate()  # no builder comes any more
-        above = [node for layer in self._layers() for node in made_before_above(layer)]
-        nodes = [*self.made_by(), *above]
+        nodes = self.made_by()
+        for layer in self._layers():
+            nodes += made_before_above(layer)
         self._made = follow(nodes)
         for node in nodes:
             if is_made_of(node, self):
@@ -108,14 +110,17 @@ class RootSource(InputNode):
     def made_by(self) -> list[Any]:
         """Return what is built into the directory, around it or before anything in it, in any SConscript."""
         layers = self._layers()
-        above = [node for layer in layers for node in made_above(layer)]
-        return above + [
-            before for layer in layers for node in self._known(layer) for before in made_before(node)
-        ]
+        made = [node for layer in layers for node in made_above(layer)]
+        for layer in layers:
+            for node in self._known(layer):
+                made += made_before(node)
+        return made
 
     def _layers(self) -> list[Any]:
         """Return the node, those that it is a variant of, and what a link in its path leads to."""
-        return [*_layers(self.origin), *_led_to(self.origin)]
+        if not self._all_layers or scons_internals.reads_sconscripts():
+            self._all_layers = [*_layers(self.origin), *_led_to(self.origin)]
+        return self._all_layers
 
     def _known(self, directory: Any) -> Iterator[Any]:
         """Yield the nodes that are known of a layer, but for those that are excluded."""
@@ -259,7 +264,7 @@ class RootSource(InputNode):
 
         ``described`` is the node whose builders count; see :func:`left_behind`.
         """
-        path, led_to = Path(place.get_abspath()), _led_to(place)
+        path, led_to = str(place.get_abspath()), _led_to(place)
         places = [(place, described, *led_to), *((one, described, one) for one in led_to)]
         left = [left_behind(*each) for each in places]
         told = sorted({path for each in left for path in each.told})
@@ -268,13 +273,14 @@ class RootSource(InputNode):
         exclude = (*self.options.exclude, *patterns_in(path), *self._caches_in(path), *map(_pattern, gone))
         return self._plain_directory(path, exclude, may_be_missing=may_be_missing)
 
-    def _caches_in(self, directory: Path) -> tuple[str, ...]:
+    def _caches_in(self, directory: str) -> tuple[str, ...]:
         """Return patterns of SCons' own caches that lie below a directory."""
-        caches = {Path(cache) for root in self.taken_by if (cache := scons_internals.cache_of(root))}
-        return tuple(_pattern(str(one.relative_to(directory))) for one in caches if directory in one.parents)
+        above = directory.rstrip("/") + "/"
+        caches = {cache for root in self.taken_by if (cache := scons_internals.cache_of(root))}
+        return tuple(_pattern(one.removeprefix(above)) for one in caches if one.startswith(above))
 
     def _plain_directory(
-        self, path: Path, exclude: tuple[str, ...], *, may_be_missing: bool
+        self, path: str | Path, exclude: tuple[str, ...], *, may_be_missing: bool
     ) -> DirectorySource:
         self._scanned_with.add(exclude)
         return DirectorySource(
@@ -313,10 +319,15 @@ class RootSource(InputNode):
 
     def _name(self) -> str:
         """Return what tells the source from others in the store."""
-        return f"{self} {self.options}"
+        return f"{self} {_shown(self.options)}"
 
     def _tells_changes(self) -> bool:
         return _explains()
+
+
+@lru_cache(None)
+def _shown(options: SourceOptions) -> str:
+    return str(options)
 
 
 @lru_cache(None)
@@ -366,7 +377,7 @@ def _resolved(node: Any) -> Any:
 def _layers(directory: Any) -> list[Any]:
     """Return a node and, where it lies in a variant directory, those that it is a variant of."""
     layers = [directory]
-    while (source := layers[-1].srcnode()) not in layers:
+    while (source := layers[-1].srcnode()) is not layers[-1] and source not in layers:
         layers.append(source)
     return layers
 
@@ -382,7 +393,7 @@ def _led_to(node: Any) -> list[Any]:
 @lru_cache(None)
 def _without_links(path: str) -> str:
     directory, name = os.path.split(path)
-    if name and Path(path).is_symlink():
+    if name and os.path.islink(path):  # noqa: PTH114 to make a Path takes longer than this
         return os.path.realpath(path)
     return f"{_without_links(directory).rstrip('/')}/{name}" if name else path
 

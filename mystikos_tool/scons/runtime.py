@@ -10,7 +10,7 @@ import SCons.Errors
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, PREBUILT, Runtime
-from mystikos_tool.scons import arguments, leftovers, variables
+from mystikos_tool.scons import arguments, leftovers, scons_internals, variables
 from mystikos_tool.scons.actions import stage_builder
 from mystikos_tool.scons.input_file import InputFile
 from mystikos_tool.scons.root_source import made_in
@@ -73,7 +73,8 @@ def _directory(env: Any, variable: str) -> Any:
         if name is None:
             return env.Dir(value)
         name = arguments.substituted(env, f"{variable}:", name)
-        return env.Dir(name, variables.directory_of(env, variable, name))
+        directory = variables.directory_of(env, variable, name)
+        return env.Dir(name, directory) if "$" in name else scons_internals.directory_node(directory, name)
     except TypeError as error:
         raise arguments.misplaced(f"{variable}:", value, error) from None
 

@@ -12,6 +12,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import SCons.Action
@@ -64,8 +65,21 @@ def configure_files() -> list[str]:
 
 def cache_of(node: Any) -> str | None:
     """Return the directory of the cache that a node's environment uses; None for none, or one elsewhere."""
-    path = node.get_env().get_CacheDir().path
+    path = cache_dir(node).path
     return str(node.fs.Top.Dir(str(path)).get_abspath()) if path and "://" not in str(path) else None
+
+
+_caches: dict[int, Any] = {}
+
+
+def cache_dir(node: Any) -> Any:
+    """Return the CacheDir that a node's environment uses; it stays the same once all SConscripts are read."""
+    env = node.get_env()
+    if reads_sconscripts():
+        return env.get_CacheDir()
+    if id(env) not in _caches:  # SCons compares environments by all that is in them
+        _caches[id(env)] = env, env.get_CacheDir()
+    return _caches[id(env)][1]
 
 
 def stored_targets(directory: Any) -> Iterator[tuple[str, Any]]:
@@ -425,6 +439,55 @@ class NothingToMake(SCons.Executor.Null):  # type: ignore[misc]
         return self.batches[0].targets
 
 
+class _NewFile(SCons.Node.FS.File):  # type: ignore[misc]
+    """A file node while it is made: SCons asks for what no new node has by four exceptions."""
+
+    __slots__ = ()
+
+    def _morph(self) -> None:
+        nothing = {"_local": False, "released_target_info": False, "is_explicit": False, "builder": None}
+        for name, value in nothing.items():
+            setattr(self, name, value)
+        super()._morph()
+
+    def diskcheck_match(self) -> None:
+        """Raise TypeError for a directory, unless the user lets SCons look for none."""
+        if self.name in _folders_in(self.dir.get_abspath()):
+            super().diskcheck_match()
+
+
+@lru_cache(None)
+def _folders_in(path: str) -> frozenset[str]:
+    """Return the names of the directories in one."""
+    try:
+        with os.scandir(path) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_dir())
+    except OSError:
+        return frozenset()  # nothing is there yet, or making a target says what is wrong
+
+
+def file_node(filesystem: Any, name: str) -> Any:
+    """Return the node of a file, as ``filesystem.File(name)`` does at twice the cost."""
+    place, slash, base = name.rpartition("/")
+    if base in ("", ".", "..") or (slash and not place) or base.startswith("#"):
+        return filesystem.File(name)
+    current = filesystem.getcwd()
+    directory = directory_node(current, place) if slash else current
+    node = directory.entries.get(base)
+    if node is None:
+        node = directory.root._lookup_abs(f"{directory.get_labspath()}/{base}", _NewFile)
+        node.__class__ = SCons.Node.FS.File
+    else:
+        node.must_be_same(SCons.Node.FS.File)
+    return node
+
+
+@lru_cache(None)
+def directory_node(above: Any, name: str) -> Any:
+    """Return the node of a directory that is named from another one."""
+    return above.fs.Dir(name, above)
+
+
 def describe(builder: Any, env: Any, target: Any, sources: list[Any]) -> None:
     """Give a node its builder, as a call of the builder does where the names are nodes already.
 
@@ -435,7 +498,7 @@ def describe(builder: Any, env: Any, target: Any, sources: list[Any]) -> None:
         builder(env, [target], sources)
         return
     target.cwd = env.fs.getcwd()
-    target.builder_set(builder)
+    target.builder = builder
     target.env_set(env)
     target.set_executor(OneTargetExecutor(builder.action, env, [], [target], sources))
     target.add_source(sources)

@@ -23,7 +23,7 @@ from mystikos_tool.io import fingerprint
 from mystikos_tool.scons import intermediates, scons_internals
 from mystikos_tool.scons.database import UNREADABLE, store
 from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.stages import awaited
+from mystikos_tool.scons.stages import awaited, stage_of
 
 # The table of the store: by directory, the digest of what SCons remembers of it, and the row of each package.
 _SETTLED = "settled"
@@ -31,6 +31,9 @@ _SETTLED = "settled"
 _UNKNOWN = (UNREADABLE, scons_internals.NOT_MADE)
 
 _settled: set[Any] = set()
+
+# Names and signatures of what is no target: a thousand packages share configuration, key and runtime.
+_of_inputs: dict[InputNode, str] = {}
 
 
 class _UnusualError(Exception):
@@ -122,23 +125,30 @@ def _words(nodes: Sequence[Any]) -> Iterator[str]:
 
     Raises _UnusualError where there is more to it, or a part has not had its turn.
     """
+    package = nodes[0]
+    if any(map(awaited, {stage_of(node).added_for or node for node in nodes})):
+        raise _UnusualError
     for node in nodes:
-        is_awaited = not node.waiting_parents <= nodes[0].waiting_parents
-        if node.dir is not nodes[0].dir or is_awaited or _is_unusual(node):
+        is_awaited = not node.waiting_parents <= package.waiting_parents
+        if node.dir is not package.dir or is_awaited or _is_unusual(node):
             raise _UnusualError
         yield node.name
         yield node.get_executor().get_contents().decode()
         for part in node.sources:
-            yield part.name if part in nodes else f"{part}\0{_signature(part)}"
+            yield part.name if part in nodes else _of_inputs.get(part) or _signature(part)
 
 
 def _signature(part: Any) -> str:
+    """Return the name and the signature of a part, which SCons looks at no more once it is up to date."""
     if isinstance(part, InputNode):
         part.settle()
     signature = part.get_csig() if part.get_state() == SCons.Node.up_to_date else UNREADABLE
     if signature in _UNKNOWN:
         raise _UnusualError
-    return str(signature)
+    word = f"{part}\0{signature}"
+    if isinstance(part, InputNode):
+        _of_inputs[part] = word
+    return word
 
 
 def _is_unusual(node: Any) -> bool:
@@ -147,7 +157,6 @@ def _is_unusual(node: Any) -> bool:
         node.get_state() not in (SCons.Node.no_state, SCons.Node.pending, SCons.Node.up_to_date)
         or (node.get_state() == SCons.Node.no_state and node in (_asked_for() or ()))
         or node.ignore
-        or awaited(node)
         or intermediates.of(node)
         or not isinstance(node.get_executor(), scons_internals.OneTargetExecutor)
         or intermediates.is_special(node)

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import SCons.Errors
+import SCons.Node
 import SCons.Node.FS
 import SCons.Util
 
-from mystikos_tool.scons import arguments, config_input, variables
+from mystikos_tool.scons import arguments, config_input, scons_internals, variables
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.input_node import paths_of
 from mystikos_tool.scons.root_source import SourceOptions, root_source
@@ -36,14 +37,14 @@ def target_node(env: Any, name: str, builder: str) -> Any:
         problem = f"has {size} bytes, and a file's name has at most {_LONGEST_NAME}; shorten it"
         raise SCons.Errors.UserError(f"{builder}: the name of the target {problem}")
     try:
-        return env.fs.File(name)
+        return scons_internals.file_node(env.fs, name)
     except TypeError as error:
         raise arguments.misplaced(f"{builder}: the target", name, error, "name it otherwise") from None
 
 
 def only_node(source: list[Any] | None) -> Any:
     """Return the node where the source is just one."""
-    is_node = source and len(source) == 1 and not isinstance(source[0], Mapping | arguments.OwnVariables)
+    is_node = source and len(source) == 1 and isinstance(source[0], SCons.Node.Node)
     return source[0] if source and is_node else None
 
 
@@ -202,8 +203,9 @@ def _is_open(node: Any) -> bool:
     return not (is_known or any(map(os.path.exists, _places(node))))
 
 
-def _places(node: Any) -> set[str]:
-    return {*paths_of(node), *paths_of(node.srcnode())}
+def _places(node: Any) -> list[str]:
+    source = node.srcnode()
+    return paths_of(node) if source is node else [*paths_of(node), *paths_of(source)]
 
 
 def required_file(env: Any, variable: str) -> Any:
@@ -258,7 +260,7 @@ def _public_key(node: Any) -> Any:
 
 
 def _file(env: Any, variable: str, value: Any) -> Any:
-    (value,) = SCons.Util.flatten([value])
+    (value,) = arguments.flat(value)
     name = arguments.text(value)
     if name is None:
         return _input_file(env, variable, value)

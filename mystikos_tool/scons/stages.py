@@ -303,7 +303,7 @@ def awaited(node: Any) -> list[Any]:
         node, stage = stage.added_for, stage_of(stage.added_for)
     if stage.awaited is None:
         stages = [node, *stage.added]
-        files = (part.origin for one in stages for part in one.sources if isinstance(part, InputNode))
-        waiting = (nodes for one in (*stages, *files) for nodes in (one.depends, one.prerequisites))
-        stage.awaited = [part for nodes in waiting for part in nodes or ()]
+        files = [part.origin for one in stages for part in one.sources if isinstance(part, InputNode)]
+        waiting = [nodes for one in (*stages, *files) for nodes in (one.depends, one.prerequisites) if nodes]
+        stage.awaited = [part for nodes in waiting for part in nodes]
     return list(stage.awaited)

@@ -52,15 +52,15 @@ def left_behind(place: Any, *described: Any) -> LeftBehind:
     def is_made_now(path: str) -> bool:
         return any(_made(directory, path) for directory in described)
 
-    top = Path(place.get_abspath())
     stored = scons_internals.stored_targets(place)
     gone = [(path, _is_as_made(place, path, entry)) for path, entry in stored if not is_made_now(path)]
     gone += [(path, same) for path, same in _remembered(place) if not is_made_now(path)]
-    files = {path for path, same in gone if same and os.path.lexists(top / path)}
     # A directory with nothing but a database of SCons' had something once.
     once = [*(path for path, _ in gone), *scons_internals.own_databases(place)]
     if not once:
         return LeftBehind()
+    top = Path(place.get_abspath())
+    files = {path for path, same in gone if same and os.path.lexists(top / path)}
     folders = {str(above) for path in once for above in (Path(path), *Path(path).parents)} - {"."}
     empty = _empty(top, {path for path in folders if not is_made_now(path)}, files)
     topmost = {path for path in empty if path.rpartition("/")[0] not in empty}
@@ -206,11 +206,7 @@ def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
 
 def made_above(node: Any) -> list[Any]:
     """Return the directories that a node lies in and that builders make."""
-    found = []
-    while (node := node.get_dir()) is not None:
-        if node.has_explicit_builder():
-            found.append(node)
-    return found
+    return [directory for directory in _described_above(node) if directory.has_explicit_builder()]
 
 
 def made_before_above(node: Any) -> list[Any]:
@@ -219,10 +215,30 @@ def made_before_above(node: Any) -> list[Any]:
     But for what is made of something in such a directory, which cannot wait for it.
     """
     found = []
-    while (node := node.get_dir()) is not None:
-        if not node.has_explicit_builder():
-            found += [before for before in made_before(node) if not is_made_below(before, node)]
+    for directory in _described_above(node):
+        if not directory.has_explicit_builder():
+            found += [one for one in made_before(directory) if not is_made_below(one, directory)]
     return found
+
+
+def _described_above(node: Any) -> tuple[Any, ...]:
+    """Return the directories that a node lies in, and that a call describes, from the node on."""
+    directory = node.get_dir()
+    if directory is None:
+        return ()
+    find = _described if scons_internals.reads_sconscripts() else _described_now
+    return find(directory)
+
+
+def _described(directory: Any) -> tuple[Any, ...]:
+    """Return a directory and those that it lies in, as far as a call describes them."""
+    said = directory.has_explicit_builder() or directory.side_effect
+    is_described = said or directory.depends or directory.prerequisites
+    return ((directory,) if is_described else ()) + _described_above(directory)
+
+
+# When all SConscripts are read, no call comes any more; a thousand sources lie in the same directories.
+_described_now = lru_cache(None)(_described)
 
 
 def made_before(node: Any) -> list[Any]:

@@ -6,12 +6,14 @@ import difflib
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import compress, count
+from operator import is_not
 from typing import Any, NamedTuple
 
 import SCons.Errors
 import SCons.Node.FS
 from SCons.Script import ARGUMENTS
-from SCons.Util import flatten, is_String
+from SCons.Util import is_String
 
 from mystikos_tool.scons import arguments
 from mystikos_tool.scons.input_node import paths_of
@@ -111,7 +113,7 @@ def items(value: Any) -> list[Any]:
     """Return what a variable has that takes several; a string, as from a command line, has commas."""
     if is_String(value):
         return [item for item in (part.strip() for part in str(value).split(",")) if item]
-    return list(flatten([value]))
+    return arguments.flat(value)
 
 
 def epoch(env: Any) -> Any:
@@ -121,7 +123,7 @@ def epoch(env: Any) -> Any:
 
 
 def _file(value: Any) -> str | None:
-    given = flatten([value])
+    given = arguments.flat(value)
     is_one = value is None or not given or (len(given) == 1 and _is_name(given[0], SCons.Node.FS.Base))
     return None if is_one else "a file name or a file node"
 
@@ -498,6 +500,7 @@ VARIABLES = (
 )
 
 _NAMES = {variable.name: variable for variable in VARIABLES}
+_DEFAULTS = tuple(variable.default for variable in VARIABLES)
 _BARE = {name.replace("_", "") for name in _NAMES}
 
 
@@ -559,13 +562,16 @@ def check_remote_cache(overrides: Iterable[str]) -> None:
         )
 
 
-# What was checked: a thousand calls share an environment with a hundred names and their values.
+# What was checked: a thousand calls share an environment with a hundred names and their values. What was
+# accepted last, by variable, cannot become another value in its place.
 _checked: set[str] = set()
-_accepted: set[tuple[str, str]] = set()
+_accepted: list[Any] = list(_DEFAULTS)
 
 
 def check_names(names: Mapping[str, Any]) -> None:
     """Raise SCons' UserError for a variable of the tool's that does not exist."""
+    if _checked.issuperset(names):
+        return
     for name in names.keys() - _checked:
         if name.startswith(("MYST", "myst")) and name not in _NAMES and _is_meant_for_us(name):
             near = difflib.get_close_matches(name.upper(), _NAMES, 1, 0.0)[0]
@@ -637,20 +643,23 @@ def _near(name: str, parameters: Sequence[str]) -> str | None:
 
 def check_values(values: Mapping[str, Any]) -> None:
     """Raise SCons' UserError for a value that is not accepted."""
-    for variable in VARIABLES:
-        value = values.get(variable.name, variable.default)
-        if value is variable.default or (type(value) is str and (variable.name, value) in _accepted):
-            continue
-        if type(value) is type(variable.default) and value == variable.default:  # SCons has copied it
-            continue
-        accepted = variable.check(value)
-        if accepted:
-            raise arguments.wrong(variable.name, value, accepted)
-        if type(value) is str:
-            _accepted.add((variable.name, value))
+    given = list(map(values.get, _NAMES, _DEFAULTS))
+    for number in compress(count(), map(is_not, given, _accepted)):
+        _check_value(VARIABLES[number], given[number])
+        if type(given[number]) in (str, bool, int):
+            _accepted[number] = given[number]
     environment = values.get("ENV", {})
     if not isinstance(environment, Mapping):
         raise arguments.wrong("ENV", environment, 'a dictionary, as in {"PATH": "/bin"}')
     epoch = values.get(EPOCH)
     if epoch is not None and type(epoch) is not int and _text(epoch):
         raise arguments.wrong(EPOCH, epoch, "a number of seconds since 1970")
+
+
+def _check_value(variable: Variable, value: Any) -> None:
+    is_same_type = type(value) is type(variable.default)
+    if value is variable.default or (is_same_type and value == variable.default):  # SCons has copied it
+        return
+    accepted = variable.check(value)
+    if accepted:
+        raise arguments.wrong(variable.name, value, accepted)

@@ -601,6 +601,26 @@ def test_a_name_of_something_else_that_is_there_is_told(built: Project, call: st
     assert f'File "{built.path("SConstruct")}", line 3, in <module>' in error
 
 
+@pytest.mark.parametrize("suffix", ["", ".cpio", ".measurement.json", ".mystenc.so"])
+def test_a_directory_in_the_place_of_a_target_below_another_one_is_told_at_the_call(
+    built: Project, suffix: str
+) -> None:
+    built.path(f"out/hello{suffix}").mkdir(parents=True)
+    built.sconstruct("env.MystPackage('out/hello', 'appdir')\n")
+    error = built.fails().err
+    assert f": the target out/hello{suffix} is a directory; name it otherwise" in error
+    assert f'File "{built.path("SConstruct")}", line 3, in <module>' in error
+
+
+def test_a_directory_that_a_script_makes_in_the_place_of_a_target_is_told(built: Project) -> None:
+    made = "import os\nos.makedirs('out/hello.cpio')\n"
+    built.sconstruct(
+        f"env.MystPackage('out/first', 'appdir')\n{made}env.MystPackage('out/hello', 'appdir')\n"
+    )
+    told = "out/hello.cpio: is a directory; give the name of a file to write (MystPackage at SConstruct:6)"
+    assert told in built.fails("out/hello").err
+
+
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_runtime_that_cannot_be_used_is_told_by_what_is_made_of_it_alone(
     built: Project, runtime: str

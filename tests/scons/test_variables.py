@@ -115,6 +115,28 @@ def test_a_signing_day_that_is_none_is_refused_wherever_it_comes_from(project: P
     assert not project.path("hello").exists()
 
 
+def test_a_list_that_one_call_has_taken_is_looked_at_again_by_the_next(project: Project) -> None:
+    changed = "env['MYST_ROOTFS_EXCLUDE'].append(5)\n"
+    project.sconstruct(f"env.Replace(MYST_ROOTFS_EXCLUDE=['*.x'])\n{PACKAGE_HELLO}{changed}{PACKAGE_HELLO}")
+    error = project.fails().err
+    assert "MYST_ROOTFS_EXCLUDE cannot be ['*.x', 5]; give a list of patterns" in error
+    assert f'File "{project.path("SConstruct")}", line 6, in <module>' in error
+
+
+@pytest.mark.parametrize("order", [("'archive'", "None"), ("'archive'", "'disc'"), ("'disk'", "1")])
+def test_a_value_that_is_wrong_is_told_whatever_an_earlier_call_was_given(
+    project: Project, order: tuple[str, str]
+) -> None:
+    given, wrong = order
+    calls = [f"env.MystMeasure('m{at}', MYST_ROOT={value})\n" for at, value in enumerate((given, wrong))]
+    if given == "'archive'":
+        calls[0] = f"env.MystMeasure('m0', 'appdir', MYST_ROOT={given})\n"
+    project.sconstruct("".join(calls))
+    error = project.fails().err
+    assert f'MYST_ROOT cannot be {wrong}; give "archive" or "disk"' in error
+    assert f'File "{project.path("SConstruct")}", line 4, in <module>' in error
+
+
 def test_a_name_that_only_begins_like_ours_is_nobody_s_business(project: Project) -> None:
     project.sconstruct("env.Replace(MYSTERY='x', MYSTIC=1, MYST='y')\n" + PACKAGE_HELLO)
     project.build()
