@@ -18,16 +18,13 @@ from remote_servers import Kill, killable_casd, killable_nginx, needs_casd, need
 pytestmark = pytest.mark.long
 
 SIZE = 60_000_000
+needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
+SERVERS = [pytest.param(killable_casd, marks=needs_casd), pytest.param(killable_nginx, marks=needs_nginx)]
 
 
 @cache
 def large() -> dict[str, tuple[bytes, int]]:
     return {"large": (random.Random(1).randbytes(SIZE), 0o755)}
-
-
-needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
-
-SERVERS = [pytest.param(killable_casd, marks=needs_casd), pytest.param(killable_nginx, marks=needs_nginx)]
 
 
 @pytest.fixture(params=SERVERS)
