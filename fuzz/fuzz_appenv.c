@@ -91,6 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         file = memfd_create("appenv.json", MFD_CLOEXEC);
     if (ftruncate(file, 0) != 0 || pwrite(file, data, size, 0) != (ssize_t)size)
         return 0;
+    count = 0; /* the input may lie in a block of the caller's */
     if (setjmp(refused) == 0)
     {
         char **made = myst_add_app_environment(given);

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from cli_support import DATA, EPOCH_OF_VECTORS, Result, Run, configure
 
 from mystikos_tool import cli
+from mystikos_tool.runtime import cache as runtime_cache
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +16,21 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the command line remembers, instead of what it does for whoever runs the tests."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Path:
+    """The embedded runtime in the cache of whoever runs the tests: compiling it takes a minute."""
+    if find_spec("ziglang") is None:
+        pytest.skip("needs the ziglang package")
+    return runtime_cache.compiled()
+
+
+@pytest.fixture
+def compiled(embedded: Path, cache: Path) -> Path:
+    """What the command line remembers, with the embedded runtime compiled."""
+    shutil.copytree(embedded, cache / "mystikos-tool" / embedded.name)
+    return cache
 
 
 @pytest.fixture

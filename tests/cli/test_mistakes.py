@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from mystikos_tool.formats import elf
-from mystikos_tool.io import user_cache
 
 Damage = Callable[[Path], object]
 
@@ -436,9 +435,8 @@ TILDES = [
 
 @pytest.mark.parametrize("arguments", TILDES, ids=" ".join)
 def test_of_a_home_directory_that_no_shell_put_in_it_is_told_what_to_write(
-    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    run: Run, project: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(user_cache.home()))  # where the runtime is compiled
     monkeypatch.setenv("HOME", "/home/me")
     result = run(*arguments)
     assert result.status == 2

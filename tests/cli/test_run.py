@@ -17,7 +17,6 @@ from static_programs import STATIC_COMPILER
 from test_process import COMMAND, ENVIRONMENT
 
 from mystikos_tool.io import user_cache
-from mystikos_tool.runtime.cache import compiled
 
 needs_compiler = pytest.mark.skipif(find_spec("ziglang") is None, reason="needs the ziglang package")
 
@@ -74,16 +73,14 @@ int main(int count, char **arguments)
 
 
 @pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def machine(tmp_path_factory: pytest.TempPathFactory, embedded: Path) -> Path:
     """A directory with the program's appdir, and the cache that every run of these tests shares."""
     directory = tmp_path_factory.mktemp("run")
     (directory / "appdir" / "bin").mkdir(parents=True)
     (directory / "appdir" / "data").mkdir()
     (directory / "program.c").write_text(PROGRAM)
     subprocess.run([*STATIC_COMPILER, "program.c", "-o", "appdir/bin/probe"], cwd=directory, check=True)
-    # Compiling takes longer than all these tests: what this user's cache has is taken from there.
-    runtime = compiled()
-    shutil.copytree(runtime, directory / "cache" / "mystikos-tool" / runtime.name)
+    shutil.copytree(embedded, directory / "cache" / "mystikos-tool" / embedded.name)
     return directory
 
 

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,13 @@ from remote_servers import Kill, killable_casd, killable_nginx, needs_casd, need
 pytestmark = pytest.mark.long
 
 SIZE = 60_000_000
-LARGE = {"large": (random.Random(1).randbytes(SIZE), 0o755)}
 needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
-
 SERVERS = [pytest.param(killable_casd, marks=needs_casd), pytest.param(killable_nginx, marks=needs_nginx)]
+
+
+@cache
+def large() -> dict[str, tuple[bytes, int]]:
+    return {"large": (random.Random(1).randbytes(SIZE), 0o755)}
 
 
 @pytest.fixture(params=SERVERS)
@@ -48,13 +52,13 @@ def killed_when(moved: Callable[[], int], kill: Kill) -> Iterator[None]:
 
 def test_a_server_that_is_killed_while_it_is_read_is_a_miss(server: tuple[str, Kill], tmp_path: Path) -> None:
     url, kill = server
-    Machine(tmp_path / "one", url).store(LARGE)
+    Machine(tmp_path / "one", url).store(large())
     other = Machine(tmp_path / "other", url)
     with killed_when(lambda: other.client.traffic.received, kill):
-        assert not other.fetch(list(LARGE))
+        assert not other.fetch(list(large()))
     assert other.files() == {}
     assert other.seconds < 5
-    assert not other.fetch(list(LARGE)) and len(other.warnings) == 1
+    assert not other.fetch(list(large())) and len(other.warnings) == 1
 
 
 def test_a_server_that_is_killed_while_it_is_written_costs_a_warning(
@@ -63,7 +67,7 @@ def test_a_server_that_is_killed_while_it_is_written_costs_a_warning(
     url, kill = server
     one = Machine(tmp_path / "one", url)
     with killed_when(lambda: one.client.traffic.sent, kill):
-        one.store(LARGE)
+        one.store(large())
     assert len(one.warnings) == 1
     assert one.seconds < 5
     assert one.client.figures.stored == 0
@@ -88,7 +92,7 @@ def test_a_server_without_space_is_still_read(
     with full_disk(tmp_path / "disk") as disk, start(disk / "server") as (url, _):
         one, other = Machine(tmp_path / "one", url), Machine(tmp_path / "other", url)
         one.store(FILES, "before")
-        one.store(LARGE)
+        one.store(large())
         assert one.client.figures.stored == 1 and len(one.warnings) <= 1
-        assert not other.fetch(list(LARGE))
+        assert not other.fetch(list(large()))
         assert other.fetch(list(FILES), "before")

@@ -207,7 +207,7 @@ static int more_calls(char **argv)
     tell("request_key", syscall(SYS_request_key, "user", "x", "y", -3));
     tell("priority of the group", setpriority(PRIO_PGRP, 0, 19));
     tell("I/O priority of the group", syscall(SYS_ioprio_set, 2, 0, 3 << 13));
-    tell("own priority", setpriority(PRIO_PROCESS, 0, 1));
+    tell("own priority", setpriority(PRIO_PROCESS, 0, 19));
     return 0;
 }
 

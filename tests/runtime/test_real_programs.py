@@ -258,7 +258,10 @@ def test_a_jvm_runs_threads(make: Maker, caller: Caller, tmp_path: Path) -> None
 
 
 def test_dotnet_lists_its_runtimes(make: Maker, caller: Caller) -> None:
-    program = os.path.realpath(installed("dotnet"))
+    found = shutil.which("dotnet")
+    if found is None:
+        pytest.skip("needs dotnet, which Debian does not have")
+    program = os.path.realpath(found)
     home = str(Path(program).parent)
     settings = {"MemorySize": "2g", "UnhandledSyscallEnosys": True}
     package = make("dotnet", program, home, program=program, **settings)
