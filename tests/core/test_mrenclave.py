@@ -11,7 +11,7 @@ from pathlib import Path
 import model
 import pytest
 import tiny_elf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from model import Laid, Page
 from reference_cases import CASES
@@ -243,6 +243,7 @@ def repetitions(draw: st.DrawFn) -> Repeat:
 
 
 @settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
+@example(Repeat((image(0, 7, 129),), 2, 130 * P))
 @given(repetitions())
 def test_a_repetition_is_measured_as_its_runs_one_by_one(repeat: Repeat) -> None:
     assert mrenclave(layout_of(repeat)) == mrenclave(layout_of(*repeat.each()))
