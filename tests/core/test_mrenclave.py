@@ -394,6 +394,8 @@ def test_the_file_to_be_signed_has_the_configuration_and_the_record(
     place = model.Elf(file).sections[".oeinfo"].offset
     assert prepared.record == enclave.modelled_input().signed_record()
     assert prepared.file() == file[:place] + prepared.record + file[place + 1960 :]
+    for structure in (bytes(1808), b"s" * 1808):
+        assert prepared.digest(structure) == hashlib.sha256(prepared.file(structure)).hexdigest()
 
 
 # Memory
