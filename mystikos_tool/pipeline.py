@@ -390,11 +390,11 @@ def unsigned_image(inputs: Inputs) -> Content:
 
 
 def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
-    """Return the contents of a package's sections."""
+    """Return the contents of a package's sections; what is measured of the runtime is in memory already."""
     return sections.Parts(
         enclave=image,
-        crt=FileContent.of(inputs.runtime.crt),
-        kernel=FileContent.of(inputs.runtime.kernel),
+        crt=Bytes(image_of(inputs.runtime.crt).data),
+        kernel=Bytes(image_of(inputs.runtime.kernel).data),
         rootfs=inputs.root.content(),
         pubkeys=Bytes(inputs.pubkeys_content()),
         roothashes=Bytes(inputs.roothashes_content()),
