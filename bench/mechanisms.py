@@ -83,11 +83,10 @@ def _offsets_one_by_one() -> None:
     from mystikos_tool.enclave import mrenclave
 
     def at(self: Any, distance: int, count: int) -> memoryview:
-        offsets = array("Q", self._offsets.to_bytes(self._most * len(self._places) * 8, "little"))
-        for number, place in enumerate(self._places):
-            first = offsets[number * self._most : (number + 1) * self._most]
-            self.words[place :: self.width] = array("Q", [offset + distance for offset in first])
-        return memoryview(self.data)[: count * self.width * 8]
+        offsets = array("Q", self._offsets.to_bytes(self._ends[-1] * 8, "little"))
+        for place, start, end in zip(self._places, [0, *self._ends], self._ends, strict=False):
+            self.words[place] = array("Q", [offset + distance for offset in offsets[start:end]])
+        return memoryview(self.data)[: count * self._width]
 
     mrenclave._Copies.at = at  # type: ignore[method-assign]
 

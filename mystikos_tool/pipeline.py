@@ -286,14 +286,22 @@ def _prepared(image: elf.Image, config: Config, _: bytes) -> EnclaveImage:
 
 
 def sign(measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date) -> bytes:
-    """Return the signed enclave image.
+    """Return the signed enclave image; raise UserError as :func:`signed` does."""
+    image, structure = signed(measured, runtime, config, signer, day)
+    return image.file(structure)
+
+
+def signed(
+    measured: Measurement, runtime: Runtime, config: Config, signer: Signer, day: date
+) -> tuple[EnclaveImage, bytes]:
+    """Return an enclave image, and the SIGSTRUCT that signs it.
 
     Raises UserError as :func:`state` does, for a configuration that holds the key, and when the signer
     gives no signature that holds.
     """
     root_keys.refuse_signer_in_text(config.data, signer.modulus, config.name, signer)
     prepared, structure = _proved(measured, runtime, config)
-    return prepared.file(signers.sign(structure, signer, day))
+    return prepared, signers.sign(structure, signer, day)
 
 
 def state(measured: Measurement, runtime: Runtime, config: Config, day: date) -> Statement:
@@ -382,11 +390,11 @@ def unsigned_image(inputs: Inputs) -> Content:
 
 
 def package_parts(inputs: Inputs, image: Content) -> sections.Parts:
-    """Return the contents of a package's sections."""
+    """Return the contents of a package's sections; what is measured of the runtime is in memory already."""
     return sections.Parts(
         enclave=image,
-        crt=FileContent.of(inputs.runtime.crt),
-        kernel=FileContent.of(inputs.runtime.kernel),
+        crt=Bytes(image_of(inputs.runtime.crt).data),
+        kernel=Bytes(image_of(inputs.runtime.kernel).data),
         rootfs=inputs.root.content(),
         pubkeys=Bytes(inputs.pubkeys_content()),
         roothashes=Bytes(inputs.roothashes_content()),

@@ -5,6 +5,7 @@ The rules are those of docs/formats.md, section 4.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,12 +25,12 @@ from mystikos_tool.formats.sigstruct import (
     ATTRIBUTE_MODE64BIT,
     SIGSTRUCT_SIZE,
 )
-from mystikos_tool.io.content import sha256
 from mystikos_tool.io.pages import PAGE
 
 CONFIG_SECTION = ".mystconfig"
 DEFAULT_START_ADDRESS = 0x100000000
 
+_UNSIGNED = bytes(SIGSTRUCT_SIZE)
 _OEINFO_SECTION = ".oeinfo"
 _REMEDY = "take mystenc.so from a Mystikos runtime"
 _REQUIRED_SYMBOLS = ("_enclave_rva", "_reloc_rva", "_reloc_size")
@@ -58,16 +59,28 @@ class EnclaveImage:
         """Whether #PF and #GP are reported to the enclave (MISCSELECT.EXINFO)."""
         return bool(OEINFO.get_int(self.record, "flags") & FLAG_CAPTURE_PF_GP)
 
-    def file(self, sigstruct: bytes = bytes(SIGSTRUCT_SIZE)) -> bytes:
+    def file(self, sigstruct: bytes = _UNSIGNED) -> bytes:
         """Return the image's file with ``sigstruct`` in its record."""
-        return b"".join(self._pieces(sigstruct))
+        return b"".join(self.pieces(sigstruct))
 
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the file before it is signed, in hexadecimal."""
-        return sha256(self._pieces(bytes(SIGSTRUCT_SIZE))).hex()
+        return self.digest(_UNSIGNED)
 
-    def _pieces(self, sigstruct: bytes) -> tuple[memoryview, bytes, memoryview]:
+    def digest(self, sigstruct: bytes) -> str:
+        """Return the SHA-256 of :meth:`file` in hexadecimal; what is before the record is hashed once."""
+        digest = self._begun.copy()
+        for piece in self.pieces(sigstruct)[1:]:
+            digest.update(piece)
+        return digest.hexdigest()
+
+    @cached_property
+    def _begun(self) -> hashlib._Hash:
+        return hashlib.sha256(self.pieces(_UNSIGNED)[0])
+
+    def pieces(self, sigstruct: bytes) -> tuple[memoryview, bytes, memoryview]:
+        """Return the file in parts: what is before the record, the record, and what is behind it."""
         start = self.image.section(_OEINFO_SECTION).offset
         data = memoryview(self.image.data)
         record = OEINFO.patch(self.record, {"sigstruct": sigstruct})
@@ -99,7 +112,7 @@ def reopen(data: bytes, where: str) -> tuple[EnclaveImage, bytes]:
     image = elf.parse(data, where)
     _check(image)
     record = image.section_bytes(_OEINFO_SECTION)[: OEINFO.size]
-    unsigned = OEINFO.patch(record, {"sigstruct": bytes(SIGSTRUCT_SIZE)})
+    unsigned = OEINFO.patch(record, {"sigstruct": _UNSIGNED})
     return EnclaveImage(image, unsigned, _relocations(image)), OEINFO.get_bytes(record, "sigstruct")
 
 
@@ -167,7 +180,7 @@ def _set(section: bytes, config: Config, where: str) -> bytes:
         "family_id": bytes(16),
         "extended_product_id": bytes(16),
         "flags": flags | FLAG_CAPTURE_PF_GP,
-        "sigstruct": bytes(SIGSTRUCT_SIZE),
+        "sigstruct": _UNSIGNED,
     }
     if flags & FLAG_ZERO_BASE:
         address = config.enclave_start_address

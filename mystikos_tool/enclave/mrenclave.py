@@ -23,12 +23,13 @@ SSA_FRAME_SIZE = 1
 _ECREATE = struct.Struct("<8sIQ44x")
 _EADD = struct.Struct("<8sQQ40x")
 _EEXTEND = struct.Struct("<8sQ48x")
-_OFFSET, _FLAGS = 8, 16  # where these fields are in the headers
 _WORD = 8
 _BLOCK = 256
 _BLOCKS = PAGE // _BLOCK
 _EXTENDED = _EEXTEND.size + _BLOCK
 MEASURED_PAGE = _EADD.size + _BLOCKS * _EXTENDED
+# Where fields of the headers are in what is hashed of a page, in words of 8 bytes.
+_FLAGS, _OFFSETS = 2, (1, *range(_EADD.size // _WORD + 1, MEASURED_PAGE // _WORD, _EXTENDED // _WORD))
 _PAGES = 128  # of a piece: they stay in the cache of a core
 _COPIES = 512  # of pages that repeat, in a piece
 _FEW_PAGES = 4  # are not worth a buffer
@@ -108,7 +109,8 @@ def _repetition(operation: Run | Repeat) -> tuple[Sequence[Run], int]:
 
 def _buffers(operations: Sequence[int | Run | Repeat]) -> list[_MeasuredPages]:
     """Return buffers for the content of runs, two to be used in turn where there is much of it."""
-    most = max((run.pages for run in operations if _is_read(run)), default=0)
+    streams = (_repetition(operation)[0] for operation in operations if not isinstance(operation, int))
+    most = max((run.pages for runs in streams for run in runs if _is_read(run)), default=0)
     return [_MeasuredPages(min(most, _PAGES)) for _ in range((most > 0) + (most >= _MANY_PAGES))]
 
 
@@ -133,11 +135,16 @@ def _write_operation(operation: int | Run | Repeat, write: _Write, buffers: list
     elif isinstance(operation, Run):  # each page repeats the one before
         page = operation._replace(pages=1, content=Bytes(b""))
         _write_all(write, _repeated(Repeat((page,), operation.pages, PAGE)))
-    elif sum(run.pages for run in operation.runs) <= _PAGES:
+    elif _fits_in_piece(operation):
         _write_all(write, _repeated(operation))
     else:
         for run in operation.each():
             _write_operation(run, write, buffers)
+
+
+def _fits_in_piece(repeat: Repeat) -> bool:
+    """Tell whether a repetition is of few pages, all of them measured or none."""
+    return len({run.measured for run in repeat.runs}) == 1 and sum(run.pages for run in repeat.runs) <= _PAGES
 
 
 def _write_all(write: _Write, pieces: Iterator[memoryview]) -> None:
@@ -160,23 +167,28 @@ def _write_beside(write: _Write, pieces: Iterator[memoryview]) -> None:
 
 
 class _Copies:
-    """What is hashed of some pages ``most`` times over, each time ``stride`` bytes further on.
+    """What is hashed of runs, as many times over as fit in a piece, each time ``stride`` bytes further on.
 
-    ``copy`` is it once. ``places`` are those of the words in it that count bytes of the enclave.
+    All of their pages are measured, or none: then one slice has an offset of every page.
     """
 
-    def __init__(self, copy: bytes, places: Sequence[int], stride: int, most: int) -> None:
-        self.words = array("Q", copy) * most
+    def __init__(self, runs: Sequence[Run], stride: int, count: int) -> None:
+        copy, addresses = _once(runs)
+        page, width = (MEASURED_PAGE if runs[0].measured else _EADD.size) // _WORD, len(copy) // _WORD
+        self.most = min(count, _PAGES * MEASURED_PAGE // len(copy), _COPIES)
+        self.words = array("Q", copy) * self.most
         self.data = memoryview(self.words).cast("B")
-        self.width = len(copy) // _WORD
-        self._most = most
-        self._places = places
-        offsets = array("Q")
-        for first in (self.words[at] for at in places):
-            offsets.extend(range(first, first + most * stride, stride))
-        self._largest = max(offsets, default=0)
-        self._offsets = int.from_bytes(offsets.tobytes(), "little")
-        self._ones = int.from_bytes(array("Q", [1] * len(offsets)).tobytes(), "little")
+        self._width = len(copy)
+        headers = [slice(place, None, page) for place in _OFFSETS if place < page]
+        self._places = [*headers, *(slice(place, None, width) for place in addresses)]
+        offsets = [self.words[place] for place in self._places]
+        copies = array("Q", [at // width for at in range(0, len(self.words), page)]) * len(headers)
+        copies += array("Q", range(self.most)) * len(addresses)
+        self._largest = max(map(max, offsets)) + (self.most - 1) * stride
+        self._offsets = int.from_bytes(b"".join(offsets), "little")
+        self._offsets += int.from_bytes(copies, "little") * stride
+        self._ones = int.from_bytes(array("Q", [1]) * len(copies), "little")
+        self._ends = [*accumulate(map(len, offsets))]
 
     def at(self, distance: int, count: int) -> memoryview:
         """Return the first ``count`` copies, ``distance`` bytes further on than they were made.
@@ -186,18 +198,19 @@ class _Copies:
         """
         if self._largest + distance >= 1 << 64:
             raise OverflowError(f"{self._largest:#x} and {distance:#x} make no number of 64 bits")
-        size = self._most * len(self._places) * _WORD
-        moved = array("Q", (self._offsets + distance * self._ones).to_bytes(size, "little"))
-        for number, place in enumerate(self._places):
-            self.words[place :: self.width] = moved[number * self._most : (number + 1) * self._most]
-        return self.data[: count * self.width * _WORD]
+        moved = self._offsets + distance * self._ones
+        offsets, start = array("Q", moved.to_bytes(self._ends[-1] * _WORD, "little")), 0
+        for place, end in zip(self._places, self._ends, strict=True):
+            self.words[place] = offsets[start:end]
+            start = end
+        return self.data[: count * self._width]
 
 
 class _MeasuredPages(_Copies):
     """What is hashed of ``most`` measured pages; ``blocks`` are the places of the content, 256 bytes each."""
 
     def __init__(self, most: int) -> None:
-        super().__init__(*_once((Run(0, 1, 0, True),)), PAGE, most)
+        super().__init__((Run(0, 1, 0, True),), PAGE, most)
         self.blocks = [
             self.data[end - _BLOCK : end]
             for start in range(0, len(self.data), MEASURED_PAGE)
@@ -206,22 +219,20 @@ class _MeasuredPages(_Copies):
 
     def set_flags(self, flags: int) -> None:
         """Set the SECINFO flags of all pages."""
-        self.words[_FLAGS // _WORD :: self.width] = array("Q", [flags]) * self._most
+        self.words[_FLAGS :: MEASURED_PAGE // _WORD] = array("Q", [flags]) * self.most
 
 
 def _once(runs: Sequence[Run]) -> tuple[bytes, list[int]]:
-    """Return what is hashed of small runs, and the places of the words that count bytes of the enclave."""
-    hashed, places = bytearray(), []
+    """Return what is hashed of small runs, and which words of it are the addresses in their content."""
+    hashed, addresses = bytearray(), list[int]()
     for run in runs:
         content, start = whole(run.content).ljust(run.pages * PAGE, bytes([run.fill])), len(hashed)
         for offset in range(0, run.pages * PAGE, PAGE):
-            places.append(len(hashed) + _OFFSET)
             hashed += _EADD.pack(b"EADD\0\0\0\0", run.offset + offset, run.flags)
             for at in range(offset, offset + PAGE, _BLOCK) if run.measured else ():
-                places.append(len(hashed) + _OFFSET)
                 hashed += _EEXTEND.pack(b"EEXTEND\0", run.offset + at) + content[at : at + _BLOCK]
-        places += (start + _place(at) for at in run.addresses if run.measured)
-    return bytes(hashed), [place // _WORD for place in places]
+        addresses += ((start + _place(at)) // _WORD for at in run.addresses if run.measured)
+    return bytes(hashed), addresses
 
 
 def _place(at: int) -> int:
@@ -233,11 +244,9 @@ def _place(at: int) -> int:
 
 def _repeated(repeat: Repeat) -> Iterator[memoryview]:
     """Yield what is hashed of a repetition, as many copies at a time as fit in a piece."""
-    copy, places = _once(repeat.runs)
-    most = min(repeat.count, _PAGES * MEASURED_PAGE // len(copy), _COPIES)
-    copies = _Copies(copy, places, repeat.stride, most)
-    for first in range(0, repeat.count, most):
-        yield copies.at(first * repeat.stride, min(most, repeat.count - first))
+    copies = _Copies(repeat.runs, repeat.stride, repeat.count)
+    for first in range(0, repeat.count, copies.most):
+        yield copies.at(first * repeat.stride, min(copies.most, repeat.count - first))
 
 
 def _read(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:

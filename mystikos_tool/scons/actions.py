@@ -15,7 +15,6 @@ from mystikos_tool.errors import UserError, not_installed
 from mystikos_tool.io import console
 from mystikos_tool.scons import blame, leftovers, scons_internals
 from mystikos_tool.scons.stages import call_of, stage_of
-from mystikos_tool.scons.target_file import TargetFile
 
 # Part of every stage's signature: raised when the same inputs come to give other bytes.
 REVISION = 1
@@ -89,8 +88,6 @@ class StageAction(scons_internals.ActionBase):  # type: ignore[misc]
 
             leftovers.sweep(target[0])
             line = work.STAGES[self.stage](target[0], source, env)
-            if isinstance(target[0], TargetFile):
-                target[0].remember()
         except UserError as error:
             return self._failed(target, str(error))
         except Exception as error:

@@ -75,7 +75,7 @@ class Stage:
     target of the call that added the stage, None for a stage that was called itself, and ``added`` has
     the targets of the stages that were added for this one. ``call`` is that call, in the user's script,
     and ``awaited`` what :func:`awaited` found for it.
-    ``digest`` is that of the content that was just made, in hexadecimal.
+    ``digest`` is that of the content that was just written, in hexadecimal.
     """
 
     made_of: tuple[Any, ...] = ()

@@ -62,9 +62,12 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
     def _just_made(self) -> str:
-        """Return what :meth:`remember` has read, once: the file may be another one later."""
+        """Return the digest of what the stage has written, once: the file may be another one later.
+
+        What a post-action of the user's makes of the file is read.
+        """
         stage = stage_of(self)
-        if not stage:
+        if not (stage and stage.digest) or scons_internals.is_changed_afterwards(self):
             return ""
         digest, stage.digest = stage.digest, ""
         return str(digest)
@@ -189,16 +192,6 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
 
     def release_target_info(self) -> None:
         """Release nothing: to find out what can be released costs more than it holds."""
-
-    def remember(self) -> None:
-        """Read a new file's digest, in the thread that made it, not when SCons asks for it.
-
-        What a post-action of the user's makes of the file is read when SCons asks.
-        """
-        stage = stage_of(self)
-        if stage and not stage.made_of and not scons_internals.is_changed_afterwards(self):
-            self.clear_memoized_values()
-            stage.digest = self.get_content_hash()
 
     def visited(self) -> None:
         """Store what is known of the file, unless the database says the same already.

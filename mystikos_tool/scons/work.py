@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.io.content import sha256
 from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
 from mystikos_tool.root.archive import Archive, DifferentError, write
@@ -201,7 +202,7 @@ def publickey(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import disk_key
 
     key = _stage(target, PublicKey).key
-    atomic.write(path_of(target), disk_key.public_pem(key.signer()))
+    _write(target, disk_key.public_pem(key.signer()))
     return f"wrote the public half of {key.named().shown} → {target}"
 
 
@@ -325,7 +326,7 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
             warn(warning)
         pipeline.check_start(inputs, warn)
         measured = partial.measure(target, inputs)
-        atomic.write(path_of(target), measured.to_json())
+        _write(target, measured.to_json())
     return "\n".join([*notes, f"measured MRENCLAVE {measured.mrenclave.hex()} → {target}"])
 
 
@@ -343,15 +344,15 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
             blame.warn_once(text, call_of(target))
         signs = stage.key.signer()
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, _name_of_root(stage.enclave), signs)
-        image = pipeline.sign(measured, inputs.runtime, inputs.config, signs, day)
-        atomic.write(path_of(target), image)
+        image, structure = pipeline.signed(measured, inputs.runtime, inputs.config, signs, day)
+        _write(target, *image.pieces(structure), digest=image.digest(structure))
     return f"signed with {stage.key.named().shown} → {target}"
 
 
 def digest(target: Any, source: list[Any], env: Any) -> str:
     """State what is to be signed elsewhere, and write its digest beside it."""
     if isinstance(stage_of(target), Digest):
-        atomic.write(path_of(target), _statement(path_of(source[0])).digest)
+        _write(target, _statement(path_of(source[0])).digest)
         return f"wrote the digest to be signed → {target}"
     from mystikos_tool import pipeline
 
@@ -366,7 +367,7 @@ def digest(target: Any, source: list[Any], env: Any) -> str:
     # What was stated, and perhaps signed already, keeps its date as long as it is the same enclave.
     if earlier and earlier == state(earlier.day):
         stated = earlier
-    atomic.write(path_of(target), stated.to_json())
+    _write(target, stated.to_json())
     return f"stated what is to be signed, dated {stated.day.isoformat()} → {target}"
 
 
@@ -395,7 +396,7 @@ def attach(target: Any, source: list[Any], env: Any) -> str:
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         modulus = Signed.read(signature, key).modulus
         root_keys.refuse_signer(_root_keys(inputs.root), modulus, _name_of_root(stage.enclave))
-        atomic.write(path_of(target), _attached(target, measured, inputs))
+        _write(target, _attached(target, measured, inputs))
     return f"attached {signature} → {target}"
 
 
@@ -441,7 +442,7 @@ def identity(target: Any, source: list[Any], env: Any) -> str:
         found = trusted.load_root_hash(path)
     else:
         found = pipeline.identity(path).mrsigner
-    atomic.write(path_of(target), found.hex().encode() + b"\n")
+    _write(target, found.hex().encode() + b"\n")
     return f"{name.upper()} {found.hex()} → {target}"
 
 
@@ -466,7 +467,7 @@ def check(target: Any, source: list[Any], env: Any) -> str:
     if failed := [str(row) for row in rows if row.severity in failing]:
         remedy = "mend this, or let MYST_CHECK_FAILS pass it:\n" + "\n".join(failed[:_MAX_ROWS])
         raise UserError(str(source[0]), "cannot work in an enclave", remedy)
-    atomic.write(path_of(target), found.to_json().encode() + b"\n")
+    _write(target, found.to_json().encode() + b"\n")
     return f"checked {found.summary()} → {target}"
 
 
@@ -482,7 +483,7 @@ def report(target: Any, source: list[Any], env: Any) -> str:
         shown = page.of_report(found) if form == "html" else page.picture_of(found)
     else:
         shown = found.to_json() if form == "json" else found.to_text()
-    atomic.write(path_of(target), shown.encode() + b"\n")
+    _write(target, shown.encode() + b"\n")
     return f"showed {source[0]} → {target}"
 
 
@@ -496,7 +497,7 @@ def policy(target: Any, source: list[Any], env: Any) -> str:
         _warning_of(target)(
             f"{target}: accepts an enclave that may be debugged, all of which its host can read"
         )
-    atomic.write(path_of(target), found.render(stage.form).encode())
+    _write(target, found.render(stage.form).encode())
     return f"wrote the policy of {source[0]} → {target}"
 
 
@@ -504,7 +505,7 @@ def sbom(target: Any, source: list[Any], env: Any) -> str:
     """Write the bill of materials of a package."""
     from mystikos_tool.explain import sbom as boms
 
-    atomic.write(path_of(target), boms.of_package(path_of(source[0])).encode() + b"\n")
+    _write(target, boms.of_package(path_of(source[0])).encode() + b"\n")
     return f"listed what is in {source[0]} → {target}"
 
 
@@ -520,7 +521,7 @@ def provenance(target: Any, source: list[Any], env: Any) -> str:
     stated = statements.of(package, inputs, None, _parameters(stage.enclave, inputs, top), builder).to_json()
     if stage.key:
         stated = dsse.sealed(stated, stage.key.signer())
-    atomic.write(path_of(target), stated)
+    _write(target, stated)
     return f"stated what made {package} → {target}"
 
 
@@ -728,6 +729,16 @@ def _stage(target: Any, kind: type[_StageT]) -> _StageT:
     stage = stage_of(target)
     assert isinstance(stage, kind)  # noqa: S101
     return stage
+
+
+def _write(target: Any, *content: bytes | memoryview, digest: str = "") -> None:
+    """Write a target's content; ``digest`` is its SHA-256 in hexadecimal where that is known.
+
+    It is not read again to be compared later.
+    """
+    with atomic.writing(path_of(target)) as file:
+        file.writelines(content)
+    _stage(target, Stage).digest = digest or sha256(content).hex()
 
 
 def _inputs(enclave: Enclave, tell: Callable[[str], object] = str) -> pipeline.Inputs:

@@ -11,7 +11,7 @@ from pathlib import Path
 import model
 import pytest
 import tiny_elf
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from model import Laid, Page
 from reference_cases import CASES
@@ -243,6 +243,7 @@ def repetitions(draw: st.DrawFn) -> Repeat:
 
 
 @settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
+@example(Repeat((image(0, 7, 129),), 2, 130 * P))
 @given(repetitions())
 def test_a_repetition_is_measured_as_its_runs_one_by_one(repeat: Repeat) -> None:
     assert mrenclave(layout_of(repeat)) == mrenclave(layout_of(*repeat.each()))
@@ -393,6 +394,8 @@ def test_the_file_to_be_signed_has_the_configuration_and_the_record(
     place = model.Elf(file).sections[".oeinfo"].offset
     assert prepared.record == enclave.modelled_input().signed_record()
     assert prepared.file() == file[:place] + prepared.record + file[place + 1960 :]
+    for structure in (bytes(1808), b"s" * 1808):
+        assert prepared.digest(structure) == hashlib.sha256(prepared.file(structure)).hexdigest()
 
 
 # Memory
