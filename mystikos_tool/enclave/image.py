@@ -83,7 +83,7 @@ def prepare(original: elf.Image, config: Config) -> EnclaveImage:
     _check(original)
     pieces = elf.with_sections(original, [(CONFIG_SECTION, len(config.data))])
     file = b"".join(config.data if isinstance(piece, int) else piece for piece in pieces)
-    image = elf.parse(file, where)
+    image = elf.Image(file, where)
     return EnclaveImage(
         image=image,
         record=_set(image.section_bytes(_OEINFO_SECTION), config, where),
@@ -96,7 +96,7 @@ def reopen(data: bytes, where: str) -> tuple[EnclaveImage, bytes]:
 
     Raises UserError for an image that could not have been signed.
     """
-    image = elf.parse(data, where)
+    image = elf.Image(data, where)
     _check(image)
     record = image.section_bytes(_OEINFO_SECTION)[: OEINFO.size]
     unsigned = OEINFO.patch(record, {"sigstruct": bytes(SIGSTRUCT_SIZE)})
@@ -209,11 +209,11 @@ def _patched_symbols(enclave: EnclaveImage) -> dict[str, int]:
         "_reloc_size": len(enclave.relocations),
         "_td_from_tcs_offset": image.tls_size + 4 * PAGE,
     }
-    data, zeros = image.find_section(".tdata"), image.find_section(".tbss")
-    if data and data.size:
-        values |= {"_tdata_rva": data.address, "_tdata_size": data.size, "_tdata_align": image.tdata_align}
-    if zeros and zeros.size:
-        values |= {"_tbss_size": zeros.size, "_tbss_align": zeros.align}
+    for section in image.thread_data:
+        name = section.name.replace(".", "_")
+        values |= {f"{name}_size": section.size, f"{name}_align": section.align}
+        if name == "_tdata":
+            values["_tdata_rva"] = section.address
     return values
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from reference_cases import DATA
-from tiny_elf import patched, with_sections
+from tiny_elf import patched, section_header, with_sections
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
@@ -142,8 +142,7 @@ def test_a_package_cut_anywhere_is_told(tmp_path: Path, made: Path) -> None:
 
 def test_a_section_beyond_the_end_is_told(tmp_path: Path, made: Path) -> None:
     data = made.read_bytes()
-    image = elf.parse(data, "app")
-    field = image.section_headers_offset + 64 * image.section(sections.ROOTFS).number + 32
+    field = section_header(data, sections.ROOTFS) + 32
     (tmp_path / "app").write_bytes(patched(data, field, "Q", len(data)))
     assert told(lambda: sections.read(tmp_path / "app")) == (
         f"{tmp_path}/app, section .mystrootfs: lies beyond the end of the file;"
@@ -160,8 +159,7 @@ def test_a_section_that_is_not_progbits_is_told_as_at_the_start(
     tmp_path: Path, made: Path, kind: int
 ) -> None:
     data = made.read_bytes()
-    image = elf.parse(data, "app")
-    field = image.section_headers_offset + 64 * image.section(sections.ROOTFS).number + 4
+    field = section_header(data, sections.ROOTFS) + 4
     (tmp_path / "app").write_bytes(patched(data, field, "I", kind))
     if kind == elf.SHT_PROGBITS:
         assert sections.read(tmp_path / "app").sections.keys() == set(sections.SECTIONS)
