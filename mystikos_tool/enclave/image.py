@@ -5,6 +5,7 @@ The rules are those of docs/formats.md, section 4.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +25,6 @@ from mystikos_tool.formats.sigstruct import (
     ATTRIBUTE_MODE64BIT,
     SIGSTRUCT_SIZE,
 )
-from mystikos_tool.io.content import sha256
 from mystikos_tool.io.pages import PAGE
 
 CONFIG_SECTION = ".mystconfig"
@@ -34,15 +34,14 @@ _OEINFO_SECTION = ".oeinfo"
 _REMEDY = "take mystenc.so from a Mystikos runtime"
 _REQUIRED_SYMBOLS = ("_enclave_rva", "_reloc_rva", "_reloc_size")
 _ATTRIBUTES = ATTRIBUTE_DEBUG | ATTRIBUTE_MODE64BIT | ATTRIBUTE_KSS
-_RELOCATIONS = frozenset(
-    {
-        elf.R_X86_64_RELATIVE,
-        elf.R_X86_64_TPOFF64,
-        elf.R_X86_64_GLOB_DAT,
-        elf.R_X86_64_64,
-        elf.R_X86_64_JUMP_SLOT,
-    }
+_REFUSED_TAGS = (
+    (elf.DT_RPATH, "has DT_RPATH, which the signer refuses", "link it without -rpath"),
+    (elf.DT_RUNPATH, "has DT_RUNPATH, which the signer refuses", "link it without -rpath"),
+    (elf.DT_NEEDED, "needs a shared library, which a package has no place for", "link it statically"),
 )
+# What the enclave image and its kernel apply alike.
+RELOCATIONS = frozenset({elf.R_X86_64_RELATIVE, elf.R_X86_64_TPOFF64, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_64})
+_RELOCATIONS = RELOCATIONS | {elf.R_X86_64_JUMP_SLOT}
 
 
 @dataclass(frozen=True)
@@ -60,18 +59,15 @@ class EnclaveImage:
 
     def file(self, sigstruct: bytes = bytes(SIGSTRUCT_SIZE)) -> bytes:
         """Return the image's file with ``sigstruct`` in its record."""
-        return b"".join(self._pieces(sigstruct))
+        start = self.image.section(_OEINFO_SECTION).offset
+        data = memoryview(self.image.data)
+        record = OEINFO.patch(self.record, {"sigstruct": sigstruct})
+        return b"".join((data[:start], record, data[start + OEINFO.size :]))
 
     @cached_property
     def sha256(self) -> str:
         """The SHA-256 of the file before it is signed, in hexadecimal."""
-        return sha256(self._pieces(bytes(SIGSTRUCT_SIZE))).hex()
-
-    def _pieces(self, sigstruct: bytes) -> tuple[memoryview, bytes, memoryview]:
-        start = self.image.section(_OEINFO_SECTION).offset
-        data = memoryview(self.image.data)
-        record = OEINFO.patch(self.record, {"sigstruct": sigstruct})
-        return data[:start], record, data[start + OEINFO.size :]
+        return hashlib.sha256(self.file()).hexdigest()
 
 
 def prepare(original: elf.Image, config: Config) -> EnclaveImage:
@@ -114,12 +110,9 @@ def _check(image: elf.Image) -> None:
         raise UserError(image.where, problem, "take the file as the linker made it")
     if image.type != elf.ET_DYN:
         raise UserError(image.where, "is no shared object or PIE", _REMEDY)
-    for name, tag in (("DT_RPATH", elf.DT_RPATH), ("DT_RUNPATH", elf.DT_RUNPATH)):
+    for tag, problem, remedy in _REFUSED_TAGS:
         if tag in image.dynamic_tags:
-            raise UserError(image.where, f"has {name}, which the signer refuses", "link it without -rpath")
-    if elf.DT_NEEDED in image.dynamic_tags:
-        problem = "needs a shared library, which a package has no place for"
-        raise UserError(image.where, problem, "link it statically")
+            raise UserError(image.where, problem, remedy)
     if not 0 < image.entry < image.size:
         raise UserError(image.where, "has no entry point in its segments", _REMEDY)
     if any(not load.flags & (elf.PF_R | elf.PF_W | elf.PF_X) for load in image.loads):

@@ -181,11 +181,15 @@ def test_what_is_not_there_or_is_no_regular_file_is_told_and_not_waited_for(tmp_
             sections.read(tmp_path / name)
 
 
+def place_of_root(parts: sections.Parts) -> int:
+    return next(place for place, piece in sections.pieces(PROGRAM, parts) if piece is parts.rootfs)
+
+
 def rewritten(
     package: Path, parts: sections.Parts, changed: list[tuple[int, int]], place: int = -1
 ) -> int | None:
     version = fingerprint.of(package.stat())
-    root = sections.offset_of(sections.ROOTFS, PROGRAM, parts) if place < 0 else place
+    root = place_of_root(parts) if place < 0 else place
     return sections.rewrite(PROGRAM, parts, package, sections.Written(version, root), changed)
 
 
@@ -210,13 +214,13 @@ def test_of_a_root_only_what_changed_is_written(made: Path) -> None:
 
 @pytest.mark.parametrize("name", ["enclave", "config"])
 def test_a_package_is_not_rewritten_with_parts_of_other_sizes(made: Path, name: str) -> None:
-    place, before = sections.offset_of(sections.ROOTFS, PROGRAM, PARTS), made.read_bytes()
+    place, before = place_of_root(PARTS), made.read_bytes()
     assert rewritten(made, PARTS._replace(**{name: Bytes(bytes(5000))}), [], place) is None
     assert made.read_bytes() == before
 
 
 def test_a_package_that_is_another_one_by_now_is_not_rewritten(made: Path) -> None:
-    place, version = sections.offset_of(sections.ROOTFS, PROGRAM, PARTS), fingerprint.of(made.stat())
+    place, version = place_of_root(PARTS), fingerprint.of(made.stat())
     os.utime(made, ns=(0, 0))
     before = made.read_bytes()
     other = PARTS._replace(config=Bytes(BODIES[sections.CONFIG][::-1]))
