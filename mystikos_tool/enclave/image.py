@@ -185,19 +185,21 @@ def patches_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int
         "enclave_size": enclave_size,
     }
     patches = [(section.address, OEINFO.patch(enclave.record, fields))]
-    for name, value in _patched_symbols(enclave).items():
-        address = _symbol(image, name)
-        if address is not None:
-            patches.append((address, value.to_bytes(8, "little")))
+    symbols = dict(reversed(image.dynamic_symbols))  # of several of a name the first one counts
+    for name, value in _symbol_values(enclave, symbols.get("_enclave_rva", 0)).items():
+        if name in symbols:
+            if symbols[name] + 8 > image.size:
+                raise UserError(image.where, f"its symbol {name} lies outside of its segments", _REMEDY)
+            patches.append((symbols[name], value.to_bytes(8, "little")))
         elif name in _REQUIRED_SYMBOLS:
             raise UserError(image.where, f"does not export the symbol {name}", _REMEDY)
     return patches
 
 
-def _patched_symbols(enclave: EnclaveImage) -> dict[str, int]:
+def _symbol_values(enclave: EnclaveImage, enclave_rva: int) -> dict[str, int]:
     image = enclave.image
     values = {
-        "_enclave_rva": _symbol(image, "_enclave_rva") or 0,
+        "_enclave_rva": enclave_rva,
         "_reloc_rva": image.size,
         "_reloc_size": len(enclave.relocations),
         "_td_from_tcs_offset": image.tls_size + 4 * PAGE,
@@ -208,11 +210,3 @@ def _patched_symbols(enclave: EnclaveImage) -> dict[str, int]:
         if name == "_tdata":
             values["_tdata_rva"] = section.address
     return values
-
-
-def _symbol(image: elf.Image, name: str) -> int | None:
-    """Return a dynamic symbol's value; raise UserError when it has no 8 bytes in the image."""
-    value = next((value for symbol, value in image.dynamic_symbols if symbol == name), None)
-    if value is not None and value + 8 > image.size:
-        raise UserError(image.where, f"its symbol {name} lies outside of its segments", _REMEDY)
-    return value

@@ -13,7 +13,7 @@ from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats.program import other_architecture
+from mystikos_tool.formats.program import DT_NULL, DYN, EHDR, PHDR, SYM, other_architecture
 from mystikos_tool.io.content import Content, ReadAt
 from mystikos_tool.io.pages import PAGE, align_up, page_up
 
@@ -31,17 +31,12 @@ ET_DYN = 3
 DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_TEXTREL = 1, 15, 29, 22
 
 _MAGIC = b"\x7fELF"
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_EHDR_SHOFF = 0x28
-_EHDR_SHNUM = 0x3C
-_PHDR = struct.Struct("<IIQQQQQQ")
+EHDR_SHOFF = 0x28
+EHDR_SHNUM = 0x3C
 _PT_LOAD, _PT_TLS = 1, 7
-_SHDR = struct.Struct("<IIQQQQIIQQ")
+SHDR = struct.Struct("<IIQQQQIIQQ")
 _OFFSET, _SIZE = 4, 5  # where these fields are in a row of it
 SHT_PROGBITS, _SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM = 1, 6, 8, 11
-_SYM = struct.Struct("<IBBHQQ")
-_DYN = struct.Struct("<QQ")
-_DT_NULL = 0
 _RELA = struct.Struct("<QQQ")
 _RELA_TYPE = 2  # the number of its 32-bit word in an entry
 _NAME_UNIT = 64
@@ -106,14 +101,14 @@ class _File:
         self.where = where
         if read(0, len(_MAGIC)) != _MAGIC:
             raise UserError(where, "is not an ELF file", "give an x86-64 ELF file")
-        _, self.type, _, _, self.entry, *rest = _EHDR.unpack(self._bytes(0, _EHDR.size))
+        _, self.type, _, _, self.entry, *rest = EHDR.unpack(self._bytes(0, EHDR.size))
         if architecture := other_architecture(read):
             problem = f"is an ELF file for {architecture}, not 64-bit x86-64"
             raise UserError(where, problem, "give one built for x86-64")
         self._segments_offset, self.sections_offset, _, header_size, *sizes = rest
         segment_size, self._segment_count, section_size, section_count, self.names_index = sizes
-        rows = (header_size, section_size, segment_size if self._segment_count else _PHDR.size)
-        if rows != (_EHDR.size, _SHDR.size, _PHDR.size):
+        rows = (header_size, section_size, segment_size if self._segment_count else PHDR.size)
+        if rows != (EHDR.size, SHDR.size, PHDR.size):
             raise UserError(where, *_DAMAGED)
         self.section_list = self._sections(section_count)
 
@@ -124,11 +119,11 @@ class _File:
         return data
 
     def _segments(self) -> list[Segment]:
-        table = self._bytes(self._segments_offset, self._segment_count * _PHDR.size)
-        return [Segment(*row) for row in _PHDR.iter_unpack(table)]
+        table = self._bytes(self._segments_offset, self._segment_count * PHDR.size)
+        return [Segment(*row) for row in PHDR.iter_unpack(table)]
 
     def _sections(self, count: int) -> list[Section]:
-        rows = list(_SHDR.iter_unpack(self._bytes(self.sections_offset, count * _SHDR.size)))
+        rows = list(SHDR.iter_unpack(self._bytes(self.sections_offset, count * SHDR.size)))
         names = b""
         if self.names_index and rows:
             if self.names_index >= len(rows) or rows[self.names_index][_SIZE] > _MAX_NAMES_SIZE:
@@ -198,12 +193,12 @@ class Image(_File):
         if section is None:
             return ()
         table = self.section_bytes(".dynsym")
-        if section.type != _SHT_DYNSYM or section.entry_size != _SYM.size or len(table) % _SYM.size:
+        if section.type != _SHT_DYNSYM or section.entry_size != SYM.size or len(table) % SYM.size:
             raise UserError(self.where, ".dynsym is no symbol table", "replace the file")
         if section.link >= len(self.section_list):
             raise UserError(self.where, *_DAMAGED)
         names = self._content(self.section_list[section.link])
-        rows = _SYM.iter_unpack(table)
+        rows = SYM.iter_unpack(table)
         return tuple((self._string(names, name), value) for name, _, _, _, value, _ in rows)
 
     @cached_property
@@ -213,8 +208,8 @@ class Image(_File):
         if section is None or section.type != _SHT_DYNAMIC:
             return frozenset()
         table = self.section_bytes(".dynamic")
-        tags = (tag for tag, _ in _DYN.iter_unpack(table[: len(table) // _DYN.size * _DYN.size]))
-        return frozenset(takewhile(lambda tag: tag != _DT_NULL, tags))
+        tags = (tag for tag, _ in DYN.iter_unpack(table[: len(table) // DYN.size * DYN.size]))
+        return frozenset(takewhile(lambda tag: tag != DT_NULL, tags))
 
     @property
     def size(self) -> int:
@@ -354,7 +349,7 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece 
     behind_names = data[names_end : image.sections_offset]
     return [
         header,
-        memoryview(data)[_EHDR.size : names.offset],
+        memoryview(data)[EHDR.size : names.offset],
         *range(len(added)),
         b"".join((data[names.offset : names_end], *new_names, behind_names, table)),
     ]
@@ -378,14 +373,14 @@ def _headers(
     def moved(offset: int) -> int:
         return offset + (bodies if offset >= bodies_place else 0) + (names if offset >= names_place else 0)
 
-    header = bytearray(start[: _EHDR.size])
-    struct.pack_into("<Q", header, _EHDR_SHOFF, moved(file.sections_offset))
-    struct.pack_into("<H", header, _EHDR_SHNUM, len(kept) + len(added))
+    header = bytearray(start[: EHDR.size])
+    struct.pack_into("<Q", header, EHDR_SHOFF, moved(file.sections_offset))
+    struct.pack_into("<H", header, EHDR_SHNUM, len(kept) + len(added))
     rows = [[*section[1:]] for section in (*kept, *added)]
     for row in rows[: len(kept)]:
         row[_OFFSET] = moved(row[_OFFSET])
     rows[file.names_index][_SIZE] += names
-    return bytes(header), b"".join(_SHDR.pack(*row) for row in rows)
+    return bytes(header), b"".join(SHDR.pack(*row) for row in rows)
 
 
 def _name_size(name: str) -> int:
@@ -396,13 +391,13 @@ def _name_size(name: str) -> int:
 def _check_appendable(image: Image, added: Sequence[str]) -> None:
     if not 0 < image.names_index < len(image.section_list):
         raise UserError(image.where, "has no .shstrtab", "link it without stripping its section headers")
-    end = image.sections_offset + len(image.section_list) * _SHDR.size
+    end = image.sections_offset + len(image.section_list) * SHDR.size
     if end != len(image.data):
         raise UserError(image.where, "its section headers are not at its end", _AS_LINKED)
     if len(image.section_list) + len(added) >= _MAX_SHNUM:
         raise UserError(image.where, "has too many sections", "strip it")
     names = image.section_list[image.names_index]
-    if names.offset < _EHDR.size or names.offset + names.size > image.sections_offset:
+    if names.offset < EHDR.size or names.offset + names.size > image.sections_offset:
         raise UserError(image.where, *_DAMAGED)
     if any(load.file_size and load.offset + load.file_size > names.offset for load in image.loads):
         raise UserError(image.where, "has a PT_LOAD behind its .shstrtab", _AS_LINKED)
@@ -434,5 +429,5 @@ def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]
     names = kept[file.names_index]
     names_end = names.offset + names.size
     header, table = _headers(file, start, ((names.offset, -bodies), (names_end, -names_size)), kept)
-    before = data[_EHDR.size : names_end - bodies - names_size]
+    before = data[EHDR.size : names_end - bodies - names_size]
     return header + before + data[names_end - bodies : file.sections_offset - bodies] + table
