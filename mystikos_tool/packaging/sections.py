@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import BinaryIO, NamedTuple
 from mystikos_tool import runtime
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
-from mystikos_tool.io import fingerprint
-from mystikos_tool.io.atomic import rewrite_at, rewriting, writing
+from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Bytes, Content, FileContent
 from mystikos_tool.runtime import MAX_IMAGE
 
@@ -97,7 +96,7 @@ def rewrite(
 ) -> int | None:
     """Write the parts into an earlier package itself, of its root only what has ``changed``: offset and size.
 
-    Return its size in bytes; None where it is not to be had alone (`atomic.rewriting`), is not that one
+    Return its size in bytes; None where it is not to be had alone (`atomic.rewrite`), is not that one
     any more, or would get another size or its root another place. Raises UserError as :func:`pieces` does,
     before anything is written.
     """
@@ -109,14 +108,10 @@ def rewrite(
             places += [(place + offset, piece.part(offset, size).read()) for offset, size in changed]
         else:
             return None
-    version = fingerprint.content_version(earlier.fingerprint)
-    with rewriting(target, MODE, unread=True) as file:
-        status = os.fstat(file.fileno()) if file else None
-        if not (file and status and fingerprint.version_of(status) == version and status.st_size == place):
-            return None
-        for offset, data in places:
-            rewrite_at(file.fileno(), data, offset)
-    return place
+    [(size, _)] = fingerprint.sizes_and_modes(earlier.fingerprint)
+    if place != size or not atomic.rewrite(target, earlier.fingerprint, places, MODE, unread=True):
+        return None
+    return size
 
 
 def write_with_image(package: Package, image: Content, target: Path) -> None:

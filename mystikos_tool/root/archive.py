@@ -19,8 +19,8 @@ from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.formats import cpio
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
-from mystikos_tool.io import fingerprint, progress
-from mystikos_tool.io.atomic import make_directory, rewrite_at, rewriting, writing
+from mystikos_tool.io import atomic, fingerprint, progress
+from mystikos_tool.io.atomic import make_directory, writing
 from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt, Window, pieces
 from mystikos_tool.root.source import excluding, is_excluded, unchanged
 from mystikos_tool.root.tree import Contents, Entry, Tree
@@ -119,18 +119,14 @@ def write(tree: Tree, target: Path, earlier: Earlier = _NOTHING) -> Archive:
 def rewrite(tree: Tree, numbers: Sequence[int], target: Path, known: bytes) -> Archive | None:
     """Write some of a tree's files, by their numbers, into an archive that has all else of it in its place.
 
-    None where the archive is not to be had alone (`atomic.rewriting`) or is not the one of the fingerprint
-    ``known``. Raises UserError as :func:`write` does, before anything is written.
+    None where the archive is not to be had alone or is not the one of the fingerprint ``known``
+    (`atomic.rewrite`). Raises UserError as :func:`write` does, before anything is written.
     """
     contents = [
         (tree.members[number].offset, b"".join(map(bytes, _data(tree.entries[number])))) for number in numbers
     ]
-    version = fingerprint.content_version(known)
-    with rewriting(target) as file:
-        if file is None or fingerprint.version_of(os.fstat(file.fileno())) != version:
-            return None
-        for offset, data in contents:
-            rewrite_at(file.fileno(), data, offset)
+    if not atomic.rewrite(target, known, contents):
+        return None
     return Archive(str(target), FileContent.of(target), tuple(tree.members))
 
 
