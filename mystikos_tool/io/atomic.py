@@ -149,8 +149,8 @@ def rewrite(
     begins to be brought there: after a power failure the file's times would else be those of a content that
     never came there.
     """
+    version = fingerprint.content_version(known)
     with rewriting(target, mode, unread=unread) as file:
-        version = fingerprint.content_version(known)
         if file is None or fingerprint.version_of(os.fstat(file.fileno())) != version:
             return False
         for offset, data in places:

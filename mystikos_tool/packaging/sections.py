@@ -55,9 +55,9 @@ class Parts(NamedTuple):
 
 
 def pieces(loader: Path, parts: Parts) -> list[tuple[int, Content]]:
-    """Return what a package consists of, in order, each with its offset in it, and its end with nothing.
+    """Return what a package consists of, in order, with the offset of each in it; nothing is at its end.
 
-    That are the parts themselves, and the loader around them. Raises UserError for a loader that
+    These are the parts themselves, and the loader around them. Raises UserError for a loader that
     sections cannot be appended to.
     """
     sizes = zip(SECTIONS, (part.size for part in parts), strict=True)

@@ -69,13 +69,12 @@ class Archive:
         """Begin to read members' data; small ones that follow one another are read at once."""
         with self.content.at_any_offset() as read:
             near = Window(read).read
-            yield (
-                lambda member: (
-                    lambda offset, count: near(
-                        member.offset + offset, max(min(count, member.size - offset), 0)
-                    )
-                )
-            )
+
+            def of_member(member: Member) -> ReadAt:
+                _, _, start, size = member
+                return lambda offset, count: near(start + offset, max(min(count, size - offset), 0))
+
+            yield of_member
 
 
 class Earlier(NamedTuple):
