@@ -428,6 +428,9 @@ def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]
         raise ValueError("the names of its sections are in one that was appended")
     names = kept[file.names_index]
     names_end = names.offset + names.size
-    header, table = _headers(file, start, ((names.offset, -bodies), (names_end, -names_size)), kept)
+    try:
+        header, table = _headers(file, start, ((names.offset, -bodies), (names_end, -names_size)), kept)
+    except struct.error:
+        raise ValueError("what was moved began before the file does") from None
     before = data[EHDR.size : names_end - bodies - names_size]
     return header + before + data[names_end - bodies : file.sections_offset - bodies] + table
