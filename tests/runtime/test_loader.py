@@ -300,7 +300,7 @@ def test_a_flipped_bit_in_a_section_is_refused_or_changes_nothing(damaged: Damag
 def test_a_flipped_bit_in_headers_that_nothing_loads_is_refused_or_changes_nothing(damaged: Damaged) -> None:
     start = damaged.sections[".mystenc"].offset
     names = damaged.enclave.section(".shstrtab")
-    headers = start + damaged.enclave.section_headers_offset
+    headers = start + damaged.enclave.sections_offset
     refused(damaged, range(start + names.offset, start + names.offset + names.size, 3 * STEP))
     refused(damaged, range(headers, headers + len(damaged.enclave.section_list) * 64, 3 * STEP))
 
@@ -744,7 +744,7 @@ def test_no_damage_makes_the_loader_misbehave(sanitized: Path, tmp_path: Path) -
     assert run(damaged.path, "--myst-verify").returncode == 0
     package = elf.Image(damaged.original, "package")
     places = [
-        (package.section_headers_offset, len(package.section_list) * 64),
+        (package.sections_offset, len(package.section_list) * 64),
         (damaged.record, SIGSTRUCT_IN_OEINFO),
     ]
     for name in (".mystenc", ".libmystkernel", ".libmystcrt"):
