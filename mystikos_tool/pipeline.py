@@ -407,5 +407,5 @@ def place_of_root(inputs: Inputs, size: int) -> tuple[int, int]:
     image = prepare(inputs.runtime, inputs.config).file(bytes(sigstruct.SIGSTRUCT.size))
     parts = package_parts(inputs._replace(root=DiskRoot()), Bytes(image))
     parts = parts._replace(rootfs=FileContent(Path(), size))  # nobody reads it
-    offset = sections.offset_of(sections.ROOTFS, inputs.runtime.loader, parts)
-    return offset, sum(piece.size for piece in sections.pieces(inputs.runtime.loader, parts))
+    placed = sections.pieces(inputs.runtime.loader, parts)
+    return next(place for place, piece in placed if piece is parts.rootfs), placed[-1][0]

@@ -6,6 +6,7 @@ The columns of 20,000 entries are read and compared at once, where nearly all of
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -38,21 +39,20 @@ class Columns(NamedTuple):
         """The paths."""
         return self.names.split(b"\0") if self.modes else []
 
+    @property
+    def rows(self) -> Iterator[tuple[bytes, int, bytes]]:
+        """Path, mode and fingerprint of each entry."""
+        return zip(self.paths, array("I", self.modes), fingerprint.split(self.fingerprints), strict=True)
+
     def same_in(self, earlier: Columns) -> list[int]:
         """Return, for each entry, its number among earlier ones if it is the same there, else -1."""
-        modes, earlier_modes = array("I", self.modes), array("I", earlier.modes)
         if self.paths_and_modes == earlier.paths_and_modes:
-            same = list(range(len(modes)))
+            same = list(range(len(self.fingerprints) // fingerprint.SIZE))
             for number in fingerprint.different(earlier.fingerprints, self.fingerprints):
                 same[number] = -1
             return same
-        there = {path: number for number, path in enumerate(earlier.paths)}
-        known = list(fingerprint.split(earlier.fingerprints))
-        rows = zip(self.paths, modes, fingerprint.split(self.fingerprints), strict=True)
-        return [
-            at if at is not None and (mode, now) == (earlier_modes[at], known[at]) else -1
-            for at, mode, now in ((there.get(path), mode, now) for path, mode, now in rows)
-        ]
+        there = {row: number for number, row in enumerate(earlier.rows)}
+        return [there.get(row, -1) for row in self.rows]
 
     def settled(self, tree: Tree, numbers: list[int], started: int) -> Columns:
         """Return the columns with zeros for those of some fingerprints that were racy at ``started``."""

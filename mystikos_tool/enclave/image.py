@@ -35,15 +35,14 @@ _OEINFO_SECTION = ".oeinfo"
 _REMEDY = "take mystenc.so from a Mystikos runtime"
 _REQUIRED_SYMBOLS = ("_enclave_rva", "_reloc_rva", "_reloc_size")
 _ATTRIBUTES = ATTRIBUTE_DEBUG | ATTRIBUTE_MODE64BIT | ATTRIBUTE_KSS
-_RELOCATIONS = frozenset(
-    {
-        elf.R_X86_64_RELATIVE,
-        elf.R_X86_64_TPOFF64,
-        elf.R_X86_64_GLOB_DAT,
-        elf.R_X86_64_64,
-        elf.R_X86_64_JUMP_SLOT,
-    }
+_REFUSED_TAGS = (
+    (elf.DT_RPATH, "has DT_RPATH, which the signer refuses", "link it without -rpath"),
+    (elf.DT_RUNPATH, "has DT_RUNPATH, which the signer refuses", "link it without -rpath"),
+    (elf.DT_NEEDED, "needs a shared library, which a package has no place for", "link it statically"),
 )
+# What the enclave image and its kernel apply alike.
+RELOCATIONS = frozenset({elf.R_X86_64_RELATIVE, elf.R_X86_64_TPOFF64, elf.R_X86_64_GLOB_DAT, elf.R_X86_64_64})
+_RELOCATIONS = RELOCATIONS | {elf.R_X86_64_JUMP_SLOT}
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def prepare(original: elf.Image, config: Config) -> EnclaveImage:
     _check(original)
     pieces = elf.with_sections(original, [(CONFIG_SECTION, len(config.data))])
     file = b"".join(config.data if isinstance(piece, int) else piece for piece in pieces)
-    image = elf.parse(file, where)
+    image = elf.Image(file, where)
     return EnclaveImage(
         image=image,
         record=_set(image.section_bytes(_OEINFO_SECTION), config, where),
@@ -109,7 +108,7 @@ def reopen(data: bytes, where: str) -> tuple[EnclaveImage, bytes]:
 
     Raises UserError for an image that could not have been signed.
     """
-    image = elf.parse(data, where)
+    image = elf.Image(data, where)
     _check(image)
     record = image.section_bytes(_OEINFO_SECTION)[: OEINFO.size]
     unsigned = OEINFO.patch(record, {"sigstruct": _UNSIGNED})
@@ -127,12 +126,9 @@ def _check(image: elf.Image) -> None:
         raise UserError(image.where, problem, "take the file as the linker made it")
     if image.type != elf.ET_DYN:
         raise UserError(image.where, "is no shared object or PIE", _REMEDY)
-    for name, tag in (("DT_RPATH", elf.DT_RPATH), ("DT_RUNPATH", elf.DT_RUNPATH)):
+    for tag, problem, remedy in _REFUSED_TAGS:
         if tag in image.dynamic_tags:
-            raise UserError(image.where, f"has {name}, which the signer refuses", "link it without -rpath")
-    if elf.DT_NEEDED in image.dynamic_tags:
-        problem = "needs a shared library, which a package has no place for"
-        raise UserError(image.where, problem, "link it statically")
+            raise UserError(image.where, problem, remedy)
     if not 0 < image.entry < image.size:
         raise UserError(image.where, "has no entry point in its segments", _REMEDY)
     if any(not load.flags & (elf.PF_R | elf.PF_W | elf.PF_X) for load in image.loads):
@@ -205,34 +201,28 @@ def patches_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int
         "enclave_size": enclave_size,
     }
     patches = [(section.address, OEINFO.patch(enclave.record, fields))]
-    for name, value in _patched_symbols(enclave).items():
-        address = _symbol(image, name)
-        if address is not None:
-            patches.append((address, value.to_bytes(8, "little")))
+    symbols = dict(reversed(image.dynamic_symbols))  # of several of a name the first one counts
+    for name, value in _symbol_values(enclave, symbols.get("_enclave_rva", 0)).items():
+        if name in symbols:
+            if symbols[name] + 8 > image.size:
+                raise UserError(image.where, f"its symbol {name} lies outside of its segments", _REMEDY)
+            patches.append((symbols[name], value.to_bytes(8, "little")))
         elif name in _REQUIRED_SYMBOLS:
             raise UserError(image.where, f"does not export the symbol {name}", _REMEDY)
     return patches
 
 
-def _patched_symbols(enclave: EnclaveImage) -> dict[str, int]:
+def _symbol_values(enclave: EnclaveImage, enclave_rva: int) -> dict[str, int]:
     image = enclave.image
     values = {
-        "_enclave_rva": _symbol(image, "_enclave_rva") or 0,
+        "_enclave_rva": enclave_rva,
         "_reloc_rva": image.size,
         "_reloc_size": len(enclave.relocations),
         "_td_from_tcs_offset": image.tls_size + 4 * PAGE,
     }
-    data, zeros = image.find_section(".tdata"), image.find_section(".tbss")
-    if data and data.size:
-        values |= {"_tdata_rva": data.address, "_tdata_size": data.size, "_tdata_align": image.tdata_align}
-    if zeros and zeros.size:
-        values |= {"_tbss_size": zeros.size, "_tbss_align": zeros.align}
+    for section in image.thread_data:
+        name = section.name.replace(".", "_")
+        values |= {f"{name}_size": section.size, f"{name}_align": section.align}
+        if name == "_tdata":
+            values["_tdata_rva"] = section.address
     return values
-
-
-def _symbol(image: elf.Image, name: str) -> int | None:
-    """Return a dynamic symbol's value; raise UserError when it has no 8 bytes in the image."""
-    value = next((value for symbol, value in image.dynamic_symbols if symbol == name), None)
-    if value is not None and value + 8 > image.size:
-        raise UserError(image.where, f"its symbol {name} lies outside of its segments", _REMEDY)
-    return value

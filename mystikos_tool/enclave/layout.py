@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mystikos_tool.enclave.image import EnclaveImage, patches_in_memory
+from mystikos_tool.enclave.image import RELOCATIONS, EnclaveImage, patches_in_memory
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 from mystikos_tool.formats.oeinfo import FLAG_ZERO_BASE, OEINFO
@@ -47,16 +47,7 @@ _MAX_TCS = 1024
 _MAX_STACK_PAGES = 1 << 20
 _ADDRESS_SPACE = 1 << 47  # of a process on x86-64
 
-_KERNEL_RELOCATIONS = frozenset(
-    {
-        elf.R_X86_64_RELATIVE,
-        elf.R_X86_64_TPOFF64,
-        elf.R_X86_64_DTPMOD64,
-        elf.R_X86_64_GLOB_DAT,
-        elf.R_X86_64_64,
-        elf.R_X86_64_COPY,
-    }
-)
+_KERNEL_RELOCATIONS = RELOCATIONS | {elf.R_X86_64_DTPMOD64, elf.R_X86_64_COPY}
 
 
 class Run(NamedTuple):
@@ -93,6 +84,10 @@ class Repeat:
     runs: tuple[Run, ...]
     count: int
     stride: int
+
+    def moved(self, distance: int) -> Repeat:
+        """Return the repetition ``distance`` bytes further on in the enclave."""
+        return Repeat(tuple(run.moved(distance) for run in self.runs), self.count, self.stride)
 
     def each(self) -> Iterator[Run]:
         """Yield all runs in the order of the stream."""
@@ -169,18 +164,19 @@ def lay_out(parts: Parts) -> Layout:
     regions, region_runs = _regions(parts, regions_offset)
     heap_rva = regions[-1].offset + regions[-1].size + PAGE
     heap_size = OEINFO.get_int(record, "heap_pages") * PAGE
-    threads, threads_rva = _threads(parts.enclave), heap_rva + heap_size
-    loaded_size = threads_rva + threads.number * threads.stride
+    threads, threads_rva = _threads(parts.enclave, base + image.entry), heap_rva + heap_size
+    loaded_size = threads_rva + threads.count * threads.stride
     _check_addresses(image.where, base, loaded_size)
     enclave_size = power_of_two_up(loaded_size)
     patches = patches_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)
 
-    runs = [
+    stream: tuple[Run | Repeat, ...] = (
         *_segments(image, patches),
         *(run.moved(image.size) for run in _measured(Bytes(relocations))),
         *region_runs,
         *([Run(heap_rva, heap_size // PAGE, _RW, False)] if heap_size else []),
-    ]
+        threads.moved(threads_rva),
+    )
     return Layout(
         size=power_of_two_up(loaded_size + base),
         loaded_size=loaded_size,
@@ -189,7 +185,7 @@ def lay_out(parts: Parts) -> Layout:
         image_size=image.size,
         heap_rva=heap_rva,
         regions=tuple(regions),
-        stream=(*(run.moved(base) for run in runs), threads.repeated(base + threads_rva, base + image.entry)),
+        stream=tuple(part.moved(base) for part in stream),
     )
 
 
@@ -229,37 +225,35 @@ def _measured(content: Readable) -> list[Run]:
     return [Run(0, pages, _RO, True, content)] if pages else []
 
 
-class _RegionPlan(NamedTuple):
-    """A region before it has a place: its runs count from its own start."""
-
-    name: str
-    size: int
-    file_size: int
-    runs: Iterable[Run]
+# A region before it has a place: its runs count from its own start.
+_Plan = tuple[Region, Iterable[Run]]
 
 
 def _regions(parts: Parts, offset: int) -> tuple[list[Region], list[Run]]:
     regions: list[Region] = []
     runs: list[Run] = []
-    for index, plan in enumerate(_region_plans(parts)):
-        runs += (run.moved(offset) for run in plan.runs)
-        trailer = _TRAILER.pack(_TRAILER_MAGIC, plan.name.encode(), plan.size, plan.file_size, index)
-        runs.append(Run(offset + plan.size, 1, _RO, True, Bytes(trailer)))
-        regions.append(Region(plan.name, offset, plan.size, plan.file_size))
-        offset += plan.size + PAGE
+    for index, (region, planned) in enumerate(_region_plans(parts)):
+        runs += (run.moved(offset) for run in planned)
+        trailer = _TRAILER.pack(_TRAILER_MAGIC, region.name.encode(), region.size, region.file_size, index)
+        runs.append(Run(offset + region.size, 1, _RO, True, Bytes(trailer)))
+        regions.append(region._replace(offset=offset))
+        offset += region.size + PAGE
     return regions, runs
 
 
-def _region_plans(parts: Parts) -> Iterator[_RegionPlan]:
+def _region_plans(parts: Parts) -> Iterator[_Plan]:
     """Yield Mystikos' sixteen regions in their order."""
     memory_pages = parts.memory_size // PAGE
     kernel = parts.kernel
     yield _image_plan("kernel", kernel)
     yield _data_plan("kernel.reloc", _kernel_relocations(kernel))
-    yield _data_plan("kernel.symtab", _with_following_bytes(kernel, ".symtab"))
-    yield _data_plan("kernel.dynsym", _with_following_bytes(kernel, ".dynsym"))
-    yield _data_plan("kernel.strtab", _padded_section(kernel, ".strtab"))
-    yield _data_plan("kernel.dynstr", _padded_section(kernel, ".dynstr"))
+    for name in (".symtab", ".dynsym"):  # with what follows them in the file
+        section = kernel.section(name)
+        data = kernel.data[section.offset : section.offset + page_up(section.size)]
+        yield _data_plan(f"kernel{name}", data.ljust(page_up(section.size), b"\0"))
+    for name in (".strtab", ".dynstr"):
+        data = kernel.section_bytes(name)
+        yield _data_plan(f"kernel{name}", data.ljust(page_up(len(data)), b"\0"))
     yield _image_plan("crt", parts.crt)
     yield _data_plan("crt.reloc", _kernel_relocations(parts.crt))
     yield _content_plan("rootfs", parts.rootfs)
@@ -272,9 +266,9 @@ def _region_plans(parts: Parts) -> Iterator[_RegionPlan]:
     yield _table_plan("mman.pids", memory_pages * _PID_SIZE)
 
 
-def _image_plan(name: str, image: elf.Image) -> _RegionPlan:
+def _image_plan(name: str, image: elf.Image) -> _Plan:
     _check_module(image)
-    return _RegionPlan(name, image.size, image.size, _segments(image))
+    return Region(name, 0, image.size, image.size), _segments(image)
 
 
 def _check_module(image: elf.Image) -> None:
@@ -289,74 +283,37 @@ def _check_module(image: elf.Image) -> None:
         raise UserError(where, "has no address", "link it as a shared object or PIE")
 
 
-def _data_plan(name: str, data: bytes) -> _RegionPlan:
+def _data_plan(name: str, data: bytes) -> _Plan:
     return _content_plan(name, Bytes(data))
 
 
-def _content_plan(name: str, content: Readable) -> _RegionPlan:
-    return _RegionPlan(name, page_up(content.size), content.size, _measured(content))
+def _content_plan(name: str, content: Readable) -> _Plan:
+    return Region(name, 0, page_up(content.size), content.size), _measured(content)
 
 
-def _table_plan(name: str, file_size: int) -> _RegionPlan:
+def _table_plan(name: str, file_size: int) -> _Plan:
     size = page_up(file_size)
-    return _RegionPlan(name, size, file_size, [Run(0, size // PAGE, _RW, True)])
+    return Region(name, 0, size, file_size), [Run(0, size // PAGE, _RW, True)]
 
 
-def _guarded_plan(name: str, pages: int, flags: int, *, closing_guard: bool) -> _RegionPlan:
+def _guarded_plan(name: str, pages: int, flags: int, *, closing_guard: bool) -> _Plan:
     """Pages that are not measured behind a measured guard page, which has no permissions."""
     runs = [Run(0, 1, SECINFO_REG, True), Run(PAGE, pages, flags, False)]
     if closing_guard:
         runs.append(Run((pages + 1) * PAGE, 1, SECINFO_REG, True))
     size = (pages + 1 + closing_guard) * PAGE
-    return _RegionPlan(name, size, size, runs)
+    return Region(name, 0, size, size), runs
 
 
 def _kernel_relocations(image: elf.Image) -> bytes:
     return elf.relocations(image, (".rela.dyn",), _KERNEL_RELOCATIONS)
 
 
-def _with_following_bytes(image: elf.Image, name: str) -> bytes:
-    """Return a section and what follows it in the file, up to a whole page; zeros past the file's end."""
-    section = image.section(name)
-    size = page_up(section.size)
-    return image.data[section.offset : section.offset + size].ljust(size, b"\0")
-
-
-def _padded_section(image: elf.Image, name: str) -> bytes:
-    data = image.section_bytes(name)
-    return data.ljust(page_up(len(data)), b"\0")
-
-
-class _Threads(NamedTuple):
-    """How many threads there are, and of each the pages of its stack and of its thread-local storage.
+def _threads(enclave: EnclaveImage, entry: int) -> Repeat:
+    """Return the runs of the first thread, from 0 on, and how they repeat; ``entry`` is the same for all.
 
     A thread has its stack, a TCS, two SSA frames and the thread-local storage, with guards between.
     """
-
-    number: int
-    stack_pages: int
-    tls_pages: int
-
-    @property
-    def stride(self) -> int:
-        """Bytes of a thread: its stack, its tls pages and seven more pages in use or left out."""
-        return (self.stack_pages + 2 + self.tls_pages + 5) * PAGE
-
-    def repeated(self, start: int, entry: int) -> Repeat:
-        """Return the runs of the first thread, which begins at ``start``, and how they repeat."""
-        tcs = start + (self.stack_pages + 2) * PAGE
-        segment = tcs + (_TD_OFFSET_PAGES + self.tls_pages) * PAGE
-        structure = _TCS.pack(tcs + PAGE, _NSSA, entry, segment, segment, _NO_LIMIT, _NO_LIMIT)
-        runs = (
-            Run(start + PAGE, self.stack_pages, _RW, True, fill=_STACK_FILL),
-            Run(tcs, 1, SECINFO_TCS, True, Bytes(structure), addresses=_TCS_ADDRESSES),
-            Run(tcs + PAGE, _SSA_PAGES, _RW, True),
-            Run(tcs + _TD_OFFSET_PAGES * PAGE, self.tls_pages + _TLS_EXTRA_PAGES, _RW, True),
-        )
-        return Repeat(runs, self.number, self.stride)
-
-
-def _threads(enclave: EnclaveImage) -> _Threads:
     count, stack_pages = (OEINFO.get_int(enclave.record, name) for name in ("tcs_count", "stack_pages"))
     if not (1 <= count <= _MAX_TCS and 1 <= stack_pages <= _MAX_STACK_PAGES):
         problem = (
@@ -364,4 +321,14 @@ def _threads(enclave: EnclaveImage) -> _Threads:
             f"not for 1 to {_MAX_TCS} with 1 to {_MAX_STACK_PAGES}"
         )
         raise UserError(enclave.image.where, problem, "take mystenc.so from a Mystikos runtime")
-    return _Threads(count, stack_pages, enclave.image.tls_size // PAGE)
+    tls_pages = enclave.image.tls_size // PAGE
+    tcs = (stack_pages + 2) * PAGE
+    segment = tcs + (_TD_OFFSET_PAGES + tls_pages) * PAGE
+    structure = _TCS.pack(tcs + PAGE, _NSSA, entry, segment, segment, _NO_LIMIT, _NO_LIMIT)
+    runs = (
+        Run(PAGE, stack_pages, _RW, True, fill=_STACK_FILL),
+        Run(tcs, 1, SECINFO_TCS, True, Bytes(structure), addresses=_TCS_ADDRESSES),
+        Run(tcs + PAGE, _SSA_PAGES, _RW, True),
+        Run(tcs + _TD_OFFSET_PAGES * PAGE, tls_pages + _TLS_EXTRA_PAGES, _RW, True),
+    )
+    return Repeat(runs, count, segment + PAGE)

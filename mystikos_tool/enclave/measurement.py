@@ -18,6 +18,7 @@ from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.formats.sigstruct import ATTRIBUTE_DEBUG, SIGSTRUCT_SIZE
 
 _FORMAT = 1
+_DESCRIBED = ("size", "loaded_size", "base", "image_size", "heap_rva", "regions")
 
 
 class Measurement(NamedTuple):
@@ -82,11 +83,5 @@ def structure(enclave: EnclaveImage, measured: bytes) -> bytes:
 
 
 def _describe(layout: Layout) -> dict[str, Any]:
-    return {
-        "size": layout.size,
-        "loaded_size": layout.loaded_size,
-        "base": layout.base,
-        "image_size": layout.image_size,
-        "heap_rva": layout.heap_rva,
-        "regions": [region._asdict() for region in layout.regions],
-    }
+    values = layout._asdict() | {"regions": [region._asdict() for region in layout.regions]}
+    return {name: values[name] for name in _DESCRIBED}

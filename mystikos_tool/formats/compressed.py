@@ -16,7 +16,7 @@ from mystikos_tool.io.content import Content
 _CHDR = struct.Struct("<IIQQ")  # ch_type, ch_reserved, ch_size, ch_addralign
 _ELFCOMPRESS_ZLIB = 1
 _SHF_COMPRESSED = 0x800
-_OLD_NAME, _OLD_MAGIC, _OLD_HEADER = b".zdebug", b"ZLIB", 12
+_OLD_NAME, _OLD_MAGIC, _OLD_HEADER = ".zdebug", b"ZLIB", 12
 
 _PIECE = 1 << 20
 

@@ -7,7 +7,7 @@ import re
 import stat
 import struct
 from binascii import unhexlify
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
@@ -27,11 +27,6 @@ MAGIC = b"070701"
 _HEADER_SIZE = 110
 _NAMES = "ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdevminor namesize check"
 _FIELDS = tuple(_NAMES.split())
-_DEVICE: Mapping[str, int] = {"devmajor": 8, "devminor": 2}
-_ROOT = {"ino": 0x00B66448, "nlink": 2, "mtime": 0x5BE31EB3, **_DEVICE}
-_ROOT_MODE = 0o040755
-_OTHER = {"nlink": 1, "mtime": 0x56734BA4, **_DEVICE}
-_TRAILER = {"nlink": 2}
 _ALIGN = 4
 _BLOCK = 512
 _NO_NEWC = "make it with 'mystikos-tool mkcpio'"
@@ -95,9 +90,25 @@ def plan(entries: Iterable[tuple[bytes, int, int]]) -> list[Member]:
     return members
 
 
-def header(path: bytes, mode: int, size: int) -> bytes:
+def _template(**values: int) -> bytes:
+    """Return a header in which only mode and sizes are still to be filled in."""
+    fields = (_DIGITS if field in _VARYING else _DIGITS % values.get(field, 0) for field in _FIELDS)
+    return MAGIC + b"".join(fields)
+
+
+_OTHER = _template(nlink=1, mtime=0x56734BA4, devmajor=8, devminor=2)
+
+
+def header(path: bytes, mode: int, size: int, template: bytes = _OTHER) -> bytes:
     """Return what comes before the data of a member."""
-    return _header(_OTHER_HEADER, path, mode, size)
+    header = template % (mode, size, len(path) + 1) + path + b"\0"
+    return header.ljust(align_up(len(header), _ALIGN), b"\0")
+
+
+# The first member of every archive, and the last.
+_ROOT = _template(ino=0x00B66448, nlink=2, mtime=0x5BE31EB3, devmajor=8, devminor=2)
+ROOT = header(b".", 0o040755, 0, _ROOT)
+TRAILER = header(TRAILER_NAME, 0, 0, _template(nlink=2))
 
 
 def padding(size: int) -> bytes:
@@ -108,23 +119,6 @@ def padding(size: int) -> bytes:
 def end(offset: int) -> bytes:
     """Return the end of an archive whose last member ends at ``offset``."""
     return TRAILER + bytes(-(offset + len(TRAILER)) % _BLOCK)
-
-
-def _template(values: Mapping[str, int]) -> bytes:
-    """Return a header in which only mode and sizes are still to be filled in."""
-    fields = (_DIGITS if field in _VARYING else _DIGITS % values.get(field, 0) for field in _FIELDS)
-    return MAGIC + b"".join(fields)
-
-
-def _header(template: bytes, name: bytes, mode: int = 0, size: int = 0) -> bytes:
-    header = template % (mode, size, len(name) + 1) + name + b"\0"
-    return header.ljust(align_up(len(header), _ALIGN), b"\0")
-
-
-_OTHER_HEADER = _template(_OTHER)
-# The first member of every archive, and the last.
-ROOT = _header(_template(_ROOT), b".", _ROOT_MODE)
-TRAILER = _header(_template(_TRAILER), TRAILER_NAME)
 
 
 # Reading
@@ -221,7 +215,7 @@ def _headers(data: bytes) -> Iterator[tuple[dict[str, int], bytes]]:
     """Yield the fields and the name of headers that follow one another."""
     at = 0
     while at + _HEADER_SIZE <= len(data):
-        values = _numbers(data[at + len(MAGIC) : at + _HEADER_SIZE])
+        values = _NUMBERS.unpack(unhexlify(data[at + len(MAGIC) : at + _HEADER_SIZE]))
         end = at + _HEADER_SIZE + values[_NAMESIZE]
         yield dict(zip(_FIELDS, values, strict=True)), data[at + _HEADER_SIZE : end]
         at = align_up(end, _ALIGN)
@@ -232,10 +226,6 @@ class _Malformed(Exception):  # noqa: N818 becomes a UserError, which knows the 
 
     def __init__(self, problem: str, remedy: str = "pack it again") -> None:
         super().__init__(problem, remedy)
-
-
-def _numbers(digits: bytes) -> tuple[int, ...]:
-    return _NUMBERS.unpack(bytes.fromhex(digits.decode()))
 
 
 def _parse(header: bytes) -> tuple[int, int, int, int]:

@@ -6,16 +6,15 @@ x86-64 have them. Appending follows docs/formats.md, section 2, to the byte.
 
 from __future__ import annotations
 
-import io
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise, takewhile
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io.content import Content
+from mystikos_tool.formats.program import DT_NULL, DYN, EHDR, PHDR, SYM, other_architecture
+from mystikos_tool.io.content import Content, ReadAt
 from mystikos_tool.io.pages import PAGE, align_up, page_up
 
 PF_X, PF_W, PF_R = 1, 2, 4
@@ -32,19 +31,12 @@ ET_DYN = 3
 DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_TEXTREL = 1, 15, 29, 22
 
 _MAGIC = b"\x7fELF"
-_ELFCLASS64, _ELFDATA2LSB, _EM_X86_64 = 2, 1, 62
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_EHDR_SHOFF = 0x28
-_EHDR_SHNUM = 0x3C
-_PHDR = struct.Struct("<IIQQQQQQ")
+EHDR_SHOFF = 0x28
+EHDR_SHNUM = 0x3C
 _PT_LOAD, _PT_TLS = 1, 7
-_SHDR = struct.Struct("<IIQQQQIIQQ")
-_SHDR_OFFSET = 0x18
-_SHDR_SIZE = 0x20
+SHDR = struct.Struct("<IIQQQQIIQQ")
+_OFFSET, _SIZE = 4, 5  # where these fields are in a row of it
 SHT_PROGBITS, _SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM = 1, 6, 8, 11
-_SYM = struct.Struct("<IBBHQQ")
-_DYN = struct.Struct("<QQ")
-_DT_NULL = 0
 _RELA = struct.Struct("<QQQ")
 _RELA_TYPE = 2  # the number of its 32-bit word in an entry
 _NAME_UNIT = 64
@@ -60,13 +52,15 @@ Piece = bytes | memoryview
 
 
 class Segment(NamedTuple):
-    """A program header: addresses and sizes in bytes, ``flags`` of PF_R, PF_W, PF_X."""
+    """A row of the program headers: addresses and sizes in bytes, ``flags`` of PF_R, PF_W, PF_X."""
 
-    address: int
+    type: int
+    flags: int
     offset: int
+    address: int
+    physical_address: int
     file_size: int
     memory_size: int
-    flags: int
     align: int
 
     @property
@@ -76,15 +70,17 @@ class Segment(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A section header and its number: address, file offset, size and alignment in bytes."""
+    """A name, and its row of the section headers: address, file offset, size and alignment in bytes."""
 
     name: str
-    number: int
+    name_offset: int
     type: int
+    flags: int
     address: int
     offset: int
     size: int
     link: int
+    info: int
     align: int
     entry_size: int
 
@@ -94,25 +90,80 @@ class Section(NamedTuple):
         return self.type == _SHT_NOBITS
 
 
-@dataclass(frozen=True, eq=False)
-class Image:
-    """An x86-64 ELF file in memory; ``where`` names it in messages. It is equal to itself only.
+class _File:
+    """The header and the section headers of an ELF file; ``where`` names it in messages.
+
+    ``sections_offset`` is where the section headers are, ``names_index`` the number of ``.shstrtab``.
+    """
+
+    def __init__(self, read: ReadAt, where: str) -> None:
+        self._read = read
+        self.where = where
+        if read(0, len(_MAGIC)) != _MAGIC:
+            raise UserError(where, "is not an ELF file", "give an x86-64 ELF file")
+        _, self.type, _, _, self.entry, *rest = EHDR.unpack(self._bytes(0, EHDR.size))
+        if architecture := other_architecture(read):
+            problem = f"is an ELF file for {architecture}, not 64-bit x86-64"
+            raise UserError(where, problem, "give one built for x86-64")
+        self._segments_offset, self.sections_offset, _, header_size, *sizes = rest
+        segment_size, self._segment_count, section_size, section_count, self.names_index = sizes
+        rows = (header_size, section_size, segment_size if self._segment_count else PHDR.size)
+        if rows != (EHDR.size, SHDR.size, PHDR.size):
+            raise UserError(where, *_DAMAGED)
+        self.section_list = self._sections(section_count)
+
+    def _bytes(self, offset: int, size: int) -> bytes:
+        data = self._read(offset, size)
+        if len(data) < size:
+            raise UserError(self.where, *_DAMAGED)
+        return data
+
+    def _segments(self) -> list[Segment]:
+        table = self._bytes(self._segments_offset, self._segment_count * PHDR.size)
+        return [Segment(*row) for row in PHDR.iter_unpack(table)]
+
+    def _sections(self, count: int) -> list[Section]:
+        rows = list(SHDR.iter_unpack(self._bytes(self.sections_offset, count * SHDR.size)))
+        names = b""
+        if self.names_index and rows:
+            if self.names_index >= len(rows) or rows[self.names_index][_SIZE] > _MAX_NAMES_SIZE:
+                raise UserError(self.where, *_DAMAGED)
+            names = self._bytes(*rows[self.names_index][_OFFSET : _SIZE + 1])
+        return [Section(self._string(names, row[0]) if names else "", *row) for row in rows]
+
+    def _string(self, table: bytes, start: int) -> str:
+        """Return a string of a string table; raise UserError where none begins."""
+        end = table.find(b"\0", start, start + _MAX_NAME_SIZE)
+        if end < 0:
+            raise UserError(self.where, *_DAMAGED)
+        return table[start:end].decode(errors="replace")
+
+
+class Image(_File):
+    """An x86-64 ELF file in memory.
 
     ``loads`` are in order of their addresses, and ``in_order`` says whether they are in the file too.
     ``in_memory`` is what :func:`loaded` has returned of segments.
+
+    Raises UserError for anything that is not a well-formed 64-bit little-endian x86-64 ELF
+    file whose section and program headers lie within the file.
     """
 
-    where: str
-    data: bytes
-    type: int
-    entry: int
-    section_headers_offset: int
-    section_names_index: int
-    loads: tuple[Segment, ...]
-    in_order: bool
-    tls: Segment | None
-    section_list: tuple[Section, ...]
-    in_memory: dict[Segment, bytes] = field(default_factory=dict)
+    def __init__(self, data: bytes, where: str) -> None:
+        super().__init__(lambda offset, size: data[offset : offset + size], where)
+        self.data = data
+        segments = self._segments()
+        loads = [segment for segment in segments if segment.type == _PT_LOAD]
+        self.loads = sorted(loads, key=lambda load: load.address)
+        self.in_order = all(one.address < other.address for one, other in pairwise(loads))
+        self.tls = next((segment for segment in segments if segment.type == _PT_TLS), None)
+        self.in_memory: dict[Segment, bytes] = {}
+        for section in self.section_list[1:]:
+            if not section.nobits and section.offset + section.size > len(data):
+                raise UserError(f"{where}, section {section.name}", *_CUT)
+        for number, load in enumerate(self.loads):
+            if load.offset + load.file_size > len(data) or load.file_size > load.memory_size:
+                raise UserError(f"{where}, PT_LOAD {number}", *_CUT)
 
     def find_section(self, name: str) -> Section | None:
         """Return the section called ``name``, None where there is none; raise UserError for two."""
@@ -142,13 +193,13 @@ class Image:
         if section is None:
             return ()
         table = self.section_bytes(".dynsym")
-        if section.type != _SHT_DYNSYM or section.entry_size != _SYM.size or len(table) % _SYM.size:
+        if section.type != _SHT_DYNSYM or section.entry_size != SYM.size or len(table) % SYM.size:
             raise UserError(self.where, ".dynsym is no symbol table", "replace the file")
         if section.link >= len(self.section_list):
             raise UserError(self.where, *_DAMAGED)
         names = self._content(self.section_list[section.link])
-        rows = _SYM.iter_unpack(table)
-        return tuple((_string(names, name, self.where), value) for name, _, _, _, value, _ in rows)
+        rows = SYM.iter_unpack(table)
+        return tuple((self._string(names, name), value) for name, _, _, _, value, _ in rows)
 
     @cached_property
     def dynamic_tags(self) -> frozenset[int]:
@@ -157,8 +208,8 @@ class Image:
         if section is None or section.type != _SHT_DYNAMIC:
             return frozenset()
         table = self.section_bytes(".dynamic")
-        tags = (tag for tag, _ in _DYN.iter_unpack(table[: len(table) // _DYN.size * _DYN.size]))
-        return frozenset(takewhile(lambda tag: tag != _DT_NULL, tags))
+        tags = (tag for tag, _ in DYN.iter_unpack(table[: len(table) // DYN.size * DYN.size]))
+        return frozenset(takewhile(lambda tag: tag != DT_NULL, tags))
 
     @property
     def size(self) -> int:
@@ -166,49 +217,23 @@ class Image:
         return page_up(max(segment.end for segment in self.loads))
 
     @property
-    def tls_size(self) -> int:
-        """Bytes of a thread's local data, whole pages (docs/formats.md, section 4)."""
-        size = 0
+    def thread_data(self) -> list[Section]:
+        """Those of ``.tdata`` and ``.tbss`` that are not empty.
+
+        The alignment of ``.tdata`` is that of PT_TLS, which can be larger than the section's.
+        """
         data, zeros = self.find_section(".tdata"), self.find_section(".tbss")
-        if data and data.size:
-            size += align_up(data.size, self.tdata_align)
-        if zeros and zeros.size:
-            size += align_up(zeros.size, zeros.align)
-        return page_up(size)
+        if data and self.tls and self.tls.address == data.address:
+            data = data._replace(align=self.tls.align)
+        return [section for section in (data, zeros) if section and section.size]
 
     @property
-    def tdata_align(self) -> int:
-        """Alignment of ``.tdata``: that of PT_TLS, which can be larger than the section's."""
-        section = self.section(".tdata")
-        return self.tls.align if self.tls and self.tls.address == section.address else section.align
+    def tls_size(self) -> int:
+        """Bytes of a thread's local data, whole pages (docs/formats.md, section 4)."""
+        return page_up(sum(align_up(section.size, section.align) for section in self.thread_data))
 
 
-def parse(data: bytes, where: str) -> Image:
-    """Read an x86-64 ELF image from its bytes.
-
-    Raises UserError for anything that is not a well-formed 64-bit little-endian x86-64 ELF
-    file whose section and program headers lie within the file.
-    """
-    file = _File(lambda offset, size: data[offset : offset + size], where)
-    segments = file.segments()
-    loads = [segment for kind, segment in segments if kind == _PT_LOAD]
-    image = Image(
-        where=where,
-        data=data,
-        type=file.type,
-        entry=file.entry,
-        section_headers_offset=file.sections_offset,
-        section_names_index=file.names_index,
-        loads=tuple(sorted(loads, key=lambda load: load.address)),
-        in_order=all(one.address < other.address for one, other in pairwise(loads)),
-        tls=next((segment for kind, segment in segments if kind == _PT_TLS), None),
-        section_list=file.sections(),
-    )
-    _check_bounds(image)
-    return image
-
-
-def read_sections(content: Content, where: str) -> tuple[Section, ...]:
+def read_sections(content: Content, where: str) -> list[Section]:
     """Return the section headers of an ELF file of any size, without reading the rest of it.
 
     Raises UserError for anything that is not a well-formed x86-64 ELF file.
@@ -218,94 +243,7 @@ def read_sections(content: Content, where: str) -> tuple[Section, ...]:
         def whole(offset: int, size: int) -> bytes:
             return read_at(offset, size) if offset + size <= content.size else b""
 
-        return _File(whole, where).sections()
-
-
-class _File:
-    """The header and the tables of an ELF file; ``read`` returns up to a number of bytes from an offset.
-
-    ``sections_offset`` is where the section headers are, ``names_index`` the number of ``.shstrtab``.
-    """
-
-    def __init__(self, read: Callable[[int, int], bytes], where: str) -> None:
-        self._read = read
-        self._where = where
-        if read(0, len(_MAGIC)) != _MAGIC:
-            raise UserError(where, "is not an ELF file", "give an x86-64 ELF file")
-        start = self._bytes(0, _EHDR.size)
-        identity, self.type, machine, _, self.entry, *rest = _EHDR.unpack(start)
-        self._segments_offset, self.sections_offset, _, header_size, *sizes = rest
-        segment_size, self._segment_count, section_size, self._section_count, self.names_index = sizes
-        if (identity[4], identity[5], machine) != (_ELFCLASS64, _ELFDATA2LSB, _EM_X86_64):
-            problem = f"is an ELF file for {self._machine(start)}, not 64-bit x86-64"
-            raise UserError(where, problem, "give one built for x86-64")
-        rows = (header_size, section_size, segment_size if self._segment_count else _PHDR.size)
-        if rows != (_EHDR.size, _SHDR.size, _PHDR.size):
-            raise UserError(where, *_DAMAGED)
-
-    def _machine(self, header: bytes) -> str:
-        """Name the architecture of a file that is not for x86-64."""
-        from elftools.common.exceptions import ELFError  # for this message only
-        from elftools.elf.elffile import ELFFile
-
-        up_to_entry = io.BytesIO(header[:24].ljust(_EHDR.size, b"\0"))
-        try:
-            return str(ELFFile(up_to_entry).get_machine_arch())
-        except ELFError as error:
-            raise UserError(self._where, *_DAMAGED) from error
-
-    def _bytes(self, offset: int, size: int) -> bytes:
-        data = self._read(offset, size)
-        if len(data) < size:
-            raise UserError(self._where, *_DAMAGED)
-        return data
-
-    def segments(self) -> list[tuple[int, Segment]]:
-        """Return every program header and its type."""
-        table = self._bytes(self._segments_offset, self._segment_count * _PHDR.size)
-        return [
-            (kind, Segment(address, offset, file_size, memory_size, flags, align))
-            for kind, flags, offset, address, _, file_size, memory_size, align in _PHDR.iter_unpack(table)
-        ]
-
-    def sections(self) -> tuple[Section, ...]:
-        """Return every section header with its name."""
-        table = self._bytes(self.sections_offset, self._section_count * _SHDR.size)
-        rows = list(_SHDR.iter_unpack(table))
-        names = self._section_names(rows)
-        return tuple(
-            Section(
-                _string(names, name, self._where) if names else "",
-                *(number, kind, address, offset, size, link, align, entry_size),
-            )
-            for number, (name, kind, _, address, offset, size, link, _, align, entry_size) in enumerate(rows)
-        )
-
-    def _section_names(self, rows: Sequence[tuple[int, ...]]) -> bytes:
-        number = self.names_index
-        if number == 0 or not rows:
-            return b""
-        if number >= len(rows) or rows[number][5] > _MAX_NAMES_SIZE:
-            raise UserError(self._where, *_DAMAGED)
-        return self._bytes(*rows[number][4:6])
-
-
-def _string(table: bytes, start: int, where: str) -> str:
-    """Return a string of a string table; raise UserError where none begins."""
-    end = table.find(b"\0", start, start + _MAX_NAME_SIZE)
-    if end < 0:
-        raise UserError(where, *_DAMAGED)
-    return table[start:end].decode(errors="replace")
-
-
-def _check_bounds(image: Image) -> None:
-    size = len(image.data)
-    for section in image.section_list[1:]:
-        if not section.nobits and section.offset + section.size > size:
-            raise UserError(f"{image.where}, section {section.name}", *_CUT)
-    for number, segment in enumerate(image.loads):
-        if segment.offset + segment.file_size > size or segment.file_size > segment.memory_size:
-            raise UserError(f"{image.where}, PT_LOAD {number}", *_CUT)
+        return _File(whole, where).section_list
 
 
 def check_loadable(image: Image) -> None:
@@ -398,33 +336,51 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece 
     whose section headers are not at its end.
     """
     _check_appendable(image, [name for name, _ in added])
-    data, headers, bodies = image.data, image.section_headers_offset, sum(size for _, size in added)
-    names = image.section_list[image.section_names_index]
-    names_end = names.offset + names.size
-    new_names = [name.encode() + bytes(_name_size(name) - len(name)) for name, _ in added]
-    new_size = sum(map(len, new_names))
-
-    def moved(offset: int) -> int:
-        """Return where something is whose offset was this one; also what has no content moves."""
-        return offset + (bodies if offset >= names.offset else 0) + (new_size if offset >= names_end else 0)
-
-    file_header, table = bytearray(data[: _EHDR.size]), bytearray(data[headers:])
-    struct.pack_into("<Q", file_header, _EHDR_SHOFF, moved(headers))
-    struct.pack_into("<H", file_header, _EHDR_SHNUM, len(image.section_list) + len(added))
-    for number, section in enumerate(image.section_list):
-        struct.pack_into("<Q", table, number * _SHDR.size + _SHDR_OFFSET, moved(section.offset))
-    struct.pack_into("<Q", table, names.number * _SHDR.size + _SHDR_SIZE, names.size + new_size)
-    name, body = names.size, names.offset
+    data, names = image.data, image.section_list[image.names_index]
+    bodies, names_end = sum(size for _, size in added), names.offset + names.size
+    new_names = [name.encode().ljust(_name_size(name), b"\0") for name, _ in added]
+    inserted = ((names.offset, bodies), (names_end, sum(map(len, new_names))))
+    sections, name, body = [], names.size, names.offset
     for (_, size), padded in zip(added, new_names, strict=True):
         offset = body if size else names.offset + bodies  # what is empty moves with the names
-        table += _SHDR.pack(name, SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0)
+        sections.append(Section("", name, SHT_PROGBITS, 0, 0, offset, size, 0, 0, 1, 0))
         name, body = name + len(padded), body + size
+    header, table = _headers(image, data, inserted, image.section_list, sections)
+    behind_names = data[names_end : image.sections_offset]
     return [
-        bytes(file_header),
-        memoryview(data)[_EHDR.size : names.offset],
+        header,
+        memoryview(data)[EHDR.size : names.offset],
         *range(len(added)),
-        b"".join((data[names.offset : names_end], *new_names, data[names_end:headers], table)),
+        b"".join((data[names.offset : names_end], *new_names, behind_names, table)),
     ]
+
+
+def _headers(
+    file: _File,
+    start: bytes,
+    inserted: tuple[tuple[int, int], tuple[int, int]],
+    kept: Sequence[Section],
+    added: Sequence[Section] = (),
+) -> tuple[bytes, bytes]:
+    """Return the header of a file, which begins with ``start``, and its section headers, once it is changed.
+
+    ``inserted`` has two places and how many bytes are inserted there, fewer than none where some are taken
+    out; the latter are names of sections. Also what has no content moves.
+    """
+
+    (bodies_place, bodies), (names_place, names) = inserted
+
+    def moved(offset: int) -> int:
+        return offset + (bodies if offset >= bodies_place else 0) + (names if offset >= names_place else 0)
+
+    header = bytearray(start[: EHDR.size])
+    struct.pack_into("<Q", header, EHDR_SHOFF, moved(file.sections_offset))
+    struct.pack_into("<H", header, EHDR_SHNUM, len(kept) + len(added))
+    rows = [[*section[1:]] for section in (*kept, *added)]
+    for row in rows[: len(kept)]:
+        row[_OFFSET] = moved(row[_OFFSET])
+    rows[file.names_index][_SIZE] += names
+    return bytes(header), b"".join(SHDR.pack(*row) for row in rows)
 
 
 def _name_size(name: str) -> int:
@@ -433,15 +389,15 @@ def _name_size(name: str) -> int:
 
 
 def _check_appendable(image: Image, added: Sequence[str]) -> None:
-    if not 0 < image.section_names_index < len(image.section_list):
+    if not 0 < image.names_index < len(image.section_list):
         raise UserError(image.where, "has no .shstrtab", "link it without stripping its section headers")
-    end = image.section_headers_offset + len(image.section_list) * _SHDR.size
+    end = image.sections_offset + len(image.section_list) * SHDR.size
     if end != len(image.data):
         raise UserError(image.where, "its section headers are not at its end", _AS_LINKED)
     if len(image.section_list) + len(added) >= _MAX_SHNUM:
         raise UserError(image.where, "has too many sections", "strip it")
-    names = image.section_list[image.section_names_index]
-    if names.offset < _EHDR.size or names.offset + names.size > image.section_headers_offset:
+    names = image.section_list[image.names_index]
+    if names.offset < EHDR.size or names.offset + names.size > image.sections_offset:
         raise UserError(image.where, *_DAMAGED)
     if any(load.file_size and load.offset + load.file_size > names.offset for load in image.loads):
         raise UserError(image.where, "has a PT_LOAD behind its .shstrtab", _AS_LINKED)
@@ -456,29 +412,25 @@ def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]
 
     ``start`` is what comes before the first body, ``rest`` what follows the last; ``added`` is as
     there. Of any other file the result is none that sections were appended to: whoever wants to
-    know appends them again. Raises ValueError where the headers do not even lie in the file.
+    know appends them again. Raises UserError where the headers do not even lie in the file, and
+    ValueError where sections were not appended to it.
     """
+    data, bodies = start + rest, sum(size for _, size in added)
     names_size = sum(_name_size(name) for name, _ in added)
-    bodies_size = sum(size for _, size in added)
-    data = bytearray(start + rest)
+
+    def read(offset: int, size: int) -> bytes:
+        at = offset - (bodies if offset >= len(start) else 0)
+        return data[at : at + size]
+
+    file = _File(read, "")
+    kept = file.section_list[: -len(added)]
+    if file.names_index >= len(kept):
+        raise ValueError("the names of its sections are in one that was appended")
+    names = kept[file.names_index]
+    names_end = names.offset + names.size
     try:
-        headers = struct.unpack_from("<Q", data, _EHDR_SHOFF)[0] - bodies_size
-        count, names = struct.unpack_from("<HH", data, _EHDR_SHNUM)
-        names_offset, names_end = struct.unpack_from("<QQ", data, headers + names * _SHDR.size + _SHDR_OFFSET)
-        kept = count - len(added)
-        names_offset -= bodies_size
-        names_end += names_offset - names_size
-        for number in range(kept):
-            field = headers + number * _SHDR.size + _SHDR_OFFSET
-            (offset,) = struct.unpack_from("<Q", data, field)
-            if offset >= names_offset + bodies_size:
-                offset -= bodies_size
-                offset -= names_size if offset >= names_end + names_size else 0
-                struct.pack_into("<Q", data, field, offset)
-        struct.pack_into("<Q", data, headers + names * _SHDR.size + _SHDR_SIZE, names_end - names_offset)
-        struct.pack_into("<Q", data, _EHDR_SHOFF, headers - names_size)
-        struct.pack_into("<H", data, _EHDR_SHNUM, kept)
+        header, table = _headers(file, start, ((names.offset, -bodies), (names_end, -names_size)), kept)
     except struct.error:
-        raise ValueError("the headers lie outside of the file") from None
-    end = headers + kept * _SHDR.size
-    return bytes(data[:names_end] + data[names_end + names_size : end])
+        raise ValueError("what was moved began before the file does") from None
+    before = data[EHDR.size : names_end - bodies - names_size]
+    return header + before + data[names_end - bodies : file.sections_offset - bodies] + table

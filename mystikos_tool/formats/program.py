@@ -13,18 +13,18 @@ from typing import NamedTuple
 
 from mystikos_tool.io.content import ReadAt
 
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_PHDR = struct.Struct("<IIQQQQQQ")
-_DYN = struct.Struct("<QQ")
+EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+PHDR = struct.Struct("<IIQQQQQQ")
+DYN = struct.Struct("<QQ")
 _MAGIC = b"\x7fELF"
 _IDENTITY = _MAGIC + b"\x02\x01"  # 64-bit, little-endian
 _EM_X86_64 = 62
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
-_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
+DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
 _DT_FLAGS_1, _DF_1_NODEFLIB, _DF_1_PIE = 0x6FFFFFFB, 0x800, 0x08000000
 _DT_SYMTAB, _DT_RELA, _DT_RELASZ, _DT_PLTRELSZ, _DT_STRSZ, _DT_JMPREL = 6, 7, 8, 2, 10, 23
-_SYM = struct.Struct("<IBBHQQ")
+SYM = struct.Struct("<IBBHQQ")
 _RELA_SIZE = 24
 _SHN_UNDEF = 0
 _MAX_TABLE = 1 << 16  # of DT_NEEDED, the largest of programs have some hundreds
@@ -90,7 +90,7 @@ class Executable(NamedTuple):
 
 def read(read_at: ReadAt) -> Script | Executable | None:
     """Return what a file is that is to be started or loaded; None where Linux could do neither."""
-    start = read_at(0, max(_EHDR.size, _MAX_SCRIPT_LINE))
+    start = read_at(0, max(EHDR.size, _MAX_SCRIPT_LINE))
     if start.startswith(_SCRIPT):
         line = start[len(_SCRIPT) :].split(b"\n")[0].split(b"\0")[0].strip(b" \t")
         words = _BLANKS.split(line, maxsplit=1) if line else []
@@ -104,7 +104,7 @@ def imports(read_at: ReadAt) -> frozenset[bytes] | None:
 
     None where there are more than is looked at; nothing of a file that is neither.
     """
-    headers = _headers(read_at(0, _EHDR.size), read_at)
+    headers = _headers(read_at(0, EHDR.size), read_at)
     if not headers:
         return frozenset()
     segments = headers[1]
@@ -113,18 +113,18 @@ def imports(read_at: ReadAt) -> frozenset[bytes] | None:
     for table, size in ((_DT_RELA, _DT_RELASZ), (_DT_JMPREL, _DT_PLTRELSZ)):
         for data in _relocations(read_at, _offset_of(segments, values.get(table, 0)), values.get(size, 0)):
             numbers = {info >> 32 for info in memoryview(data).cast("Q")[1::3]}
-            if max(numbers) * _SYM.size >= _MAX_SYMBOLS:
+            if max(numbers) * SYM.size >= _MAX_SYMBOLS:
                 return None
             used |= numbers
     symbols = _read(
         read_at,
         _offset_of(segments, values.get(_DT_SYMTAB, 0)),
-        (max(used, default=0) + 1) * _SYM.size,
+        (max(used, default=0) + 1) * SYM.size,
     )
     names = _read(
         read_at, _offset_of(segments, values.get(_DT_STRTAB, 0)), min(values.get(_DT_STRSZ, 0), _MAX_NAMES)
     )
-    rows = _SYM.iter_unpack(symbols[: len(symbols) // _SYM.size * _SYM.size])
+    rows = SYM.iter_unpack(symbols[: len(symbols) // SYM.size * SYM.size])
     starts = [row[0] for number, row in enumerate(rows) if number in used and row[3] == _SHN_UNDEF]
     ends = ((start, names.find(b"\0", start, start + _MAX_SYMBOL)) for start in starts)
     return frozenset(names[start:end] for start, end in ends if end > start)
@@ -142,21 +142,21 @@ def _relocations(read_at: ReadAt, offset: int, size: int) -> Iterator[bytes]:
 
 def _headers(start: bytes, read_at: ReadAt) -> tuple[bool, list[tuple[int, ...]]] | None:
     """Return whether an ELF file is position-independent, and its segments; None of another file."""
-    if len(start) < _EHDR.size or not start.startswith(_IDENTITY):
+    if len(start) < EHDR.size or not start.startswith(_IDENTITY):
         return None
-    _, kind, machine, _, _, offset, _, _, _, row_size, rows, *_ = _EHDR.unpack(start[: _EHDR.size])
-    if machine != _EM_X86_64 or kind not in (_ET_EXEC, _ET_DYN) or row_size != _PHDR.size:
+    _, kind, machine, _, _, offset, _, _, _, row_size, rows, *_ = EHDR.unpack(start[: EHDR.size])
+    if machine != _EM_X86_64 or kind not in (_ET_EXEC, _ET_DYN) or row_size != PHDR.size:
         return None
-    table = _read(read_at, offset, rows * _PHDR.size)
-    if len(table) < rows * _PHDR.size:
+    table = _read(read_at, offset, rows * PHDR.size)
+    if len(table) < rows * PHDR.size:
         return None
-    return kind == _ET_DYN, list(_PHDR.iter_unpack(table))
+    return kind == _ET_DYN, list(PHDR.iter_unpack(table))
 
 
 def other_architecture(read_at: ReadAt) -> str | None:
     """Return the name of the architecture, as elf.h has it, of an ELF file that is not for x86-64."""
-    start = read_at(0, _EHDR.size)
-    if len(start) < _EHDR.size or not start.startswith(_MAGIC):
+    start = read_at(0, EHDR.size)
+    if len(start) < EHDR.size or not start.startswith(_MAGIC):
         return None
     machine = int.from_bytes(start[18:20], "big" if start[5] == 2 else "little")
     if machine == _EM_X86_64 and start.startswith(_IDENTITY):
@@ -206,9 +206,9 @@ def _segment(read_at: ReadAt, segments: list[tuple[int, ...]], wanted: int, limi
 def _dynamic(read_at: ReadAt, segments: list[tuple[int, ...]]) -> list[tuple[int, int]]:
     """Return the entries of PT_DYNAMIC."""
     table = _segment(read_at, segments, _PT_DYNAMIC, _MAX_TABLE) or b""
-    whole = table[: len(table) // _DYN.size * _DYN.size]
-    entries = ((tag, value) for tag, value in _DYN.iter_unpack(whole))
-    return list(takewhile(lambda entry: entry[0] != _DT_NULL, entries))
+    whole = table[: len(table) // DYN.size * DYN.size]
+    entries = ((tag, value) for tag, value in DYN.iter_unpack(whole))
+    return list(takewhile(lambda entry: entry[0] != DT_NULL, entries))
 
 
 def _directories(written: bytes | None) -> tuple[bytes, ...] | None:

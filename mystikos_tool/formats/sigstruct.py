@@ -11,7 +11,6 @@ says that the enclave is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from datetime import date
 from typing import NamedTuple
 
@@ -65,7 +64,7 @@ XFRM_MASK = 0xFFFFFFFFFFFFFF1B
 
 _VENDOR_INTEL = 0x8086
 _SIGN_AGAIN = "sign with the key it names"
-_SIGNED_RANGES = ((0, 128), (900, 1028))
+_SIGNED = (slice(0, 128), slice(900, 1028))
 
 
 class Identity(NamedTuple):
@@ -137,17 +136,15 @@ def digest(prepared: bytes) -> bytes:
 
 def signed_bytes(structure: bytes) -> bytes:
     """Return the 256 bytes that the signature covers: 0-127 and 900-1027."""
-    return b"".join(structure[start:end] for start, end in _SIGNED_RANGES)
+    return b"".join(structure[part] for part in _SIGNED)
 
 
 def of_signed_bytes(signed: bytes) -> bytes:
     """Return the prepared structure whose :func:`signed_bytes` these 256 are; ValueError for others."""
-    if len(signed) != sum(end - start for start, end in _SIGNED_RANGES):
+    if len(signed) != 256:
         raise ValueError(f"a signature covers 256 bytes, not {len(signed)}")
-    data, taken = bytearray(SIGSTRUCT_SIZE), 0
-    for start, end in _SIGNED_RANGES:
-        data[start:end] = signed[taken : taken + end - start]
-        taken += end - start
+    data = bytearray(SIGSTRUCT_SIZE)
+    data[_SIGNED[0]], data[_SIGNED[1]] = signed[:128], signed[128:]
     return SIGSTRUCT.patch(bytes(data), {"exponent": EXPONENT})
 
 
@@ -158,23 +155,22 @@ def mrsigner(modulus: int) -> bytes:
 
 def identity(structure: bytes) -> Identity:
     """Return the identity that a SIGSTRUCT states, whether it is true or not."""
-    fields = SIGSTRUCT.unpack(structure)
     return Identity(
-        mrenclave=bytes(fields["mrenclave"]),
-        mrsigner=mrsigner(int.from_bytes(bytes(fields["modulus"]), "little")),
-        product_id=int(fields["product_id"]),
-        security_version=int(fields["security_version"]),
-        debug=bool(int(fields["attributes"]) & ATTRIBUTE_DEBUG),
+        mrenclave=SIGSTRUCT.get_bytes(structure, "mrenclave"),
+        mrsigner=mrsigner(int.from_bytes(SIGSTRUCT.get_bytes(structure, "modulus"), "little")),
+        product_id=SIGSTRUCT.get_int(structure, "product_id"),
+        security_version=SIGSTRUCT.get_int(structure, "security_version"),
+        debug=bool(SIGSTRUCT.get_int(structure, "attributes") & ATTRIBUTE_DEBUG),
     )
 
 
 def check(structure: bytes) -> str | None:
     """Hold a signed SIGSTRUCT against EINIT's rules; return the first that it breaks, or None."""
+    return _check_header(structure) or _check_signature(structure)
+
+
+def _check_header(structure: bytes) -> str | None:
     fields = SIGSTRUCT.unpack(structure)
-    return _check_header(structure, fields) or _check_signature(structure)
-
-
-def _check_header(structure: bytes, fields: Mapping[str, int | bytes]) -> str | None:
     if fields["header"] != HEADER or fields["header2"] != HEADER2:
         return "header is not that of a SIGSTRUCT"
     if fields["vendor"] not in (0, _VENDOR_INTEL):

@@ -11,41 +11,30 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from mystikos_tool.formats import elf
+from mystikos_tool.formats.elf import EHDR_SHNUM, EHDR_SHOFF, SHDR
+from mystikos_tool.formats.program import EHDR, PHDR
 from mystikos_tool.io.content import ReadAt
 
 # Bytes that are new, a number of zeros, or the offset and the size of bytes of the file.
 Piece = bytes | int | tuple[int, int]
 
-_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
-_PHDR = struct.Struct("<IIQQQQQQ")
-_SHDR = struct.Struct("<IIQQQQIIQQ")
-_EHDR_SHOFF, _EHDR_SHNUM, _EHDR_SHSTRNDX = 40, 60, 62
 _IDENTITY = b"\x7fELF\x02\x01"  # 64-bit, little-endian
 _LINKED = (2, 3)  # ET_EXEC, ET_DYN
-_SHT_RELA, _SHT_NOBITS, _SHT_REL = 4, 8, 9
+_SHT_RELA, _SHT_REL = 4, 9
 _SHF_ALLOC, _SHF_INFO_LINK = 0x2, 0x40
 _MAX_NAMES = 1 << 24
 _MAX_NAME = 4096
 _MAX_ALIGNMENT = 4096
 _MAX_PADDING = 4096  # bytes behind the last section
-_DEBUG = (b".debug", b".zdebug", b".gdb_index", b".stab", b".gnu.debuglto")
-_SYMBOLS = (b".symtab", b".symtab_shndx", b".strtab")
+_DEBUG = (".debug", ".zdebug", ".gdb_index", ".stab", ".gnu.debuglto")
+_SYMBOLS = (".symtab", ".symtab_shndx", ".strtab")
 
 
-class Section(NamedTuple):
-    """A row of the section header table, with its name."""
+class Section(elf.Section):
+    """A section, of which it is to be told what it is for."""
 
-    name: bytes
-    name_offset: int
-    type: int
-    flags: int
-    address: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    alignment: int
-    entry_size: int
+    __slots__ = ()
 
     @property
     def is_loaded(self) -> bool:
@@ -60,11 +49,11 @@ class Section(NamedTuple):
     @property
     def end(self) -> int:
         """Offset behind the section's bytes in the file."""
-        return self.offset + (0 if self.type == _SHT_NOBITS else self.size)
+        return self.offset + (0 if self.nobits else self.size)
 
     def packed(self) -> bytes:
         """Return the row of the table."""
-        return _SHDR.pack(*self[1:])
+        return SHDR.pack(*self[1:])
 
 
 class _Linked(NamedTuple):
@@ -121,23 +110,23 @@ def size_of(pieces: Sequence[Piece]) -> int:
 
 
 def _read(read_at: ReadAt) -> _Linked | None:
-    header = read_at(0, _EHDR.size)
-    if len(header) < _EHDR.size or not header.startswith(_IDENTITY):
+    header = read_at(0, EHDR.size)
+    if len(header) < EHDR.size or not header.startswith(_IDENTITY):
         return None
-    _, kind, _, _, _, ph_at, sh_at, _, _, ph_size, ph_count, sh_size, sh_count, names = _EHDR.unpack(header)
-    fits = kind in _LINKED and ph_size == _PHDR.size and sh_size == _SHDR.size and names < sh_count
+    _, kind, _, _, _, ph_at, sh_at, _, _, ph_size, ph_count, sh_size, sh_count, names = EHDR.unpack(header)
+    fits = kind in _LINKED and ph_size == PHDR.size and sh_size == SHDR.size and names < sh_count
     if not fits or max(ph_at, sh_at) >= 1 << 62:
         return None
-    rows = list(_rows(_SHDR, read_at, sh_at, sh_count))
-    segments = list(_rows(_PHDR, read_at, ph_at, ph_count))
+    rows = list(_rows(SHDR, read_at, sh_at, sh_count))
+    segments = list(_rows(PHDR, read_at, ph_at, ph_count))
     if len(rows) < sh_count or len(segments) < ph_count or rows[names][5] > _MAX_NAMES:
         return None
     table = read_at(rows[names][4], rows[names][5]) if rows[names][4] < 1 << 62 else b""
     found = [Section(_name(table, row[0]), *row) for row in rows]
-    loaded = [(0, _EHDR.size), (ph_at, ph_at + ph_count * _PHDR.size)]
+    loaded = [(0, EHDR.size), (ph_at, ph_at + ph_count * PHDR.size)]
     loaded += [(segment[2], segment[2] + segment[5]) for segment in segments if segment[5]]
     loaded += [(section.offset, section.end) for section in found if section.is_loaded]
-    return _Linked(header, names, sh_at + sh_count * _SHDR.size, found, loaded)
+    return _Linked(header, names, sh_at + sh_count * SHDR.size, found, loaded)
 
 
 def _rows(row: struct.Struct, read_at: ReadAt, offset: int, count: int) -> Iterator[tuple[int, ...]]:
@@ -145,9 +134,9 @@ def _rows(row: struct.Struct, read_at: ReadAt, offset: int, count: int) -> Itera
     return row.iter_unpack(data[: len(data) // row.size * row.size])
 
 
-def _name(table: bytes, start: int) -> bytes:
+def _name(table: bytes, start: int) -> str:
     end = table.find(b"\0", start, start + _MAX_NAME)
-    return table[start:end] if end >= 0 else b""
+    return table[start:end].decode(errors="replace") if end >= 0 else ""
 
 
 def _removed(linked: _Linked) -> set[int]:
@@ -176,8 +165,8 @@ def _fault(linked: _Linked, read_at: ReadAt, size: int, removed: set[int]) -> st
         return "it has data behind its sections, which whoever put them there may look for"
     for number, section in enumerate(linked.sections):
         if number not in removed and not section.is_loaded and section.link in removed and section.link:
-            return f"its section {section.name.decode(errors='replace')} needs what would be taken out"
-        if section.alignment > _MAX_ALIGNMENT and not section.is_loaded:
+            return f"its section {section.name} needs what would be taken out"
+        if section.align > _MAX_ALIGNMENT and not section.is_loaded:
             return "a section that is not loaded has a large alignment"
     holes = sorted(_holes(linked, removed))
     covered = sorted([*linked.loaded, *_others(linked, removed)])
@@ -213,7 +202,7 @@ def _pieces(linked: _Linked, removed: set[int]) -> list[Piece]:
     number_of = {old: new for new, old in enumerate(kept)}
     at = linked.loaded_end
     pieces: list[Piece] = []
-    behind = _EHDR.size
+    behind = EHDR.size
     for start, end in sorted(_holes(linked, removed)):
         pieces += [(behind, start - behind), end - start]
         behind = end
@@ -224,7 +213,7 @@ def _pieces(linked: _Linked, removed: set[int]) -> list[Piece]:
         if section.offset < linked.loaded_end or section.is_loaded or not section.end > section.offset:
             offsets[number] = min(section.offset, at)
             continue
-        gap = -at % max(section.alignment, 1)
+        gap = -at % max(section.align, 1)
         offsets[number] = at + gap
         pieces += [gap, (section.offset, section.size)]
         at += gap + section.size
@@ -234,8 +223,8 @@ def _pieces(linked: _Linked, removed: set[int]) -> list[Piece]:
         for number in kept
     )
     header = bytearray(linked.header)
-    struct.pack_into("<Q", header, _EHDR_SHOFF, at + gap)
-    struct.pack_into("<HH", header, _EHDR_SHNUM, len(kept), number_of[linked.names_index])
+    struct.pack_into("<Q", header, EHDR_SHOFF, at + gap)
+    struct.pack_into("<HH", header, EHDR_SHNUM, len(kept), number_of[linked.names_index])
     return [bytes(header), *pieces, gap, table]
 
 

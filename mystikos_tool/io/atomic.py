@@ -9,7 +9,7 @@ import shutil
 import signal
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from threading import Thread
 from typing import BinaryIO
 
 from mystikos_tool.errors import UserError, reason_of
-from mystikos_tool.io import abandoned
+from mystikos_tool.io import abandoned, fingerprint
 
 _LARGE = 1 << 24
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -135,13 +135,28 @@ def write_at(descriptor: int, data: bytes | bytearray | memoryview, offset: int)
         written += os.pwrite(descriptor, data[written:], offset + written)
 
 
-def rewrite_at(descriptor: int, data: bytes, offset: int) -> None:
-    """Write as `write_at` what has its place on the disk, and begin to bring it there.
+def rewrite(
+    target: Path,
+    known: bytes,
+    places: Iterable[tuple[int, bytes]],
+    mode: int = 0o644,
+    *,
+    unread: bool = False,
+) -> bool:
+    """Write data at their offsets into ``target`` itself; False where it is not to be had (`rewriting`).
 
-    After a power failure the file's times would else be those of a content that never came there.
+    So it is where it is not the file of the fingerprint ``known`` any more. What has its place on the disk
+    begins to be brought there: after a power failure the file's times would else be those of a content that
+    never came there.
     """
-    write_at(descriptor, data, offset)
-    os.posix_fadvise(descriptor, offset, len(data), os.POSIX_FADV_DONTNEED)
+    version = fingerprint.content_version(known)
+    with rewriting(target, mode, unread=unread) as file:
+        if file is None or fingerprint.version_of(os.fstat(file.fileno())) != version:
+            return False
+        for offset, data in places:
+            write_at(file.fileno(), data, offset)
+            os.posix_fadvise(file.fileno(), offset, len(data), os.POSIX_FADV_DONTNEED)
+    return True
 
 
 def _take_name(final: Path, temporary: Path) -> bool:

@@ -41,7 +41,7 @@ class Sha256:
     def update(self, data: bytes | memoryview) -> None:
         """Hash bytes; a view has to be of memory that may be written. Other threads run meanwhile."""
         given = data if isinstance(data, bytes) else (ctypes.c_char * len(data)).from_buffer(data)
-        self._functions.SHA256_Update(ctypes.byref(self._context), given, len(data))
+        self._functions.SHA256_Update(ctypes.byref(self._context), given, ctypes.c_size_t(len(data)))
         self.size += len(data)
 
     @property
@@ -82,9 +82,4 @@ def _functions() -> ctypes.CDLL:
     """Return the library that has the functions: the one that hashlib is linked to."""
     import _hashlib
 
-    library = ctypes.CDLL(getattr(_hashlib, "__file__", None))  # None where the interpreter itself has it
-    context = ctypes.c_void_p
-    library.SHA256_Init.argtypes = (context,)
-    library.SHA256_Update.argtypes = (context, ctypes.c_void_p, ctypes.c_size_t)
-    library.SHA256_Final.argtypes = (ctypes.c_char_p, context)
-    return library
+    return ctypes.CDLL(getattr(_hashlib, "__file__", None))  # None where the interpreter itself has it

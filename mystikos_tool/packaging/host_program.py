@@ -30,7 +30,7 @@ def digest(package: Package) -> str:
     bodies = [(name, package.sections[name].size) for name in SECTIONS]
     try:
         loader = elf.without_sections(start, rest, bodies)
-        pieces = elf.with_sections(elf.parse(loader, f"{where}, the host program"), bodies)
+        pieces = elf.with_sections(elf.Image(loader, f"{where}, the host program"), bodies)
     except (ValueError, UserError):
         raise _foreign(where) from None
     before, after = pieces[: pieces.index(0)], pieces[pieces.index(0) + len(bodies) :]

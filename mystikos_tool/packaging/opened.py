@@ -54,7 +54,7 @@ class Opened:
 
     def elf(self, name: str) -> elf.Image:
         """Return the ELF image in a section; raise UserError where it holds none."""
-        return elf.parse(self.content(name).read(), self.where(name))
+        return elf.Image(self.content(name).read(), self.where(name))
 
     def parts(self) -> layout.Parts:
         """Return what the enclave is made of; raise UserError where a section holds something else."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,85 +65,68 @@ class _Aborted(Exception):  # noqa: N818 no error
     """Nobody wants the package any more."""
 
 
-def _write_around(content: Sequence[Content], parts: sections.Parts, file: BinaryIO) -> list[int]:
+def _write_around(content: Sequence[tuple[int, Content]], parts: sections.Parts, file: BinaryIO) -> list[int]:
     """Write all but the enclave image and the root file system; return the places that are left for them."""
-    places = []
-    for piece in content:
+    left = []
+    for place, piece in content:
         if piece is parts.enclave or piece is parts.rootfs:
-            places.append(file.tell())
-            file.seek(piece.size, os.SEEK_CUR)
+            left.append(place)
         else:
+            file.seek(place)
             piece.write_to(file)
     file.flush()
-    return places
+    return left
 
 
 def _versions(loader: Path, parts: sections.Parts) -> list[object]:
     """Return what changes with a package, but for the content of its enclave image."""
     enclave, *rest = parts
-    return [enclave.size, *map(_version, (FileContent.of(loader), *rest))]
+    contents = (FileContent.of(loader), *rest)
+    files = (content.path for content in contents if isinstance(content, FileContent))
+    return [enclave.size, *contents, *(fingerprint.of(path.stat()) for path in files)]
 
 
-def _version(content: Content) -> object:
-    if isinstance(content, FileContent):
-        return content, fingerprint.of(content.path.stat())
-    return content
-
-
-@dataclass
 class _Copy:
-    """Content that is written to an open file, from ``place``, as it is read.
+    """Content that is written to an open file, from ``place``, as it is read, once.
 
     When it cannot be written, the file is emptied, and it is read nevertheless.
     """
 
-    content: Content
-    descriptor: int
-    place: int
-    is_whole: bool = False
+    _reader: Reader
+
+    def __init__(self, content: Content, descriptor: int, place: int) -> None:
+        self.size = content.size
+        self._content = content
+        self._descriptor = descriptor
+        self._place, self._end = place, place + content.size
+        self._failed = False
 
     @property
-    def size(self) -> int:
-        """Number of bytes."""
-        return self.content.size
+    def is_whole(self) -> bool:
+        """Whether all of it was read and written."""
+        return self._place == self._end
 
     @contextmanager
     def opened(self) -> Iterator[Reader]:
         """Begin to read the content into buffers."""
-        with self.content.opened() as reader:
-            copying = _CopyingReader(reader, self.descriptor, self.place)
-            yield copying
-            self.is_whole = copying.place == self.place + self.size
-
-
-@dataclass
-class _CopyingReader:
-    reader: Reader
-    descriptor: int
-    place: int
-    failed: bool = False
+        with self._content.opened() as self._reader:
+            yield self
 
     def read_into(self, buffers: Sequence[memoryview]) -> int:
-        """Fill buffers with what comes next, and write that."""
-        size = self.reader.read_into(buffers)
-        if not self.failed:
-            self._write(_filled(buffers, size), size)
+        """Fill buffers of one size with what comes next, and write that."""
+        size = self._reader.read_into(buffers)
+        if not self._failed:
+            full, rest = divmod(size, len(buffers[0]))
+            filled = [*buffers[:full], buffers[full][:rest]] if rest else buffers[:full]
+            try:
+                written = _write(self._descriptor, filled, self._place)
+                self._place += written
+                self._failed = written < size
+            except OSError:
+                self._failed = True
+            if self._failed:
+                os.ftruncate(self._descriptor, 0)  # others may need the space
         return size
-
-    def _write(self, buffers: Sequence[memoryview], size: int) -> None:
-        with suppress(OSError):
-            written = _write(self.descriptor, buffers, self.place)
-            self.place += written
-            if written == size:
-                return
-        self.failed = True
-        os.ftruncate(self.descriptor, 0)  # others may need the space
-
-
-def _filled(buffers: Sequence[memoryview], size: int) -> Sequence[memoryview]:
-    """Return the buffers, which are of one size, as far as they were filled."""
-    full, rest = divmod(size, len(buffers[0]))
-    return [*buffers[:full], buffers[full][:rest]] if rest else buffers[:full]
 
 
 def _write(descriptor: int, buffers: Sequence[memoryview], place: int) -> int:

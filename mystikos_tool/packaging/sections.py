@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import takewhile
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from mystikos_tool import runtime
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
-from mystikos_tool.io import fingerprint
-from mystikos_tool.io.atomic import rewrite_at, rewriting, writing
+from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Bytes, Content, FileContent
 from mystikos_tool.runtime import MAX_IMAGE
 
@@ -55,21 +54,17 @@ class Parts(NamedTuple):
     config: Content
 
 
-def pieces(loader: Path, parts: Parts) -> list[Content]:
-    """Return what a package consists of, in order: the parts themselves, and the loader around them.
+def pieces(loader: Path, parts: Parts) -> list[tuple[int, Content]]:
+    """Return what a package consists of, in order, with the offset of each in it; nothing is at its end.
 
-    Raises UserError for a loader that sections cannot be appended to.
+    These are the parts themselves, and the loader around them. Raises UserError for a loader that
+    sections cannot be appended to.
     """
     sizes = zip(SECTIONS, (part.size for part in parts), strict=True)
     plan = elf.with_sections(runtime.image(loader), list(sizes))
-    return [parts[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
-
-
-def offset_of(name: str, loader: Path, parts: Parts) -> int:
-    """Return where the content of a section begins in what :func:`write` makes."""
-    wanted = parts[SECTIONS.index(name)]
-    before = takewhile(lambda piece: piece is not wanted, pieces(loader, parts))
-    return sum(piece.size for piece in before)
+    content = [parts[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
+    offsets = accumulate((piece.size for piece in content), initial=0)
+    return list(zip(offsets, [*content, Bytes(b"")], strict=True))
 
 
 def check_name(target: Path) -> None:
@@ -86,7 +81,7 @@ def write(loader: Path, parts: Parts, target: Path) -> int:
     place and renamed.
     """
     check_name(target)
-    return _write(pieces(loader, parts), target)
+    return _write((piece for _, piece in pieces(loader, parts)), target)
 
 
 class Written(NamedTuple):
@@ -101,27 +96,22 @@ def rewrite(
 ) -> int | None:
     """Write the parts into an earlier package itself, of its root only what has ``changed``: offset and size.
 
-    Return its size in bytes; None where it is not to be had alone (`atomic.rewriting`), is not that one
+    Return its size in bytes; None where it is not to be had alone (`atomic.rewrite`), is not that one
     any more, or would get another size or its root another place. Raises UserError as :func:`pieces` does,
     before anything is written.
     """
-    places, place = [], 0
-    for piece in pieces(loader, parts):
+    places = []
+    for place, piece in pieces(loader, parts):
         if piece is not parts.rootfs:
             places.append((place, piece.read()))
         elif place == earlier.place_of_root:
             places += [(place + offset, piece.part(offset, size).read()) for offset, size in changed]
         else:
             return None
-        place += piece.size
-    version = fingerprint.content_version(earlier.fingerprint)
-    with rewriting(target, MODE, unread=True) as file:
-        status = os.fstat(file.fileno()) if file else None
-        if not (file and status and fingerprint.version_of(status) == version and status.st_size == place):
-            return None
-        for offset, data in places:
-            rewrite_at(file.fileno(), data, offset)
-    return place
+    [(size, _)] = fingerprint.sizes_and_modes(earlier.fingerprint)
+    if place != size or not atomic.rewrite(target, earlier.fingerprint, places, MODE, unread=True):
+        return None
+    return size
 
 
 def write_with_image(package: Package, image: Content, target: Path) -> None:
@@ -149,20 +139,20 @@ def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
 
     Raises UserError as :func:`pieces` does.
     """
-    content = pieces(loader, parts)
-    if path.is_symlink() or path.stat().st_size != sum(piece.size for piece in content):
+    placed = pieces(loader, parts)
+    if path.is_symlink() or path.stat().st_size != placed[-1][0]:
         return False
     with path.open("rb") as file:
-        return all(_comes_next(piece, file, path) for piece in content)
+        return all(_is_at(place, piece, file, path) for place, piece in placed)
 
 
-def _comes_next(piece: Content, file: BinaryIO, path: Path) -> bool:
-    """Tell whether a file goes on with a piece, which may be just that part of it: then it is not read."""
-    if piece == FileContent(path, piece.size, file.tell()):
-        file.seek(piece.size, os.SEEK_CUR)
-        return True
+def _is_at(place: int, piece: Content, file: BinaryIO, path: Path) -> bool:
+    """Tell whether a file has a piece at a place; it may be just that part of it: then it is not read."""
+    file.seek(place)
     # Two bytes objects are compared at once, a memoryview byte by byte.
-    return all(bytes(chunk) == file.read(len(chunk)) for chunk in piece.chunks(_CHUNK))
+    return piece == FileContent(path, piece.size, place) or all(
+        bytes(chunk) == file.read(len(chunk)) for chunk in piece.chunks(_CHUNK)
+    )
 
 
 class Package(NamedTuple):

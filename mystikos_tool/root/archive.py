@@ -19,8 +19,8 @@ from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.formats import cpio
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
-from mystikos_tool.io import fingerprint, progress
-from mystikos_tool.io.atomic import make_directory, rewrite_at, rewriting, writing
+from mystikos_tool.io import atomic, fingerprint, progress
+from mystikos_tool.io.atomic import make_directory, writing
 from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt, Window, pieces
 from mystikos_tool.root.source import excluding, is_excluded, unchanged
 from mystikos_tool.root.tree import Contents, Entry, Tree
@@ -72,12 +72,7 @@ class Archive:
 
             def of_member(member: Member) -> ReadAt:
                 _, _, start, size = member
-
-                def read_at(offset: int, count: int) -> bytes:
-                    count = min(count, size - offset)
-                    return near(start + offset, count) if count > 0 else b""
-
-                return read_at
+                return lambda offset, count: near(start + offset, max(min(count, size - offset), 0))
 
             yield of_member
 
@@ -89,7 +84,10 @@ class Earlier(NamedTuple):
     offsets: Mapping[bytes, int]
 
 
-def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
+_NOTHING = Earlier(Path(), {})
+
+
+def write(tree: Tree, target: Path, earlier: Earlier = _NOTHING) -> Archive:
     """Write a tree as an archive, beside its place first; return what is in it.
 
     What has not changed since an ``earlier`` archive is copied from there, in long runs and
@@ -98,8 +96,7 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
     Raises UserError for what an archive cannot hold, and for a file that changed since its tree
     was made or can't be read; the target is then as it was.
     """
-    members = tree.members
-    known = earlier.offsets if earlier else {}
+    members, known = tree.members, earlier.offsets
     moved = [known[path] - offset if path in known else None for path, _, offset, _ in members]
     with progress.bar("packing", tree.size), writing(target) as file:
         file.write(cpio.ROOT)
@@ -107,13 +104,12 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
         # What has moved by the same distance as its neighbour is next to it in the earlier archive too.
         for distance, run in groupby(moved):
             after = first + len(list(run))
-            if earlier and distance is not None:
+            if distance is not None:
                 start, end = members[first].start, members[after - 1].end
                 FileContent(earlier.path, end - start, start + distance).write_to(file)
             else:
                 for entry in tree.entries[first:after]:
-                    for data in _member(entry):
-                        file.write(data)
+                    file.writelines(_member(entry))
             first = after
         file.write(cpio.end(_end(members)))
         return Archive(str(target), FileContent(target, file.tell()), tuple(members))
@@ -122,22 +118,18 @@ def write(tree: Tree, target: Path, earlier: Earlier | None = None) -> Archive:
 def rewrite(tree: Tree, numbers: Sequence[int], target: Path, known: bytes) -> Archive | None:
     """Write some of a tree's files, by their numbers, into an archive that has all else of it in its place.
 
-    None where the archive is not to be had alone (`atomic.rewriting`) or is not the one of the fingerprint
-    ``known``. Raises UserError as :func:`write` does, before anything is written.
+    None where the archive is not to be had alone or is not the one of the fingerprint ``known``
+    (`atomic.rewrite`). Raises UserError as :func:`write` does, before anything is written.
     """
     contents = [
         (tree.members[number].offset, b"".join(map(bytes, _data(tree.entries[number])))) for number in numbers
     ]
-    version = fingerprint.content_version(known)
-    with rewriting(target) as file:
-        if file is None or fingerprint.version_of(os.fstat(file.fileno())) != version:
-            return None
-        for offset, data in contents:
-            rewrite_at(file.fileno(), data, offset)
+    if not atomic.rewrite(target, known, contents):
+        return None
     return Archive(str(target), FileContent.of(target), tuple(tree.members))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Unwritten:
     """What :func:`write` makes of a tree, to be measured where it is not written.
 
@@ -193,34 +185,28 @@ class DifferentError(Exception):
     """An archive is not what :func:`write` makes of a tree."""
 
 
-class Held:
+@dataclass
+class Held(Unwritten):
     """What :func:`write` makes of a tree, held to the bytes of a file from ``offset`` while it is read.
 
     ``is_same`` tells that it was read to its end. Reading raises UserError as :func:`write` does for the
     tree, and DifferentError at the first byte that differs.
     """
 
-    def __init__(self, unwritten: Unwritten, file: AnyOffset, offset: int) -> None:
-        self._unwritten = unwritten
-        self._file = file
-        self._offset = offset
-        self.size = unwritten.size
-        self.is_same = False
+    file: AnyOffset
+    offset: int
+    is_same: bool = False
 
-    @contextmanager
-    def opened(self) -> Iterator[PieceReader]:
-        """Begin to read the archive into buffers."""
-        with self._file.at_any_offset() as read_at:
-            yield PieceReader(self._pieces(read_at))
-
-    def _pieces(self, read_at: ReadAt) -> Iterator[bytes | memoryview]:
-        done = 0
-        for piece in self._unwritten.pieces():
-            if read_at(self._offset + done, len(piece)) != bytes(piece):
-                raise DifferentError
-            done += len(piece)
-            self.is_same = done == self.size
-            yield piece
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Yield the archive as far as it is the same; a piece is as it is until the next one is asked for."""
+        at, end = self.offset, self.offset + self.size
+        with self.file.at_any_offset() as read_at:
+            for piece in super().pieces():
+                if read_at(at, len(piece)) != bytes(piece):
+                    raise DifferentError
+                at += len(piece)
+                self.is_same = at == end
+                yield piece
 
 
 def read(path: Path) -> Archive:

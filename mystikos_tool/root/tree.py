@@ -218,11 +218,6 @@ def join(trees: Sequence[Tree], *, later_wins: bool = False) -> Tree:
     return Tree(tuple(sorted(joined.values(), key=_PATH)), tuple(left_out), as_of)
 
 
-def overlay(lower: Tree, upper: Tree) -> Tree:
-    """Lay a tree over another, see :func:`join`."""
-    return join((lower, upper), later_wins=True)
-
-
 def select(tree: Tree, paths: Collection[bytes]) -> Tree:
     """Return what a tree has at these paths: with all that is below them, and the directories above."""
     below = tuple(path + b"/" for path in paths)

@@ -74,7 +74,7 @@ def image(path: Path) -> elf.Image:
     """Return an image of a runtime; raise UserError where it cannot be read or is damaged."""
     from mystikos_tool.formats import elf  # a build with nothing to do does without
 
-    return elf.parse(_read(path), str(path))
+    return elf.Image(_read(path), str(path))
 
 
 @kept(_KEPT)

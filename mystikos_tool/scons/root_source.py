@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator
-from functools import lru_cache, reduce
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
@@ -21,7 +21,7 @@ from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.disk.nodes import described as on_disk
 from mystikos_tool.root.permissions import Permissions, PermittedSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
-from mystikos_tool.root.tree import Tree, overlay, select
+from mystikos_tool.root.tree import Tree, join, select
 from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.database import patterns_in, store
 from mystikos_tool.scons.input_file import known_files
@@ -245,11 +245,11 @@ class RootSource(InputNode):
         if not (variants or repositories):
             return scanned
         below = [self._scan(place, source).tree() for place in repositories]
-        tree = reduce(overlay, [*below, scanned.tree()])
+        tree = join([*below, scanned.tree()], later_wins=True)
         for variant, place in ((one, place) for one in reversed(variants) for place in _places(one)):
             found = self._scan(place, variant).tree()
             built = {os.fsencode(node.get_path(variant)) for node in self._built(variant)}
-            tree = overlay(tree, found if b"." in built else select(found, built))
+            tree = join((tree, found if b"." in built else select(found, built)), later_wins=True)
             there = {entry.path for entry in tree.entries}
             self.stray += [os.fsdecode(entry.path) for entry in found.entries if entry.path not in there]
         self.stray = sorted(set(self.stray))

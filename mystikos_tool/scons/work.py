@@ -609,7 +609,7 @@ def expect(target: Any, package: Arriving | FileContent) -> Expected | None:
     modulus, (offset, size) = _modulus(stage), pipeline.place_of_root(inputs, root.size)
     if package.size != size:
         raise DifferentError
-    held = Held(root, package, offset)
+    held = Held(root.tree, package, offset)
     measured = pipeline.measure_unchecked(inputs, held)
     if not held.is_same:
         raise DifferentError

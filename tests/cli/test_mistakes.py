@@ -86,7 +86,7 @@ def no_oeinfo(project: Path) -> None:
 
 def unsupported_relocation(project: Path) -> None:
     image = project / "runtime" / "lib" / "openenclave" / "mystenc.so"
-    relocations = elf.parse(image.read_bytes(), "").section(".rela.dyn")
+    relocations = elf.Image(image.read_bytes(), "").section(".rela.dyn")
     patch(image, relocations.offset + 8, b"\5")  # R_X86_64_COPY
 
 
@@ -384,7 +384,7 @@ def test_a_truncated_package_is_told(run: Run, hello: Path, verb: str, kept: int
 
 @pytest.mark.parametrize("verb", ["verify", "dump-sgx"])
 def test_a_package_with_a_section_twice_is_told(run: Run, hello: Path, verb: str) -> None:
-    pieces = elf.with_sections(elf.parse(hello.read_bytes(), "hello"), [(".mystconfiX", 3)])
+    pieces = elf.with_sections(elf.Image(hello.read_bytes(), "hello"), [(".mystconfiX", 3)])
     data = b"".join(b"new" if isinstance(piece, int) else piece for piece in pieces)
     hello.write_bytes(data.replace(b".mystconfiX", b".mystconfig"))
     result = run(verb, hello)

@@ -10,7 +10,7 @@ import pytest
 from mystikos_tool.io.arriving import Arriving, RefusedError
 from mystikos_tool.io.content import FileContent, whole
 from mystikos_tool.root import archive
-from mystikos_tool.root.archive import DifferentError, Held, Unwritten
+from mystikos_tool.root.archive import DifferentError, Held
 from mystikos_tool.root.source import DirectorySource
 
 
@@ -63,7 +63,7 @@ def test_an_archive_is_held_to_its_tree_while_it_comes(root: Path, tmp_path: Pat
     data = (tmp_path / "archive").read_bytes()
     with (tmp_path / "file").open("w+b") as opened, ThreadPoolExecutor(1) as reader:
         file = Arriving(opened, len(data) + 7)
-        held = Held(Unwritten(tree), file, 7)
+        held = Held(tree, file, 7)
         read = reader.submit(whole, held)
         for at in range(0, len(data), 100_000):
             file.write(bytes(7)[at:] + data[at : at + 100_000])
@@ -77,7 +77,7 @@ def test_an_archive_that_differs_in_one_byte_is_another(root: Path, tmp_path: Pa
     data = bytearray((tmp_path / "archive").read_bytes())
     data[place] ^= 1
     (tmp_path / "archive").write_bytes(data)
-    held = Held(Unwritten(tree), FileContent.of(tmp_path / "archive"), 0)
+    held = Held(tree, FileContent.of(tmp_path / "archive"), 0)
     with pytest.raises(DifferentError):
         whole(held)
     assert not held.is_same
@@ -90,4 +90,4 @@ def test_an_archive_that_ends_too_early_is_another(root: Path, tmp_path: Path) -
         file.write(b"070701")
         file.end()
         with pytest.raises(DifferentError):
-            whole(Held(Unwritten(tree), file, 0))
+            whole(Held(tree, file, 0))

@@ -46,8 +46,8 @@ def recorded(name: str) -> layout.Layout:
     return layout.lay_out(
         layout.Parts(
             pipeline.prepare(runtime, config),
-            elf.parse(runtime.kernel.read_bytes(), "kernel"),
-            elf.parse(runtime.crt.read_bytes(), "crt"),
+            elf.Image(runtime.kernel.read_bytes(), "kernel"),
+            elf.Image(runtime.crt.read_bytes(), "crt"),
             inputs.root.content(),
             inputs.pubkeys_content(),
             inputs.roothashes_content(),
@@ -303,7 +303,7 @@ def test_a_segment_s_pages_hold_its_data_and_zeros_around_it() -> None:
 def test_symtab_takes_what_follows_it_in_the_file_up_to_a_whole_page() -> None:
     kernel = build(symtab_size=48, strtab=b"\0abc\0", behind_strtab=b"\x77" * 5000)
     found, content = region(replace(SMALL, kernel=kernel), "kernel.symtab")
-    section = elf.parse(kernel, "kernel").section(".symtab")
+    section = elf.Image(kernel, "kernel").section(".symtab")
     assert (found.size, found.file_size) == (P, P)
     assert content == kernel[section.offset : section.offset + P]
     assert b"\0abc\0" + b"\x77" * 100 in content
@@ -312,7 +312,7 @@ def test_symtab_takes_what_follows_it_in_the_file_up_to_a_whole_page() -> None:
 def test_symtab_at_the_end_of_the_file_is_followed_by_zeros() -> None:
     kernel = build(symtab_size=24)
     _, content = region(replace(SMALL, kernel=kernel), "kernel.symtab")
-    rest = kernel[elf.parse(kernel, "kernel").section(".symtab").offset :]
+    rest = kernel[elf.Image(kernel, "kernel").section(".symtab").offset :]
     assert len(rest) < P
     assert content == rest.ljust(P, b"\0")
 
@@ -333,11 +333,7 @@ def test_a_kernel_or_c_runtime_without_its_sections_is_told(part: str, name: str
 
 def test_a_kernel_whose_text_has_no_address_is_told() -> None:
     kernel = build()
-    header = (
-        elf.parse(kernel, "kernel").section_headers_offset
-        + 64 * elf.parse(kernel, "kernel").section(".text").number
-    )
-    damaged = tiny_elf.patched(kernel, header + 16, "Q", 0)
+    damaged = tiny_elf.patched(kernel, tiny_elf.section_header(kernel, ".text") + 16, "Q", 0)
     assert told(replace(SMALL, kernel=damaged)).startswith("kernel, section .text: has no address; ")
 
 

@@ -552,7 +552,7 @@ def test_a_runtime_for_another_machine_is_told(tmp_path: Path, made: Inputs, fil
     data = path.read_bytes()
     path.write_bytes(data[:18] + b"\xb7\0" + data[20:])
     assert told(lambda: pipeline.measure(made)) == (
-        f"{path}: is an ELF file for AArch64, not 64-bit x86-64; give one built for x86-64"
+        f"{path}: is an ELF file for EM_AARCH64, not 64-bit x86-64; give one built for x86-64"
     )
 
 
@@ -745,7 +745,7 @@ def test_a_changed_byte_of_measured_data_changes_mrenclave(tmp_path: Path, made:
 def test_a_changed_byte_of_each_loaded_page_is_told(tmp_path: Path, made: Inputs, name: str) -> None:
     path = build(made, tmp_path / "app")
     opened = sections.read(path)
-    image = elf.parse(opened.content(name).read(), name)
+    image = elf.Image(opened.content(name).read(), name)
     for load in image.loads:
         # The enclave image's first words are set when it is laid out, whatever the file has there.
         for at in range(load.offset + 200, load.offset + load.file_size, 1024):
@@ -768,7 +768,7 @@ def test_the_configuration_beside_the_enclave_is_the_one_in_it(tmp_path: Path, m
 def record_offset(path: Path) -> int:
     """Where in a package the record of its enclave image lies."""
     opened = sections.read(path)
-    image = elf.parse(opened.content(sections.ENCLAVE).read(), "image")
+    image = elf.Image(opened.content(sections.ENCLAVE).read(), "image")
     return opened.sections[sections.ENCLAVE].offset + image.section(".oeinfo").offset
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from reference_cases import DATA
-from tiny_elf import patched, with_sections
+from tiny_elf import patched, section_header, with_sections
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
@@ -142,8 +142,7 @@ def test_a_package_cut_anywhere_is_told(tmp_path: Path, made: Path) -> None:
 
 def test_a_section_beyond_the_end_is_told(tmp_path: Path, made: Path) -> None:
     data = made.read_bytes()
-    image = elf.parse(data, "app")
-    field = image.section_headers_offset + 64 * image.section(sections.ROOTFS).number + 32
+    field = section_header(data, sections.ROOTFS) + 32
     (tmp_path / "app").write_bytes(patched(data, field, "Q", len(data)))
     assert told(lambda: sections.read(tmp_path / "app")) == (
         f"{tmp_path}/app, section .mystrootfs: lies beyond the end of the file;"
@@ -160,8 +159,7 @@ def test_a_section_that_is_not_progbits_is_told_as_at_the_start(
     tmp_path: Path, made: Path, kind: int
 ) -> None:
     data = made.read_bytes()
-    image = elf.parse(data, "app")
-    field = image.section_headers_offset + 64 * image.section(sections.ROOTFS).number + 4
+    field = section_header(data, sections.ROOTFS) + 4
     (tmp_path / "app").write_bytes(patched(data, field, "I", kind))
     if kind == elf.SHT_PROGBITS:
         assert sections.read(tmp_path / "app").sections.keys() == set(sections.SECTIONS)
@@ -183,11 +181,15 @@ def test_what_is_not_there_or_is_no_regular_file_is_told_and_not_waited_for(tmp_
             sections.read(tmp_path / name)
 
 
+def place_of_root(parts: sections.Parts) -> int:
+    return next(place for place, piece in sections.pieces(PROGRAM, parts) if piece is parts.rootfs)
+
+
 def rewritten(
     package: Path, parts: sections.Parts, changed: list[tuple[int, int]], place: int = -1
 ) -> int | None:
     version = fingerprint.of(package.stat())
-    root = sections.offset_of(sections.ROOTFS, PROGRAM, parts) if place < 0 else place
+    root = place_of_root(parts) if place < 0 else place
     return sections.rewrite(PROGRAM, parts, package, sections.Written(version, root), changed)
 
 
@@ -212,13 +214,13 @@ def test_of_a_root_only_what_changed_is_written(made: Path) -> None:
 
 @pytest.mark.parametrize("name", ["enclave", "config"])
 def test_a_package_is_not_rewritten_with_parts_of_other_sizes(made: Path, name: str) -> None:
-    place, before = sections.offset_of(sections.ROOTFS, PROGRAM, PARTS), made.read_bytes()
+    place, before = place_of_root(PARTS), made.read_bytes()
     assert rewritten(made, PARTS._replace(**{name: Bytes(bytes(5000))}), [], place) is None
     assert made.read_bytes() == before
 
 
 def test_a_package_that_is_another_one_by_now_is_not_rewritten(made: Path) -> None:
-    place, version = sections.offset_of(sections.ROOTFS, PROGRAM, PARTS), fingerprint.of(made.stat())
+    place, version = place_of_root(PARTS), fingerprint.of(made.stat())
     os.utime(made, ns=(0, 0))
     before = made.read_bytes()
     other = PARTS._replace(config=Bytes(BODIES[sections.CONFIG][::-1]))

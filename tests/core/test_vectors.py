@@ -34,7 +34,7 @@ class Built:
 
     @property
     def oeinfo(self) -> bytes:
-        return elf.parse(self.image.read_bytes(), str(self.image)).section_bytes(".oeinfo")
+        return elf.Image(self.image.read_bytes(), str(self.image)).section_bytes(".oeinfo")
 
     @property
     def sigstruct(self) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -112,6 +113,15 @@ def test_a_bit_that_changed_anywhere_is_refused_or_is_in_the_loader(
     app.write_bytes(content)
     with pytest.raises(UserError):
         mystikos_tool.verify(app, loader=made.runtime.loader)
+
+
+def test_a_package_whose_names_of_sections_lie_before_all_of_them_is_refused(app: Path) -> None:
+    data = app.read_bytes()
+    header = tiny_elf.section_header(data, ".shstrtab")
+    offset, size = struct.unpack_from("<QQ", data, header + 24)
+    moved = tiny_elf.patched(data, header + 24, "Q", 64)
+    app.write_bytes(moved[:64] + data[offset : offset + size] + moved[64 + size :])
+    assert refused(lambda: mystikos_tool.verify(app)) == f"{app}: {FOREIGN}{DISTRUST}"
 
 
 @pytest.mark.parametrize("without", ["nothing", "pubkeys", "roothashes", "both"])

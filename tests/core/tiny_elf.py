@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mystikos_tool.formats import elf
-from mystikos_tool.io.content import FileContent
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
@@ -310,17 +309,17 @@ def patched(data: bytes, offset: int, form: str, *values: int | bytes) -> bytes:
 
 def with_sections(data: bytes, *added: tuple[str, bytes]) -> bytes:
     """Return an ELF file with sections appended as packages have them."""
-    plan = elf.with_sections(elf.parse(data, "file"), [(name, len(body)) for name, body in added])
+    plan = elf.with_sections(elf.Image(data, "file"), [(name, len(body)) for name, body in added])
     return b"".join(added[piece][1] if isinstance(piece, int) else piece for piece in plan)
+
+
+def section_header(file: bytes, name: str) -> int:
+    """Return where in an ELF file the header of its section of a name is."""
+    image = elf.Image(file, "file")
+    return image.sections_offset + 64 * image.section_list.index(image.section(name))
 
 
 def resize_section(path: Path, name: str, size: int) -> None:
     """Let the header of a file's section say another size."""
-    number = next(
-        section.number
-        for section in elf.read_sections(FileContent.of(path), str(path))
-        if section.name == name
-    )
     data = path.read_bytes()
-    (headers,) = struct.unpack_from("<Q", data, 0x28)
-    path.write_bytes(patched(data, headers + number * 64 + 0x20, "Q", size))
+    path.write_bytes(patched(data, section_header(data, name) + 0x20, "Q", size))

@@ -29,13 +29,13 @@ class TinyEnclave:
     config: Config = CONFIG
 
     def prepared(self) -> EnclaveImage:
-        return prepare(elf.parse(self.image, "mystenc.so"), self.config)
+        return prepare(elf.Image(self.image, "mystenc.so"), self.config)
 
     def parts(self) -> layout.Parts:
         return layout.Parts(
             enclave=self.prepared(),
-            kernel=elf.parse(self.kernel, "kernel"),
-            crt=elf.parse(self.crt, "crt"),
+            kernel=elf.Image(self.kernel, "kernel"),
+            crt=elf.Image(self.crt, "crt"),
             rootfs=Bytes(self.rootfs),
             pubkeys=self.pubkeys,
             roothashes=self.roothashes,

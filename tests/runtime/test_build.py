@@ -45,7 +45,7 @@ def read(runtime: Runtime, output: str) -> elf.Image:
         "libmystcrt.so": runtime.crt,
     }
     path = files[Path(output).name]
-    return elf.parse(path.read_bytes(), str(path))
+    return elf.Image(path.read_bytes(), str(path))
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -204,7 +204,7 @@ def test_another_compiler_gets_no_option_that_only_zig_has() -> None:
 def test_the_enclave_image_compiles_with_another_compiler(tmp_path: Path) -> None:
     image = next(image for image in IMAGES if image.freestanding)
     compile_image(image, tmp_path / "mystenc.so", "gcc")
-    parsed = elf.parse((tmp_path / "mystenc.so").read_bytes(), "mystenc.so")
+    parsed = elf.Image((tmp_path / "mystenc.so").read_bytes(), "mystenc.so")
     elf.check_loadable(parsed)
     assert "_enclave_rva" in dict(parsed.dynamic_symbols)
     assert len(parsed.section_bytes(".oeinfo")) == OEINFO.size

@@ -62,8 +62,8 @@ def lay_out(inputs: Inputs) -> Layout:
     return layout.lay_out(
         layout.Parts(
             enclave=prepare(runtime, inputs.config),
-            kernel=elf.parse(runtime.kernel.read_bytes(), "kernel"),
-            crt=elf.parse(runtime.crt.read_bytes(), "crt"),
+            kernel=elf.Image(runtime.kernel.read_bytes(), "kernel"),
+            crt=elf.Image(runtime.crt.read_bytes(), "crt"),
             rootfs=inputs.root.content(),
             pubkeys=inputs.pubkeys_content(),
             roothashes=inputs.roothashes_content(),
@@ -151,7 +151,7 @@ def test_every_page_has_the_permissions_of_its_secinfo_and_all_else_none(started
 
 
 def test_an_enclave_image_that_cannot_relocate_itself_says_so(runtime: Runtime, tmp_path: Path) -> None:
-    image = elf.parse(runtime.enclave.read_bytes(), "mystenc.so")
+    image = elf.Image(runtime.enclave.read_bytes(), "mystenc.so")
     data, entry = bytearray(image.data), image.section(".rela.dyn").offset
     (info,) = struct.unpack_from("<Q", data, entry + 8)
     assert info == elf.R_X86_64_RELATIVE

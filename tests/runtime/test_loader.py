@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_elf
 from compiling import compile_sanitized, compile_static, needs_compiler
 from packaging import DATA, KEY, OTHER_KEY, SIGNING_DAY, make_package, write_appdir
 
@@ -110,9 +111,9 @@ class Damaged:
         self.original = original.read_bytes()
         self.path = path
         shutil.copy(original, path)
-        sections = elf.parse(self.original, "package")
+        sections = elf.Image(self.original, "package")
         self.sections = {name: sections.section(name) for name in SECTIONS}
-        self.enclave = elf.parse(self.content(".mystenc"), "enclave")
+        self.enclave = elf.Image(self.content(".mystenc"), "enclave")
         self.record = self.sections[".mystenc"].offset + self.enclave.section(".oeinfo").offset
         self.sigstruct = self.record + SIGSTRUCT_IN_OEINFO
 
@@ -229,7 +230,7 @@ def measured_ranges(damaged: Damaged) -> list[tuple[int, int]]:
         section = damaged.sections[name]
         inner = [(0, section.size)]
         if name in (".mystenc", ".libmystcrt", ".libmystkernel"):
-            image = elf.parse(damaged.content(name), name)
+            image = elf.Image(damaged.content(name), name)
             inner = list(loaded_offsets(image))
             if name == ".libmystkernel":
                 tables = [image.section(table) for table in (".symtab", ".strtab", ".dynsym", ".dynstr")]
@@ -299,7 +300,7 @@ def test_a_flipped_bit_in_a_section_is_refused_or_changes_nothing(damaged: Damag
 def test_a_flipped_bit_in_headers_that_nothing_loads_is_refused_or_changes_nothing(damaged: Damaged) -> None:
     start = damaged.sections[".mystenc"].offset
     names = damaged.enclave.section(".shstrtab")
-    headers = start + damaged.enclave.section_headers_offset
+    headers = start + damaged.enclave.sections_offset
     refused(damaged, range(start + names.offset, start + names.offset + names.size, 3 * STEP))
     refused(damaged, range(headers, headers + len(damaged.enclave.section_list) * 64, 3 * STEP))
 
@@ -421,12 +422,11 @@ def test_a_signed_value_that_einit_leaves_open_is_accepted(
 
 def header_of(damaged: Damaged, name: str) -> int:
     """Offset of the package's section header for a section."""
-    package = elf.parse(damaged.original, "package")
-    return package.section_headers_offset + package.section(name).number * 64
+    return tiny_elf.section_header(damaged.original, name)
 
 
 def rename_section(damaged: Damaged, old: str, new: str) -> None:
-    package = elf.parse(damaged.original, "package")
+    package = elf.Image(damaged.original, "package")
     names = package.section(".shstrtab")
     at = package.section_bytes(".shstrtab").index(old.encode() + b"\0")
     damaged.write({names.offset + at: new.encode().ljust(len(old) + 1, b"\0")})
@@ -499,7 +499,7 @@ def test_a_hostile_header_is_refused(
     damaged: Damaged, section: str, change: Callable[[int], dict[int, bytes]], problem: str
 ) -> None:
     content, start = damaged.content(section), damaged.sections[section].offset
-    load = first_load(elf.parse(content, section), content)
+    load = first_load(elf.Image(content, section), content)
     damaged.write({start + offset: data for offset, data in change(load).items()})
     assert refusal(damaged.path) == f"{section}: {problem}"
 
@@ -742,14 +742,14 @@ def test_no_damage_makes_the_loader_misbehave(sanitized: Path, tmp_path: Path) -
     """Values that parsers stumble over, in the places where they look."""
     damaged, chance = Damaged(sanitized, tmp_path / "package"), random.Random(1)
     assert run(damaged.path, "--myst-verify").returncode == 0
-    package = elf.parse(damaged.original, "package")
+    package = elf.Image(damaged.original, "package")
     places = [
-        (package.section_headers_offset, len(package.section_list) * 64),
+        (package.sections_offset, len(package.section_list) * 64),
         (damaged.record, SIGSTRUCT_IN_OEINFO),
     ]
     for name in (".mystenc", ".libmystkernel", ".libmystcrt"):
-        start, image = damaged.sections[name].offset, elf.parse(damaged.content(name), name)
-        places += [(start, 64 + 56 * 9), (start + image.section_headers_offset, len(image.section_list) * 64)]
+        start, image = damaged.sections[name].offset, elf.Image(damaged.content(name), name)
+        places += [(start, 64 + 56 * 9), (start + image.sections_offset, len(image.section_list) * 64)]
         places += [(start + image.section(".rela.dyn").offset, image.section(".rela.dyn").size)]
     values = [0, 1, 0x7F, 0x80, 0xFF, 0xFFF, 1 << 31, 1 << 32, 1 << 36, 1 << 63, (1 << 64) - 1, (1 << 64) - 8]
     for _ in range(CASES):

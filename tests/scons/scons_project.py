@@ -86,7 +86,7 @@ needs_setpriv_as_root = pytest.mark.skipif(
 
 def section_offset(image: Path, name: str) -> int:
     """Where a section of the recorded enclave image begins in its file."""
-    return elf.parse(image.read_bytes(), str(image)).section(name).offset
+    return elf.Image(image.read_bytes(), str(image)).section(name).offset
 
 
 @dataclass(frozen=True)

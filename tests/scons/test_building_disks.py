@@ -60,7 +60,7 @@ def root_hash(path: Path) -> bytes:
 
 
 def section(package: Path, name: str) -> bytes:
-    return elf.parse(package.read_bytes(), str(package)).section_bytes(name)
+    return elf.Image(package.read_bytes(), str(package)).section_bytes(name)
 
 
 def test_a_disk_is_made_of_what_an_archive_is_made_of(disks: Project) -> None:

@@ -73,7 +73,7 @@ def test_a_package_is_compared_and_measured_while_it_comes(project: Project, ser
     watched = f"""\
 from pathlib import Path
 from mystikos_tool.root.archive import Held
-pieces = Held._pieces
+pieces = Held.pieces
 def watched(*arguments):
     size = 0
     for piece in pieces(*arguments):
@@ -81,7 +81,7 @@ def watched(*arguments):
         size += len(piece)
         if size > 2_000_000:
             Path({str(compared)!r}).touch()
-Held._pieces = watched
+Held.pieces = watched
 """
     project.write("appdir/large", os.urandom(4_000_000))
     stored(project, f"{watched}env['MYST_REMOTE_CACHE'] = {server.url!r}\n" + PACKAGE_HELLO)

@@ -223,16 +223,16 @@ MISTAKES = {
     "a socket": Mistake(add_socket, ROOTFS, ("appdir/socket: is a socket", "; remove it")),
     "a file of 4 GiB": Mistake(huge_file, ROOTFS, ("appdir/huge: has 4294967296 bytes", "; split it")),
     "the enclave image is for another machine": Mistake(
-        other_machine(ENCLAVE), MEASURE, (f"{ENCLAVE}: is an ELF file for AArch64", "; give one built for")
+        other_machine(ENCLAVE), MEASURE, (f"{ENCLAVE}: is an ELF file for EM_AARCH64", "; give one built for")
     ),
     "the kernel is for another machine": Mistake(
-        other_machine(KERNEL), MEASURE, (f"{KERNEL}: is an ELF file for AArch64", "; give one built for")
+        other_machine(KERNEL), MEASURE, (f"{KERNEL}: is an ELF file for EM_AARCH64", "; give one built for")
     ),
     "the C runtime is for another machine": Mistake(
-        other_machine(CRT), MEASURE, (f"{CRT}: is an ELF file for AArch64", "; give one built for")
+        other_machine(CRT), MEASURE, (f"{CRT}: is an ELF file for EM_AARCH64", "; give one built for")
     ),
     "the loader is for another machine": Mistake(
-        other_machine(LOADER), PACKAGE, (f"{LOADER}: is an ELF file for AArch64", "; give one built for")
+        other_machine(LOADER), PACKAGE, (f"{LOADER}: is an ELF file for EM_AARCH64", "; give one built for")
     ),
     "the loader is a script": Mistake(
         content(LOADER, "#!/bin/sh\n"), PACKAGE, (f"{LOADER}: is not an ELF file; give",)
