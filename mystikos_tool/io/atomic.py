@@ -9,7 +9,7 @@ import shutil
 import signal
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -54,6 +54,16 @@ def read_input(path: Path, what: str, limit: int = 1 << 20) -> bytes:
         problem = f"is larger than {limit:,} bytes, too large for a {what}"
         raise UserError(str(path), problem, "give another file")
     return data
+
+
+def check_target(target: Path, inputs: Iterable[Path] = (), packed: Path | None = None) -> None:
+    """Raise UserError for a target that is one of the inputs, or lies in the directory that is packed."""
+    for path in inputs:
+        if target.exists() and path.exists() and target.samefile(path):
+            raise UserError(str(target), "is one of the inputs", _ELSEWHERE)
+    # Not Path.resolve, which has an error of its own for links that lead in circles.
+    if packed and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(packed)):
+        raise UserError(str(target), f"lies in {packed}, which is packed", "write it somewhere else")
 
 
 @contextmanager
