@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
+from functools import wraps
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 from mystikos_tool import config as config_reader
 from mystikos_tool import pipeline, proof
@@ -26,6 +28,7 @@ from mystikos_tool.explain.check import Check
 from mystikos_tool.explain.difference import Difference
 from mystikos_tool.formats import quote as quotes
 from mystikos_tool.formats.sigstruct import Identity
+from mystikos_tool.io import atomic
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.packaging import disk_verification, inspection, quoted
 from mystikos_tool.packaging.disk_verification import DiskVerification
@@ -54,10 +57,43 @@ from mystikos_tool.signing.trusted import load_root_hash
 StrPath: TypeAlias = str | os.PathLike[str]
 Secrets: TypeAlias = Literal["warn", "error", "allow"]
 Modes: TypeAlias = Literal["canonical", "preserve"]
+Owners: TypeAlias = Literal["root", "preserve"]
 
 _log = logging.getLogger("mystikos_tool")
 
+_Takes = ParamSpec("_Takes")
+_Returns = TypeVar("_Returns")
 
+# Parameters that take one of few words, that take several of what is named, and that may be "".
+_WORDS = {"secrets": get_args(Secrets), "modes": get_args(Modes), "owners": get_args(Owners)}
+_SEVERAL = {"pubkeys", "roothashes", "exclude", "overlays", "programs", "extras", "accepted_tcb"}
+_OPTIONAL_NAME = "name"
+
+
+def _checked(function: Callable[_Takes, _Returns]) -> Callable[_Takes, _Returns]:
+    """Let a function raise UserError for arguments that would silently be taken for something else."""
+    parameters = signature(function)
+
+    @wraps(function)
+    def checked(*args: _Takes.args, **kwargs: _Takes.kwargs) -> _Returns:
+        for name, value in parameters.bind(*args, **kwargs).arguments.items():
+            _check(name, value)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def _check(name: str, value: object) -> None:
+    if name in _WORDS and value not in _WORDS[name]:
+        words = " or ".join(f'"{word}"' for word in _WORDS[name])
+        raise UserError(name, f"cannot be {value!r}", f"give {words}")
+    if name in _SEVERAL and isinstance(value, (str, bytes, os.PathLike)):
+        raise UserError(name, f"is {value!r}, where a list is expected", f"give [{value!r}]")
+    if value == "" and name != _OPTIONAL_NAME:  # as a path, the current directory
+        raise UserError(name, "is empty", "name what belongs there, or leave it out")
+
+
+@_checked
 def package(
     target: StrPath,
     source: StrPath,
@@ -84,6 +120,7 @@ def package(
     """
     inputs = _inputs(source, config, runtime, pubkeys, roothashes)
     signs, signed_on = _signer(key), _day(day)
+    _check_target(target, source, config, *_key_files(key), *pubkeys, *roothashes)
     tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
     return pipeline.build(
         inputs,
@@ -97,6 +134,7 @@ def package(
     )
 
 
+@_checked
 def pack(
     target: StrPath,
     source: StrPath,
@@ -116,9 +154,11 @@ def pack(
     Raises UserError for what cannot be packed.
     """
     options = _packing(exclude, modes, chmod, overlays, strip)
+    _check_target(target, source)
     archive.write(_assembled(Path(source), options), Path(target))
 
 
+@_checked
 def closure(
     target: StrPath,
     programs: Sequence[str],
@@ -137,6 +177,8 @@ def closure(
     ``modes`` are as in `pack`. Nothing is run. Raises UserError for a program or library that is missing, of
     another architecture or of a C library other than glibc and musl, and for a directory that is not empty.
     """
+    if not programs and not files:
+        raise UserError("programs", "names none, and there are no files", "name the programs to start")
     tree = closures.of_files(
         programs,
         {place: Path(path) for place, path in files.items()},
@@ -149,6 +191,7 @@ def closure(
     output.write(tree, Path(target))
 
 
+@_checked
 def image(
     target: StrPath,
     source: StrPath,
@@ -176,6 +219,7 @@ def image(
         return {}
 
 
+@_checked
 def lock_images(*references: str, lock: StrPath = locks.FILE) -> dict[str, str]:
     """Ask registries which images tags stand for now, and write that down; return the digests.
 
@@ -185,6 +229,7 @@ def lock_images(*references: str, lock: StrPath = locks.FILE) -> dict[str, str]:
     return {name: str(digest) for name, (_, digest) in locks.renew(Path(lock), references).items()}
 
 
+@_checked
 def measure(
     source: StrPath,
     *,
@@ -213,6 +258,7 @@ def measure(
         return pipeline.measure(whole, warn=_log.warning)
 
 
+@_checked
 def sign(
     measurement: Measurement,
     *,
@@ -231,6 +277,7 @@ def sign(
     return pipeline.sign(measurement, _runtime(runtime), _config(config), _signer(key), _day(day))
 
 
+@_checked
 def verify(
     package: StrPath,
     *,
@@ -269,6 +316,7 @@ def verify(
     return proof.verify(Path(package), expected, given, embedded=embedded_loader(), disk=on_disk)
 
 
+@_checked
 def verify_disk(
     disk: StrPath, *, signer: StrPath | None = None, roothash: bytes | StrPath | None = None
 ) -> DiskVerification:
@@ -281,7 +329,7 @@ def verify_disk(
     """
     expected = None
     if isinstance(roothash, bytes):
-        expected = roothash
+        expected = expectation.digest(roothash, "roothash")
     elif roothash is not None:
         is_file = os.path.exists(roothash)  # noqa: PTH110 may be digits
         path = Path(roothash)
@@ -290,6 +338,7 @@ def verify_disk(
     return disk_verification.verify(Path(disk), pubkeys=keys, root_hash=expected)
 
 
+@_checked
 def disk(
     target: StrPath,
     source: StrPath,
@@ -300,7 +349,7 @@ def disk(
     size: int | None = None,
     room: int | None = None,
     data: bool = False,
-    owners: Literal["root", "preserve"] = "root",
+    owners: Owners = "root",
     time: int | None = None,
     exclude: Sequence[str] = (),
     modes: Modes = "canonical",
@@ -322,6 +371,9 @@ def disk(
         raise UserError("passphrase", "is of use with encrypt only", "give a key file or no passphrase")
     if room is not None and size is not None:
         raise UserError("room", "has no effect with a size", "give one of the two")
+    if room is not None and room < 0:
+        raise UserError("room", f"cannot be {room}", "give a number of bytes")
+    _check_target(target, source, encrypt, *_key_files(key))
     how = writer.Options(
         size=size,
         room=writer.ROOM if room is None else room,
@@ -334,6 +386,7 @@ def disk(
     return writer.write(nodes, Path(target), how)
 
 
+@_checked
 def inspect(package: StrPath) -> Inspection:
     """Return what a package says about itself, unchecked.
 
@@ -342,6 +395,7 @@ def inspect(package: StrPath) -> Inspection:
     return inspection.inspect(Path(package))
 
 
+@_checked
 def diff(a: StrPath, b: StrPath, *, exclude: Sequence[str] = (), modes: Modes = "canonical") -> Difference:
     """Compare two enclaves, down to the page; return what differs, and what probably made it so.
 
@@ -354,6 +408,7 @@ def diff(a: StrPath, b: StrPath, *, exclude: Sequence[str] = (), modes: Modes = 
     return difference.compare(Path(a), Path(b), exclude=tuple(exclude), preserve_modes=preserve_modes)
 
 
+@_checked
 def check(
     root: StrPath,
     *,
@@ -379,6 +434,7 @@ def check(
     )
 
 
+@_checked
 def statement(package: StrPath, *, day: date | None = None) -> Statement:
     """State what is to be signed, so that somebody elsewhere gives a package its signature.
 
@@ -388,6 +444,7 @@ def statement(package: StrPath, *, day: date | None = None) -> Statement:
     return proof.state_package(Path(package), _day(day))
 
 
+@_checked
 def attach(
     target: StrPath,
     package: StrPath,
@@ -401,6 +458,7 @@ def attach(
     a file of 384 bytes, big-endian; ``public_key`` is a PEM file with the signer's public key or certificate.
     Raises UserError, and writes nothing, where these do not fit the package and each other.
     """
+    _check_target(target, None, statement, signature, public_key)
     return proof.attach_to_package(
         Path(package),
         _statement(statement),
@@ -409,6 +467,7 @@ def attach(
     )
 
 
+@_checked
 def policy(package: StrPath, *, any_version: bool = False) -> Policy:
     """Return what a relying party holds the enclave of a package to, once the package is verified.
 
@@ -418,6 +477,7 @@ def policy(package: StrPath, *, any_version: bool = False) -> Policy:
     return proof.policy(Path(package), any_version=any_version)
 
 
+@_checked
 def check_quote(
     quote: StrPath,
     *,
@@ -446,6 +506,17 @@ def check_quote(
 
     proof = quote_proof.prove(parsed, Path(collateral), at or quote_proof.now(), str(quote))
     return checked._replace(proof=proof, accepted_tcb=tuple(accepted_tcb))
+
+
+def _check_target(target: StrPath, source: StrPath | None, *inputs: object) -> None:
+    """Refuse to write over what is read, and into the directory that is packed."""
+    files = [Path(given) for given in (source, *inputs) if isinstance(given, (str, os.PathLike))]
+    packed = Path(source) if source is not None and Path(source).is_dir() else None
+    atomic.check_target(Path(target), files, packed)
+
+
+def _key_files(key: StrPath | Signer | None) -> tuple[Path, ...]:
+    return notation.parse(key).files if isinstance(key, (str, os.PathLike)) else ()
 
 
 def _statement(given: StrPath | Statement) -> Statement:
@@ -505,6 +576,7 @@ def _assembled(directory: Path, options: assembly.Options, *, archive: bool = Tr
 
 def _config(config: StrPath | Config | Mapping[str, Any]) -> Config:
     if isinstance(config, Config):
+        config_reader.check_as_read(config)
         return config
     if isinstance(config, Mapping):
         loaded = config_reader.of(config, "the configuration")

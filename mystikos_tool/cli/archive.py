@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +23,10 @@ def declare_mkcpio(parser: argparse.ArgumentParser) -> None:
 
 def run_mkcpio(options: argparse.Namespace) -> None:
     """Pack a directory."""
+    from mystikos_tool.io import atomic
     from mystikos_tool.root import archive
 
-    check_outside(options.archive, options.appdir)
+    atomic.check_target(options.archive, packed=options.appdir)
     tree = tree_of(options.appdir, options)
     archive.write(tree, options.archive)
     say(f"created {options.archive}: {tree.files:,} files, {tree.size:,} bytes")
@@ -159,10 +159,3 @@ def refuse_packing(options: argparse.Namespace) -> None:
         raise UserError(
             f"--{name}", "is for an appdir, and none is packed", "give an appdir, or leave it out"
         )
-
-
-def check_outside(target: Path, appdir: Path) -> None:
-    """Raise UserError for a target in the directory that is packed."""
-    # Not Path.resolve, which has an error of its own for links that lead in circles.
-    if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(appdir)):
-        raise UserError(str(target), f"lies in {appdir}, which is packed", "write it somewhere else")

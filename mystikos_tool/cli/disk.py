@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mystikos_tool.cli.archive import assembled, check_outside, declare_packing, declare_secrets
+from mystikos_tool.cli.archive import assembled, declare_packing, declare_secrets
 from mystikos_tool.cli.verb import say, size_in_bytes, tell
 from mystikos_tool.errors import UserError
 
@@ -149,15 +149,13 @@ def _check_target(options: argparse.Namespace) -> None:
     """Refuse to write over what is there without --force, and into the directory that is packed."""
     if options.disk.exists() and not options.force:
         raise UserError(str(options.disk), "is there already", "give --force to replace it")
+    from mystikos_tool.io import atomic
     from mystikos_tool.signing import notation
 
     public, private = options.sign or (None, None)
     key_files = notation.parse(private).files if private else ()
     given = [options.encrypt, options.passphrase_file, public, *key_files]
-    for path in filter(None, given):
-        if options.disk.exists() and path.exists() and options.disk.samefile(path):
-            raise UserError(str(options.disk), "is read for the disk", "choose another name")
-    check_outside(options.disk, options.directory)
+    atomic.check_target(options.disk, filter(None, given), packed=options.directory)
 
 
 def _tree(options: argparse.Namespace) -> Tree:

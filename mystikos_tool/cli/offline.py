@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from mystikos_tool.cli.verb import say
-from mystikos_tool.errors import UserError
 
 
 def declare_digest(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +48,7 @@ def run_attach(options: argparse.Namespace) -> None:
     """Finish a package with a signature that was made elsewhere."""
     from mystikos_tool import library
 
-    read = [options.statement, options.signature, options.key]
-    for path in read:
-        if options.outfile.exists() and path.exists() and options.outfile.samefile(path):
-            raise UserError(str(options.outfile), "is read for the package", "choose another --outfile")
+    read = options.statement, options.signature, options.key
     identity = library.attach(options.outfile, options.package, *read)
     say(
         f"created {options.outfile}: MRENCLAVE {identity.mrenclave.hex()}, MRSIGNER {identity.mrsigner.hex()}"

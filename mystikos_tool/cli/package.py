@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mystikos_tool.cli import image
-from mystikos_tool.cli.archive import check_outside, declare_packing, declare_secrets, refuse_packing, tree_of
+from mystikos_tool.cli.archive import declare_packing, declare_secrets, refuse_packing, tree_of
 from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
@@ -221,12 +221,9 @@ def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
 
 def _check_target(target: Path, options: argparse.Namespace) -> None:
     """Refuse to write a package over what it is made from, or into the directory that is packed."""
+    from mystikos_tool.io import atomic
     from mystikos_tool.signing import notation
 
     key_files = notation.parse(options.key).files
     given = [*key_files, options.config, options.rootfs, *options.pubkey, *options.roothash]
-    for path in filter(None, given):
-        if target.exists() and path.exists() and target.samefile(path):
-            raise UserError(str(target), "is read for the package", "choose another --outfile")
-    if options.appdir:
-        check_outside(target, options.appdir)
+    atomic.check_target(target, filter(None, given), packed=options.appdir)

@@ -11,6 +11,7 @@ What a key accepts stands in ``config.schema.json``; rules between keys stand he
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -103,6 +104,11 @@ class Config:
     data: bytes = field(default=b"", compare=False, repr=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Config:
+        """Read a configuration file; raise UserError with all mistakes in it."""
+        return load(Path(path))
 
     @property
     def application_name(self) -> str:
@@ -240,6 +246,13 @@ def _checked(document: Document, data: bytes, known: Known | None, changes: Chan
         warnings=reading.warnings(notes, findings),
         places=reading.places(),
     )
+
+
+def check_as_read(config: Config) -> None:
+    """Raise UserError for a configuration that says something else than its ``data``: none that was read."""
+    if not config.data or parse(config.data, config.name) != config:
+        problem = "the Config was not read as it is, and its fields are not what would go into the package"
+        raise UserError(config.name, problem, "give a file, or a mapping with the members")
 
 
 def members(config: Config) -> dict[str, Any]:

@@ -56,6 +56,16 @@ def read_input(path: Path, what: str, limit: int = 1 << 20) -> bytes:
     return data
 
 
+def check_target(target: Path, inputs: Iterable[Path] = (), packed: Path | None = None) -> None:
+    """Raise UserError for a target that is one of the inputs, or lies in the directory that is packed."""
+    for path in inputs:
+        if target.exists() and path.exists() and target.samefile(path):
+            raise UserError(str(target), "is one of the inputs", _ELSEWHERE)
+    # Not Path.resolve, which has an error of its own for links that lead in circles.
+    if packed and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(packed)):
+        raise UserError(str(target), f"lies in {packed}, which is packed", "write it somewhere else")
+
+
 @contextmanager
 def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Yield a binary file, readable and writable, that takes the place of ``target`` at the end.

@@ -23,9 +23,7 @@ def digest(given: bytes | str, name: str) -> bytes:
             raise UserError(name, f"{given!r} is no digest", "give 64 hexadecimal digits")
         return bytes.fromhex(given)
     if len(given) != 32:
-        raise UserError(
-            name, f"has {len(given)} bytes, and a digest has 32", "give MRENCLAVE or MRSIGNER whole"
-        )
+        raise UserError(name, f"has {len(given)} bytes, and a digest has 32", "give the digest whole")
     return given
 
 

@@ -274,7 +274,7 @@ def test_an_unreadable_file_in_the_appdir_is_told(run: Run, project: Path) -> No
             (*PACKAGE, "--roothash=key.pem"),
             "key.pem: is not a root hash, a line of 64 hexadecimal digits; give",
         ),
-        ((*PACKAGE[:-1], "-o=key.pem"), "key.pem: is read for the package; choose another --outfile"),
+        ((*PACKAGE[:-1], "-o=key.pem"), "key.pem: is one of the inputs; choose another place for the output"),
         (
             (*PACKAGE[:-1], "-o=appdir/hello"),
             "appdir/hello: lies in appdir, which is packed; write it somewhere else",

@@ -130,5 +130,5 @@ def test_a_package_is_not_attached_over_what_is_read_for_it(run: Run, project: P
     files = ("hello.statement.json", "signature", KEYS / "key-a.pub.pem")
     result = run("attach", "hello", *files, "-o", "signature")
     assert result.status == 2
-    assert "signature: is read for the package; choose another --outfile" in result.err
+    assert "signature: is one of the inputs; choose another place for the output" in result.err
     assert (project / "signature").read_bytes() == bytes(384)

@@ -128,7 +128,7 @@ class ReapiServer:
             self.calls[name] += 1
             given = dict(context.invocation_metadata()).get("authorization", "")
             if self.token and given != f"Bearer {self.token}":
-                context.abort(grpc.StatusCode.UNAUTHENTICATED, f"not {given}")
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, f"not {given!r}")
             self.fault(name, context, 0)
             if isinstance(request, bytes):
                 self.moved[name] += len(request)

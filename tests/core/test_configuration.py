@@ -878,6 +878,13 @@ def test_any_validator_accepts_with_the_schema_what_the_tool_accepts(table: dict
     assert Draft202012Validator(schema.table()).is_valid(table)
 
 
+@pytest.mark.parametrize("key", ["ApplicationPath", "CurrentWorkingDirectory"])
+def test_any_validator_refuses_a_path_of_more_characters_than_bytes_are_accepted(key: str) -> None:
+    accepts = Draft202012Validator(schema.table()).is_valid
+    assert accepts({**PATH, key: "/" + "a" * 4094})
+    assert not accepts({**PATH, key: "/" + "a" * 4095})
+
+
 TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^\s{}\[\]:,"]+')
 GAPS = st.sampled_from([" ", "\n", "\t", "\r\n", '// "a": }\n', "//\n", "///,]\r"])
 FILLING = st.lists(GAPS, max_size=3).map("".join)

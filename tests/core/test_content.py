@@ -24,6 +24,10 @@ def test_a_part_of_a_file_is_like_bytes_in_memory(
         assert content.size == len(data)
         assert content.read() == data
         assert [bytes(chunk) for chunk in content.chunks(size)] == parts
+        assert content.part(len(data) // 2, len(data) // 3).read() == data[len(data) // 2 :][: len(data) // 3]
+        with content.at_any_offset() as read_at:
+            for at in (0, 1, len(data) // 2, len(data), len(data) + 1):
+                assert read_at(at, size) == data[at : at + size]
         with (tmp_path / "target").open("w+b") as target:
             target.write(b"<")
             content.write_to(target)

@@ -21,7 +21,7 @@ from reference_cases import DATA
 from tiny_runtime import DAY, build, inputs, key
 
 import mystikos_tool
-from mystikos_tool import UserError, config, runtime
+from mystikos_tool import UserError, runtime
 from mystikos_tool.cli import main
 from mystikos_tool.enclave.image import reopen
 from mystikos_tool.formats import sigstruct
@@ -139,7 +139,7 @@ def test_the_stages_one_by_one_give_what_is_in_the_package(made: Inputs) -> None
 
 
 def test_a_configuration_and_a_signer_are_taken_as_they_are(made: Inputs) -> None:
-    loaded = config.load(Path("config.json"))
+    loaded = mystikos_tool.Config.load("config.json")
     mystikos_tool.package("app", Path("appdir"), config=loaded, key=key(), day=DAY, **trusted(made))
     assert Path("app").read_bytes() == build(made, Path("expected")).read_bytes()
 
@@ -220,6 +220,47 @@ def test_what_builders_warn_of_is_logged(
 def test_a_missing_source_is_no_disk(made: Inputs) -> None:
     with pytest.raises(UserError, match="missing: "):
         mystikos_tool.measure("missing", config="config.json", runtime="runtime")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"exclude": "*.pyc"}, r"exclude: is '\*\.pyc', where a list is expected; give \['\*\.pyc'\]"),
+        ({"overlays": Path("over")}, "overlays: is PosixPath.'over'., where a list is expected"),
+        ({"modes": "presrve"}, """modes: cannot be 'presrve'; give "canonical" or "preserve\""""),
+        ({"source": ""}, "source: is empty; name what belongs there, or leave it out"),
+        ({"target": "appdir/root.cpio"}, r"appdir/root\.cpio: lies in appdir, which is packed"),
+    ],
+)
+def test_what_would_be_taken_for_something_else_is_refused(
+    made: Inputs, arguments: dict[str, Any], told: str
+) -> None:
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=told):
+        mystikos_tool.pack(**{"target": "packed", "source": "appdir", **arguments})
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("target", ["private.pem", "config.json"])
+def test_no_package_is_written_over_what_it_is_made_of(made: Inputs, target: str) -> None:
+    content = Path(target).read_bytes()
+    with pytest.raises(UserError, match=f"{target}: is one of the inputs"):
+        mystikos_tool.package(target, "appdir", config="config.json", key="private.pem", runtime="runtime")
+    assert Path(target).read_bytes() == content
+
+
+def test_a_configuration_whose_fields_are_not_what_would_go_into_the_package_is_refused(made: Inputs) -> None:
+    read = mystikos_tool.Config.load("config.json")
+    for config in (mystikos_tool.Config("/bin/app"), replace(read, debug=True)):
+        with pytest.raises(UserError, match="give a file, or a mapping with the members"):
+            mystikos_tool.measure("appdir", config=config, runtime="runtime")
+
+
+def test_a_closure_of_nothing_and_a_disk_with_less_than_no_room_are_refused(made: Inputs) -> None:
+    with pytest.raises(UserError, match="programs: names none"):
+        mystikos_tool.closure("closure", [])
+    with pytest.raises(UserError, match="room: cannot be -1"):
+        mystikos_tool.disk("disk", "appdir", room=-1)
 
 
 # Inspections

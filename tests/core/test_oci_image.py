@@ -329,6 +329,11 @@ def test_layers_that_contradict_themselves_are_refused(root: Root, members: list
     assert problem in str(error.value)
 
 
+def test_a_whiteout_below_what_is_no_directory_hides_nothing(root: Root) -> None:
+    lower = [file("a", "content"), symlink("b", "a")]
+    assert described(root(lower, [whiteout("a/x"), opaque("b")])) == described(root(lower))
+
+
 def test_a_directory_that_is_named_again_is_no_mistake(root: Root) -> None:
     assert described(root([directory("a", 0o700), file("a/b"), directory("a", 0o711)]))["a"][1] == 0o711
 

@@ -73,6 +73,14 @@ def test_what_is_no_policy_is_told(data: bytes) -> None:
     assert "policy: is no policy of this version" in refused(lambda: Policy.from_json(data, "policy"))
 
 
+@pytest.mark.parametrize("name", ["mrsigner", "mrenclave"])
+def test_a_policy_with_a_digest_of_another_size_is_refused(policy: Policy, name: str) -> None:
+    document = json.loads(policy.to_json())
+    document[name] = document[name][:62]
+    told = refused(lambda: Policy.from_json(json.dumps(document).encode(), "policy"))
+    assert "policy: has a digest that has not 32 bytes" in told
+
+
 def test_no_policy_is_made_of_a_package_that_was_changed(package: Path, tmp_path: Path) -> None:
     data = bytearray(package.read_bytes())
     data[data.index(b"#!/bin/app")] ^= 1

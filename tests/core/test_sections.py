@@ -51,6 +51,15 @@ def test_the_contents_are_read_back(made: Path) -> None:
     assert {name: opened.content(name).read() for name in sections.SECTIONS} == BODIES
 
 
+def test_an_image_of_another_size_in_the_place_of_a_package_s_own_is_a_bug(
+    tmp_path: Path, made: Path
+) -> None:
+    for size in (len(BODIES[sections.ENCLAVE]) - 1, len(BODIES[sections.ENCLAVE]) + 1):
+        with pytest.raises(ValueError, match=f"bytes was expected, not of {size}"):
+            sections.write_with_image(sections.read(made), Bytes(bytes(size)), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_contents_may_come_from_files(tmp_path: Path, made: Path) -> None:
     (tmp_path / "root").write_bytes(BODIES[sections.ROOTFS])
     parts = PARTS._replace(rootfs=FileContent.of(tmp_path / "root"))

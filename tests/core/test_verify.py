@@ -266,6 +266,12 @@ def test_a_debug_enclave_is_refused_where_none_is_expected(tmp_path: Path) -> No
     assert "debugging is on" in refused(lambda: mystikos_tool.verify(app, no_debug=True))
 
 
+def test_a_signer_and_another_mrsigner_are_no_expectation(app: Path) -> None:
+    with pytest.raises(UserError, match=f"has another MRSIGNER than {'0' * 64}; expect one of the two"):
+        mystikos_tool.verify(app, signer=MRSIGNER.hex(), mrsigner=bytes(32))
+    assert mystikos_tool.verify(app, signer=MRSIGNER.hex(), mrsigner=MRSIGNER).mrsigner == MRSIGNER
+
+
 @pytest.mark.parametrize(
     "wrong", [{"mrenclave": "12"}, {"mrsigner": b"12"}, {"signer": "missing.pem"}, {"mrenclave": "g" * 64}]
 )

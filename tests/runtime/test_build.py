@@ -25,6 +25,7 @@ from mystikos_tool.runtime.build import (
     IMAGES,
     SOURCE_DIRECTORY,
     ZIG_VERSION,
+    Image,
     build,
     check_toolchain,
     command,
@@ -208,6 +209,14 @@ def test_the_enclave_image_compiles_with_another_compiler(tmp_path: Path) -> Non
     elf.check_loadable(parsed)
     assert "_enclave_rva" in dict(parsed.dynamic_symbols)
     assert len(parsed.section_bytes(".oeinfo")) == OEINFO.size
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+@pytest.mark.parametrize("image", IMAGES, ids=OUTPUTS)
+def test_another_compiler_takes_the_sources_of_every_image(tmp_path: Path, image: Image) -> None:
+    checking = command(image, tmp_path / "image", "gcc -fsyntax-only -Werror=implicit-function-declaration")
+    done = subprocess.run(checking, cwd=SOURCE_DIRECTORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_compiler_that_fails_is_reported_with_its_words_and_leaves_nothing(tmp_path: Path) -> None:

@@ -26,14 +26,15 @@ from scons_project import (
     settle,
 )
 
+from mystikos_tool.formats import elf
+
 Change = Callable[[Project], object]
 
 KEYS = DATA / "keys"
 LONG_AGO = 1_000_000_000 * 10**9
 LATER = 4_000_000_000 * 10**9
 
-# Where the recorded images have their .comment sections, which no segment loads.
-KERNEL_COMMENT, CRT_COMMENT, ENCLAVE_COMMENT = 0x4900, 0x3960, 0x4DA8
+CODE, NOT_LOADED = ".text", ".comment"  # sections of ELF files
 
 # The projects of these tests have one of everything that a stage reads.
 SCRIPT = """\
@@ -93,13 +94,13 @@ def _written(before: Targets, after: Targets) -> set[str]:
     return {stage for stage in TARGETS if before[stage] != after[stage]}
 
 
-def flip(name: str, offset: int = -1) -> Change:
-    """Change one byte of a file, keeping its size."""
+def flip(name: str, section: str | None = None) -> Change:
+    """Change one byte of a file, keeping its size: its last, or the first of an ELF file's section."""
 
     def change(project: Project) -> None:
         path = project.path(name)
         data = bytearray(path.read_bytes())
-        data[offset] ^= 1
+        data[elf.parse(bytes(data), name).section(section).offset if section else -1] ^= 1
         path.write_bytes(data)
 
     return change
@@ -183,9 +184,9 @@ MEASURED: dict[str, Change] = {
     "one trusted public key less": script('"a.pub.pem", "b.pub.pem"', '"a.pub.pem"'),
     "a root hash": copied("keys/disk2.roothash", "disk.roothash"),
     "a root hash more": script('["disk.roothash"]', '["disk.roothash", "disk.roothash"]'),
-    "the runtime's kernel": flip("rt/lib/libmystkernel.so", 0x1000),
-    "the runtime's C runtime": flip("rt/lib/libmystcrt.so", 0x1000),
-    "the runtime's enclave image": flip("rt/lib/openenclave/mystenc.so", 0x1000),
+    "the runtime's kernel": flip("rt/lib/libmystkernel.so", CODE),
+    "the runtime's C runtime": flip("rt/lib/libmystcrt.so", CODE),
+    "the runtime's enclave image": flip("rt/lib/openenclave/mystenc.so", CODE),
 }
 
 NOTHING: dict[str, Change] = {
@@ -227,17 +228,17 @@ OTHERS: dict[str, tuple[Change, set[str]]] = {
         ),
         {SIGN, PACKAGE},
     ),
-    "the loader": (flip("rt/bin/myst", 0x1000), {PACKAGE}),
+    "the loader": (flip("rt/bin/myst", CODE), {PACKAGE}),
     "what is not measured of the runtime's kernel": (
-        flip("rt/lib/libmystkernel.so", KERNEL_COMMENT),
+        flip("rt/lib/libmystkernel.so", NOT_LOADED),
         {MEASURE, PACKAGE},
     ),
     "what is not measured of the runtime's C runtime": (
-        flip("rt/lib/libmystcrt.so", CRT_COMMENT),
+        flip("rt/lib/libmystcrt.so", NOT_LOADED),
         {MEASURE, PACKAGE},
     ),
     "what is not measured of the runtime's enclave image": (
-        flip("rt/lib/openenclave/mystenc.so", ENCLAVE_COMMENT),
+        flip("rt/lib/openenclave/mystenc.so", NOT_LOADED),
         {MEASURE, SIGN, PACKAGE},
     ),
     "the package removed": (lambda project: project.path("hello").unlink(), {PACKAGE}),
@@ -362,7 +363,7 @@ def test_another_content_is_seen_in_a_file_that_was_old_and_is_as_old_again(proj
         time(name, LONG_AGO)(project)
     assert stages_run(project) == set()
     for name, following in stages.items():
-        change = copied("keys/key-b.pem", name) if name == "key.pem" else flip(name, 0x1000)
+        change = copied("keys/key-b.pem", name) if name == "key.pem" else flip(name, CODE)
         if name == "config.json":
             change = content(name, CONFIG.replace("1m", "2m"))
         change(project)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,9 @@
 #define MESSAGE_QUEUES 819200
 #define FILE_SYSTEM_TYPE 0x858458f6 /* RAMFS_MAGIC */
 #define FILE_SYSTEM_BLOCK 512
+
+/* Where the system's structure ends that has this member last: C libraries add what is theirs behind. */
+#define END_OF(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
 
 /* The limits are those of the enclave, and what a program sets changes nothing. */
 static int64_t limit_of(const struct myst_call *call, unsigned resource, struct rlimit *limit)
@@ -132,12 +136,11 @@ static int64_t tell_memory(const struct myst_call *call)
     memset(&info, 0, sizeof info);
     clock_gettime(CLOCK_MONOTONIC, &now);
     info.uptime = now.tv_sec - call->application->started;
-    const uint64_t used = pages_in_use(call, &info.procs) * 4096;
+    const uint64_t used = pages_in_use(call, &info.procs) * MYST_PAGE;
     info.totalram = total;
     info.freeram = used < total ? total - used : 0;
     info.mem_unit = 1;
-    /* Of the system's, without what the C library adds behind. */
-    return myst_call_write(call, myst_call_argument(call, 0), &info, offsetof(struct sysinfo, __reserved));
+    return myst_call_write(call, myst_call_argument(call, 0), &info, END_OF(struct sysinfo, mem_unit));
 }
 
 /* The host name that the application set, since the system does not let it. */
@@ -220,8 +223,7 @@ static int64_t tell_usage(const struct myst_call *call)
         return MYST_CONTINUE;
     usage.ru_utime = time_of_ticks(ticks[children ? 2 : 0]);
     usage.ru_stime = time_of_ticks(ticks[children ? 3 : 1]);
-    /* Of the system's, without what the C library adds behind. */
-    return myst_call_write(call, myst_call_argument(call, 1), &usage, offsetof(struct rusage, __reserved));
+    return myst_call_write(call, myst_call_argument(call, 1), &usage, END_OF(struct rusage, ru_nivcsw));
 }
 
 /* The clock of a thread stands still. */
