@@ -100,7 +100,7 @@ def flip(name: str, section: str | None = None) -> Change:
     def change(project: Project) -> None:
         path = project.path(name)
         data = bytearray(path.read_bytes())
-        data[elf.parse(bytes(data), name).section(section).offset if section else -1] ^= 1
+        data[elf.Image(bytes(data), name).section(section).offset if section else -1] ^= 1
         path.write_bytes(data)
 
     return change
