@@ -87,7 +87,7 @@ class Policy(NamedTuple):
                 where, "is no policy of this version", "make it with 'policy --format json'"
             ) from None
         if len(policy.mrsigner) != 32 or len(policy.mrenclave or bytes(32)) != 32:
-            raise UserError(where, "has a digest that has not 32 bytes", "make the policy again")
+            raise UserError(where, "has a digest of another size than 32 bytes", "make the policy again")
         return policy
 
 

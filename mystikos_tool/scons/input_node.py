@@ -161,6 +161,11 @@ def needs_visit(node: Any) -> bool:
     return bool(node.is_derived() or node.depends or node.side_effects)
 
 
+def origin_of(node: Any) -> Any:
+    """Return the node that an InputNode stands for, or the node itself."""
+    return node.origin if isinstance(node, InputNode) else node
+
+
 def path_of(node: Any) -> Path:
     """Return a node's path, relative to the top of the build where it lies below it.
 

@@ -59,7 +59,7 @@ def accepts(target: Any, paths: Sequence[Path]) -> bool:
 
 def attach(env: Any, url: str) -> None:
     """Make an environment use a cache, unless it does."""
-    if getattr(env, "_CacheDir_path", None) != url:
+    if scons_internals.cache_given(env) != url:
         env.CacheDir(url.replace("$", "$$"), custom_class=RemoteCache)
 
 

@@ -22,6 +22,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.io import console
 from mystikos_tool.scons import arguments, blame, scons_internals, variables
 from mystikos_tool.scons.input_file import InputFile
+from mystikos_tool.scons.input_node import origin_of, path_of
 from mystikos_tool.scons.stages import Package, stage_of
 from mystikos_tool.scons.target_file import TargetFile
 
@@ -164,7 +165,6 @@ def _loader_of_mystikos(package: Any) -> Path | None:
     if not isinstance(stage, Package):
         return None
     from mystikos_tool.runtime import Runtime
-    from mystikos_tool.scons.input_node import path_of
 
     runtime = Runtime(*(path_of(node) for node in stage.enclave.runtime))
     return None if runtime.is_embedded else Path(runtime.loader)
@@ -174,7 +174,7 @@ def root_disks(package: Any) -> list[Any]:
     """Return the node of the disk that is the root of a package, where it is at hand."""
     stage = stage_of(package)
     disk = stage.enclave.disk if isinstance(stage, Package) else None
-    return [getattr(disk, "origin", disk)] if disk else []
+    return [origin_of(disk)] if disk else []
 
 
 def process_environment(env: Any, package: Any) -> dict[str, str]:

@@ -69,6 +69,11 @@ def cache_of(node: Any) -> str | None:
     return str(node.fs.Top.Dir(str(path)).get_abspath()) if path and "://" not in str(path) else None
 
 
+def cache_given(env: Any) -> Any:
+    """Return what an environment's CacheDir was called with; None without one. SCons tells only the cache."""
+    return getattr(env, "_CacheDir_path", None)
+
+
 _caches: dict[int, Any] = {}
 
 

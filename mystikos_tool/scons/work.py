@@ -27,7 +27,7 @@ from mystikos_tool.root.archive import Archive, DifferentError, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
 from mystikos_tool.scons import blame, exclusion, hints, intermediates, partial
 from mystikos_tool.scons.database import store
-from mystikos_tool.scons.input_node import path_of
+from mystikos_tool.scons.input_node import origin_of, path_of
 from mystikos_tool.scons.stages import (
     CONFIG,
     ROOT_HASH,
@@ -267,7 +267,7 @@ def _prove_disks(enclave: Enclave) -> None:
 
 
 def _prove_disk(node: Any) -> None:
-    disk = getattr(node, "origin", node)
+    disk = origin_of(node)
     if not isinstance(stage_of(disk), Disk):
         return
     path = path_of(disk)

@@ -78,7 +78,7 @@ def test_a_policy_with_a_digest_of_another_size_is_refused(policy: Policy, name:
     document = json.loads(policy.to_json())
     document[name] = document[name][:62]
     told = refused(lambda: Policy.from_json(json.dumps(document).encode(), "policy"))
-    assert "policy: has a digest that has not 32 bytes" in told
+    assert "policy: has a digest of another size than 32 bytes" in told
 
 
 def test_no_policy_is_made_of_a_package_that_was_changed(package: Path, tmp_path: Path) -> None:
