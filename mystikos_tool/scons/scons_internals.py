@@ -474,7 +474,7 @@ def _folders_in(path: str) -> frozenset[str]:
 def file_node(filesystem: Any, name: str) -> Any:
     """Return the node of a file, as ``filesystem.File(name)`` does at twice the cost."""
     place, slash, base = name.rpartition("/")
-    if base in ("", ".", "..") or (slash and not place) or base.startswith("#"):
+    if base in ("", ".", "..") or (slash and not place.strip("/")) or base.startswith("#"):
         return filesystem.File(name)
     current = filesystem.getcwd()
     directory = directory_node(current, place) if slash else current
