@@ -28,6 +28,7 @@ from mystikos_tool.scons.input_file import known_files
 from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, parts_of, paths_of
 from mystikos_tool.scons.stages import awaited, call_of, stage_of
 from mystikos_tool.scons.stale import (
+    REMEDY,
     follow,
     is_directory,
     is_left_behind,
@@ -164,6 +165,10 @@ class RootSource(InputNode):
         if mapped and error.where == str(path) and not path.exists():
             remedy = f'create it, or correct what "{mapped}" is mapped to'
             return UserError(error.where, error.problem, remedy)
+        if self.stray and error.where == str(path) and path.is_dir():
+            more = f" and {len(self.stray) - 1:,} more" if len(self.stray) > 1 else ""
+            problem = f"has nothing but {self.stray[0]}{more}, left by a builder that is gone"
+            return UserError(error.where, problem, REMEDY)
         return error
 
     def unplaced_file(self) -> str | None:

@@ -28,6 +28,9 @@ from mystikos_tool.scons.input_node import is_made_below, made_of
 _MADE = "made"
 _OWN = "own"
 
+# What to do about a file that stays out, as its builder is gone.
+REMEDY = "describe it, remove it, or touch it where it became a source"
+
 _looked_at: set[Any] = set()
 _made_again: set[Any] = set()
 

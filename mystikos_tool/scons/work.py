@@ -25,7 +25,7 @@ from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
 from mystikos_tool.root.archive import Archive, DifferentError, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
-from mystikos_tool.scons import blame, exclusion, hints, intermediates, partial
+from mystikos_tool.scons import blame, exclusion, hints, intermediates, partial, stale
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.input_node import origin_of, path_of
 from mystikos_tool.scons.stages import (
@@ -77,8 +77,6 @@ _MAX_ROWS = 100  # of findings that fail a build: more are no help
 # Configurations that are kept in memory: those of the apps whose stages alternate under -j.
 _CONFIGURATIONS = 16
 
-_STRAY = "describe it, remove it, or touch it where it became a source"
-
 _StageT = TypeVar("_StageT", bound=Stage)
 
 
@@ -113,7 +111,7 @@ def _told_of(target: Any, source: Sequence[Any], trees: list[Tree], tree: Tree) 
         yield from node.machine_changes()
     for node in source:
         for path in node.stray_paths():
-            yield f"{path}: has no source and no builder and was left out; {_STRAY}"
+            yield f"{path}: has no source and no builder and was left out; {stale.REMEDY}"
     for pattern in exclusion.unused_after(target):
         yield f"MYST_ROOTFS_EXCLUDE: {pattern!r} matches nothing; correct it, or leave it out"
 

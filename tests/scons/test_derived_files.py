@@ -441,6 +441,17 @@ def test_what_is_left_behind_in_a_directory_stays_out_where_that_is_installed(pr
     assert "appdir/usr/share/built: has no source and no builder and was left out" in build.err
 
 
+def test_a_directory_with_nothing_but_what_builders_left_is_told_to_be_so(project: Project) -> None:
+    lines = "env.MystPackage('other', 'made')\n"
+    commands = "".join(f"env.Command('made/{name}', 'source', Copy('$TARGET', 'source'))\n" for name in "ab")
+    project.write("source", "one")
+    project.sconstruct(f"{lines}{commands}")
+    project.build("other.cpio")
+    project.sconstruct(lines)
+    build = project.fails("other.cpio")
+    assert "made: has nothing but a and 1 more, left by a builder that is gone; describe it, rem" in build.err
+
+
 @pytest.mark.parametrize("database", ["", "SConsignFile(None)\n"])
 @pytest.mark.parametrize("source", ["'source'", "[]"])
 def test_a_file_whose_builder_is_gone_stays_out_until_it_is_written_anew(
