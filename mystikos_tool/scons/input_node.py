@@ -77,8 +77,11 @@ class InputNode(SCons.Node.Python.Value):  # type: ignore[misc]
             self._shown = str(self.read_node())  # the build has begun, and no builder comes any more
 
     def settle(self) -> None:
-        """Spare SCons a task for the node where nothing has to be built before it can be read."""
-        if self.get_state() == SCons.Node.no_state and not self.children():
+        """Spare SCons a task for the node where nothing has to be built before it can be read.
+
+        What waits for the node already goes on when SCons has given it a task.
+        """
+        if self.get_state() == SCons.Node.no_state and not (self.waiting_parents or self.children()):
             self.set_state(SCons.Node.up_to_date)
 
     def built_before(self) -> list[Any]:

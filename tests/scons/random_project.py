@@ -13,7 +13,8 @@ from mystikos_tool.packaging import sections
 from mystikos_tool.root.archive import index, read
 
 HEAD = """\
-import shutil
+import os, random, shutil
+random.seed(os.environ.get("ORDER"))  # what --random takes first
 def copy_dependency(target, source, env):
     shutil.copyfile(str(target[0].depends[0].rfile()), str(target[0]))
 {database}env = Environment(tools=["mystikos"], toolpath=[{site_tools!r}], MYST_RUNTIME={runtime!r})
@@ -339,9 +340,10 @@ class Checkout:
         self._write(path, value)
         self._there[path] = value
 
-    def build(self, *arguments: str) -> Build:
+    def build(self, *arguments: str, order: int = 0) -> Build:
+        """Build; ``order`` decides what ``--random`` takes first."""
         where = ("-Y", str(self.repository.directory)) if self.repository else ()
-        return self.project.build(*where, *arguments)
+        return self.project.build(*where, *arguments, environment={"ORDER": str(order)})
 
     def results(self, packages: tuple[str, ...]) -> dict[str, tuple[object, bytes]]:
         return {name: (self._root(name), self.project.path(name).read_bytes()) for name in packages}

@@ -350,3 +350,18 @@ def test_what_is_not_in_the_cache_is_made_and_stored(project: Project, cache: st
     assert project.build().out == UP_TO_DATE.format(".")
     project.build("-c")
     assert RETRIEVED in project.build().out
+
+
+@pytest.mark.parametrize("first", LEADING)
+def test_a_package_waits_for_what_another_one_finds_up_to_date_whichever_node_comes_first(
+    project: Project, first: str
+) -> None:
+    order = f"""\
+import random
+turns = {{"other": 1, {first!r}: 2}}
+random.shuffle = lambda nodes: nodes.sort(key=lambda node: turns.get(str(node), 0))
+"""
+    packages = "env.Depends(env.MystPackage('hello', 'appdir'), env.MystPackage('other', 'appdir'))\n"
+    project.sconstruct(order + DIRECTORY + packages)
+    project.build("--random")
+    assert project.path("hello").exists() and project.path("other").exists()

@@ -50,8 +50,9 @@ class History:
         if self.sources.cache and self.chance.random() < 0.6:
             self.clean()  # so that what is to be built is in the cache
             jobs += self.chance.choice([(), (), ("--cache-disable",), ("--cache-force",)])
-        self.say("build", (*jobs, *targets))
-        self.say(self.checkout.build(*jobs, *targets).out)
+        order = self.chance.randrange(1 << 30)
+        self.say("build", (*jobs, *targets), "order:", order)
+        self.say(self.checkout.build(*jobs, *targets, order=order).out)
         built = packages if targets == packages else PACKAGES
         self.compare(built)
 
