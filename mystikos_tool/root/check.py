@@ -136,7 +136,7 @@ def _appenv(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> I
 def _working_directory(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     path, where = config.current_working_directory, config.where("CurrentWorkingDirectory")
     normal = posixpath.normpath(path)
-    if not path.startswith("/") or f"{normal}/".startswith(_KERNEL_S) or mount_over(config, path):
+    if not path.startswith("/") or f"{normal}/".startswith(_KERNEL_S) or mount_over(config.mounts, path):
         return
     for end in (at for at, char in enumerate(f"{normal}/") if char == "/" and at):
         found = index.find(normal[:end])
@@ -153,7 +153,7 @@ def _working_directory(index: Index, config: Config, *, embedded: bool, is_disk:
 
 def _program(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     where, path = config.where("ApplicationPath"), config.application_path
-    if mount := mount_over(config, path):
+    if mount := mount_over(config.mounts, path):
         problem = f"{path} lies in the mount {mount}, so that nothing is known of it yet"
         yield UserError(where, problem, "see that the source has it, executable")
         return

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
-from mystikos_tool.config import Config
+from mystikos_tool.config import Config, Mount
 from mystikos_tool.errors import UserError
 from mystikos_tool.root.index import Index
 
 _MAX_NAME = 255
 
 
-def mount_over(config: Config, path: str) -> str | None:
-    """Return the target of the mount that a path lies in; None where it lies in none."""
-    parts = _parts(path)
-    for mount in config.mounts:
-        target = _parts(mount.target)
-        if target and parts[: len(target)] == target:
+def mount_over(mounts: Iterable[Mount], path: str) -> str | None:
+    """Return the target of the mount that a path lies in; None where it lies in none, but for one on /."""
+    on_the_way = _steps(path)
+    for mount in mounts:
+        target = _steps(mount.target)
+        if target and target[-1] in on_the_way:
             return mount.target
     return None
 
@@ -31,32 +32,27 @@ def check_mounts(index: Index, config: Config, *, embedded: bool, is_disk: bool)
     for number, mount in enumerate(config.mounts):
         where = config.where(f"Mount[{number}].Target")
         if embedded:
-            _check_embedded(index, config, number)
+            _check_embedded(index, mount, where)
         found = index.find(mount.target)
         if found and stat.S_ISDIR(found.mode):
             continue
-        problem = None if found else _obstacle(index, mount.target)
-        if found or problem:
-            problem = problem or f"{mount.target} is no directory in {index.where}"
+        if problem := _obstacle(index, mount.target):
             raise UserError(where, problem, "create it in the appdir")
-        outer = [one.target for one in config.mounts[:number] if _is_below(mount.target, one.target)]
-        if not outer:
+        if not mount_over(config.mounts[:number], mount.target):
             problem = f"{mount.target} is not in {index.where} and is made at the start, with mode 0777"
             yield UserError(where, problem, "create it in the appdir to choose its mode")
 
 
-def _check_embedded(index: Index, config: Config, number: int) -> None:
+def _check_embedded(index: Index, mount: Mount, where: str) -> None:
     """Refuse what the embedded runtime does not mount."""
-    mount = config.mounts[number]
-    where, parts = config.where(f"Mount[{number}].Target"), _parts(mount.target)
-    if not parts or ".." in parts:
+    steps = _steps(mount.target)
+    if not steps or ".." in mount.target.split("/"):
         problem = f"{mount.target} is no directory that the embedded runtime can mount on"
         raise UserError(where, problem, "name a directory below /, without ..")
     if mount.type == "ext2" and (mount.public_key or mount.root_hash or mount.flags):
         problem = "an ext2 disk is mounted without PublicKey, RootHash and Flags, as Mystikos demands"
         raise UserError(where, problem, "leave them out, and give the package the key or the root hash")
-    for end in range(1, len(parts) + 1):
-        path = "/" + "/".join(parts[:end])
+    for path in steps:
         entry = index.entry(path)
         if entry and stat.S_ISLNK(entry.mode):
             problem = f"{path} is a symbolic link, which the embedded runtime does not follow to a mount"
@@ -64,11 +60,9 @@ def _check_embedded(index: Index, config: Config, number: int) -> None:
 
 
 def _obstacle(index: Index, target: str) -> str | None:
-    """Say why a target that is not in the root cannot be made there; None where it can."""
-    parts = _parts(target)
-    for end in range(1, len(parts) + 1):
-        path = "/" + "/".join(parts[:end])
-        if len(os.fsencode(parts[end - 1])) > _MAX_NAME:
+    """Say why a target that is no directory in the root cannot be made there; None where it can."""
+    for path in _steps(target):
+        if len(os.fsencode(os.path.basename(path))) > _MAX_NAME:
             return f"a name in {target} has more than {_MAX_NAME} bytes"
         found, entry = index.find(path), index.entry(path)
         if found and not stat.S_ISDIR(found.mode):
@@ -78,10 +72,7 @@ def _obstacle(index: Index, target: str) -> str | None:
     return None
 
 
-def _is_below(path: str, directory: str) -> bool:
-    parts, above = _parts(path), _parts(directory)
-    return len(parts) > len(above) and parts[: len(above)] == above
-
-
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in ("", ".")]
+def _steps(path: str) -> list[str]:
+    """Return the paths of the directories on the way to one, from below the root on, and its own."""
+    parts = (part for part in path.split("/") if part not in ("", "."))
+    return list(accumulate(parts, "{}/{}".format, initial=""))[1:]

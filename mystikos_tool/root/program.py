@@ -203,7 +203,7 @@ class _Start(NamedTuple):
         yield Fault(problem, "put it into the appdir", certain=not may_be_elsewhere)
 
     def _missing(self, what: str, path: str, *, certain: bool) -> Fault:
-        mount = mount_over(self.config, path)
+        mount = mount_over(self.config.mounts, path)
         place = (
             f"not a program of the root; it may be one of the mount {mount}" if mount else "not in the root"
         )

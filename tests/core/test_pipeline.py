@@ -133,7 +133,10 @@ def warned(given: Inputs) -> list[str]:
     return warnings
 
 
-@pytest.mark.parametrize("target", ["/missing", "/missing/below", "/mnt/below", "/link/below"])
+LONGEST = "/" + "a" * 255
+
+
+@pytest.mark.parametrize("target", ["/missing", "/missing/below", "/mnt/below", "/link/below", LONGEST])
 def test_a_target_of_a_mount_that_is_not_in_the_root_is_made_and_told(
     tmp_path: Path, made: Inputs, target: str
 ) -> None:
@@ -146,6 +149,14 @@ def test_a_target_of_a_mount_that_is_not_in_the_root_is_made_and_told(
 
 def test_a_target_within_another_mount_is_nothing_of_the_root(made: Inputs) -> None:
     assert warned(with_mounts(made, "/mnt", "/mnt/below")) == []
+
+
+@pytest.mark.parametrize("targets", [["/mnt/below", "/mnt"], ["/bin", "/mnt/below"], ["/", "/mnt/below"]])
+def test_a_target_within_a_later_mount_or_beside_an_earlier_one_is_told(
+    made: Inputs, targets: list[str]
+) -> None:
+    told_last = warned(with_mounts(made, *targets))[-1]
+    assert f"Target: /mnt/below is not in {root_path(made)} and is made" in told_last
 
 
 @pytest.mark.parametrize(
