@@ -27,10 +27,11 @@ _USTAR, _GNU, _V7 = b"ustar\x0000", b"ustar  \0", bytes(8)
 _STAR, _STAR_PREFIX = b"tar\0", 131
 _OLD_FILE, _CONTIGUOUS = b"\0", b"7"
 _SPARSE = b"S"
-_LONG = {b"L": "path", b"K": "linkpath"}  # of GNU tar
+_LONG = {b"L": b"path", b"K": b"linkpath"}  # of GNU tar
 _PAX, _PAX_GLOBAL = b"x", b"g"
 _EXTENSIONS = frozenset((*_LONG, _PAX, _PAX_GLOBAL))
-_KEYS = {b"path": "path", b"linkpath": "linkpath", b"size": "size", _SPARSE: "sparse"}
+_PAX_SPARSE = b"GNU.sparse"
+_KEYS = frozenset((b"path", b"linkpath", b"size", _PAX_SPARSE))
 # What has no data, whatever its header says of their size.
 _WITHOUT_DATA = frozenset((HARD_LINK, SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FIFO))
 _MAX_EXTENSION = 1 << 20  # bytes of a long name or of a pax header, which are held in memory
@@ -68,7 +69,7 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     what is no archive, is damaged or truncated, for sparse files, and for extensions of more than 1 MiB.
     """
     read = Window(read).read
-    extensions: dict[str, bytes] = {}
+    extensions: dict[bytes, bytes] = {}
     offset = 0
     while offset < size:
         block = read(offset, _BLOCK)
@@ -90,7 +91,7 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
         if not is_extension:
             yield member
         offset = end
-    if offset == 0 or extensions or read(offset, 2 * _BLOCK).strip(b"\0"):
+    if size == 0 or extensions or read(offset, 2 * _BLOCK).strip(b"\0"):
         problem = "is empty" if size == 0 else "is no end of a tar archive"
         raise UserError(f"{where}, offset {offset:,}", problem, _DAMAGED)
 
@@ -152,7 +153,7 @@ def _octal(field: bytes) -> int | None:
     return None if digits else 0
 
 
-def _extend(extensions: dict[str, bytes], member: Member, read: ReadAt) -> None:
+def _extend(extensions: dict[bytes, bytes], member: Member, read: ReadAt) -> None:
     """Add what a member says of the one behind it."""
     if member.size > _MAX_EXTENSION:
         raise _Malformed(f"has a header of {member.size:,} bytes, more than {_MAX_EXTENSION:,}")
@@ -161,13 +162,13 @@ def _extend(extensions: dict[str, bytes], member: Member, read: ReadAt) -> None:
     if member.kind == _PAX_GLOBAL:
         # Some readers apply them to all that follows, and some to nothing.
         if found:
-            raise _Malformed(f"says for all members {', '.join(found)}")
+            raise _Malformed(f"says for all members {b', '.join(found).decode()}")
     elif not found.keys().isdisjoint(extensions):
-        raise _Malformed(f"says once more {', '.join(found.keys() & extensions)}")
+        raise _Malformed(f"says once more {b', '.join(found.keys() & extensions).decode()}")
     extensions.update(found)
 
 
-def _records(data: bytes) -> Iterator[tuple[str, bytes]]:
+def _records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield what matters of a pax header: records, each ``LENGTH KEY=VALUE`` and a newline."""
     at = 0
     while at < len(data):
@@ -176,23 +177,23 @@ def _records(data: bytes) -> Iterator[tuple[str, bytes]]:
         key, equals, value = data[at + len(digits) + 1 : end - 1].partition(b"=")
         if not (equals and data[end - 1 : end] == b"\n"):
             raise _Malformed("has a damaged pax header")
-        name = _SPARSE if key.startswith(b"GNU.sparse.") else key
-        if name in _KEYS:
-            yield _KEYS[name], value
+        key = _PAX_SPARSE if key.startswith(_PAX_SPARSE) else key
+        if key in _KEYS:
+            yield key, value
         at = end
 
 
-def _finished(member: Member, extensions: dict[str, bytes]) -> Member:
+def _finished(member: Member, extensions: dict[bytes, bytes]) -> Member:
     """Return a member with what was said of it before."""
-    name = extensions.get("path") or member.name  # an empty value takes nothing's place
+    name = extensions.get(b"path") or member.name  # an empty value takes nothing's place
     size, kind = member.size, member.kind
-    if kind == _SPARSE or "sparse" in extensions:
+    if kind == _SPARSE or _PAX_SPARSE in extensions:
         problem = f"{os.fsdecode(name)} is a sparse file, which is not read here"
         raise _Malformed(problem, "make the archive without tar's option --sparse")
     if kind in (_OLD_FILE, _CONTIGUOUS):
         kind = DIRECTORY if kind == _OLD_FILE and name.endswith(b"/") else FILE
-    if digits := extensions.get("size"):
+    if digits := extensions.get(b"size"):
         if not digits.isdigit() or len(digits) > _MAX_DIGITS:
             raise _Malformed(f"has {digits[:80]!r} in place of a size")
         size = 0 if kind in _WITHOUT_DATA else int(digits)
-    return Member(name, kind, member.mode, size, member.offset, extensions.get("linkpath") or member.target)
+    return Member(name, kind, member.mode, size, member.offset, extensions.get(b"linkpath") or member.target)

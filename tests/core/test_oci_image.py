@@ -387,6 +387,13 @@ def test_a_layer_that_is_no_archive_is_refused(
     assert problem in refused(MadeImage([data]).layout(tmp_path / "image"), cache)
 
 
+def test_a_layer_of_nothing_changes_nothing(tmp_path: Path, cache: LayerCache) -> None:
+    """Builders write one, 1,024 zeros, for a step that changes no file."""
+    plain, made = MadeImage([layer(*HELLO)]), MadeImage([bytes(1024), layer(*HELLO), layer()])
+    expected = described(source(plain.layout(tmp_path / "plain"), cache).tree())
+    assert described(source(made.layout(tmp_path / "made"), cache).tree()) == expected
+
+
 def test_a_name_of_megabytes_is_not_read(tmp_path: Path, cache: LayerCache) -> None:
     huge = layer(member("././@LongLink", tarfile.GNUTYPE_LONGNAME, 0o644, b"a" * (2 << 20)), file("a"))
     assert "has a header of 2,097,152 bytes" in refused(MadeImage([huge]).layout(tmp_path / "image"), cache)

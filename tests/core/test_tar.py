@@ -163,11 +163,11 @@ def with_sum(block: bytearray) -> bytes:
 
 
 def test_sums_of_signed_bytes_are_accepted_and_no_others() -> None:
-    block = bytearray(member("caf\udce9").tobuf(tarfile.GNU_FORMAT))
+    block = bytearray(member("caf\udce9\x7f\udc80").tobuf(tarfile.GNU_FORMAT))
     stated = int(block[148:154], 8)
-    block[148:156] = b"%06o\0 " % (stated - 256)
-    assert of_bytes(bytes(block) + bytes(1024))[0].name == b"caf\xe9"
-    block[148:156] = b"%06o\0 " % (stated - 255)
+    block[148:156] = b"%06o\0 " % (stated - 2 * 256)
+    assert of_bytes(bytes(block) + bytes(1024))[0].name == b"caf\xe9\x7f\x80"
+    block[148:156] = b"%06o\0 " % (stated - 2 * 256 + 1)
     assert "offset 0: is no tar archive" in told(bytes(block) + bytes(1024))
 
 
@@ -187,7 +187,8 @@ def put(start: int, data: bytes) -> Callable[[bytearray], None]:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (put(124, b"12345678901\0"), "offset 0: has b'12345678901\\x00' in place of a number"),
+        (put(124, b"00000000008\0"), "offset 0: has b'00000000008\\x00' in place of a number"),
+        (put(124, b"00000000009\0"), "in place of a number"),
         (put(124, b"00000001_00\0"), "in place of a number"),
         (put(124, b"      0o100\0"), "in place of a number"),
         (put(124, b"\xff" * 12), "in place of a number"),  # -1
@@ -199,6 +200,11 @@ def put(start: int, data: bytes) -> Callable[[bytearray], None]:
 )
 def test_a_header_that_is_none_is_refused(change: Callable[[bytearray], None], problem: str) -> None:
     assert problem in told(changed(change))
+
+
+def test_a_number_of_no_digits_is_0() -> None:
+    (found,) = of_bytes(changed(put(100, b"       \0" + bytes(28))))
+    assert (found.mode, found.size) == (0, 0)
 
 
 def extension(kind: bytes, data: bytes) -> bytes:
@@ -225,22 +231,46 @@ PLAIN = member("a").tobuf(tarfile.USTAR_FORMAT) + bytes(1024)
         (extension(b"x", b"0 path=a\n"), "has a damaged pax header"),
         (extension(b"x", record("path", "b") + b"\0" * 9), "has a damaged pax header"),
         (extension(b"x", record("size", "-1")), "has b'-1' in place of a size"),
-        (extension(b"x", record("size", "9" * 5000)), "in place of a size"),
+        (extension(b"x", record("size", "9" * 20)), "is truncated"),
+        (extension(b"x", record("size", "9" * 21)), "in place of a size"),
         (extension(b"x", record("size", "9999")), "is truncated"),
         (extension(b"x", record("GNU.sparse.major", "1")), "a is a sparse file, which is not read here"),
+        (member("a", tarfile.GNUTYPE_SPARSE).tobuf(), "a is a sparse file, which is not read here"),
         (extension(b"g", record("path", "b")), "says for all members path"),
         (extension(b"x", record("path", "b")) + extension(b"L", b"c\0"), "says once more path"),
         (extension(b"K", b"b\0") + extension(b"K", b"c\0"), "says once more linkpath"),
-        (extension(b"L", bytes(2 << 20)), "has a header of 2,097,152 bytes, more than 1,048,576"),
+        (extension(b"L", bytes((1 << 20) + 1)), "has a header of 1,048,577 bytes, more than 1,048,576"),
     ],
 )
 def test_what_two_readers_could_take_differently_is_refused(data: bytes, problem: str) -> None:
     assert problem in told(data + PLAIN)
 
 
-def test_an_extension_of_nothing_is_no_end() -> None:
-    data = member("a").tobuf(tarfile.USTAR_FORMAT) + extension(b"L", b"b\0") + bytes(1024)
-    assert "offset 1,536: is no end of a tar archive" in told(data)
+def test_an_extension_of_1_mib_is_read() -> None:
+    assert [each.name for each in of_bytes(extension(b"L", b"b".ljust(1 << 20, b"\0")) + PLAIN)] == [b"b"]
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "offset 0: is empty"),
+        (b"x" * 1024, "offset 0: is no tar archive"),
+        (PLAIN[:512] + b"x" * 512, "offset 512: is damaged, or ends without its end"),
+        (PLAIN[:512] + extension(b"L", b"b\0") + bytes(1024), "offset 1,536: is no end of a tar archive"),
+        (PLAIN[:512] + bytes(512) + b"x" * 512, "offset 512: is no end of a tar archive"),
+    ],
+)
+def test_what_is_no_archive_or_no_end_of_one_is_told(data: bytes, problem: str) -> None:
+    assert problem in told(data)
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 2, 20])
+def test_an_archive_ends_with_any_number_of_blocks_of_zeros(blocks: int) -> None:
+    assert [each.name for each in of_bytes(PLAIN[:512] + bytes(512 * blocks))] == [b"a"]
+
+
+def test_an_archive_of_nothing_but_its_end_has_no_members() -> None:
+    assert of_bytes(bytes(1024)) == []
 
 
 def test_what_pax_headers_say_of_times_and_of_nothing_changes_nothing() -> None:
