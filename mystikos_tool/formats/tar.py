@@ -26,11 +26,10 @@ _HEADER = struct.Struct("100s8s16x12s12x8xc100s8s80x155s8x4s")
 _USTAR, _GNU, _V7 = b"ustar\x0000", b"ustar  \0", bytes(8)
 _STAR, _STAR_PREFIX = b"tar\0", 131
 _OLD_FILE, _CONTIGUOUS = b"\0", b"7"
-_SPARSE = b"S"
+_SPARSE, _PAX_SPARSE = b"S", b"GNU.sparse"
 _LONG = {b"L": b"path", b"K": b"linkpath"}  # of GNU tar
 _PAX, _PAX_GLOBAL = b"x", b"g"
 _EXTENSIONS = frozenset((*_LONG, _PAX, _PAX_GLOBAL))
-_PAX_SPARSE = b"GNU.sparse"
 _KEYS = frozenset((b"path", b"linkpath", b"size", _PAX_SPARSE))
 # What has no data, whatever its header says of their size.
 _WITHOUT_DATA = frozenset((HARD_LINK, SYMBOLIC_LINK, CHARACTER_DEVICE, BLOCK_DEVICE, DIRECTORY, FIFO))

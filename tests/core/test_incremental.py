@@ -11,7 +11,7 @@ from threading import Event
 
 import pytest
 
-from mystikos_tool.cache.incremental import IncrementalArchives
+from mystikos_tool.cache.incremental import IncrementalArchives, rewritten
 from mystikos_tool.cache.store import Store
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import fingerprint
@@ -46,6 +46,16 @@ def packed_anew(root: Path, directory: Path) -> bytes:
     return (directory / "anew").read_bytes()
 
 
+@pytest.fixture
+def settled(root: Path, tmp_path: Path) -> Path:
+    """An archive of the tree, old enough to be written into."""
+    path = tmp_path / "archive"
+    pack(root, path, tmp_path / "store")
+    while fingerprint.is_racy(fingerprint.of(path.stat()), time.time_ns()):
+        pass
+    return path
+
+
 @pytest.mark.parametrize(
     ("change", "read"),
     [
@@ -62,26 +72,16 @@ def packed_anew(root: Path, directory: Path) -> bytes:
 def test_only_what_changed_is_read_and_the_bytes_are_the_same(
     root: Path,
     tmp_path: Path,
+    settled: Path,
     opened: Callable[[], set[str]],
     change: Callable[[Path], object],
     read: set[str],
 ) -> None:
-    pack(root, tmp_path / "archive", tmp_path / "store")
     change(root)
     opened()
-    pack(root, tmp_path / "archive", tmp_path / "store")
+    pack(root, settled, tmp_path / "store")
     assert {name for name in opened() if name.startswith("file")} == read
-    assert (tmp_path / "archive").read_bytes() == packed_anew(root, tmp_path)
-
-
-@pytest.fixture
-def settled(root: Path, tmp_path: Path) -> Path:
-    """An archive of the tree, old enough to be written into."""
-    path = tmp_path / "archive"
-    pack(root, path, tmp_path / "store")
-    while fingerprint.is_racy(fingerprint.of(path.stat()), time.time_ns()):
-        pass
-    return path
+    assert settled.read_bytes() == packed_anew(root, tmp_path)
 
 
 def test_what_changed_and_kept_its_size_is_written_into_the_archive_itself(
@@ -98,6 +98,32 @@ def test_what_changed_and_kept_its_size_is_written_into_the_archive_itself(
     (root / "file7").write_text("y")
     pack(root, settled, tmp_path / "store")
     assert settled.read_bytes() == packed_anew(root, tmp_path)
+
+
+@pytest.mark.parametrize(("limit", "is_rewritten"), [(4, True), (3, False)])
+def test_more_than_is_held_in_memory_is_not_written_into_an_archive(
+    root: Path, tmp_path: Path, settled: Path, monkeypatch: pytest.MonkeyPatch, limit: int, is_rewritten: bool
+) -> None:
+    monkeypatch.setattr("mystikos_tool.cache.incremental._MOST_REWRITTEN", limit)
+    inode = settled.stat().st_ino
+    for name, content in (("file7", "x"), ("file299", "xyz")):
+        (root / name).write_text(content)
+    pack(root, settled, tmp_path / "store")
+    assert (settled.stat().st_ino == inode) is is_rewritten
+    assert settled.read_bytes() == packed_anew(root, tmp_path)
+
+
+def test_what_was_written_into_an_archive_is_known_while_it_is_that_one(
+    root: Path, tmp_path: Path, settled: Path
+) -> None:
+    assert rewritten(settled) is None
+    before = fingerprint.of(settled.stat())
+    (root / "file7").write_text("x")
+    pack(root, settled, tmp_path / "store")
+    member = archive.read(settled).by_path[b"file7"]
+    assert rewritten(settled) == (before, fingerprint.of(settled.stat()), [(member.offset, member.size)])
+    settled.touch()
+    assert rewritten(settled) is None
 
 
 def test_an_archive_with_another_link_is_not_written_into(root: Path, tmp_path: Path, settled: Path) -> None:
@@ -157,9 +183,9 @@ def test_what_is_in_an_archive_is_known_until_somebody_else_writes_it(
     path = tmp_path / "archive"
     pack(root, path, tmp_path / "store")
     opened()
-    found = IncrementalArchives(Store(tmp_path / "store")).read(path)
+    by_whoever_wrote_it, later = (IncrementalArchives(Store(tmp_path / "store")).read(path) for _ in range(2))
     assert "archive" not in opened()
-    assert found == archive.read(path)
+    assert by_whoever_wrote_it == later == archive.read(path)
     path.write_bytes(b"no archive")
     with pytest.raises(UserError, match="is no CPIO archive"):
         IncrementalArchives(Store(tmp_path / "store")).read(path)
@@ -184,7 +210,9 @@ def test_what_was_packed_is_not_read_to_be_measured(tmp_path: Path, opened: Call
         archives.read(path)
 
 
-def test_a_tree_that_has_become_small_is_forgotten(root: Path, tmp_path: Path) -> None:
+def test_a_tree_that_has_become_small_is_forgotten(
+    root: Path, tmp_path: Path, opened: Callable[[], set[str]]
+) -> None:
     pack(root, tmp_path / "archive", tmp_path / "store")
     size = (tmp_path / "store").stat().st_size
     for path in sorted(root.iterdir())[10:]:
@@ -192,6 +220,10 @@ def test_a_tree_that_has_become_small_is_forgotten(root: Path, tmp_path: Path) -
     pack(root, tmp_path / "archive", tmp_path / "store")
     assert (tmp_path / "archive").read_bytes() == packed_anew(root, tmp_path)
     assert (tmp_path / "store").stat().st_size < size / 10
+    for by_whoever_wrote_it in (True, False):
+        opened()
+        IncrementalArchives(Store(tmp_path / "store")).read(tmp_path / "archive")
+        assert ("archive" in opened()) is not by_whoever_wrote_it
 
 
 class Counting:
