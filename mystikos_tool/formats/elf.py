@@ -28,7 +28,7 @@ R_X86_64_DTPMOD64 = 16
 R_X86_64_TPOFF64 = 18
 
 ET_DYN = 3
-DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_TEXTREL = 1, 15, 29, 22
+DT_NEEDED, DT_RPATH, DT_RUNPATH = 1, 15, 29
 
 _MAGIC = b"\x7fELF"
 EHDR_SHOFF = 0x28
@@ -276,20 +276,18 @@ def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] 
     segment the same object is returned each time.
     """
     start, end = segment.address // PAGE * PAGE, page_up(segment.end)
-    over = [(at - start, data) for at, data in patches if at < end and at + len(data) > start]
     whole = image.in_memory.get(segment)
-    if not over and whole is not None:
+    if whole is None:
+        content = memoryview(image.data)[segment.offset : segment.offset + segment.file_size]
+        whole = image.in_memory[segment] = bytes(segment.address - start) + content
+    over = [(at - start, data) for at, data in patches if at < end and at + len(data) > start]
+    if not over:
         return whole
-    content = memoryview(image.data)[segment.offset : segment.offset + segment.file_size]
-    memory = bytearray(segment.address - start) + content
+    memory = bytearray(whole)
     for at, data in over:
         memory.extend(bytes(max(at + len(data) - len(memory), 0)))
         memory[max(at, 0) : at + len(data)] = data[max(-at, 0) :]
-    del memory[end - start :]
-    whole = bytes(memory)
-    if not over:
-        image.in_memory[segment] = whole
-    return whole
+    return bytes(memory[: end - start])
 
 
 def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int]) -> bytes:
@@ -316,14 +314,13 @@ def _relocation_entries(image: Image, name: str, accepted: frozenset[int]) -> by
         problem = f"relocation {number} has type {kinds[number]}, which an enclave cannot apply"
         remedy = "compile the image as position-independent code (-fPIE) with hidden symbols"
         raise UserError(where, problem, remedy)
-    if R_X86_64_TPOFF64 in kinds:
-        for number in (number for number, kind in enumerate(kinds) if kind == R_X86_64_TPOFF64):
-            offset, info, _ = _RELA.unpack_from(entries, number * _RELA.size)
-            if info >> 32 >= len(image.dynamic_symbols):
-                problem = f"relocation {number} names symbol {info >> 32}, which is not there"
-                raise UserError(where, problem, "build or install the file again")
-            value = image.dynamic_symbols[info >> 32][1]
-            _RELA.pack_into(entries, number * _RELA.size, offset, info, value)
+    for number in (number for number, kind in enumerate(kinds) if kind == R_X86_64_TPOFF64):
+        offset, info, _ = _RELA.unpack_from(entries, number * _RELA.size)
+        if info >> 32 >= len(image.dynamic_symbols):
+            problem = f"relocation {number} names symbol {info >> 32}, which is not there"
+            raise UserError(where, problem, "build or install the file again")
+        value = image.dynamic_symbols[info >> 32][1]
+        _RELA.pack_into(entries, number * _RELA.size, offset, info, value)
     return entries
 
 
@@ -424,13 +421,11 @@ def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]
 
     file = _File(read, "")
     kept = file.section_list[: -len(added)]
-    if file.names_index >= len(kept):
-        raise ValueError("the names of its sections are in one that was appended")
-    names = kept[file.names_index]
-    names_end = names.offset + names.size
     try:
+        names = kept[file.names_index]
+        names_end = names.offset + names.size
         header, table = _headers(file, start, ((names.offset, -bodies), (names_end, -names_size)), kept)
-    except struct.error:
-        raise ValueError("what was moved began before the file does") from None
+    except (IndexError, struct.error):  # the names are in what was added, or something begins before the file
+        raise ValueError("no sections were appended to the file") from None
     before = data[EHDR.size : names_end - bodies - names_size]
     return header + before + data[names_end - bodies : file.sections_offset - bodies] + table

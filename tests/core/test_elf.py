@@ -139,6 +139,24 @@ def test_a_segment_behind_the_section_names_is_told() -> None:
     assert "has a PT_LOAD behind its .shstrtab" in told(lambda: with_sections(moved, (".one", b"")))
 
 
+@pytest.mark.parametrize(
+    ("offset", "size"), [(0x3F, 0), (0, 1)], ids=["in the header", "in the section headers"]
+)
+def test_section_names_that_begin_or_end_among_headers_are_told(offset: int, size: int) -> None:
+    names = elf.Image(PROGRAM, "file").section(".shstrtab")
+    place = section_header(PROGRAM, ".shstrtab") + 24  # sh_offset, sh_size
+    room = elf.Image(PROGRAM, "file").sections_offset - names.offset
+    damaged = patched(PROGRAM, place, "QQ", offset or names.offset, room + size if size else names.size)
+    assert "is a damaged ELF file" in told(lambda: with_sections(damaged, (".one", b"")))
+
+
+def test_a_file_has_fewer_sections_than_the_reserved_numbers_begin_at() -> None:
+    present = len(elf.Image(PROGRAM, "file").section_list)
+    data = patched(PROGRAM + bytes((0xFEFE - present) * elf.SHDR.size), 60, "H", 0xFEFE)
+    assert with_sections(data, (".one", b""))
+    assert "has too many sections" in told(lambda: with_sections(data, (".one", b""), (".two", b"")))
+
+
 # Reading
 
 
@@ -320,6 +338,18 @@ def test_an_image_may_fill_its_pages_to_the_last_byte() -> None:
     image = elf.Image(build((Load(0x2000, b"x" * 0x1000, flags=R | W), Load(0x3000, b"x"))), "file")
     elf.check_loadable(image)
     assert image.size == 0x4000
+
+
+def test_what_a_segment_has_in_memory_is_made_once_and_kept_as_it_is() -> None:
+    image = elf.Image(build((Load(0x2800, b"x" * 16),)), "file")
+    segment = image.loads[1]
+    whole = elf.loaded(image, segment, [(0x1FF8, bytes(8)), (0x3000, b"y")])
+    assert whole == bytes(0x800) + b"x" * 16
+    assert elf.loaded(image, segment, [(0x1FFC, b"a" * 8), (0x2808, b"b" * 16)]) == (
+        b"aaaa" + bytes(0x7FC) + b"x" * 8 + b"b" * 16
+    )
+    assert elf.loaded(image, segment, [(0x2FFC, b"c" * 8)])[0x810:] == bytes(0x7EC) + b"cccc"
+    assert elf.loaded(image, segment) is whole
 
 
 # Relocations

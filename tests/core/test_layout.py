@@ -354,6 +354,14 @@ def test_the_kernel_s_relocations_are_those_of_rela_dyn_only() -> None:
     assert content == expected.ljust(P, b"\0")
 
 
+def test_a_kernel_may_have_the_relocations_that_it_applies_and_no_others() -> None:
+    for kind in (1, 5, 6, RELATIVE, 16, 18):
+        replace(SMALL, kernel=build(rela_dyn=((0x10, kind, 1, 0),), symbols=(("x", 1),))).laid_out()
+    for kind in (0, 2, 4, 7, 9, 17, 19, 37):
+        kernel = build(rela_dyn=((0x10, kind, 1, 0),), symbols=(("x", 1),))
+        assert f"relocation 0 has type {kind}" in told(replace(SMALL, kernel=kernel))
+
+
 # The enclave image in memory
 
 
