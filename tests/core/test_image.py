@@ -128,6 +128,12 @@ def test_reopening_a_signed_file_gives_back_what_was_signed() -> None:
     assert after.file(structure) == before.file(structure)
 
 
+def test_an_image_that_could_not_have_been_signed_is_not_reopened() -> None:
+    file = prepared(tiny_elf.enclave(oeinfo())).file()
+    with pytest.raises(UserError, match="is no shared object or PIE"):
+        reopen(tiny_elf.patched(file, 16, "H", 2), "mystenc.so")
+
+
 def test_a_section_longer_than_its_record_keeps_what_follows() -> None:
     image = tiny_elf.enclave(oeinfo() + b"behind")
     file = prepared(image).file(b"\x77" * 1808)
@@ -142,6 +148,7 @@ def test_a_section_longer_than_its_record_keeps_what_follows() -> None:
     [
         (tiny_elf.build(entry=0x100), "mystenc.so: has no section .oeinfo"),
         (tiny_elf.enclave(oeinfo(), kind=2), "mystenc.so: is no shared object or PIE"),
+        (tiny_elf.enclave(oeinfo(), (Load(0x2FFF, b"x"),)), "its PT_LOADs overlap in the page at 0x2fff"),
         (tiny_elf.enclave(oeinfo(), dynamic=((DT_RPATH, 1), *DYNAMIC)), "has DT_RPATH"),
         (tiny_elf.enclave(oeinfo(), dynamic=((DT_RUNPATH, 1), *DYNAMIC)), "has DT_RUNPATH"),
         (tiny_elf.enclave(oeinfo(), dynamic=((DT_NEEDED, 1), *DYNAMIC)), "needs a shared library"),

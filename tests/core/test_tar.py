@@ -279,6 +279,16 @@ def test_what_pax_headers_say_of_times_and_of_nothing_changes_nothing() -> None:
     assert [each.name for each in of_bytes(data)] == [b"a"]
 
 
+def test_what_is_no_file_has_no_data_whatever_a_pax_header_says() -> None:
+    data = extension(b"x", record("size", "9999")) + member("d", tar.DIRECTORY).tobuf() + bytes(1024)
+    assert [(each.kind, each.size) for each in of_bytes(data)] == [(tar.DIRECTORY, 0)]
+
+
+def test_a_name_of_the_oldest_form_that_ends_with_a_slash_is_a_directory() -> None:
+    found = of_bytes(b"".join(member("d/", kind).tobuf() for kind in (b"\0", b"7", b"0")))
+    assert [each.kind for each in found] == [tar.DIRECTORY, tar.FILE, tar.FILE]
+
+
 @given(st.data())
 def test_any_damage_is_refused_or_leads_nowhere_else(data: st.DataObject) -> None:
     whole = written(member("a" * 150, size=600), member("b", tar.SYMBOLIC_LINK, linkname="c" * 120))
