@@ -74,7 +74,6 @@ def _write_around(content: Sequence[tuple[int, Content]], parts: sections.Parts,
         else:
             file.seek(place)
             piece.write_to(file)
-    file.flush()
     return left
 
 
@@ -118,12 +117,11 @@ class _Copy:
         if not self._failed:
             full, rest = divmod(size, len(buffers[0]))
             filled = [*buffers[:full], buffers[full][:rest]] if rest else buffers[:full]
-            try:
+            written = 0
+            with suppress(OSError):
                 written = _write(self._descriptor, filled, self._place)
-                self._place += written
-                self._failed = written < size
-            except OSError:
-                self._failed = True
+            self._place += written
+            self._failed = written < size
             if self._failed:
                 os.ftruncate(self._descriptor, 0)  # others may need the space
         return size

@@ -87,6 +87,16 @@ def test_until_it_is_committed_the_earlier_package_stays(made: Inputs, target: P
     assert beside(target) == {"app"}
 
 
+def test_all_but_the_image_and_the_root_is_written_when_a_package_is_begun(
+    made: Inputs, target: Path, tmp_path: Path
+) -> None:
+    """Nothing is left to be written where a disk became full meanwhile and the package is aborted."""
+    partial = begun(made, target)
+    (beside_it,) = target.parent.iterdir()
+    assert beside_it.stat().st_size == build(made, tmp_path / "at-once").stat().st_size
+    partial.abort()
+
+
 def test_what_is_committed_cannot_be_aborted(made: Inputs, target: Path, tmp_path: Path) -> None:
     partial = begun(made, target)
     finished(made, measured(made, partial, tmp_path / "image"), target, partial)
@@ -134,17 +144,22 @@ def test_a_package_of_which_nothing_was_measured_is_written_anew(
     assert beside(target) == {"app"}
 
 
-@pytest.mark.parametrize("way", ["refused", "in part"])
+@pytest.mark.parametrize("way", ["refused", "refused once", "in part"])
 def test_what_cannot_be_written_beside_is_measured_nevertheless_and_takes_no_space(
     made: Inputs, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     write = os.pwritev
 
     def full(descriptor: int, buffers: list[memoryview], place: int) -> int:
-        if way == "refused":
+        if way == "refused once":
+            patched.setattr(os, "pwritev", write)
+        if way != "in part":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(descriptor, [buffers[0][:1]], place)
 
+    motd = root_path(made).parent / "appdir" / "motd"
+    motd.write_bytes(bytes(4 << 20))  # more than is read at once
+    pipeline.pack(motd.parent, root_path(made))
     partial = begun(made, target)
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwritev", full)
@@ -178,3 +193,5 @@ def test_a_place_where_nothing_can_be_written_is_told(made: Inputs, tmp_path: Pa
         begun(made, tmp_path)
     with pytest.raises(UserError, match="make the directory first"):
         begun(made, tmp_path / "missing" / "app")
+    with pytest.raises(UserError, match="acts as the loader"):
+        begun(made, tmp_path / "myst")
