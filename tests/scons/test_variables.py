@@ -85,6 +85,16 @@ def test_a_pattern_that_several_roots_share_is_told_if_it_matches_in_none(projec
     assert project.build().err == ""
 
 
+def test_a_pattern_is_told_once_and_not_if_it_matches_in_one_root_of_several(project: Project) -> None:
+    project.write("other/bin/hello", "#!/bin/hello\n", 0o755)
+    project.sconstruct(
+        "env.MystPackage('first', 'appdir', MYST_ROOTFS_EXCLUDE=['motd', '*.pcy'])\n"
+        "env.MystPackage('second', 'other', MYST_ROOTFS_EXCLUDE=['motd'])\n"
+    )
+    err = project.build().err
+    assert err.count("matches nothing") == err.count(UNUSED.format("'*.pcy'")) == 1
+
+
 DAYS = {
     "1767312000": "SOURCE_DATE_EPOCH='1767312000', ENV={'SOURCE_DATE_EPOCH': '86400'}",
     "86400": "ENV={'SOURCE_DATE_EPOCH': '86400'}",
