@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import replace
 
@@ -67,6 +68,7 @@ def test_faults_are_reported_to_the_enclave_whatever_the_runtime_s_record_says()
         (1, True, 0x9000, 3, 0x9000),
         (3, None, None, 3, 0x100000000),
         (3, None, 0x9000, 3, 0x9000),
+        (3, True, None, 3, 0x100000000),
         (3, True, 0x9000, 3, 0x9000),
         (3, False, None, 1, 0x5000),
         (3, False, 0x9000, 1, 0x5000),
@@ -118,6 +120,13 @@ def test_the_configuration_is_in_the_file_byte_for_byte() -> None:
     config = b"// a comment\n{ }\n"
     image = prepared(tiny_elf.enclave(oeinfo()), data=config).image
     assert image.section_bytes(".mystconfig") == config
+
+
+def test_the_digests_of_the_file_are_those_of_its_bytes() -> None:
+    image = prepared(tiny_elf.enclave(oeinfo()))
+    for sigstruct in (b"\x77" * 1808, b"\x78" * 1808):
+        assert image.digest(sigstruct) == hashlib.sha256(image.file(sigstruct)).hexdigest()
+    assert image.sha256 == hashlib.sha256(image.file()).hexdigest()
 
 
 def test_reopening_a_signed_file_gives_back_what_was_signed() -> None:
@@ -189,9 +198,12 @@ def test_an_image_that_the_reference_would_not_sign_is_told(image: bytes, proble
 def test_a_record_that_is_in_no_segment_is_told() -> None:
     file = tiny_elf.enclave(oeinfo())
     header = tiny_elf.section_header(file, ".oeinfo")
-    for address in (0, 0x2108, 0x20F8, 0x7000):
-        damaged = tiny_elf.patched(file, header + 16, "Q", address)  # sh_addr
-        assert ".oeinfo: lies in no PT_LOAD" in told(damaged)
+    address, offset = struct.unpack_from("<QQ", file, header + 16)  # sh_addr, sh_offset
+    assert address == 0x2100
+    others = [(0, offset), (0x2108, offset), (0x20F8, offset), (0x7000, offset)]
+    # One that ends or begins outside of its segment.
+    for other in (*others, (address + 8, offset + 8), (0x1FF8, offset - 0x108)):
+        assert ".oeinfo: lies in no PT_LOAD" in told(tiny_elf.patched(file, header + 16, "QQ", *other))
 
 
 def test_a_signed_image_is_not_prepared_again() -> None:
