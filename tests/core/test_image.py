@@ -56,6 +56,7 @@ def test_key_sharing_is_not_asked_for_and_no_family_is_named() -> None:
 
 def test_faults_are_reported_to_the_enclave_whatever_the_runtime_s_record_says() -> None:
     assert prepared(tiny_elf.enclave(oeinfo(flags=0))).capture_pf_gp
+    assert not replace(prepared(tiny_elf.enclave(oeinfo())), record=oeinfo(flags=2)).capture_pf_gp
     assert record(tiny_elf.enclave(oeinfo(flags=0)))["flags"] == 1
     assert record(tiny_elf.enclave(oeinfo(flags=0xF0)))["flags"] == 1
 
@@ -204,6 +205,28 @@ def test_a_record_that_is_in_no_segment_is_told() -> None:
     # One that ends or begins outside of its segment.
     for other in (*others, (address + 8, offset + 8), (0x1FF8, offset - 0x108)):
         assert ".oeinfo: lies in no PT_LOAD" in told(tiny_elf.patched(file, header + 16, "QQ", *other))
+
+
+def test_a_record_is_looked_at_where_it_begins_with_its_segment() -> None:
+    file = tiny_elf.enclave(oeinfo())
+    header = tiny_elf.section_header(file, ".oeinfo")
+    load, (address, offset) = elf.Image(file, "file").loads[1], struct.unpack_from("<QQ", file, header + 16)
+    moved = tiny_elf.patched(file, header + 16, "QQ", load.address, offset + load.address - address)
+    assert ".oeinfo: holds no record of an SGX enclave" in told(moved)
+
+
+@pytest.mark.parametrize(
+    "symbols",
+    [
+        tuple((name, 0x2FF8) for name in ENCLAVE_SYMBOLS),
+        (("_enclave_rva", 0x2000), ("_reloc_rva", 0x2008), ("_reloc_size", 0x2010)),
+        (("_enclave_rva", 0x2000), ("_reloc_rva", 0x2008), ("_reloc_size", 0x2010), ("_reloc_rva", 0x7000)),
+    ],
+    ids=["at the end of the segments", "only those that are required", "the first one of a name counts"],
+)
+def test_an_image_may_have_any_symbols_that_lie_in_it(symbols: tuple[tuple[str, int], ...]) -> None:
+    enclave = TinyEnclave(image=tiny_elf.enclave(oeinfo(), symbols=symbols))
+    assert enclave.laid_out().image_size == 0x3000
 
 
 def test_a_signed_image_is_not_prepared_again() -> None:

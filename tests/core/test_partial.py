@@ -70,7 +70,9 @@ def test_a_committed_package_is_the_package_that_is_written_at_once(
     pipeline.pack(motd.parent, archive)
     partial = begun(made, target)
     image = measured(made, partial, tmp_path / "image")
-    assert finished(made, image, target, partial) == target.stat().st_size
+    content = FileContent.of(image)
+    assert partial.is_of(made.runtime.loader, pipeline.package_parts(made, content))
+    assert partial.commit(content) == target.stat().st_size
     assert target.read_bytes() == build(made, tmp_path / "at-once").read_bytes()
     assert target.stat().st_mode == (tmp_path / "at-once").stat().st_mode
     assert beside(target) == {"app"}

@@ -159,6 +159,39 @@ def test_a_section_beyond_the_end_is_told(tmp_path: Path, made: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", sections.MAX_SIZES)
+def test_a_section_larger_than_one_of_its_kind_may_be_is_told(tmp_path: Path, made: Path, name: str) -> None:
+    data, limit = made.read_bytes(), sections.MAX_SIZES[name]
+    path, place = tmp_path / "app", section_header(data, name) + 24  # sh_offset, sh_size
+    for size in (limit, limit + 1):
+        path.write_bytes(patched(data, place, "QQ", 0, size))
+        os.truncate(path, len(data) + limit + 1)
+        if size == limit:
+            assert sections.read(path).sections[name].size == limit
+    problem = f"{path}, section {name}: has {limit + 1:,} bytes, more than {limit:,}; do not use it"
+    assert problem in told(lambda: sections.read(path))
+
+
+def test_a_package_is_made_of_the_parts_with_which_it_would_be_written(tmp_path: Path, made: Path) -> None:
+    assert sections.is_made_of(made, PROGRAM, PARTS)
+    opened = sections.read(made)
+    assert sections.is_made_of(made, PROGRAM, sections.Parts(*map(opened.content, sections.SECTIONS)))
+    for name, part in zip(sections.Parts._fields, PARTS, strict=True):
+        for other in (b"x" + part.read()[1:], part.read()[:-1] + b"x"):
+            assert not sections.is_made_of(made, PROGRAM, PARTS._replace(**{name: Bytes(other)}))
+    (tmp_path / "other").write_bytes(PROGRAM.read_bytes().replace(b"\0" * 32, b"\0" * 31 + b"x", 1))
+    assert not sections.is_made_of(made, tmp_path / "other", PARTS)
+
+
+def test_a_link_to_a_package_and_one_with_bytes_behind_it_are_made_of_nothing(
+    tmp_path: Path, made: Path
+) -> None:
+    (tmp_path / "link").symlink_to(made)
+    assert not sections.is_made_of(tmp_path / "link", PROGRAM, PARTS)
+    (tmp_path / "longer").write_bytes(made.read_bytes() + b"\0")
+    assert not sections.is_made_of(tmp_path / "longer", PROGRAM, PARTS)
+
+
 def test_a_missing_package_is_told(tmp_path: Path) -> None:
     assert "no such file or directory" in told(lambda: sections.read(tmp_path / "app"))
 
