@@ -80,7 +80,6 @@ def write(loader: Path, parts: Parts, target: Path) -> int:
     Raises UserError as :func:`check_name` and :func:`pieces` do. The target is written beside its
     place and renamed.
     """
-    check_name(target)
     return _write((piece for _, piece in pieces(loader, parts)), target)
 
 
@@ -119,7 +118,6 @@ def write_with_image(package: Package, image: Content, target: Path) -> None:
 
     Raises UserError as :func:`check_name` does. The target is written beside its place and renamed.
     """
-    check_name(target)
     section, whole = package.sections[ENCLAVE], FileContent.of(package.path)
     if image.size != section.size:
         raise ValueError(f"an image of {section.size} bytes was expected, not of {image.size}")
@@ -128,6 +126,7 @@ def write_with_image(package: Package, image: Content, target: Path) -> None:
 
 
 def _write(content: Iterable[Content], target: Path) -> int:
+    check_name(target)
     with writing(target, MODE) as file:
         for piece in content:
             piece.write_to(file)

@@ -60,6 +60,21 @@ def test_an_image_of_another_size_in_the_place_of_a_package_s_own_is_a_bug(
     assert not (tmp_path / "other").exists()
 
 
+def test_an_image_of_the_same_size_takes_the_place_of_a_package_s_own(tmp_path: Path, made: Path) -> None:
+    image = Bytes(BODIES[sections.ENCLAVE][::-1])
+    sections.write_with_image(sections.read(made), image, tmp_path / "other")
+    sections.write(PROGRAM, PARTS._replace(enclave=image), tmp_path / "expected")
+    assert (tmp_path / "other").read_bytes() == (tmp_path / "expected").read_bytes()
+
+
+def test_no_package_gets_the_name_that_acts_as_the_loader(tmp_path: Path, made: Path) -> None:
+    with pytest.raises(UserError, match="acts as the loader without a package"):
+        sections.write(PROGRAM, PARTS, tmp_path / "myst")
+    with pytest.raises(UserError, match="acts as the loader without a package"):
+        sections.write_with_image(sections.read(made), PARTS.enclave, tmp_path / "myst")
+    assert not (tmp_path / "myst").exists()
+
+
 def test_contents_may_come_from_files(tmp_path: Path, made: Path) -> None:
     (tmp_path / "root").write_bytes(BODIES[sections.ROOTFS])
     parts = PARTS._replace(rootfs=FileContent.of(tmp_path / "root"))
