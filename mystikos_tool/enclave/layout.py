@@ -69,7 +69,7 @@ class Run(NamedTuple):
     def moved(self, distance: int) -> Run:
         """Return the run ``distance`` bytes further on in the enclave."""
         content = self.content
-        if self.addresses and distance:
+        if self.addresses:
             data = bytearray(whole(content))
             for place in self.addresses:
                 _ADDRESS.pack_into(data, place, _ADDRESS.unpack_from(data, place)[0] + distance)

@@ -331,6 +331,13 @@ def test_a_kernel_or_c_runtime_without_its_sections_is_told(part: str, name: str
     assert told(enclave).startswith(f"{part}: has no section {name}; ")
 
 
+@pytest.mark.parametrize("part", ["kernel", "crt"])
+def test_a_kernel_or_c_runtime_whose_segments_share_a_page_is_told(part: str) -> None:
+    file = build((Load(0x2000, b"x"), Load(0x2800, b"y")))
+    enclave = replace(SMALL, **{part: file})  # type: ignore[arg-type]
+    assert told(enclave).startswith(f"{part}: its PT_LOADs overlap in the page at 0x2800; ")
+
+
 def test_a_kernel_whose_text_has_no_address_is_told() -> None:
     kernel = build()
     damaged = tiny_elf.patched(kernel, tiny_elf.section_header(kernel, ".text") + 16, "Q", 0)
