@@ -257,6 +257,11 @@ def test_a_large_memory_takes_no_memory_to_lay_out() -> None:
     assert laid_out.size == 1 << 41
 
 
+def test_what_is_empty_adds_no_run() -> None:
+    image, kernel = tiny_elf.enclave(oeinfo(heap_pages=0)), build((Load(0x9000, memory_size=0),))
+    assert all(run.pages for run in TinyEnclave(image=image, kernel=kernel, rootfs=b"").laid_out().runs)
+
+
 def test_an_empty_root_is_only_a_trailer() -> None:
     found, content = region(replace(SMALL, rootfs=b""), "rootfs")
     assert (found.size, found.file_size, content) == (0, 0, b"")
