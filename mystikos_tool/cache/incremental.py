@@ -28,16 +28,12 @@ _SIZE, _ORIGIN, _OFFSET = map(attrgetter, ("size", "origin", "offset"))
 
 
 class _Known(NamedTuple):
-    """What is known of an archive: its fingerprint, what its members were made of, and where they are in it.
-
-    ``change`` is the name of what its files were changed by on their way.
-    """
+    """What is known of an archive: its fingerprint, what its members were made of, where they are in it."""
 
     fingerprint: bytes = b""
     columns: Columns = Columns()
     offsets: array[int] = array("Q")
     sizes: array[int] = array("Q")
-    change: str = ""
 
 
 class Change(Protocol):
@@ -166,8 +162,8 @@ class IncrementalArchives:
         value = self._store.value(_name(path))
         if not (value and change in (None, value[-1]) and fingerprint.is_of(value[0], path)):
             return _Known()
-        version, columns, offsets, sizes, changed_by = value
-        return _Known(version, Columns(*columns), array("Q", offsets), array("Q", sizes), changed_by)
+        version, columns, offsets, sizes, _ = value
+        return _Known(version, Columns(*columns), array("Q", offsets), array("Q", sizes))
 
 
 def rewritten(path: Path) -> Rewritten | None:

@@ -79,6 +79,14 @@ def test_an_archive_that_is_not_written_is_read_as_the_one_that_is(tmp_path: Pat
         assert unwritten.size == len(read_again)
 
 
+def test_an_archive_of_nothing_has_the_root_and_its_end(tmp_path: Path) -> None:
+    nothing = Tree((), (), 0)
+    write(nothing, tmp_path / "archive")
+    assert (tmp_path / "archive").read_bytes() == cpio.ROOT + cpio.end(len(cpio.ROOT))
+    assert Unwritten(nothing).size == (tmp_path / "archive").stat().st_size
+    assert read(tmp_path / "archive").members == ()
+
+
 def test_an_archive_that_is_not_written_is_not_of_a_file_that_changed(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "f").write_bytes(b"before")
