@@ -218,6 +218,16 @@ def test_a_file_cut_anywhere_is_told(name: str) -> None:
             elf.Image(data[:cut], name)
 
 
+@pytest.mark.parametrize("field", [52, 54, 58], ids=["e_ehsize", "e_phentsize", "e_shentsize"])
+def test_headers_of_other_sizes_are_told(field: int) -> None:
+    size = struct.unpack_from("<H", PROGRAM, field)[0]
+    assert "is a damaged ELF file" in told_parsing(patched(PROGRAM, field, "H", size + 8))
+
+
+def test_a_file_without_segments_needs_no_size_of_their_headers() -> None:
+    assert elf.Image(patched(PROGRAM, 54, "HH", 0, 0), "file").loads == []
+
+
 def test_a_section_beyond_the_end_is_told_by_name() -> None:
     file = build()
     damaged = patched(file, section_header(file, ".strtab") + 32, "Q", 1 << 40)
