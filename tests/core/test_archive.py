@@ -261,9 +261,10 @@ def test_set_id_bits_are_extracted_only_on_request(tmp_path: Path) -> None:
     (tmp_path / "root" / "su").write_bytes(b"")
     (tmp_path / "root" / "su").chmod(0o6755)
     pack(tmp_path / "root", tmp_path / "archive", preserve_modes=True)
-    for keep, mode in ((False, 0o755), (True, 0o6755)):
-        extract(read(tmp_path / "archive"), tmp_path / str(keep), keep_set_id=keep)
-        assert (tmp_path / str(keep) / "su").stat().st_mode & 0o7777 == mode
+    extract(read(tmp_path / "archive"), tmp_path / "without")
+    extract(read(tmp_path / "archive"), tmp_path / "with", keep_set_id=True)
+    modes = [(tmp_path / name / "su").stat().st_mode & 0o7777 for name in ("without", "with")]
+    assert modes == [0o755, 0o6755]
 
 
 NAMES = (

@@ -447,12 +447,12 @@ def test_thread_local_data_rounds_each_part_to_its_alignment(zeros: int, count: 
     assert tls_pages(enclave) == count
 
 
-@pytest.mark.parametrize("count", [1, 3, 1024])
-def test_there_are_as_many_threads_as_the_record_says(count: int) -> None:
-    enclave = TinyEnclave(image=tiny_elf.enclave(oeinfo(tcs_count=count, stack_pages=3)))
+@pytest.mark.parametrize(("count", "stack_pages"), [(1, 3), (3, 1), (1024, 3), (1, 1 << 20)])
+def test_there_are_as_many_threads_as_the_record_says(count: int, stack_pages: int) -> None:
+    enclave = TinyEnclave(image=tiny_elf.enclave(oeinfo(tcs_count=count, stack_pages=stack_pages)))
     laid_out = enclave.laid_out()
     assert sum(run.flags == TCS for run in laid_out.runs) == count
-    assert laid_out.loaded_size == laid_out.heap_rva + 2 * P + count * (3 + 2 + 0 + 5) * P
+    assert laid_out.loaded_size == laid_out.heap_rva + 2 * P + count * (stack_pages + 2 + 0 + 5) * P
 
 
 @pytest.mark.parametrize(
