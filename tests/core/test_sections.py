@@ -180,7 +180,7 @@ def test_a_section_larger_than_one_of_its_kind_may_be_is_told(tmp_path: Path, ma
     path, place = tmp_path / "app", section_header(data, name) + 24  # sh_offset, sh_size
     for size in (limit, limit + 1):
         path.write_bytes(patched(data, place, "QQ", 0, size))
-        os.truncate(path, len(data) + limit + 1)
+        os.truncate(path, max(len(data), size))
         if size == limit:
             assert sections.read(path).sections[name].size == limit
     problem = f"{path}, section {name}: has {limit + 1:,} bytes, more than {limit:,}; do not use it"
@@ -269,10 +269,12 @@ def test_of_a_root_only_what_changed_is_written(made: Path) -> None:
     assert made.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["enclave", "config"])
-def test_a_package_is_not_rewritten_with_parts_of_other_sizes(made: Path, name: str) -> None:
+@pytest.mark.parametrize("more", [{"enclave": 9}, {"config": 9}, {"enclave": 9, "config": -9}], ids=str)
+def test_a_package_is_not_rewritten_with_parts_of_other_sizes(made: Path, more: dict[str, int]) -> None:
+    """Not even where it would stay as large, and only its root move."""
     place, before = place_of_root(PARTS), made.read_bytes()
-    assert rewritten(made, PARTS._replace(**{name: Bytes(bytes(5000))}), [], place) is None
+    others = {name: Bytes(bytes(getattr(PARTS, name).size + size)) for name, size in more.items()}
+    assert rewritten(made, PARTS._replace(**others), [], place) is None
     assert made.read_bytes() == before
 
 
