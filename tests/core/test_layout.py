@@ -73,8 +73,9 @@ def region(enclave: TinyEnclave, name: str) -> tuple[layout.Region, bytes]:
 
 # A layout computed by hand. The image has three pages, of which the middle one is a gap.
 
+RELA = ((0x2000, RELATIVE, 0, 0),)
 SMALL = TinyEnclave(
-    image=tiny_elf.enclave(oeinfo(heap_pages=2, stack_pages=2), rela_dyn=((0x2000, RELATIVE, 0, 0),)),
+    image=tiny_elf.enclave(oeinfo(heap_pages=2, stack_pages=2), rela_dyn=RELA),
     rootfs=b"\x11" * 5000,
     roothashes=b"\x22" * 32,
 )
@@ -166,7 +167,7 @@ def test_a_zero_base_moves_every_page_and_address_by_the_start_address() -> None
     assert fs == gs == start + 78 * P
 
 
-@pytest.mark.parametrize("start", [P, 0x7FF000, 1 << 33, (1 << 46) - P])
+@pytest.mark.parametrize("start", [P, 0x7FF000, 1 << 33, (1 << 46) - P, (1 << 47) - 79 * P])
 def test_a_zero_base_enclave_reaches_from_0_to_the_next_power_of_two(start: int) -> None:
     config = replace(SMALL.config, create_zero_base_enclave=True, enclave_start_address=start)
     laid_out = replace(SMALL, config=config).laid_out()
@@ -487,7 +488,7 @@ def test_relocation_data_is_rela_dyn_and_rela_plt_and_nothing_without_the_first(
     [
         ({"memory_size": 1 << 46}, "does not fit in an address space; give a smaller MemorySize"),
         (
-            {"create_zero_base_enclave": True, "enclave_start_address": (1 << 47) - P},
+            {"create_zero_base_enclave": True, "enclave_start_address": (1 << 47) - 78 * P},
             "leaves no room for the enclave below 2^47; give a lower EnclaveStartAddress",
         ),
         (
@@ -503,6 +504,16 @@ def test_an_enclave_that_does_not_fit_in_an_address_space_is_told(
 ) -> None:
     config: Config = replace(SMALL.config, **change)  # type: ignore[arg-type]
     assert problem in told(replace(SMALL, config=config))
+
+
+def test_an_enclave_may_have_half_of_an_address_space_and_no_more() -> None:
+    heap_pages = (1 << 46) // P - (79 - 2)
+    half, more = (
+        replace(SMALL, image=tiny_elf.enclave(oeinfo(heap_pages=pages, stack_pages=2), rela_dyn=RELA))
+        for pages in (heap_pages, heap_pages + 1)
+    )
+    assert half.laid_out().loaded_size == 1 << 46
+    assert "does not fit in an address space" in told(more)
 
 
 @pytest.mark.parametrize(
