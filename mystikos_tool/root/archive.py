@@ -273,8 +273,7 @@ class _ArchiveFiles(Contents):
     def entry(self, member: Member, known: bytes) -> Entry:
         """Return a member as an entry."""
         target = self._archive.data(member) if stat.S_ISLNK(member.mode) else b""
-        size = 0 if stat.S_ISDIR(member.mode) else member.size
-        return Entry(member.path, member.mode, size, member.path, known, self, target)
+        return Entry(member.path, member.mode, member.size, member.path, known, self, target)
 
     def name(self, entry: Entry) -> str:
         """Return the archive's path and the path in it."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -605,6 +607,19 @@ def test_a_directory_with_something_in_it_is_not_extracted_into(tmp_path: Path) 
     assert "is not empty" in told(lambda: extract(found, tmp_path))
 
 
+def test_what_cannot_be_extracted_is_told_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: bytes, path: bytes) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    found = archive(tmp_path / "a", entry(b"l", LINK, b"target"))
+    monkeypatch.setattr(os, "symlink", full)
+    assert told(lambda: extract(found, tmp_path / "out")) == (
+        f"{tmp_path}/out/l: no space left on device; give a directory you may write to"
+    )
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make another user's link")
 def test_nothing_is_extracted_through_another_user_s_link(tmp_path: Path) -> None:
     packed = archive(tmp_path / "a", entry(b"f", data=b"1"))
@@ -669,6 +684,10 @@ def test_a_path_leads_through_links_but_never_out_of_the_root(
 ) -> None:
     member = archive(tmp_path / "a", *ROOT).find(path)
     assert (member and member.path) == found
+
+
+def test_a_link_s_target_may_have_4095_bytes(tmp_path: Path) -> None:
+    assert archive(tmp_path / "a", entry(b"l", LINK, b"x" * 4095)).members[0].size == 4095
 
 
 def test_an_entry_is_found_without_following_links(tmp_path: Path) -> None:
