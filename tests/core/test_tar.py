@@ -279,9 +279,12 @@ def test_what_pax_headers_say_of_times_and_of_nothing_changes_nothing() -> None:
     assert [each.name for each in of_bytes(data)] == [b"a"]
 
 
-def test_what_is_no_file_has_no_data_whatever_a_pax_header_says() -> None:
-    data = extension(b"x", record("size", "9999")) + member("d", tar.DIRECTORY).tobuf() + bytes(1024)
-    assert [(each.kind, each.size) for each in of_bytes(data)] == [(tar.DIRECTORY, 0)]
+@pytest.mark.parametrize(
+    "before", [b"", extension(b"x", record("size", "9999"))], ids=["header", "pax header"]
+)
+def test_what_is_no_file_has_no_data_whatever_is_said_of_their_size(before: bytes) -> None:
+    found = of_bytes(before + member("d", tar.DIRECTORY, 9999).tobuf() + PLAIN)
+    assert [(each.kind, each.size) for each in found] == [(tar.DIRECTORY, 0), (tar.FILE, 0)]
 
 
 def test_a_name_of_the_oldest_form_that_ends_with_a_slash_is_a_directory() -> None:
