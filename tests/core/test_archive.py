@@ -690,6 +690,12 @@ def test_a_link_s_target_may_have_4095_bytes(tmp_path: Path) -> None:
     assert archive(tmp_path / "a", entry(b"l", LINK, b"x" * 4095)).members[0].size == 4095
 
 
+def test_the_root_is_a_directory_that_is_always_there(tmp_path: Path) -> None:
+    found = archive(tmp_path / "a").find("/")
+    assert found
+    assert found.mode == DIRECTORY
+
+
 def test_an_entry_is_found_without_following_links(tmp_path: Path) -> None:
     opened = archive(tmp_path / "a", *ROOT)
     link = opened.entry("/bin")
@@ -722,6 +728,13 @@ def test_the_entries_of_an_archive_come_in_the_byte_order_of_their_paths(tmp_pat
         (b"b", stat.S_IFREG | 0o644, 1, b""),
     ]
     assert b"".join(map(bytes, layer.entries[2].chunks())) == b"b"
+
+
+def test_what_matches_a_pattern_stays_out_of_a_layer_and_makes_it_another(tmp_path: Path) -> None:
+    archive(tmp_path / "a", entry(b"a", DIRECTORY), entry(b"a/f.o"), entry(b"b.o"), entry(b"c"))
+    every, some = ArchiveSource(tmp_path / "a"), ArchiveSource(tmp_path / "a", exclude=("*.o",))
+    assert [found.path for found in some.tree().entries] == [b"a", b"c"]
+    assert every.fingerprint() != some.fingerprint()
 
 
 def test_an_archive_that_changed_since_its_tree_was_made_is_told(tmp_path: Path) -> None:

@@ -228,6 +228,35 @@ def test_a_file_without_segments_needs_no_size_of_their_headers() -> None:
     assert elf.Image(patched(PROGRAM, 54, "HH", 0, 0), "file").loads == []
 
 
+def test_a_file_without_section_headers_has_no_sections() -> None:
+    assert elf.Image(patched(PROGRAM, 60, "HH", 0, 0), "file").section_list == []
+
+
+def test_a_section_name_without_end_is_told() -> None:
+    field = section_header(PROGRAM, ".shstrtab") + 32  # sh_size
+    size = struct.unpack_from("<Q", PROGRAM, field)[0]
+    assert "is a damaged ELF file" in told_parsing(patched(PROGRAM, field, "Q", size - 1))
+
+
+def test_without_a_table_of_them_there_are_no_dynamic_symbols() -> None:
+    assert elf.Image(build().replace(b".dynsym\0", b".dynsyx\0"), "file").dynamic_symbols == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "form", "value", "problem"),
+    [
+        (4, "I", 2, ".dynsym is no symbol table"),  # sh_type
+        (32, "Q", 25, ".dynsym is no symbol table"),  # sh_size
+        (56, "Q", 25, ".dynsym is no symbol table"),  # sh_entsize
+        (40, "I", 99, "is a damaged ELF file"),  # sh_link
+    ],
+)
+def test_dynamic_symbols_that_are_none_are_told(field: int, form: str, value: int, problem: str) -> None:
+    file = build(symbols=(("a", 1),))
+    image = elf.Image(patched(file, section_header(file, ".dynsym") + field, form, value), "file")
+    assert problem in told(lambda: image.dynamic_symbols)
+
+
 def test_a_section_beyond_the_end_is_told_by_name() -> None:
     file = build()
     damaged = patched(file, section_header(file, ".strtab") + 32, "Q", 1 << 40)
@@ -332,7 +361,7 @@ def test_damage_anywhere_gives_a_usererror_or_nothing(data: st.DataObject) -> No
         (patched(build(), 64, "I", 4), "first PT_LOAD does not start at address 0"),
         (patched(build(), 64 + 32, "QQ", 0, 0), "PT_LOADs are empty"),
         (build((Load(0x2000, b"x" * 0x1001), Load(0x3800, b"x"))), "PT_LOADs overlap in the page at 0x3800"),
-        (build((Load(0x1000000, memory_size=1 << 30),)), "PT_LOADs span more than 1 GiB"),
+        (build((Load(0x2000, memory_size=(1 << 30) - 0x1FFF),)), "PT_LOADs span more than 1 GiB"),
         (build((Load(0x2000, bytes(64)),), tls=Tls(0x2000, 8, 8)), "PT_TLS and .tdata differ in size"),
         (
             build((Load(0x2000, bytes(64)),), (Placed(".tdata", 0x2008, 8),), tls=Tls(0x2000, 8, 8)),
@@ -344,7 +373,8 @@ def test_an_image_that_cannot_be_laid_out_is_told(image: bytes, problem: str) ->
     assert problem in told(lambda: elf.check_loadable(elf.Image(image, "file")))
 
 
-def test_an_image_may_fill_its_pages_to_the_last_byte() -> None:
+def test_an_image_may_fill_its_pages_and_a_gib_to_the_last_byte() -> None:
+    elf.check_loadable(elf.Image(build((Load(0x2000, memory_size=(1 << 30) - 0x2000),)), "file"))
     image = elf.Image(build((Load(0x2000, b"x" * 0x1000, flags=R | W), Load(0x3000, b"x"))), "file")
     elf.check_loadable(image)
     assert image.size == 0x4000
