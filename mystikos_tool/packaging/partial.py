@@ -72,7 +72,7 @@ def _write_around(content: Sequence[tuple[int, Content]], parts: sections.Parts,
         if piece is parts.enclave or piece is parts.rootfs:
             left.append(place)
         else:
-            file.seek(place)
+            file.seek(place)  # writes what is in its buffer; the last piece is empty
             piece.write_to(file)
     return left
 
