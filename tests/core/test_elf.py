@@ -373,6 +373,11 @@ def test_an_image_that_cannot_be_laid_out_is_told(image: bytes, problem: str) ->
     assert problem in told(lambda: elf.check_loadable(elf.Image(image, "file")))
 
 
+def test_thread_data_need_no_segment() -> None:
+    file = build((Load(0x2000, bytes(64)),), (Placed(".tdata", 0x2000, 8),))
+    elf.check_loadable(elf.Image(file, "file"))
+
+
 def test_an_image_may_fill_its_pages_and_a_gib_to_the_last_byte() -> None:
     elf.check_loadable(elf.Image(build((Load(0x2000, memory_size=(1 << 30) - 0x2000),)), "file"))
     image = elf.Image(build((Load(0x2000, b"x" * 0x1000, flags=R | W), Load(0x3000, b"x"))), "file")
