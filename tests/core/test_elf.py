@@ -426,9 +426,10 @@ def test_a_tpoff64_of_a_symbol_that_is_not_there_is_told() -> None:
     )
 
 
-def test_a_table_of_other_entries_is_told() -> None:
+@pytest.mark.parametrize(("field", "value"), [(32, 23), (56, 16)], ids=["sh_size", "sh_entsize"])
+def test_a_table_of_other_entries_is_told(field: int, value: int) -> None:
     file = build(rela_dyn=((0x10, 8, 0, 0),))
-    damaged = patched(file, section_header(file, ".rela.dyn") + 32, "Q", 23)  # sh_size
+    damaged = patched(file, section_header(file, ".rela.dyn") + field, "Q", value)
     image = elf.Image(damaged, "file")
     assert "is not a table of RELA entries" in told(
         lambda: elf.relocations(image, (".rela.dyn",), frozenset({8}))

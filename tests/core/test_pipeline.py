@@ -429,6 +429,12 @@ def test_what_the_embedded_runtime_would_refuse_of_a_configuration_is_refused(ma
         given.runtime.kernel.write_bytes(kernel)
 
 
+@pytest.mark.parametrize("mount", [{"Type": "hostfs", "Flags": ["ro"]}, {"Type": "ext2"}], ids=str)
+def test_what_the_embedded_runtime_can_mount_is_accepted(made: Inputs, mount: dict[str, object]) -> None:
+    given = with_root(made, lambda root: None, Mount=[{"Target": "/mnt", **mount}])
+    assert pipeline.measure(as_embedded(given))
+
+
 @pytest.mark.parametrize("name", ["dev", "proc"])
 def test_a_root_in_which_the_embedded_runtime_cannot_make_its_directories_is_refused(
     made: Inputs, name: str
