@@ -408,9 +408,12 @@ def test_what_the_embedded_runtime_would_refuse_of_a_configuration_is_refused(ma
             "MainStackSize: has 32,768 bytes, and arguments and environment take 40,017",
         ),
         ({"ApplicationParameters": ["x" * 131072]}, "ApplicationParameters: has a text of 128 KiB or more"),
-        (
-            {"Mount": [{"Target": "/mnt", "Type": "ext2", "RootHash": "ab" * 32}]},
-            "Mount[0].Target: an ext2 disk is mounted without PublicKey, RootHash and Flags",
+        *(
+            (
+                {"Mount": [{"Target": "/mnt", "Type": "ext2", **more}]},
+                "Mount[0].Target: an ext2 disk is mounted without PublicKey, RootHash and Flags",
+            )
+            for more in ({"RootHash": "ab" * 32}, {"PublicKey": "key"}, {"Flags": ["ro"]})
         ),
         ({"Mount": [{"Target": "/", "Type": "hostfs"}]}, "/ is no directory that the embedded runtime can"),
         ({"Mount": [{"Target": "/mnt/../mnt", "Type": "hostfs"}]}, "/mnt/../mnt is no directory that"),
@@ -429,9 +432,12 @@ def test_what_the_embedded_runtime_would_refuse_of_a_configuration_is_refused(ma
         given.runtime.kernel.write_bytes(kernel)
 
 
+@pytest.mark.parametrize("target", ["/mnt", "/new/dir"])
 @pytest.mark.parametrize("mount", [{"Type": "hostfs", "Flags": ["ro"]}, {"Type": "ext2"}], ids=str)
-def test_what_the_embedded_runtime_can_mount_is_accepted(made: Inputs, mount: dict[str, object]) -> None:
-    given = with_root(made, lambda root: None, Mount=[{"Target": "/mnt", **mount}])
+def test_what_the_embedded_runtime_can_mount_is_accepted(
+    made: Inputs, mount: dict[str, object], target: str
+) -> None:
+    given = with_root(made, lambda root: None, Mount=[{"Target": target, **mount}])
     assert pipeline.measure(as_embedded(given))
 
 
