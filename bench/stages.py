@@ -78,7 +78,7 @@ def main(appdir: Path, config: Path, key: Path, other_key: Path, runtime: Path, 
     from mystikos_tool.io.content import FileContent
     from mystikos_tool.root.root import ArchiveRoot
     from mystikos_tool.runtime import Runtime
-    from mystikos_tool.signing.signer import signer
+    from mystikos_tool.signing.enclave_key import signer
 
     archive, image, package = (targets / name for name in ("rootfs.cpio", "mystenc.so", "package"))
     day = date(2026, 1, 2)

@@ -25,7 +25,7 @@ from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.signing.signer import signer
+from mystikos_tool.signing.enclave_key import signer
 
 CORPUS = Path(__file__).parent / "corpus"
 DATA = Path(__file__).parent.parent / "tests" / "data"

@@ -48,8 +48,7 @@ from mystikos_tool.root.oci.source import ImageSource
 from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
-from mystikos_tool.signing import expectation, notation
-from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing import enclave_key, expectation, notation
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.statement import Signed, Statement
 from mystikos_tool.signing.trusted import load_root_hash
@@ -595,7 +594,7 @@ def _signer(key: StrPath | Signer) -> Signer:
         return key
     named = notation.parse(key)
     _warn(named.warnings())
-    return signers.for_enclaves(named)
+    return enclave_key.for_enclaves(named)
 
 
 def _disk_signer(key: StrPath | Signer) -> Signer:

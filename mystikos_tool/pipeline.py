@@ -37,8 +37,7 @@ from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime import image as image_of
-from mystikos_tool.signing import root_keys
-from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing import enclave_key, root_keys
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.statement import Signed, Statement
 
@@ -301,7 +300,7 @@ def signed(
     """
     root_keys.refuse_signer_in_text(config.data, signer.modulus, config.name, signer)
     prepared, structure = _proved(measured, runtime, config)
-    return prepared, signers.sign(structure, signer, day)
+    return prepared, enclave_key.sign(structure, signer, day)
 
 
 def state(measured: Measurement, runtime: Runtime, config: Config, day: date) -> Statement:

@@ -160,7 +160,7 @@ def run_provenance(options: argparse.Namespace) -> None:
     from mystikos_tool import __version__
     from mystikos_tool.explain import dsse, provenance
     from mystikos_tool.root import root
-    from mystikos_tool.signing.signer import signer
+    from mystikos_tool.signing.enclave_key import signer
 
     is_packed = options.source.is_dir()
     if not is_packed:

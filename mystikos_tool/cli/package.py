@@ -207,7 +207,7 @@ def inputs_of(options: argparse.Namespace, root: Root, start: Start | None = Non
 def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
     """Return who signs, and the date for the signature."""
     from mystikos_tool import pipeline
-    from mystikos_tool.signing import notation, signer
+    from mystikos_tool.signing import enclave_key, notation
 
     for name in _ENGINE:
         if getattr(options, name.strip("-").replace("-", "_")) is not None:
@@ -216,7 +216,7 @@ def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
     named = notation.parse(options.key)
     for warning in named.warnings():
         tell_warning(warning)
-    return signer.for_enclaves(named), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
+    return enclave_key.for_enclaves(named), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
 
 
 def _check_target(target: Path, options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from mystikos_tool.scons.calls import check_no_source, environment, made
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.running import StartAction, root_disks, started_file
 from mystikos_tool.scons.runtime import runtime_files, runtime_nodes
-from mystikos_tool.scons.signing_key import SigningKey, disk_key, signing_key
+from mystikos_tool.scons.signing_key import SigningKey
 from mystikos_tool.scons.stages import (
     CONFIG,
     CONFIG_SET,
@@ -341,14 +341,14 @@ def myst_test(env: Any, name: str, package: Any, *, args: Any = (), **expected: 
     ``stderr``, ``stderr_pattern``, ``timeout`` and ``strict``, and overrides of construction variables.
     The alias ``check`` runs all tests and ends with a summary.
     """
-    from mystikos_tool.scons import testing  # not needed where there are no tests
+    from mystikos_tool.scons import expectations, testing  # not needed where there are no tests
 
-    fields = tuple(field.name for field in dataclasses.fields(testing.Expectation))
+    fields = tuple(field.name for field in dataclasses.fields(expectations.Expectation))
     overrides = {key: value for key, value in expected.items() if key not in fields}
     env = environment(env, "MystTest", overrides, parameters=("name", "package", *fields))
     variables.check_matter("MystTest", overrides, (variables.TEST, variables.START))
     given = {key: value for key, value in expected.items() if key in fields}
-    expectation = testing.expectation(args=arguments.program_arguments("MystTest", args), **given)
+    expectation = expectations.expectation(args=arguments.program_arguments("MystTest", args), **given)
     name = arguments.file_name(env, "MystTest: the name", name)
     if env[variables.REMOTE_EXECUTOR]:
         from mystikos_tool.scons import farm
@@ -449,7 +449,7 @@ def _disk(env: Any, name: str, source: list[Any] | None) -> Any:
     nodes = sources.root_sources(env, source or [], disk=True, owners=laid_out.owners)
     if not nodes:
         raise SCons.Errors.UserError("MystDisk needs a source; give the application directory")
-    how, key = _how_packed(env), disk_key(env)
+    how, key = _how_packed(env), sources.disk_key(env)
     secrets = env["MYST_ROOTFS_SECRETS"]
     how["detail"] += f" {tuple(laid_out)}" + _strict(secrets)
     encryption = sources.optional_file(env, "MYST_DISK_ENCRYPT")
@@ -529,7 +529,7 @@ def _statement(env: Any, name: str, measurement: Any) -> Any:
 
 
 def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
-    epoch, key = _epoch(env), signing_key(env)
+    epoch, key = _epoch(env), sources.signing_key(env)
     stage = Image(
         detail=epoch,
         enclave=stage_of(measurement).enclave,

@@ -14,7 +14,6 @@ from mystikos_tool.scons import arguments, sources, variables
 from mystikos_tool.scons.actions import stage_builder
 from mystikos_tool.scons.calls import environment, made
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.signing_key import signing_key
 from mystikos_tool.scons.stages import Bom, Package, Policy, Provenance, Report, stage_of
 
 REPORT_FORMS = {".html": "html", ".json": "json", ".svg": "svg", ".txt": "text"}
@@ -68,7 +67,7 @@ def myst_provenance(env: Any, target: Any = None, source: Any = None, **override
         problem = f"MystProvenance states what MystPackage made; {package} is something else"
         raise SCons.Errors.UserError(problem)
     name = sources.suffixed(arguments.target_name(env, target, "MystProvenance"), _PROVENANCE_SUFFIX)
-    key = signing_key(env, variables.PROVENANCE_KEY) if env.get(variables.PROVENANCE_KEY) else None
+    key = sources.signing_key(env, variables.PROVENANCE_KEY) if env.get(variables.PROVENANCE_KEY) else None
     enclave = made_as.enclave
     stage = Provenance(detail=f"{__version__} {enclave.trust()} {bool(key)}", enclave=enclave, key=key)
     parts = [package, *enclave.measured(), enclave.runtime[0], *(key.nodes if key else ())]

@@ -18,10 +18,10 @@ import SCons.Errors
 from mystikos_tool.cache.remote import address
 from mystikos_tool.errors import UserError
 from mystikos_tool.scons import running, scons_internals, variables
+from mystikos_tool.scons.expectations import Expectation
 
 if TYPE_CHECKING:
     from mystikos_tool.cache.remote.executor import Done, Executor, Program
-    from mystikos_tool.scons.testing import Expectation
 
 _DISK = "input/disk"
 # Options of the runtime that name a file of the machine that a package is started on.

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
@@ -15,9 +15,7 @@ import SCons.Script
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.scons import scons_internals
-
-if TYPE_CHECKING:
-    from mystikos_tool.scons.testing import Outcome
+from mystikos_tool.scons.expectations import Outcome
 
 _SUITE = "mystikos"
 _NOT_XML = re.compile("[^\t\n\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -1,25 +1,19 @@
-"""The key that MYST_KEY names, as the nodes that an image is made of and what stands for it in signatures."""
+"""A key as the nodes that an image is made of, and what stands for it in signatures."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import SCons.Errors
-import SCons.Node.FS
-from SCons.Util import is_String
-
 from mystikos_tool.errors import UserError
-from mystikos_tool.scons import scons_internals, sources, variables
+from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE
-from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.input_node import path_of
 
 if TYPE_CHECKING:
     from mystikos_tool.signing.named_key import NamedKey
     from mystikos_tool.signing.signer import Signer
-
-VARIABLE, OF_DISKS = "MYST_KEY", "MYST_DISK_KEY"
 
 
 class SigningKey(NamedTuple):
@@ -37,11 +31,14 @@ class SigningKey(NamedTuple):
         """Return the key, with which nothing was done yet."""
         from mystikos_tool.signing import notation
 
-        return _named(self.text) if self.text else notation.parse_file(str(path_of(self.nodes[0])))
+        if not self.text:
+            return notation.parse_file(str(path_of(self.nodes[0])))
+        files = dict(zip(notation.parse(self.text).files, self.nodes, strict=True))
+        return notation.parse(self.text, lambda name: path_of(files[Path(name)]))  # it may be in a repository
 
     def signer(self) -> Signer:
         """Return who signs with the key; raise UserError where there is nobody."""
-        return _opened(self.text, self.for_disks) if self.text else _signer(self.named(), self.for_disks)
+        return _opened(self) if self.text else _signer(self)
 
     def identity(self) -> str:
         """Return what stands for the key where no file does."""
@@ -58,52 +55,17 @@ class SigningKey(NamedTuple):
 
 
 @lru_cache
-def _opened(text: str, for_disks: bool) -> Signer:
+def _opened(key: SigningKey) -> Signer:
     """Return the signer of a key, which is opened once in a build."""
     scons_internals.at_end_of_build(_opened.cache_clear)
-    return _signer(_named(text), for_disks)
+    return _signer(key)
 
 
-def _signer(named: NamedKey, for_disks: bool) -> Signer:
-    if for_disks:
+def _signer(key: SigningKey) -> Signer:
+    if key.for_disks:
         from mystikos_tool.signing import disk_key
 
-        return disk_key.for_disks(named)
-    from mystikos_tool.signing import signer
+        return disk_key.for_disks(key.named())
+    from mystikos_tool.signing import enclave_key
 
-    return signer.for_enclaves(named)
-
-
-def _named(text: str) -> NamedKey:
-    """Return the key of a notation, whose files may lie in a repository."""
-    from mystikos_tool.signing import notation
-
-    return notation.parse(text, lambda name: path_of(_file(name)))
-
-
-def _file(name: str, variable: str = VARIABLE) -> Any:
-    """Return the input node of a file that a notation names."""
-    return input_file(SCons.Node.FS.get_default_fs().Top.File(name), variable)
-
-
-def disk_key(env: Any) -> SigningKey | None:
-    """Return the key that signs a call's disk, None where nobody does."""
-    return signing_key(env, OF_DISKS)._replace(for_disks=True) if env.get(OF_DISKS) else None
-
-
-def signing_key(env: Any, variable: str = VARIABLE) -> SigningKey:
-    """Return the key that a variable names; raise SCons' UserError where it names none."""
-    value = env.get(variable)
-    given = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-    substituted = str(env.subst(given) if "$" in given else given) if is_String(given) else ""
-    if ":" not in substituted:
-        return SigningKey(None, (sources.required_file(env, variable),))
-    from mystikos_tool.signing import notation
-
-    if notation.is_file(substituted, lambda name: variables.is_there(env, variable, name)):
-        return SigningKey(None, (sources.required_file(env, variable),))
-    try:
-        files = notation.parse(substituted).files
-    except UserError as error:
-        raise SCons.Errors.UserError(f"{variable}: {error}") from None
-    return SigningKey(substituted, tuple(_file(str(path), variable) for path in files))
+    return enclave_key.for_enclaves(key.named())

@@ -10,14 +10,18 @@ import SCons.Errors
 import SCons.Node
 import SCons.Node.FS
 import SCons.Util
+from SCons.Util import is_String
 
+from mystikos_tool.errors import UserError
 from mystikos_tool.scons import arguments, config_input, scons_internals, variables
 from mystikos_tool.scons.input_file import input_file
 from mystikos_tool.scons.input_node import paths_of
 from mystikos_tool.scons.root_source import SourceOptions, root_source
+from mystikos_tool.scons.signing_key import SigningKey
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, Disk, GivenMembers, Rootfs, stage_of
 
 ROOTFS_SUFFIX = ".cpio"
+KEY, DISK_KEY = "MYST_KEY", "MYST_DISK_KEY"
 PUBKEYS, ROOTHASHES = "MYST_PUBKEYS", "MYST_ROOTHASHES"
 
 _LONGEST_NAME = 255
@@ -278,3 +282,27 @@ def _input_file(env: Any, variable: str, name: Any, directory: Any = None) -> An
         return input_file(env.File(name, directory), variable)
     except TypeError as error:
         raise arguments.misplaced(f"{variable}:", name, error) from None
+
+
+def disk_key(env: Any) -> SigningKey | None:
+    """Return the key that signs a call's disk, None where nobody does."""
+    return signing_key(env, DISK_KEY)._replace(for_disks=True) if env.get(DISK_KEY) else None
+
+
+def signing_key(env: Any, variable: str = KEY) -> SigningKey:
+    """Return the key that a variable names; raise SCons' UserError where it names none."""
+    value = env.get(variable)
+    given = value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
+    substituted = str(env.subst(given) if "$" in given else given) if is_String(given) else ""
+    if ":" not in substituted:
+        return SigningKey(None, (required_file(env, variable),))
+    from mystikos_tool.signing import notation
+
+    if notation.is_file(substituted, lambda name: variables.is_there(env, variable, name)):
+        return SigningKey(None, (required_file(env, variable),))
+    try:
+        files = notation.parse(substituted).files
+    except UserError as error:
+        raise SCons.Errors.UserError(f"{variable}: {error}") from None
+    top = SCons.Node.FS.get_default_fs().Top
+    return SigningKey(substituted, tuple(input_file(top.File(str(path)), variable) for path in files))

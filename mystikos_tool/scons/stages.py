@@ -12,8 +12,8 @@ from mystikos_tool.scons.input_node import InputNode
 
 if TYPE_CHECKING:
     from mystikos_tool.packaging.partial import PartialPackage
+    from mystikos_tool.scons.expectations import Expectation
     from mystikos_tool.scons.signing_key import SigningKey
-    from mystikos_tool.scons.testing import Expectation
 
 
 CONFIG, CONFIG_SET = "MYST_CONFIG", "MYST_CONFIG_SET"

@@ -9,8 +9,7 @@ from pathlib import Path
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.sigstruct import mrsigner
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.signing import notation, rsa_public
-from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing import enclave_key, notation, rsa_public
 from mystikos_tool.signing.pem_blocks import blocks
 
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
@@ -52,4 +51,4 @@ def modulus(given: str | os.PathLike[str]) -> int:
         found = blocks(read_input(Path(given), "key file"))
         if found and not any(block.holds_private_key for block in found):
             return rsa_public.for_enclave(Path(given)).modulus
-    return signers.signer(given).modulus
+    return enclave_key.signer(given).modulus

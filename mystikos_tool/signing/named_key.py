@@ -6,12 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mystikos_tool.errors import UserError
-
-if TYPE_CHECKING:
-    from mystikos_tool.signing.signer import Signer
+from mystikos_tool.signing.signer import Signer
 
 SECONDS = 60.0
 

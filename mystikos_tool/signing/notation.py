@@ -15,13 +15,10 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.signing.named_key import NamedKey
-
-if TYPE_CHECKING:
-    from mystikos_tool.signing.signer import Signer
+from mystikos_tool.signing.signer import Signer
 
 GROUP = "mystikos_tool.signers"
 

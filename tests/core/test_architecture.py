@@ -1,4 +1,4 @@
-"""The layers of docs/design.md, held by reading every import, those inside of functions too."""
+"""The layers of docs/design.md, held by reading every import, those inside of functions and for types too."""
 
 from __future__ import annotations
 
@@ -56,17 +56,8 @@ def imported(path: Path) -> tuple[tuple[str, int], ...]:
 
 
 def _imported(path: Path) -> Iterator[tuple[str, int]]:
-    """Every module that a file imports, but for annotations only, and the line."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
-    for_annotations = {
-        inner
-        for node in nodes
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in nodes:
-        if node in for_annotations:
-            continue
+    """Every module that a file imports and the line; a cycle of types is one, too."""
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

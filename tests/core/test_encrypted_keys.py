@@ -15,7 +15,7 @@ import rsa_keys
 from cryptography.hazmat.primitives import serialization
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.signing import pem, signer
+from mystikos_tool.signing import enclave_key, pem
 
 KEYS = Path(__file__).parent.parent / "data" / "keys"
 PASSPHRASE = "corr3ct horse"
@@ -39,7 +39,7 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refused(name: str) -> UserError:
     with pytest.raises(UserError) as error:
-        signer.signer(name)
+        enclave_key.signer(name)
     assert "corr3ct" not in str(error.value)
     return error.value
 
@@ -48,7 +48,7 @@ def refused(name: str) -> UserError:
 def test_an_encrypted_key_signs_as_the_plain_one(key: Path, form: serialization.PrivateFormat) -> None:
     key.write_bytes(encrypted(form))
     digest = bytes(32)
-    found = signer.signer(f"file:{key}?passphrase=env:KEY_PASSPHRASE")
+    found = enclave_key.signer(f"file:{key}?passphrase=env:KEY_PASSPHRASE")
     assert found.sign(digest) == pem.load(KEYS / "key-a.pem").sign(digest)
 
 
@@ -58,7 +58,7 @@ def test_a_file_or_a_command_gives_the_passphrase(key: Path, source: str, line_e
     place = key.with_name("passphrase")
     place.write_bytes((PASSPHRASE + line_end).encode())
     name = f"file:{key}?passphrase={source.format(place)}"
-    assert signer.signer(name).identity == pem.load(KEYS / "key-a.pem").identity
+    assert enclave_key.signer(name).identity == pem.load(KEYS / "key-a.pem").identity
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_a_passphrase_for_a_key_that_has_none_is_a_mistake(key: Path) -> None:
 
 ASKS_TWICE = """
 import sys
-from mystikos_tool.signing import pem, signer
-keys = [signer.signer(sys.argv[1]) for _ in range(2)]
+from mystikos_tool.signing import enclave_key, pem
+keys = [enclave_key.signer(sys.argv[1]) for _ in range(2)]
 print("MRSIGNER", keys[1].identity)
 """
 

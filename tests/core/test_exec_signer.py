@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.signing import pem, signer
+from mystikos_tool.signing import enclave_key, pem
 
 KEYS = Path(__file__).parent.parent / "data" / "keys"
 DIGEST = hashlib.sha256(b"what is signed").digest()
@@ -26,7 +26,7 @@ def named(command: str, public: str = "key-a.pub.pem", options: str = "") -> str
 
 def refused(key: str) -> str:
     with pytest.raises(UserError) as error:
-        signer.signer(key).sign(DIGEST)
+        enclave_key.signer(key).sign(DIGEST)
     assert "s3cret" not in str(error.value)
     return str(error.value)
 
@@ -39,7 +39,7 @@ def script(path: Path, body: str) -> Path:
 
 @needs_openssl
 def test_openssl_signs_as_the_file_does() -> None:
-    key = signer.signer(named(OPENSSL.format(key=KEYS / "key-a.pem")))
+    key = enclave_key.signer(named(OPENSSL.format(key=KEYS / "key-a.pem")))
     assert key.sign(DIGEST) == pem.load(KEYS / "key-a.pem").sign(DIGEST)
     assert (key.identity, key.exponent) == (pem.load(KEYS / "key-a.pem").identity, 3)
 
@@ -116,7 +116,7 @@ def test_what_names_no_signer_is_told(key: str, problem: str) -> None:
 
 
 def test_a_signer_does_not_show_the_arguments_of_its_command() -> None:
-    assert "s3cret" not in repr(signer.signer(named("sign --password s3cret")))
+    assert "s3cret" not in repr(enclave_key.signer(named("sign --password s3cret")))
 
 
 def test_what_a_command_writes_to_standard_error_is_left_to_the_user(

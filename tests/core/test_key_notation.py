@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.signing import notation, pem, pkcs11_uri, signer
+from mystikos_tool.signing import enclave_key, notation, pem, pkcs11_uri
 
 KEYS = Path(__file__).parent.parent / "data" / "keys"
 MODULE = "?module-path=/m.so"
@@ -20,7 +20,7 @@ MODULE = "?module-path=/m.so"
 
 def refused(key: str) -> UserError:
     with pytest.raises(UserError) as error:
-        signer.signer(key)
+        enclave_key.signer(key)
     return error.value
 
 
@@ -36,7 +36,7 @@ def test_a_file_is_named_by_its_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(KEYS / "key-a.pem", name)
-    assert signer.signer(form.format(name)).identity == pem.load(KEYS / "key-a.pem").identity
+    assert enclave_key.signer(form.format(name)).identity == pem.load(KEYS / "key-a.pem").identity
     assert notation.parse(form.format(name)).files == (Path(name),)
 
 
@@ -46,7 +46,7 @@ def test_a_path_object_is_a_file_whatever_its_name(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(KEYS / "key-a.pem", name)
-    assert signer.signer(Path(name)).identity == pem.load(KEYS / "key-a.pem").identity
+    assert enclave_key.signer(Path(name)).identity == pem.load(KEYS / "key-a.pem").identity
 
 
 def test_a_file_that_is_called_like_a_scheme_does_not_take_its_place(
@@ -86,7 +86,7 @@ def other_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_scheme_of_another_package_signs(other_package: Path) -> None:
-    assert signer.signer("drawer:key-b").identity == pem.load(KEYS / "key-b.pem").identity
+    assert enclave_key.signer("drawer:key-b").identity == pem.load(KEYS / "key-b.pem").identity
 
 
 def test_two_packages_that_register_one_scheme_are_told(other_package: Path) -> None:

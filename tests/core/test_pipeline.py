@@ -28,7 +28,7 @@ from mystikos_tool.pipeline import Inputs
 from mystikos_tool.root.archive import read
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing import enclave_key
 
 
 def told(call: Callable[[], object]) -> str:
@@ -823,7 +823,7 @@ def test_a_sigstruct_that_was_signed_for_other_attributes_is_told(tmp_path: Path
     measured = pipeline.measure(made)
     for values in ({"attributes": 6}, {"product_id": 1}, {"miscmask": 0}, {"attributes_mask": 0}):
         changed = sigstruct.SIGSTRUCT.patch(measured.sigstruct, values)  # type: ignore[arg-type]
-        signed = signers.sign(changed, key(), DAY)
+        signed = enclave_key.sign(changed, key(), DAY)
         image = pipeline.prepare(made.runtime, made.config).file(signed)
         pipeline.package(made, Bytes(image), tmp_path / "app")
         assert told(lambda: proof.verify(tmp_path / "app")) == (

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from soft_token import KEYS, LOGIN, MODULE, PIN, SIGN, SoftToken, built, in_front, needs_token
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.signing import pem, signer
+from mystikos_tool.signing import enclave_key, pem
 
 pytestmark = needs_token
 
@@ -45,7 +45,7 @@ def reached(token: SoftToken, monkeypatch: pytest.MonkeyPatch) -> None:
 def refused(uri: str) -> str:
     """What is said of a URI that gives no signature; never the PIN."""
     with pytest.raises(UserError) as error:
-        signer.signer(uri).sign(DIGEST)
+        enclave_key.signer(uri).sign(DIGEST)
     assert PIN not in str(error.value)
     return str(error.value)
 
@@ -58,7 +58,7 @@ def signature_of_the_file(name: str = "key-a.pem") -> bytes:
     "attributes", [{"object": "signer"}, {"id": "%A1"}, {"object": "signer", "id": "%a1", "type": "private"}]
 )
 def test_a_key_in_a_token_signs_as_its_file_does(token: SoftToken, attributes: dict[str, str]) -> None:
-    key = signer.signer(token.uri(**attributes))
+    key = enclave_key.signer(token.uri(**attributes))
     assert (key.identity, key.exponent) == (pem.load(KEYS / "key-a.pem").identity, 3)
     assert key.sign(DIGEST) == signature_of_the_file()
 
@@ -72,23 +72,23 @@ def test_the_pin_comes_from_a_file_or_a_command_too(token: SoftToken, tmp_path: 
         f"|cat%20{tmp_path}/pin",
         f"exec:cat%20{tmp_path}/pin",
     ):
-        assert signer.signer(token.uri(pin=source)).sign(DIGEST) == signature_of_the_file()
+        assert enclave_key.signer(token.uri(pin=source)).sign(DIGEST) == signature_of_the_file()
 
 
 def test_who_asks_for_the_public_half_only_needs_no_pin(token: SoftToken) -> None:
-    assert signer.signer(token.uri(pin=None)).identity == pem.load(KEYS / "key-a.pem").identity
+    assert enclave_key.signer(token.uri(pin=None)).identity == pem.load(KEYS / "key-a.pem").identity
 
 
 def test_a_key_is_known_by_a_file_where_the_token_is_not_there(token: SoftToken) -> None:
     absent = replace(token, label="at home")
     named = absent.uri(more=f"&public-key={KEYS}/key-a.pub.pem")
-    assert signer.signer(named).identity == pem.load(KEYS / "key-a.pem").identity
+    assert enclave_key.signer(named).identity == pem.load(KEYS / "key-a.pem").identity
     assert "there is no such token: there are ['release']" in refused(named)
 
 
 def test_a_wrong_pin_is_told_and_not_tried_again(token: SoftToken, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WRONG", "not-the-pin")
-    key = signer.signer(token.uri(pin="env:WRONG"))
+    key = enclave_key.signer(token.uri(pin="env:WRONG"))
     for _ in range(2):
         with pytest.raises(UserError, match="the PIN is wrong; correct its source before the token locks"):
             key.sign(DIGEST)
@@ -119,7 +119,7 @@ def test_what_names_no_single_key_is_refused(
 
 def test_label_and_id_together_tell_two_keys_apart(token: SoftToken) -> None:
     uri = token.uri(object="second", id="%C1")
-    assert signer.signer(uri).sign(DIGEST) == signature_of_the_file("key-b.pem")
+    assert enclave_key.signer(uri).sign(DIGEST) == signature_of_the_file("key-b.pem")
 
 
 def test_a_key_that_is_not_the_expected_one_does_not_sign(token: SoftToken) -> None:
@@ -241,4 +241,4 @@ def test_a_token_elsewhere_signs_through_a_socket(
     monkeypatch.delenv("SOFTHSM2_CONF")
     monkeypatch.setenv("P11_KIT_SERVER_ADDRESS", socket)
     assert CLIENT is not None
-    assert signer.signer(token.uri(module=CLIENT)).sign(DIGEST) == signature_of_the_file()
+    assert enclave_key.signer(token.uri(module=CLIENT)).sign(DIGEST) == signature_of_the_file()

@@ -38,8 +38,7 @@ from mystikos_tool.root.disk import writer
 from mystikos_tool.root.disk.nodes import nodes_of
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 from mystikos_tool.root.source import DirectorySource
-from mystikos_tool.signing import key_forms, mark_worker, root_keys
-from mystikos_tool.signing import signer as signers
+from mystikos_tool.signing import enclave_key, key_forms, mark_worker, root_keys
 from mystikos_tool.signing.root_keys import RootKey
 
 OWN, OTHER = (DATA / "keys" / f"key-{name}.pem" for name in "ab")
@@ -198,7 +197,7 @@ def test_an_encrypted_key_that_signs_is_refused_wherever_its_text_is(
     text = PRIVATE.private_bytes(PEM, form, protection)
     (tmp_path / "passphrase").write_bytes(b"secret")
     (tmp_path / "key.pem").write_bytes(text)
-    signer = signers.signer(f"file:{tmp_path}/key.pem?passphrase=file:{tmp_path}/passphrase")
+    signer = enclave_key.signer(f"file:{tmp_path}/key.pem?passphrase=file:{tmp_path}/passphrase")
     keys = found(tmp_path, a=text.replace(b"\n", b"\r\n"))
     with pytest.raises(UserError, match="holds the key that signs, at /a"):
         root_keys.refuse_signer(keys, signer.modulus, "the root", signer)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from examples import examples
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import sigstruct
-from mystikos_tool.signing import pem, signer, trusted
+from mystikos_tool.signing import enclave_key, pem, trusted
 
 KEYS = Path(__file__).parent.parent / "data" / "keys"
 PEM = (KEYS / "key-a.pem").read_bytes()
@@ -189,15 +189,15 @@ def test_a_damaged_key_is_refused_or_is_the_same_key(
 @pytest.mark.parametrize("as_text", [True, False])
 def test_a_file_name_is_the_signer_in_that_file(as_text: bool) -> None:
     path = KEYS / "key-a.pem"
-    key = signer.signer(str(path) if as_text else path)
+    key = enclave_key.signer(str(path) if as_text else path)
     assert (key.modulus, key.exponent) == (pem.load(path).modulus, 3)
 
 
 def test_a_signer_is_identified_by_its_key_not_by_its_file(key_file: Path) -> None:
     key_file.write_bytes(private_pem(good_key(), PKCS1))
-    identity = signer.signer(key_file).identity
-    assert identity == signer.signer(KEYS / "key-a.pem").identity
-    assert identity != signer.signer(KEYS / "key-b.pem").identity
+    identity = enclave_key.signer(key_file).identity
+    assert identity == enclave_key.signer(KEYS / "key-a.pem").identity
+    assert identity != enclave_key.signer(KEYS / "key-b.pem").identity
 
 
 UNSIGNED = sigstruct.unsigned(bytes(32), debug=False, product_id=1, security_version=2, capture_pf_gp=True)
@@ -207,7 +207,7 @@ def test_signing_in_two_steps_on_two_days_gives_what_signing_at_once_gives() -> 
     key, day = pem.load(KEYS / "key-a.pem"), date(2026, 11, 23)
     prepared = sigstruct.prepare(UNSIGNED, day)  # on this day; the signature may come on any other
     signature = key.sign(sigstruct.digest(prepared))
-    assert sigstruct.attach(prepared, key.modulus, signature, "here") == signer.sign(UNSIGNED, key, day)
+    assert sigstruct.attach(prepared, key.modulus, signature, "here") == enclave_key.sign(UNSIGNED, key, day)
 
 
 class SignerOf65537:
@@ -221,7 +221,7 @@ class SignerOf65537:
 
 def test_a_key_with_another_exponent_is_told_before_it_signs() -> None:
     with pytest.raises(UserError, match="the signer: has a key with exponent 65537, and SGX takes only 3"):
-        signer.sign(UNSIGNED, SignerOf65537(), date(2026, 11, 23))
+        enclave_key.sign(UNSIGNED, SignerOf65537(), date(2026, 11, 23))
 
 
 # Making keys

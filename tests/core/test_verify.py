@@ -332,9 +332,9 @@ def test_memory_that_nobody_can_measure_is_refused_at_once(tmp_path: Path, made:
     huge = made._replace(config=replace(made.config, data=b'{"MemorySize": "32000g"}'))
     image = pipeline.prepare(made.runtime, huge.config)
     measured = pipeline.measure(made)
-    from mystikos_tool.signing import signer
+    from mystikos_tool.signing import enclave_key
 
-    signed = image.file(signer.sign(measured.sigstruct, key(), pipeline.signing_day("0")))
+    signed = image.file(enclave_key.sign(measured.sigstruct, key(), pipeline.signing_day("0")))
     pipeline.package(huge, sections.Bytes(signed), tmp_path / "app")
     message = refused(lambda: mystikos_tool.verify(tmp_path / "app"))
     assert "too large to be measured" in message

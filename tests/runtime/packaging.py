@@ -15,7 +15,7 @@ from mystikos_tool.io.content import Bytes
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.runtime import Runtime
-from mystikos_tool.signing.signer import signer
+from mystikos_tool.signing.enclave_key import signer
 
 DATA = Path(__file__).parent.parent / "data"
 KEY = DATA / "keys" / "key-a.pem"

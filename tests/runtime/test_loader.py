@@ -30,7 +30,7 @@ from mystikos_tool.root.root import ArchiveRoot, DiskRoot
 from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime.build import IMAGES, SOURCE_DIRECTORY, units
 from mystikos_tool.signing import pem
-from mystikos_tool.signing.signer import sign
+from mystikos_tool.signing.enclave_key import sign
 
 pytestmark = needs_compiler
 
