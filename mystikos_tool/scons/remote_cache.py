@@ -69,8 +69,6 @@ class RemoteCache(SCons.CacheDir.CacheDir):  # type: ignore[misc]
     What is fetched is held to what this build makes before it takes its place.
     """
 
-    is_proving = True
-
     def __init__(self, path: str | None) -> None:
         super().__init__(None)
         self.path = path

@@ -87,14 +87,15 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         find in what a stage is made of. SCons forgets this when a source was made, and asks again.
         """
         if self.implicit is None:
+            stage = stage_of(self)
             for source in self.sources:
                 if isinstance(source, InputNode):
                     source.settle()
             scons_internals.scanned(self, scons_internals.programs_of_added_actions(self))
-            before = awaited(self) if getattr(stage_of(self), "added_for", None) else []
+            before = awaited(self) if stage and stage.added_for else []
             if required := [node for node in before if not is_made_of(node, self)]:
                 self.add_prerequisite(required)
-            if isinstance(stage_of(self), Package):
+            if isinstance(stage, Package):
                 settled.look_at(self)
 
     def made_before(self) -> list[Any]:
@@ -185,9 +186,9 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
             return False
         if scons_internals.only_tells():
             return True
-        from mystikos_tool.scons import acceptance
+        from mystikos_tool.scons import acceptance, remote_cache
 
-        is_proved = getattr(self.get_build_env().get_CacheDir(), "is_proving", False)
+        is_proved = isinstance(self.get_build_env().get_CacheDir(), remote_cache.RemoteCache)
         return acceptance.accepted(self, is_proved=is_proved)
 
     def release_target_info(self) -> None:
