@@ -8,7 +8,7 @@
 #define MINOR 31           /* of Linux 5.4: all that is used here */
 #define FOREVER (1u << 30) /* seconds: nothing changes */
 #define MAX_PAGES 256
-#define MAX_WRITE 4096 /* bytes: nothing is written, and Linux takes no less */
+#define MAX_WRITE MYST_PAGE /* nothing is written, and Linux takes no less */
 #define GENERATION 1
 
 #define WANTED                                                                                                    \
@@ -51,7 +51,7 @@ static struct fuse_attr attributes_of(const struct myst_ext2_inode *inode)
         .ctime = inode->time,
         .mode = inode->mode,
         .nlink = inode->links,
-        .blksize = 4096,
+        .blksize = MYST_PAGE,
     };
 }
 
@@ -205,7 +205,7 @@ static int64_t read_directory(const struct exchange *exchange, bool plus)
 
 static int64_t examine_file_system(const struct exchange *exchange)
 {
-    const struct fuse_statfs_out out = {.st = {.bsize = 4096, .frsize = 4096, .namelen = MYST_EXT2_NAME_MAX}};
+    const struct fuse_statfs_out out = {.st = {.bsize = MYST_PAGE, .frsize = MYST_PAGE, .namelen = MYST_EXT2_NAME_MAX}};
     return give(exchange, &out, sizeof out);
 }
 

@@ -3,10 +3,11 @@
 #ifndef MYST_FUSE_H
 #define MYST_FUSE_H
 
+#include "../common/sizes.h"
 #include "ext2.h"
 
 #define MYST_FUSE_REQUEST_MAX (64u << 10)
-#define MYST_FUSE_REPLY_MAX ((1u << 20) + 4096)
+#define MYST_FUSE_REPLY_MAX ((1u << 20) + MYST_PAGE)
 
 /* Reads a request of `size` bytes and makes the reply, of up to MYST_FUSE_REPLY_MAX bytes. Returns its size, 0 where
  * none is wanted. Both are aligned to 8 bytes. */
