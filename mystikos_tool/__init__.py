@@ -23,7 +23,7 @@ what to do about it; everything else that is raised is a bug.
     ...     mystikos_tool.verify("config.json")
     ... except mystikos_tool.UserError as mistake:
     ...     print(mistake)
-    config.json: is not an ELF file; ...
+    config.json: is a configuration, no package; ...
 
 Stable are the names in ``__all__``: what they take, return and raise. Everything else here, the
 modules below included, may change with any version.

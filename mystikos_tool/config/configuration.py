@@ -150,8 +150,17 @@ class Changes(NamedTuple):
 
 
 def load(path: Path, known: Known | None = None, changes: Changes | None = None) -> Config:
-    """Read a configuration file. Raises UserError for a file that cannot be read, else as `parse`."""
-    return parse(read_input(path, "configuration file"), str(path), known, changes)
+    """Read a configuration file. Raises UserError for what cannot be read or is none, else as `parse`."""
+    data = read_input(path, "configuration file")
+    try:
+        return parse(data, str(path), known, changes)
+    except UserError:
+        from mystikos_tool.formats import kinds  # not needed for a configuration
+
+        if kinds.kind(data) in (kinds.CONFIGURATION, kinds.EMPTY, ""):
+            raise
+        problem = kinds.instead_of(data, "configuration")
+        raise UserError(str(path), problem, 'give JSON, as { "ApplicationPath": "/bin/app" }') from None
 
 
 def parse(data: bytes, name: str, known: Known | None = None, changes: Changes | None = None) -> Config:

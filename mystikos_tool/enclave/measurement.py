@@ -13,7 +13,7 @@ from mystikos_tool.enclave.image import EnclaveImage
 from mystikos_tool.enclave.layout import Layout
 from mystikos_tool.enclave.mrenclave import mrenclave
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import sigstruct
+from mystikos_tool.formats import kinds, sigstruct
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.formats.sigstruct import ATTRIBUTE_DEBUG, SIGSTRUCT_SIZE
 
@@ -58,7 +58,9 @@ class Measurement(NamedTuple):
                 dict(document["layout"]),
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(where, "is no measurement of this version", "measure again") from error
+            is_one = kinds.kind(data) == kinds.MEASUREMENT
+            problem = "is no measurement of this version" if is_one else kinds.instead_of(data, "measurement")
+            raise UserError(where, problem, "measure again") from error
         if len(measurement.mrenclave) != 32 or len(measurement.sigstruct) != SIGSTRUCT_SIZE:
             raise UserError(where, "is a damaged measurement", "measure again")
         return measurement

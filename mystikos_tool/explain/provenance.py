@@ -160,11 +160,11 @@ def of(package: Path, inputs: Inputs, tree: Tree | None, parameters: Parameters,
     """
     found = opened.of(package)
     with pipeline.packed(inputs, tree, package) as whole:
+        stated = inputs_of(whole)  # tells of what is no root
         _, in_package = proof.measure_opened(found)
         if pipeline.measure_unchecked(whole).mrenclave != in_package.mrenclave:
             problem = "is another enclave than these inputs give"
             raise UserError(str(package), problem, "compare it with one made of them: mystikos-tool diff")
-        stated = inputs_of(whole)
     sha256 = sha256_of(FileContent.of(package))
     return Provenance(package.name, sha256, in_package.mrenclave.hex(), parameters, stated, builder)
 

@@ -12,7 +12,7 @@ from mystikos_tool import pipeline
 from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import cpio
+from mystikos_tool.formats import kinds
 from mystikos_tool.io import atomic
 from mystikos_tool.io.content import FileContent
 from mystikos_tool.packaging import opened, sections, signed_directory
@@ -22,8 +22,6 @@ from mystikos_tool.root.archive import Archive
 
 PACKAGE, DIRECTORY, MEASUREMENT = "package", "signed directory", "measurement"
 ARCHIVE, APPDIR = "archive", "application directory"
-
-_START = 16
 
 
 @dataclass(frozen=True)
@@ -78,18 +76,22 @@ def _file(path: Path) -> Subject:
     if path.is_dir():
         return _signed(path, DIRECTORY)
     start = _start(path)
-    if start.startswith(cpio.MAGIC):
+    kind = kinds.kind(start)
+    if kind == kinds.ARCHIVE:
         return Subject(path, ARCHIVE, archive=archive.read(path))
-    if start.lstrip().startswith(b"{"):
+    if kind == kinds.MEASUREMENT:
         data = atomic.read_input(path, "measurement")
         return Subject(path, MEASUREMENT, measurement=Measurement.from_json(data, str(path)))
-    return _signed(path, PACKAGE)
+    if kind == kinds.ELF:
+        return _signed(path, PACKAGE)
+    problem = kinds.instead_of(start, "package, archive or measurement")
+    raise UserError(str(path), problem, "give one of these, a signed directory or an application directory")
 
 
 def _start(path: Path) -> bytes:
     content = FileContent.of(path)
     with content.at_any_offset() as read_at:
-        return read_at(0, _START)
+        return read_at(0, kinds.SIZE)
 
 
 def _signed(path: Path, kind: str) -> Subject:

@@ -29,7 +29,7 @@ _NAMES = "ino mode uid gid nlink mtime filesize devmajor devminor rdevmajor rdev
 _FIELDS = tuple(_NAMES.split())
 _ALIGN = 4
 _BLOCK = 512
-_NO_NEWC = "make it with 'mystikos-tool mkcpio'"
+MAKE_NEWC = "make it with 'mystikos-tool mkcpio'"
 _NO_TRUST = "do not trust this archive"
 TOO_MANY = "leave files out, or mount them from a disk"
 _DIGITS = b"%08X"
@@ -234,10 +234,10 @@ def _parse(header: bytes) -> tuple[int, int, int, int]:
     if found:
         return _STATED.unpack(unhexlify(found[1]))
     if header[: len(MAGIC)] != MAGIC[: len(header)]:
-        raise _Malformed("is no CPIO archive of the newc form", _NO_NEWC)
+        raise _Malformed("is no CPIO archive of the newc form", MAKE_NEWC)
     if len(header) < _HEADER_SIZE:
-        raise _Malformed("is truncated", _NO_NEWC)
-    raise _Malformed("has a header that is not in upper-case hexadecimal digits", _NO_NEWC)
+        raise _Malformed("is truncated", MAKE_NEWC)
+    raise _Malformed("has a header that is not in upper-case hexadecimal digits", MAKE_NEWC)
 
 
 def _name(start: bytes, size: int) -> bytes:
@@ -272,6 +272,6 @@ def _check_type(member: Member, links: int) -> None:
         raise _Malformed(f"is a symbolic link with a target of {member.size} bytes")
     if kind == stat.S_IFREG and links > 1 and member.size == 0:
         # Of several links newc has the content with the last one only.
-        raise _Malformed("is one of several hard links, whose content is elsewhere", _NO_NEWC)
+        raise _Malformed("is one of several hard links, whose content is elsewhere", MAKE_NEWC)
     if kind not in _TYPES:
         raise _Malformed(f"has the type {kind:o}")

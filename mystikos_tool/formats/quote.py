@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.formats import kinds
 from mystikos_tool.formats.record import Field, Record
 
 HEADER_SIZE, REPORT_SIZE = 48, 384
@@ -78,7 +79,8 @@ def parse(data: bytes, where: str) -> Quote:
         raise _cut(where)
     header = HEADER.unpack(data[:HEADER_SIZE])
     if header["version"] != VERSION:
-        problem = f"is a quote of version {int(header['version'])}, not {VERSION}"
+        version = f"is a quote of version {int(header['version'])}, not {VERSION}"
+        problem = kinds.instead_of(data, "quote") if kinds.kind(data) else version
         raise UserError(where, problem, "give an ECDSA quote of an SGX enclave")
     if header["key_type"] != ECDSA_P256 or data[4:8] != bytes(4):
         raise UserError(where, "is no quote of an SGX enclave signed by ECDSA P-256", _REMEDY)

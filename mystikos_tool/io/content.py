@@ -124,7 +124,8 @@ class FileContent:
         except OSError as error:
             raise UserError(str(path), reason_of(error), "give an existing file") from error
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(str(path), "is not a regular file", "give a file")
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise UserError(str(path), f"is {kind}", "give a file")
         return cls(path, status.st_size)
 
     def chunks(self, size: int) -> Iterator[bytes | memoryview]:

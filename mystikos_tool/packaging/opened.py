@@ -10,7 +10,7 @@ from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats import elf
 from mystikos_tool.io.content import FileContent
-from mystikos_tool.packaging import host_program, sections
+from mystikos_tool.packaging import host_program, sections, signed_directory
 from mystikos_tool.packaging.sections import Package
 from mystikos_tool.packaging.signed_directory import SignedDirectory
 from mystikos_tool.root.root import DiskRoot
@@ -86,6 +86,7 @@ class OpenedDirectory(Opened):
     """A signed directory. Raises UserError for what is none."""
 
     def __init__(self, path: Path) -> None:
+        signed_directory.check(path)
         super().__init__(path, SignedDirectory(path))
 
     def host_program(self) -> str:

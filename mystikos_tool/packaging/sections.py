@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 
 from mystikos_tool import runtime
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import elf
+from mystikos_tool.formats import elf, kinds
 from mystikos_tool.io import atomic, fingerprint
 from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Bytes, Content, FileContent
@@ -28,6 +28,7 @@ MODE = 0o755
 _LOADER_NAME = "myst"
 
 _CHUNK = 1 << 20
+_GIVE_PACKAGE = "give a file made by package-sgx"
 
 # Bytes that a list of what is trusted may have, and a configuration: more is not read.
 MAX_TRUSTED = 1 << 24
@@ -176,7 +177,11 @@ def read(path: Path) -> Package:
     Raises UserError for what is no package: no ELF file, a section missing, there twice, not of
     the type PROGBITS, beyond the end of the file, or larger than one of its kind may be.
     """
-    sections = elf.read_sections(FileContent.of(path), str(path))
+    content = FileContent.of(path)
+    start = content.part(0, min(content.size, kinds.SIZE)).read()
+    if kinds.kind(start) != kinds.ELF:
+        raise UserError(str(path), kinds.instead_of(start, "package"), _GIVE_PACKAGE)
+    sections = elf.read_sections(content, str(path))
     return Package(path, {name: _only(name, sections, path) for name in SECTIONS})
 
 
@@ -185,7 +190,7 @@ def _only(name: str, sections: Sequence[elf.Section], path: Path) -> elf.Section
     where, again = f"{path}, section {name}", "do not use it; package it again"
     if not found:
         problem = f"is no package: it has no section {name}"
-        raise UserError(str(path), problem, "give a file made by package-sgx")
+        raise UserError(str(path), problem, _GIVE_PACKAGE)
     if len(found) > 1:
         raise UserError(str(path), f"has the section {name} {len(found)} times", again)
     if found[0].type != elf.SHT_PROGBITS:

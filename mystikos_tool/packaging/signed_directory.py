@@ -54,7 +54,18 @@ class SignedDirectory:
 
 def is_one(directory: Path) -> bool:
     """Tell whether a directory has the files of a signed one."""
-    return all((directory / name).is_file() for name in _NAMES.values())
+    return not _missing(directory)
+
+
+def check(directory: Path) -> None:
+    """Raise UserError for a directory that lacks a file of a signed one."""
+    if missing := _missing(directory):
+        problem = f"is a directory, and no signed one: it lacks {missing[0]}"
+        raise UserError(str(directory), problem, "give a package or a signed directory")
+
+
+def _missing(directory: Path) -> list[str]:
+    return [name for name in _NAMES.values() if not (directory / name).is_file()]
 
 
 def write(loader: Path, parts: Parts, directory: Path) -> None:

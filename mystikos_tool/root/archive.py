@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError, reason_of
-from mystikos_tool.formats import cpio
+from mystikos_tool.formats import cpio, kinds
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
 from mystikos_tool.io import atomic, fingerprint, progress
@@ -220,6 +220,9 @@ def index(content: Content, where: str) -> Archive:
     Raises UserError as :func:`mystikos_tool.formats.cpio.members` does.
     """
     with content.at_any_offset() as read_at:
+        start = read_at(0, min(content.size, kinds.SIZE))
+        if kinds.kind(start) not in (kinds.ARCHIVE, ""):
+            raise UserError(where, kinds.instead_of(start, "CPIO archive of the newc form"), cpio.MAKE_NEWC)
         return Archive(where, content, tuple(cpio.members(read_at, content.size, where)))
 
 

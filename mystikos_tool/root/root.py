@@ -57,21 +57,20 @@ class DiskRoot:
 
 Root = ArchiveRoot | DiskRoot
 
-_EXT2_MAGIC, _EXT2_MAGIC_OFFSET = b"\x53\xef", 1080
+_START = 2048  # bytes: enough for the magic number of a disk
 
 
 def of(path: Path) -> Root:
-    """Return what a file is: a disk by its magic number, as the reference tells it, else an archive."""
+    """Return what a file is: a disk by its magic number (`kinds.is_disk`), else an archive."""
     try:
         start = _start_of(path)
     except OSError:
         return ArchiveRoot(path)  # reading it as an archive says why
     if start.startswith(cpio.MAGIC):
         return ArchiveRoot(path)
-    from mystikos_tool.formats import luks
+    from mystikos_tool.formats import kinds
 
-    is_disk = start[_EXT2_MAGIC_OFFSET:] == _EXT2_MAGIC or luks.is_header(start)
-    return DiskRoot(path) if is_disk else ArchiveRoot(path)
+    return DiskRoot(path) if kinds.is_disk(start) else ArchiveRoot(path)
 
 
 def _start_of(path: Path) -> bytes:
@@ -79,6 +78,6 @@ def _start_of(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        return os.pread(descriptor, _EXT2_MAGIC_OFFSET + len(_EXT2_MAGIC), 0) if is_regular else b""
+        return os.pread(descriptor, _START, 0) if is_regular else b""
     finally:
         os.close(descriptor)

@@ -54,7 +54,8 @@ class Runtime:
         runtime = cls.at(directory)
         remedy = "give the directory of an installed Mystikos, or use the embedded runtime"
         if not directory.is_dir():
-            raise UserError(str(directory), "there is no such runtime directory", remedy)
+            problem = "is no directory" if directory.exists() else "there is no such runtime directory"
+            raise UserError(str(directory), problem, remedy)
         for path in (runtime.loader, runtime.enclave, runtime.kernel, runtime.crt):
             if not path.is_file():
                 raise UserError(

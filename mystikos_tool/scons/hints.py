@@ -30,7 +30,7 @@ def pointing_to_mappings(enclave: Enclave, program: str) -> Iterator[None]:
 
 def _meant(error: UserError, enclave: Enclave, program: str) -> str | None:
     """Return the source that seems to be meant as the program; None where nothing says so."""
-    if error.problem.startswith("is no CPIO archive"):
+    if "no CPIO archive" in error.problem:
         return str(enclave.rootfs)
     if not error.problem.startswith(f"{program} is not in ") or not isinstance(
         stage_of(enclave.rootfs), Rootfs

@@ -575,7 +575,7 @@ def test_an_archive_cut_anywhere_is_told(tmp_path: Path) -> None:
     for cut in range(len(data)):
         path.write_bytes(data[:cut])
         message = told(lambda: read(path))
-        assert "is truncated" in message or "is no CPIO archive" in message
+        assert "is truncated" in message or "no CPIO archive" in message
     path.write_bytes(data)
     assert len(read(path).members) == 2
 
@@ -599,7 +599,7 @@ def test_damage_gives_a_usererror_or_an_archive(tmp_path: Path, data: st.DataObj
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert "no such file or directory" in told(lambda: read(tmp_path / "missing"))
-    assert "is not a regular file" in told(lambda: read(tmp_path))
+    assert "is a directory" in told(lambda: read(tmp_path))
 
 
 def test_a_directory_with_something_in_it_is_not_extracted_into(tmp_path: Path) -> None:

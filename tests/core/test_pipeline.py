@@ -20,7 +20,7 @@ from mystikos_tool.config import Config
 from mystikos_tool.enclave.image import reopen
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import elf, program, sigstruct
+from mystikos_tool.formats import elf, kinds, program, sigstruct
 from mystikos_tool.formats.oeinfo import OEINFO
 from mystikos_tool.io.content import Bytes
 from mystikos_tool.packaging import sections
@@ -605,9 +605,15 @@ def test_a_measurement_shows_the_layout(made: Inputs) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=100) | st.sampled_from([b"{}", b"[]", b"1", b'{"format": 1}', b'{"format": 2}']))
 def test_anything_else_is_no_measurement(data: bytes) -> None:
-    assert told(lambda: Measurement.from_json(data, "m.json")) == (
-        "m.json: is no measurement of this version; measure again"
-    )
+    problem = kinds.instead_of(data, "measurement")
+    assert told(lambda: Measurement.from_json(data, "m.json")) == f"m.json: {problem}; measure again"
+
+
+def test_a_measurement_of_another_version_is_told_to_be_one(made: Inputs) -> None:
+    document = json.loads(pipeline.measure(made).to_json())
+    other = json.dumps(document | {"format": 2}).encode()
+    message = told(lambda: Measurement.from_json(other, "m.json"))
+    assert message == "m.json: is no measurement of this version; measure again"
 
 
 @pytest.mark.parametrize("name", ["mrenclave", "sigstruct"])

@@ -232,7 +232,7 @@ def test_what_is_not_there_or_is_no_regular_file_is_told_and_not_waited_for(tmp_
     for name, problem in (
         ("missing", "no such file"),
         ("fifo", "is not a regular file"),
-        (".", "regular file"),
+        (".", "is a directory"),
     ):
         with pytest.raises(UserError, match=problem):
             sections.read(tmp_path / name)
