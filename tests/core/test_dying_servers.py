@@ -18,6 +18,7 @@ from remote_servers import Kill, killable_casd, killable_nginx, needs_casd, need
 pytestmark = pytest.mark.long
 
 SIZE = 60_000_000
+PATIENCE = 100  # seconds; no machine is so busy that what waits for nothing takes them
 needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
 SERVERS = [pytest.param(killable_casd, marks=needs_casd), pytest.param(killable_nginx, marks=needs_nginx)]
 
@@ -29,8 +30,8 @@ def large() -> dict[str, tuple[bytes, int]]:
 
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Kill]]:
-    with request.param(tmp_path / "server") as found:
-        yield found
+    with request.param(tmp_path / "server") as (url, kill):
+        yield f"{url}?patience={PATIENCE}", kill
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def test_a_server_that_is_killed_while_it_is_read_is_a_miss(server: tuple[str, K
     with killed_when(lambda: other.client.traffic.received, kill):
         assert not other.fetch(list(large()))
     assert other.files() == {}
-    assert other.seconds < 5
+    assert other.seconds < PATIENCE
     assert not other.fetch(list(large())) and len(other.warnings) == 1
 
 
@@ -69,7 +70,7 @@ def test_a_server_that_is_killed_while_it_is_written_costs_a_warning(
     with killed_when(lambda: one.client.traffic.sent, kill):
         one.store(large())
     assert len(one.warnings) == 1
-    assert one.seconds < 5
+    assert one.seconds < PATIENCE
     assert one.client.figures.stored == 0
 
 
