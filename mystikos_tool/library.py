@@ -117,10 +117,11 @@ def package(
     error. Raises UserError as these do, and when ``target`` cannot be written; an earlier target
     is then as it was.
     """
-    inputs = _inputs(source, config, runtime, pubkeys, roothashes)
+    configuration = _config(config)
     signs, signed_on = _signer(key), _day(day)
     _check_target(target, source, config, *_key_files(key), *pubkeys, *roothashes)
     tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
+    inputs = _inputs(source, configuration, runtime, pubkeys, roothashes)
     return pipeline.build(
         inputs,
         signs,
@@ -250,8 +251,9 @@ def measure(
     and ``roothashes`` (64 hexadecimal digits) are files of what the enclave trusts on disks. Raises
     UserError when one of them cannot be read or when they do not fit together.
     """
-    inputs = _inputs(source, config, runtime, pubkeys, roothashes)
+    configuration = _config(config)
     tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
+    inputs = _inputs(source, configuration, runtime, pubkeys, roothashes)
     beside = Path(tempfile.gettempdir(), "rootfs")
     with pipeline.packed(inputs, tree, beside, str(source)) as whole:
         return pipeline.measure(whole, warn=_log.warning)
@@ -273,7 +275,8 @@ def sign(
     that of SOURCE_DATE_EPOCH or else today, in UTC. Raises UserError for another configuration or
     runtime, and for a key that SGX does not take or that gives no valid signature.
     """
-    return pipeline.sign(measurement, _runtime(runtime), _config(config), _signer(key), _day(day))
+    configuration, signs, signed_on = _config(config), _signer(key), _day(day)
+    return pipeline.sign(measurement, _runtime(runtime), configuration, signs, signed_on)
 
 
 @_checked
@@ -526,17 +529,17 @@ def _statement(given: StrPath | Statement) -> Statement:
 
 def _inputs(
     source: StrPath,
-    config: StrPath | Config | Mapping[str, Any],
+    config: Config,
     runtime: StrPath | None,
     pubkeys: Sequence[StrPath],
     roothashes: Sequence[StrPath],
 ) -> pipeline.Inputs:
-    return pipeline.Inputs(
-        runtime=_runtime(runtime),
-        config=_config(config),
-        root=root.of(Path(source)),
-        pubkeys=[Path(path) for path in pubkeys],
-        roothashes=[Path(path) for path in roothashes],
+    return pipeline.inputs_of(
+        config,
+        root.of(Path(source)),
+        [Path(path) for path in pubkeys],
+        [Path(path) for path in roothashes],
+        lambda: _runtime(runtime),
     )
 
 

@@ -75,6 +75,35 @@ class Inputs(NamedTuple):
         return b"".join(trusted.load_root_hash(path) for path in self.roothashes)
 
 
+def inputs_of(
+    config: Config,
+    root: Root,
+    pubkeys: Sequence[Path],
+    roothashes: Sequence[Path],
+    runtime: Callable[[], Runtime],
+) -> Inputs:
+    """Return what an enclave is made of; ``runtime`` is asked for last, as it may have to be compiled.
+
+    Raises UserError before that where a key, a root hash or an archive cannot be read. A root that is a
+    directory is one that is yet to be packed.
+    """
+    if isinstance(root, ArchiveRoot) and not root.path.is_dir():
+        root = replace(root, known=root.index())
+    if pubkeys or roothashes:
+        _check_trusted(pubkeys, roothashes)
+    return Inputs(runtime(), config, root, pubkeys, roothashes)
+
+
+def _check_trusted(pubkeys: Sequence[Path], roothashes: Sequence[Path]) -> None:
+    """Raise UserError for a key or a root hash that cannot be read; a pipe is left for who needs it."""
+    from mystikos_tool.signing import trusted
+
+    for paths, load in ((pubkeys, trusted.load_public_key), (roothashes, trusted.load_root_hash)):
+        for path in paths:
+            if not path.is_fifo():
+                load(path)
+
+
 def build(
     inputs: Inputs,
     signer: Signer,

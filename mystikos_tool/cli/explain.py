@@ -14,7 +14,7 @@ from mystikos_tool.cli.archive import (
     preserve_modes,
     refuse_packing,
 )
-from mystikos_tool.cli.package import declare_inputs, inputs_of, tell_warning
+from mystikos_tool.cli.package import configuration_of, declare_inputs, inputs_of, tell_warning
 from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
@@ -159,16 +159,20 @@ def run_provenance(options: argparse.Namespace) -> None:
     """Write where a package comes from, once its inputs were measured anew."""
     from mystikos_tool import __version__
     from mystikos_tool.explain import dsse, provenance
+    from mystikos_tool.packaging import sections
     from mystikos_tool.root import root
     from mystikos_tool.signing.enclave_key import signer
 
     is_packed = options.source.is_dir()
     if not is_packed:
         refuse_packing(options)
+    sections.read(options.package)  # before a runtime is compiled
+    config = configuration_of(options)
+    tree = assembled(options.source, options) if is_packed else None
     payload = provenance.of(
         options.package,
-        inputs_of(options, root.of(options.source)),
-        assembled(options.source, options) if is_packed else None,
+        inputs_of(options, config, root.of(options.source)),
+        tree,
         _parameters(options),
         f"pkg:pypi/mystikos-tool@{__version__}",
     ).to_json()

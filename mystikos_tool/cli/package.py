@@ -14,9 +14,11 @@ from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
+    from mystikos_tool.config import Config
     from mystikos_tool.pipeline import Inputs
     from mystikos_tool.root.oci.process import Start
     from mystikos_tool.root.root import Root
+    from mystikos_tool.runtime import Runtime
     from mystikos_tool.signing.signer import Signer
 
 _ENGINE = ("--signing-engine-name", "--signing-engine-path", "--signing-engine-key")
@@ -57,15 +59,16 @@ def run_package(options: argparse.Namespace) -> None:
         image.refuse(options)
     # What the configuration leaves open an image says.
     tree, start = image.packed(options) if options.image else (None, None)
-    # As the reference: without an appdir and an archive, the root is a disk.
-    inputs = inputs_of(options, root_of(options.rootfs) if options.rootfs else DiskRoot(), start)
+    config = configuration_of(options, start)
     signer, day = _signing(options)
-    target = options.outfile or Path("myst", "bin", inputs.config.application_name)
+    target = options.outfile or Path("myst", "bin", config.application_name)
     _check_target(target, options)
     if options.appdir:
         tree = tree_of(options.appdir, options)
     elif not options.image:
         refuse_packing(options)
+    # As the reference: without an appdir and an archive, the root is a disk.
+    inputs = inputs_of(options, config, root_of(options.rootfs) if options.rootfs else DiskRoot())
     measured = pipeline.build(
         inputs,
         signer,
@@ -115,8 +118,9 @@ def run_sign(options: argparse.Namespace) -> None:
     from mystikos_tool.packaging import signed_directory
     from mystikos_tool.root import root
 
-    inputs = inputs_of(options, root.of(options.rootfs))
+    config = configuration_of(options)
     signer, day = _signing(options)
+    inputs = inputs_of(options, config, root.of(options.rootfs))
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
     for path in signed_directory.others(directory):
@@ -180,12 +184,12 @@ def _setting(text: str) -> tuple[str, object]:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def inputs_of(options: argparse.Namespace, root: Root, start: Start | None = None) -> Inputs:
-    """Read what the enclave is made of; tell what in the configuration is better changed.
+def configuration_of(options: argparse.Namespace, start: Start | None = None) -> Config:
+    """Read the configuration; tell what in it is better changed.
 
     ``start`` has what an image says where the configuration says nothing.
     """
-    from mystikos_tool import config, pipeline, runtime
+    from mystikos_tool import config
     from mystikos_tool.cache import configurations
 
     changes = config.Changes(dict(options.settings), "--set") if options.settings else None
@@ -195,13 +199,17 @@ def inputs_of(options: argparse.Namespace, root: Root, start: Start | None = Non
     configuration = config.load(options.config, configurations.of_user(), changes)
     for warning in configuration.warnings:
         tell_warning(warning)
-    return pipeline.Inputs(
-        runtime=runtime.Runtime.installed(options.runtime) if options.runtime else runtime.embedded(),
-        config=configuration,
-        root=root,
-        pubkeys=tuple(options.pubkey),
-        roothashes=tuple(options.roothash),
-    )
+    return configuration
+
+
+def inputs_of(options: argparse.Namespace, config: Config, root: Root) -> Inputs:
+    """Return what the enclave is made of; raise UserError as `pipeline.inputs_of` does."""
+    from mystikos_tool import pipeline, runtime
+
+    def chosen() -> Runtime:
+        return runtime.Runtime.installed(options.runtime) if options.runtime else runtime.embedded()
+
+    return pipeline.inputs_of(config, root, tuple(options.pubkey), tuple(options.roothash), chosen)
 
 
 def _signing(options: argparse.Namespace) -> tuple[Signer, date]:

@@ -252,7 +252,7 @@ def _run_embedded(options: argparse.Namespace) -> NoReturn:
     configuration = _configuration(options)
     with atomic.scratch(Path(tempfile.gettempdir(), "run")) as directory:
         root = _root(options.root, directory)
-        inputs = pipeline.Inputs(runtime.embedded(), configuration, root, *_trusted(options))
+        inputs = pipeline.inputs_of(configuration, root, *_trusted(options), runtime.embedded)
         _check_trust(options, inputs)
         package = directory / "package"
         pipeline.build(inputs, throwaway.of_user(directory), pipeline.signing_day(None), package)

@@ -150,15 +150,15 @@ def _whole(
     asked = stated.parameters
     paths = {role: places.path(role, name) for role, name in _named(asked, stated)}
     places.check_all_used()
-    inputs = Inputs(
-        runtime=_runtime(paths),
-        config=_config(asked, paths),
-        root=roots.of(paths["source"]) if "source" in paths else DiskRoot(),
-        pubkeys=_numbered(paths, "pubkey"),
-        roothashes=_numbered(paths, "roothash"),
-    )
-    source = paths.get("source")
+    config, source = _config(asked, paths), paths.get("source")
     tree = _tree(source, asked, _numbered(paths, "overlay"), warn) if source and source.is_dir() else None
+    inputs = pipeline.inputs_of(
+        config,
+        roots.of(source) if source else DiskRoot(),
+        _numbered(paths, "pubkey"),
+        _numbered(paths, "roothash"),
+        lambda: _runtime(paths),
+    )
     beside = Path(tempfile.gettempdir(), "rootfs")
     with pipeline.packed(inputs, tree, beside, str(source)) as whole:
         _check(stated, whole, paths, statement)

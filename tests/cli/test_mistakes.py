@@ -15,6 +15,8 @@ from cli_support import DATA, Run, configure
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+import mystikos_tool
+from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf
 
 Damage = Callable[[Path], object]
@@ -460,3 +462,44 @@ def test_of_a_home_directory_that_no_shell_put_in_it_is_told_what_to_write(
     assert result.err.endswith("; ~ stands for a home directory in shells only: write /home/me/app\n")
     (project / "~").mkdir()
     assert "shells" not in run(*arguments).err
+
+
+SIGNED = ("appdir", "key.pem", "config.json")
+BEFORE_COMPILING = [
+    (("package-sgx", "missing", *SIGNED[1:], "-o=made"), "missing: no such file or directory; create"),
+    (("package-sgx", "appdir", "missing", "config.json", "-o=made"), "missing: there is no such key file"),
+    (("package-sgx", *SIGNED[:2], "missing", "-o=made"), "missing: there is no such configuration file"),
+    (("package-sgx", *SIGNED, "-o=key.pem"), "key.pem: is one of the inputs; choose"),
+    (("package-sgx", *SIGNED, "-o=made", "--pubkey=missing"), "missing: there is no such public key file"),
+    (("package-sgx", *SIGNED[1:], "-o=made", "--rootfs=key.pem"), "key.pem: is a PEM file, no CPIO archive"),
+    (("sign-sgx", "missing", *SIGNED[1:], "-d=made"), "missing: no such file or directory"),
+    (("sign-sgx", "config.json", *SIGNED[1:], "-d=made"), "config.json: is a configuration, no CPIO archive"),
+    (("provenance", "missing", "appdir", "config.json"), "missing: no such file or directory"),
+    (("provenance", "config.json", "appdir", "config.json"), "config.json: is a configuration, no package"),
+    (("run", "--runtime=embedded", "missing", "/bin/hello"), "missing: no such file or directory"),
+    (("run", "--runtime=embedded", "key.pem", "/bin/hello"), "key.pem: is a PEM file, no CPIO archive"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    BEFORE_COMPILING,
+    ids=[" ".join(arguments) for arguments, _ in BEFORE_COMPILING],
+)
+def test_what_cannot_be_packaged_is_told_before_a_runtime_is_compiled(
+    run: Run, project: Path, cache: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    cache.write_text("no directory, so that compiling fails")
+    assert f"{cache}/mystikos-tool: cannot be written" in run("package-sgx", *SIGNED, "-o=made").err
+    result = run(*arguments)
+    assert result.status == 2
+    assert result.err.startswith(f"mystikos-tool: error: {message}")
+
+
+def test_the_library_tells_of_a_missing_file_before_a_runtime_is_compiled(project: Path, cache: Path) -> None:
+    cache.write_text("no directory, so that compiling fails")
+    for source, key in (("missing", "key.pem"), ("appdir", "missing")):
+        with pytest.raises(UserError, match=r"^missing: "):
+            mystikos_tool.package("made", source, config="config.json", key=key)
+    with pytest.raises(UserError, match=r"^missing: "):
+        mystikos_tool.measure("missing", config="config.json")
