@@ -32,7 +32,7 @@ from mystikos_tool.io import atomic, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
 from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.root import archive, assembly, checkout_path, leftovers
-from mystikos_tool.root.check import check
+from mystikos_tool.root.requirements import check
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
 from mystikos_tool.runtime import Runtime

@@ -19,10 +19,10 @@ from mystikos_tool.formats import cpio, program
 from mystikos_tool.formats.program import Executable, Script
 from mystikos_tool.io.content import ReadAt
 from mystikos_tool.root import functions
-from mystikos_tool.root.check import CHECKS
 from mystikos_tool.root.functions import Behaviour, Severity
 from mystikos_tool.root.index import Index, Member
 from mystikos_tool.root.program import loaded
+from mystikos_tool.root.requirements import CHECKS
 from mystikos_tool.root.tree import boot_fault
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
