@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from threading import Lock
@@ -22,17 +23,17 @@ from mystikos_tool.root.disk.nodes import described as on_disk
 from mystikos_tool.root.permissions import Permissions, PermittedSource
 from mystikos_tool.root.source import DirectorySource, PlacedSource, Source, excluding, scan_file
 from mystikos_tool.root.tree import Tree, join, select
-from mystikos_tool.scons import blame, scons_internals
+from mystikos_tool.scons import blame, scons_internals, shapes
 from mystikos_tool.scons.database import patterns_in, store
 from mystikos_tool.scons.input_file import known_files
 from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, parts_of, paths_of
+from mystikos_tool.scons.made_directory import is_made, watch
 from mystikos_tool.scons.stages import awaited, call_of, stage_of
 from mystikos_tool.scons.stale import (
     REMEDY,
     follow,
     is_directory,
     is_left_behind,
-    is_made,
     left_behind,
     made_above,
     made_before,
@@ -352,21 +353,25 @@ def root_source(origin: Any, options: SourceOptions) -> RootSource:
 def follow_directories() -> None:
     """Let SCons make files again that stages are made of, when a directory they are made of was edited in.
 
-    SCons itself knows of such a source only what builders make in it. All SConscripts are to be read first.
+    SCons itself knows of such a source only what builders make in it, and of files no modes. What makes
+    directories is watched from then on. All SConscripts are to be read first.
     """
     scons_internals.after_reading(_follow_directories)
 
 
 def _follow_directories() -> None:
-    for source in [*_sources.values(), *known_files()]:
-        for node in made_of([*source.made_by(), *_waited_for(source)]):
-            if not is_directory(node) and stage_of(node) is None:
-                read = [
-                    part
-                    for part in map(_resolved, parts_of(node))
-                    if is_directory(part) and not node.is_under(part)
-                ]
-                node.add_dependency([root_source(part, SourceOptions(preserve_modes=True)) for part in read])
+    made = (
+        made_of([*source.made_by(), *_waited_for(source)]) for source in [*_sources.values(), *known_files()]
+    )
+    nodes = [node for node in dict.fromkeys(chain(*made)) if stage_of(node) is None]
+    shapes.follow(nodes)
+    for node in nodes:
+        if node.has_explicit_builder():
+            watch(node)
+        if not is_directory(node):
+            parts = map(_resolved, parts_of(node))
+            read = [part for part in parts if is_directory(part) and not node.is_under(part)]
+            node.add_dependency([root_source(part, SourceOptions(preserve_modes=True)) for part in read])
 
 
 def _waited_for(source: Any) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import sys
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -210,6 +210,11 @@ def was_made_now(node: Any) -> bool:
     return bool(node.get_state() == SCons.Node.executed)
 
 
+def is_as_it_will_be(node: Any) -> bool:
+    """Tell whether SCons has made a node in this build, or found it up to date."""
+    return node.get_state() in (SCons.Node.executed, SCons.Node.up_to_date)
+
+
 def pass_over(node: Any) -> None:
     """Let a node be up to date without a task of its own.
 
@@ -390,6 +395,31 @@ def programs_of_added_actions(node: Any) -> list[Any]:
 def is_changed_afterwards(node: Any) -> bool:
     """Tell whether AddPostAction has added an action, which may change what a node's own action made."""
     return bool(node.get_executor().post_actions)
+
+
+_Context = Callable[[list[Any]], AbstractContextManager[None]]
+
+
+def made_within(node: Any, context: _Context) -> None:
+    """Have what makes a node run in a context, which is given all that it makes; but not under ``-n``."""
+    executor = node.get_executor()
+    if type(executor) is SCons.Executor.Executor:
+        executor.__class__ = _executor_within(context)
+
+
+@lru_cache(None)
+def _executor_within(context: _Context) -> type[Any]:
+    class Within(SCons.Executor.Executor):  # type: ignore[misc]
+        __slots__ = ()
+
+        def __call__(self, target: Any, **named: Any) -> Any:
+            # SCons calls again what it has let make a directory before its turn, to have nothing done.
+            if only_tells() or not self._do_execute:
+                return super().__call__(target, **named)
+            with context(self.get_all_targets()):
+                return super().__call__(target, **named)
+
+    return Within
 
 
 class OneTargetExecutor(SCons.Executor.Executor):  # type: ignore[misc]

@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from mystikos_tool.root.source import DirectorySource, excluding
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest, patterns_in, store
 from mystikos_tool.scons.input_node import is_made_below, made_of
+from mystikos_tool.scons.made_directory import Version, contents, is_made, remove, rows_of, version_of
 
 # Tables of the store, by path: the state of made directories and side effects, and what became a source.
 _MADE = "made"
@@ -33,8 +33,6 @@ REMEDY = "describe it, remove it, or touch it where it became a source"
 
 _looked_at: set[Any] = set()
 _made_again: set[Any] = set()
-
-_Version = tuple[int, ...]  # of a file: type, size and time of the last change; empty where there is none
 
 
 class LeftBehind(NamedTuple):
@@ -78,18 +76,18 @@ def is_left_behind(file: Any) -> bool:
     entry = scons_internals.stored_target(file)
     if entry is not None and _is_as_made(file.dir, file.name, entry):
         return True
-    version = _version(Path(file.get_abspath()))
+    version = version_of(Path(file.get_abspath()))
     name, made = file.get_internal_path(), store().table(_MADE)
-    if name in made and store().value(_rows_of(name)) is None:
+    if name in made and store().value(rows_of(name)) is None:
         return bool(made[name] == version)
     return version != () and any(rows.get(below) == version for rows, below in _rows_above(file))
 
 
-def _rows_above(file: Any) -> Iterator[tuple[dict[str, _Version], str]]:
+def _rows_above(file: Any) -> Iterator[tuple[dict[str, Version], str]]:
     """Yield what made the directories that a file lies in left there, and the file's path below each."""
     directory = file
     while (directory := directory.get_dir()) is not None:
-        if rows := store().value(_rows_of(directory.get_internal_path())):
+        if rows := store().value(rows_of(directory.get_internal_path())):
             yield dict(rows), os.path.relpath(file.get_abspath(), directory.get_abspath())
 
 
@@ -136,12 +134,6 @@ def _left_in(directory: Any) -> Collection[str]:
     return frozenset(left_behind(directory, directory).paths)
 
 
-def is_made(node: Any) -> bool:
-    """Tell whether a builder makes a file, or a directory with all that is in it."""
-    # Every directory has a builder, which makes an empty one.
-    return bool(node.has_explicit_builder() or node.side_effect)
-
-
 def _is_as_made(place: Any, path: str, entry: Any) -> bool:
     """Tell whether a file is the one that a builder made, and none that was written since.
 
@@ -155,7 +147,7 @@ def _is_as_made(place: Any, path: str, entry: Any) -> bool:
         return False
     if not stat.S_ISREG(status.st_mode):
         return False
-    name, version = f"{place.get_internal_path()}/{path}", _version(file)
+    name, version = f"{place.get_internal_path()}/{path}", version_of(file)
     made = getattr(entry.ninfo, "timestamp", None), getattr(entry.ninfo, "size", None)
     if made == (status[stat.ST_MTIME], status.st_size):  # SCons keeps whole seconds
         return store().table(_OWN).get(name) != version
@@ -165,33 +157,21 @@ def _is_as_made(place: Any, path: str, entry: Any) -> bool:
     return False
 
 
-def _version(path: Path) -> _Version:
-    try:
-        status = path.lstat()
-    except OSError:
-        return ()
-    return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
-
-
 def _remembered(place: Any) -> Iterator[tuple[str, bool]]:
     """Yield what side effects and made directories left below a directory, and whether it is as it was."""
     made, top = store().table(_MADE), place.get_internal_path()
     for name in scons_internals.paths_below(_names_made(), top):
         below, path = os.path.relpath(name, top), Path(place.get_abspath(), os.path.relpath(name, top))
-        rows = store().value(_rows_of(name))
-        yield below, rows is None and made[name] == _version(path)
+        rows = store().value(rows_of(name))
+        yield below, rows is None and made[name] == version_of(path)
         for row, version in rows or ():
-            yield os.path.normpath(f"{below}/{row}"), version == _version(path / row)
+            yield os.path.normpath(f"{below}/{row}"), version == version_of(path / row)
 
 
 @lru_cache
 def _names_made() -> list[str]:
     """Return the paths of what is remembered."""
     return sorted(store().table(_MADE))
-
-
-def _rows_of(name: str) -> str:
-    return f"{_MADE} {name}"
 
 
 def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
@@ -258,7 +238,7 @@ def follow(nodes: Iterable[Any]) -> list[Any]:
 
     Of what they are made of, that concerns directories: SCons itself compares files.
     """
-    given = list(nodes)
+    given = set(nodes)
     found = [node for node in made_of(given) if is_made(node) and (node in given or is_directory(node))]
     stale = [node for node in found if make_again_where_stale(node)]
     for node in found if stale else ():
@@ -293,7 +273,7 @@ def make_again_where_stale(node: Any) -> bool:
 
 
 def remember_made(node: Any) -> None:
-    """Remember what a directory was made of and what was made in it, or how a side effect is."""
+    """Remember of what state of its sources a directory was made, or how a side effect is."""
     name, path = node.get_internal_path(), Path(node.get_abspath())
     has_builder = bool(node.has_explicit_builder())
     is_file = not path.is_dir() or (path.is_symlink() and not has_builder)
@@ -301,41 +281,30 @@ def remember_made(node: Any) -> None:
         return  # SCons remembers it
     if not has_builder and not is_file:
         return  # of a directory as a side effect nobody knows what is in it
-    state = _version(path) if is_file else _state(node)
+    state = version_of(path) if is_file else _state(node)
     if store().table(_MADE).get(name) == state and not scons_internals.was_made_now(node):
         return
     store().change(_MADE, name, state)
     _names_made.cache_clear()
     if is_file:
-        store().forget(_rows_of(name))
-    else:
-        before = store().value(_rows_of(name)) or ()
-        left = {row: version for row, version in before if version in ((), _version(path / row))}
-        made = dict(_made_in(node, path))
-        if scons_internals.is_installed(node):
-            left = _unremovable(node, path, {row: left[row] for row in left if row not in made})
-        store().keep(_rows_of(name), sorted({**left, **made}.items()))
+        store().forget(rows_of(name))
+    elif scons_internals.is_installed(node):
+        _remember_installed(node, path)
 
 
-def _unremovable(node: Any, path: Path, left: dict[str, _Version]) -> dict[str, _Version]:
-    """Remove what Install made in a directory and its sources have no longer; return what stays.
-
-    Who loses the store would not know any more that nobody has written it.
-    """
+def _remember_installed(node: Any, path: Path) -> None:
+    """Remember what Install has copied into a directory; remove what its sources have no longer."""
+    name = rows_of(node.get_internal_path())
+    copied = {row: version for row, version in contents(path) if _copied(node, row)}
     stays = {}
-    for row in sorted(left, reverse=True):  # what is in a directory comes before it
-        stays[row] = left[row]
-        if not _made(node, row) and _is_within(path, row):
-            with suppress(OSError):
-                (path / row).unlink() if left[row] else (path / row).rmdir()
-                del stays[row]
-    return stays
-
-
-def _is_within(directory: Path, row: str) -> bool:
-    """Tell whether no link, and no ``..`` of a store that lies, leads out of a directory to a path."""
-    place = Path(os.path.realpath(directory.parent), directory.name, row)
-    return os.path.realpath(place.parent) == str(place.parent)
+    # Who loses the store would not know any more that nobody has written what is removed here.
+    for row, version in sorted(
+        store().value(name) or (), reverse=True
+    ):  # what is in a directory comes before it
+        if row not in copied and version in ((), version_of(path / row)):
+            removed = not _made(node, row) and remove(path, row, is_file=bool(version))
+            stays.update({} if removed else {row: version})
+    store().keep(name, sorted({**stays, **copied}.items()))
 
 
 def _copied(node: Any, path: str) -> bool:
@@ -343,24 +312,14 @@ def _copied(node: Any, path: str) -> bool:
     return any(os.path.lexists(f"{_read(source).get_abspath()}/{path}") for source in node.sources)
 
 
-def _made_in(node: Any, directory: Path) -> Iterator[tuple[str, _Version]]:
-    """Yield what a directory's builder made in it, or the link that it made, and the version of each file."""
-    if directory.is_symlink():
-        yield ".", _version(directory)
-        return
-    for folder, folders, files in os.walk(directory):
-        for name in (*folders, *files):
-            path = Path(folder, name)
-            below = os.path.relpath(path, directory)
-            if not scons_internals.is_installed(node) or _copied(node, below):
-                yield below, _version(path) if name in files else ()
-
-
 def _state(node: Any) -> bytes:
     """Return what stands for the action and the sources of a directory."""
+    parts = (*(node.sources or ()), *(node.depends or ()))
+    # First: what SCons substitutes in an action it takes for a file, unless it knows a directory there.
+    signatures = [_signature(part) for part in parts]
     digest = hashlib.sha256(scons_internals.action_signature(node).encode())
-    for part in (*(node.sources or ()), *(node.depends or ())):
-        digest.update(f"\0{part}\0{_signature(part)}".encode(errors="surrogateescape"))
+    for part, signature in zip(parts, signatures, strict=True):
+        digest.update(f"\0{part}\0{signature}".encode(errors="surrogateescape"))
     return digest.digest()
 
 

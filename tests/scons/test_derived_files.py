@@ -289,6 +289,156 @@ def test_a_directory_that_a_builder_makes_is_made_again_when_a_source_of_it_was_
 
 
 @pytest.mark.parametrize(
+    ("target", "action", "packed"),
+    [
+        ("env.Dir('appdir/made')", "'cp -r $SOURCE $TARGET'", ["appdir"]),
+        ("env.Dir('appdir/made')", "'mkdir -p $TARGET && cp -r $SOURCE/. $TARGET'", ["appdir"]),
+        ("'appdir/made'", "'mkdir -p $TARGET && cp -r $SOURCE/. $TARGET'", ["appdir"]),
+        ("env.Dir('made')", "Copy('$TARGET', '$SOURCE')", ["appdir", {"made": "made"}]),
+    ],
+)
+def test_a_directory_that_is_made_again_has_nothing_that_its_builder_made_before(
+    project: Project, target: str, action: str, packed: list[object]
+) -> None:
+    project.write("share/file", "one")
+    project.write("share/deep/gone", "gone")
+    project.sconstruct(f"env.Command({target}, 'share', {action})\nenv.MystPackage('hello', {packed!r})\n")
+    project.build("hello")
+    assert root(project)["made/deep/gone"] == b"gone"
+    project.write("share/file", "two")
+    project.path("share/deep/gone").unlink()
+    project.path("share/deep").rmdir()
+    project.build("hello")
+    found = {path for path in root(project) if path.startswith("made")}
+    assert (root(project)["made/file"], found) == (b"two", {"made", "made/file"})
+    assert project.build("hello").stages == set()
+
+
+def test_a_directory_that_was_there_before_is_made_again_when_a_source_that_is_just_named_was_edited(
+    project: Project,
+) -> None:
+    project.write("appdir/made/before", "there")
+    make_directory(project)
+    project.write("share/file", "two")
+    project.build("hello")
+    assert root(project)["made/file"] == b"two"
+
+
+def make_directory(project: Project, *more: str) -> None:
+    """Have a builder make a directory of ``share``, and build it."""
+    project.write("share/file", "one")
+    command = (
+        "made = env.Command(env.Dir('appdir/made'), 'share', 'mkdir -p $TARGET && cp $SOURCE/* $TARGET')"
+    )
+    project.sconstruct("\n".join([command, *more, PACKAGE_HELLO]))
+    project.build("hello")
+
+
+def test_of_a_directory_that_is_made_again_nothing_goes_that_somebody_else_wrote(project: Project) -> None:
+    project.write("source", "built")
+    project.write("appdir/made/before", "there")
+    project.write("share/edited", "made")
+    make_directory(project, f"env.Command('appdir/made/deep/built', 'source', {COPY})")
+    project.write("appdir/made/mine", "my own")
+    project.write("appdir/made/edited", "edited by hand")
+    project.path("share/edited").unlink()
+    project.build("-n", "hello")
+    assert project.path("appdir/made/file").exists()
+    project.write("share/file", "two")
+    project.build("hello")
+    found = root(project)
+    expected = {"before": b"there", "edited": b"edited by hand", "mine": b"my own", "deep/built": b"built"}
+    assert {name: found[f"made/{name}"] for name in expected} == expected
+    assert found["made/file"] == b"two"
+
+
+def test_a_precious_directory_keeps_what_its_builder_made_before(project: Project) -> None:
+    project.write("share/gone", "gone")
+    make_directory(project, "env.Precious(made)")
+    project.path("share/gone").unlink()
+    project.build("hello")
+    assert root(project)["made/gone"] == b"gone"
+
+
+def test_what_a_builder_that_failed_has_left_in_a_directory_goes_when_it_runs_again(project: Project) -> None:
+    project.write("share/wrong", "wrong")
+    project.write("share/file", "one")
+    action = "'mkdir -p $TARGET && cp $SOURCE/* $TARGET && test ! -e $TARGET/wrong'"
+    project.sconstruct(f"env.Command(env.Dir('appdir/made'), 'share', {action})\n{PACKAGE_HELLO}")
+    project.fails("hello")
+    project.path("share/wrong").unlink()
+    project.build("hello")
+    assert "made/wrong" not in root(project)
+
+
+def test_a_directory_that_was_made_for_what_lies_in_it_is_made_once(project: Project) -> None:
+    project.write("source", "built")
+    project.write("share/file", "one")
+    project.sconstruct(
+        f"env.Command('appdir/made/built', 'source', {COPY})\n"
+        "env.Command(env.Dir('appdir/made'), 'share', 'mkdir -p $TARGET && cp $SOURCE/* $TARGET')\n"
+        f"{PACKAGE_HELLO}"
+    )
+    project.build("-j4", "hello")
+    found = {path for path in root(project) if path.startswith("made/")}
+    assert found == {"made/built", "made/file"}
+
+
+def test_what_lay_in_a_directory_before_it_was_made_stays_a_source_when_the_builder_is_gone(
+    project: Project,
+) -> None:
+    project.write("appdir/made/mine", "my own")
+    make_directory(project)
+    project.sconstruct(PACKAGE_HELLO)
+    assert "appdir/made/file: has no source and no builder and was left out" in project.build("hello").err
+    assert {path for path in root(project) if path.startswith("made/")} == {"made/mine"}
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [
+        "env.Install('appdir/bin', 'source')",
+        "env.Command('appdir/bin/source', 'source', Copy('$TARGET', '$SOURCE'))",
+        "env.Command('appdir/bin/source', env.Command('between', 'source', COPIED), COPIED)",
+        "env.Command('appdir/bin/source', 'link', 'cp $SOURCE $TARGET')",
+    ],
+)
+@pytest.mark.parametrize("targets", [(), ("hello",)])
+def test_a_copy_is_made_again_when_the_mode_of_its_source_has_changed(
+    project: Project, builder: str, targets: tuple[str, ...]
+) -> None:
+    project.write("source", "one", 0o644)
+    project.path("link").symlink_to("source")
+    copied = f"COPIED = {COPIED}\nenv.Tool('install')\n"
+    project.sconstruct(f"{copied}{PACKAGE_HELLO}CacheDir('cache')\n{builder}\n")
+    project.build(*targets)
+    assert mode_in_root(project, "bin/source") == 0o644
+    assert project.build(*targets).stages == set()
+    project.path("source").chmod(0o755)
+    project.build(*targets)
+    assert mode_in_root(project, "bin/source") == 0o755
+    assert project.build(*targets).stages == set()
+
+
+def test_a_copy_of_a_link_is_made_again_when_the_link_leads_elsewhere(project: Project) -> None:
+    for name in ("one", "two"):
+        project.write(name, "the same")
+    project.path("link").symlink_to("one")
+    project.sconstruct(f"env.Command('appdir/link', 'link', 'cp -P $SOURCE $TARGET')\n{PACKAGE_HELLO}")
+    project.build("hello")
+    project.path("link").unlink()
+    project.path("link").symlink_to("two")
+    project.build("hello")
+    assert root(project)["link"] == b"two"
+
+
+def mode_in_root(project: Project, path: str) -> int:
+    """The permissions of a file in the root file system."""
+    members = read(project.path("hello.cpio")).members
+    return next(member.mode & 0o7777 for member in members if member.path.decode() == path)
+
+
+@pytest.mark.parametrize(
     "made",
     [
         "env.Depends(env.Dir('made'), env.Command('stamp', 'source', copy))",

@@ -1,0 +1,130 @@
+"""Directories that builders make: what a builder left in one goes before it runs again.
+
+SCons removes a file before its builder runs, unless it is precious, but leaves a directory as it is: what
+its builder makes no longer would stay in it, and in the root. Which of the files are the builder's is seen
+while it runs. What was there before is the user's, or another builder's.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import SCons.Node.FS
+
+from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons.database import store
+
+Version = tuple[
+    int, ...
+]  # of a file: type, size and time of the last change; empty for a directory, or nothing
+
+_ITSELF = "."  # the path of a directory from itself on
+
+
+def is_made(node: Any) -> bool:
+    """Tell whether a builder makes a file, or a directory with all that is in it."""
+    # Every directory has a builder, which makes an empty one.
+    return bool(node.has_explicit_builder() or node.side_effect)
+
+
+def rows_of(name: str) -> str:
+    """Return the name that the store has for what a builder made in a directory: paths and versions."""
+    return f"made in {name}"
+
+
+def version_of(path: Path) -> Version:
+    """Return the version of a file or link; nothing where there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return ()
+    return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
+
+
+def contents(directory: Path) -> Iterator[tuple[str, Version]]:
+    """Yield what lies below a directory: paths from it on, and the version of each file."""
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            path = Path(folder, name)
+            yield os.path.relpath(path, directory), version_of(path) if name in files else ()
+
+
+def watch(node: Any) -> None:
+    """See what a node's builder makes in directories whenever it runs; what Install copies is known."""
+    if not scons_internals.is_installed(node):
+        scons_internals.made_within(node, _building)
+
+
+class _Before(NamedTuple):
+    """What was in a directory before its builder ran, and what of that an earlier run had left."""
+
+    paths: frozenset[str]
+    left: frozenset[str]
+
+
+@contextmanager
+def _building(targets: list[Any]) -> Iterator[None]:
+    before = [_emptied(target) for target in targets]
+    try:
+        yield
+    finally:
+        for target, there in zip(targets, before, strict=True):
+            _remember(target, there)
+
+
+def _emptied(node: Any) -> _Before:
+    """Remove from a directory what its builder has left there and nobody has written since."""
+    path, rows = Path(node.get_abspath()), dict(store().value(rows_of(node.get_internal_path())) or ())
+    if path.is_symlink() or not path.is_dir():
+        return _Before(frozenset(), frozenset())
+    left = {row for row, version in rows.items() if version in ((), version_of(path / row))}
+    if not node.precious:
+        others = set(_made_by_others(node))
+        for row in sorted(
+            left, key=lambda row: (row != _ITSELF, row), reverse=True
+        ):  # what is in it comes first
+            if others.isdisjoint((row, *map(str, Path(row).parents))):
+                remove(path, row, is_file=bool(rows[row]))
+    there = {row for row, _ in contents(path)} | ({_ITSELF} if path.is_dir() else set())
+    return _Before(frozenset(there), frozenset(left & there))
+
+
+def _remember(node: Any, before: _Before) -> None:
+    path, name = Path(node.get_abspath()), rows_of(node.get_internal_path())
+    if path.is_symlink():
+        store().keep(name, [(_ITSELF, version_of(path))])
+    elif path.is_dir():
+        rows = [(_ITSELF, ()), *contents(path)]
+        own = before.left | ({row for row, _ in rows} - before.paths)
+        store().keep(name, sorted(row for row in rows if row[0] in own))
+    else:
+        store().forget(name)
+
+
+def _made_by_others(directory: Any, above: str = "") -> Iterator[str]:
+    """Yield the paths of what other builders make in a directory."""
+    for name, node in list(directory.entries.items()) if isinstance(directory, SCons.Node.FS.Dir) else ():
+        if name not in (".", ".."):
+            if is_made(node):
+                yield f"{above}{name}"
+            else:
+                yield from _made_by_others(node, f"{above}{name}/")
+
+
+def remove(directory: Path, row: str, *, is_file: bool) -> bool:
+    """Remove a file, or a directory that is empty; return whether it is gone.
+
+    Nothing is removed where a link, or a ``..`` of a store that lies, leads out of the directory.
+    """
+    place = Path(os.path.realpath(directory.parent), directory.name, row)
+    if os.path.realpath(place.parent) != str(place.parent):
+        return False
+    with suppress(OSError):
+        (directory / row).unlink() if is_file else (directory / row).rmdir()
+        return True
+    return False

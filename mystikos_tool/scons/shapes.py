@@ -1,0 +1,68 @@
+"""What copying takes over from a file, and its digest does not tell: its mode, and where it leads as a link.
+
+SCons compares digests, so that a copy would stay as it is when the mode of what it is a copy of changes.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import SCons.Node.FS
+
+from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons.database import store
+from mystikos_tool.scons.input_node import made_of, parts_of
+
+_SHAPES = "shapes"  # the table of the store, by path
+
+
+def follow(nodes: Iterable[Any]) -> None:
+    """Have files made again that are made of what has another shape by now, and what is made of these.
+
+    No target has been looked at yet; ``nodes`` have all that they are made of among them.
+    """
+    files = [
+        node for node in nodes if node.has_explicit_builder() and not isinstance(node, SCons.Node.FS.Dir)
+    ]
+    if not files:
+        return
+    known = store().table(_SHAPES)
+    changed = {node for node in files if known.get(node.get_internal_path()) not in (None, _shapes(node))}
+    for node in files if changed else ():
+        if not changed.isdisjoint(made_of([node])):
+            node.set_always_build()
+            node.set_nocache()  # what a cache has may have the earlier mode
+    scons_internals.at_end_of_build(lambda: _remember(files))
+
+
+def _remember(files: Iterable[Any]) -> None:
+    """Remember of what shapes files were made, but for those whose turn did not come."""
+    known = store().table(_SHAPES)
+    for node in filter(scons_internals.is_as_it_will_be, files):
+        name, shapes = node.get_internal_path(), _shapes(node)
+        if known.get(name) != shapes:
+            store().change(_SHAPES, name, shapes)
+
+
+def _shapes(node: Any) -> tuple[tuple[int, str], ...]:
+    files = (part for part in parts_of(node) if isinstance(part, SCons.Node.FS.Base))
+    return tuple(_shape(_path_of(file)) for file in files if not isinstance(file, SCons.Node.FS.Dir))
+
+
+def _path_of(node: Any) -> str:
+    """Return the path of what is read; a node that may turn out to be a directory stays what it is."""
+    return str((node.rfile() if isinstance(node, SCons.Node.FS.File) else node).get_abspath())
+
+
+def _shape(path: str) -> tuple[int, str]:
+    """Return the mode of a file, and where it leads as a link; 0 and nothing for what is no file."""
+    file = Path(path)
+    try:
+        target = str(file.readlink()) if file.is_symlink() else ""
+        mode = file.stat().st_mode
+    except OSError:
+        return 0, ""
+    return (stat.S_IMODE(mode), target) if stat.S_ISREG(mode) else (0, "")
