@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
@@ -146,6 +147,18 @@ class RootSource(InputNode):
             return (source or self._source()).tree()
         except UserError as error:
             raise self._explained(error) from error
+
+    def look_again(self) -> None:
+        """Look at the source as it is now, after an action that was added to a root that is made of it.
+
+        Where there are several, another one may be made of what was there before. It is for the next
+        build to find that out.
+        """
+        self._scanned = None
+        if len(self.taken_by) == 1:
+            with suppress(AttributeError):
+                del self.get_ninfo().csig
+            self.get_csig()
 
     def stray_paths(self) -> Iterator[str]:
         """Yield what lies in the source and was left out, as nobody makes it any more."""

@@ -392,6 +392,11 @@ def programs_of_added_actions(node: Any) -> list[Any]:
     return list(executor.get_implicit_deps()) if added else []
 
 
+def is_changed_before(node: Any) -> bool:
+    """Tell whether AddPreAction has added an action, which may change what a node is made of."""
+    return bool(node.get_executor().pre_actions)
+
+
 def is_changed_afterwards(node: Any) -> bool:
     """Tell whether AddPostAction has added an action, which may change what a node's own action made."""
     return bool(node.get_executor().post_actions)

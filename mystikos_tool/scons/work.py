@@ -25,7 +25,7 @@ from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
 from mystikos_tool.root.archive import Archive, DifferentError, write
 from mystikos_tool.root.tree import Entry, Tree, boot_fault, join
-from mystikos_tool.scons import blame, exclusion, hints, intermediates, partial, stale
+from mystikos_tool.scons import blame, exclusion, hints, intermediates, partial, scons_internals, stale
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.input_node import origin_of, path_of
 from mystikos_tool.scons.stages import (
@@ -82,7 +82,7 @@ _StageT = TypeVar("_StageT", bound=Stage)
 
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
-    trees, warn = [node.take_tree() for node in source], _warning_of(target)
+    trees, warn = _trees(target, source), _warning_of(target)
     tree = _joined(target, trees)
     packed, unchanged = _pack(target, tree)
     for path in tree.too_long_to_boot:
@@ -91,6 +91,14 @@ def rootfs(target: Any, source: list[Any], env: Any) -> str:
         warn(warning)
     sizes = [member.size for member in packed.members if stat.S_ISREG(member.mode)]
     return f"packed {_shown_files(len(sizes))}, {_shown_size(sum(sizes))} → {target}"
+
+
+def _trees(target: Any, source: Sequence[Any]) -> list[Tree]:
+    """Return the trees of a root's sources; what an action that was added has just written is in them."""
+    if scons_internals.is_changed_before(target):
+        for node in source:
+            node.look_again()
+    return [node.take_tree() for node in source]
 
 
 def _joined(target: Any, trees: list[Tree]) -> Tree:
@@ -123,7 +131,7 @@ def _shown_files(count: int) -> str:
 def disk(target: Any, source: list[Any], env: Any) -> str:
     """Make a disk of the sources of a root, or bring the earlier one up to date."""
     stage, warn = _stage(target, Disk), _warning_of(target)
-    trees = [node.take_tree() for node in stage.nodes]
+    trees = _trees(target, stage.nodes)
     tree = _joined(target, trees)
     made = _write_disk(target, trees, tree)
     for warning in (*_keys_told(target), *_told_of(target, stage.nodes, trees, tree)):

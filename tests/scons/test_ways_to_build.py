@@ -401,6 +401,33 @@ def test_a_command_added_before_or_after_a_stage_does_not_make_it_run_again(
             assert project.build().out == "scons: `.' is up to date.\n"
 
 
+@pytest.mark.parametrize("call", ["MystRootfs('made.cpio', 'appdir')", "MystDisk('made.disk', 'appdir')"])
+def test_what_an_action_before_packing_writes_into_the_directory_is_packed_once(
+    project: Project, call: str
+) -> None:
+    project.write("source", "one, and the root is not empty")
+    project.sconstruct(f"made = env.{call}\nenv.AddPreAction(made, 'cp source appdir/written')\n")
+    for text in (b"one,", b"two,"):
+        project.write("source", text + b" and the root is not empty")
+        project.write("appdir/etc/motd", text)
+        project.build()
+        made = next(project.path(name) for name in ("made.cpio", "made.disk") if project.path(name).exists())
+        assert text + b" and the root is not empty" in made.read_bytes()
+        assert project.build().out == "scons: `.' is up to date.\n"
+
+
+def test_of_two_roots_of_a_directory_both_have_what_an_action_of_one_writes_there(project: Project) -> None:
+    project.sconstruct(
+        "first, second = (env.MystRootfs(name, 'appdir') for name in ('first', 'second'))\n"
+        "env.AddPreAction(second, 'echo written > appdir/written')\nenv.Requires(second, first)\n"
+    )
+    project.build()
+    project.build()
+    assert b"written" in project.path("first.cpio").read_bytes()
+    assert project.path("first.cpio").read_bytes() == project.path("second.cpio").read_bytes()
+    assert project.build().out == "scons: `.' is up to date.\n"
+
+
 def test_what_a_post_action_makes_of_an_image_is_what_counts(project: Project) -> None:
     """The same size and, as clocks tick, often the same time as what the stage itself made."""
     project.sconstruct(
