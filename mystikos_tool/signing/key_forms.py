@@ -1,11 +1,11 @@
 """The forms in which files hold private keys, told by their content.
 
-PEM (RFC 7468), as text, also in UTF-16, or as JSON, YAML, XML, URLs, program sources, comments and
-quotations write it, or in base64 once more, as Kubernetes has secrets; of OpenSSH and PuTTY; JSON Web
-Keys (RFC 7517); PKCS#12 (RFC 7292). A key that signs enclaves is found in DER too (RFC 8017, A.1.2),
-which PKCS#8 has inside, and in DER that base64 or hexadecimal digits stand for, in XML Signature's
-RSAKeyValue, and in what ``openssl rsa -text`` shows. A label without a key behind it, as programs have
-that read keys, is none. Compressed files are not looked into.
+PEM (RFC 7468), as text, also in UTF-16 and UTF-32, or as JSON, YAML, XML, URLs, program sources, comments
+and quotations write it, or encoded once more: in base64, as Kubernetes has secrets, base32 (RFC 4648) or by
+uuencode; of OpenSSH and PuTTY; JSON Web Keys (RFC 7517); PKCS#12 (RFC 7292). A key that signs enclaves is
+found in DER too (RFC 8017, A.1.2), which PKCS#8 has inside, and in DER that base64 or hexadecimal digits
+stand for, in XML Signature's RSAKeyValue, and in what ``openssl rsa -text`` shows. A label without a key
+behind it, as programs have that read keys, is none. Compressed files are not looked into.
 """
 
 from __future__ import annotations
@@ -119,14 +119,21 @@ def _in_base64(data: bytes) -> _Found:
             yield match.start(), pem[0]
 
 
-_PEM_IN_UTF_16_MARK = "PRIVATE KEY".encode("utf-16-le")
-_PEM_IN_UTF_16 = rb"(?:-\0){5}B\0E\0G\0I\0N\0(?:[\t\n\r -~]\0){64,16384}"
+_PEM_IN_UTF_16_MARK, _PEM_IN_UTF_32_MARK = ("PRIVATE KEY-----".encode(f"utf-{bits}-le") for bits in (16, 32))
 
 
-def _in_utf_16(data: bytes) -> _Found:
-    for match in re.finditer(_PEM_IN_UTF_16, data):
-        for pem in re.finditer(_PEM, match[0][::2]):
-            yield match.start(), pem[0]
+def _in_wide(width: int) -> Callable[[bytes], _Found]:
+    """Return what finds keys in characters of some bytes, all but one of which are zeros."""
+    zeros = rb"\0" * (width - 1)
+    word = b"".join(b"%c%b" % (character, zeros) for character in b"-----BEGIN")
+    pattern = b"%b(?:%b%b){64,16384}" % (word, rb"[\t\n\r -~]", zeros)
+
+    def find(data: bytes) -> _Found:
+        for match in re.finditer(pattern, data):
+            for pem in re.finditer(_PEM, match[0][::width]):
+                yield match.start(), pem[0]
+
+    return find
 
 
 _PEM_IN_URL_MARK = b"KEY-----%0"
@@ -162,6 +169,36 @@ def _der_in_base64(data: bytes) -> _Found:
 def _ders(at: int, data: bytes) -> _Found:
     if match := re.search(_DER, data):
         yield at, match[0]
+
+
+_PEM_IN_BASE32_MARK = b"FUWS2LJNIJCUOSKO"
+_PEM_IN_BASE32 = _PEM_IN_BASE32_MARK + rb"[A-Z2-7\s]{64,32768}"
+_BASE32_DIGITS = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789abcdefghijklmnopqrstuv")
+
+
+def _in_base32(data: bytes) -> _Found:
+    for match in re.finditer(_PEM_IN_BASE32, data):
+        digits = b"".join(match[0].split()).translate(_BASE32_DIGITS)
+        size, rest = divmod(len(digits) * 5, 8)
+        for pem in re.finditer(_PEM, (int(digits, 32) >> rest).to_bytes(size, "big")):
+            yield match.start(), pem[0]
+
+
+_PEM_IN_UU_MARK = b'M+2TM+2U"14=)'  # a full line's length, and the beginning of PEM
+_PEM_IN_UU = re.escape(_PEM_IN_UU_MARK) + rb"[ -`\r\n]{64,32768}"
+
+
+def _in_uu(data: bytes) -> _Found:
+    for match in re.finditer(_PEM_IN_UU, data):
+        for pem in re.finditer(_PEM, b"".join(map(_line_of_uu, match[0].splitlines()))):
+            yield match.start(), pem[0]
+
+
+def _line_of_uu(line: bytes) -> bytes:
+    try:
+        return binascii.a2b_uu(line)
+    except binascii.Error:
+        return b""
 
 
 # In hexadecimal digits, as one number, with colons or spaces, and as a program has arrays and strings.
@@ -301,9 +338,12 @@ FORMS = (
     Form(b"PRIVATE KEY-----", _matches(_PEM), _modulus_in_pem),
     Form(_DER_MARK, _matches(_DER), _modulus_in_der),
     Form(_PEM_IN_BASE64_MARK, _in_base64, _modulus_in_pem),
-    Form(_PEM_IN_UTF_16_MARK, _in_utf_16, _modulus_in_pem),
+    Form(_PEM_IN_UTF_16_MARK, _in_wide(2), _modulus_in_pem),
+    Form(_PEM_IN_UTF_32_MARK, _in_wide(4), _modulus_in_pem),
     Form(_PEM_IN_URL_MARK, _in_url, _modulus_in_pem),
     Form(_DER_IN_BASE64_MARK, _der_in_base64, _modulus_in_der),
+    Form(_PEM_IN_BASE32_MARK, _in_base32, _modulus_in_pem),
+    Form(_PEM_IN_UU_MARK, _in_uu, _modulus_in_pem),
     *(Form(mark, _in_hex, _modulus_in_der) for mark in _HEX_MARKS),
     Form(_XML_MARK, _matches(_XML), _modulus_in_xml),
     Form(_SHOWN_MARK, _matches(_SHOWN), _modulus_as_shown),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import bz2
+import codecs
 import gzip
 import io
 import json
@@ -155,6 +156,10 @@ WRITTEN = {
     "XML": f"<RSAKeyValue><Modulus>{base64.b64encode(MODULUS).decode()}</Modulus>"
     "<Exponent>Aw==</Exponent><P>AA==</P><Q>AA==</Q><D>AA==</D></RSAKeyValue>",
     "what openssl shows": f"modulus:\n    00:{MODULUS.hex(':')}\npublicExponent: 3 (0x3)\nprivateExponent:\n",
+    "base32": base64.b32encode(OWN.read_bytes()).decode(),
+    "base32 in lines": "\n".join(re.findall(".{1,76}", base64.b32encode(OWN.read_bytes()).decode())),
+    "uuencode": codecs.encode(OWN.read_bytes(), "uu").decode(),
+    "uuencode of an editor": codecs.encode(OWN.read_bytes(), "uu").decode().replace("\n", "\r\n"),
     "PuTTY's form, encrypted": putty(),
     "OpenSSH's form, encrypted": encrypted_openssh(),
 }
@@ -166,7 +171,9 @@ def test_a_key_is_found_however_it_is_written(tmp_path: Path, form: str, before:
     assert found(tmp_path, a=b" " * before + WRITTEN[form].encode()) == [RootKey("a", MRSIGNER)]
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "encoding", [f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be")]
+)
 def test_a_key_in_wide_characters_is_found(tmp_path: Path, encoding: str) -> None:
     assert found(tmp_path, a=f"my key:\r\n{TEXT}".encode(encoding)) == [RootKey("a", MRSIGNER)]
 
@@ -292,6 +299,11 @@ BEGINNINGS = [
     b'"kty"',
     b"LS0tLS1CRUdJTi",
     "-----BEGIN PRIVATE KEY-----".encode("utf-16-le"),
+    "-----BEGIN PRIVATE KEY-----".encode("utf-32-le"),
+    b"FUWS2LJNIJCUOSKO",
+    b'M+2TM+2U"14=)',
+    b'M+2TM+2U"14=)' + b"`" * 2000 + b"\n",
+    b'M+2TM+2U"14=)' + b"\n" * 2000,
     b"MIIG",
     b"MIIG" + b"A" * 2000,
     b"MIIG" + b"A" * 60 + b"\n//",
