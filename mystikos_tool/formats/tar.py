@@ -90,6 +90,7 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
         if not is_extension:
             yield member
         offset = end
+    # An archive of nothing is its end alone: images have such layers, where a step has changed no file.
     if size == 0 or extensions or read(offset, 2 * _BLOCK).strip(b"\0"):
         problem = "is empty" if size == 0 else "is no end of a tar archive"
         raise UserError(f"{where}, offset {offset:,}", problem, _DAMAGED)

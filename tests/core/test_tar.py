@@ -269,8 +269,9 @@ def test_an_archive_ends_with_any_number_of_blocks_of_zeros(blocks: int) -> None
     assert [each.name for each in of_bytes(PLAIN[:512] + bytes(512 * blocks))] == [b"a"]
 
 
-def test_an_archive_of_nothing_but_its_end_has_no_members() -> None:
-    assert of_bytes(bytes(1024)) == []
+@pytest.mark.parametrize("size", [1024, tarfile.RECORDSIZE])
+def test_an_archive_of_nothing_but_its_end_has_no_members(size: int) -> None:
+    assert of_bytes(bytes(size)) == []
 
 
 def test_what_pax_headers_say_of_times_and_of_nothing_changes_nothing() -> None:
