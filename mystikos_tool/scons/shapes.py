@@ -5,9 +5,9 @@ SCons compares digests, so that a copy would stay as it is when the mode of what
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import SCons.Node.FS
@@ -42,9 +42,9 @@ def _remember(files: Iterable[Any]) -> None:
     """Remember of what shapes files were made, but for those whose turn did not come."""
     known = store().table(_SHAPES)
     for node in filter(scons_internals.is_as_it_will_be, files):
-        name, shapes = node.get_internal_path(), _shapes(node)
-        if known.get(name) != shapes:
-            store().change(_SHAPES, name, shapes)
+        name = node.get_internal_path()
+        if name not in known or scons_internals.was_made_now(node):
+            store().change(_SHAPES, name, _shapes(node))
 
 
 def _shapes(node: Any) -> tuple[tuple[int, str], ...]:
@@ -59,10 +59,11 @@ def _path_of(node: Any) -> str:
 
 def _shape(path: str) -> tuple[int, str]:
     """Return the mode of a file, and where it leads as a link; 0 and nothing for what is no file."""
-    file = Path(path)
+    target = ""
     try:
-        target = str(file.readlink()) if file.is_symlink() else ""
-        mode = file.stat().st_mode
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            target, mode = os.readlink(path), os.stat(path).st_mode  # noqa: PTH115, PTH116
     except OSError:
         return 0, ""
     return (stat.S_IMODE(mode), target) if stat.S_ISREG(mode) else (0, "")
