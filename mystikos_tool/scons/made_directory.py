@@ -19,9 +19,8 @@ import SCons.Node.FS
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
 
-Version = tuple[
-    int, ...
-]  # of a file: type, size and time of the last change; empty for a directory, or nothing
+# Of a file: type, size and time of the last change; empty for a directory, and for what is not there.
+Version = tuple[int, ...]
 
 _ITSELF = "."  # the path of a directory from itself on
 
@@ -85,9 +84,8 @@ def _emptied(node: Any) -> _Before:
     left = {row for row, version in rows.items() if version in ((), version_of(path / row))}
     if not node.precious:
         others = set(_made_by_others(node))
-        for row in sorted(
-            left, key=lambda row: (row != _ITSELF, row), reverse=True
-        ):  # what is in it comes first
+        # What is in a directory comes before it.
+        for row in sorted(left, key=lambda row: (row != _ITSELF, row), reverse=True):
             if others.isdisjoint((row, *map(str, Path(row).parents))):
                 remove(path, row, is_file=bool(rows[row]))
     there = {row for row, _ in contents(path)} | ({_ITSELF} if path.is_dir() else set())

@@ -297,10 +297,9 @@ def _remember_installed(node: Any, path: Path) -> None:
     name = rows_of(node.get_internal_path())
     copied = {row: version for row, version in contents(path) if _copied(node, row)}
     stays = {}
-    # Who loses the store would not know any more that nobody has written what is removed here.
-    for row, version in sorted(
-        store().value(name) or (), reverse=True
-    ):  # what is in a directory comes before it
+    # Who loses the store would not know any more that nobody has written what is removed here. What is in a
+    # directory comes before it.
+    for row, version in sorted(store().value(name) or (), reverse=True):
         if row not in copied and version in ((), version_of(path / row)):
             removed = not _made(node, row) and remove(path, row, is_file=bool(version))
             stays.update({} if removed else {row: version})
