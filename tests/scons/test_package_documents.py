@@ -95,7 +95,7 @@ def test_a_package_from_elsewhere_is_told_of_too(built: Project) -> None:
 
 def test_nothing_is_told_of_what_is_no_package(built: Project) -> None:
     built.sconstruct('env.MystReport("shown.txt", "config.json")\n')
-    assert "config.json: is no" in built.fails().err
+    assert "config.json: is a configuration, no package" in built.fails().err
     assert not built.path("shown.txt").exists()
     for call in ("MystReport('a.txt', root)", "MystPolicy('a', root)", "MystSbom('a', root)"):
         built.sconstruct(f'root = env.MystRootfs("hello", "appdir")\nenv.{call}\n')
