@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,6 +36,25 @@ def rows_of(name: str) -> str:
     return f"made in {name}"
 
 
+def _changed_rows_of(name: str) -> str:
+    """Return the name that the store has for what was in a directory and was written while its builder ran.
+
+    It stays out when the builder is gone, but is not removed: the user may have written it.
+    """
+    return f"changed in {name}"
+
+
+def written_in(name: str) -> list[tuple[str, Version]]:
+    """Return what was made and what was written in a directory while its builder ran."""
+    return [row for rows in (rows_of, _changed_rows_of) for row in store().value(rows(name)) or ()]
+
+
+def forget(name: str) -> None:
+    """Forget what was made and written in a directory."""
+    store().forget(rows_of(name))
+    store().forget(_changed_rows_of(name))
+
+
 def version_of(path: Path) -> Version:
     """Return the version of a file or link; nothing where there is none."""
     try:
@@ -60,10 +79,14 @@ def watch(node: Any) -> None:
 
 
 class _Before(NamedTuple):
-    """What was in a directory before its builder ran, and what of that an earlier run had left."""
+    """What was in a directory before its builder ran, as `_states`, and what of that earlier runs had left.
 
-    paths: frozenset[str]
+    ``changed`` was there before these.
+    """
+
+    states: dict[str, Version]
     left: frozenset[str]
+    changed: frozenset[str]
 
 
 @contextmanager
@@ -78,9 +101,10 @@ def _building(targets: list[Any]) -> Iterator[None]:
 
 def _emptied(node: Any) -> _Before:
     """Remove from a directory what its builder has left there and nobody has written since."""
-    path, rows = Path(node.get_abspath()), dict(store().value(rows_of(node.get_internal_path())) or ())
+    path, name = Path(node.get_abspath()), node.get_internal_path()
+    rows = dict(store().value(rows_of(name)) or ())
     if path.is_symlink() or not path.is_dir():
-        return _Before(frozenset(), frozenset())
+        return _Before({}, frozenset(), frozenset())
     left = {row for row, version in rows.items() if version in ((), version_of(path / row))}
     if not node.precious:
         others = set(_made_by_others(node))
@@ -88,20 +112,52 @@ def _emptied(node: Any) -> _Before:
         for row in sorted(left, key=lambda row: (row != _ITSELF, row), reverse=True):
             if others.isdisjoint((row, *map(str, Path(row).parents))):
                 remove(path, row, is_file=bool(rows[row]))
-    there = {row for row, _ in contents(path)} | ({_ITSELF} if path.is_dir() else set())
-    return _Before(frozenset(there), frozenset(left & there))
+    there, known = _states(path), store().value(_changed_rows_of(name)) or ()
+    changed = {row for row, version in known if version and version == version_of(path / row)}
+    return _Before(there, frozenset(left & there.keys()), frozenset(changed))
+
+
+def _states(path: Path) -> dict[str, Version]:
+    """Return what is in a directory, and itself: inode and time of the last change of state of each file."""
+    found: dict[str, Version] = {_ITSELF: ()} if path.is_dir() else {}
+    for row, version in contents(path):
+        found[row] = ()
+        if version:
+            with suppress(OSError):
+                status = (path / row).lstat()
+                found[row] = status.st_ino, status.st_ctime_ns
+    return found
 
 
 def _remember(node: Any, before: _Before) -> None:
-    path, name = Path(node.get_abspath()), rows_of(node.get_internal_path())
+    path, name = Path(node.get_abspath()), node.get_internal_path()
+    forget(name)
     if path.is_symlink():
-        store().keep(name, [(_ITSELF, version_of(path))])
+        store().keep(rows_of(name), [(_ITSELF, version_of(path))])
     elif path.is_dir():
-        rows = [(_ITSELF, ()), *contents(path)]
-        own = before.left | ({row for row, _ in rows} - before.paths)
-        store().keep(name, sorted(row for row in rows if row[0] in own))
-    else:
-        store().forget(name)
+        rows, states = {_ITSELF: (), **dict(contents(path))}, _states(path)
+        own = before.left | (rows.keys() - before.states.keys())
+        changed = {row for row in rows if row not in own and states.get(row) != before.states.get(row)}
+        changed |= before.changed & rows.keys() - own
+        changed |= _full_of({*own, *changed}, rows)
+        store().keep(rows_of(name), sorted((row, rows[row]) for row in own))
+        if changed:
+            store().keep(_changed_rows_of(name), sorted((row, rows[row]) for row in changed))
+
+
+def _full_of(made: set[str], rows: Mapping[str, Version]) -> set[str]:
+    """Return the directories that were there and have nothing in them but what a builder has made."""
+    inside: dict[str, list[str]] = {}
+    for row in rows:
+        if row != _ITSELF:
+            inside.setdefault(str(Path(row).parent), []).append(
+                row
+            )  # of what lies at the top that is _ITSELF
+    full: set[str] = set()
+    for row in sorted(inside, key=lambda row: (row != _ITSELF, row), reverse=True):  # the innermost first
+        if row not in made and all(one in made or one in full for one in inside[row]):
+            full.add(row)
+    return full
 
 
 def _made_by_others(directory: Any, above: str = "") -> Iterator[str]:

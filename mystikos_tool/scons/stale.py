@@ -22,7 +22,16 @@ from mystikos_tool.root.source import DirectorySource, excluding
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest, patterns_in, store
 from mystikos_tool.scons.input_node import is_made_below, made_of
-from mystikos_tool.scons.made_directory import Version, contents, is_made, remove, rows_of, version_of
+from mystikos_tool.scons.made_directory import (
+    Version,
+    contents,
+    forget,
+    is_made,
+    remove,
+    rows_of,
+    version_of,
+    written_in,
+)
 
 # Tables of the store, by path: the state of made directories and side effects, and what became a source.
 _MADE = "made"
@@ -87,7 +96,7 @@ def _rows_above(file: Any) -> Iterator[tuple[dict[str, Version], str]]:
     """Yield what made the directories that a file lies in left there, and the file's path below each."""
     directory = file
     while (directory := directory.get_dir()) is not None:
-        if rows := store().value(rows_of(directory.get_internal_path())):
+        if rows := written_in(directory.get_internal_path()):
             yield dict(rows), os.path.relpath(file.get_abspath(), directory.get_abspath())
 
 
@@ -164,7 +173,7 @@ def _remembered(place: Any) -> Iterator[tuple[str, bool]]:
         below, path = os.path.relpath(name, top), Path(place.get_abspath(), os.path.relpath(name, top))
         rows = store().value(rows_of(name))
         yield below, rows is None and made[name] == version_of(path)
-        for row, version in rows or ():
+        for row, version in written_in(name):
             yield os.path.normpath(f"{below}/{row}"), version == version_of(path / row)
 
 
@@ -287,7 +296,7 @@ def remember_made(node: Any) -> None:
     store().change(_MADE, name, state)
     _names_made.cache_clear()
     if is_file:
-        store().forget(rows_of(name))
+        forget(name)
     elif scons_internals.is_installed(node):
         _remember_installed(node, path)
 

@@ -395,6 +395,28 @@ def test_what_lay_in_a_directory_before_it_was_made_stays_a_source_when_the_buil
 
 
 @pytest.mark.parametrize(
+    "builder", ["[Delete('$TARGET'), Copy('$TARGET', '$SOURCE')]", "'cp -r $SOURCE/. $TARGET'"]
+)
+def test_what_a_directory_is_made_of_anew_stays_out_when_its_builder_is_gone_though_the_store_was_lost(
+    project: Project, builder: str
+) -> None:
+    project.write("tree/file", "one")
+    project.write("tree/folder/file", "two")
+    project.sconstruct(f"env.Command(Dir('appdir/made'), Dir('tree'), {builder})\n{PACKAGE_HELLO}")
+    project.build()
+    project.path(".sconsign.mystikos").unlink()
+    project.write("tree/file", "three")
+    project.build()
+    project.write("appdir/made/mine", "my own")
+    project.sconstruct(PACKAGE_HELLO)
+    project.build("hello")
+    assert {path for path in root(project) if path.startswith("made/")} == {"made/mine"}
+    project.path("appdir/made/mine").unlink()
+    project.build("hello")
+    assert not {path for path in root(project) if path.startswith("made")}
+
+
+@pytest.mark.parametrize(
     "builder",
     [
         "env.Install('appdir/bin', 'source')",
