@@ -148,11 +148,8 @@ def _remember(node: Any, before: _Before) -> None:
 def _full_of(made: set[str], rows: Mapping[str, Version]) -> set[str]:
     """Return the directories that were there and have nothing in them but what a builder has made."""
     inside: dict[str, list[str]] = {}
-    for row in rows:
-        if row != _ITSELF:
-            inside.setdefault(str(Path(row).parent), []).append(
-                row
-            )  # of what lies at the top that is _ITSELF
+    for row in rows.keys() - {_ITSELF}:
+        inside.setdefault(str(Path(row).parent), []).append(row)
     full: set[str] = set()
     for row in sorted(inside, key=lambda row: (row != _ITSELF, row), reverse=True):  # the innermost first
         if row not in made and all(one in made or one in full for one in inside[row]):
