@@ -157,7 +157,7 @@ def load(path: Path, known: Known | None = None, changes: Changes | None = None)
     except UserError:
         from mystikos_tool.formats import kinds  # not needed for a configuration
 
-        if kinds.kind(data) in (kinds.CONFIGURATION, kinds.EMPTY, ""):
+        if kinds.kind(data) in (kinds.CONFIGURATION, kinds.JSON, kinds.EMPTY, ""):
             raise
         problem = kinds.instead_of(data, "configuration")
         raise UserError(str(path), problem, 'give JSON, as { "ApplicationPath": "/bin/app" }') from None

@@ -79,7 +79,7 @@ def _file(path: Path) -> Subject:
     kind = kinds.kind(start)
     if kind == kinds.ARCHIVE:
         return Subject(path, ARCHIVE, archive=archive.read(path))
-    if kind == kinds.MEASUREMENT:
+    if kind in (kinds.MEASUREMENT, kinds.JSON):  # whose keys may be sorted, behind all of the layout
         data = atomic.read_input(path, "measurement")
         return Subject(path, MEASUREMENT, measurement=Measurement.from_json(data, str(path)))
     if kind == kinds.ELF:

@@ -6,7 +6,7 @@ from mystikos_tool.formats import cpio
 
 SIZE = 4096  # bytes: more are not looked at
 
-EMPTY, CONFIGURATION = "empty", "a configuration"
+EMPTY, CONFIGURATION, JSON = "empty", "a configuration", "a JSON document"
 ELF, ARCHIVE, DISK, MEASUREMENT = "an ELF file", "a CPIO archive", "a disk", "a measurement"
 
 _MAGICS = ((b"\x7fELF", ELF), (cpio.MAGIC, ARCHIVE), (b"-----BEGIN ", "a PEM file"), (b"#!", "a script"))
@@ -36,7 +36,7 @@ def is_disk(start: bytes) -> bool:
 def _kind_of_json(start: bytes) -> str:
     if b'"mrenclave"' in start and b'"sigstruct"' in start:
         return MEASUREMENT
-    return CONFIGURATION if b'"ApplicationPath"' in start else ""
+    return CONFIGURATION if b'"ApplicationPath"' in start else JSON
 
 
 def instead_of(start: bytes, wanted: str) -> str:

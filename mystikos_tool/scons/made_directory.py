@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,18 +58,38 @@ def forget(name: str) -> None:
 def version_of(path: Path) -> Version:
     """Return the version of a file or link; nothing where there is none."""
     try:
-        status = path.lstat()
+        return _version(path.lstat())
     except OSError:
         return ()
+
+
+def _version(status: os.stat_result) -> Version:
     return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
 
 
-def contents(directory: Path) -> Iterator[tuple[str, Version]]:
-    """Yield what lies below a directory: paths from it on, and the version of each file."""
+def contents(directory: Path) -> dict[str, Version]:
+    """Return what lies below a directory: paths from it on, and the version of each file and link."""
+    return {row: found.version for row, found in _look(directory).items()}
+
+
+class _Seen(NamedTuple):
+    """A file: its version, inode, and the time of the last change of its state; of a directory nothing."""
+
+    version: Version = ()
+    inode: int = 0
+    changed_at: int = 0
+
+
+def _look(directory: Path) -> dict[str, _Seen]:
+    seen: dict[str, _Seen] = {}
     for folder, folders, files in os.walk(directory):
-        for name in (*folders, *files):
-            path = Path(folder, name)
-            yield os.path.relpath(path, directory), version_of(path) if name in files else ()
+        for path in (Path(folder, name) for name in (*folders, *files)):
+            with suppress(OSError):  # it is gone already
+                status = path.lstat()
+                is_folder = stat.S_ISDIR(status.st_mode)
+                found = _Seen() if is_folder else _Seen(_version(status), status.st_ino, status.st_ctime_ns)
+                seen[os.path.relpath(path, directory)] = found
+    return seen
 
 
 def watch(node: Any) -> None:
@@ -79,13 +99,10 @@ def watch(node: Any) -> None:
 
 
 class _Before(NamedTuple):
-    """What was in a directory before its builder ran, as `_states`, and what of that earlier runs had left.
+    """What was in a directory before its builder ran; what of that earlier runs had made, or written over."""
 
-    ``changed`` was there before these.
-    """
-
-    states: dict[str, Version]
-    left: frozenset[str]
+    seen: dict[str, _Seen]
+    made: frozenset[str]
     changed: frozenset[str]
 
 
@@ -105,28 +122,21 @@ def _emptied(node: Any) -> _Before:
     rows = dict(store().value(rows_of(name)) or ())
     if path.is_symlink() or not path.is_dir():
         return _Before({}, frozenset(), frozenset())
-    left = {row for row, version in rows.items() if version in ((), version_of(path / row))}
+    made = {row for row, version in rows.items() if version in ((), version_of(path / row))}
     if not node.precious:
         others = set(_made_by_others(node))
         # What is in a directory comes before it.
-        for row in sorted(left, key=lambda row: (row != _ITSELF, row), reverse=True):
+        for row in sorted(made, key=lambda row: (row != _ITSELF, row), reverse=True):
             if others.isdisjoint((row, *map(str, Path(row).parents))):
                 remove(path, row, is_file=bool(rows[row]))
-    there, known = _states(path), store().value(_changed_rows_of(name)) or ()
+    there = _look_at_all(path)
+    known = store().value(_changed_rows_of(name)) or ()
     changed = {row for row, version in known if version and version == version_of(path / row)}
-    return _Before(there, frozenset(left & there.keys()), frozenset(changed))
+    return _Before(there, frozenset(made & there.keys()), frozenset(changed))
 
 
-def _states(path: Path) -> dict[str, Version]:
-    """Return what is in a directory, and itself: inode and time of the last change of state of each file."""
-    found: dict[str, Version] = {_ITSELF: ()} if path.is_dir() else {}
-    for row, version in contents(path):
-        found[row] = ()
-        if version:
-            with suppress(OSError):
-                status = (path / row).lstat()
-                found[row] = status.st_ino, status.st_ctime_ns
-    return found
+def _look_at_all(path: Path) -> dict[str, _Seen]:
+    return {_ITSELF: _Seen(), **_look(path)} if path.is_dir() else {}
 
 
 def _remember(node: Any, before: _Before) -> None:
@@ -134,21 +144,20 @@ def _remember(node: Any, before: _Before) -> None:
     forget(name)
     if path.is_symlink():
         store().keep(rows_of(name), [(_ITSELF, version_of(path))])
-    elif path.is_dir():
-        rows, states = {_ITSELF: (), **dict(contents(path))}, _states(path)
-        own = before.left | (rows.keys() - before.states.keys())
-        changed = {row for row in rows if row not in own and states.get(row) != before.states.get(row)}
-        changed |= before.changed & rows.keys() - own
-        changed |= _full_of({*own, *changed}, rows)
-        store().keep(rows_of(name), sorted((row, rows[row]) for row in own))
+    elif seen := _look_at_all(path):
+        made = before.made | (seen.keys() - before.seen.keys())
+        changed = {row for row, found in seen.items() if found != before.seen.get(row)} | before.changed
+        changed = changed & seen.keys() - made
+        changed |= _full_of({*made, *changed}, seen)
+        store().keep(rows_of(name), sorted((row, seen[row].version) for row in made))
         if changed:
-            store().keep(_changed_rows_of(name), sorted((row, rows[row]) for row in changed))
+            store().keep(_changed_rows_of(name), sorted((row, seen[row].version) for row in changed))
 
 
-def _full_of(made: set[str], rows: Mapping[str, Version]) -> set[str]:
+def _full_of(made: set[str], rows: Iterable[str]) -> set[str]:
     """Return the directories that were there and have nothing in them but what a builder has made."""
     inside: dict[str, list[str]] = {}
-    for row in rows.keys() - {_ITSELF}:
+    for row in {*rows} - {_ITSELF}:
         inside.setdefault(str(Path(row).parent), []).append(row)
     full: set[str] = set()
     for row in sorted(inside, key=lambda row: (row != _ITSELF, row), reverse=True):  # the innermost first

@@ -210,7 +210,7 @@ def was_made_now(node: Any) -> bool:
     return bool(node.get_state() == SCons.Node.executed)
 
 
-def is_as_it_will_be(node: Any) -> bool:
+def is_done(node: Any) -> bool:
     """Tell whether SCons has made a node in this build, or found it up to date."""
     return node.get_state() in (SCons.Node.executed, SCons.Node.up_to_date)
 

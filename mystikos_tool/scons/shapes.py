@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import SCons.Node.FS
@@ -15,6 +15,7 @@ import SCons.Node.FS
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.input_node import made_of, parts_of
+from mystikos_tool.scons.made_directory import is_made
 
 _SHAPES = "shapes"  # the table of the store, by path
 
@@ -29,27 +30,40 @@ def follow(nodes: Iterable[Any]) -> None:
     ]
     if not files:
         return
+    before = {node: {part: _shape(_path_of(part)) for part in _files_of(node)} for node in files}
     known = store().table(_SHAPES)
-    changed = {node for node in files if known.get(node.get_internal_path()) not in (None, _shapes(node))}
+    changed = {
+        node
+        for node, shapes in before.items()
+        if known.get(node.get_internal_path()) not in (None, tuple(shapes.values()))
+    }
     for node in files if changed else ():
         if not changed.isdisjoint(made_of([node])):
             node.set_always_build()
             node.set_nocache()  # what a cache has may have the earlier mode
-    scons_internals.at_end_of_build(lambda: _remember(files))
+    scons_internals.at_end_of_build(lambda: _remember(before))
 
 
-def _remember(files: Iterable[Any]) -> None:
-    """Remember of what shapes files were made, but for those whose turn did not come."""
+_Shape = tuple[int, str]
+
+
+def _remember(before: Mapping[Any, Mapping[Any, _Shape]]) -> None:
+    """Remember of what shapes files were made, but for those whose turn did not come.
+
+    A source may have another shape by now than when it was copied: the next build is to see that.
+    """
     known = store().table(_SHAPES)
-    for node in filter(scons_internals.is_as_it_will_be, files):
+    for node in filter(scons_internals.is_done, before):
         name = node.get_internal_path()
         if name not in known or scons_internals.was_made_now(node):
-            store().change(_SHAPES, name, _shapes(node))
+            shapes = {part: _shape(_path_of(part)) for part in before[node] if is_made(part)}
+            store().change(_SHAPES, name, tuple({**before[node], **shapes}.values()))
 
 
-def _shapes(node: Any) -> tuple[tuple[int, str], ...]:
-    files = (part for part in parts_of(node) if isinstance(part, SCons.Node.FS.Base))
-    return tuple(_shape(_path_of(file)) for file in files if not isinstance(file, SCons.Node.FS.Dir))
+def _files_of(node: Any) -> Iterator[Any]:
+    for part in parts_of(node):
+        if isinstance(part, SCons.Node.FS.Base) and not isinstance(part, SCons.Node.FS.Dir):
+            yield part
 
 
 def _path_of(node: Any) -> str:
@@ -57,7 +71,7 @@ def _path_of(node: Any) -> str:
     return str((node.rfile() if isinstance(node, SCons.Node.FS.File) else node).get_abspath())
 
 
-def _shape(path: str) -> tuple[int, str]:
+def _shape(path: str) -> _Shape:
     """Return the mode of a file, and where it leads as a link; 0 and nothing for what is no file."""
     target = ""
     try:

@@ -304,7 +304,7 @@ def remember_made(node: Any) -> None:
 def _remember_installed(node: Any, path: Path) -> None:
     """Remember what Install has copied into a directory; remove what its sources have no longer."""
     name = rows_of(node.get_internal_path())
-    copied = {row: version for row, version in contents(path) if _copied(node, row)}
+    copied = {row: version for row, version in contents(path).items() if _copied(node, row)}
     stays = {}
     # Who loses the store would not know any more that nobody has written what is removed here. What is in a
     # directory comes before it.

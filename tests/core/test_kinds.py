@@ -18,7 +18,7 @@ from mystikos_tool.formats import cpio, kinds, luks
         (bytes(1080) + b"\x53\xef", "a disk"),
         (luks.MAGIC, "a disk"),
         (b'\n{"format": 1, "mrenclave": "00", "sigstruct": "00"}', "a measurement"),
-        (b'{"format": 1, "mrenclave": "00"}', ""),
+        (b'{"format": 1, "mrenclave": "00"}', "a JSON document"),
         (b'{"ApplicationPath": "/bin/app"}', "a configuration"),
         (b"hello", ""),
         (bytes(5000), ""),

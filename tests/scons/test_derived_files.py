@@ -302,11 +302,13 @@ def test_a_directory_that_is_made_again_has_nothing_that_its_builder_made_before
 ) -> None:
     project.write("share/file", "one")
     project.write("share/deep/gone", "gone")
+    project.path("share/link").symlink_to("deep")
     project.sconstruct(f"env.Command({target}, 'share', {action})\nenv.MystPackage('hello', {packed!r})\n")
     project.build("hello")
     assert root(project)["made/deep/gone"] == b"gone"
     project.write("share/file", "two")
-    project.path("share/deep/gone").unlink()
+    for path in ("share/link", "share/deep/gone"):
+        project.path(path).unlink()
     project.path("share/deep").rmdir()
     project.build("hello")
     found = {path for path in root(project) if path.startswith("made")}
@@ -440,6 +442,20 @@ def test_a_copy_is_made_again_when_the_mode_of_its_source_has_changed(
     project.build(*targets)
     assert mode_in_root(project, "bin/source") == 0o755
     assert project.build(*targets).stages == set()
+
+
+def test_a_copy_is_made_again_when_the_mode_of_its_source_changed_after_it_was_made(project: Project) -> None:
+    project.write("source", "one", 0o644)
+    project.write("later", "one")
+    project.sconstruct(
+        f"env.Command('appdir/bin/source', 'source', {COPIED})\n{PACKAGE_HELLO}"
+        "env.Command('stamp', ['hello', 'later'], [Chmod('source', 0o755), Touch('$TARGET')])\n"
+    )
+    project.build()
+    assert mode_in_root(project, "bin/source") == 0o644
+    project.build()
+    assert mode_in_root(project, "bin/source") == 0o755
+    assert project.build().stages == set()
 
 
 def test_a_copy_of_a_link_is_made_again_when_the_link_leads_elsewhere(project: Project) -> None:
