@@ -179,10 +179,11 @@ def _made_by_others(directory: Any, above: str = "") -> Iterator[str]:
 def remove(directory: Path, row: str, *, is_file: bool) -> bool:
     """Remove a file, or a directory that is empty; return whether it is gone.
 
-    Nothing is removed where a link, or a ``..`` of a store that lies, leads out of the directory.
+    Nothing is removed where a link, or what a store that lies says, leads out of the directory.
     """
-    place = Path(os.path.realpath(directory.parent), directory.name, row)
-    if os.path.realpath(place.parent) != str(place.parent):
+    whole = Path(os.path.realpath(directory.parent), directory.name)
+    place = whole / row
+    if not place.is_relative_to(whole) or os.path.realpath(place.parent) != str(place.parent):
         return False
     with suppress(OSError):
         (directory / row).unlink() if is_file else (directory / row).rmdir()

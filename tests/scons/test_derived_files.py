@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from scons_project import ALL, CONFIG, MEASURE, PACKAGE, PACKAGE_HELLO, SIGN, Project
 
 from mystikos_tool.root.archive import read
+from mystikos_tool.scons.made_directory import remove
 
 # Copies a file in-process, as a compiler would write its output.
 COPY = "Copy('$TARGET', '$SOURCE')"
@@ -614,6 +616,18 @@ def test_what_left_the_source_of_an_installed_directory_is_removed_through_no_li
     installed.symlink_to(kept)
     project.build("hello")
     assert (kept / "gone").read_text() == "gone"
+
+
+@pytest.mark.parametrize("row", ["../outside", "folder/../../outside", "link/outside", "{}/outside"])
+def test_nothing_outside_of_a_directory_is_removed_whatever_the_store_says(tmp_path: Path, row: str) -> None:
+    directory = tmp_path / "made"
+    (directory / "folder").mkdir(parents=True)
+    (directory / "link").symlink_to(tmp_path)
+    for path in (directory / "inside", tmp_path / "outside"):
+        path.touch()
+    assert not remove(directory, row.format(tmp_path), is_file=True)
+    assert (tmp_path / "outside").exists()
+    assert remove(directory, "inside", is_file=True) and not (directory / "inside").exists()
 
 
 def test_what_is_left_behind_in_a_directory_stays_out_where_that_is_installed(project: Project) -> None:
