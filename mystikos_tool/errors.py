@@ -24,7 +24,7 @@ _DEPENDENCIES = {
 
 
 # A path in front of what is wrong with it, from its component ~ or ~user on; SCons has a word before it.
-_TILDE = re.compile(r"(?:Source `)?(?P<before>(?:[^:\s]*/)?)(?P<user>~[\w.-]*)(?P<rest>[^:']*)[:']")
+_TILDE = r"(?:Source `)?(?P<before>(?:[^:\s]*/)?)(?P<user>~[\w.-]*)(?P<rest>[^:']*)[:']"
 
 
 class UserError(Exception):
@@ -47,7 +47,7 @@ class UserError(Exception):
 
 def explained(message: str) -> str:
     """Return a message, with what is to be known of a ``~`` that begins a path in it and was not expanded."""
-    found = _TILDE.match(message)
+    found = re.match(_TILDE, message)
     if not found or os.path.lexists(found["before"] + found["user"]):
         return message
     home = os.path.expanduser(found["user"])  # noqa: PTH111 a word, and no path

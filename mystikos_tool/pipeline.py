@@ -41,7 +41,6 @@ from mystikos_tool.signing import enclave_key, root_keys
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.statement import Signed, Statement
 
-_EPOCH = re.compile("[0-9]{1,12}")
 _LAST_EPOCH = 253_402_300_799  # 9999-12-31T23:59:59Z
 
 
@@ -396,7 +395,7 @@ def signing_day(epoch: str | None) -> date:
     """
     if not epoch:
         return datetime.now(timezone.utc).date()
-    if not _EPOCH.fullmatch(epoch) or int(epoch) > _LAST_EPOCH:
+    if not re.fullmatch("[0-9]{1,12}", epoch) or int(epoch) > _LAST_EPOCH:
         problem = f"{epoch!r} is not a time in seconds since 1970, of the years to 9999"
         raise UserError("SOURCE_DATE_EPOCH", problem, "set it to a number or unset it")
     return datetime.fromtimestamp(int(epoch), timezone.utc).date()

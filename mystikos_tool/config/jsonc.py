@@ -13,7 +13,6 @@ import bisect
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple, NoReturn
 
 from mystikos_tool.errors import UserError
@@ -70,8 +69,7 @@ class Note(NamedTuple):
     unreadable: bool = False
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """A file's value, with the means to say where in the file something stands.
 
     ``given`` is what messages call the values that are not in the file, see :func:`changed`.
@@ -81,16 +79,16 @@ class Document:
     text: str
     root: Node
     notes: tuple[Note, ...]
-    _lines: list[int] = field(repr=False)
+    lines: list[int]
     given: str = ""
 
     def place(self, offset: int) -> str:
         """``name:line:column`` of a character offset, both counted from 1."""
-        return self.given if offset == _GIVEN else _place(self.name, self._lines, offset)
+        return self.given if offset == _GIVEN else _place(self.name, self.lines, offset)
 
     def line(self, offset: int) -> str:
         """``line 7``, the line of a character offset, counted from 1."""
-        return self.given if offset == _GIVEN else f"line {bisect.bisect_right(self._lines, offset)}"
+        return self.given if offset == _GIVEN else f"line {bisect.bisect_right(self.lines, offset)}"
 
 
 def read(data: bytes, name: str) -> Document:
@@ -131,7 +129,7 @@ def changed(document: Document, members: Mapping[str, object], given: str) -> Do
         elif member.key in replaced:
             result.append(replaced.pop(member.key))
     whole = Node(document.root.start, (*result, *replaced.values()))
-    return replace(document, root=whole, notes=(), given=given)
+    return document._replace(root=whole, notes=(), given=given)
 
 
 def _given(key: str, value: object, where: str) -> Member:

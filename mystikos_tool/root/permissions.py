@@ -18,8 +18,6 @@ Permissions = tuple[tuple[str, int], ...]
 """Patterns, each with the permission bits of what it matches; of several that match, the last counts."""
 
 _MOST = 0o7777
-_OF_THREE_DIGITS = re.compile("[0-7]{3}")
-_WILD = re.compile(r"[*?[]")
 
 
 def permissions(given: Iterable[tuple[str, object]]) -> Permissions:
@@ -50,7 +48,7 @@ def _mode(pattern: str, given: object) -> int:
         mode = int(mode, 8)
     if type(mode) is not int or not 0 <= mode <= _MOST:
         raise UserError(pattern, f"cannot have the mode {mode!r}", 'give it as 0o600 or "0600"')
-    if given is mode and mode > 0o777 and _OF_THREE_DIGITS.fullmatch(str(mode)):
+    if given is mode and mode > 0o777 and re.fullmatch("[0-7]{3}", str(mode)):
         # A sticky bit and less for the owner than for others: nobody means that.
         raise UserError(pattern, f"would have the mode {mode:#o}, for {mode} is decimal", f"write 0o{mode}")
     return mode
@@ -103,7 +101,7 @@ class _Matcher:
         self._exact = os.fsencode(pattern.strip("/"))
         self._is_path = "/" in pattern
         self._wild = None
-        if _WILD.search(pattern):
+        if re.search(r"[*?[]", pattern):
             self._wild = re.compile(os.fsencode(fnmatch.translate(pattern.strip("/"))))
 
     def __call__(self, entry: Entry) -> bool:

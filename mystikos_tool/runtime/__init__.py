@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io.atomic import read_input
@@ -26,8 +25,7 @@ _EMBEDDED_MARK = b"--myst-mount"  # an option of the embedded runtime, which its
 PREBUILT = Path(__file__).resolve().parent / "prebuilt"
 
 
-@dataclass(frozen=True)
-class Runtime:
+class Runtime(NamedTuple):
     """Where a runtime's files lie."""
 
     loader: Path
@@ -56,7 +54,7 @@ class Runtime:
         if not directory.is_dir():
             problem = "is no directory" if directory.exists() else "there is no such runtime directory"
             raise UserError(str(directory), problem, remedy)
-        for path in (runtime.loader, runtime.enclave, runtime.kernel, runtime.crt):
+        for path in runtime:
             if not path.is_file():
                 raise UserError(
                     str(directory),

@@ -75,4 +75,4 @@ def named(text: str, path: Callable[[str], Path] = Path) -> NamedKey:
     def load() -> ExecSigner:
         return ExecSigner(rsa_public.load(public), tuple(words), seconds, shown)
 
-    return NamedKey(shown, (public,), _open=load)
+    return NamedKey(shown, load, (public,))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.signing.signer import Signer
@@ -13,22 +13,18 @@ from mystikos_tool.signing.signer import Signer
 SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class NamedKey:
+class NamedKey(NamedTuple):
     """A key that was named, and nothing done with it yet.
 
-    ``shown`` names it in messages, without anything that may be secret. ``files`` are those whose
-    content says which key it is; where there are none, the signer itself is asked.
+    ``shown`` names it in messages, without anything that may be secret. ``open`` returns who signs with
+    it, and raises UserError where there is nobody. ``files`` are those whose content says which key it
+    is; where there are none, the signer itself is asked.
     """
 
     shown: str
+    open: Callable[[], Signer]
     files: tuple[Path, ...] = ()
     keeps_secret: bool = False
-    _open: Callable[[], Signer] = field(repr=False, compare=False, kw_only=True)
-
-    def open(self) -> Signer:
-        """Return who signs with the key; raise UserError where there is nobody."""
-        return self._open()
 
     def warnings(self) -> list[str]:
         """Return what is to be said of the files that hold the private key, as who may read them."""

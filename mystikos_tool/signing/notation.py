@@ -73,7 +73,7 @@ def _file(path: Path, passphrase: str | None) -> NamedKey:
 
         return pem.load_rsa(path, passphrase)
 
-    return NamedKey(str(path), (path,), True, _open=load)
+    return NamedKey(str(path), load, (path,), keeps_secret=True)
 
 
 def _registered(scheme: str, rest: str) -> NamedKey | None:
@@ -91,7 +91,7 @@ def _registered(scheme: str, rest: str) -> NamedKey | None:
         signer: Signer = found[0].load()(rest)
         return signer
 
-    return NamedKey(f"{scheme}:…", _open=load)
+    return NamedKey(f"{scheme}:…", load)
 
 
 def _file_of_odd_name(key: str, scheme: str) -> NamedKey:

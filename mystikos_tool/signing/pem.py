@@ -51,7 +51,7 @@ _NOT_PRIVATE = {
 }
 
 # In DER: a sequence whose version is 3, and another sequence (RFC 7292, 4); of PKCS#8 it is 0 or 1.
-_PKCS12 = re.compile(rb"\x30(?:\x80|\x82..)\x02\x01\x03\x30", re.DOTALL)
+_PKCS12 = rb"(?s)\x30(?:\x80|\x82..)\x02\x01\x03\x30"
 
 # In DER: a version of 1, of keys with more than two primes (RFC 8017, A.1.2), and a long modulus.
 _VERSION_OF_MORE_PRIMES = b"\x02\x01\x01\x02\x82"
@@ -174,7 +174,7 @@ def _why_no_private_key(data: bytes, labels: Collection[bytes]) -> tuple[str, st
             return reason
     if b"PRIVATE KEY-----" in data:
         return _DAMAGED
-    if _PKCS12.match(data):
+    if re.match(_PKCS12, data):
         return "is PKCS#12, not PEM", "convert it: openssl pkcs12 -in {path} -nocerts -noenc -out FILE"
     if data.startswith(b"\x30\x82"):
         return "is not PEM but DER", "convert it: openssl pkey -inform DER -in {path} -out FILE"

@@ -181,4 +181,4 @@ def named(text: str, path: Callable[[str], Path] = Path) -> NamedKey:
     public = path(uri.public_key) if uri.public_key else None
     token = _Token(uri, seconds_of(uri.timeout, uri.shown()), public)
     files = (public,) if public else ()
-    return NamedKey(uri.shown(), files, _open=lambda: Pkcs11Signer(token, token.key()))
+    return NamedKey(uri.shown(), lambda: Pkcs11Signer(token, token.key()), files)
