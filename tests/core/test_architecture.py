@@ -1,8 +1,9 @@
-"""The layers of docs/design.md, held by reading every import, those inside of functions and for types too."""
+"""The layers of docs/design.md, held by reading every import, in functions and for types too, and of C."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -128,3 +129,13 @@ def test_no_two_test_files_have_one_name() -> None:
     """Otherwise pytest collects only one of them."""
     names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
     assert not [name for name in set(names) if names.count(name) > 1]
+
+
+def test_no_part_of_the_runtime_includes_what_includes_it() -> None:
+    graph: dict[Path, set[Path]] = {}
+    for path in (PACKAGE / "runtime").rglob("*.[ch]"):
+        included = re.findall(r'^#include "(.+)"', path.read_text(), re.MULTILINE)
+        parts = {(path.parent / name).resolve().with_suffix("") for name in included}
+        graph.setdefault(path.with_suffix(""), set()).update(parts - {path.with_suffix("")})
+    assert len(graph) > 50
+    TopologicalSorter(graph).prepare()  # raises CycleError with the parts of the cycle

@@ -4,8 +4,8 @@
 #include "../common/linux_version.h"
 #include "../common/proc_files.h"
 #include "../common/sizes.h"
+#include "mounting.h"
 #include "namespaces.h"
-#include "root.h"
 #include "write.h"
 
 #include <dirent.h>

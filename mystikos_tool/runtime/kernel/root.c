@@ -3,13 +3,13 @@
 #include "../common/error.h"
 #include "../common/sizes.h"
 #include "file_limits.h"
+#include "mounting.h"
 #include "namespaces.h"
 #include "path.h"
 #include "proc.h"
 #include "tmpfs.h"
 #include "write.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -62,19 +62,6 @@ void myst_make_root(uint64_t bytes, uint64_t files)
     myst_limit_files_at(".");
 }
 
-bool myst_is_empty_directory(const char *directory)
-{
-    bool empty = true;
-    struct dirent *entry;
-    DIR *stream = opendir(directory);
-    if (!stream)
-        myst_refuse_errno("options: --myst-root: cannot read %s", directory);
-    while ((entry = readdir(stream)))
-        empty &= strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-    closedir(stream);
-    return empty;
-}
-
 void myst_need_empty_directory(const char *directory)
 {
     if (mkdir(directory, 0755) != 0 && errno != EEXIST)
@@ -107,27 +94,10 @@ void myst_keep_root(const char *directory)
     myst_enter_root_mount();
 }
 
-void myst_need_directory(const char *path, unsigned mode)
-{
-    struct stat status;
-    if (mkdir(path, mode) == 0)
-        return;
-    if (errno != EEXIST || lstat(path, &status) != 0)
-        myst_refuse_errno("cannot make /%s", path);
-    if (!S_ISDIR(status.st_mode))
-        myst_refuse("/%s in the root file system must be a directory", path);
-}
-
 static void mount_in_root(const char *type, const char *path, unsigned long flags, const char *options)
 {
     if (mount(type, path, type, flags, options) != 0)
         myst_refuse_errno("cannot mount /%s", path);
-}
-
-void myst_make_read_only(const char *path, unsigned long flags)
-{
-    if (mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL) != 0)
-        myst_refuse_errno("cannot protect /%s", path);
 }
 
 static void bind_file(const char *source, const char *target)

@@ -33,12 +33,4 @@ void myst_need_empty_directory(const char *directory);
  * directory the root and lets go of the host's. For the arguments see myst_mount_proc. */
 void myst_change_root(uint64_t memory, bool as_linux);
 
-/* Makes sure that there is a directory to mount on; the archive may have put something else there. */
-void myst_need_directory(const char *path, unsigned mode);
-
-bool myst_is_empty_directory(const char *directory);
-
-/* Of a mount that is there already. `flags`: MS_... to keep. */
-void myst_make_read_only(const char *path, unsigned long flags);
-
 #endif
