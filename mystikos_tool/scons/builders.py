@@ -38,6 +38,7 @@ from mystikos_tool.scons.stages import (
     Stage,
     Stated,
     mark,
+    stage_for,
     stage_of,
 )
 
@@ -180,7 +181,7 @@ def myst_attach(env: Any, target: Any = None, source: Any = None, **overrides: A
         takes = "what MystDigest made, a signature, and a public key or certificate"
         raise SCons.Errors.UserError(f"MystAttach takes {takes}, in this order")
     (statement,) = statements
-    stage = stage_of(statement)
+    stage = stage_for(statement, Stated)
     image = Image(enclave=stage.enclave, measurement=stage.measurement)
     wanted = "sign the digest that MystDigest wrote and put the signature there, or correct the name"
     files = [input_file(node, "MystAttach", wanted) for node in given]
@@ -243,7 +244,7 @@ def myst_identity(env: Any, target: Any = None, source: Any = None, **overrides:
         return NodeList([_identity(env, name, ROOT_HASH, image)])
     if isinstance(stage_of(image), Measurement):
         return NodeList([_identity(env, name, "mrenclave", image)])
-    measurement = stage_of(image).measurement
+    measurement = stage_for(image, Image).measurement
     return NodeList([_identity(env, name, "mrenclave", measurement), _identity(env, name, "mrsigner", image)])
 
 
@@ -287,7 +288,7 @@ def myst_check(env: Any, target: Any = None, source: Any = None, **overrides: An
 
 def _checked_package(env: Any, report: Any, package: Any) -> Any:
     fails, disks = env["MYST_CHECK_FAILS"], root_disks(package)
-    if not (disks or stage_of(package).enclave.rootfs):
+    if not (disks or stage_for(package, Package).enclave.rootfs):
         problem = f"MystCheck: the root of {package} is on a disk that is not at hand"
         raise SCons.Errors.UserError(f"{problem}; give MystPackage the disk, or check the disk itself")
     disk = next(iter(disks), None)
@@ -523,7 +524,7 @@ def _epoch(env: Any) -> str:
 
 
 def _statement(env: Any, name: str, measurement: Any) -> Any:
-    epoch, enclave = _epoch(env), stage_of(measurement).enclave
+    epoch, enclave = _epoch(env), stage_for(measurement, Measurement).enclave
     stage = Stated(detail=epoch, enclave=enclave, measurement=measurement, epoch=epoch)
     return made(_DIGEST, env, sources.target_node(env, name, "MystDigest"), [measurement], stage)
 
@@ -532,7 +533,7 @@ def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
     epoch, key = _epoch(env), sources.signing_key(env)
     stage = Image(
         detail=epoch,
-        enclave=stage_of(measurement).enclave,
+        enclave=stage_for(measurement, Measurement).enclave,
         measurement=measurement,
         epoch=epoch,
         key=key,
@@ -544,7 +545,7 @@ def _image(env: Any, name: str, measurement: Any, added_for: Any = None) -> Any:
 
 
 def _packaged(env: Any, node: Any, image: Any) -> Any:
-    signed = stage_of(image)
+    signed = stage_for(image, Image)
     check_no_source(node, (*signed.enclave.measured(), *(signed.key.nodes if signed.key else ())))
     loader, _, kernel, crt = signed.enclave.runtime
     # The image holds MRENCLAVE, which is another one when any other part is, but for what no
@@ -552,7 +553,7 @@ def _packaged(env: Any, node: Any, image: Any) -> Any:
     parts = [image, loader, crt, kernel]
     added = _added_for(node, image, signed.measurement, signed.enclave.rootfs)
     stage = Package(made_of=(f"package {REVISION}", *parts), enclave=signed.enclave, added=added)
-    stage_of(signed.measurement).package = node
+    stage_for(signed.measurement, Measurement).package = node
     intermediates.add_package(node)
     return made(_PACKAGE, env, node, parts, stage)
 

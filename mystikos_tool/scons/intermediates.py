@@ -26,7 +26,7 @@ from mystikos_tool.io import fingerprint
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.stages import Image, Measurement, Package, Rootfs, stage_of
+from mystikos_tool.scons.stages import Image, Measurement, Package, Rootfs, Stage, stage_for, stage_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -270,7 +270,7 @@ class _Graph:
             for part in _declared(node):
                 self._add(part, is_wanted=True)
             for child in _entries(node):
-                if not (_is_intermediate(child) and stage_of(child).added_for):
+                if not (_is_intermediate(child) and stage_for(child, Stage).added_for):
                     self._add_target(child)
         else:
             self._add(node, is_wanted=True)

@@ -19,7 +19,7 @@ from mystikos_tool.cache import incremental
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import fingerprint
 from mystikos_tool.scons.database import store
-from mystikos_tool.scons.stages import Measurement, Package, stage_of
+from mystikos_tool.scons.stages import Measurement, Package, stage_for, stage_of
 
 if TYPE_CHECKING:
     from mystikos_tool.enclave.measurement import Measurement as Measured
@@ -74,7 +74,7 @@ def _begin(measurement: Any, inputs: Inputs) -> Readable | None:
     with suppress(UserError):  # what is wrong is told when the package is made
         parts = pipeline.package_parts(inputs, pipeline.unsigned_image(inputs))
         partial = PartialPackage(inputs.runtime.loader, parts, Path(str(package)))
-        _stage(package).partial = partial
+        stage_for(package, Package).partial = partial
         atexit.register(abort, package)
         return partial.rootfs
     return None
@@ -99,7 +99,7 @@ def _commit(package: Any, inputs: Inputs, image: Content) -> int | None:
     """Finish a package that was begun with these inputs; return its size in bytes, None without one."""
     from mystikos_tool import pipeline
 
-    partial = _stage(package).partial
+    partial = stage_for(package, Package).partial
     if partial and partial.is_of(inputs.runtime.loader, pipeline.package_parts(inputs, image)):
         return partial.commit(image)
     return None
@@ -151,7 +151,7 @@ def kept(measurement: Any) -> Iterator[None]:
 
 def abort(package: Any) -> None:
     """Leave nothing of a package that was begun, unless it was committed."""
-    stage = _stage(package)
+    stage = stage_for(package, Package)
     partial, stage.partial = stage.partial, None
     if partial:
         partial.abort()
@@ -161,9 +161,3 @@ def _package_of(measurement: Any) -> Any:
     """Return the node of the package that is made of a measurement; None where there is none."""
     stage = stage_of(measurement)
     return stage.package if isinstance(stage, Measurement) else None
-
-
-def _stage(package: Any) -> Package:
-    stage = stage_of(package)
-    assert isinstance(stage, Package)  # noqa: S101
-    return stage

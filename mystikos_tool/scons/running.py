@@ -23,7 +23,7 @@ from mystikos_tool.io import console
 from mystikos_tool.scons import arguments, blame, scons_internals, variables
 from mystikos_tool.scons.input_file import InputFile
 from mystikos_tool.scons.input_node import origin_of, path_of
-from mystikos_tool.scons.stages import Package, stage_of
+from mystikos_tool.scons.stages import Package, stage_for, stage_of
 from mystikos_tool.scons.target_file import TargetFile
 
 COMSTR = "MYSTRUNCOMSTR"
@@ -148,7 +148,7 @@ def started(env: Any, package: Any, given: Sequence[str]) -> Iterator[list[str]]
         return
     from mystikos_tool.packaging import exec_linux
 
-    if way == variables.AUTO and (exec_linux.has_sgx() or not stage_of(package).enclave.rootfs):
+    if way == variables.AUTO and (exec_linux.has_sgx() or not stage_for(package, Package).enclave.rootfs):
         yield [str(package.get_abspath()), *given]
         return
     if package not in _told:

@@ -23,7 +23,7 @@ from mystikos_tool.io import fingerprint
 from mystikos_tool.scons import intermediates, scons_internals
 from mystikos_tool.scons.database import UNREADABLE, store
 from mystikos_tool.scons.input_node import InputNode
-from mystikos_tool.scons.stages import awaited, stage_of
+from mystikos_tool.scons.stages import Stage, awaited, stage_for
 
 # The table of the store: by directory, the digest of what SCons remembers of it, and the row of each package.
 _SETTLED = "settled"
@@ -126,7 +126,7 @@ def _words(nodes: Sequence[Any]) -> Iterator[str]:
     Raises _UnusualError where there is more to it, or a part has not had its turn.
     """
     package = nodes[0]
-    if any(map(awaited, {stage_of(node).added_for or node for node in nodes})):
+    if any(map(awaited, {stage_for(node, Stage).added_for or node for node in nodes})):
         raise _UnusualError
     for node in nodes:
         is_awaited = not node.waiting_parents <= package.waiting_parents

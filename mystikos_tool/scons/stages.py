@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.scons import blame
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mystikos_tool.scons.expectations import Expectation
     from mystikos_tool.scons.signing_key import SigningKey
 
+
+_StageT = TypeVar("_StageT", bound="Stage")
 
 CONFIG, CONFIG_SET = "MYST_CONFIG", "MYST_CONFIG_SET"
 ROOT_HASH = "roothash"
@@ -282,9 +284,16 @@ def mark(node: Any, stage: Stage) -> None:
     node.attributes.mystikos = stage
 
 
-def stage_of(node: Any) -> Any:
+def stage_of(node: Any) -> Stage | None:
     """Return the Stage that a node is for; None where it is no node of the tool's."""
     return getattr(node.attributes, "mystikos", None) if node else None
+
+
+def stage_for(node: Any, kind: type[_StageT]) -> _StageT:
+    """Return the Stage of a node that is known to be for one of this kind."""
+    stage = stage_of(node)
+    assert isinstance(stage, kind)  # noqa: S101
+    return stage
 
 
 def call_of(node: Any) -> blame.Call | None:
@@ -298,9 +307,9 @@ def awaited(node: Any) -> list[Any]:
 
     That is also what files of the user's depend on of which such a stage is made, as a configuration.
     """
-    stage = stage_of(node)
-    if stage and stage.added_for:
-        node, stage = stage.added_for, stage_of(stage.added_for)
+    stage = stage_for(node, Stage)
+    if stage.added_for:
+        node, stage = stage.added_for, stage_for(stage.added_for, Stage)
     if stage.awaited is None:
         stages = [node, *stage.added]
         files = [part.origin for one in stages for part in one.sources if isinstance(part, InputNode)]

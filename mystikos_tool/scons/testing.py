@@ -54,7 +54,8 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     """Describe a test; return its node: a file that is written when the test passes."""
     test = Test(expectation=expectation)
     known = env.fs.File(name + SUFFIX)
-    if known.sources == [package] and stage_of(known) and stage_of(known).expectation == expectation:
+    earlier = stage_of(known)
+    if known.sources == [package] and isinstance(earlier, Test) and earlier.expectation == expectation:
         return NodeList([known])  # the same call once more
     signature = _signature(env, expectation)
     caller, env = env, env.Override({_EXPECTATION: signature.replace("$", "$$")})

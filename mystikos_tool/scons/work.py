@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.errors import UserError
@@ -49,6 +49,7 @@ from mystikos_tool.scons.stages import (
     Stage,
     Stated,
     call_of,
+    stage_for,
     stage_of,
 )
 
@@ -77,8 +78,6 @@ _MAX_ROWS = 100  # of findings that fail a build: more are no help
 # Configurations that are kept in memory: those of the apps whose stages alternate under -j.
 _CONFIGURATIONS = 16
 
-_StageT = TypeVar("_StageT", bound=Stage)
-
 
 def rootfs(target: Any, source: list[Any], env: Any) -> str:
     """Pack the sources of a root file system."""
@@ -103,7 +102,7 @@ def _trees(target: Any, source: Sequence[Any]) -> list[Tree]:
 
 def _joined(target: Any, trees: list[Tree]) -> Tree:
     """Return the tree of a root; warn of what in it is hardly meant, or raise UserError, as is asked for."""
-    stage, warn = _stage(target, Packed), _warning_of(target)
+    stage, warn = stage_for(target, Packed), _warning_of(target)
     tree = join(trees, later_wins=stage.overlay)
     for warning in leftovers.told(tree.paths, str(target), stage.leftovers, _keep_out):
         warn(warning)
@@ -130,7 +129,7 @@ def _shown_files(count: int) -> str:
 
 def disk(target: Any, source: list[Any], env: Any) -> str:
     """Make a disk of the sources of a root, or bring the earlier one up to date."""
-    stage, warn = _stage(target, Disk), _warning_of(target)
+    stage, warn = stage_for(target, Disk), _warning_of(target)
     trees = _trees(target, stage.nodes)
     tree = _joined(target, trees)
     made = _write_disk(target, trees, tree)
@@ -144,7 +143,7 @@ def _write_disk(target: Any, trees: list[Tree], tree: Tree) -> Written:
     """Write a disk, and remember the file as it is now."""
     from mystikos_tool.cache.incremental_disk import IncrementalDisks
 
-    stage, path, stripping = _stage(target, Disk), path_of(target), _stripping(target)
+    stage, path, stripping = stage_for(target, Disk), path_of(target), _stripping(target)
     before = _known_keys(path)
     made, written = IncrementalDisks(store()).write(
         trees,
@@ -181,7 +180,7 @@ def _keys_told(disk: Any) -> list[str]:
     from mystikos_tool.root.root import DiskRoot
     from mystikos_tool.signing import root_keys
 
-    stage, path = _stage(disk, Disk), path_of(disk)
+    stage, path = stage_for(disk, Disk), path_of(disk)
     keys = [] if stage.encryption else _root_keys(DiskRoot(path))
     if keys and stage.key:
         signs = stage.key.signer()
@@ -207,7 +206,7 @@ def publickey(target: Any, source: list[Any], env: Any) -> str:
     """Write the public half of the key that signs a disk."""
     from mystikos_tool.signing import disk_key
 
-    key = _stage(target, PublicKey).key
+    key = stage_for(target, PublicKey).key
     _write(target, disk_key.public_pem(key.signer()))
     return f"wrote the public half of {key.named().shown} → {target}"
 
@@ -238,7 +237,7 @@ def _paths_in(target: Any, packed: Archive, unchanged: Collection[bytes]) -> lis
 
 
 def _stripping(target: Any) -> Stripping | None:
-    patterns = _stage(target, Packed).strip
+    patterns = stage_for(target, Packed).strip
     if not patterns:
         return None
     from mystikos_tool.root.stripped import Stripping
@@ -274,11 +273,12 @@ def _prove_disks(enclave: Enclave) -> None:
 
 def _prove_disk(node: Any) -> None:
     disk = origin_of(node)
-    if not isinstance(stage_of(disk), Disk):
+    stage = stage_of(disk)
+    if not isinstance(stage, Disk):
         return
     path = path_of(disk)
     if store().table(_PACKED).get(str(path)) != fingerprint.of(path.stat()):
-        trees = [source.take_tree() for source in stage_of(disk).nodes]
+        trees = [source.take_tree() for source in stage.nodes]
         _write_disk(disk, trees, _joined(disk, trees))
 
 
@@ -311,7 +311,7 @@ def measure(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.root.root import of as root_of
     from mystikos_tool.signing import root_keys
 
-    stage = _stage(target, Measurement)
+    stage = stage_for(target, Measurement)
     enclave, warn = stage.enclave, _warning_of(target)
     _prove(enclave.rootfs)
     _prove_disks(enclave)
@@ -341,7 +341,7 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool import pipeline
     from mystikos_tool.signing import root_keys
 
-    stage = _stage(target, Image)
+    stage = stage_for(target, Image)
     assert stage.key is not None  # noqa: S101 an attached image is made by another action
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
@@ -362,7 +362,7 @@ def digest(target: Any, source: list[Any], env: Any) -> str:
         return f"wrote the digest to be signed → {target}"
     from mystikos_tool import pipeline
 
-    stage = _stage(target, Stated)
+    stage = stage_for(target, Stated)
     measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
 
     def state(day: date) -> Statement:
@@ -396,7 +396,7 @@ def attach(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import root_keys
     from mystikos_tool.signing.statement import Signed
 
-    stage = _stage(target, Image)
+    stage = stage_for(target, Image)
     _, _, signature, key = map(path_of, source[:4])
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
@@ -427,7 +427,7 @@ def package(target: Any, source: list[Any], env: Any) -> str:
     """Append everything to the loader."""
     from mystikos_tool.io.content import FileContent
 
-    inputs, image = _inputs(_stage(target, Package).enclave), FileContent.of(path_of(source[0]))
+    inputs, image = _inputs(stage_for(target, Package).enclave), FileContent.of(path_of(source[0]))
     try:
         size = partial.finish(target, inputs, image)
     finally:
@@ -441,7 +441,7 @@ def identity(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.enclave.measurement import Measurement as Measured
     from mystikos_tool.signing import trusted
 
-    name, path = _stage(target, Identity).measure, path_of(source[0])
+    name, path = stage_for(target, Identity).measure, path_of(source[0])
     if name == "mrenclave":
         found = Measured.from_json(atomic.read_input(path, "measurement"), str(path)).mrenclave
     elif name == ROOT_HASH:
@@ -457,7 +457,7 @@ def check(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.explain import check as checks
     from mystikos_tool.root.functions import SEVERITIES
 
-    stage, warn = _stage(target, Checked), _warning_of(target)
+    stage, warn = stage_for(target, Checked), _warning_of(target)
     if stage.rootfs:
         _prove(stage.rootfs)
     _prove_disk(stage.disk)
@@ -482,7 +482,7 @@ def report(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.explain import report as reports
 
     found = reports.report(path_of(source[0]))
-    form = _stage(target, Report).form
+    form = stage_for(target, Report).form
     if form in ("html", "svg"):
         from mystikos_tool.explain import page
 
@@ -497,7 +497,7 @@ def policy(target: Any, source: list[Any], env: Any) -> str:
     """Write what a relying party holds the enclave of a package to, which is verified first."""
     from mystikos_tool import proof
 
-    stage = _stage(target, Policy)
+    stage = stage_for(target, Policy)
     found = proof.policy(path_of(source[0]), any_version=stage.any_version)
     if found.debug:
         _warning_of(target)(
@@ -521,7 +521,7 @@ def provenance(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.explain import dsse
     from mystikos_tool.explain import provenance as statements
 
-    stage, package = _stage(target, Provenance), path_of(source[0])
+    stage, package = stage_for(target, Provenance), path_of(source[0])
     inputs, top = _inputs(stage.enclave), Path(target.fs.Top.get_abspath())
     builder = f"pkg:pypi/mystikos-tool@{__version__}"
     stated = statements.of(package, inputs, None, _parameters(stage.enclave, inputs, top), builder).to_json()
@@ -606,8 +606,8 @@ def expect(target: Any, package: Arriving | FileContent) -> Expected | None:
     from mystikos_tool import pipeline
     from mystikos_tool.root.archive import Held, Unwritten
 
-    stage = _stage(target.sources[0], Image)
-    enclave = _stage(target, Package).enclave
+    stage = stage_for(target.sources[0], Image)
+    enclave = stage_for(target, Package).enclave
     if enclave.rootfs is None or enclave.rootfs not in intermediates.unmade(target):
         return None
     _prove_disks(enclave)
@@ -628,7 +628,7 @@ def is_package(target: Any, path: Path) -> bool:
     from mystikos_tool.io.content import FileContent
     from mystikos_tool.packaging import sections
 
-    inputs, unmade = _inputs(_stage(target, Package).enclave), intermediates.unmade(target)
+    inputs, unmade = _inputs(stage_for(target, Package).enclave), intermediates.unmade(target)
     if not unmade:
         image: Content = FileContent.of(path_of(target.sources[0]))
         return sections.is_made_of(path, inputs.runtime.loader, pipeline.package_parts(inputs, image))
@@ -643,7 +643,7 @@ def _is_package_of_sources(target: Any, path: Path, inputs: pipeline.Inputs, unm
     from mystikos_tool.packaging.opened import OpenedPackage
     from mystikos_tool.root.root import ArchiveRoot
 
-    enclave, stage = _stage(target, Package).enclave, _stage(target.sources[0], Image)
+    enclave, stage = stage_for(target, Package).enclave, stage_for(target.sources[0], Image)
     expected = intermediates.expected(target) or expect(target, FileContent.of(path))
     opened = OpenedPackage(path)
     if expected:
@@ -670,7 +670,7 @@ def _is_package_of_sources(target: Any, path: Path, inputs: pipeline.Inputs, unm
 def _tree_as_packed(archive: Any) -> Tree:
     """Return the tree that an archive is made of, with the files that are stripped on their way."""
     stripping = _stripping(archive)
-    tree = join([node.take_tree() for node in archive.sources], later_wins=_stage(archive, Rootfs).overlay)
+    tree = join([node.take_tree() for node in archive.sources], later_wins=stage_for(archive, Rootfs).overlay)
     return stripping.tree(tree) if stripping else tree
 
 
@@ -689,7 +689,7 @@ def _image_signed_elsewhere(
     from mystikos_tool import pipeline
     from mystikos_tool.signing.statement import Signed
 
-    stage = _stage(node, Image)
+    stage = stage_for(node, Image)
     if modulus is None:
         return _attached(node, measured, inputs)
     day = pipeline.signing_day(stage.epoch)
@@ -714,7 +714,7 @@ def runtime(target: Any, source: list[Any], env: Any) -> str:
     """Compile one image of the embedded runtime."""
     from mystikos_tool.runtime import build, digests
 
-    stage = _stage(target, RuntimeImage)
+    stage = stage_for(target, RuntimeImage)
     path = Path(target.get_abspath())
     build.compile_image(build.IMAGE_BY_OUTPUT[stage.output], path, stage.compiler or None)
     if not stage.compiler:
@@ -731,12 +731,6 @@ STAGES: Mapping[str, Callable[[Any, list[Any], Any], str]] = {
 }
 
 
-def _stage(target: Any, kind: type[_StageT]) -> _StageT:
-    stage = stage_of(target)
-    assert isinstance(stage, kind)  # noqa: S101
-    return stage
-
-
 def _write(target: Any, *content: bytes | memoryview, digest: str = "") -> None:
     """Write a target's content; ``digest`` is its SHA-256 in hexadecimal where that is known.
 
@@ -744,7 +738,7 @@ def _write(target: Any, *content: bytes | memoryview, digest: str = "") -> None:
     """
     with atomic.writing(path_of(target)) as file:
         file.writelines(content)
-    _stage(target, Stage).digest = digest or sha256(content).hex()
+    stage_for(target, Stage).digest = digest or sha256(content).hex()
 
 
 def _inputs(enclave: Enclave, tell: Callable[[str], object] = str) -> pipeline.Inputs:
