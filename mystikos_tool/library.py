@@ -300,9 +300,10 @@ def verify(
     ``loader`` is the file that the host program has to equal, which nothing measures; without it,
     that of the embedded runtime is recognized.
     ``disk`` is one that the package has to trust, by key or root hash, and that has to be whole.
+    A signed directory is taken as its package.
 
     Raises VerificationError, naming the section, when anything does not fit, and UserError for what
-    is no package or cannot be read.
+    is neither or cannot be read.
     """
     expected = Expectations(
         mrenclave=None if mrenclave is None else expectation.digest(mrenclave, "mrenclave"),
@@ -473,6 +474,7 @@ def attach(
 def policy(package: StrPath, *, any_version: bool = False) -> Policy:
     """Return what a relying party holds the enclave of a package to, once the package is verified.
 
+    A signed directory is taken as its package.
     With ``any_version`` MRENCLAVE is left out: the signer's later versions of the product are accepted
     too. Raises UserError as `verify` does.
     """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _MAX_SHOWN = 400
+_FEW = 5
 _OF_BYTES = range(0xDC80, 0xDD00)  # what Python makes of each byte of a name that is not UTF-8
 
 
@@ -28,6 +29,12 @@ def one_line(text: str) -> str:
 def lines(text: str) -> str:
     """Return text as :func:`one_line`, with its line ends and tabs."""
     return "\n".join("\t".join(map(one_line, line.split("\t"))) for line in text.split("\n"))
+
+
+def few(names: Sequence[str], shown: int = _FEW) -> str:
+    """Return the first of some names as a part of a sentence, and how many more there are."""
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def named_file(path: str, kind: str, target: str | None) -> str:

@@ -24,6 +24,7 @@ from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic
 from mystikos_tool.io.content import Bytes
 from mystikos_tool.packaging import host_program as host_programs
+from mystikos_tool.packaging import opened as opened_packages
 from mystikos_tool.packaging import policy as policies
 from mystikos_tool.packaging import sections
 from mystikos_tool.packaging.opened import Opened, OpenedPackage
@@ -54,7 +55,7 @@ def verify(
     embedded: str | None = None,
     disk: Path | None = None,
 ) -> Verification:
-    """Prove what can be proved of a package; return that, and what was not proved.
+    """Prove what can be proved of a package or a signed directory; return that, and what was not proved.
 
     SIGSTRUCT is held against EINIT's rules and against what is expected, before anything large is
     read; then the enclave is measured anew. ``loader`` is the host program that the package has to
@@ -62,13 +63,13 @@ def verify(
     package has to trust, and whose every block is held against its hash tree.
 
     Raises VerificationError, naming the section, when anything does not fit, and UserError for what
-    is no package or cannot be read.
+    is neither or cannot be read.
     """
-    return _verified(OpenedPackage(path), expected, loader, embedded, disk)
+    return _verified(opened_packages.of(path), expected, loader, embedded, disk)
 
 
 def _verified(
-    opened: OpenedPackage,
+    opened: Opened,
     expected: Expectations,
     loader: Path | None,
     embedded: str | None,
@@ -82,11 +83,11 @@ def _verified(
     host_program = _host_program(opened, loader, embedded)
     _check_measurement(opened, stated)
     trusted_disk = _trusted_disk(opened, disk) if disk else None
-    on_disk = opened.is_on_disk
-    return Verification(stated, host_program, *facts(host_program, expected, trusted_disk, disk=on_disk))
+    told = facts(host_program, expected, trusted_disk, disk=opened.is_on_disk, others=opened.others())
+    return Verification(stated, host_program, *told)
 
 
-def _trusted_disk(opened: OpenedPackage, disk: Path) -> str:
+def _trusted_disk(opened: Opened, disk: Path) -> str:
     from mystikos_tool.packaging import disk_verification
 
     return disk_verification.check_trusted(opened, disk)
@@ -117,11 +118,11 @@ def attach_to_package(path: Path, statement: Statement, signed: Signed, target: 
 
 
 def export_sgxs(path: Path, target: Path) -> int:
-    """Write the enclave of a package as SGXS, whose SHA-256 is MRENCLAVE; return its size in bytes.
+    """Write the enclave of a package or a signed directory as SGXS; return its size in bytes.
 
-    Raises UserError as :func:`verify` does; an earlier target is then as it was.
+    Its SHA-256 is MRENCLAVE. Raises UserError as :func:`verify` does; an earlier target is then as it was.
     """
-    opened = OpenedPackage(path)
+    opened = opened_packages.of(path)
     stated = _stated_identity(opened)
     laid_out = lay_out_opened(opened)
     digest = hashlib.sha256()
@@ -137,19 +138,22 @@ def export_sgxs(path: Path, target: Path) -> int:
 
 
 def policy(path: Path, *, any_version: bool = False) -> Policy:
-    """Return what a relying party holds a package's enclave to; raise UserError as :func:`verify` does."""
-    opened = OpenedPackage(path)
+    """Return what a relying party holds the enclave of a package or a signed directory to.
+
+    Raises UserError as :func:`verify` does.
+    """
+    opened = opened_packages.of(path)
     _verified(opened, ANYTHING, None, None)
     return policies.of(opened.sigstruct, any_version=any_version)
 
 
-def _measured_structure(opened: OpenedPackage) -> bytes:
+def _measured_structure(opened: Opened) -> bytes:
     """Return the unsigned SIGSTRUCT of a package that was verified."""
     verified = _verified(opened, ANYTHING, None, None)
     return measurement.structure(opened.image, verified.mrenclave)
 
 
-def _stated_identity(opened: OpenedPackage) -> Identity:
+def _stated_identity(opened: Opened) -> Identity:
     """Return the identity that a package states in a SIGSTRUCT which its signer signed."""
     broken = sigstruct.check(opened.sigstruct)
     if broken:
@@ -157,8 +161,8 @@ def _stated_identity(opened: OpenedPackage) -> Identity:
     return sigstruct.identity(opened.sigstruct)
 
 
-def _host_program(opened: OpenedPackage, loader: Path | None, embedded: str | None) -> HostProgram:
-    sha256 = host_programs.digest(opened.sections)
+def _host_program(opened: Opened, loader: Path | None, embedded: str | None) -> HostProgram:
+    sha256 = opened.host_program()
     return HostProgram(sha256, host_programs.known_as(sha256, loader, embedded))
 
 
@@ -182,7 +186,7 @@ def measure_opened(opened: Opened) -> tuple[Layout, Measurement]:
     return laid_out, measurement.of(opened.image, laid_out)
 
 
-def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
+def _check_measurement(opened: Opened, stated: Identity) -> None:
     _, measured = measure_opened(opened)
     _check_mrenclave(opened, measured.mrenclave, stated)
     if _unsigned_fields(opened.sigstruct) != _unsigned_fields(measured.sigstruct):
@@ -190,7 +194,7 @@ def _check_measurement(opened: OpenedPackage, stated: Identity) -> None:
         raise VerificationError(where, "SIGSTRUCT does not agree with the enclave's record", _DISTRUST)
 
 
-def _check_mrenclave(opened: OpenedPackage, measured: bytes, stated: Identity) -> None:
+def _check_mrenclave(opened: Opened, measured: bytes, stated: Identity) -> None:
     if measured != stated.mrenclave:
         problem = f"MRENCLAVE is {measured.hex()}, signed is {stated.mrenclave.hex()}"
         raise VerificationError(str(opened.path), problem, _DISTRUST)

@@ -39,7 +39,7 @@ def run_dump(options: argparse.Namespace) -> None:
 
 def declare_verify(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``verify``."""
-    parser.add_argument("package", type=Path, help="the package, or a disk")
+    parser.add_argument("package", type=Path, help="the package, a signed directory or a disk")
     expected = parser.add_argument_group("what is expected; anything else ends with exit status 1")
     expected.add_argument(
         "--signer",

@@ -16,7 +16,9 @@ def declare_policy(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``policy``."""
     from mystikos_tool.packaging.policy import FORMS
 
-    parser.add_argument("package", type=Path, help="the package, which is verified first")
+    parser.add_argument(
+        "package", type=Path, help="the package, or signed directory, which is verified first"
+    )
     parser.add_argument(
         "--format",
         choices=FORMS,
@@ -109,7 +111,7 @@ def run_check_quote(options: argparse.Namespace) -> int:
 
 def declare_sgxs(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``sgxs``."""
-    parser.add_argument("package", type=Path, help="the package")
+    parser.add_argument("package", type=Path, help="the package, or a signed directory")
     parser.add_argument("file", type=Path, help="the file to write; its SHA-256 is MRENCLAVE")
 
 

@@ -15,7 +15,7 @@ from mystikos_tool.config import Config
 from mystikos_tool.errors import UserError
 from mystikos_tool.explain.subject import Subject, subject
 from mystikos_tool.packaging import sections
-from mystikos_tool.printable import printable
+from mystikos_tool.printable import few, printable
 from mystikos_tool.root import root
 from mystikos_tool.root.disk.index import DiskIndex
 from mystikos_tool.root.functions import SEVERITIES, Severity
@@ -80,7 +80,7 @@ class Check:
         for finding in self.findings:
             places.setdefault((finding.severity, finding.problem, finding.remedy), []).append(finding.where)
         for (severity, problem, remedy), where in places.items():
-            yield Row(severity, f"{_few(where)}: {problem}; {remedy}")
+            yield Row(severity, f"{few(where, _SHOWN)}: {problem}; {remedy}")
 
     def summary(self) -> str:
         """Return the numbers of findings by severity, as a line."""
@@ -91,11 +91,6 @@ class Check:
     def _counts(self) -> dict[str, int]:
         counts = Counter(finding.severity for finding in self.findings)
         return {severity: counts[severity] for severity in SEVERITIES}
-
-
-def _few(where: list[str]) -> str:
-    more = len(where) - _SHOWN
-    return ", ".join(where[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def check(

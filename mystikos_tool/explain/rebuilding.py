@@ -29,7 +29,7 @@ from mystikos_tool.io.content import Bytes, FileContent
 from mystikos_tool.packaging.opened import OpenedPackage
 from mystikos_tool.packaging.verification import Expectations, Verification
 from mystikos_tool.pipeline import Inputs
-from mystikos_tool.printable import printable
+from mystikos_tool.printable import few, printable
 from mystikos_tool.root import assembly
 from mystikos_tool.root import root as roots
 from mystikos_tool.root.permissions import permissions
@@ -39,7 +39,6 @@ from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import throwaway
 
 _MAX_STATEMENT = 1 << 28
-_SHOWN = 5
 _AGAIN = "take it as it was published"
 
 
@@ -220,9 +219,8 @@ def _check(stated: Provenance, whole: Inputs, paths: Mapping[str, Path], stateme
     role = first.partition("/")[0]
     if role == "rootfs":
         files = [name for name in dict.fromkeys(wrong) if name != "rootfs"]
-        told = [_told(name, here, stated) for name in files[:_SHOWN]] or ["the same files in another archive"]
-        more = f" and {len(files) - _SHOWN:,} more" if len(files) > _SHOWN else ""
-        problem = f"is not the root that {statement} names: {', '.join(told)}{more}"
+        told = few([_told(name, here, stated) for name in files]) or "the same files in another archive"
+        problem = f"is not the root that {statement} names: {told}"
         raise UserError(str(paths.get("source", "the root")), problem, "take the source as it was published")
     where = str(paths.get({"configuration": "config"}.get(role, first), f"the {EMBEDDED} runtime"))
     if role == "runtime":

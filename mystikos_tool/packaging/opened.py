@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from mystikos_tool import config as config_reader
 from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats import elf
-from mystikos_tool.io.content import FileContent
+from mystikos_tool.io.content import FileContent, sha256
 from mystikos_tool.packaging import host_program, sections, signed_directory
 from mystikos_tool.packaging.sections import Package
 from mystikos_tool.packaging.signed_directory import SignedDirectory
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.runtime import LOADER
+
+_CHUNK = 1 << 20
 
 
 class Opened:
@@ -44,6 +45,10 @@ class Opened:
 
     def host_program(self) -> str:
         """Return the SHA-256 of the host program in hexadecimal; raise UserError where it cannot be read."""
+        raise NotImplementedError
+
+    def others(self) -> list[str] | None:
+        """Return the paths of files that are no part of it; None where there can be none."""
         raise NotImplementedError
 
     @property
@@ -81,6 +86,10 @@ class OpenedPackage(Opened):
         """Return the SHA-256 of the loader that the sections were appended to, in hexadecimal."""
         return host_program.digest(self.sections)
 
+    def others(self) -> None:
+        """Return None: each byte of a file with a host program in it belongs to that or to a section."""
+        return
+
 
 class OpenedDirectory(Opened):
     """A signed directory. Raises UserError for what is none."""
@@ -91,7 +100,11 @@ class OpenedDirectory(Opened):
 
     def host_program(self) -> str:
         """Return the SHA-256 of the loader's file, in hexadecimal."""
-        return hashlib.sha256(FileContent.of(self.path / LOADER).read()).hexdigest()
+        return sha256(FileContent.of(self.path / LOADER).chunks(_CHUNK)).hex()
+
+    def others(self) -> list[str]:
+        """Return the paths in the directory of what else is there."""
+        return [str(path.relative_to(self.path)) for path in signed_directory.others(self.path)]
 
 
 def of(path: Path) -> Opened:

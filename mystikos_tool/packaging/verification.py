@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.sigstruct import Identity
+from mystikos_tool.printable import few, printable
 
 # The schema of what to_json returns.
 SCHEMA = Path(__file__).with_name("verification.schema.json")
@@ -138,19 +140,28 @@ class Verification:
 
 
 def facts(
-    host_program: HostProgram, expected: Expectations, trusted_disk: str | None = None, *, disk: bool
+    host_program: HostProgram,
+    expected: Expectations,
+    trusted_disk: str | None = None,
+    *,
+    disk: bool,
+    others: Sequence[str] | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what is proved and what is not, once everything that `proof.verify` checks was checked.
 
-    ``trusted_disk`` is what was proved of a disk, ``disk`` says that the root is on one.
+    ``trusted_disk`` is what was proved of a disk, ``disk`` says that the root is on one. ``others`` are the
+    files of a signed directory that are no part of it; None for a package.
     """
     proved = [
         "SIGSTRUCT is valid, and signed by the key that MRSIGNER is of",
         "MRENCLAVE is that of what the package holds: enclave image, kernel, C runtime, root, configuration,"
         " trusted keys and root hashes",
-        "every byte of the package belongs to a section or to its host program",
     ]
     unproved = []
+    if others is None:
+        proved.append("every byte of the package belongs to a section or to its host program")
+    elif others:
+        unproved.append(f"what else is in the directory: {few([printable(name) for name in others])}")
     if host_program.known:
         proved.append(f"the host program is the {host_program.known} loader")
     else:

@@ -15,13 +15,13 @@ from mystikos_tool.formats import compressed, stripping
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.stripping import Section
 from mystikos_tool.io.content import Content, Window
+from mystikos_tool.printable import few
 from mystikos_tool.root.archive import Archive
 
 _MAGIC = b"\x7fELF"
 _CHUNK = 1 << 22
 _ENDS = (b"/", b"\0")
 _MOST_UNPACKED, _MOST_RATIO = 1 << 30, 64  # bytes of a file's debug information, and of its size
-_SHOWN = 5
 
 
 class Found(NamedTuple):
@@ -124,25 +124,24 @@ def told(files: list[Found], where: str, directory: str, strip: str) -> list[str
     """Return what is to be warned of; ``strip`` is how the user asks for stripping."""
     mapped = f"compile with -ffile-prefix-map={directory}=."
     kinds = (
-        ("the debug information of", [file for file in files if file.in_debug], f"{strip}, or {mapped}"),
-        ("the code or data of", [file for file in files if file.in_loaded], mapped),
+        (
+            "the debug information of",
+            [f"/{file.path}" for file in files if file.in_debug],
+            f"{strip}, or {mapped}",
+        ),
+        ("the code or data of", [f"/{file.path}" for file in files if file.in_loaded], mapped),
     )
     warnings = [
-        f"{where}: the path of this checkout, {directory}, is in {what} {_few(those)}, so that MRENCLAVE"
+        f"{where}: the path of this checkout, {directory}, is in {what} {few(those)}, so that MRENCLAVE"
         f" is another one elsewhere; {remedy}"
         for what, those, remedy in kinds
         if those
     ]
-    unread = [file for file in files if file.unread]
+    unread = [f"/{file.path}" for file in files if file.unread]
     if unread:
-        problem = f"the debug information of {_few(unread)} is compressed and was not looked into"
+        problem = f"the debug information of {few(unread)} is compressed and was not looked into"
         warnings.append(
             f"{where}: {problem}; where it has the path of this checkout, {directory}, MRENCLAVE is"
             f" another one elsewhere; {strip}, or {mapped}"
         )
     return warnings
-
-
-def _few(files: list[Found]) -> str:
-    more = len(files) - _SHOWN
-    return ", ".join(f"/{file.path}" for file in files[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.printable import few
 
 WARN, ERROR, ALLOW = POLICIES = ("warn", "error", "allow")
 
@@ -19,7 +20,6 @@ _NAMES = {
     for name in (".git", ".hg", ".svn", ".bzr", ".DS_Store", "Thumbs.db", "__pycache__")
 }
 _COPIES = (b"~", b".swp")  # that editors keep
-_SHOWN = 5
 
 # What is in the names of a tree that has some, each name with a NUL before and behind it.
 _MARKS = [b"\0%b\0" % name for name in _NAMES] + [b"%b\0" % ending for ending in _COPIES]
@@ -64,13 +64,8 @@ def told(
     patterns = found(paths) if policy != ALLOW else {}
     if not patterns:
         return []
-    shown = ", ".join(_few(listed) for listed in patterns.values())
+    shown = ", ".join(few([f"/{path}" for path in listed]) for listed in patterns.values())
     error = UserError(where, f"holds what is hardly meant for it: {shown}", keep_out(list(patterns)))
     if policy == ERROR:
         raise error
     return [str(error)]
-
-
-def _few(paths: list[str]) -> str:
-    more = len(paths) - _SHOWN
-    return ", ".join(f"/{path}" for path in paths[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mystikos_tool.printable import few
 from mystikos_tool.root.closure import Closure
 from mystikos_tool.root.permissions import PermittedSource
 from mystikos_tool.root.source import Source
 from mystikos_tool.scons.database import store
 from mystikos_tool.scons.root_source import RootSource, SourceOptions, root_source
-
-_SHOWN = 5
 
 _sources: dict[tuple[Asked, SourceOptions], ClosureSource] = {}
 
@@ -63,10 +62,9 @@ class ClosureSource(RootSource):
         found = [path for path in self.changed_paths if closure and not closure.is_given(path.encode())]
         if not found:
             return []
-        shown = ", ".join(f"/{path}" for path in found[:_SHOWN])
-        more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
+        shown = few([f"/{path}" for path in found])
         where = self._asked.sysroot or "this machine"
-        return [f"{shown}{more}: changed on {where} since the closure of {self} was last packed"]
+        return [f"{shown}: changed on {where} since the closure of {self} was last packed"]
 
     def _source(self) -> Source:
         asked = self._asked

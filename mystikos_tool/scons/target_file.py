@@ -8,6 +8,7 @@ from typing import Any
 import SCons.Node
 import SCons.Node.FS
 
+from mystikos_tool.printable import few
 from mystikos_tool.scons import blame, intermediates, scons_internals, settled
 from mystikos_tool.scons.database import content_digest
 from mystikos_tool.scons.input_node import InputNode, is_made_of
@@ -23,8 +24,6 @@ from mystikos_tool.scons.stages import (
     mark,
     stage_of,
 )
-
-_SHOWN_PATHS = 5
 
 
 class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
@@ -228,7 +227,7 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         text = super().explain()
         for name, node in inputs.items():
             if text and node.changed_paths:
-                text = text.replace(f"`{name}' changed\n", f"`{name}' changed: {_few(node.changed_paths)}\n")
+                text = text.replace(f"`{name}' changed\n", f"`{name}' changed: {few(node.changed_paths)}\n")
         return text
 
     def get_cachedir_csig(self) -> str:
@@ -240,11 +239,6 @@ class TargetFile(SCons.Node.FS.File):  # type: ignore[misc]
         if isinstance(stage, Image):
             return f"{self.get_cachedir_bsig()} {stage.day()}"
         return str(self.get_cachedir_bsig()) if isinstance(stage, Measurement) else self.get_csig()
-
-
-def _few(paths: list[str]) -> str:
-    more = len(paths) - _SHOWN_PATHS
-    return ", ".join(paths[:_SHOWN_PATHS]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _version(info: Any) -> tuple[Any, ...]:

@@ -263,8 +263,7 @@ def told(keys: Sequence[RootKey], where: str, policy: str) -> list[str]:
     if not keys or policy == ALLOW:
         return []
     paths = list(dict.fromkeys(key.shown for key in keys if key.path != _ITSELF))
-    more = len(paths) - _SHOWN
-    shown = ", ".join(paths[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+    shown = printable.few(paths, _SHOWN)
     problem = "holds private keys, which everybody gets who has the package"
     problem += f": {shown}" if shown else ""
     if policy == ERROR:

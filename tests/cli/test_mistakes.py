@@ -308,7 +308,10 @@ def test_an_unreadable_file_in_the_appdir_is_told(run: Run, project: Path) -> No
         (("verify", "appdir"), "appdir: "),
         (("verify", "key.pem"), "key.pem: is a PEM file, no package; give a file made by package-sgx"),
         (("dump-sgx", "config.json"), "config.json: is a configuration, no package; give a file made by"),
-        (("policy", "appdir"), "appdir: is a directory; give a file"),
+        (
+            ("policy", "appdir"),
+            "appdir: is a directory, and no signed one: it lacks lib/openenclave/mystenc.so;",
+        ),
         (
             ("inspect", "appdir"),
             "appdir: is a directory, and no signed one: it lacks lib/openenclave/mystenc",

@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_cases import DATA
 from soft_token import SoftToken, needs_token
-from tiny_runtime import build, inputs, key
+from tiny_runtime import build, inputs, key, root_path
 
 import mystikos_tool
 from examples import examples
 from mystikos_tool import VerificationError, pipeline, proof
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import sigstruct
+from mystikos_tool.formats import elf, sigstruct
 from mystikos_tool.packaging import sections, verification
 from mystikos_tool.packaging.verification import Verification
 from mystikos_tool.pipeline import Inputs
@@ -81,6 +81,67 @@ def test_a_host_program_that_was_replaced_is_refused(tmp_path: Path, made: Input
         f"the host program: is not {made.runtime.loader}, but has the SHA-256"
         f" {hashlib.sha256(data).hexdigest()}; do not start the package"
     )
+
+
+# A signed directory
+
+
+@pytest.fixture
+def signed(tmp_path: Path, made: Inputs) -> Path:
+    directory = tmp_path / "signed"
+    pipeline.build_directory(made, root_path(made), key(), pipeline.signing_day("0"), directory)
+    return directory
+
+
+def test_a_signed_directory_is_verified_as_the_package_of_the_same_enclave(
+    tmp_path: Path, made: Inputs, app: Path, signed: Path
+) -> None:
+    package, directory = (mystikos_tool.verify(path, loader=made.runtime.loader) for path in (app, signed))
+    assert (directory.identity, directory.host_program) == (package.identity, package.host_program)
+    whole = "every byte of the package belongs to a section or to its host program"
+    assert directory.proved == tuple(fact for fact in package.proved if fact != whole)
+    assert directory.unproved == package.unproved
+    assert mystikos_tool.policy(signed) == mystikos_tool.policy(app)
+    for path, stream in ((app, "a"), (signed, "b")):
+        proof.export_sgxs(path, tmp_path / stream)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("lib/openenclave/mystenc.so", "MRENCLAVE is"),
+        ("lib/libmystkernel.so", "MRENCLAVE is"),
+        ("lib/libmystcrt.so", "MRENCLAVE is"),
+        ("rootfs", "MRENCLAVE is"),
+        ("pubkeys", "MRENCLAVE is"),
+        ("roothashes", "MRENCLAVE is"),
+        ("config.json", "is not the configuration in the enclave"),
+        ("bin/myst", "has the SHA-256"),
+    ],
+)
+def test_a_file_of_a_signed_directory_that_was_changed_is_refused(
+    made: Inputs, signed: Path, name: str, problem: str
+) -> None:
+    data = bytearray((signed / name).read_bytes() or bytes(4096))
+    loads = elf.Image(bytes(data), name).loads if name.endswith(".so") else ()
+    data[loads[0].file_size - 1 if loads else -1] ^= 1
+    (signed / name).write_bytes(data)
+    assert problem in refused(lambda: mystikos_tool.verify(signed, loader=made.runtime.loader))
+
+
+def test_what_else_lies_in_a_signed_directory_is_named_as_not_proved(signed: Path) -> None:
+    for number in range(7):
+        (signed / f"{number}\n").write_bytes(b"")
+    unproved = mystikos_tool.verify(signed).unproved
+    assert r"what else is in the directory: 0\x0a, 1\x0a, 2\x0a, 3\x0a, 4\x0a and 2 more" in unproved
+
+
+@pytest.mark.parametrize("name", ["bin/myst", "rootfs"])
+def test_a_directory_that_lacks_a_file_of_a_signed_one_is_told_so(signed: Path, name: str) -> None:
+    (signed / name).unlink()
+    with pytest.raises(UserError, match=f"{name}"):
+        mystikos_tool.verify(signed)
 
 
 # Bytes that belong to nothing
