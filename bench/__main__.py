@@ -1,6 +1,6 @@
 """Run the benchmarks and write what they measured.
 
-python -m bench [--quick | --fleet] [--only PART] [--output DIRECTORY]
+python -m bench [--quick | --fleet] [--only PART] [--against REVISION] [--output DIRECTORY]
 """
 
 from __future__ import annotations
@@ -9,13 +9,29 @@ import argparse
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from bench import apps, builds, fleet, floors, inputs, plot, report, stages, starts
+from bench import (
+    apps,
+    builds,
+    earlier,
+    fleet,
+    floors,
+    inputs,
+    installed,
+    plot,
+    processes,
+    report,
+    stages,
+    starts,
+)
 from bench.figures import Figures, Name
 from bench.plan import Plan
 from bench.projects import CHECKOUT
 from bench.rows import EMPTY, FLOOR, MACHINE
+from bench.targets import EARLIER
+from mystikos_tool.errors import UserError
 
 
 def main() -> int:
@@ -23,22 +39,45 @@ def main() -> int:
     arguments = _parser().parse_args()
     if arguments.fleet:
         return fleet.main(arguments.output)
-    plan = Plan(arguments.runtime.resolve(), arguments.examples.resolve(), arguments.quick, arguments.only)
     figures = Figures()
     load = os.getloadavg()
+    try:
+        with earlier.unpacked(arguments.against) as version:
+            places = arguments.runtime.resolve(), arguments.examples.resolve()
+            _measure(Plan(*places, arguments.quick, arguments.only, version), figures)
+    except UserError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 2
+    if not figures.values:
+        sys.stderr.write(f"bench: nothing has {' or '.join(arguments.only)} in its name\n")
+        return 2
+    machine = report.machine(load)
+    sys.stdout.write(f"{report.describe(machine)}\n\n{report.as_text(figures)}")
+    _write(arguments.output, figures, machine)
+    return 0
+
+
+def _measure(plan: Plan, figures: Figures) -> None:
+    _warm_up(plan)
     for scenario in inputs.SCENARIOS:
         builds.measure(scenario, plan, figures)
     stages.measure(plan, figures)
     apps.measure(plan, figures)
     starts.measure(plan, figures)
-    if not figures.values:
-        sys.stderr.write(f"bench: nothing has {' or '.join(arguments.only)} in its name\n")
-        return 2
-    _measure_machine(figures)
-    machine = report.machine(load)
-    sys.stdout.write(f"{report.describe(machine)}\n\n{report.as_text(figures)}")
-    _write(arguments.output, figures, machine)
-    return 0
+    if figures.values:
+        _measure_machine(figures)
+
+
+def _warm_up(plan: Plan) -> None:
+    """Compile the modules of each version, and build an app with it, before anything is measured."""
+    with tempfile.TemporaryDirectory(prefix="mystikos-bench-") as name:
+        installed.write(Path(name, "runtime"))
+        project = apps.make(1, Path(name, "apps"), Path(name, "runtime"))
+        for checkout in plan.versions.values():
+            as_imports_do = ("-q", "--invalidation-mode", "timestamp")
+            processes.run([sys.executable, "-m", "compileall", *as_imports_do, checkout / "mystikos_tool"])
+            project.forget()
+            replace(project, checkout=checkout).build()
 
 
 def _measure_machine(figures: Figures) -> None:
@@ -68,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="PART",
         help="measure what has this in its name, as in: 20,000 files / nothing to do / mystikos (repeatable)",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="REVISION",
+        help=f"an earlier version, measured in turn with this one; {EARLIER} is what some limits are held to",
     )
     parser.add_argument(
         "--fleet",

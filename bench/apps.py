@@ -12,10 +12,13 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from bench import floors, inputs, installed, processes, projects
-from bench.figures import Figures, Name
+from bench.figures import TIMES, Figures, Name
 from bench.inputs import Scenario
 from bench.plan import Plan
 from bench.projects import OURS
@@ -28,44 +31,59 @@ from bench.rows import (
     INTERPRETER,
     MEASURE_HELLO,
     from_nothing,
+    two_jobs,
 )
 
 _FILES, _FILE_SIZE = 20, 1_000
 _JOBS = (1, 2)
+_OF_EARLIER = 100  # the apps that a limit was set beside an earlier version for
 _RUNS_IN_PROCESS = 15
 
 
 def measure(plan: Plan, figures: Figures) -> None:
     """Measure one app by itself, and builds of many with one job and with two."""
-    rows = [(count, jobs) for count in APPS for jobs in _JOBS if not (plan.quick and count == max(APPS))]
-    rows = [(count, jobs) for count, jobs in rows if plan.wants(_name(from_nothing(count, jobs)))]
+    builds = {count: wanted for count in APPS if (wanted := _wanted(count, plan))}
     with_hello = plan.wants(_name(COMMAND_LINE)) or plan.wants(_name(MEASURE_HELLO))
-    if not (rows or with_hello):
+    if not (builds or with_hello):
         return
     with tempfile.TemporaryDirectory(prefix="mystikos-bench-") as name:
         directory = Path(name)
         runtime = directory / "runtime"
         installed.write(runtime)
-        made = {
-            count: make(count, directory / f"apps-{count}", runtime)
-            for count in {count for count, _ in rows} | {1}
-        }
+        made = {count: make(count, directory / f"apps-{count}", runtime) for count in {*builds, 1}}
         if with_hello:
-            plan.times(
-                3 if plan.quick else 15, lambda: _hello(made[1], runtime, figures), at_least=3, seconds=60
-            )
-        for count, jobs in rows:
-            name_of_row = _name(from_nothing(count, jobs))
+            once = partial(_hello, made[1], runtime, plan, figures)
+            plan.times(3 if plan.quick else 15, once, at_least=3, seconds=60)
+        for count, wanted in builds.items():
+            once = partial(_from_nothing, count, wanted, made[count], plan, figures)
+            plan.times(1 if plan.quick else 5, once, at_least=1 if count == max(APPS) else 5, seconds=60)
 
-            def once(
-                project: projects.Project = made[count], jobs: int = jobs, row: Name = name_of_row
-            ) -> None:
-                project.forget()
-                seconds = project.build(jobs=jobs).seconds
-                figures.add(row, seconds)
-                plan.tell(row, seconds)
 
-            plan.times(1 if plan.quick else 5, once, at_least=1, seconds=60)
+def _wanted(count: int, plan: Plan) -> list[tuple[str, int]]:
+    """Return the builds of a number of apps: whose tool, and with how many jobs.
+
+    An earlier version has one job: of 5f099c6 two take as long.
+    """
+    if plan.quick and count == max(APPS):
+        return []
+    earlier = [column for column in plan.versions if column != OURS and count == _OF_EARLIER]
+    builds = [*((OURS, jobs) for jobs in _JOBS), *((column, 1) for column in earlier)]
+    return [(column, jobs) for column, jobs in builds if plan.wants(_name(from_nothing(count, jobs), column))]
+
+
+def _from_nothing(
+    count: int, wanted: Sequence[tuple[str, int]], project: projects.Project, plan: Plan, figures: Figures
+) -> None:
+    """Build a number of apps once in each way, each time after what the build before has left is removed."""
+    seconds = {}
+    for column, jobs in wanted:
+        name = _name(from_nothing(count, jobs), column)
+        project.forget()
+        seconds[column, jobs] = replace(project, checkout=plan.versions[column]).build(jobs).seconds
+        figures.add(name, seconds[column, jobs])
+        plan.tell(name, seconds[column, jobs])
+    if all((OURS, jobs) in seconds for jobs in _JOBS):
+        figures.add(_name(two_jobs(count)), seconds[OURS, 2] / seconds[OURS, 1], TIMES)
 
 
 def make(count: int, directory: Path, runtime: Path) -> projects.Project:
@@ -80,15 +98,16 @@ def _name(row: str, column: str = OURS) -> Name:
     return Name(INSTALLED, row, column)
 
 
-def _hello(project: projects.Project, runtime: Path, figures: Figures) -> None:
+def _hello(project: projects.Project, runtime: Path, plan: Plan, figures: Figures) -> None:
     """Measure an app from the command line and in a process, with their floors."""
     appdir, targets = project.appdirs[0], project.directory / "targets"
     targets.mkdir(exist_ok=True)
     package = targets / "package"
-    package.unlink(missing_ok=True)
     config, key = project.directory / "config.json", project.directory / "key.pem"
-    usage = projects.tool("package-sgx", "--runtime", runtime, "-o", package, appdir, key, config)
-    figures.add(_name(COMMAND_LINE), usage.seconds)
+    command = ("package-sgx", "--runtime", runtime, "-o", package, appdir, key, config)
+    for column, checkout in plan.versions.items():
+        package.unlink(missing_ok=True)
+        figures.add(_name(COMMAND_LINE, column), projects.tool(*command, checkout=checkout).seconds)
     start = processes.run([sys.executable, "-c", "pass"], environment=projects.environment())
     figures.add(_name(INTERPRETER, FLOOR), start.seconds)
     usage = processes.run(

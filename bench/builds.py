@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from bench import floors, inputs, projects
@@ -33,26 +36,47 @@ _CHANGES: dict[str, Callable[[Project], None]] = {
     KEY: Project.change_key,
     CONFIG: Project.change_config,
 }
-_ROWS_OF = {OURS: (FILE, KEY, CONFIG), TAR: (FILE,), COMMAND: ()}
+_ROWS_OF = {OURS: (FILE, KEY, CONFIG), TAR: (FILE,)}
 _NOTHING_RUNS = 3
 # Longer than the clock's tick, after which no fingerprint is racy.
 _SETTLED = 0.15
 
 
 def measure(scenario: Scenario, plan: Plan, figures: Figures) -> None:
-    """Measure a scenario's floors and builds, each in several runs."""
-    columns = [column for column in projects.COLUMNS if plan.wants_column(scenario, column)]
-    if not columns:
+    """Measure a scenario's floors and builds, each in several runs, an earlier version in turn with this."""
+    groups = [
+        [column for column in group if plan.wants_column(scenario, column)]
+        for group in (plan.versions, (TAR,), (COMMAND,))
+    ]
+    if not any(groups):
         return
     with tempfile.TemporaryDirectory(prefix="mystikos-bench-") as name:
         directory = Path(name)
         appdirs = inputs.write_apps(scenario, directory / "apps")
-        for column in columns:
-            project = projects.make(
-                column, directory / column.replace(" ", "-"), appdirs, scenario, plan.runtime
-            )
-            series = _Series(scenario, column, project, plan, figures, directory, column == columns[0])
-            plan.repeat(column, series.once)
+        with_floors = True
+        for columns in filter(None, groups):
+            group = []
+            for column in columns:
+                project = _project(column, directory / column.replace(" ", "-"), appdirs, scenario, plan)
+                group.append(_Series(scenario, column, project, plan, figures, directory, with_floors))
+                with_floors = False
+            plan.repeat(columns[0], partial(_in_turn, group))
+
+
+def _project(
+    column: str, directory: Path, appdirs: Sequence[Path], scenario: Scenario, plan: Plan
+) -> Project:
+    """Make a column's project; an earlier version packages its own embedded runtime."""
+    if plan.earlier and column == plan.earlier.column:
+        project = projects.make(OURS, directory, appdirs, scenario, plan.earlier.runtime())
+        return replace(project, checkout=plan.earlier.checkout)
+    return projects.make(column, directory, appdirs, scenario, plan.runtime)
+
+
+def _in_turn(group: Sequence[_Series]) -> None:
+    """Measure every row of all columns once, a build of each column after the other."""
+    for _ in zip_longest(*(series.steps() for series in group)):
+        pass
 
 
 class _Series:
@@ -77,20 +101,24 @@ class _Series:
         self.with_floors = with_floors
         self.empty_peak = 0
 
-    def once(self) -> None:
-        """Measure every row once, a build with nothing to do several times."""
+    def steps(self) -> Iterator[None]:
+        """Measure every row once, a build with nothing to do several times; yield before each of them."""
         self._floors()
         if self.column == COMMAND:
             self._build(EACH)
             return
+        yield
         self.project.forget()
         self._build(FULL)
+        yield
         time.sleep(_SETTLED)
         self._build(FIRST) if self.column == OURS else self.project.build()
-        for _ in range(_NOTHING_RUNS if self.column == OURS and not self.plan.quick else 1):
+        for _ in range(1 if self.column == TAR or self.plan.quick else _NOTHING_RUNS):
+            yield
             self._build(NOTHING)
-        for row in _ROWS_OF[self.column]:
+        for row in _ROWS_OF.get(self.column, ()):
             if self.plan.wants(self._name(row)) and not self.plan.skips(self.scenario, row):
+                yield
                 _CHANGES[row](self.project)
                 self._build(row)
                 time.sleep(_SETTLED)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-SECONDS, BYTES = "s", "bytes"
+SECONDS, BYTES, TIMES = "s", "bytes", "x"
 
 
 class Name(NamedTuple):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bench import processes
+from bench import processes, projects
 
 # What SGX hashes for a page of 4096 bytes: its EADD record and sixteen EEXTEND records with their data.
 HASHED_PER_BYTE = 1.27
@@ -22,7 +22,8 @@ def empty_sconstruct(directory: Path) -> processes.Usage:
     project = directory / "empty"
     project.mkdir(exist_ok=True)
     (project / "SConstruct").touch()
-    return processes.run([sys.executable, "-m", "SCons", "-Q"], cwd=project)
+    command = [sys.executable, "-m", "SCons", "-Q"]
+    return processes.run(command, cwd=project, environment=projects.environment())
 
 
 def stat_walk(directory: Path) -> float:

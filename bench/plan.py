@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.earlier import Version
 from bench.figures import Name
 from bench.inputs import HUNDRED_APPS, LARGE_FILES, MANY_FILES, MOST_FILES, ONE_APP, THOUSAND_APPS, Scenario
-from bench.projects import COMMAND, OURS
-from bench.rows import CONFIG, EACH, FILE, KEY, ROWS
+from bench.projects import CHECKOUT, COLUMNS, COMMAND, OURS
+from bench.rows import CONFIG, EACH, FILE, FULL, KEY, NOTHING, ROWS
 
 _SLOW_WITHOUT_US = (MANY_FILES, HUNDRED_APPS, THOUSAND_APPS)
 _NOT_QUICK = (LARGE_FILES, MOST_FILES, ONE_APP)
+# What an earlier version is measured for: limits that were set beside what it took.
+_OF_EARLIER = {HUNDRED_APPS: FULL, THOUSAND_APPS: NOTHING}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a benchmark; ``only`` has parts of figures' names, one of which must be there."""
+    """The runs of a benchmark; ``only`` has parts of figures' names, one of which must be there.
+
+    ``earlier`` is a version that is measured in turn with this one.
+    """
 
     runtime: Path
     examples: Path
     quick: bool
     only: Sequence[str]
+    earlier: Version | None = None
+
+    @property
+    def versions(self) -> Mapping[str, Path]:
+        """The checkouts that are measured, by their columns: this one is the first."""
+        earlier = {self.earlier.column: self.earlier.checkout} if self.earlier else {}
+        return {OURS: CHECKOUT, **earlier}
 
     def wants(self, name: Name) -> bool:
         """Tell whether a figure is to be measured."""
@@ -33,6 +46,9 @@ class Plan:
 
     def wants_column(self, scenario: Scenario, column: str) -> bool:
         """Tell whether a scenario is to be built in a column; a quick run leaves the slowest out."""
+        if column not in COLUMNS:
+            row = _OF_EARLIER.get(scenario)
+            return row is not None and self.wants(Name(scenario.name, row, column))
         if scenario is MOST_FILES and column != OURS:  # the others take minutes for what is known
             return False
         slow = scenario in _NOT_QUICK or (column != OURS and scenario in _SLOW_WITHOUT_US)

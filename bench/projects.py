@@ -47,26 +47,29 @@ for name, appdir in {apps}:
 _OPTIONS = ("SCONSFLAGS", "PYTHONDONTWRITEBYTECODE")
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of every build: this checkout's tool, no options of the user's."""
+def environment(checkout: Path = CHECKOUT) -> dict[str, str]:
+    """Return the environment of every build: a checkout's tool, no options of the user's."""
     inherited = {name: value for name, value in os.environ.items() if name not in _OPTIONS}
-    return {**inherited, "PYTHONPATH": str(CHECKOUT), "SOURCE_DATE_EPOCH": "1767312000"}
+    return {**inherited, "PYTHONPATH": str(checkout), "SOURCE_DATE_EPOCH": "1767312000"}
 
 
-def tool(*arguments: str | Path, cwd: Path | None = None) -> processes.Usage:
-    """Run the command line in a process of its own."""
-    return processes.run(
-        [sys.executable, "-m", "mystikos_tool", *arguments], cwd=cwd, environment=environment()
-    )
+def tool(*arguments: str | Path, checkout: Path = CHECKOUT) -> processes.Usage:
+    """Run a checkout's command line in a process of its own; paths are absolute.
+
+    Python looks for modules in the working directory before it does in PYTHONPATH.
+    """
+    command = [sys.executable, "-m", "mystikos_tool", *arguments]
+    return processes.run(command, cwd=checkout, environment=environment(checkout))
 
 
 @dataclass(frozen=True)
 class Project:
-    """A directory with an SConstruct that packages each of ``appdirs``."""
+    """A directory with an SConstruct that packages each of ``appdirs``, by the tool of ``checkout``."""
 
     directory: Path
     appdirs: Sequence[Path]
     scenario: Scenario
+    checkout: Path = CHECKOUT
 
     def build(
         self,
@@ -79,7 +82,7 @@ class Project:
         ``under`` is a command that starts scons.
         """
         command = [*under, sys.executable, "-m", *module, "-Q", f"-j{jobs or os.cpu_count()}"]
-        return processes.run(command, cwd=self.directory, environment=environment())
+        return processes.run(command, cwd=self.directory, environment=environment(self.checkout))
 
     def forget(self) -> None:
         """Remove everything that a build made, and what it remembers."""

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import builds, targets
-from bench.figures import BYTES, SECONDS, Figures
+from bench.figures import BYTES, SECONDS, TIMES, Figures
 from bench.inputs import SCENARIOS
 from bench.projects import COLUMNS, COMMAND, OURS
 from bench.rows import (
@@ -34,16 +34,18 @@ Table = list[Sequence[str]]
 
 
 def build_table(scenario: str, figures: Figures) -> Table:
-    """Return a scenario's builds: rows of changes, columns of ways to build; nothing when not measured."""
+    """Return a scenario's builds: rows of changes, columns of ways to build and of an earlier version."""
     rows: Table = []
+    measured = {name.column for name in figures.values if name.scenario == scenario}
+    columns = (*COLUMNS, *sorted(measured - {*COLUMNS, FLOOR}))
     for row in ROWS:
-        medians = [value_of(scenario, row, column, figures) for column in COLUMNS]
+        medians = [value_of(scenario, row, column, figures) for column in columns]
         if any(median is not None for median in medians):
             floor = builds.floor_of(scenario, row, figures)
             rows.append((row, *(shown(value) for value in (floor, *medians))))
     if not rows:
         return []
-    return [(scenario, "floor", *COLUMNS), *rows]
+    return [(scenario, "floor", *columns), *rows]
 
 
 def value_of(scenario: str, row: str, column: str, figures: Figures) -> float | None:
@@ -162,11 +164,13 @@ def describe(machine: dict[str, object]) -> str:
 
 
 def shown(value: float | None, unit: str = SECONDS) -> str:
-    """Return a value for people: three digits and a unit; a dash for what was not measured."""
+    """Return a value for people: two or three digits and a unit; a dash for what was not measured."""
     if value is None:
         return "-"
     if unit == BYTES:
         return f"{value / 1e6:,.1f} MB"
+    if unit == TIMES:
+        return f"{value:.2f} x"
     if abs(value) < 0.1:
         return f"{value * 1e3:.1f} ms"
     return f"{value:.2f} s" if abs(value) < 100 else f"{value:.0f} s"

@@ -35,6 +35,11 @@ def from_nothing(apps: int, jobs: int) -> str:
     return f"{apps:,} app{'s' if apps > 1 else ''} from nothing, -j{jobs}"
 
 
+def two_jobs(apps: int) -> str:
+    """Return the name of the row that has what two jobs take of one job's time, from run to run."""
+    return f"{from_nothing(apps, 2)}, of -j1"
+
+
 def memory(row: str) -> str:
     """Return the name of a row's peak memory."""
     return f"{row}: peak memory"
