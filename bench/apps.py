@@ -36,7 +36,7 @@ from bench.rows import (
 
 _FILES, _FILE_SIZE = 20, 1_000
 _JOBS = (1, 2)
-_OF_EARLIER = 100  # the apps that a limit was set beside an earlier version for
+_OF_EARLIER = 100  # apps: of so many builds an earlier version is measured, too
 _RUNS_IN_PROCESS = 15
 
 
@@ -62,7 +62,7 @@ def measure(plan: Plan, figures: Figures) -> None:
 def _wanted(count: int, plan: Plan) -> list[tuple[str, int]]:
     """Return the builds of a number of apps: whose tool, and with how many jobs.
 
-    An earlier version has one job: of 5f099c6 two take as long.
+    An earlier version has one job: two take 5f099c6 as long.
     """
     if plan.quick and count == max(APPS):
         return []

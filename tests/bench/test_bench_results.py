@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import plot, report, targets
-from bench.figures import BYTES, Figures, Name
+from bench.figures import BYTES, TIMES, Figures, Name
 from bench.inputs import MANY_FILES, THOUSAND_APPS
 from bench.projects import COMMAND, OURS, TAR
 from bench.rows import (
@@ -20,12 +20,14 @@ from bench.rows import (
     FLOOR,
     FULL,
     HASH,
+    INSTALLED,
     KEY,
     MACHINE,
     NOTHING,
     WALK,
     WRITE,
     memory,
+    two_jobs,
 )
 
 _MACHINE: dict[str, object] = {
@@ -71,6 +73,36 @@ def test_limits_in_seconds_grow_on_a_slower_machine_and_no_other_limit_does(figu
             grown = slower if name == "1,000 apps, nothing to do, an app" else 1
             assert after[name].limit == pytest.approx(verdict.limit * grown)
             assert (f"{slower:.1f} x" in after[name].limit_text) == (grown > 1)
+
+
+def test_a_limit_set_beside_an_earlier_version_is_the_same_share_of_what_that_takes_here(
+    figures: Figures,
+) -> None:
+    figures.add(Name(MACHINE, EMPTY, FLOOR), 0.34)  # which says less
+    figures.add(Name(THOUSAND_APPS.name, NOTHING, targets.EARLIER), 2.26)
+    found = {verdict.target.name: verdict for verdict in targets.verdicts(figures)}
+    thousand = found["1,000 apps, nothing to do, an app"]
+    assert thousand.limit == pytest.approx(0.0012)
+    assert thousand.limit_text == f"0.6 ms x 2.00: {targets.EARLIER} takes 2.00 x as long as where it was set"
+    assert thousand.limit_text in report.as_markdown(figures, _MACHINE)
+
+
+def test_another_earlier_version_has_a_column_and_changes_no_limit(figures: Figures) -> None:
+    before = [verdict.limit for verdict in targets.verdicts(figures)]
+    figures.add(Name(THOUSAND_APPS.name, NOTHING, "0123456"), 2.2)
+    assert [verdict.limit for verdict in targets.verdicts(figures)] == before
+    head, nothing, *_ = report.build_table(THOUSAND_APPS.name, figures)
+    assert (head[-1], nothing[-1]) == ("0123456", "2.20 s")
+
+
+def test_two_jobs_are_held_against_one_from_run_to_run() -> None:
+    figures = Figures()
+    for share in (0.7, 0.5, 0.6):
+        figures.add(Name(INSTALLED, two_jobs(100), OURS), share, TIMES)
+    (verdict,) = targets.verdicts(figures)
+    assert (verdict.value, verdict.met) == (0.6, False)
+    assert verdict.limit == pytest.approx(1 / 1.7)
+    assert "0.60 x" in report.as_text(figures)
 
 
 def test_a_target_of_which_something_was_not_measured_is_left_out(figures: Figures) -> None:
