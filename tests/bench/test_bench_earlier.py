@@ -18,6 +18,14 @@ from mystikos_tool.errors import UserError
 needs_git = pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
 
 
+@pytest.fixture(autouse=True)
+def only_the_repositories_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git takes neither the repository that it runs the tests for nor its user's settings."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+
+
 def git(repository: Path, *arguments: str) -> str:
     command = ("git", "-C", str(repository), "-c", "user.name=n", "-c", "user.email=e", *arguments)
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
