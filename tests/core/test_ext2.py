@@ -288,10 +288,10 @@ def test_a_file_of_nothing_but_itself_is_read_no_longer_than_the_disk_is() -> No
     read = filesystem(bytes(image))
     file = read.entry("/bin/hi")
     assert file
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UserError, match="more blocks than the disk"):
         list(read.blocks_of(file))
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1  # following each of the blocks takes hours
 
 
 def test_the_blocks_of_a_hole_of_terabytes_cost_nothing() -> None:

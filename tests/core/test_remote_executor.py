@@ -230,7 +230,7 @@ def test_a_farm_that_ends_while_a_program_runs_is_told_of(farm: Farm, tmp_path: 
 
 
 def test_a_farm_that_is_not_there_is_told_of_once_waited_for(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, "grpc://127.0.0.1:1/main?patience=0.3")
+    machine = Machine(tmp_path, "grpc://127.0.0.1:1/main?patience=1")
     message = machine.fails()
     assert message == (
         "remote executor grpc://127.0.0.1:1/main: it cannot be reached; start it, correct"
@@ -238,7 +238,7 @@ def test_a_farm_that_is_not_there_is_told_of_once_waited_for(tmp_path: Path) -> 
     )
     started = time.monotonic()
     assert machine.fails() == message
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize(
