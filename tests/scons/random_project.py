@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from pathlib import Path
@@ -314,16 +315,21 @@ class Checkout:
         if path in self._there:
             self.remove(path)
 
-    def remove_unknown(self, path: str) -> None:
-        """Remove what nobody wrote and nobody can know of."""
+    def remove_unknown(self, path: str, copy_of: str = "") -> None:
+        """Remove what nobody wrote and nobody can know of, but for what the directory that it copies has."""
         target = self.project.path(path)
         found = [target, *target.rglob("*")] if _is_folder(target) else [target]
         for one in sorted(found, reverse=True):
             if _is_folder(one):
                 _remove_empty(one, self.project.directory)
+            elif copy_of and self._is_there(f"{copy_of}/{one.relative_to(target)}"):
+                continue
             elif str(one.relative_to(self.project.directory)) not in self._there:
                 one.unlink(missing_ok=True)
                 _remove_empty(one.parent, self.project.directory)
+
+    def _is_there(self, path: str) -> bool:
+        return path in self._there or os.path.lexists(self.project.path(path))
 
     def touch(self, path: str) -> None:
         self._home(path).path(path).touch()

@@ -258,8 +258,8 @@ def loses_the_store(history: History) -> str:
         for path in ("appdir/effect/{n}", "appdir/folder/{n}", "appdir/link{n}", "over/effect/{n}"):
             if f"'{path}'" not in RULES.get(kind, ("",))[0]:
                 history.checkout.remove_unknown(path.format(n=number))
-        if not kind.startswith("installed directory"):
-            history.checkout.remove_unknown(f"appdir/usr/{number}")
+        source = f"tree/{number}" if kind.startswith("installed directory") else ""
+        history.checkout.remove_unknown(f"appdir/usr/{number}", copy_of=source)
     return ""
 
 
