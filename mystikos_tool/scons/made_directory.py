@@ -94,8 +94,7 @@ def _look(directory: Path) -> dict[str, _Seen]:
 
 def watch(node: Any) -> None:
     """See what a node's builder makes in directories whenever it runs; what Install copies is known."""
-    if not scons_internals.is_installed(node):
-        scons_internals.made_within(node, _building)
+    scons_internals.made_within(node, _installing if scons_internals.is_installed(node) else _building)
 
 
 class _Before(NamedTuple):
@@ -116,13 +115,21 @@ def _building(targets: list[Any]) -> Iterator[None]:
             _remember(target, there)
 
 
+@contextmanager
+def _installing(targets: list[Any]) -> Iterator[None]:
+    for target in targets:
+        _emptied(target)  # Install would copy a file into the directory that has its name
+    yield
+
+
 def _emptied(node: Any) -> _Before:
     """Remove from a directory what its builder has left there and nobody has written since."""
     path, name = Path(node.get_abspath()), node.get_internal_path()
     rows = dict(store().value(rows_of(name)) or ())
     if path.is_symlink() or not path.is_dir():
         return _Before({}, frozenset(), frozenset())
-    made = {row for row, version in rows.items() if version in ((), version_of(path / row))}
+    found = _look_at_all(path)
+    made = {row for row, version in rows.items() if row in found and found[row].version == version}
     if not node.precious:
         others = set(_made_by_others(node))
         # What is in a directory comes before it.

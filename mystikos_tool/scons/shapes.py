@@ -30,7 +30,7 @@ def follow(nodes: Iterable[Any]) -> None:
     ]
     if not files:
         return
-    before = {node: {part: _shape(_path_of(part)) for part in _files_of(node)} for node in files}
+    before = {node: {part: shape_of(part) for part in _files_of(node)} for node in files}
     known = store().table(_SHAPES)
     changed = {
         node
@@ -56,7 +56,7 @@ def _remember(before: Mapping[Any, Mapping[Any, _Shape]]) -> None:
     for node in filter(scons_internals.is_done, before):
         name = node.get_internal_path()
         if name not in known or scons_internals.was_made_now(node):
-            shapes = {part: _shape(_path_of(part)) for part in before[node] if is_made(part)}
+            shapes = {part: shape_of(part) for part in before[node] if is_made(part)}
             store().change(_SHAPES, name, tuple({**before[node], **shapes}.values()))
 
 
@@ -66,18 +66,23 @@ def _files_of(node: Any) -> Iterator[Any]:
             yield part
 
 
-def _path_of(node: Any) -> str:
-    """Return the path of what is read; a node that may turn out to be a directory stays what it is."""
-    return str((node.rfile() if isinstance(node, SCons.Node.FS.File) else node).get_abspath())
-
-
-def _shape(path: str) -> _Shape:
+def shape_of(node: Any) -> _Shape:
     """Return the mode of a file, and where it leads as a link; 0 and nothing for what is no file."""
     target = ""
     try:
+        path = _path_of(node)
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
             target, mode = os.readlink(path), os.stat(path).st_mode  # noqa: PTH115, PTH116
     except OSError:
         return 0, ""
     return (stat.S_IMODE(mode), target) if stat.S_ISREG(mode) else (0, "")
+
+
+def _path_of(node: Any) -> str:
+    """Return the path of what is read: in a variant directory, that of the source.
+
+    A node that may turn out to be a directory stays what it is.
+    """
+    node = node if is_made(node) else node.srcnode()
+    return str((node.rfile() if isinstance(node, SCons.Node.FS.File) else node).get_abspath())

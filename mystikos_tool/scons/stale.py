@@ -27,11 +27,11 @@ from mystikos_tool.scons.made_directory import (
     contents,
     forget,
     is_made,
-    remove,
     rows_of,
     version_of,
     written_in,
 )
+from mystikos_tool.scons.shapes import shape_of
 
 # Tables of the store, by path: the state of made directories and side effects, and what became a source.
 _MADE = "made"
@@ -302,17 +302,12 @@ def remember_made(node: Any) -> None:
 
 
 def _remember_installed(node: Any, path: Path) -> None:
-    """Remember what Install has copied into a directory; remove what its sources have no longer."""
+    """Remember what Install has copied into a directory, now or before."""
     name = rows_of(node.get_internal_path())
-    copied = {row: version for row, version in contents(path).items() if _copied(node, row)}
-    stays = {}
-    # Who loses the store would not know any more that nobody has written what is removed here. What is in a
-    # directory comes before it.
-    for row, version in sorted(store().value(name) or (), reverse=True):
-        if row not in copied and version in ((), version_of(path / row)):
-            removed = not _made(node, row) and remove(path, row, is_file=bool(version))
-            stays.update({} if removed else {row: version})
-    store().keep(name, sorted({**stays, **copied}.items()))
+    known = dict(store().value(name) or ())
+    there = contents(path).items()
+    rows = [(row, version) for row, version in there if _copied(node, row) or known.get(row) == version]
+    store().keep(name, sorted(rows))
 
 
 def _copied(node: Any, path: str) -> bool:
@@ -340,7 +335,9 @@ def _signature(part: Any) -> str:
             return Digests(store()).tree(source, f"source {path}").hex()
         except UserError:
             return UNREADABLE
-    return content_digest(part) if isinstance(part, SCons.Node.FS.File) else str(part.get_csig())
+    if isinstance(part, SCons.Node.FS.File):
+        return f"{content_digest(part)} {shape_of(part)}"
+    return str(part.get_csig())
 
 
 def _read(node: Any) -> Any:

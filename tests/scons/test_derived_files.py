@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -356,6 +357,24 @@ def test_of_a_directory_that_is_made_again_nothing_goes_that_somebody_else_wrote
     assert found["made/file"] == b"two"
 
 
+def test_what_somebody_wrote_in_the_place_of_a_directory_that_was_made_stays_however_often_it_is_made_again(
+    project: Project,
+) -> None:
+    project.write("share/file", "one")
+    project.write("share/folder/file", "made")
+    project.sconstruct(
+        f"env.Command(env.Dir('appdir/made'), 'share', 'cp -r $SOURCE/. $TARGET')\n{PACKAGE_HELLO}"
+    )
+    project.build("hello")
+    for folder in ("share/folder", "appdir/made/folder"):
+        shutil.rmtree(project.path(folder))
+    project.write("appdir/made/folder", "my own")
+    for content in ("two", "three"):
+        project.write("share/file", content)
+        project.build("hello")
+        assert root(project)["made/folder"] == b"my own"
+
+
 def test_a_precious_directory_keeps_what_its_builder_made_before(project: Project) -> None:
     project.write("share/gone", "gone")
     make_directory(project, "env.Precious(made)")
@@ -396,6 +415,27 @@ def test_what_lay_in_a_directory_before_it_was_made_stays_a_source_when_the_buil
     project.sconstruct(PACKAGE_HELLO)
     assert "appdir/made/file: has no source and no builder and was left out" in project.build("hello").err
     assert {path for path in root(project) if path.startswith("made/")} == {"made/mine"}
+
+
+@pytest.mark.parametrize("change", ["mode", "link"])
+def test_a_directory_is_made_again_when_a_file_that_it_is_made_of_has_another_mode_or_is_another_link(
+    project: Project, change: str
+) -> None:
+    for name in ("one", "two"):
+        project.write(name, "the same", 0o644)
+    project.path("link").symlink_to("one")
+    action = "'mkdir -p $TARGET && cp -P $SOURCES $TARGET'"
+    project.sconstruct(f"env.Command(env.Dir('appdir/made'), ['one', 'link'], {action})\n{PACKAGE_HELLO}")
+    project.build("hello")
+    if change == "mode":
+        project.path("one").chmod(0o755)
+    else:
+        project.path("link").unlink()
+        project.path("link").symlink_to("two")
+    project.build("hello")
+    assert mode_in_root(project, "made/one") == (0o755 if change == "mode" else 0o644)
+    assert root(project)["made/link"] == (b"one" if change == "mode" else b"two")
+    assert project.build("hello").stages == set()
 
 
 @pytest.mark.parametrize(
@@ -472,9 +512,9 @@ def test_a_copy_of_a_link_is_made_again_when_the_link_leads_elsewhere(project: P
     assert root(project)["link"] == b"two"
 
 
-def mode_in_root(project: Project, path: str) -> int:
+def mode_in_root(project: Project, path: str, name: str = "hello.cpio") -> int:
     """The permissions of a file in the root file system."""
-    members = read(project.path("hello.cpio")).members
+    members = read(project.path(name)).members
     return next(member.mode & 0o7777 for member in members if member.path.decode() == path)
 
 
@@ -582,6 +622,20 @@ def test_an_installed_directory_has_nothing_that_its_source_has_no_longer(projec
     found = root(project)
     assert "usr/share/deep" not in found
     assert found["usr/share/mine"] == b"my own"
+
+
+def test_an_installed_directory_has_files_and_directories_where_its_source_has_them(project: Project) -> None:
+    project.write("share/one", "file")
+    project.write("share/two/file", "in a directory")
+    project.sconstruct(f"{PACKAGE_HELLO}env.Install('appdir/usr', env.Dir('share'))\n")
+    project.build("hello")
+    project.path("share/one").unlink()
+    shutil.rmtree(project.path("share/two"))
+    project.write("share/one/file", "in a directory")
+    project.write("share/two", "file")
+    project.build("hello")
+    found = {path: content for path, content in root(project).items() if path.startswith("usr/share/")}
+    assert found == {"usr/share/one": None, "usr/share/one/file": b"in a directory", "usr/share/two": b"file"}
 
 
 def install_and_lose_a_file(project: Project) -> None:
@@ -1049,3 +1103,16 @@ SConscript("SConscript", variant_dir="build", duplicate=0, exports="env")
     )
     assert "lib/built: has no source and no builder and was left out" in project.build("build/hello").err
     assert "lib" not in root(project, "build/hello.cpio")
+
+
+def test_in_a_variant_directory_a_copy_is_made_again_when_its_source_has_another_mode_and_no_sooner(
+    variant: Project,
+) -> None:
+    variant.write("src/sub/file", "one", 0o644)
+    variant.write("src/sub/SConscript", f"Import('env')\nenv.Command('../appdir/file', 'file', {COPIED})\n")
+    variant.write("src/SConscript", f"{VARIANT_SCRIPT}SConscript('sub/SConscript', 'env')\n")
+    variant.build("build/hello")
+    assert "is up to date" in variant.build("build/hello").out
+    variant.path("src/sub/file").chmod(0o755)
+    variant.build("build/hello")
+    assert mode_in_root(variant, "file", "build/hello.cpio") == 0o755
