@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,14 @@ def _changed_rows_of(name: str) -> str:
 def written_in(name: str) -> list[tuple[str, Version]]:
     """Return what was made and what was written in a directory while its builder ran."""
     return [row for rows in (rows_of, _changed_rows_of) for row in store().value(rows(name)) or ()]
+
+
+@lru_cache(None)
+def paths_written(name: str) -> frozenset[str] | None:
+    """Return the paths that :func:`written_in` has; None where nobody knows what its builder makes."""
+    if store().value(rows_of(name)) is None:
+        return None
+    return frozenset(path for path, _ in written_in(name))
 
 
 def forget(name: str) -> None:
@@ -159,6 +168,7 @@ def _remember(node: Any, before: _Before) -> None:
         store().keep(rows_of(name), sorted((row, seen[row].version) for row in made))
         if changed:
             store().keep(_changed_rows_of(name), sorted((row, seen[row].version) for row in changed))
+    paths_written.cache_clear()
 
 
 def _full_of(made: set[str], rows: Iterable[str]) -> set[str]:

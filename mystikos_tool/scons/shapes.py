@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import SCons.Node.FS
+import SCons.Script
 
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
@@ -28,7 +29,7 @@ def follow(nodes: Iterable[Any]) -> None:
     files = [
         node for node in nodes if node.has_explicit_builder() and not isinstance(node, SCons.Node.FS.Dir)
     ]
-    if not files:
+    if not files or SCons.Script.GetOption("clean"):
         return
     before = {node: {part: shape_of(part) for part in _files_of(node)} for node in files}
     known = store().table(_SHAPES)

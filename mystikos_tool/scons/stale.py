@@ -27,6 +27,7 @@ from mystikos_tool.scons.made_directory import (
     contents,
     forget,
     is_made,
+    paths_written,
     rows_of,
     version_of,
     written_in,
@@ -120,14 +121,15 @@ def _made(directory: Any, path: str) -> bool:
 def _makes(node: Any, below: list[str]) -> bool:
     """Tell whether the builder of a node makes what lies below it at a path.
 
-    Of a directory that is a side effect nobody knows what is in it: a file there that is as another
-    builder made it is of that one.
+    Of a directory that is a side effect nobody knows what is in it, and of one that others made before what
+    its builder has not written: a file there that is as another builder made it is of that one.
     """
     if not below:
         return True
-    if not scons_internals.is_installed(node):
-        return bool(node.has_explicit_builder())
     path = "/".join(below)
+    if not scons_internals.is_installed(node):
+        written = paths_written(node.get_internal_path())
+        return bool(node.has_explicit_builder()) and (written is None or path in written)
     return any(_has(_read(source), path) for source in node.sources)
 
 

@@ -417,6 +417,17 @@ def test_what_lay_in_a_directory_before_it_was_made_stays_a_source_when_the_buil
     assert {path for path in root(project) if path.startswith("made/")} == {"made/mine"}
 
 
+def test_what_another_builder_left_in_a_directory_before_that_was_made_stays_out(project: Project) -> None:
+    project.write("source", "built")
+    project.sconstruct(f"env.Command('appdir/made/built', 'source', {COPY})\n{PACKAGE_HELLO}")
+    project.build("hello")
+    make_directory(project)
+    assert {path for path in root(project) if path.startswith("made/")} == {"made/file"}
+    project.write("share/built", "copied")
+    project.build("hello")
+    assert root(project)["made/built"] == b"copied"
+
+
 @pytest.mark.parametrize("change", ["mode", "link"])
 def test_a_directory_is_made_again_when_a_file_that_it_is_made_of_has_another_mode_or_is_another_link(
     project: Project, change: str
@@ -498,6 +509,19 @@ def test_a_copy_is_made_again_when_the_mode_of_its_source_changed_after_it_was_m
     project.build()
     assert mode_in_root(project, "bin/source") == 0o755
     assert project.build().stages == set()
+
+
+def test_a_copy_that_is_not_cleaned_is_made_again_when_the_mode_of_its_source_changed_before_a_clean(
+    project: Project,
+) -> None:
+    project.write("source", "one", 0o644)
+    copy = f"env.NoClean(env.Command('appdir/bin/source', 'source', {COPIED}))\n"
+    project.sconstruct(f"{copy}{PACKAGE_HELLO}")
+    project.build("hello")
+    project.path("source").chmod(0o755)
+    project.build("-c", "hello")
+    project.build("hello")
+    assert mode_in_root(project, "bin/source") == 0o755
 
 
 def test_a_copy_of_a_link_is_made_again_when_the_link_leads_elsewhere(project: Project) -> None:
