@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -101,9 +101,13 @@ def _look(directory: Path) -> dict[str, _Seen]:
     return seen
 
 
-def watch(node: Any) -> None:
-    """See what a node's builder makes in directories whenever it runs; what Install copies is known."""
-    scons_internals.made_within(node, _installing if scons_internals.is_installed(node) else _building)
+def watch(node: Any, found_by: Callable[[Any], str]) -> None:
+    """See what a node's builder makes in directories whenever it runs; what Install copies is known.
+
+    Caches find a file by what ``found_by`` returns of it, too.
+    """
+    within = _installing if scons_internals.is_installed(node) else _building
+    scons_internals.made_within(node, within, found_by)
 
 
 class _Before(NamedTuple):

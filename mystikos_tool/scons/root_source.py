@@ -380,7 +380,7 @@ def _follow_directories() -> None:
     shapes.follow(nodes)
     for node in nodes:
         if node.has_explicit_builder():
-            watch(node)
+            watch(node, shapes.taken_over)
         if not is_directory(node):
             parts = map(_resolved, parts_of(node))
             read = [part for part in parts if is_directory(part) and not node.is_under(part)]

@@ -405,17 +405,29 @@ def is_changed_afterwards(node: Any) -> bool:
 _Context = Callable[[list[Any]], AbstractContextManager[None]]
 
 
-def made_within(node: Any, context: _Context) -> None:
-    """Have what makes a node run in a context, which is given all that it makes; but not under ``-n``."""
+def made_within(node: Any, context: _Context, found_by: Callable[[Any], str]) -> None:
+    """Have what makes a node run in a context, which is given all that it makes; but not under ``-n``.
+
+    Caches find a file by what ``found_by`` returns of it, too, unless that is empty.
+    """
     executor = node.get_executor()
     if type(executor) is SCons.Executor.Executor:
-        executor.__class__ = _executor_within(context)
+        executor.__class__ = _executor_within(context, found_by)
 
 
 @lru_cache(None)
-def _executor_within(context: _Context) -> type[Any]:
+def _executor_within(context: _Context, found_by: Callable[[Any], str]) -> type[Any]:
     class Within(SCons.Executor.Executor):  # type: ignore[misc]
         __slots__ = ()
+
+        def prepare(self) -> None:
+            """Look whether all sources are there; what is made of them may be in a cache."""
+            super().prepare()
+            for target in self.get_all_targets():
+                is_file = isinstance(target, SCons.Node.FS.File) and not hasattr(target, "cachesig")
+                if is_file and cache_dir(target).is_enabled() and (words := found_by(target)):
+                    signatures = [target.get_cachedir_bsig(), words]
+                    target.cachesig = SCons.Util.hash_collect(signatures)
 
         def __call__(self, target: Any, **named: Any) -> Any:
             # SCons calls again what it has let make a directory before its turn, to have nothing done.

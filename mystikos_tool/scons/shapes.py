@@ -19,6 +19,7 @@ from mystikos_tool.scons.input_node import made_of, parts_of
 from mystikos_tool.scons.made_directory import is_made
 
 _SHAPES = "shapes"  # the table of the store, by path
+_MODE = 0o7100  # what canonical modes keep: set-id and sticky bits, and whether the owner may execute
 
 
 def follow(nodes: Iterable[Any]) -> None:
@@ -43,6 +44,15 @@ def follow(nodes: Iterable[Any]) -> None:
             node.set_always_build()
             node.set_nocache()  # what a cache has may have the earlier mode
     scons_internals.at_end_of_build(lambda: _remember(before))
+
+
+def taken_over(node: Any) -> str:
+    """Return what a copy takes over of the files that a file is made of and no umask decides.
+
+    Nothing where these are plain files, so that caches find what is made of them as they always did.
+    """
+    shapes = [(mode & _MODE, target) for mode, target in map(shape_of, _files_of(node))]
+    return str(shapes) if any(map(any, shapes)) else ""
 
 
 _Shape = tuple[int, str]

@@ -108,6 +108,36 @@ def test_the_cache_gives_a_package_back_and_nothing_that_leads_to_a_signature(
     assert elsewhere.build().out == "scons: `.' is up to date.\n"
 
 
+def a_mode(project: Project) -> None:
+    project.path("source").chmod(0o755)
+
+
+def a_link(project: Project) -> None:
+    project.path("link").unlink()
+    project.path("link").symlink_to(project.path("../other").resolve())
+
+
+@pytest.mark.parametrize("change", [a_mode, a_link])
+def test_the_cache_gives_no_copy_of_what_has_another_mode_or_is_another_link(
+    project: Project, tmp_path: Path, change: Callable[[Project], None]
+) -> None:
+    for name in ("source", "../one", "../other"):
+        project.write(name, "the same", 0o644)
+    project.path("link").symlink_to(project.path("../one").resolve())
+    copy = "env.Command('appdir/{0}', '{0}', 'cp -P $SOURCE $TARGET')\n"
+    project.sconstruct(CACHED + PACKAGE_HELLO + copy.format("source") + copy.format("link"))
+    elsewhere = project.copy(tmp_path / "elsewhere")
+    project.build("hello")
+    change(elsewhere)
+    elsewhere.build("hello", "hello.cpio")
+    change(project)
+    project.build("--cache-disable", "hello", "hello.cpio")
+    assert elsewhere.path("hello.cpio").read_bytes() == project.path("hello.cpio").read_bytes()
+    again = project.copy(tmp_path / "again")
+    again.build("-c")
+    assert "Retrieved `appdir/source' from cache" in again.build("hello").out
+
+
 def test_the_cache_gives_back_what_is_missing_after_a_clean(project: Project) -> None:
     project.sconstruct(CACHED + PACKAGE_HELLO)
     project.build()
