@@ -23,6 +23,9 @@ from mystikos_tool.scons.database import store
 # Of a file: type, size and time of the last change; empty for a directory, and for what is not there.
 Version = tuple[int, ...]
 
+# The table of the store, by path: the state of made directories and side effects.
+MADE = "made"
+
 _ITSELF = "."  # the path of a directory from itself on
 
 
@@ -56,6 +59,21 @@ def paths_written(name: str) -> frozenset[str] | None:
     if store().value(rows_of(name)) is None:
         return None
     return frozenset(path for path, _ in written_in(name))
+
+
+def has_lost_something(node: Any) -> bool:
+    """Tell whether something is gone that a builder has made in a directory."""
+    above = node.get_abspath()
+    rows = store().value(rows_of(node.get_internal_path())) or ()
+    return not all(os.path.lexists(f"{above}/{row}") for row, _ in rows)
+
+
+def forget_what_is_gone(node: Any) -> None:
+    """Forget what a builder made in a directory and others have removed in the same build."""
+    if has_lost_something(node):
+        name = rows_of(node.get_internal_path())
+        rows = store().value(name)
+        store().keep(name, [row for row in rows if os.path.lexists(f"{node.get_abspath()}/{row[0]}")])
 
 
 def forget(name: str) -> None:
@@ -102,12 +120,11 @@ def _look(directory: Path) -> dict[str, _Seen]:
 
 
 def watch(node: Any, found_by: Callable[[Any], str]) -> None:
-    """See what a node's builder makes in directories whenever it runs; what Install copies is known.
+    """See what a node's builder makes in directories whenever it runs.
 
     Caches find a file by what ``found_by`` returns of it, too.
     """
-    within = _installing if scons_internals.is_installed(node) else _building
-    scons_internals.made_within(node, within, found_by)
+    scons_internals.made_within(node, _building, found_by)
 
 
 class _Before(NamedTuple):
@@ -126,13 +143,6 @@ def _building(targets: list[Any]) -> Iterator[None]:
     finally:
         for target, there in zip(targets, before, strict=True):
             _remember(target, there)
-
-
-@contextmanager
-def _installing(targets: list[Any]) -> Iterator[None]:
-    for target in targets:
-        _emptied(target)  # Install would copy a file into the directory that has its name
-    yield
 
 
 def _emptied(node: Any) -> _Before:
@@ -162,6 +172,8 @@ def _look_at_all(path: Path) -> dict[str, _Seen]:
 def _remember(node: Any, before: _Before) -> None:
     path, name = Path(node.get_abspath()), node.get_internal_path()
     forget(name)
+    if path.is_dir():
+        store().change(MADE, name, b"")  # until it is known to be made, and of what
     if path.is_symlink():
         store().keep(rows_of(name), [(_ITSELF, version_of(path))])
     elif seen := _look_at_all(path):

@@ -39,6 +39,7 @@ from mystikos_tool.scons.stale import (
     made_above,
     made_before,
     made_before_above,
+    make_again_where_stale,
     remember_made,
 )
 
@@ -311,7 +312,7 @@ class RootSource(InputNode):
 
     def signature(self) -> str | None:
         """Return the tree's digest in hexadecimal."""
-        if any(map(scons_internals.was_only_told_of, self.implicit or ())):
+        if any(map(_was_only_told_of, self.implicit or ())):
             return scons_internals.NOT_MADE
         for node in self._made:
             remember_made(node)
@@ -379,12 +380,20 @@ def _follow_directories() -> None:
     nodes = [node for node in dict.fromkeys(chain(*made)) if stage_of(node) is None]
     shapes.follow(nodes)
     for node in nodes:
+        if node.side_effect and not node.has_explicit_builder():
+            make_again_where_stale(node)  # in the build SCons may have had done with what makes it
         if node.has_explicit_builder():
             watch(node, shapes.taken_over)
         if not is_directory(node):
             parts = map(_resolved, parts_of(node))
             read = [part for part in parts if is_directory(part) and not node.is_under(part)]
             node.add_dependency([root_source(part, SourceOptions(preserve_modes=True)) for part in read])
+
+
+def _was_only_told_of(node: Any) -> bool:
+    """Tell whether SCons said that it would make a node, or what makes it beside something else."""
+    makers = node.sources if node.side_effect else ()
+    return any(map(scons_internals.was_only_told_of, (node, *makers)))
 
 
 def _waited_for(source: Any) -> Iterator[Any]:

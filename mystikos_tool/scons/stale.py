@@ -23,9 +23,12 @@ from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest, patterns_in, store
 from mystikos_tool.scons.input_node import is_made_below, made_of
 from mystikos_tool.scons.made_directory import (
+    MADE,
     Version,
     contents,
     forget,
+    forget_what_is_gone,
+    has_lost_something,
     is_made,
     paths_written,
     rows_of,
@@ -34,9 +37,7 @@ from mystikos_tool.scons.made_directory import (
 )
 from mystikos_tool.scons.shapes import shape_of
 
-# Tables of the store, by path: the state of made directories and side effects, and what became a source.
-_MADE = "made"
-_OWN = "own"
+_OWN = "own"  # the table of the store, by path, of what became a source
 
 # What to do about a file that stays out, as its builder is gone.
 REMEDY = "describe it, remove it, or touch it where it became a source"
@@ -87,7 +88,7 @@ def is_left_behind(file: Any) -> bool:
     if entry is not None and _is_as_made(file.dir, file.name, entry):
         return True
     version = version_of(Path(file.get_abspath()))
-    name, made = file.get_internal_path(), store().table(_MADE)
+    name, made = file.get_internal_path(), store().table(MADE)
     if name in made and store().value(rows_of(name)) is None:
         return bool(made[name] == version)
     return version != () and any(rows.get(below) == version for rows, below in _rows_above(file))
@@ -107,7 +108,7 @@ def _made(directory: Any, path: str) -> bool:
     A directory that Install copies has what its source has.
     """
     nodes = [directory]
-    while (above := nodes[0].up()) is not None:
+    while (above := nodes[0].get_dir()) is not None:  # a file, too, may turn out to be a directory
         nodes.insert(0, above)
     names = [*(node.name for node in nodes[1:]), *Path(path).parts]
     for part in Path(path).parts:
@@ -170,7 +171,7 @@ def _is_as_made(place: Any, path: str, entry: Any) -> bool:
 
 def _remembered(place: Any) -> Iterator[tuple[str, bool]]:
     """Yield what side effects and made directories left below a directory, and whether it is as it was."""
-    made, top = store().table(_MADE), place.get_internal_path()
+    made, top = store().table(MADE), place.get_internal_path()
     for name in scons_internals.paths_below(_names_made(), top):
         below, path = os.path.relpath(name, top), Path(place.get_abspath(), os.path.relpath(name, top))
         rows = store().value(rows_of(name))
@@ -182,7 +183,7 @@ def _remembered(place: Any) -> Iterator[tuple[str, bool]]:
 @lru_cache
 def _names_made() -> list[str]:
     """Return the paths of what is remembered."""
-    return sorted(store().table(_MADE))
+    return sorted(store().table(MADE))
 
 
 def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
@@ -266,18 +267,19 @@ def is_directory(node: Any) -> bool:
 def make_again_where_stale(node: Any) -> bool:
     """Let SCons make again what it finds up to date and what is not as it was when it was made.
 
-    That is a directory whose sources are others, and what makes a side effect that is not there: but for
-    one that was not there when it had been made. Return whether there is a directory to be made again.
+    That is a directory whose sources are others, or that lacks what its builder made there, and what makes
+    a side effect that is not there: but for one that was not there when it had been made. Return whether
+    there is a directory to be made again.
     """
     if node in _looked_at:
         return node in _made_again
     _looked_at.add(node)
-    path, made = Path(node.get_abspath()), store().table(_MADE).get(node.get_internal_path())
+    path, made = Path(node.get_abspath()), store().table(MADE).get(node.get_internal_path())
     if not node.has_explicit_builder():
         if made != () and not os.path.lexists(path):
             for maker in node.sources:
                 scons_internals.make_anyway(maker)
-    elif path.is_dir() and made != _state(node):
+    elif path.is_dir() and (made != _state(node) or has_lost_something(node)):
         scons_internals.make_anyway(node)
         _made_again.add(node)
     return node in _made_again
@@ -293,14 +295,16 @@ def remember_made(node: Any) -> None:
     if not has_builder and not is_file:
         return  # of a directory as a side effect nobody knows what is in it
     state = version_of(path) if is_file else _state(node)
-    if store().table(_MADE).get(name) == state and not scons_internals.was_made_now(node):
+    if store().table(MADE).get(name) == state and not scons_internals.was_made_now(node):
         return
-    store().change(_MADE, name, state)
+    store().change(MADE, name, state)
     _names_made.cache_clear()
     if is_file:
         forget(name)
     elif scons_internals.is_installed(node):
         _remember_installed(node, path)
+    else:
+        forget_what_is_gone(node)
 
 
 def _remember_installed(node: Any, path: Path) -> None:

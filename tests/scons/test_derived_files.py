@@ -394,6 +394,63 @@ def test_what_a_builder_that_failed_has_left_in_a_directory_goes_when_it_runs_ag
     assert "made/wrong" not in root(project)
 
 
+@pytest.mark.parametrize("keep_going", [(), ("-k",)])
+@pytest.mark.parametrize(
+    "builder", ["env.Install('appdir', env.Dir('share'))", "env.Command({}, 'share', {})"]
+)
+def test_a_directory_is_made_again_after_a_build_that_failed_though_its_sources_are_as_they_were(
+    project: Project, builder: str, keep_going: tuple[str, ...]
+) -> None:
+    project.write("share/file", "one")
+    action = "'mkdir -p $TARGET && cp -r $SOURCE/. $TARGET && test ! -e $TARGET/wrong'"
+    fails = "env.Command('appdir/other', 'share', 'test ! -e share/wrong && touch $TARGET')"
+    made = builder.format("env.Dir('appdir/share')", action)
+    project.sconstruct(f"{made}\n{fails}\n{PACKAGE_HELLO}")
+    project.build("hello")
+    package = project.path("hello.cpio").read_bytes()
+    project.write("share/wrong", "wrong")
+    project.fails(*keep_going, "hello")
+    project.path("share/wrong").unlink()
+    project.build("hello")
+    assert project.path("hello.cpio").read_bytes() == package
+    assert project.build("hello").stages == set()
+
+
+def test_what_a_first_build_left_in_a_directory_that_failed_stays_out_when_the_builder_is_gone(
+    project: Project,
+) -> None:
+    project.write("share/file", "one")
+    action = "'mkdir -p $TARGET && cp $SOURCE/* $TARGET && false'"
+    project.sconstruct(f"env.Command(env.Dir('appdir/made'), 'share', {action})\n{PACKAGE_HELLO}")
+    project.fails("hello")
+    project.sconstruct(PACKAGE_HELLO)
+    project.build("hello")
+    assert not {path for path in root(project) if path.startswith("made")}
+
+
+@pytest.mark.parametrize("targets", [(), ("hello",)])
+def test_what_was_removed_from_a_directory_that_is_made_is_made_again(
+    project: Project, targets: tuple[str, ...]
+) -> None:
+    project.write("share/folder/file", "one")
+    project.write("share/gone", "two")
+    action = "'mkdir -p $TARGET && cp -r $SOURCE/. $TARGET && rm $TARGET/gone'"
+    project.sconstruct(
+        f"env.Command(env.Dir('appdir/made'), 'share', {action})\nenv.Install('appdir', env.Dir('share'))\n"
+        f"env.SideEffect('appdir/side/effect', env.Command('stamp', 'share/gone',"
+        f" [Copy('appdir/side/effect', '$SOURCE'), Touch('$TARGET')]))\n{PACKAGE_HELLO}"
+    )
+    project.path("appdir/side").mkdir()
+    project.build(*targets)
+    before = root(project)
+    for folder in ("made/folder", "share/folder"):
+        shutil.rmtree(project.path(f"appdir/{folder}"))
+    project.path("appdir/side/effect").unlink()
+    project.build(*targets)
+    assert root(project) == before
+    assert "is up to date" in project.build(*targets).out
+
+
 def test_a_directory_that_was_made_for_what_lies_in_it_is_made_once(project: Project) -> None:
     project.write("source", "built")
     project.write("share/file", "one")
@@ -862,6 +919,17 @@ def test_a_side_effect_that_was_removed_is_made_again_and_one_that_never_comes_i
     project.build("hello")
     assert root(project)["lib"] == b"one"
     assert project.build("hello").out == "scons: `hello' is up to date.\n"
+
+
+def test_a_build_that_only_tells_knows_that_a_side_effect_would_be_another(project: Project) -> None:
+    project.write("source", "one")
+    project.sconstruct(
+        f"{PACKAGE_HELLO}s = env.Command('stamp', 'source',"
+        " [Copy('appdir/lib', '$SOURCE'), Touch('$TARGET')])\nenv.SideEffect('appdir/lib', s)\n"
+    )
+    project.build("hello")
+    project.write("source", "two")
+    assert "pack appdir" in project.build("-n", "hello").out
 
 
 @pytest.mark.parametrize("named", ["'appdir/lib'", "env.Dir('appdir/lib')"])
