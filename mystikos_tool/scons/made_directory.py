@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import SCons.Node.FS
 
-from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
 
 # Of a file: type, size and time of the last change; empty for a directory, and for what is not there.
@@ -119,14 +118,6 @@ def _look(directory: Path) -> dict[str, _Seen]:
     return seen
 
 
-def watch(node: Any, found_by: Callable[[Any], str]) -> None:
-    """See what a node's builder makes in directories whenever it runs.
-
-    Caches find a file by what ``found_by`` returns of it, too.
-    """
-    scons_internals.made_within(node, _building, found_by)
-
-
 class _Before(NamedTuple):
     """What was in a directory before its builder ran; what of that earlier runs had made, or written over."""
 
@@ -136,7 +127,8 @@ class _Before(NamedTuple):
 
 
 @contextmanager
-def _building(targets: list[Any]) -> Iterator[None]:
+def building(targets: list[Any]) -> Iterator[None]:
+    """Empty the directories among some targets, and see what their builder makes in them."""
     before = [_emptied(target) for target in targets]
     try:
         yield

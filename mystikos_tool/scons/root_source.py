@@ -28,7 +28,7 @@ from mystikos_tool.scons import blame, scons_internals, shapes
 from mystikos_tool.scons.database import patterns_in, store
 from mystikos_tool.scons.input_file import known_files
 from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, parts_of, paths_of
-from mystikos_tool.scons.made_directory import is_made, watch
+from mystikos_tool.scons.made_directory import is_made
 from mystikos_tool.scons.stages import awaited, call_of, stage_of
 from mystikos_tool.scons.stale import (
     REMEDY,
@@ -41,6 +41,7 @@ from mystikos_tool.scons.stale import (
     made_before_above,
     make_again_where_stale,
     remember_made,
+    watch,
 )
 
 if TYPE_CHECKING:
@@ -383,7 +384,7 @@ def _follow_directories() -> None:
         if node.side_effect and not node.has_explicit_builder():
             make_again_where_stale(node)  # in the build SCons may have had done with what makes it
         if node.has_explicit_builder():
-            watch(node, shapes.taken_over)
+            watch(node)
         if not is_directory(node):
             parts = map(_resolved, parts_of(node))
             read = [part for part in parts if is_directory(part) and not node.is_under(part)]

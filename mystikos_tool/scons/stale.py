@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from mystikos_tool.scons.input_node import is_made_below, made_of
 from mystikos_tool.scons.made_directory import (
     MADE,
     Version,
+    building,
     contents,
     forget,
     forget_what_is_gone,
@@ -35,13 +37,14 @@ from mystikos_tool.scons.made_directory import (
     version_of,
     written_in,
 )
-from mystikos_tool.scons.shapes import shape_of
+from mystikos_tool.scons.shapes import shape_of, taken_over
 
 _OWN = "own"  # the table of the store, by path, of what became a source
 
 # What to do about a file that stays out, as its builder is gone.
 REMEDY = "describe it, remove it, or touch it where it became a source"
 
+_states: dict[Any, bytes] = {}  # of directories before they were made
 _looked_at: set[Any] = set()
 _made_again: set[Any] = set()
 
@@ -285,6 +288,20 @@ def make_again_where_stale(node: Any) -> bool:
     return node in _made_again
 
 
+def watch(node: Any) -> None:
+    """See what a node's builder makes in directories whenever it runs, and of what."""
+    scons_internals.made_within(node, _making, taken_over)
+
+
+@contextmanager
+def _making(targets: list[Any]) -> Iterator[None]:
+    # A source that is edited from here on makes another directory, with the next build.
+    directories = [target for target in targets if is_directory(target) or target.isdir()]
+    _states.update((target, _state(target)) for target in directories)
+    with building(targets):
+        yield
+
+
 def remember_made(node: Any) -> None:
     """Remember of what state of its sources a directory was made, or how a side effect is."""
     name, path = node.get_internal_path(), Path(node.get_abspath())
@@ -294,8 +311,11 @@ def remember_made(node: Any) -> None:
         return  # SCons remembers it
     if not has_builder and not is_file:
         return  # of a directory as a side effect nobody knows what is in it
-    state = version_of(path) if is_file else _state(node)
-    if store().table(MADE).get(name) == state and not scons_internals.was_made_now(node):
+    known, was_made_now = store().table(MADE).get(name), scons_internals.was_made_now(node)
+    if has_builder and known and not was_made_now:
+        return  # its sources may be others by now
+    state = version_of(path) if is_file else _states.get(node) or _state(node)
+    if known == state and not was_made_now:
         return
     store().change(MADE, name, state)
     _names_made.cache_clear()

@@ -416,6 +416,32 @@ def test_a_directory_is_made_again_after_a_build_that_failed_though_its_sources_
     assert project.build("hello").stages == set()
 
 
+@pytest.mark.parametrize("builder", ["env.Install('appdir', env.Dir('share'))", "made"])
+def test_a_directory_is_made_again_when_its_source_was_edited_after_it_was_made_in_the_same_build(
+    project: Project, builder: str
+) -> None:
+    project.write("share/file", "one")
+    made = "env.Command(env.Dir('appdir/share'), 'share', 'mkdir -p $TARGET && cp -r $SOURCE/. $TARGET')"
+    project.sconstruct(
+        f"made = {made if builder == 'made' else builder}\n{PACKAGE_HELLO}"
+        "late = [Copy('share/late', 'config.json'), Touch('$TARGET')]\n"
+        "env.Depends('hello.cpio', env.Command('stamp', made, late))\n"
+    )
+    project.build("hello")
+    assert "share/late" not in root(project)
+    project.build("hello")
+    assert "share/late" in root(project)
+    assert "is up to date" in project.build("hello").out
+
+
+def test_a_directory_is_made_again_after_a_session_in_which_its_source_was_edited(project: Project) -> None:
+    project.write("share/gone", "gone")
+    make_directory(project)
+    project.run("--interactive", stdin="build hello\nshell rm share/gone\nbuild hello\nexit\n")
+    project.build("hello")
+    assert "made/gone" not in root(project)
+
+
 def test_what_a_first_build_left_in_a_directory_that_failed_stays_out_when_the_builder_is_gone(
     project: Project,
 ) -> None:
