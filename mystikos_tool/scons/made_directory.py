@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import SCons.Node.FS
 
+from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
 
 # Of a file: type, size and time of the last change; empty for a directory, and for what is not there.
@@ -91,11 +92,6 @@ def version_of(path: Path) -> Version:
 
 def _version(status: os.stat_result) -> Version:
     return stat.S_IFMT(status.st_mode), status.st_size, status.st_mtime_ns
-
-
-def contents(directory: Path) -> dict[str, Version]:
-    """Return what lies below a directory: paths from it on, and the version of each file and link."""
-    return {row: found.version for row, found in _look(directory).items()}
 
 
 class _Seen(NamedTuple):
@@ -173,10 +169,19 @@ def _remember(node: Any, before: _Before) -> None:
         changed = {row for row, found in seen.items() if found != before.seen.get(row)} | before.changed
         changed = changed & seen.keys() - made
         changed |= _full_of({*made, *changed}, seen)
+        if scons_internals.is_installed(node):
+            copied = {row for row in changed if _copies(node, row)}
+            made, changed = made | copied, changed - copied
         store().keep(rows_of(name), sorted((row, seen[row].version) for row in made))
         if changed:
             store().keep(_changed_rows_of(name), sorted((row, seen[row].version) for row in changed))
     paths_written.cache_clear()
+
+
+def _copies(node: Any, row: str) -> bool:
+    """Tell whether Install takes a path from a source, and leaves nothing there of who wrote it before."""
+    sources = (one if is_made(one) else one.srcnode() for one in node.sources)
+    return any(os.path.lexists(f"{source.get_abspath()}/{row}") for source in sources)
 
 
 def _full_of(made: set[str], rows: Iterable[str]) -> set[str]:

@@ -27,7 +27,6 @@ from mystikos_tool.scons.made_directory import (
     MADE,
     Version,
     building,
-    contents,
     forget,
     forget_what_is_gone,
     has_lost_something,
@@ -321,24 +320,8 @@ def remember_made(node: Any) -> None:
     _names_made.cache_clear()
     if is_file:
         forget(name)
-    elif scons_internals.is_installed(node):
-        _remember_installed(node, path)
     else:
         forget_what_is_gone(node)
-
-
-def _remember_installed(node: Any, path: Path) -> None:
-    """Remember what Install has copied into a directory, now or before."""
-    name = rows_of(node.get_internal_path())
-    known = dict(store().value(name) or ())
-    there = contents(path).items()
-    rows = [(row, version) for row, version in there if _copied(node, row) or known.get(row) == version]
-    store().keep(name, sorted(rows))
-
-
-def _copied(node: Any, path: str) -> bool:
-    """Tell whether Install copies a path of a directory, be it left behind in the source or not."""
-    return any(os.path.lexists(f"{_read(source).get_abspath()}/{path}") for source in node.sources)
 
 
 def _state(node: Any) -> bytes:

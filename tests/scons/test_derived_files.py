@@ -731,11 +731,17 @@ def test_an_installed_directory_has_nothing_that_its_source_has_no_longer(projec
     assert found["usr/share/mine"] == b"my own"
 
 
-def test_an_installed_directory_has_files_and_directories_where_its_source_has_them(project: Project) -> None:
+@pytest.mark.parametrize("lost", [False, True], ids=["", "store lost"])
+def test_an_installed_directory_has_files_and_directories_where_its_source_has_them(
+    project: Project, lost: bool
+) -> None:
     project.write("share/one", "file")
     project.write("share/two/file", "in a directory")
     project.sconstruct(f"{PACKAGE_HELLO}env.Install('appdir/usr', env.Dir('share'))\n")
     project.build("hello")
+    if lost:
+        project.path(".sconsign.mystikos").unlink()
+        project.build("hello")
     project.path("share/one").unlink()
     shutil.rmtree(project.path("share/two"))
     project.write("share/one/file", "in a directory")
