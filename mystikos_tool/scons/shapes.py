@@ -15,7 +15,7 @@ import SCons.Script
 
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
-from mystikos_tool.scons.input_node import made_of, parts_of
+from mystikos_tool.scons.input_node import made_of, parts_of, paths_of
 from mystikos_tool.scons.made_directory import is_made
 
 _SHAPES = "shapes"  # the table of the store, by path
@@ -78,22 +78,21 @@ def _files_of(node: Any) -> Iterator[Any]:
 
 
 def shape_of(node: Any) -> _Shape:
-    """Return the mode of a file, and where it leads as a link; 0 and nothing for what is no file."""
+    """Return the mode of a file, and where it leads as a link; 0 and nothing for what is no file.
+
+    In a variant directory that is the source, in a build with repositories what stands for it there.
+    """
+    paths = paths_of(node if is_made(node) else node.srcnode())
+    return next((shape for shape in map(_shape, paths) if shape), (0, ""))
+
+
+def _shape(path: str) -> _Shape | None:
+    """Return the shape of what is at a path, None where there is nothing."""
     target = ""
     try:
-        path = _path_of(node)
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
             target, mode = os.readlink(path), os.stat(path).st_mode  # noqa: PTH115, PTH116
     except OSError:
-        return 0, ""
+        return None
     return (stat.S_IMODE(mode), target) if stat.S_ISREG(mode) else (0, "")
-
-
-def _path_of(node: Any) -> str:
-    """Return the path of what is read: in a variant directory, that of the source.
-
-    A node that may turn out to be a directory stays what it is.
-    """
-    node = node if is_made(node) else node.srcnode()
-    return str((node.rfile() if isinstance(node, SCons.Node.FS.File) else node).get_abspath())

@@ -594,6 +594,17 @@ def test_a_copy_is_made_again_when_the_mode_of_its_source_changed_after_it_was_m
     assert project.build().stages == set()
 
 
+def test_a_copy_is_made_again_when_the_mode_of_its_source_in_a_repository_has_changed(
+    project: Project,
+) -> None:
+    source = project.write("../repository/source", "one", 0o644)
+    project.sconstruct(f"env.Command('appdir/bin/source', 'source', {COPIED})\n{PACKAGE_HELLO}")
+    project.build("-Y", "../repository", "hello")
+    source.chmod(0o755)
+    project.build("-Y", "../repository", "hello")
+    assert mode_in_root(project, "bin/source") == 0o755
+
+
 def test_a_copy_that_is_not_cleaned_is_made_again_when_the_mode_of_its_source_changed_before_a_clean(
     project: Project,
 ) -> None:
