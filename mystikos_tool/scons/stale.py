@@ -22,7 +22,7 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.root.source import DirectorySource, excluding
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest, patterns_in, store
-from mystikos_tool.scons.input_node import is_made_below, made_of
+from mystikos_tool.scons.input_node import InputNode, is_made_below, made_of
 from mystikos_tool.scons.made_directory import (
     MADE,
     Version,
@@ -253,7 +253,11 @@ def follow(nodes: Iterable[Any]) -> list[Any]:
     Of what they are made of, that concerns directories: SCons itself compares files.
     """
     given = set(nodes)
-    found = [node for node in made_of(given) if is_made(node) and (node in given or is_directory(node))]
+    found = [
+        node
+        for node in made_of(given)
+        if is_made(node) and (node in given or is_directory(node) or scons_internals.is_installed(node))
+    ]
     stale = [node for node in found if make_again_where_stale(node)]
     for node in found if stale else ():
         if is_directory(node) and not _made_again.isdisjoint(made_of([node])):
@@ -294,9 +298,11 @@ def watch(node: Any) -> None:
 
 @contextmanager
 def _making(targets: list[Any]) -> Iterator[None]:
-    # A source that is edited from here on makes another directory, with the next build.
-    directories = [target for target in targets if is_directory(target) or target.isdir()]
-    _states.update((target, _state(target)) for target in directories)
+    # A source that is edited from here on makes another directory, with the next build. What is made of a
+    # directory may become one.
+    for target in targets:
+        if any(map(_is_there_as_directory, (target, *map(_read, target.sources)))):
+            _states[target] = _state(target)
     with building(targets):
         yield
 
@@ -326,7 +332,9 @@ def remember_made(node: Any) -> None:
 
 def _state(node: Any) -> bytes:
     """Return what stands for the action and the sources of a directory."""
-    parts = (*(node.sources or ()), *(node.depends or ()))
+    given = (*(node.sources or ()), *(node.depends or ()))
+    # An input that SCons waits for stands beside the directory that it is.
+    parts = [part for part in given if not isinstance(part, InputNode)]
     # First: what SCons substitutes in an action it takes for a file, unless it knows a directory there.
     signatures = [_signature(part) for part in parts]
     digest = hashlib.sha256(scons_internals.action_signature(node).encode())
@@ -337,7 +345,7 @@ def _state(node: Any) -> bytes:
 
 def _signature(part: Any) -> str:
     part = _read(part)
-    if isinstance(part, SCons.Node.FS.Dir):
+    if _is_there_as_directory(part):
         path = Path(part.get_abspath())
         source = DirectorySource(path, exclude=patterns_in(path), preserve_modes=True, may_be_missing=True)
         try:
@@ -347,6 +355,11 @@ def _signature(part: Any) -> str:
     if isinstance(part, SCons.Node.FS.File):
         return f"{content_digest(part)} {shape_of(part)}"
     return str(part.get_csig())
+
+
+def _is_there_as_directory(node: Any) -> bool:
+    """Tell whether a node is a directory: to SCons that is a file where a builder has just made it."""
+    return is_directory(node) or (isinstance(node, SCons.Node.FS.Base) and bool(node.isdir()))
 
 
 def _read(node: Any) -> Any:

@@ -434,6 +434,18 @@ def test_a_directory_is_made_again_when_its_source_was_edited_after_it_was_made_
     assert "is up to date" in project.build("hello").out
 
 
+def test_a_directory_that_is_installed_by_way_of_another_one_is_installed_once(project: Project) -> None:
+    project.write("share/folder/file", "one")
+    installed = "env.Install('appdir', env.Install('stage', env.Dir('share')))"
+    project.sconstruct(f"{installed}\n{PACKAGE_HELLO}")
+    project.build()
+    assert "is up to date" in project.build().out
+    project.write("share/folder/file", "two")
+    project.build()
+    assert root(project)["share/folder/file"] == b"two"
+    assert "is up to date" in project.build().out
+
+
 def test_a_directory_is_made_again_after_a_session_in_which_its_source_was_edited(project: Project) -> None:
     project.write("share/gone", "gone")
     make_directory(project)
