@@ -61,6 +61,9 @@ STAMP = _unpacks("appdir/unpacked")
 # Rules with actions that read a directory as it lies, with what a builder that is gone has left in it.
 READ_BY_ACTIONS = ("directory of a directory", "file that depends on a directory")
 
+# Of what its builder has made there only the store knows.
+COPIED_OVER = "directory that is copied over what is there"
+
 # By kind of a rule: what the SConstruct says, and what it leaves behind that nobody can know of.
 RULES: dict[str, tuple[str, str]] = {
     "file": ("env.Command('appdir/made/{n}', 'src/{n}', Copy('$TARGET', '$SOURCE'))", ""),
@@ -80,6 +83,11 @@ RULES: dict[str, tuple[str, str]] = {
     "directory": (
         "env.Command(env.Dir('appdir/folder/{n}'), 'src/{n}',"
         " [Delete('$TARGET'), Mkdir('$TARGET'), Copy('$TARGET/made', '$SOURCE')])",
+        "",
+    ),
+    COPIED_OVER: (
+        "env.Command(env.Dir('appdir/folder/{n}'), [env.Dir('tree/{n}'), 'src/{n}'],"
+        " 'mkdir -p $TARGET && cp -r tree/{n}/. $TARGET && cp src/{n} $TARGET/made')",
         "",
     ),
     "directory by its name": (

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from random_project import PACKAGES, READ_BY_ACTIONS, RULES, Checkout, Sources
+from random_project import COPIED_OVER, PACKAGES, READ_BY_ACTIONS, RULES, Checkout, Sources
 from scons_project import CONFIG, make_runtime
 
 CASES = int(os.environ.get("MYST_BUILD_CASES", "3"))
@@ -34,10 +34,12 @@ class History:
         repository = directory / "repository" if self.chance.random() < 0.4 else None
         self.checkout = Checkout(directory / "checkout", self.runtime, repository)
         self.say("repository:", bool(repository))
+        self.has_changed_a_mode = False
         self._clean: tuple[object, dict[str, tuple[object, bytes]]] = ((), {})
 
     def step(self) -> None:
         """Change something, build, and compare with a clean build."""
+        self.has_changed_a_mode = False
         for _ in range(self.chance.choice([1, 1, 2, 3])):
             change = self.chance.choice(CHANGES)
             self.say(change.__name__, change(self))
@@ -141,10 +143,12 @@ def removes(history: History) -> str:
 
 
 def changes_a_mode(history: History) -> str:
-    path = history.chance.choice(history.sources.of("appdir", "sub/app", "layerdir", "over"))
+    folders = ("appdir", "sub/app", "layerdir", "over", "src", "tree")
+    path = history.chance.choice(history.sources.of(*folders))
     content, mode = history.sources.files[path]
     if not path.endswith("bin/hello"):
         history.sources.files[path] = (content, mode ^ 0o111)
+        history.has_changed_a_mode = True
     return path
 
 
@@ -251,12 +255,14 @@ def builds_something_else(history: History) -> str:
 
 
 def loses_the_store(history: History) -> str:
-    """Lose what SCons' own database does not know: what side effects and directories have left."""
+    """Lose what SCons' own database does not know: modes, what side effects and directories have left."""
+    if history.has_changed_a_mode:
+        history.checkout.build()
     history.checkout.project.path(".sconsign.mystikos").unlink(missing_ok=True)
     for number in range(4):
         kind = history.sources.rules.get(number, "")
         for path in ("appdir/effect/{n}", "appdir/folder/{n}", "appdir/link{n}", "over/effect/{n}"):
-            if f"'{path}'" not in RULES.get(kind, ("",))[0]:
+            if f"'{path}'" not in RULES.get(kind, ("",))[0] or kind == COPIED_OVER:
                 history.checkout.remove_unknown(path.format(n=number))
         source = f"tree/{number}" if kind.startswith("installed directory") else ""
         history.checkout.remove_unknown(f"appdir/usr/{number}", copy_of=source)
