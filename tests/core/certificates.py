@@ -13,6 +13,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+_KEY_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -40,6 +45,8 @@ class Authority:
         now = datetime.datetime.now(datetime.timezone.utc)
         address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        # Python 3.13 takes no authority whose certificate does not say what its key is for.
+        uses = dict.fromkeys(_KEY_USES, False) | {"key_cert_sign": is_ca, "digital_signature": not is_ca}
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
@@ -52,6 +59,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([address]), False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
             .add_extension(authority, False)
+            .add_extension(x509.KeyUsage(**uses), True)
             .sign(self._key, hashes.SHA256())
         )
 
