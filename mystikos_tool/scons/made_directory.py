@@ -61,19 +61,17 @@ def paths_written(name: str) -> frozenset[str] | None:
     return frozenset(path for path, _ in written_in(name))
 
 
-def has_lost_something(node: Any) -> bool:
-    """Tell whether something is gone that a builder has made in a directory."""
-    above = node.get_abspath()
-    rows = store().value(rows_of(node.get_internal_path())) or ()
-    return not all(os.path.lexists(f"{above}/{row}") for row, _ in rows)
+def gone_from(node: Any) -> set[str]:
+    """Return the paths of what a builder has made in a directory and is not there any more."""
+    above, rows = node.get_abspath(), store().value(rows_of(node.get_internal_path())) or ()
+    return {path for path, _ in rows if not os.path.lexists(f"{above}/{path}")}
 
 
 def forget_what_is_gone(node: Any) -> None:
     """Forget what a builder made in a directory and others have removed in the same build."""
-    if has_lost_something(node):
+    if gone := gone_from(node):
         name = rows_of(node.get_internal_path())
-        rows = store().value(name)
-        store().keep(name, [row for row in rows if os.path.lexists(f"{node.get_abspath()}/{row[0]}")])
+        store().keep(name, [row for row in store().value(name) if row[0] not in gone])
 
 
 def forget(name: str) -> None:

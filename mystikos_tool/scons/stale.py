@@ -29,7 +29,7 @@ from mystikos_tool.scons.made_directory import (
     building,
     forget,
     forget_what_is_gone,
-    has_lost_something,
+    gone_from,
     is_made,
     paths_written,
     rows_of,
@@ -285,7 +285,7 @@ def make_again_where_stale(node: Any) -> bool:
         if made != () and not os.path.lexists(path):
             for maker in node.sources:
                 scons_internals.make_anyway(maker)
-    elif path.is_dir() and (made != _state(node) or has_lost_something(node)):
+    elif path.is_dir() and (made != _state(node) or gone_from(node)):
         scons_internals.make_anyway(node)
         _made_again.add(node)
     return node in _made_again
