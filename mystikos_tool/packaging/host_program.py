@@ -49,8 +49,20 @@ def _around(package: Package) -> tuple[bytes, bytes]:
             raise _foreign(where)
         end += section.size
     if start + size - end > MAX_IMAGE:
-        raise VerificationError(where, f"has a host program of more than {MAX_IMAGE:,} bytes", _REMEDY)
+        raise _too_large(where)
     return FileContent(package.path, start).read(), FileContent(package.path, size - end, end).read()
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256, in hexadecimal, of a loader that is a file of its own; raise as :func:`digest`."""
+    content = FileContent.of(path)
+    if content.size > MAX_IMAGE:
+        raise _too_large(str(path))
+    return hashlib.sha256(content.read()).hexdigest()
+
+
+def _too_large(where: str) -> VerificationError:
+    return VerificationError(where, f"has a host program of more than {MAX_IMAGE:,} bytes", _REMEDY)
 
 
 def _foreign(where: str) -> VerificationError:

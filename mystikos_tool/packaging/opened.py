@@ -8,14 +8,11 @@ from mystikos_tool import config as config_reader
 from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats import elf
-from mystikos_tool.io.content import FileContent, sha256
 from mystikos_tool.packaging import host_program, sections, signed_directory
 from mystikos_tool.packaging.sections import Package
 from mystikos_tool.packaging.signed_directory import SignedDirectory
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.runtime import LOADER
-
-_CHUNK = 1 << 20
 
 
 class Opened:
@@ -100,7 +97,7 @@ class OpenedDirectory(Opened):
 
     def host_program(self) -> str:
         """Return the SHA-256 of the loader's file, in hexadecimal."""
-        return sha256(FileContent.of(self.path / LOADER).chunks(_CHUNK)).hex()
+        return host_program.digest_of_file(self.path / LOADER)
 
     def others(self) -> list[str]:
         """Return the paths in the directory of what else is there."""

@@ -137,6 +137,13 @@ def test_what_else_lies_in_a_signed_directory_is_named_as_not_proved(signed: Pat
     assert r"what else is in the directory: 0\x0a, 1\x0a, 2\x0a, 3\x0a, 4\x0a and 2 more" in unproved
 
 
+def test_a_host_program_that_is_too_large_is_not_read(signed: Path) -> None:
+    os.truncate(signed / "bin" / "myst", (1 << 28) + 1)
+    assert refused(lambda: mystikos_tool.verify(signed)) == (
+        f"{signed}/bin/myst: has a host program of more than 268,435,456 bytes{DISTRUST}"
+    )
+
+
 @pytest.mark.parametrize("name", ["bin/myst", "rootfs"])
 def test_a_directory_that_lacks_a_file_of_a_signed_one_is_told_so(signed: Path, name: str) -> None:
     (signed / name).unlink()
