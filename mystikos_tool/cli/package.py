@@ -14,11 +14,14 @@ from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mystikos_tool.config import Config
     from mystikos_tool.pipeline import Inputs
     from mystikos_tool.root.oci.process import Start
     from mystikos_tool.root.root import Root
     from mystikos_tool.runtime import Runtime
+    from mystikos_tool.signing.named_key import NamedKey
     from mystikos_tool.signing.signer import Signer
 
 _ENGINE = ("--signing-engine-name", "--signing-engine-path", "--signing-engine-key")
@@ -50,6 +53,11 @@ def declare_package(parser: argparse.ArgumentParser) -> None:
 
 def run_package(options: argparse.Namespace) -> None:
     """Make a package."""
+    with _opened_key(options) as key:
+        _package(options, key)
+
+
+def _package(options: argparse.Namespace, key: NamedKey) -> None:
     from mystikos_tool import pipeline
     from mystikos_tool.root.root import DiskRoot
     from mystikos_tool.root.root import of as root_of
@@ -60,9 +68,9 @@ def run_package(options: argparse.Namespace) -> None:
     # What the configuration leaves open an image says.
     tree, start = image.packed(options) if options.image else (None, None)
     config = configuration_of(options, start)
-    signer, day = _signing(options)
+    signer, day = _signing(key)
     target = options.outfile or Path("myst", "bin", config.application_name)
-    _check_target(target, options)
+    _check_target(target, options, key)
     if options.appdir:
         tree = tree_of(options.appdir, options)
     elif not options.image:
@@ -114,12 +122,17 @@ def declare_sign(parser: argparse.ArgumentParser) -> None:
 
 def run_sign(options: argparse.Namespace) -> None:
     """Make a signed directory, or make the files of an earlier one anew."""
+    with _opened_key(options) as key:
+        _sign(options, key)
+
+
+def _sign(options: argparse.Namespace, key: NamedKey) -> None:
     from mystikos_tool import pipeline
     from mystikos_tool.packaging import signed_directory
     from mystikos_tool.root import root
 
     config = configuration_of(options)
-    signer, day = _signing(options)
+    signer, day = _signing(key)
     inputs = inputs_of(options, config, root.of(options.rootfs))
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
@@ -212,26 +225,30 @@ def inputs_of(options: argparse.Namespace, config: Config, root: Root) -> Inputs
     return pipeline.inputs_of(config, root, tuple(options.pubkey), tuple(options.roothash), chosen)
 
 
-def _signing(options: argparse.Namespace) -> tuple[Signer, date]:
-    """Return who signs, and the date for the signature."""
-    from mystikos_tool import pipeline
-    from mystikos_tool.signing import enclave_key, notation
+def _opened_key(options: argparse.Namespace) -> AbstractContextManager[NamedKey]:
+    """Begin to open the key, which takes as long as loading what else is needed."""
+    from mystikos_tool.signing import key_process, notation
 
     for name in _ENGINE:
         if getattr(options, name.strip("-").replace("-", "_")) is not None:
             problem = "is for an OpenSSL engine, and none is loaded here"
             raise UserError(name, problem, "give the key itself as KEY: pkcs11:…?module-path=… or exec:…")
-    named = notation.parse(options.key)
-    for warning in named.warnings():
+    return key_process.opened(notation.parse(options.key))
+
+
+def _signing(key: NamedKey) -> tuple[Signer, date]:
+    """Return who signs, and the date for the signature."""
+    from mystikos_tool import pipeline
+    from mystikos_tool.signing import enclave_key
+
+    for warning in key.warnings():
         tell_warning(warning)
-    return enclave_key.for_enclaves(named), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
+    return enclave_key.for_enclaves(key), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
 
 
-def _check_target(target: Path, options: argparse.Namespace) -> None:
+def _check_target(target: Path, options: argparse.Namespace, key: NamedKey) -> None:
     """Refuse to write a package over what it is made from, or into the directory that is packed."""
     from mystikos_tool.io import atomic
-    from mystikos_tool.signing import notation
 
-    key_files = notation.parse(options.key).files
-    given = [*key_files, options.config, options.rootfs, *options.pubkey, *options.roothash]
+    given = [*key.files, options.config, options.rootfs, *options.pubkey, *options.roothash]
     atomic.check_target(target, filter(None, given), packed=options.appdir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,21 +19,30 @@ class NamedKey(NamedTuple):
 
     ``shown`` names it in messages, without anything that may be secret. ``open`` returns who signs with
     it, and raises UserError where there is nobody. ``files`` are those whose content says which key it
-    is; where there are none, the signer itself is asked.
+    is; where there are none, the signer itself is asked. ``only_reads`` says that opening it starts no
+    program.
     """
 
     shown: str
     open: Callable[[], Signer]
     files: tuple[Path, ...] = ()
     keeps_secret: bool = False
+    only_reads: bool = False
 
     def warnings(self) -> list[str]:
         """Return what is to be said of the files that hold the private key, as who may read them."""
         if not self.keeps_secret:
             return []
-        from mystikos_tool.signing import pem
+        return [text for path in self.files if path.exists() and (text := exposed(path))]
 
-        return [text for path in self.files if path.exists() and (text := pem.exposed(path))]
+
+def exposed(path: Path) -> str | None:
+    """Return a warning where others than its owner may read or write a key file, else None."""
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    if not (mode & 0o066 and stat.S_ISREG(status.st_mode)):
+        return None
+    return f"{path}: others may read or change this key (mode {mode:04o}); chmod go= {path}"
 
 
 def seconds_of(text: str | None, where: str) -> float:

@@ -73,7 +73,7 @@ def _file(path: Path, passphrase: str | None) -> NamedKey:
 
         return pem.load_rsa(path, passphrase)
 
-    return NamedKey(str(path), load, (path,), keeps_secret=True)
+    return NamedKey(str(path), load, (path,), keeps_secret=True, only_reads=passphrase is None)
 
 
 def _registered(scheme: str, rest: str) -> NamedKey | None:

@@ -12,7 +12,6 @@ import binascii
 import errno
 import os
 import re
-import stat
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,15 +129,6 @@ def _passphrase(block: Block, path: Path, source: str | None) -> bytes | None:
     if source is not None:
         raise _refused(path, ("is not encrypted, and a passphrase is named for it", "leave ?passphrase= out"))
     return None
-
-
-def exposed(path: Path) -> str | None:
-    """Return a warning where others than its owner may read or write a key file, else None."""
-    status = path.stat()
-    mode = stat.S_IMODE(status.st_mode)
-    if not (mode & 0o066 and stat.S_ISREG(status.st_mode)):
-        return None
-    return f"{path}: others may read or change this key (mode {mode:04o}); chmod go= {path}"
 
 
 def _private_block(path: Path) -> Block:

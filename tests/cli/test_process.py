@@ -75,10 +75,7 @@ def test_a_name_that_the_stream_cannot_show_is_no_failure(project: Path) -> None
 def test_a_signal_ends_it_without_a_trace(project: Path, number: signal.Signals) -> None:
     os.mkfifo("roothash")
     before = {*project.rglob("*")}
-    process = start(
-        *("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=hello"),
-        "--roothash=roothash",
-    )
+    process = start(*PACKAGE, "--roothash=roothash")
     writer = writer_once_read("roothash", process)  # now it waits for the root hash, the archive made
     during = {*project.rglob("*")}
     process.send_signal(number)
@@ -101,6 +98,7 @@ def modules_after(*arguments: str) -> set[str]:
     return set(done.stdout.decode().splitlines()[-1].split())
 
 
+PACKAGE = ("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=hello")
 SLOW = {"cryptography", "elftools", "jsonschema", "importlib.metadata", "dataclasses"}
 
 
@@ -119,6 +117,7 @@ def test_help_and_version_load_nothing_that_takes_long(arguments: tuple[str, ...
         (("mkcpio", "appdir", "a"), {"cryptography", "importlib.metadata"}),
         (("verify", "runtime/bin/myst"), {"cryptography", "importlib.metadata"}),
         (("dump-sgx", "runtime/bin/myst"), {"cryptography", "importlib.metadata", "mystikos_tool.pipeline"}),
+        (PACKAGE, {"cryptography", "importlib.metadata"}),
         (("keygen", "made.pem"), {"elftools", "importlib.metadata", "mystikos_tool.pipeline"}),
     ],
 )

@@ -14,7 +14,7 @@ from scons_project import DATA, PACKAGE, SIGN, Project
 from soft_token import PIN, SoftToken, needs_token
 
 from mystikos_tool.packaging import inspection
-from mystikos_tool.signing import pem
+from mystikos_tool.signing import named_key, pem
 
 KEYS = DATA / "keys"
 PASSPHRASE = "corr3ct horse"
@@ -162,7 +162,7 @@ def test_a_key_that_others_may_read_is_one_warning(project: Project) -> None:
 
 def test_what_is_no_file_is_not_told_to_be_a_key_that_others_may_read(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir(mode=0o777)
-    assert [pem.exposed(path) for path in (tmp_path / "directory", Path(os.devnull))] == [None, None]
+    assert [named_key.exposed(path) for path in (tmp_path / "directory", Path(os.devnull))] == [None, None]
 
 
 NAMES_OF_A_KEY = ("key.pem", "file:key.pem", "C:key.pem", "my:key.pem", "file:keys/my:key.pem")
