@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date, datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -87,7 +86,7 @@ def inputs_of(
     directory is one that is yet to be packed.
     """
     if isinstance(root, ArchiveRoot) and not root.path.is_dir():
-        root = replace(root, known=root.index())
+        root = ArchiveRoot(root.path, root.index())
     if pubkeys or roothashes:
         _check_trusted(pubkeys, roothashes)
     return Inputs(runtime(), config, root, pubkeys, roothashes)
@@ -156,7 +155,7 @@ def packed(inputs: Inputs, tree: Tree | None, beside: Path, root: str = "the roo
         return
     with atomic.scratch(beside) as directory:
         path = directory / "rootfs"
-        whole = replace(archive.write(tree, path), where=root)
+        whole = archive.write(tree, path)._replace(where=root)
         yield inputs._replace(root=ArchiveRoot(path, whole))
 
 

@@ -268,8 +268,6 @@ def _root(path: Path, directory: Path) -> Root:
 
 
 def _packed(path: Path, directory: Path) -> ArchiveRoot:
-    from dataclasses import replace
-
     from mystikos_tool import pipeline
     from mystikos_tool.root import archive
     from mystikos_tool.root.root import ArchiveRoot
@@ -279,7 +277,7 @@ def _packed(path: Path, directory: Path) -> ArchiveRoot:
     for warning in pipeline.warnings_of(tree, path):
         tell(f"warning: {warning}")
     packed = directory / "rootfs"
-    return ArchiveRoot(packed, replace(archive.write(tree, packed), where=str(path)))
+    return ArchiveRoot(packed, archive.write(tree, packed)._replace(where=str(path)))
 
 
 def _trusted(options: argparse.Namespace) -> tuple[Sequence[Path], Sequence[Path]]:

@@ -6,7 +6,6 @@ The rules are those of docs/formats.md, section 4.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property
 
 from mystikos_tool.config import Config
@@ -45,13 +44,13 @@ RELOCATIONS = frozenset({elf.R_X86_64_RELATIVE, elf.R_X86_64_TPOFF64, elf.R_X86_
 _RELOCATIONS = RELOCATIONS | {elf.R_X86_64_JUMP_SLOT}
 
 
-@dataclass(frozen=True)
 class EnclaveImage:
     """The image to be measured and signed: as a file, with its record and its relocation region."""
 
-    image: elf.Image
-    record: bytes
-    relocations: bytes
+    def __init__(self, image: elf.Image, record: bytes, relocations: bytes) -> None:
+        self.image = image
+        self.record = record
+        self.relocations = relocations
 
     @property
     def capture_pf_gp(self) -> bool:

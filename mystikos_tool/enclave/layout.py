@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mystikos_tool.enclave.image import RELOCATIONS, EnclaveImage, patches_in_memory
@@ -77,21 +76,20 @@ class Run(NamedTuple):
         return self._replace(offset=self.offset + distance, content=content)
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """The same runs, which lie within ``stride`` bytes, ``count`` times, each time that much further on."""
+class Repeat(NamedTuple):
+    """The same runs, which lie within ``stride`` bytes, so many ``times``, each time that much further on."""
 
     runs: tuple[Run, ...]
-    count: int
+    times: int
     stride: int
 
     def moved(self, distance: int) -> Repeat:
         """Return the repetition ``distance`` bytes further on in the enclave."""
-        return Repeat(tuple(run.moved(distance) for run in self.runs), self.count, self.stride)
+        return Repeat(tuple(run.moved(distance) for run in self.runs), self.times, self.stride)
 
     def each(self) -> Iterator[Run]:
         """Yield all runs in the order of the stream."""
-        for number in range(self.count):
+        for number in range(self.times):
             for run in self.runs:
                 yield run.moved(number * self.stride)
 
@@ -165,7 +163,7 @@ def lay_out(parts: Parts) -> Layout:
     heap_rva = regions[-1].offset + regions[-1].size + PAGE
     heap_size = OEINFO.get_int(record, "heap_pages") * PAGE
     threads, threads_rva = _threads(parts.enclave, base + image.entry), heap_rva + heap_size
-    loaded_size = threads_rva + threads.count * threads.stride
+    loaded_size = threads_rva + threads.times * threads.stride
     _check_addresses(image.where, base, loaded_size)
     enclave_size = power_of_two_up(loaded_size)
     patches = patches_in_memory(parts.enclave, heap_rva=heap_rva, enclave_size=enclave_size)

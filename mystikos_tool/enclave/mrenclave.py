@@ -104,7 +104,7 @@ def hashed_size(layout: Layout) -> int:
 
 
 def _repetition(operation: Run | Repeat) -> tuple[Sequence[Run], int]:
-    return (operation.runs, operation.count) if isinstance(operation, Repeat) else ((operation,), 1)
+    return (operation.runs, operation.times) if isinstance(operation, Repeat) else ((operation,), 1)
 
 
 def _buffers(operations: Sequence[int | Run | Repeat]) -> list[_MeasuredPages]:
@@ -244,9 +244,9 @@ def _place(at: int) -> int:
 
 def _repeated(repeat: Repeat) -> Iterator[memoryview]:
     """Yield what is hashed of a repetition, as many copies at a time as fit in a piece."""
-    copies = _Copies(repeat.runs, repeat.stride, repeat.count)
-    for first in range(0, repeat.count, copies.most):
-        yield copies.at(first * repeat.stride, min(copies.most, repeat.count - first))
+    copies = _Copies(repeat.runs, repeat.stride, repeat.times)
+    for first in range(0, repeat.times, copies.most):
+        yield copies.at(first * repeat.stride, min(copies.most, repeat.times - first))
 
 
 def _read(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:

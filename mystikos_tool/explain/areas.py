@@ -33,7 +33,7 @@ def areas(layout: Layout) -> list[Area]:
     spans = [(IMAGE, 0, layout.image_size)]
     regions = [(region.name, region.offset, region.size + PAGE) for region in layout.regions]
     spans.append((RELOCATIONS, layout.image_size, regions[0][1] - layout.image_size))
-    size = sum(part.count * part.stride for part in layout.stream if isinstance(part, Repeat))
+    size = sum(part.times * part.stride for part in layout.stream if isinstance(part, Repeat))
     spans += [*regions, (HEAP, layout.heap_rva, layout.loaded_size - size - layout.heap_rva)]
     spans.append((THREADS, layout.loaded_size - size, size))
     found: list[Area] = []

@@ -203,7 +203,7 @@ def _shown_area(area: Area, laid_out: Layout) -> ShownArea:
     count, runs = 1, [run for run in area.stream if isinstance(run, Run)]
     for part in area.stream:
         if isinstance(part, Repeat):
-            count, runs = part.count, list(part.runs)
+            count, runs = part.times, list(part.runs)
     names = _THREAD if area.name == THREADS else ("",) * len(runs)
     regions = {region.name for region in laid_out.regions}
     end = area.offset + area.size - PAGE if area.name in regions else None

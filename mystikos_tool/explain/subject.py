@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mystikos_tool import pipeline
@@ -66,7 +66,7 @@ def subject(path: Path, *, exclude: tuple[str, ...] = (), preserve_modes: bool =
     if is_appdir(path):
         with atomic.scratch(Path(tempfile.gettempdir(), "rootfs")) as directory:
             pipeline.pack(path, directory / "rootfs", exclude=exclude, preserve_modes=preserve_modes)
-            packed = replace(archive.read(directory / "rootfs"), where=str(path))
+            packed = archive.read(directory / "rootfs")._replace(where=str(path))
             yield Subject(path, APPDIR, archive=packed)
         return
     yield _file(path)

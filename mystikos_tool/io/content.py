@@ -8,7 +8,6 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from io import BytesIO, FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -68,11 +67,16 @@ class Content(Readable, AnyOffset, Protocol):
         """Write the content to a file, at its position."""
 
 
-@dataclass(frozen=True, slots=True)
 class Bytes:
     """Content in memory."""
 
-    data: bytes | bytearray | memoryview
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bytes) and self.data == other.data
 
     @property
     def size(self) -> int:
@@ -108,13 +112,20 @@ class Bytes:
         file.write(self.data)
 
 
-@dataclass(frozen=True, slots=True)
 class FileContent:
     """``size`` bytes of a file, from ``offset``."""
 
-    path: Path
-    size: int
-    offset: int = 0
+    __slots__ = ("offset", "path", "size")
+
+    def __init__(self, path: Path, size: int, offset: int = 0) -> None:
+        self.path = path
+        self.size = size
+        self.offset = offset
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, FileContent):
+            return False
+        return (self.path, self.size, self.offset) == (other.path, other.size, other.offset)
 
     @classmethod
     def of(cls, path: Path) -> FileContent:

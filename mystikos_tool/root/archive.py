@@ -8,7 +8,6 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -26,13 +25,14 @@ from mystikos_tool.root.source import excluding, is_excluded, unchanged
 from mystikos_tool.root.tree import Contents, Entry, Tree
 
 
-@dataclass(frozen=True)
-class Archive:
-    """What is in an archive, without the files' content; ``where`` names it in messages."""
-
+class _Archive(NamedTuple):
     where: str
     content: Content
     members: tuple[Member, ...]
+
+
+class Archive(_Archive):  # with attributes, as a cached property needs
+    """What is in an archive, without the files' content; ``where`` names it in messages."""
 
     @cached_property
     def by_path(self) -> Mapping[bytes, Member]:
@@ -129,14 +129,14 @@ def rewrite(tree: Tree, numbers: Sequence[int], target: Path, known: bytes) -> A
     return Archive(str(target), FileContent.of(target), tuple(tree.members))
 
 
-@dataclass
 class Unwritten:
     """What :func:`write` makes of a tree, to be measured where it is not written.
 
     Raises UserError where :func:`write` does, when its members, size or bytes are asked for.
     """
 
-    tree: Tree
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
 
     @property
     def members(self) -> Sequence[Member]:
@@ -185,7 +185,6 @@ class DifferentError(Exception):
     """An archive is not what :func:`write` makes of a tree."""
 
 
-@dataclass
 class Held(Unwritten):
     """What :func:`write` makes of a tree, held to the bytes of a file from ``offset`` while it is read.
 
@@ -193,9 +192,11 @@ class Held(Unwritten):
     tree, and DifferentError at the first byte that differs.
     """
 
-    file: AnyOffset
-    offset: int
-    is_same: bool = False
+    def __init__(self, tree: Tree, file: AnyOffset, offset: int) -> None:
+        super().__init__(tree)
+        self.file = file
+        self.offset = offset
+        self.is_same = False
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """Yield the archive as far as it is the same; a piece is as it is until the next one is asked for."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +17,12 @@ if TYPE_CHECKING:
     from mystikos_tool.root.disk.index import DiskIndex
 
 
-@dataclass(frozen=True)
 class ArchiveRoot:
     """An archive, which the package holds and MRENCLAVE measures; ``known`` is what is in it, once read."""
 
-    path: Path
-    known: Archive | None = None
+    def __init__(self, path: Path, known: Archive | None = None) -> None:
+        self.path = path
+        self.known = known
 
     def content(self) -> Content:
         """Return what the package holds for the root; raise UserError where there is no such file."""
@@ -34,7 +33,6 @@ class ArchiveRoot:
         return self.known or archive.read(self.path)
 
 
-@dataclass(frozen=True)
 class DiskRoot:
     """An ext2 disk, which the host gives to the enclave at its start.
 
@@ -42,7 +40,8 @@ class DiskRoot:
     the disk where it is at hand already.
     """
 
-    path: Path | None = None
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
 
     def content(self) -> Content:
         """Return what the package holds for the root: one page of zeros (docs/formats.md, section 1)."""
