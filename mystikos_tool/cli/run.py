@@ -304,7 +304,6 @@ def _check_trust(options: argparse.Namespace, inputs: Inputs) -> None:
 def _configuration(options: argparse.Namespace) -> Config:
     """Return the configuration of the file, or one that asks for nothing, with what the options say."""
     import json
-    from dataclasses import replace
 
     from mystikos_tool import config
 
@@ -323,7 +322,7 @@ def _configuration(options: argparse.Namespace) -> Config:
     members |= {"ApplicationPath": options.program, "HostApplicationParameters": True, "Debug": True}
     members["Mount"] = [*members.get("Mount", []), *_undeclared(options.mount, members.get("Mount", []))]
     # Without the places, which are in a text that the user does not see.
-    return replace(config.parse(json.dumps(members).encode(), _OPTIONS), places={})
+    return config.parse(json.dumps(members).encode(), _OPTIONS)._replace(places={})
 
 
 def _undeclared(mounts: Sequence[tuple[str, str]], declared: Sequence[Any]) -> Iterator[dict[str, str]]:

@@ -15,7 +15,6 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -31,6 +30,9 @@ DEFAULT_MEMORY_SIZE = 64 << 20
 DEFAULT_MAIN_STACK_SIZE = 1568 << 10
 MAX_PROBLEMS = 100  # more are no help
 _HOST_NAME_MAX = 64  # HOST_NAME_MAX of limits.h
+_OF_ITS_FILE = 4  # of the fields of a Config the last ones: two may differ in them and say the same
+_NOT_SHOWN = ("data", "places")
+_NO_PLACES: Mapping[str, str] = {}
 
 
 class ConfigError(UserError):
@@ -66,8 +68,7 @@ class Secret(NamedTuple):
     verbose: bool = False
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """A checked configuration. Sizes are in bytes and multiples of the page size.
 
     ``None`` stands for an absent key whose default belongs to the runtime. Two configurations
@@ -100,10 +101,23 @@ class Config:
     syslog_level: str | None = None
     secrets: tuple[Secret, ...] = ()
 
-    name: str = field(default="config.json", compare=False)
-    data: bytes = field(default=b"", compare=False, repr=False)
-    warnings: tuple[str, ...] = field(default=(), compare=False)
-    places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    name: str = "config.json"
+    data: bytes = b""
+    warnings: tuple[str, ...] = ()
+    places: Mapping[str, str] = _NO_PLACES
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Config) and self[:-_OF_ITS_FILE] == other[:-_OF_ITS_FILE]
+
+    def __ne__(self, other: object) -> bool:  # a tuple has its own
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:-_OF_ITS_FILE])
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={value!r}" for name, value in self._asdict().items() if name not in _NOT_SHOWN)
+        return f"Config({', '.join(shown)})"
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> Config:

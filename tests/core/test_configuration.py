@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -34,6 +33,7 @@ from mystikos_tool.errors import UserError
 DATA = Path(__file__).parent.parent / "data"
 KEYS = schema.table()["properties"].keys() - {"$schema"}
 PATH = {"version": "0.1", "ApplicationPath": "/bin/app"}
+OF_ITS_FILE = ("name", "data", "warnings", "places")  # fields of a Config
 
 
 def config(**members: Any) -> Config:
@@ -104,8 +104,9 @@ def test_every_key_reaches_its_field() -> None:
     }
     assert everything.keys() == KEYS - {"UserMemSize"}
     configuration = parse(json.dumps(everything).encode(), "c.json")
-    fields = {field.name for field in dataclasses.fields(Config) if field.compare} - {"version"}
+    fields = {*Config._fields} - {"version", *OF_ITS_FILE}
     assert [name for name in fields if getattr(configuration, name) == getattr(Config("/app"), name)] == []
+    assert [name for name in fields if Config("/app")._replace(**{name: "other"}) == Config("/app")] == []
     assert configuration == Config(
         application_path="//bin/app",
         debug=True,
@@ -132,6 +133,24 @@ def test_every_key_reaches_its_field() -> None:
         syslog_level="warn",
         secrets=(Secret("key", "https://release.example", "/key", "lib.so", "7.3", True),),
     )
+
+
+def test_configurations_are_equal_that_say_the_same_whatever_their_files_look_like() -> None:
+    one, other = config(), parse(b'{"ApplicationPath": "/bin/app"}', "other.json")
+    assert [name for name in OF_ITS_FILE if getattr(one, name) == getattr(other, name)] == []
+    assert one == other
+    assert (one != other) is False  # which a tuple would not ask == for
+    assert hash(one) == hash(other)
+    assert one != config(Debug=True)
+    assert one != tuple(one)
+
+
+def test_a_configuration_is_shown_without_the_text_of_its_file() -> None:
+    shown = repr(parse(b'{"ApplicationPath": "/bin/app", "Debug": true}', "c.json"))
+    assert shown.startswith("Config(application_path='/bin/app', version='0.1', debug=True, product_id=0, ")
+    assert "name='c.json'" in shown
+    assert "data=" not in shown
+    assert "places=" not in shown
 
 
 @pytest.mark.parametrize(

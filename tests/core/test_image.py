@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from dataclasses import replace
 
 import pytest
 import tiny_elf
@@ -24,7 +23,7 @@ DYNAMIC = ((5, 0x100), (6, 0x100), (10, 1))
 
 
 def prepared(image: bytes, **settings: object) -> EnclaveImage:
-    config = replace(CONFIG, **settings)  # type: ignore[arg-type]
+    config = CONFIG._replace(**settings)  # type: ignore[arg-type]
     return prepare(elf.Image(image, "mystenc.so"), config)
 
 

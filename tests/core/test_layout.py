@@ -157,7 +157,7 @@ def test_the_tcs_names_its_ssa_the_entry_point_and_the_segments() -> None:
 
 def test_a_zero_base_moves_every_page_and_address_by_the_start_address() -> None:
     start = 0x100000000
-    config = replace(SMALL.config, create_zero_base_enclave=True, enclave_start_address=start)
+    config = SMALL.config._replace(create_zero_base_enclave=True, enclave_start_address=start)
     moved = replace(SMALL, config=config).laid_out()
     assert [page.offset - start for page in pages(moved)] == [number * P for number, *_ in SMALL_PAGES]
     assert (moved.base, moved.size, moved.enclave_size) == (start, 2 * start, 128 * P)
@@ -169,7 +169,7 @@ def test_a_zero_base_moves_every_page_and_address_by_the_start_address() -> None
 
 @pytest.mark.parametrize("start", [P, 0x7FF000, 1 << 33, (1 << 46) - P, (1 << 47) - 79 * P])
 def test_a_zero_base_enclave_reaches_from_0_to_the_next_power_of_two(start: int) -> None:
-    config = replace(SMALL.config, create_zero_base_enclave=True, enclave_start_address=start)
+    config = SMALL.config._replace(create_zero_base_enclave=True, enclave_start_address=start)
     laid_out = replace(SMALL, config=config).laid_out()
     assert laid_out.size // 2 < start + laid_out.loaded_size <= laid_out.size
     assert laid_out.size & (laid_out.size - 1) == 0
@@ -180,7 +180,7 @@ def test_a_runtime_made_for_a_zero_base_has_one_unless_the_configuration_says_no
     record = oeinfo(flags=3, start_address=0x200000000)
     made_for_it = TinyEnclave(image=tiny_elf.enclave(record))
     assert made_for_it.laid_out().base == 0x100000000
-    refused = replace(made_for_it.config, create_zero_base_enclave=False)
+    refused = made_for_it.config._replace(create_zero_base_enclave=False)
     assert replace(made_for_it, config=refused).laid_out().base == 0
 
 
@@ -244,7 +244,7 @@ def test_the_regions_are_found_from_the_heap_backwards(name: str) -> None:
 
 @pytest.mark.parametrize("memory_pages", [1, 127, 128, 129, 1023, 1025])
 def test_the_tables_of_memory_pages_have_an_entry_each(memory_pages: int) -> None:
-    config = replace(SMALL.config, memory_size=memory_pages * P)
+    config = SMALL.config._replace(memory_size=memory_pages * P)
     laid_out = replace(SMALL, config=config).laid_out()
     sizes = {region.name: (region.size, region.file_size) for region in laid_out.regions}
     assert sizes["mman"][0] == (memory_pages + 2) * P
@@ -253,7 +253,7 @@ def test_the_tables_of_memory_pages_have_an_entry_each(memory_pages: int) -> Non
 
 
 def test_a_large_memory_takes_no_memory_to_lay_out() -> None:
-    laid_out = replace(SMALL, config=replace(SMALL.config, memory_size=1 << 40)).laid_out()
+    laid_out = replace(SMALL, config=SMALL.config._replace(memory_size=1 << 40)).laid_out()
     assert len(laid_out.stream) < 100
     assert laid_out.size == 1 << 41
 
@@ -502,7 +502,7 @@ def test_relocation_data_is_rela_dyn_and_rela_plt_and_nothing_without_the_first(
 def test_an_enclave_that_does_not_fit_in_an_address_space_is_told(
     change: dict[str, int | bool], problem: str
 ) -> None:
-    config: Config = replace(SMALL.config, **change)  # type: ignore[arg-type]
+    config: Config = SMALL.config._replace(**change)  # type: ignore[arg-type]
     assert problem in told(replace(SMALL, config=config))
 
 

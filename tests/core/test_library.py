@@ -251,7 +251,7 @@ def test_no_package_is_written_over_what_it_is_made_of(made: Inputs, target: str
 
 def test_a_configuration_whose_fields_are_not_what_would_go_into_the_package_is_refused(made: Inputs) -> None:
     read = mystikos_tool.Config.load("config.json")
-    for config in (mystikos_tool.Config("/bin/app"), replace(read, debug=True)):
+    for config in (mystikos_tool.Config("/bin/app"), read._replace(debug=True)):
         with pytest.raises(UserError, match="give a file, or a mapping with the members"):
             mystikos_tool.measure("appdir", config=config, runtime="runtime")
 

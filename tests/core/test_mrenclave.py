@@ -5,7 +5,6 @@ import random
 import struct
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import model
@@ -353,8 +352,7 @@ def enclave_images(draw: st.DrawFn) -> bytes:
 @st.composite
 def enclaves(draw: st.DrawFn) -> TinyEnclave:
     zero_base = draw(st.sampled_from([None, False, True]))
-    config = replace(
-        CONFIG,
+    config = CONFIG._replace(
         data=b"{" + b" " * draw(st.sampled_from([0, 1, P - 2, P, 9000])) + b"}",
         memory_size=P * draw(st.sampled_from([1, 2, 127, 128, 129, 1024, 1025])),
         debug=draw(st.booleans()),

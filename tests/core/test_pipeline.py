@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 
@@ -538,7 +537,7 @@ def test_an_ext2_root_needs_something_that_makes_it_trusted(made: Inputs) -> Non
     for trusted in (
         ext2._replace(pubkeys=()),
         ext2._replace(roothashes=()),
-        untrusted._replace(config=replace(made.config, debug=True)),
+        untrusted._replace(config=made.config._replace(debug=True)),
     ):
         assert pipeline.measure(trusted).mrenclave
 
@@ -639,7 +638,7 @@ def test_what_is_signed_is_the_image_that_was_measured(made: Inputs) -> None:
 
 def test_another_configuration_is_not_signed(made: Inputs) -> None:
     measured = pipeline.measure(made)
-    other = replace(made.config, data=made.config.data + b"\n")
+    other = made.config._replace(data=made.config.data + b"\n")
     assert told(lambda: pipeline.sign(measured, made.runtime, other, key(), DAY)) == (
         f"{made.runtime.enclave}: is not what was measured with {made.config.name};"
         " measure again with this runtime and configuration"

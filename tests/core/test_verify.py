@@ -7,7 +7,6 @@ import json
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -397,7 +396,7 @@ def test_what_is_told_to_programs_follows_its_schema(app: Path) -> None:
 
 
 def test_memory_that_nobody_can_measure_is_refused_at_once(tmp_path: Path, made: Inputs) -> None:
-    huge = made._replace(config=replace(made.config, data=b'{"MemorySize": "32000g"}'))
+    huge = made._replace(config=made.config._replace(data=b'{"MemorySize": "32000g"}'))
     image = pipeline.prepare(made.runtime, huge.config)
     measured = pipeline.measure(made)
     from mystikos_tool.signing import enclave_key

@@ -62,7 +62,7 @@ def configured(enclave: TinyEnclave) -> TinyEnclave:
     """The enclave with a configuration that says of its memory what the enclave has."""
     members = {"ApplicationPath": "/bin/app", "MemorySize": enclave.config.memory_size}
     data = json.dumps(members).encode().ljust(len(enclave.config.data))
-    return replace(enclave, config=replace(enclave.config, data=data))
+    return replace(enclave, config=enclave.config._replace(data=data))
 
 
 def python_measures(enclave: TinyEnclave) -> str:
