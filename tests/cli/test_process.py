@@ -117,7 +117,7 @@ def test_help_and_version_load_nothing_that_takes_long(arguments: tuple[str, ...
         (("mkcpio", "appdir", "a"), {"cryptography", "importlib.metadata"}),
         (("verify", "runtime/bin/myst"), {"cryptography", "importlib.metadata"}),
         (("dump-sgx", "runtime/bin/myst"), {"cryptography", "importlib.metadata", "mystikos_tool.pipeline"}),
-        (PACKAGE, {"cryptography", "importlib.metadata"}),
+        (PACKAGE, {"cryptography", "dataclasses", "importlib.metadata", "inspect"}),
         (("keygen", "made.pem"), {"elftools", "importlib.metadata", "mystikos_tool.pipeline"}),
     ],
 )
