@@ -23,14 +23,16 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from bench import apps, inputs, installed, projects
+from bench import apps, inputs, installed, processes, projects
 from bench.projects import OURS, Project
-from bench.rows import CONFIG, FILE, FULL, KEY, SIZE
+from bench.rows import COMMAND_LINE, CONFIG, FILE, FULL, KEY, SIZE
 
 _NEVER = 1 << 62
 _WORTH = 0.05
 _NONE = "none"
-_LARGE, _MANY = "5,000 files, 200 MB", "100 apps, installed runtime"
+_RUN = "--run"
+_SWITCHED = ("bench.mechanisms", _RUN)
+_LARGE, _MANY, _HELLO = "5,000 files, 200 MB", "100 apps, installed runtime", "1 app, installed runtime"
 
 
 def _hash_in_turn() -> None:
@@ -101,6 +103,12 @@ def _read_again() -> None:
     from mystikos_tool.io import kept
 
     kept.kept = lambda files: lambda read: read  # what uses it is imported later
+
+
+def _open_the_key_here() -> None:
+    from mystikos_tool.signing import key_process
+
+    key_process._is_only_thread = lambda: False
 
 
 def _load_while_packing() -> None:
@@ -207,6 +215,13 @@ MECHANISMS = (
         ((_MANY, FULL), (_MANY, KEY)),
     ),
     Mechanism(
+        "key-process",
+        "the command line opens the key in a process of its own (signing/key_process.py)",
+        "in the same one",
+        _open_the_key_here,
+        ((_HELLO, COMMAND_LINE),),
+    ),
+    Mechanism(
         "preloading",
         "what later stages need is loaded while a root is packed",
         "when they begin",
@@ -232,8 +247,7 @@ def _compare(mechanism: Mechanism, runs: int, made: dict[str, tuple[Project, Pro
             for name, project in pairs if run % 2 else reversed(pairs):
                 if row in _OF_PROJECT:
                     _OF_PROJECT[row](project)
-                usage = project.build(module=("bench.mechanisms", "--run", name))
-                seconds[name].append(usage.seconds)
+                seconds[name].append(_seconds(project, row, name))
         usual, switched = seconds.values()
         with_it, without = (switched, usual) if mechanism.is_candidate else (usual, switched)
         wins = statistics.median(1 - one / other for one, other in zip(with_it, without, strict=True))
@@ -243,6 +257,18 @@ def _compare(mechanism: Mechanism, runs: int, made: dict[str, tuple[Project, Pro
             f" {'' if wins >= _WORTH else '(less than 5 %)'}\n"
         )
         sys.stdout.flush()
+
+
+def _seconds(project: Project, row: str, name: str) -> float:
+    """Run what a row is about in a process with one mechanism switched; return how long it took."""
+    if row != COMMAND_LINE:
+        return project.build(module=(*_SWITCHED, name, "SCons")).seconds
+    package = project.directory / "package"
+    package.unlink(missing_ok=True)
+    command: list[str | Path] = [sys.executable, "-m", *_SWITCHED, name, "mystikos_tool", "package-sgx"]
+    command += ["--runtime", project.directory.parents[1] / "runtime", "-o", package]
+    command += [project.appdirs[0], project.directory / "key.pem", project.directory / "config.json"]
+    return processes.run(command, cwd=projects.CHECKOUT, environment=projects.environment()).seconds
 
 
 def _projects(directory: Path) -> dict[str, tuple[Project, Project]]:
@@ -255,24 +281,25 @@ def _projects(directory: Path) -> dict[str, tuple[Project, Project]]:
         for which in range(2)
     ]
     many = [apps.make(100, directory / f"many-{which}", runtime) for which in range(2)]
-    for project in (*large, *many):
+    one = apps.make(1, directory / "one", runtime)
+    for project in (*large, *many, one):
         project.build()
-    return {_LARGE: (large[0], large[1]), _MANY: (many[0], many[1])}
+    return {_LARGE: (large[0], large[1]), _MANY: (many[0], many[1]), _HELLO: (one, one)}
 
 
-def _run(name: str, arguments: Sequence[str]) -> None:
-    """Run SCons in this process, with one mechanism switched."""
+def _run(name: str, module: str, arguments: Sequence[str]) -> None:
+    """Run SCons or the tool in this process, with one mechanism switched."""
     for mechanism in MECHANISMS:
         if mechanism.name == name:
             mechanism.switch()
-    sys.argv = ["scons", *arguments]
-    runpy.run_module("SCons", run_name="__main__", alter_sys=True)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def main() -> None:
     """Compare the mechanisms that are named, or all."""
-    if sys.argv[1:2] == ["--run"]:
-        _run(sys.argv[2], sys.argv[3:])
+    if sys.argv[1:2] == [_RUN]:
+        _run(sys.argv[2], sys.argv[3], sys.argv[4:])
         return
     names = [mechanism.name for mechanism in MECHANISMS]
     parser = argparse.ArgumentParser(prog="python -m bench.mechanisms", description="Compare mechanisms.")
