@@ -108,7 +108,7 @@ def _read_again() -> None:
 def _open_the_key_here() -> None:
     from mystikos_tool.signing import key_process
 
-    key_process._is_only_thread = lambda: False
+    key_process._may_fork = lambda named: False
 
 
 def _load_while_packing() -> None:

@@ -26,10 +26,10 @@ _DIGEST_SIZE = 32
 def opened(named: NamedKey) -> Iterator[NamedKey]:
     """Yield a key for enclaves; one in files is being opened in a process of its own, there until the end.
 
-    A process with threads is not forked. Whatever goes wrong there is left to this process, which then
+    A process with threads is not forked. What goes wrong in the other one is left to this, which then
     opens the key itself.
     """
-    if not (named.only_reads and all(path.is_file() for path in named.files) and _is_only_thread()):
+    if not _may_fork(named):
         yield named
         return
     questions, ask = os.pipe()
@@ -49,10 +49,12 @@ def opened(named: NamedKey) -> Iterator[NamedKey]:
                 os.waitpid(child, 0)
 
 
-def _is_only_thread() -> bool:
+def _may_fork(named: NamedKey) -> bool:
+    """Tell whether a key is in plain files only, which may be read twice, and this process is one thread."""
     try:
-        return len([*Path("/proc/self/task").iterdir()]) == 1
-    except OSError:  # no /proc here
+        are_plain = named.only_reads and all(path.is_file() for path in named.files)
+        return are_plain and len([*Path("/proc/self/task").iterdir()]) == 1
+    except OSError:  # what may not be looked at; no /proc
         return False
 
 

@@ -152,3 +152,14 @@ named = notation.parse("file:{KEY}?passphrase=exec:pass show key")
 with key_process.opened(named) as key: print(key is named, children())
 """
     assert printed(code) == "True []"
+
+
+def test_a_key_that_may_not_be_looked_at_is_told_as_without_it(tmp_path: Path) -> None:
+    code = f"""
+path = Path({str(tmp_path)!r}, "closed", "key.pem")
+path.parent.mkdir(mode=0)
+if os.geteuid() == 0: os.seteuid(65534)
+named = notation.parse(path)
+with key_process.opened(named) as key: print(key is named)
+"""
+    assert printed(code) == "True"
