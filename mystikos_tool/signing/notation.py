@@ -46,6 +46,8 @@ def parse(key: str | os.PathLike[str], path: Callable[[str], Path] = Path) -> Na
     name, rest = scheme[1].lower(), key[scheme.end() :]
     if name == "file":
         file, mark, source = rest.partition(_PASSPHRASE)
+        if not file:
+            raise UserError("file:…", "names no file", "write it behind file:")
         return _file(path(file), source if mark else None)
     if name in _OWN:
         return _named(name, rest, path)

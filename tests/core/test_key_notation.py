@@ -57,6 +57,11 @@ def test_a_file_that_is_called_like_a_scheme_does_not_take_its_place(
     assert "does not say which key it signs with" in refused("exec:key.pem").problem
 
 
+@pytest.mark.parametrize("key", ["file:", "file:?passphrase=env:NAME"])
+def test_a_scheme_without_a_file_is_told(key: str) -> None:
+    assert str(refused(key)) == "file:…: names no file; write it behind file:"
+
+
 def test_an_unknown_scheme_is_told_without_what_follows_it() -> None:
     error = refused("vault:secret/4711")
     assert str(error).startswith(
