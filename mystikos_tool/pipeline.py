@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, timezone
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mystikos_tool.config import Config
 from mystikos_tool.enclave import image as enclave_image
@@ -38,7 +38,9 @@ from mystikos_tool.runtime import Runtime
 from mystikos_tool.runtime import image as image_of
 from mystikos_tool.signing import enclave_key, root_keys
 from mystikos_tool.signing.signer import Signer
-from mystikos_tool.signing.statement import Signed, Statement
+
+if TYPE_CHECKING:
+    from mystikos_tool.signing.statement import Signed, Statement
 
 _LAST_EPOCH = 253_402_300_799  # 9999-12-31T23:59:59Z
 
@@ -339,6 +341,8 @@ def state(measured: Measurement, runtime: Runtime, config: Config, day: date) ->
     Raises UserError when runtime or configuration are not those that were measured, and when the
     measurement says something else.
     """
+    from mystikos_tool.signing.statement import Statement  # few sign elsewhere
+
     return Statement(sigstruct.prepare(_proved(measured, runtime, config)[1], day))
 
 

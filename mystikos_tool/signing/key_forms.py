@@ -119,14 +119,17 @@ def _in_base64(data: bytes) -> _Found:
             yield match.start(), pem[0]
 
 
-_PEM_IN_UTF_16_MARK, _PEM_IN_UTF_32_MARK = ("PRIVATE KEY-----".encode(f"utf-{bits}-le") for bits in (16, 32))
+def _wide(text: bytes, width: int) -> bytes:
+    """Return text in characters of some bytes, all but one of which are zeros (UTF-16LE, UTF-32LE)."""
+    return b"".join(bytes([character]).ljust(width, b"\0") for character in text)
+
+
+_PEM_IN_UTF_16_MARK, _PEM_IN_UTF_32_MARK = (_wide(b"PRIVATE KEY-----", width) for width in (2, 4))
 
 
 def _in_wide(width: int) -> Callable[[bytes], _Found]:
     """Return what finds keys in characters of some bytes, all but one of which are zeros."""
-    zeros = rb"\0" * (width - 1)
-    word = b"".join(b"%c%b" % (character, zeros) for character in b"-----BEGIN")
-    pattern = b"%b(?:%b%b){64,16384}" % (word, rb"[\t\n\r -~]", zeros)
+    pattern = b"%b(?:%b){64,16384}" % (_wide(b"-----BEGIN", width), rb"[\t\n\r -~]" + rb"\0" * (width - 1))
 
     def find(data: bytes) -> _Found:
         for match in re.finditer(pattern, data):

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.formats.sigstruct import EXPONENT, KEY_SIZE
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.signing import key_forms, rsa_public, secret
+from mystikos_tool.signing import rsa_public, secret
 from mystikos_tool.signing.pem_blocks import CERTIFICATE, PRIVATE, PUBLIC, Block, blocks
 
 KEY_BITS = KEY_SIZE * 8
@@ -118,6 +118,10 @@ def load_rsa(path: Path, passphrase: str | None = None) -> PemSigner:
         raise _refused(path, _NOT_RSA)
     if not _is_consistent(key.private_numbers()):
         raise _refused(path, _DAMAGED)
+    if secret_bytes is None:
+        return PemSigner(key)
+    from mystikos_tool.signing import key_forms  # most keys are not encrypted
+
     return PemSigner(key, key_forms.encrypted(block.text))
 
 

@@ -339,6 +339,18 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
 
 
+def test_a_scratch_directory_goes_with_all_in_it_and_nothing_outside(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").touch()
+    with scratch(tmp_path / "target") as directory:
+        (directory / "file").touch()
+        (directory / "link").symlink_to(tmp_path / "outside")
+        (directory / "in" / "it").mkdir(parents=True)
+        (directory / "in" / "it" / "link").symlink_to(tmp_path / "outside")
+    assert [*tmp_path.iterdir()] == [tmp_path / "outside"]
+    assert (tmp_path / "outside" / "file").exists()
+
+
 def test_threads_that_sweep_take_no_scratch_directory_away_from_each_other(tmp_path: Path) -> None:
     faults: list[BaseException] = []
 
