@@ -50,10 +50,14 @@ def opened(named: NamedKey) -> Iterator[NamedKey]:
 
 
 def _may_fork(named: NamedKey) -> bool:
-    """Tell whether a key is in plain files only, which may be read twice, and this process is one thread."""
+    """Tell whether a key is in plain files only, which may be read twice, and this process is one thread.
+
+    Where SIGCHLD is ignored, nobody would know whether the other process is there.
+    """
     try:
         are_plain = named.only_reads and all(path.is_file() for path in named.files)
-        return are_plain and len([*Path("/proc/self/task").iterdir()]) == 1
+        is_told = signal.getsignal(signal.SIGCHLD) != signal.SIG_IGN
+        return are_plain and is_told and len([*Path("/proc/self/task").iterdir()]) == 1
     except OSError:  # what may not be looked at; no /proc
         return False
 

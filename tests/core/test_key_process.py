@@ -154,6 +154,14 @@ with key_process.opened(named) as key: print(key is named, children())
     assert printed(code) == "True []"
 
 
+def test_where_the_end_of_a_process_is_not_told_the_key_is_opened_here() -> None:
+    code = """
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+with key_process.opened(named) as key: print(key.open().sign(DIGEST).hex())
+"""
+    assert printed(code) == pem.load(KEY).sign(DIGEST).hex()
+
+
 def test_a_key_that_may_not_be_looked_at_is_told_as_without_it(tmp_path: Path) -> None:
     code = f"""
 path = Path({str(tmp_path)!r}, "closed", "key.pem")
