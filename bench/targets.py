@@ -67,9 +67,9 @@ class Beside:
 class Target:
     """``value`` (a sum of figures) may be no more than ``limit`` (another sum) plus ``constant``.
 
-    A constant of seconds is for a machine on which an empty SConstruct takes ``machine`` seconds, or for any.
-    Where the earlier version was measured, too, the limit is that of ``beside`` instead: the same share of its
-    time.
+    A constant of seconds is for a machine on which an empty SConstruct takes ``machine`` seconds, or for
+    any. Where the earlier version was measured, too, the limit is that of ``beside`` instead: the same share
+    of its time.
     """
 
     name: str
