@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
@@ -12,6 +13,12 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.root.index import Index
 
 _MAX_NAME = 255
+# Of Mystikos' kernel: how many mounts its table holds, and those that it makes itself before others.
+_TABLE = 8
+_SHARED = "/dev/shm"  # noqa: S108 in the root, not here
+_ITS_OWN = ("/", "/dev", _SHARED, "/proc")
+# What the embedded kernel can mount on in /dev: nothing else there is a directory or can be made.
+_IN_DEV = ("/dev", "/dev/pts", _SHARED)
 
 
 def mount_over(mounts: Iterable[Mount], path: str) -> str | None:
@@ -29,10 +36,11 @@ def check_mounts(index: Index, config: Config, *, embedded: bool, is_disk: bool)
 
     Raises UserError for a target that nothing can be mounted on.
     """
+    yield from check_declared(config, embedded=embedded)
     for number, mount in enumerate(config.mounts):
         where = config.where(f"Mount[{number}].Target")
         if embedded:
-            _check_embedded(index, mount, where)
+            _check_links(index, mount, where)
         found = index.find(mount.target)
         if found and stat.S_ISDIR(found.mode):
             continue
@@ -43,8 +51,34 @@ def check_mounts(index: Index, config: Config, *, embedded: bool, is_disk: bool)
             yield UserError(where, problem, "create it in the appdir to choose its mode")
 
 
-def _check_embedded(index: Index, mount: Mount, where: str) -> None:
-    """Refuse what the embedded runtime does not mount."""
+def check_declared(config: Config, *, embedded: bool) -> Iterator[UserError]:
+    """Yield the mounts with which no package starts in Mystikos and one of the embedded runtime does.
+
+    Raises UserError for those with which the package starts in neither, whatever its root is.
+    """
+    for number, mount in enumerate(config.mounts):
+        where = config.where(f"Mount[{number}].Target")
+        if embedded:
+            _check_embedded(config, number, where)
+        for problem, remedy in _refused_by_mystikos(number, mount):
+            if not embedded:
+                raise UserError(where, f"Mystikos {problem}", remedy)
+            yield UserError(where, f"starts with the embedded runtime only: Mystikos {problem}", remedy)
+
+
+def _refused_by_mystikos(number: int, mount: Mount) -> Iterator[tuple[str, str]]:
+    """Yield why Mystikos' kernel does not start with a mount (kernel/mount.c), and the remedy."""
+    target = posixpath.normpath("/" + mount.target.lstrip("/"))
+    if target in _ITS_OWN:
+        yield f"mounts {target} itself, and starts with no other mount there", "name another directory"
+    most = _TABLE - len(_ITS_OWN)
+    if number == most:
+        yield f"starts with no more than {most} mounts", "mount a directory above several of them"
+
+
+def _check_embedded(config: Config, number: int, where: str) -> None:
+    """Refuse what the embedded runtime does not mount, whatever the root is."""
+    mount = config.mounts[number]
     steps = _steps(mount.target)
     if not steps or ".." in mount.target.split("/"):
         problem = f"{mount.target} is no directory that the embedded runtime can mount on"
@@ -52,7 +86,15 @@ def _check_embedded(index: Index, mount: Mount, where: str) -> None:
     if mount.type == "ext2" and (mount.public_key or mount.root_hash or mount.flags):
         problem = "an ext2 disk is mounted without PublicKey, RootHash and Flags, as Mystikos demands"
         raise UserError(where, problem, "leave them out, and give the package the key or the root hash")
-    for path in steps:
+    within = mount_over(config.mounts[:number], mount.target)
+    if steps[0] == "/proc" or (steps[0] == "/dev" and steps[-1] not in _IN_DEV and not within):
+        problem = f"{mount.target} lies in {steps[0]}, where the embedded runtime mounts nothing"
+        raise UserError(where, problem, "name another directory")
+
+
+def _check_links(index: Index, mount: Mount, where: str) -> None:
+    """Refuse a target behind a symbolic link, which the embedded runtime does not follow to a mount."""
+    for path in _steps(mount.target):
         entry = index.entry(path)
         if entry and stat.S_ISLNK(entry.mode):
             problem = f"{path} is a symbolic link, which the embedded runtime does not follow to a mount"

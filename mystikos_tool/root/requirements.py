@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mystikos_tool.config import Config, jsonc
 from mystikos_tool.errors import UserError
 from mystikos_tool.root.index import Index, Member
-from mystikos_tool.root.mounts import check_mounts, mount_over
+from mystikos_tool.root.mounts import check_declared, check_mounts, mount_over
 from mystikos_tool.root.program import faults, is_executable
 from mystikos_tool.root.root import DiskRoot, Root
 
@@ -40,7 +41,7 @@ def check(root: Root, config: Config, *, trusts_disks: bool, embedded: bool) -> 
         _check_disk(config, trusts_disks=trusts_disks)
     index = root.index()
     if index is None:
-        return []
+        return [str(doubt) for doubt in check_declared(config, embedded=embedded)]
     is_disk = isinstance(root, DiskRoot)
     return [
         str(doubt) for doubts in CHECKS for doubt in doubts(index, config, embedded=embedded, is_disk=is_disk)
@@ -64,24 +65,34 @@ def _wants_credentials(config: Config) -> bool:
 
 def _check_stack(config: Config) -> None:
     """Refuse a main stack that the embedded runtime starts no program with."""
-    where, stack = config.where("MainStackSize"), config.main_stack_size
+    where, stack, memory = config.where("MainStackSize"), config.main_stack_size, config.memory_size
     if stack < _MIN_STACK:
         raise UserError(where, f"is less than {_MIN_STACK:,} bytes, and no program starts", "give more")
-    if stack >= config.memory_size:
-        problem = f"has {stack:,} bytes and is not smaller than MemorySize, of {config.memory_size:,}"
-        raise UserError(where, problem, "give more memory, or a smaller stack")
+    if stack >= memory:
+        problem = f"has {stack:,} bytes and is not smaller than MemorySize, of {memory:,}"
+        if "MainStackSize" not in config.places:
+            key = "UserMemSize" if "UserMemSize" in config.places else "MemorySize"
+            where, problem = config.where(key), f"has {memory:,} bytes, and the main stack {stack:,}"
+        raise UserError(where, problem, "give more memory, or a smaller stack (MainStackSize)")
+    _check_texts(config)
+
+
+def _check_texts(config: Config, added: Sequence[str] = (), where_added: str = "") -> None:
+    """Refuse arguments and variables that do not fit on the stack, with those that the root has ``added``."""
     sizes = []
-    for key, texts in (
-        ("ApplicationParameters", (config.application_path, *config.application_parameters)),
-        ("EnvironmentVariables", config.environment_variables),
+    for where, texts in (
+        (config.where("ApplicationParameters"), (config.application_path, *config.application_parameters)),
+        (config.where("EnvironmentVariables"), config.environment_variables),
+        (where_added, added),
     ):
         sizes += (found := [len(text.encode()) + _PER_TEXT for text in texts])
         if max(found, default=0) > _MAX_TEXT:
             problem = "has a text of 128 KiB or more, and Linux starts no program with it"
-            raise UserError(config.where(key), problem, "shorten it")
+            raise UserError(where, problem, "shorten it")
+    stack = config.main_stack_size
     if (size := sum(sizes)) >= stack:
         problem = f"has {stack:,} bytes, and arguments and environment take {size:,}"
-        raise UserError(where, problem, "give more, or shorten them")
+        raise UserError(config.where("MainStackSize"), problem, "give more, or shorten them")
 
 
 def _check_disk(config: Config, *, trusts_disks: bool) -> None:
@@ -104,20 +115,40 @@ def _system_files(index: Index, config: Config, *, embedded: bool, is_disk: bool
             path = "/" + member.path.decode(errors="replace")
             problem = f"{path} lies in /proc, where Mystikos cannot unpack it"
             raise UserError(index.where, problem, "leave it out")
+    etc, found = index.entry("/etc"), index.find("/etc")
+    if embedded and etc and stat.S_ISLNK(etc.mode) and not (found and stat.S_ISDIR(found.mode)):
+        problem = "/etc is a symbolic link that leads to no directory of the root"
+        raise UserError(index.where, problem, "make it a directory, or leave it out")
     for path in ("/etc/hosts", "/etc/resolv.conf"):
-        if index.entry(path) and not index.find(path):
-            problem = f"{path} is a symbolic link that leads nowhere, with which Mystikos stops"
-            raise UserError(index.where, problem, "leave it out; the host's file takes its place")
+        if obstacle := _cannot_be_replaced(index, path, embedded=embedded):
+            raise UserError(index.where, obstacle, "leave it out; the host's file takes its place")
     yield from ()
+
+
+def _cannot_be_replaced(index: Index, path: str, *, embedded: bool) -> str | None:
+    """Say why the host's file cannot be put in the place of one of the root's; None where it can."""
+    entry, found = index.entry(path), index.find(path)
+    if entry and not found:
+        return f"{path} is a symbolic link that leads nowhere, with which Mystikos stops"
+    below = os.fsencode(path.strip("/")) + b"/"
+    # Mystikos removes what is there: a link, wherever it leads, or an empty directory.
+    full = entry and stat.S_ISDIR(entry.mode) and any(one.path.startswith(below) for one in index.members)
+    if full or (embedded and found and stat.S_ISDIR(found.mode)):
+        return f"{path} is a directory, where a file of the host belongs"
+    return None
 
 
 def _appenv(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     """Refuse a file of variables that would be read at the start and refused then."""
-    member = index.find(_APPENV)
-    if member is None or posixpath.normpath(config.current_working_directory).strip("/"):
+    if posixpath.normpath(config.current_working_directory).strip("/"):
         return
     where = f"{index.where}, {_APPENV}"
     remedy = 'write {"Env": ["NAME=VALUE"]}, or leave it out'
+    entry, member = index.entry(_APPENV), index.find(_APPENV)
+    if embedded and entry and stat.S_ISLNK(entry.mode):
+        raise UserError(where, "is a symbolic link, which the embedded runtime does not follow", remedy)
+    if member is None:
+        return
     if not stat.S_ISREG(member.mode):
         raise UserError(where, "is no file", remedy)
     if member.size > _MAX_APPENV:
@@ -127,10 +158,22 @@ def _appenv(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> I
     variables = members.get("Env")
     if not isinstance(variables, list) or not variables:
         raise UserError(where, "has no list Env with a variable in it", remedy)
-    for node in variables:
-        if not isinstance(node.value, str) or "=" not in node.value:
-            raise UserError(where, "has an element in Env that is not NAME=VALUE", remedy)
+    texts = [node.value for node in variables if isinstance(node.value, str) and "=" in node.value]
+    if len(texts) != len(variables):
+        raise UserError(where, "has an element in Env that is not NAME=VALUE", remedy)
+    if embedded and isinstance(root, tuple) and len(root) > 1:
+        problem = "has more than one Env in it, and the embedded runtime starts with that alone"
+        raise UserError(where, problem, remedy)
+    if embedded:
+        _check_texts(config, [text for text in texts if _is_new(text, config)], where)
     yield from ()
+
+
+def _is_new(variable: str, config: Config) -> bool:
+    """Tell whether a variable is certainly added: one whose name another one begins with may not be."""
+    name = variable.partition("=")[0]
+    given = (*config.environment_variables, *config.host_environment_variables, "MYST_TARGET")
+    return not any(one.startswith(name) for one in given)
 
 
 def _working_directory(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:

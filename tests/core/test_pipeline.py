@@ -53,6 +53,7 @@ def with_root(given: Inputs, change: Callable[[Path], object], **keys: object) -
     pipeline.pack(directory / "appdir", archive)
     members = {"version": "0.1", "MemorySize": "64k", "ApplicationPath": "/bin/app"}
     members |= {"MainStackSize": "32k", **keys}
+    members = {key: value for key, value in members.items() if value is not None}
     (directory / "config.json").write_text(json.dumps(members))
     return given._replace(config=config.load(directory / "config.json"))
 
@@ -120,7 +121,7 @@ def with_mounts(given: Inputs, *targets: str) -> Inputs:
     return with_root(given, lambda root: (root / "link").symlink_to("mnt"), Mount=mounts)
 
 
-@pytest.mark.parametrize("target", ["/mnt", "/link", "/bin/", "/", "/missing", "/new/dir"])
+@pytest.mark.parametrize("target", ["/mnt", "/link", "/bin/", "/missing", "/new/dir"])
 def test_a_mount_needs_a_directory_or_nothing_in_its_place(made: Inputs, target: str) -> None:
     assert pipeline.measure(with_mounts(made, target)).mrenclave
 
@@ -150,7 +151,7 @@ def test_a_target_within_another_mount_is_nothing_of_the_root(made: Inputs) -> N
     assert warned(with_mounts(made, "/mnt", "/mnt/below")) == []
 
 
-@pytest.mark.parametrize("targets", [["/mnt/below", "/mnt"], ["/bin", "/mnt/below"], ["/", "/mnt/below"]])
+@pytest.mark.parametrize("targets", [["/mnt/below", "/mnt"], ["/bin", "/mnt/below"]])
 def test_a_target_within_a_later_mount_or_beside_an_earlier_one_is_told(
     made: Inputs, targets: list[str]
 ) -> None:
@@ -177,6 +178,45 @@ def test_a_mount_on_what_is_no_directory_and_cannot_become_one_is_told_with_its_
     assert "Mount[1].Target: " in message
     assert problem in message
     assert message.endswith("; create it in the appdir")
+
+
+@pytest.mark.parametrize(
+    ("targets", "number", "problem"),
+    [
+        (["/mnt", "//"], 1, "Mystikos mounts / itself, and starts with no other mount there"),
+        (["/proc/"], 0, "Mystikos mounts /proc itself"),
+        (["/dev"], 0, "Mystikos mounts /dev itself"),
+        (["/dev/./shm"], 0, "Mystikos mounts /dev/shm itself"),
+        ([f"/m{number}" for number in range(6)], 4, "Mystikos starts with no more than 4 mounts"),
+    ],
+)
+def test_mounts_with_which_mystikos_never_starts_are_refused_or_told(
+    made: Inputs, targets: list[str], number: int, problem: str
+) -> None:
+    given = with_mounts(made, *targets)
+    for one in (given, given._replace(root=DiskRoot())):
+        assert f"Mount[{number}].Target: {problem}" in told(lambda one=one: pipeline.measure(one))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("targets", "problem"),
+    [
+        (["/dev/shm/"], "Mystikos mounts /dev/shm itself"),
+        ([f"/m{number}" for number in range(6)], "Mystikos starts with no more than 4 mounts"),
+    ],
+)
+def test_mounts_with_which_the_embedded_runtime_alone_starts_are_told(
+    made: Inputs, targets: list[str], problem: str
+) -> None:
+    mounts = [{"Target": target, "Type": "hostfs"} for target in targets]
+    given = with_embedded(with_root(made, lambda root: None, Mount=mounts))
+    for one in (given, given._replace(root=DiskRoot())):
+        (warning,) = [line for line in warned(one) if "starts with the embedded runtime only" in line]
+        assert problem in warning
+
+
+def test_as_many_mounts_as_mystikos_has_room_for_are_accepted(made: Inputs) -> None:
+    assert warned(with_mounts(made, "/mnt", "/mnt/1", "/mnt/2", "/mnt/3")) == []
 
 
 @pytest.mark.parametrize("path", ["/data/bin/app", "/mnt/app"])
@@ -414,8 +454,19 @@ def test_what_the_embedded_runtime_would_refuse_of_a_configuration_is_refused(ma
             )
             for more in ({"RootHash": "ab" * 32}, {"PublicKey": "key"}, {"Flags": ["ro"]})
         ),
-        ({"Mount": [{"Target": "/", "Type": "hostfs"}]}, "/ is no directory that the embedded runtime can"),
         ({"Mount": [{"Target": "/mnt/../mnt", "Type": "hostfs"}]}, "/mnt/../mnt is no directory that"),
+        *(
+            (
+                {"Mount": [{"Target": target, "Type": "ramfs"}]},
+                f"{target} lies in {place}, where the embedded",
+            )
+            for target, place in (
+                ("/proc/x", "/proc"),
+                ("/dev/x", "/dev"),
+                ("/dev/shm/x", "/dev"),
+                ("/dev/null", "/dev"),
+            )
+        ),
         ({"Mount": [{"Target": "/link", "Type": "hostfs"}]}, "/link is a symbolic link, which"),
         ({"Mount": [{"Target": "/link/x", "Type": "hostfs"}]}, "/link is a symbolic link, which"),
     ]
@@ -457,6 +508,10 @@ def test_a_root_in_which_the_embedded_runtime_cannot_make_its_directories_is_ref
             lambda root: (root / "etc").mkdir() or (root / "etc" / "resolv.conf").symlink_to("../run/resolv"),
             "/etc/resolv.conf is a symbolic link that leads nowhere",
         ),
+        (
+            lambda root: (root / "etc" / "hosts" / "own").mkdir(parents=True),
+            "/etc/hosts is a directory, where a file of the host belongs",
+        ),
     ],
 )
 def test_a_root_with_which_mystikos_stops_is_refused(
@@ -489,6 +544,71 @@ def test_a_broken_appenv_json_is_refused_where_it_would_be_read(
     assert problem in message
     elsewhere = with_root(made, change, CurrentWorkingDirectory="/mnt")
     assert warned(elsewhere) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda root: (root / "etc").symlink_to("etc"), "/etc is a symbolic link that leads to no directory"),
+        (
+            lambda root: (root / "etc").symlink_to("usr/etc"),
+            "/etc is a symbolic link that leads to no directory",
+        ),
+        (
+            lambda root: (root / "etc").symlink_to("bin/app"),
+            "/etc is a symbolic link that leads to no directory",
+        ),
+        (
+            lambda root: (root / "etc" / "hosts").mkdir(parents=True),
+            "/etc/hosts is a directory, where a file",
+        ),
+        (
+            lambda root: (root / "etc").mkdir() or (root / "etc" / "resolv.conf").symlink_to("/bin"),
+            "/etc/resolv.conf is a directory, where a file",
+        ),
+        (
+            lambda root: (root / "appenv.json").symlink_to("etc/env.json"),
+            "/appenv.json: is a symbolic link, which the embedded runtime does not follow",
+        ),
+        *(
+            (
+                lambda root, text=text: (root / "appenv.json").write_text(text),
+                "/appenv.json: has more than one Env in it, and the embedded runtime starts with that alone",
+            )
+            for text in ('{"Env": ["A=1"], "Other": {}}', '{"Env": ["A=1"], "Env": ["B=1"]}')
+        ),
+        (
+            lambda root: (root / "appenv.json").write_text(json.dumps({"Env": [f"A={'x' * 131072}"]})),
+            "/appenv.json: has a text of 128 KiB or more",
+        ),
+        (
+            lambda root: (root / "appenv.json").write_text(json.dumps({"Env": ["A=" + "x" * 989] * 33})),
+            "MainStackSize: has 32,768 bytes, and arguments and environment take 33,017",
+        ),
+    ],
+)
+def test_a_root_with_which_the_embedded_runtime_alone_stops_is_refused_for_it(
+    made: Inputs, change: Callable[[Path], object], problem: str
+) -> None:
+    given = with_root(made, change)
+    assert warned(given) == []
+    assert problem in told(lambda: pipeline.measure(with_embedded(given)))
+
+
+def test_variables_that_may_be_there_already_take_no_room_on_the_stack(made: Inputs) -> None:
+    texts = ["A=" + "x" * 989] * 33
+
+    def change(root: Path) -> None:
+        (root / "appenv.json").write_text(json.dumps({"Env": texts}))
+
+    assert pipeline.measure(with_embedded(with_root(made, change, HostEnvironmentVariables=["A"])))
+
+
+def test_a_memory_that_is_too_small_for_the_stack_is_told_at_its_own_place(made: Inputs) -> None:
+    given = with_root(made, lambda root: None, MemorySize="1m", MainStackSize=None)
+    assert "config.json:1:34: MemorySize: has 1,048,576 bytes, and the main stack 1,605,632" in told(
+        lambda: pipeline.measure(with_embedded(given))
+    )
 
 
 def test_an_appenv_json_is_accepted(made: Inputs) -> None:
