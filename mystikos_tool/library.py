@@ -28,7 +28,7 @@ from mystikos_tool.explain.check import Check
 from mystikos_tool.explain.difference import Difference
 from mystikos_tool.formats import quote as quotes
 from mystikos_tool.formats.sigstruct import Identity
-from mystikos_tool.io import atomic
+from mystikos_tool.io import atomic, lookup
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.packaging import disk_verification, inspection, quoted
 from mystikos_tool.packaging.disk_verification import DiskVerification
@@ -515,7 +515,7 @@ def check_quote(
 def _check_target(target: StrPath, source: StrPath | None, *inputs: object) -> None:
     """Refuse to write over what is read, and into the directory that is packed."""
     files = [Path(given) for given in (source, *inputs) if isinstance(given, (str, os.PathLike))]
-    packed = Path(source) if source is not None and Path(source).is_dir() else None
+    packed = Path(source) if source is not None and lookup.is_dir(Path(source)) else None
     atomic.check_target(Path(target), files, packed)
 
 
@@ -564,7 +564,7 @@ def _packing(
 def _tree(source: StrPath, options: assembly.Options) -> Tree | None:
     """Return what is to be packed; None where that was done before."""
     directory = Path(source)
-    if directory.is_dir():
+    if lookup.is_dir(directory):
         return _assembled(directory, options)
     if options != assembly.Options():
         problem = "is no directory, and exclude, modes and the like are for what is packed"

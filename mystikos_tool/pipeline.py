@@ -27,7 +27,7 @@ from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf, sigstruct
 from mystikos_tool.formats.sigstruct import Identity
-from mystikos_tool.io import atomic, progress
+from mystikos_tool.io import atomic, lookup, progress
 from mystikos_tool.io.content import Bytes, Content, FileContent, Readable
 from mystikos_tool.packaging import sections, signed_directory
 from mystikos_tool.root import archive, assembly, checkout_path, leftovers
@@ -87,7 +87,7 @@ def inputs_of(
     Raises UserError before that where a key, a root hash or an archive cannot be read. A root that is a
     directory is one that is yet to be packed.
     """
-    if isinstance(root, ArchiveRoot) and not root.path.is_dir():
+    if isinstance(root, ArchiveRoot) and not lookup.is_dir(root.path):
         root = ArchiveRoot(root.path, root.index())
     if pubkeys or roothashes:
         _check_trusted(pubkeys, roothashes)
@@ -100,7 +100,7 @@ def _check_trusted(pubkeys: Sequence[Path], roothashes: Sequence[Path]) -> None:
 
     for paths, load in ((pubkeys, trusted.load_public_key), (roothashes, trusted.load_root_hash)):
         for path in paths:
-            if not path.is_fifo():
+            if not lookup.is_fifo(path):
                 load(path)
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mystikos_tool.cache.store import Store
-from mystikos_tool.io import user_cache
+from mystikos_tool.io import lookup, user_cache
 
 LIMIT = 1000  # then they are forgotten, so that no store or file grows for ever
 
@@ -47,7 +47,7 @@ class KnownInFile:
         """Remember a digest."""
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            full = self._path.exists() and self._path.stat().st_size >= LIMIT * _LINE
+            full = lookup.exists(self._path) and self._path.stat().st_size >= LIMIT * _LINE
             with self._path.open("w" if full else "a", encoding="utf-8") as file:
                 file.write(f"{digest}\n")
 

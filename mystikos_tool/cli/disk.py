@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mystikos_tool.cli.archive import assembled, declare_packing, declare_secrets
 from mystikos_tool.cli.verb import say, size_in_bytes, tell
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 
 if TYPE_CHECKING:
     from mystikos_tool.formats.luks import Encryption
@@ -147,7 +148,7 @@ def run_fssig(options: argparse.Namespace) -> None:
 
 def _check_target(options: argparse.Namespace) -> None:
     """Refuse to write over what is there without --force, and into the directory that is packed."""
-    if options.disk.exists() and not options.force:
+    if lookup.exists(options.disk) and not options.force:
         raise UserError(str(options.disk), "is there already", "give --force to replace it")
     from mystikos_tool.io import atomic
     from mystikos_tool.signing import notation

@@ -17,6 +17,7 @@ from mystikos_tool.cli.archive import (
 from mystikos_tool.cli.package import configuration_of, declare_inputs, inputs_of, tell_warning
 from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 
 if TYPE_CHECKING:
     from mystikos_tool.explain.provenance import Parameters
@@ -159,13 +160,16 @@ def run_provenance(options: argparse.Namespace) -> None:
     """Write where a package comes from, once its inputs were measured anew."""
     from mystikos_tool import __version__
     from mystikos_tool.explain import dsse, provenance
+    from mystikos_tool.io import atomic
     from mystikos_tool.packaging import sections
     from mystikos_tool.root import root
     from mystikos_tool.signing.enclave_key import signer
 
-    is_packed = options.source.is_dir()
+    is_packed = lookup.is_dir(options.source)
     if not is_packed:
         refuse_packing(options)
+    if options.outfile:
+        atomic.check_target(options.outfile, packed=options.source if is_packed else None)
     sections.read(options.package)  # before a runtime is compiled
     config = configuration_of(options)
     tree = assembled(options.source, options) if is_packed else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mystikos_tool.cli.verb import size_in_bytes, tell
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 
 if TYPE_CHECKING:
     from mystikos_tool.config import Config
@@ -189,7 +190,7 @@ def _run_under(installed: Runtime, options: argparse.Namespace) -> int:
     with atomic.scratch(Path(tempfile.gettempdir(), "run")) as directory:
         config = directory / "config.json"
         config.write_bytes(configuration.data)
-        root = _packed(options.root, directory).path if options.root.is_dir() else options.root
+        root = _packed(options.root, directory).path if lookup.is_dir(options.root) else options.root
         return _status_of(
             exec_linux.command(
                 installed.loader,
@@ -264,7 +265,7 @@ def _root(path: Path, directory: Path) -> Root:
     """Return the archive or disk to start; that of a directory is packed, and lies in ``directory``."""
     from mystikos_tool.root import root
 
-    return _packed(path, directory) if path.is_dir() else root.of(path)
+    return _packed(path, directory) if lookup.is_dir(path) else root.of(path)
 
 
 def _packed(path: Path, directory: Path) -> ArchiveRoot:

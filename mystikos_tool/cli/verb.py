@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool import printable
@@ -22,7 +23,8 @@ class Verb(NamedTuple):
     In the ``module`` of `mystikos_tool.cli` there are two functions for it: one declares its arguments, the
     other runs it. They are called ``declare`` and ``run``, with an underscore and ``part`` behind that where
     the module has several verbs. ``aliases`` are other names of the verb. With ``passes_on``, all that
-    follows the positional arguments is a program's, options as well.
+    follows the positional arguments is a program's, options as well. ``writes`` is the argument that names
+    the file to write.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Verb(NamedTuple):
     part: str = ""
     aliases: tuple[str, ...] = ()
     passes_on: bool = False
+    writes: str = "outfile"
 
     def parser(self) -> argparse.ArgumentParser:
         """Return the parser of the arguments behind the verb."""
@@ -59,7 +62,12 @@ class Verb(NamedTuple):
         self._function("declare")(parser)
 
     def run(self, options: argparse.Namespace) -> int:
-        """Do the work; return the exit status."""
+        """Do the work; return the exit status. Raises UserError before a file is read and written over."""
+        target = getattr(options, self.writes, None)
+        if isinstance(target, Path):
+            _check_target(
+                target, {name: value for name, value in vars(options).items() if name != self.writes}
+            )
         return self._function("run")(options) or 0
 
     def _function(self, name: str) -> Callable[..., int | None]:
@@ -69,6 +77,19 @@ class Verb(NamedTuple):
 
     def _other_names(self) -> str:
         return f" Other names: {', '.join(self.aliases)}." if self.aliases else ""
+
+
+def _check_target(target: Path, others: Mapping[str, object]) -> None:
+    """Refuse to write over a file that another argument names: a path, one of a list, an image or a key."""
+    from mystikos_tool.io import atomic, lookup
+    from mystikos_tool.signing import notation
+
+    given = [one for value in others.values() for one in (value if isinstance(value, list) else [value])]
+    files = [one for one in given if isinstance(one, Path)]
+    key, image = others.get("key"), others.get("image")
+    files += [Path(image)] if isinstance(image, str) else []
+    files += notation.parse(key).files if isinstance(key, str) else ()
+    atomic.check_target(target, (file for file in files if not lookup.is_dir(file)))
 
 
 def size_in_bytes(text: str) -> int:

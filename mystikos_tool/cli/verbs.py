@@ -64,6 +64,7 @@ VERBS = {
             "appdir rootfs.cpio",
             module="archive",
             part="mkcpio",
+            writes="archive",
         ),
         Verb(
             "excpio",
@@ -149,6 +150,7 @@ VERBS = {
             "hello hello.sgxs",
             module="relying",
             part="sgxs",
+            writes="file",
         ),
         Verb(
             "mkext2",
@@ -156,6 +158,7 @@ VERBS = {
             "appdir app.disk --sign public.pem:private.pem",
             module="disk",
             part="mkext2",
+            writes="disk",
         ),
         Verb(
             "fssig",

@@ -23,7 +23,7 @@ from mystikos_tool.explain.difference import Difference
 from mystikos_tool.explain.provenance import EMBEDDED, Parameters, Provenance
 from mystikos_tool.formats import sigstruct
 from mystikos_tool.formats.sigstruct import SIGSTRUCT
-from mystikos_tool.io import atomic
+from mystikos_tool.io import atomic, lookup
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.io.content import Bytes, FileContent
 from mystikos_tool.packaging.opened import OpenedPackage
@@ -150,7 +150,9 @@ def _whole(
     paths = {role: places.path(role, name) for role, name in _named(asked, stated)}
     places.check_all_used()
     config, source = _config(asked, paths), paths.get("source")
-    tree = _tree(source, asked, _numbered(paths, "overlay"), warn) if source and source.is_dir() else None
+    tree = (
+        _tree(source, asked, _numbered(paths, "overlay"), warn) if source and lookup.is_dir(source) else None
+    )
     inputs = pipeline.inputs_of(
         config,
         roots.of(source) if source else DiskRoot(),

@@ -13,7 +13,7 @@ from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import kinds
-from mystikos_tool.io import atomic
+from mystikos_tool.io import atomic, lookup
 from mystikos_tool.io.content import FileContent
 from mystikos_tool.packaging import opened, sections, signed_directory
 from mystikos_tool.packaging.opened import Opened
@@ -53,7 +53,7 @@ class Subject:
 
 def is_appdir(path: Path) -> bool:
     """Tell whether a path is taken for an application directory."""
-    return path.is_dir() and not signed_directory.is_one(path)
+    return lookup.is_dir(path) and not signed_directory.is_one(path)
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def subject(path: Path, *, exclude: tuple[str, ...] = (), preserve_modes: bool =
 
 
 def _file(path: Path) -> Subject:
-    if path.is_dir():
+    if lookup.is_dir(path):
         return _signed(path, DIRECTORY)
     start = _start(path)
     kind = kinds.kind(start)

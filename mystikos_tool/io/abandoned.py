@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mystikos_tool.io import lookup
+
 SUFFIX = ".mystikos-part"  # of files
 PREFIX = ".mystikos-"  # of directories
 
@@ -54,7 +56,7 @@ def sweep(directory: Path) -> None:
     """Remove what was left in a directory; what cannot be removed stays."""
     for path in _candidates(directory):
         with _locked(path) as is_nobody_s:
-            if is_nobody_s and path.is_dir():
+            if is_nobody_s and lookup.is_dir(path):
                 shutil.rmtree(path, ignore_errors=True)
             elif is_nobody_s:
                 path.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from threading import Thread
 from typing import BinaryIO
 
 from mystikos_tool.errors import UserError, reason_of
-from mystikos_tool.io import abandoned, fingerprint
+from mystikos_tool.io import abandoned, fingerprint, lookup
 
 _LARGE = 1 << 24
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -59,7 +59,7 @@ def read_input(path: Path, what: str, limit: int = 1 << 20) -> bytes:
 def check_target(target: Path, inputs: Iterable[Path] = (), packed: Path | None = None) -> None:
     """Raise UserError for a target that is one of the inputs, or lies in the directory that is packed."""
     for path in inputs:
-        if target.exists() and path.exists() and target.samefile(path):
+        if lookup.exists(target) and lookup.exists(path) and target.samefile(path):
             raise UserError(str(target), "is one of the inputs", _ELSEWHERE)
     # Not Path.resolve, which has an error of its own for links that lead in circles.
     if packed and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(packed)):
@@ -84,7 +84,7 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     try:
         descriptor, temporary, is_new = _open_temporary(final, mode)
     except OSError as error:
-        has_no_directory = isinstance(error, FileNotFoundError) and not final.parent.is_dir()
+        has_no_directory = isinstance(error, FileNotFoundError) and not lookup.is_dir(final.parent)
         remedy = f"make the directory first: mkdir -p {final.parent}" if has_no_directory else _ELSEWHERE
         raise _not_written(target, error, remedy) from None
     try:
@@ -286,7 +286,7 @@ def scratch(beside: Path) -> Iterator[Path]:
     It lies in the nearest directory above ``beside`` that exists, and is removed at the end. So is
     what a process left there that was killed before. Raises UserError when none can be made there.
     """
-    parent = next(path for path in (Path.cwd() / beside).parents if path.is_dir())
+    parent = next(path for path in (Path.cwd() / beside).parents if lookup.is_dir(path))
     abandoned.sweep(parent)
     try:
         descriptor, directory = _new_directory(parent)
@@ -378,7 +378,9 @@ def _umask() -> int:
 def _check_replaceable(final: Path, target: Path) -> None:
     try:
         mode = final.stat().st_mode
-    except OSError:
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # which the temporary file's name is not
+            raise _not_written(target, error, "give a shorter name") from None
         return  # absent, or not to be reached: then making the temporary file says why
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"

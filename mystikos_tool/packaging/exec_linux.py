@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mystikos_tool import config as config_reader
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import atomic
+from mystikos_tool.io import atomic, lookup
 from mystikos_tool.packaging import sections
 from mystikos_tool.packaging.opened import OpenedPackage
 from mystikos_tool.runtime import Runtime
@@ -27,7 +27,7 @@ SGX_DEVICES = (Path("/dev/sgx_enclave"), Path("/dev/sgx/enclave"), Path("/dev/is
 
 def has_sgx() -> bool:
     """Tell whether enclaves can be started on this machine."""
-    return any(device.exists() for device in SGX_DEVICES)
+    return any(lookup.exists(device) for device in SGX_DEVICES)
 
 
 def installed() -> Runtime | None:

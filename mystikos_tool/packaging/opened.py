@@ -8,6 +8,7 @@ from mystikos_tool import config as config_reader
 from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats import elf
+from mystikos_tool.io import lookup
 from mystikos_tool.packaging import host_program, sections, signed_directory
 from mystikos_tool.packaging.sections import Package
 from mystikos_tool.packaging.signed_directory import SignedDirectory
@@ -106,4 +107,4 @@ class OpenedDirectory(Opened):
 
 def of(path: Path) -> Opened:
     """Open a package, or a signed directory; raise UserError for what is neither."""
-    return OpenedDirectory(path) if path.is_dir() else OpenedPackage(path)
+    return OpenedDirectory(path) if lookup.is_dir(path) else OpenedPackage(path)

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 from mystikos_tool import runtime
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import elf, kinds
-from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.io import atomic, fingerprint, lookup
 from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Bytes, Content, FileContent
 from mystikos_tool.runtime import MAX_IMAGE
@@ -140,7 +140,7 @@ def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
     Raises UserError as :func:`pieces` does.
     """
     placed = pieces(loader, parts)
-    if path.is_symlink() or path.stat().st_size != placed[-1][0]:
+    if lookup.is_symlink(path) or path.stat().st_size != placed[-1][0]:
         return False
     with path.open("rb") as file:
         return all(_is_at(place, piece, file, path) for place, piece in placed)

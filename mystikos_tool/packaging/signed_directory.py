@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mystikos_tool import runtime
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 from mystikos_tool.io.atomic import make_directory, writing
 from mystikos_tool.io.content import Content, FileContent
 from mystikos_tool.packaging.sections import MAX_SIZES, ROOTFS, SECTIONS, Parts
@@ -65,7 +66,7 @@ def check(directory: Path) -> None:
 
 
 def _missing(directory: Path) -> list[str]:
-    return [name for name in _NAMES.values() if not (directory / name).is_file()]
+    return [name for name in _NAMES.values() if not lookup.is_file(directory / name)]
 
 
 def write(loader: Path, parts: Parts, directory: Path) -> None:
@@ -88,5 +89,6 @@ def others(directory: Path) -> list[Path]:
     return sorted(
         path
         for path in directory.rglob("*")
-        if not (path.is_dir() and not path.is_symlink()) and str(path.relative_to(directory)) not in FILES
+        if not (lookup.is_dir(path) and not lookup.is_symlink(path))
+        and str(path.relative_to(directory)) not in FILES
     )

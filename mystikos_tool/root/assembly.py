@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from mystikos_tool.io import lookup
 from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.permissions import Permissions, PermittedSource, unmatched
 from mystikos_tool.root.source import DirectorySource, Source
@@ -57,7 +58,7 @@ def assembled(base: Path | Source, options: Options) -> Assembled:
 
 def _overlays(options: Options) -> list[Source]:
     return [
-        _directory(path, options) if path.is_dir() else ArchiveSource(path, exclude=options.exclude)
+        _directory(path, options) if lookup.is_dir(path) else ArchiveSource(path, exclude=options.exclude)
         for path in options.overlays
     ]
 

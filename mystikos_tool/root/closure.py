@@ -19,6 +19,7 @@ from pathlib import Path
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import ld_so_cache, program
 from mystikos_tool.formats.program import Executable, Script
+from mystikos_tool.io import lookup
 from mystikos_tool.root import dynamic_linker
 from mystikos_tool.root.dynamic_linker import Linker, Loaded, Missing
 from mystikos_tool.root.root_view import Facts, RootView
@@ -128,7 +129,7 @@ class Closure:
 
     @cached_property
     def _found(self) -> _Found:
-        if not self._sysroot.is_dir():
+        if not lookup.is_dir(self._sysroot):
             raise UserError(str(self._sysroot), "is no directory", "give the sysroot that has the programs")
         given = self._given_tree
         view = RootView(given, self._sysroot, self._exclude, self._preserve_modes, self._known)
@@ -405,7 +406,7 @@ def of_files(
     given: list[Source] = []
     every = list(programs)
     for place, path in files.items():
-        if path.is_dir():
+        if lookup.is_dir(path):
             source = DirectorySource(path, exclude=exclude, preserve_modes=preserve_modes)
             given.append(PlacedSource(source, place))
             continue

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from mystikos_tool.errors import UserError, reason_of
-from mystikos_tool.io import atomic
+from mystikos_tool.io import atomic, lookup
 from mystikos_tool.root import archive
 from mystikos_tool.root.tree import Tree
 
@@ -23,7 +23,11 @@ def write(tree: Tree, target: Path) -> None:
     if target.suffix == ARCHIVE_SUFFIX:
         archive.write(tree, target)
         return
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+    try:
+        is_free = not lookup.exists(target) or (lookup.is_dir(target) and not any(target.iterdir()))
+    except OSError as error:
+        raise UserError(str(target), reason_of(error), "give another directory") from error
+    if not is_free:
         raise UserError(str(target), "is not empty", "give a directory that is empty or does not exist")
     with atomic.scratch(target) as directory:
         made = directory / "root"

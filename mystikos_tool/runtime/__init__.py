@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.io.kept import kept
 
@@ -51,11 +52,11 @@ class Runtime(NamedTuple):
         """Return the runtime in ``directory``; raise UserError unless it is complete."""
         runtime = cls.at(directory)
         remedy = "give the directory of an installed Mystikos, or use the embedded runtime"
-        if not directory.is_dir():
-            problem = "is no directory" if directory.exists() else "there is no such runtime directory"
+        if not lookup.is_dir(directory):
+            problem = "is no directory" if lookup.exists(directory) else "there is no such runtime directory"
             raise UserError(str(directory), problem, remedy)
         for path in runtime:
-            if not path.is_file():
+            if not lookup.is_file(path):
                 raise UserError(
                     str(directory),
                     f"is no complete runtime: it lacks {path.relative_to(directory)}",
@@ -85,7 +86,7 @@ def embedded_loader() -> str | None:
     """Return the SHA-256 of the embedded runtime's loader, in hexadecimal; None where it is not known."""
     from mystikos_tool.runtime import digests
 
-    if PREBUILT.is_dir():
+    if lookup.is_dir(PREBUILT):
         return digests.of(PREBUILT / LOADER)
     return digests.expected().get(LOADER)
 
@@ -95,7 +96,7 @@ def embedded() -> Runtime:
 
     Raises UserError where it has to be compiled and can't be.
     """
-    if PREBUILT.is_dir():
+    if lookup.is_dir(PREBUILT):
         return Runtime.installed(PREBUILT)
     from mystikos_tool.runtime import cache
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import atomic, user_cache
+from mystikos_tool.io import atomic, lookup, user_cache
 from mystikos_tool.runtime import build, digests
 
 
@@ -40,7 +40,7 @@ def compiled() -> Path:
         try:
             made.rename(directory)
         except OSError:
-            if not directory.is_dir():
+            if not lookup.is_dir(directory):
                 raise
     check(directory)
     return directory
@@ -55,7 +55,7 @@ def check(directory: Path) -> None:
         _check_owner(path)
     for output, digest in digests.expected().items():
         path = directory / output
-        if not path.is_file() or digests.of(path) != digest:
+        if not lookup.is_file(path) or digests.of(path) != digest:
             problem = "is not what the runtime's sources give"
             raise UserError(str(path), problem, f"remove it, after asking who made it: rm -r {directory}")
 

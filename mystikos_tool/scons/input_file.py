@@ -9,6 +9,7 @@ from typing import Any
 import SCons.Errors
 import SCons.Node.FS
 
+from mystikos_tool.io import lookup
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest
 from mystikos_tool.scons.input_node import InputNode
@@ -63,8 +64,8 @@ class InputFile(InputNode):
         file = self.read_node()
         path = Path(file.get_abspath())
         if not self.is_missing():
-            if path.exists() and not path.is_file():  # reading a FIFO would not end
-                if path.is_dir() and not self.variable:  # its builder was given just a name
+            if lookup.exists(path) and not lookup.is_file(path):  # reading a FIFO would not end
+                if lookup.is_dir(path) and not self.variable:  # its builder was given just a name
                     raise SCons.Errors.StopError(f'{file}: is a directory; give it as Dir("{file}")')
                 named = f"is named by {self.variable} and is" if self.variable else "is"
                 raise SCons.Errors.StopError(f"{file}: {named} no regular file; give a file")
@@ -114,6 +115,6 @@ def known_files() -> list[InputFile]:
 def _nearest(node: Any) -> str | None:
     """Point to a file whose name is nearly that of a missing one."""
     directory = Path(node.get_abspath()).parent
-    names = [path.name for path in directory.iterdir()] if directory.is_dir() else []
+    names = [path.name for path in directory.iterdir()] if lookup.is_dir(directory) else []
     near = difflib.get_close_matches(node.name, names, 1, _ALIKE)
     return f"did you mean {Path(str(node)).with_name(near[0])}?" if near else None

@@ -19,6 +19,7 @@ import SCons.Script
 
 from mystikos_tool.cache.digests import Digests, changed_paths
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.disk.nodes import described as on_disk
 from mystikos_tool.root.permissions import Permissions, PermittedSource
@@ -178,10 +179,10 @@ class RootSource(InputNode):
         """Return an error with a remedy for where the source goes."""
         path = Path(self.origin.get_abspath())
         mapped = f"{self.options.place}/{self.options.name}".strip("/")
-        if mapped and error.where == str(path) and not path.exists():
+        if mapped and error.where == str(path) and not lookup.exists(path):
             remedy = f'create it, or correct what "{mapped}" is mapped to'
             return UserError(error.where, error.problem, remedy)
-        if self.stray and error.where == str(path) and path.is_dir():
+        if self.stray and error.where == str(path) and lookup.is_dir(path):
             more = f" and {len(self.stray) - 1:,} more" if len(self.stray) > 1 else ""
             problem = f"has nothing but {self.stray[0]}{more}, left by a builder that is gone"
             return UserError(error.where, problem, REMEDY)
@@ -434,7 +435,7 @@ def _without_links(path: str) -> str:
 def _places(directory: Any) -> list[Any]:
     """Return what stands for a directory in repositories, the first of them last, and itself."""
     _, *places = paths_of(directory)
-    found = [directory.fs.Dir(place) for place in reversed(places) if Path(place).is_dir()]
+    found = [directory.fs.Dir(place) for place in reversed(places) if lookup.is_dir(Path(place))]
     return [*found, directory]
 
 

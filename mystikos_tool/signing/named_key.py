@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 from mystikos_tool.signing.signer import Signer
 
 SECONDS = 60.0
@@ -33,7 +34,7 @@ class NamedKey(NamedTuple):
         """Return what is to be said of the files that hold the private key, as who may read them."""
         if not self.keeps_secret:
             return []
-        return [text for path in self.files if path.exists() and (text := exposed(path))]
+        return [text for path in self.files if lookup.exists(path) and (text := exposed(path))]
 
 
 def exposed(path: Path) -> str | None:

@@ -214,6 +214,34 @@ UNREADABLE = {
         (*PACKAGE, "--rootfs=app.disk", "--pubkey=disk.pub"),
         "app.disk",
     ),
+    "what a package is in": ("appdir/bin", ("verify", "appdir/bin/hello"), "appdir/bin/hello: permission"),
+    "what a root is in": ("appdir/bin", ("mkcpio", "appdir/bin/x", "new"), "appdir/bin/x: permission denied"),
+    "what a disk is put into": ("appdir/bin", ("mkext2", "appdir", "appdir/bin/x"), "appdir/bin/x: "),
+    "what a disk is in": (
+        "appdir/bin",
+        ("fssig", "appdir/bin/x"),
+        "appdir/bin/x: permission denied",
+    ),
+    "what a trusted key is in": (
+        "appdir/bin",
+        (*PACKAGE, "--pubkey=appdir/bin/x"),
+        "appdir/bin/x: may not be read as public key file",
+    ),
+    "what a trusted disk is in": (
+        "appdir/bin",
+        (*PACKAGE, "--roothash=appdir/bin/x"),
+        "appdir/bin/x: may not be read as root hash file",
+    ),
+    "what a lock file is in": (
+        "appdir/bin",
+        ("image", "lock", "--lock=appdir/bin/x", "a/b:c"),
+        "appdir/bin/x: may not be read as lock file",
+    ),
+    "where a directory of programs is to be": (
+        "appdir/bin",
+        ("appdir", "closure", "/bin/true", "-o", "appdir/bin"),
+        "appdir/bin: permission denied",
+    ),
     "the place of the disk": (".", DISK, "new.disk: cannot be written: permission denied"),
 }
 

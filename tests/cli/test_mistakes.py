@@ -251,6 +251,76 @@ def test_all_mistakes_of_a_configuration_are_told_at_once(run: Run, project: Pat
     assert [line.split(": ")[3] for line in lines] == ["Debug", "ProductID"]
 
 
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("package-sgx", LONG, *PACKAGE[2:]),
+        ("package-sgx", "appdir", LONG, "config.json"),
+        ("package-sgx", "appdir", "key.pem", LONG),
+        *(
+            (*PACKAGE[:4], option, LONG)
+            for option in ("--outfile", "--pubkey", "--roothash", "--runtime", "--overlay")
+        ),
+        *(("package-sgx", *PACKAGE[2:4], option, LONG) for option in ("--rootfs", "--image")),
+        ("sign-sgx", LONG, *PACKAGE[2:4]),
+        ("mkcpio", LONG, "new"),
+        ("mkcpio", "appdir", LONG),
+        ("mkext2", LONG, "new"),
+        ("mkext2", "appdir", LONG),
+        ("excpio", LONG, "new"),
+        ("keygen", LONG),
+        ("run", LONG, "/bin/hello"),
+        ("diff", "appdir", LONG),
+        ("rebuild", LONG, "--from", LONG),
+        ("appdir", "from-image", LONG, "-o", "new"),
+        ("image", "lock", "--lock", LONG, "a/b:c"),
+        *(
+            (verb, LONG)
+            for verb in ("verify", "inspect", "check", "dump-sgx", "sbom", "digest", "fssig", "check-quote")
+        ),
+        *((verb, "key.pem", "-o", LONG) for verb in ("policy", "sbom", "inspect", "check")),
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(LONG, "LONG"),
+)
+def test_a_name_that_no_file_can_have_is_told(run: Run, project: Path, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.status == 2
+    assert re.fullmatch(r"mystikos-tool: error: [^\n]*; [^\n]*\n", result.err)
+
+
+def test_no_file_that_is_read_is_written_over(run: Run, project: Path) -> None:
+    run(*PACKAGE)
+    (project / "other").write_bytes((project / "hello").read_bytes())
+    run("mkcpio", "appdir", "archive")
+    run("mkext2", "appdir", "disk")
+    before = files_below(project)
+    for *arguments, target in (
+        ("sgxs", "hello", "hello"),
+        *((verb, "hello", "-o", "hello") for verb in ("policy", "inspect", "sbom", "check")),
+        ("inspect", "disk", "-o", "../project/disk"),
+        ("diff", "hello", "other", "-o", "other"),
+        ("check", "appdir", "--config", "config.json", "-o", "config.json"),
+        ("mkcpio", "appdir", "--overlay", "archive", "archive"),
+        ("mkext2", "appdir", "--force", "--overlay", "archive", "archive"),
+        (*PACKAGE[:4], "--overlay", "archive", "-o", "archive"),
+        ("package-sgx", *PACKAGE[2:4], "--image", "archive", "-o", "archive"),
+        *(
+            ("provenance", "hello", "appdir", "config.json", "--runtime=runtime", *more)
+            for more in (("-o", "config.json"), ("-o", "hello"), ("--key=file:key.pem", "-o", "key.pem"))
+        ),
+    ):
+        assert run(*arguments, target).err == (
+            f"mystikos-tool: error: {target}: is one of the inputs; choose another place for the output\n"
+        )
+    assert "appdir/new: lies in appdir, which is packed; write it somewhere else" in (
+        run("provenance", "hello", "appdir", "config.json", "--runtime=runtime", "-o", "appdir/new").err
+    )
+    assert files_below(project) == before
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_an_unreadable_file_in_the_appdir_is_told(run: Run, project: Path) -> None:
     (project / "appdir" / "motd").chmod(0)

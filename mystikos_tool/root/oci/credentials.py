@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import commands
+from mystikos_tool.io import commands, lookup
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.root.oci import manifest as manifests
 from mystikos_tool.root.oci.reference import DOCKER, Reference
@@ -45,7 +45,7 @@ def of(reference: Reference) -> Credentials | None:
     Raises UserError for a file that is damaged, and where a helper fails.
     """
     for path in files():
-        if path.is_file():
+        if lookup.is_file(path):
             found = _in_file(path, reference)
             if found:
                 return found

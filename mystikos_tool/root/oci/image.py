@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 from mystikos_tool.root.oci import blobs, layout
 from mystikos_tool.root.oci import digest as digests
 from mystikos_tool.root.oci import manifest as manifests
@@ -36,7 +37,7 @@ def in_file(path: Path, name: str = "") -> Image:
 
     No layer is read. Raises UserError for what is no image, and for one that is not for linux/amd64.
     """
-    if path.is_dir():
+    if lookup.is_dir(path):
         return of_descriptors(*layout.descriptors(path), name)
     archive = ImageArchive(path)
     if layout.LAYOUT in archive:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mystikos_tool.errors import UserError, reason_of
+from mystikos_tool.io import lookup
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.root.oci import manifest as manifests
 from mystikos_tool.root.oci.blobs import Blobs, Stream
@@ -33,7 +34,7 @@ class Layout:
             problem = f"cannot be read: {reason_of(error)}"
             raise UserError(str(path), problem, "make the image again") from None
         with file:
-            if not path.is_file():
+            if not lookup.is_file(path):
                 raise UserError(str(path), "is no regular file", "make the image again")
             yield file
 
@@ -50,7 +51,7 @@ def blob_path(descriptor: Descriptor) -> str:
 def descriptors(directory: Path) -> tuple[Blobs, tuple[Descriptor, ...]]:
     """Return the blobs of a layout and what its index lists; raise UserError for what is none."""
     layout = Layout(directory)
-    if not (directory / LAYOUT).is_file():
+    if not lookup.is_file(directory / LAYOUT):
         problem = f"is no image: there is no {LAYOUT} in it"
         raise UserError(str(directory), problem, "give an OCI layout, as 'skopeo copy … oci:DIR' makes one")
     check_version(layout.document(LAYOUT), f"{directory / LAYOUT}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 from mystikos_tool.root.oci import image, lock, reference
 from mystikos_tool.root.oci.image import Image
 from mystikos_tool.root.oci.reference import Reference
@@ -16,7 +17,7 @@ def on_registry(text: str) -> Reference | None:
     What is there is a path, and so is what begins with ``/`` or ``.``. Raises UserError as
     :func:`reference.parse` does.
     """
-    if text.startswith(("/", ".")) or Path(text).exists():
+    if text.startswith(("/", ".")) or lookup.exists(Path(text)):
         return None
     return reference.parse(text)
 
