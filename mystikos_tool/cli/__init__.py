@@ -15,9 +15,10 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from mystikos_tool import __version__
-from mystikos_tool.cli.verb import PROGRAM, tell
+from mystikos_tool.cli.verb import PROGRAM, drop_output, put, tell
 from mystikos_tool.cli.verbs import NAMES, VERBS
 from mystikos_tool.errors import UserError, explained, not_installed
 
@@ -39,15 +40,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     _collect_less_garbage()
+    _open_what_is_closed()
     try:
         with _signals_end_the_run():
             return _run(given)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # The interpreter flushes standard output once more at its end: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return 128 + signal.SIGPIPE
+
+
+def _open_what_is_closed() -> None:
+    """Give a standard stream that is closed to nothing: a file that is written would else get its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It takes the lowest free number, this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 to the end
 
 
 def _collect_less_garbage() -> None:
@@ -67,15 +81,24 @@ def _run(arguments: list[str]) -> int:
             _overview().parse_args(arguments[:1])  # prints help or what is wrong, and exits
         verb = NAMES[arguments[0]]
         status = verb.run(verb.parse(arguments[1:]))
-        sys.stdout.flush()
+        put("")
     except UserError as error:
         return _told(error)
     except Exception as error:
-        missing = not_installed(error)
-        if not missing:
+        told = not_installed(error) or _no_current_directory()
+        if not told:
             raise
-        return _told(missing)
+        return _told(told)
     return status
+
+
+def _no_current_directory() -> UserError | None:
+    """Say so where the current directory was removed, which any relative path fails for."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError:
+        return UserError("the current directory", "is gone", "change into one that is there")
+    return None
 
 
 def _told(error: UserError) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from importlib import import_module
 from pathlib import Path
+
+from mystikos_tool.cli.verb import put
 
 # Where the path of each schema is.
 _FILES = {
@@ -37,4 +38,4 @@ def run(options: argparse.Namespace) -> None:
     """Print a schema."""
     module, name = _FILES[options.what]
     file: Path = getattr(import_module(f"mystikos_tool.{module}"), name)
-    sys.stdout.write(file.read_text(encoding="utf-8"))
+    put(file.read_text(encoding="utf-8"))

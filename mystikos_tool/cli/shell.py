@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mystikos_tool import __version__
-from mystikos_tool.cli.verb import PROGRAM, Verb
+from mystikos_tool.cli.verb import PROGRAM, Verb, put
 from mystikos_tool.cli.verbs import VERBS
 
 SHELLS = ("bash", "zsh", "fish")
@@ -30,7 +29,7 @@ def declare_completion(parser: argparse.ArgumentParser) -> None:
 
 def run_completion(options: argparse.Namespace) -> None:
     """Print the script that completes command lines in a shell."""
-    sys.stdout.write(completion(options.shell, VERBS.values()))
+    put(completion(options.shell, VERBS.values()))
 
 
 def declare_manual(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +38,7 @@ def declare_manual(parser: argparse.ArgumentParser) -> None:
 
 def run_manual(options: argparse.Namespace) -> None:
     """Print the manual page."""
-    sys.stdout.write(manual(VERBS.values(), __version__))
+    put(manual(VERBS.values(), __version__))
 
 
 def completion(shell: str, verbs: Iterable[Verb]) -> str:

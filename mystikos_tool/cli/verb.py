@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool import printable
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.io import console
 
 PROGRAM = "mystikos-tool"
@@ -101,10 +103,33 @@ def size_in_bytes(text: str) -> int:
 
 
 def tell(message: str) -> None:
-    """Print a warning or an error on standard error, on one line."""
-    console.write_line(f"{PROGRAM}: {printable.one_line(message)}", sys.stderr)
+    """Print a warning or an error on standard error, on one line. Where that is full, the status tells."""
+    try:
+        console.write_line(f"{PROGRAM}: {printable.one_line(message)}", sys.stderr)
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 def say(message: str) -> None:
     """Print a result on standard output, fit to be shown."""
-    console.write_line(printable.lines(message), sys.stdout)
+    put(console.shown(printable.lines(message), sys.stdout) + "\n")
+
+
+def put(text: str) -> None:
+    """Print a text on standard output as it is. Raises UserError where it cannot be written there."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        problem = f"cannot be written: {reason_of(error)}"
+        raise UserError("standard output", problem, "free some space, or send it elsewhere") from error
+
+
+def drop_output() -> None:
+    """Let what standard output still holds go nowhere: the interpreter writes it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_support import EPOCH_OF_VECTORS
+from cli_support import DATA, EPOCH_OF_VECTORS
 
 import mystikos_tool
 
@@ -57,6 +57,69 @@ def test_output_that_nobody_reads_is_no_traceback(project: Path) -> None:
     assert process.stderr.read() == b""
     assert process.wait() == 128 + signal.SIGPIPE
     process.stderr.close()
+
+
+def run_by_shell(line: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a line of a shell in which "$@" is the command line's beginning."""
+    return subprocess.run(
+        ["sh", "-c", line, "sh", *COMMAND], env=ENVIRONMENT, capture_output=True, check=False
+    )
+
+
+@pytest.mark.parametrize("verb", ["dump-sgx hello --json", "schema", "man", "mkcpio appdir archive"])
+def test_output_that_cannot_be_written_is_an_error(project: Path, verb: str) -> None:
+    run_by_shell(f'"$@" {PACKAGED}')
+    done = run_by_shell(f'"$@" {verb} > /dev/full')
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"mystikos-tool: error: standard output: cannot be written: no space left on device;"
+        b" free some space, or send it elsewhere\n",
+    )
+
+
+SIGNS = """
+import sys
+from pathlib import Path
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, utils
+key = serialization.load_pem_private_key(Path("key.pem").read_bytes(), None)
+print("noise", file=sys.stderr, flush=True)
+digest = utils.Prehashed(hashes.SHA256())
+sys.stdout.buffer.write(key.sign(sys.stdin.buffer.read(), padding.PKCS1v15(), digest))
+"""
+PACKAGED = "package-sgx appdir key.pem config.json --runtime=runtime -o=hello"
+
+
+@pytest.mark.parametrize("place", ["2>&-", "2> /dev/full"])
+def test_the_status_is_right_where_no_error_can_be_written(project: Path, place: str) -> None:
+    done = run_by_shell(f'"$@" verify missing {place}')
+    assert (done.returncode, done.stderr) == (2, b"")
+    (project / "key.pem").chmod(0o644)  # which is warned of
+    assert run_by_shell(f'"$@" {PACKAGED} {place}').returncode == 0
+    assert (project / "hello").exists()
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(project: Path) -> None:
+    """What a command that signs writes to standard error would go into a package."""
+    run_by_shell(f'"$@" {PACKAGED}')
+    expected = (project / "hello").read_bytes()
+    (project / "signs.py").write_text(SIGNS)
+    key = f"'exec:public-key={DATA}/keys/key-a.pub.pem {sys.executable} signs.py'"
+    for closed in ("<&- >&- 2>&-", ">&-", "2>&-"):
+        (project / "hello").unlink()
+        done = run_by_shell(f'"$@" {PACKAGED.replace("key.pem", key)} {closed}')
+        assert (done.returncode, done.stderr) == (0, b"noise\n" if closed == ">&-" else b"")
+        assert (project / "hello").read_bytes() == expected
+
+
+def test_a_current_directory_that_is_gone_is_told(project: Path) -> None:
+    (project / "gone").mkdir()
+    line = f'cd gone; rmdir ../gone; "$@" mkcpio {project}/appdir archive'
+    done = run_by_shell(line)
+    assert (done.returncode, done.stdout) == (2, b"")
+    problem = b"the current directory: is gone; change into one that is there\n"
+    assert done.stderr == b"mystikos-tool: error: " + problem
+    assert run_by_shell(line.replace("archive", f"{project}/archive")).returncode == 0
 
 
 def test_a_name_that_the_stream_cannot_show_is_no_failure(project: Path) -> None:
