@@ -135,6 +135,8 @@ def _sign(options: argparse.Namespace, key: NamedKey) -> None:
     signer, day = _signing(key)
     inputs = inputs_of(options, config, root.of(options.rootfs))
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
+    for name in signed_directory.FILES:
+        _check_target(directory / name, options, key)
     measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
     for path in signed_directory.others(directory):
         tell(f"warning: {path}: is no part of the signed directory and stays; remove it if it is not wanted")
@@ -251,4 +253,4 @@ def _check_target(target: Path, options: argparse.Namespace, key: NamedKey) -> N
     from mystikos_tool.io import atomic
 
     given = [*key.files, options.config, options.rootfs, *options.pubkey, *options.roothash]
-    atomic.check_target(target, filter(None, given), packed=options.appdir)
+    atomic.check_target(target, filter(None, given), packed=getattr(options, "appdir", None))

@@ -56,6 +56,11 @@ def read_input(path: Path, what: str, limit: int = 1 << 20) -> bytes:
     return data
 
 
+def is_out_of_space(error: OSError) -> bool:
+    """Tell whether more space, or leave to use more of it, would have helped."""
+    return error.errno in _OUT_OF_SPACE
+
+
 def check_target(target: Path, inputs: Iterable[Path] = (), packed: Path | None = None) -> None:
     """Raise UserError for a target that is one of the inputs, or lies in the directory that is packed."""
     for path in inputs:
@@ -100,7 +105,7 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        if error.errno in _OUT_OF_SPACE:
+        if is_out_of_space(error):
             raise _not_written(target, error, "free some space") from None
         raise
 

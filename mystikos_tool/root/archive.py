@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
@@ -18,8 +19,8 @@ from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.formats import cpio, kinds
 from mystikos_tool.formats.cpio import Member
 from mystikos_tool.formats.paths import follow
-from mystikos_tool.io import atomic, fingerprint, progress
-from mystikos_tool.io.atomic import make_directory, writing
+from mystikos_tool.io import atomic, fingerprint, lookup, progress
+from mystikos_tool.io.atomic import is_out_of_space, make_directory, writing
 from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt, Window, pieces
 from mystikos_tool.root.source import excluding, is_excluded, unchanged
 from mystikos_tool.root.tree import Contents, Entry, Tree
@@ -299,14 +300,28 @@ def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> 
 
     Nothing is written outside of it: :func:`index` takes no archive whose names could lead there.
     Raises UserError for a directory that is not empty, can't be written or is reached by another user's
-    symbolic link.
+    symbolic link. Where it is not unpacked whole, nothing of it stays.
     """
-    kept = 0o7777 if keep_set_id else 0o1777
+    is_new = not lookup.exists(directory)
     make_directory(directory)
     try:
         if any(directory.iterdir()):
             remedy = "give a directory that is empty or does not exist"
             raise UserError(str(directory), "is not empty", remedy)
+    except OSError as error:
+        raise UserError(str(directory), reason_of(error), "give a directory you may write to") from error
+    try:
+        _extract_members(archive, directory, 0o7777 if keep_set_id else 0o1777)
+    except BaseException:
+        _empty(directory)
+        if is_new:
+            directory.rmdir()
+        raise
+
+
+def _extract_members(archive: Archive, directory: Path, kept: int) -> None:
+    """Unpack into an empty directory, with the bits ``kept`` of each mode."""
+    try:
         with archive.content.at_any_offset() as read_at:
             for member in archive.members:
                 _extract_member(member, read_at, os.path.join(os.fsencode(directory), member.path), kept)
@@ -315,7 +330,18 @@ def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> 
                 os.chmod(os.path.join(os.fsencode(directory), member.path), member.mode & kept)
     except OSError as error:
         place = os.fsdecode(error.filename or directory)
-        raise UserError(place, reason_of(error), "give a directory you may write to") from error
+        remedy = "free some space" if is_out_of_space(error) else "give a directory you may write to"
+        raise UserError(place, reason_of(error), remedy) from error
+
+
+def _empty(directory: Path) -> None:
+    """Remove what was unpacked into a directory."""
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
 
 
 def _extract_member(member: Member, read_at: ReadAt, target: bytes, kept: int) -> None:

@@ -318,6 +318,10 @@ def test_no_file_that_is_read_is_written_over(run: Run, project: Path) -> None:
     assert "appdir/new: lies in appdir, which is packed; write it somewhere else" in (
         run("provenance", "hello", "appdir", "config.json", "--runtime=runtime", "-o", "appdir/new").err
     )
+    signed = run(
+        "sign-sgx", "archive", "key.pem", "config.json", "--runtime=runtime", "--set=Debug=false", "-d", "."
+    )
+    assert "config.json: is one of the inputs" in signed.err
     assert files_below(project) == before
 
 

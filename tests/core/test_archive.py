@@ -607,17 +607,22 @@ def test_a_directory_with_something_in_it_is_not_extracted_into(tmp_path: Path) 
     assert "is not empty" in told(lambda: extract(found, tmp_path))
 
 
-def test_what_cannot_be_extracted_is_told_with_its_place(
+def test_what_cannot_be_extracted_is_told_with_its_place_and_nothing_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: bytes, path: bytes) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
-    found = archive(tmp_path / "a", entry(b"l", LINK, b"target"))
-    monkeypatch.setattr(os, "symlink", full)
-    assert told(lambda: extract(found, tmp_path / "out")) == (
-        f"{tmp_path}/out/l: no space left on device; give a directory you may write to"
+    found = archive(
+        tmp_path / "a",
+        *(entry(b"d", DIRECTORY), entry(b"d/f", data=b"1"), entry(b"f", data=b"1"), entry(b"l", LINK, b"d")),
     )
+    monkeypatch.setattr(os, "symlink", full)
+    (tmp_path / "empty").mkdir()
+    for name in ("out", "empty"):
+        message = f"{tmp_path}/{name}/l: no space left on device; free some space"
+        assert told(lambda name=name: extract(found, tmp_path / name)) == message  # type: ignore[misc]
+    assert {path.name for path in tmp_path.rglob("*")} == {"a", "empty"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make another user's link")
