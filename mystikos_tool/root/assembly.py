@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mystikos_tool.io import lookup
 from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.permissions import Permissions, PermittedSource, unmatched
-from mystikos_tool.root.source import DirectorySource, Source
+from mystikos_tool.root.source import DirectorySource, Source, excluding
 from mystikos_tool.root.stripped import Stripping
 from mystikos_tool.root.tree import Tree, join
 
@@ -40,9 +40,16 @@ def assembled(base: Path | Source, options: Options) -> Assembled:
 
     Raises UserError as the sources do, and where one has a directory and another something else.
     """
+    excluding.cache_clear()  # what knows which patterns have matched is this call's own
     source = _directory(base, options) if isinstance(base, Path) else base
     tree = join([source.tree() for source in (source, *_overlays(options))], later_wins=True)
-    warnings = []
+    excluded = excluding(options.exclude)
+    unused = excluded.unused if excluded else ()
+    warnings = [
+        f"{pattern}: is excluded, and nothing in the root matches"
+        for pattern in options.exclude
+        if pattern in unused
+    ]
     if options.chmod:
         tree = PermittedSource(tree, options.chmod).tree()
         asked = {pattern: tree.entries for pattern, _ in options.chmod}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -29,10 +30,20 @@ SIGNED_IMAGE = ("sign-sgx", "app.disk", "key.pem", "config.json", "--runtime=run
 As = Callable[..., Result]
 
 
+def load(directory: Path, arguments: tuple[str, ...]) -> None:
+    """Load what a command line needs, on a copy: an ordinary user may not read every interpreter's files."""
+    silence = contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO())
+    with tempfile.TemporaryDirectory() as copy, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(shutil.copytree(directory, Path(copy) / "project", symlinks=True))
+        with silence[0], silence[1], contextlib.suppress(SystemExit):
+            cli.main(list(arguments))
+
+
 def as_nobody(directory: Path) -> As:
     """Run the command line in a process of an ordinary user, who has the directory."""
 
     def run(*arguments: str) -> Result:
+        load(directory, arguments)
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             child = os.fork()
             if child == 0:

@@ -66,6 +66,15 @@ def test_what_is_excluded_stays_out_and_leftovers_are_told(layered: Path, run: R
     result = run("mkcpio", "appdir", "packed", "--exclude=.git", "--exclude", "motd")
     assert result.err == ""
     assert set(root(layered / "packed")) == {"bin/hello"}
+    options = ("--exclude=*.pyc", "--exclude=.git", "--exclude=motd", "--overlay=over")
+    for made in (
+        ("mkcpio", "appdir", "packed"),
+        ("mkext2", "appdir", "disk"),
+        ("package-sgx", "appdir", *COMMON),
+    ):
+        assert run(*made, *options).err == (
+            "mystikos-tool: warning: *.pyc: is excluded, and nothing in the root matches\n"
+        )
     assert "hardly meant for it: /.git" in run("mkext2", "appdir", "app.disk").err
 
 
