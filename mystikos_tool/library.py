@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import date, datetime
 from functools import wraps
 from inspect import signature
@@ -66,6 +66,7 @@ _Returns = TypeVar("_Returns")
 # Parameters that take one of few words, that take several of what is named, and that may be "".
 _WORDS = {"secrets": get_args(Secrets), "modes": get_args(Modes), "owners": get_args(Owners)}
 _SEVERAL = {"pubkeys", "roothashes", "exclude", "overlays", "programs", "extras", "accepted_tcb"}
+_IN_ORDER = {"pubkeys", "roothashes", "overlays"}  # which a package's bytes depend on
 _OPTIONAL_NAME = "name"
 
 
@@ -88,6 +89,8 @@ def _check(name: str, value: object) -> None:
         raise UserError(name, f"cannot be {value!r}", f"give {words}")
     if name in _SEVERAL and isinstance(value, (str, bytes, os.PathLike)):
         raise UserError(name, f"is {value!r}, where a list is expected", f"give [{value!r}]")
+    if name in _IN_ORDER and isinstance(value, Set):
+        raise UserError(name, "is a set, whose order changes from run to run", "give a list")
     if value == "" and name != _OPTIONAL_NAME:  # as a path, the current directory
         raise UserError(name, "is empty", "name what belongs there, or leave it out")
 

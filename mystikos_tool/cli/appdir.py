@@ -77,7 +77,7 @@ def _from_image(options: argparse.Namespace) -> Tree:
     tree = source.tree()
     start = image.start_of(source.image, tree)
     try:
-        image.tell_note(start.told(start.defaults({})))
+        image.tell_note(start.told(start.defaults({}), {}))
     except UserError as error:  # what is made is of use for all that
         tell(f"warning: {error}")
     return tree

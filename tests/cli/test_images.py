@@ -90,6 +90,17 @@ def test_what_the_configuration_says_counts_before_the_image(image: Path, projec
     assert found["ApplicationParameters"] == []
 
 
+def test_variables_of_an_image_that_no_program_sees_are_told(image: Path, project: Path, run: Run) -> None:
+    configure(project, CurrentWorkingDirectory="/etc", EnvironmentVariables=["A=1"])
+    result = run("package-sgx", *COMMON, "--image", "image")
+    assert result.status == 0, result.err
+    assert packaged(project / "package")["EnvironmentVariables"] == ["A=1"]
+    assert (
+        "note: image: 2 variables in /appenv.json, which is read in / only;"
+        " add them to EnvironmentVariables of the configuration\n"
+    ) in result.err
+
+
 def test_a_configuration_that_says_all_goes_into_the_package_as_it_is(project: Path, run: Run) -> None:
     MadeImage([ROOT]).layout(project / "image")
     configure(project)

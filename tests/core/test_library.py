@@ -227,6 +227,10 @@ def test_a_missing_source_is_no_disk(made: Inputs) -> None:
     [
         ({"exclude": "*.pyc"}, r"exclude: is '\*\.pyc', where a list is expected; give \['\*\.pyc'\]"),
         ({"overlays": Path("over")}, "overlays: is PosixPath.'over'., where a list is expected"),
+        (
+            {"overlays": {"over", "under"}},
+            "overlays: is a set, whose order changes from run to run; give a list",
+        ),
         ({"modes": "presrve"}, """modes: cannot be 'presrve'; give "canonical" or "preserve\""""),
         ({"source": ""}, "source: is empty; name what belongs there, or leave it out"),
         ({"target": "appdir/root.cpio"}, r"appdir/root\.cpio: lies in appdir, which is packed"),

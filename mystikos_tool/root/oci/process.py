@@ -46,27 +46,37 @@ class Start(NamedTuple):
             members[_PROGRAM] = self._program(command[0])
             members[_ARGUMENTS] = command[1:]
         members[_DIRECTORY] = _absolute(self.process.working_dir)
-        started_in = given.get(_DIRECTORY, members[_DIRECTORY])
-        if self.process.env and isinstance(started_in, str) and _absolute(started_in) != "/":
+        if self.process.env and not self._reads_appenv(given):
             members[_VARIABLES] = list(self.process.env)
         return members
+
+    def _reads_appenv(self, given: Mapping[str, Any]) -> bool:
+        """Tell whether the program starts where ``/appenv.json`` is read; so is what is no directory."""
+        started_in = given.get(_DIRECTORY, self.process.working_dir)
+        return not isinstance(started_in, str) or _absolute(started_in) == "/"
 
     def telling(self, tell: Callable[[str], object]) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
         """Return :meth:`defaults` as a function that tells of what it returns."""
 
         def defaults(given: Mapping[str, Any]) -> Mapping[str, Any]:
             added = self.defaults(given)
-            tell(self.told(added))
+            tell(self.told(added, given))
             return added
 
         return defaults
 
-    def told(self, added: Mapping[str, Any]) -> str:
+    def told(self, added: Mapping[str, Any], given: Mapping[str, Any]) -> str:
         """Return what is told of the members that were added, and of the variables, in one line."""
         said = [f"{key} {_shown(value)}" for key, value in added.items() if key != _VARIABLES]
         if env := self.process.env:
-            place = _VARIABLES if _VARIABLES in added else f"/{variables.PATH}"
-            said.append(f"{len(env)} variable{'s' if len(env) > 1 else ''} in {place}")
+            appenv = f"/{variables.PATH}"
+            if _VARIABLES in added:
+                place = f"in {_VARIABLES}"
+            elif self._reads_appenv(given):
+                place = f"in {appenv}"
+            else:
+                place = f"in {appenv}, which is read in / only; add them to {_VARIABLES} of the configuration"
+            said.append(f"{len(env)} variable{'s' if len(env) > 1 else ''} {place}")
         return f"{self.where}: {', '.join(said) or 'nothing of its program is taken'}"
 
     def _program(self, name: str) -> str:
