@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import gc
 import os
 import signal
@@ -20,9 +21,10 @@ from pathlib import Path
 from mystikos_tool import __version__
 from mystikos_tool.cli.verb import PROGRAM, drop_output, put, tell
 from mystikos_tool.cli.verbs import NAMES, VERBS
-from mystikos_tool.errors import UserError, explained, not_installed
+from mystikos_tool.errors import UserError, explained, not_installed, reason_of
 
 USER_ERROR = 2
+_OF_A_DISK = {errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ENOTCONN, errno.ETIMEDOUT}
 
 
 _IN_HARDWARE = (
@@ -85,7 +87,7 @@ def _run(arguments: list[str]) -> int:
     except UserError as error:
         return _told(error)
     except Exception as error:
-        told = not_installed(error) or _no_current_directory()
+        told = not_installed(error) or _no_current_directory() or _failed_disk(error)
         if not told:
             raise
         return _told(told)
@@ -99,6 +101,14 @@ def _no_current_directory() -> UserError | None:
     except OSError:
         return UserError("the current directory", "is gone", "change into one that is there")
     return None
+
+
+def _failed_disk(error: BaseException) -> UserError | None:
+    """Say so where a disk, or the server of a file system, has failed the system; None for another error."""
+    if not isinstance(error, OSError) or error.errno not in _OF_A_DISK:
+        return None
+    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "a file"
+    return UserError(place, reason_of(error), "see to the disk or file system that it lies on")
 
 
 def _told(error: UserError) -> int:

@@ -164,8 +164,8 @@ class FileContent:
         """Begin to read the content at any offset; raise UserError for a file that may not be read."""
         with self._open() as file:
             descriptor = file.fileno()
-            yield lambda offset, size: os.pread(
-                descriptor, max(min(size, self.size - offset), 0), self.offset + offset
+            yield lambda offset, size: self._read_at(
+                descriptor, offset, max(min(size, self.size - offset), 0)
             )
 
     def write_to(self, file: BinaryIO) -> None:
@@ -192,12 +192,19 @@ class FileContent:
         """Return ``size`` bytes from ``start`` of the content."""
         data = b""
         while len(data) < size:
-            more = os.pread(descriptor, size - len(data), self.offset + start + len(data))
+            more = self._read_at(descriptor, start + len(data), size - len(data))
             if not more:
                 raise UserError(str(self.path), "became shorter while it was read", "build again")
             progress.advance(len(more))
             data += more
         return data
+
+    def _read_at(self, descriptor: int, start: int, size: int) -> bytes:
+        """Return up to ``size`` bytes from ``start`` of the content."""
+        try:
+            return os.pread(descriptor, size, self.offset + start)
+        except OSError as error:
+            raise UserError(str(self.path), reason_of(error), "see that it can be read") from error
 
     def _copy_in_kernel(self, target: int) -> int:
         """Copy what the kernel can copy from file to file; return its size in bytes."""

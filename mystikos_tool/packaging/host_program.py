@@ -78,7 +78,10 @@ def known_as(sha256: str, given: Path | None, embedded: str | None) -> str | Non
     """
     if given is None:
         return "embedded" if sha256 == embedded else None
-    if hashlib.sha256(FileContent.of(given).read()).hexdigest() != sha256:
+    content = FileContent.of(given)
+    if content.size > MAX_IMAGE:
+        raise UserError(str(given), f"has more than {MAX_IMAGE:,} bytes, as no loader", "give the loader")
+    if hashlib.sha256(content.read()).hexdigest() != sha256:
         raise VerificationError(
             "the host program", f"is not {given}, but has the SHA-256 {sha256}", "do not start the package"
         )

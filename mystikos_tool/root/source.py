@@ -199,7 +199,12 @@ def _small(entry: Entry, buffer: memoryview) -> memoryview | None:
     descriptor = _opened_file(entry.origin, entry)
     try:
         version, status = fingerprint.content_version(entry.fingerprint), os.fstat(descriptor)
-        size = os.readv(descriptor, [buffer]) if fingerprint.version_of(status) == version else 0
+        size = 0
+        if fingerprint.version_of(status) == version:
+            try:  # with readable() takes longer
+                size = os.readv(descriptor, [buffer])
+            except OSError as error:
+                raise unreadable(entry.origin, error) from error
         if size > entry.size or fingerprint.version_of(os.fstat(descriptor)) != version:
             raise changed(entry)
         return buffer[:size] if size == entry.size else None
@@ -244,7 +249,8 @@ class _HostFiles(Contents):
                     yield _ZEROS[: end - start]
                 at = max(at, end)
                 # One byte more than there should be, to see that there is none.
-                size = os.preadv(descriptor, [buffer[: entry.size - at + 1]], at)
+                with readable(entry.origin):
+                    size = os.preadv(descriptor, [buffer[: entry.size - at + 1]], at)
                 if size == 0 or at + size > entry.size:
                     break
                 at += size
@@ -256,7 +262,12 @@ class _HostFiles(Contents):
     def opened(self, entry: Entry) -> Iterator[ReadAt]:
         """Begin to read at any offset; see :class:`mystikos_tool.root.tree.Contents`."""
         with unchanged(entry.origin, entry) as descriptor:
-            yield lambda offset, size: os.pread(descriptor, size, offset)
+
+            def read_at(offset: int, size: int) -> bytes:
+                with readable(entry.origin):
+                    return os.pread(descriptor, size, offset)
+
+            yield read_at
 
 
 _HOST_FILES = _HostFiles()

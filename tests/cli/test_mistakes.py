@@ -291,6 +291,30 @@ def test_a_name_that_no_file_can_have_is_told(run: Run, project: Path, arguments
     assert re.fullmatch(r"mystikos-tool: error: [^\n]*; [^\n]*\n", result.err)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("appdir", "from-image", "/proc/self/mem", "-o", "new"),
+        ("appdir", "closure", "bin/=/proc/self/mem", "-o", "new"),
+    ],
+)
+def test_what_the_system_fails_to_read_is_told(run: Run, project: Path, arguments: tuple[str, ...]) -> None:
+    """At address 0 of a process there is nothing."""
+    result = run(*arguments)
+    assert result.status == 2
+    assert re.fullmatch(r"mystikos-tool: error: .*: input/output error; [^;]*\n", result.err)
+    assert not (project / "new").exists()
+
+
+def test_a_loader_that_cannot_be_one_is_not_read(run: Run, project: Path) -> None:
+    run(*PACKAGE)
+    with (project / "large").open("wb") as file:
+        file.truncate(100 << 30)
+    assert run("verify", "hello", "--loader=large").err == (
+        "mystikos-tool: error: large: has more than 268,435,456 bytes, as no loader; give the loader\n"
+    )
+
+
 def test_no_file_that_is_read_is_written_over(run: Run, project: Path) -> None:
     run(*PACKAGE)
     (project / "other").write_bytes((project / "hello").read_bytes())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import buffers
+from mystikos_tool.io.content import FileContent
 from mystikos_tool.root.source import scan_file
 from mystikos_tool.root.tree import Entry
 
@@ -75,3 +78,25 @@ def test_two_files_are_read_at_a_time_without_disturbing_each_other(tmp_path: Pa
     pieces = zip(*(entry_of(tmp_path / f"{number}").chunks() for number in range(2)), strict=True)
     found = [(bytes(one), bytes(other)) for one, other in pieces]
     assert [b"".join(piece[number] for piece in found) for number in range(2)] == contents
+
+
+@pytest.mark.parametrize("size", [7, SIZE + 7], ids=["small", "large"])
+def test_a_disk_that_fails_is_told_with_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "file").write_bytes(bytes(size))
+    entry = entry_of(tmp_path / "file")
+    for name in ("pread", "preadv", "readv"):
+        monkeypatch.setattr(os, name, fail)
+    with pytest.raises(UserError, match=f"{tmp_path}/file: input/output error; make it readable"):
+        list(entry.chunks())
+    with entry.contents.opened(entry) as read_at, pytest.raises(UserError, match="/file: input/output error"):
+        read_at(0, 1)
+    content = FileContent.of(tmp_path / "file")
+    with pytest.raises(UserError, match="/file: input/output error; see that it can be read"):
+        content.read()
+    with content.at_any_offset() as read_at, pytest.raises(UserError, match="/file: input/output error"):
+        read_at(0, 1)
