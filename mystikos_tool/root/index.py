@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from typing import Any, Protocol
 
 from mystikos_tool.io.content import ReadAt
+
+_OF_THE_HOST = (b"etc/hosts", b"etc/resolv.conf")
 
 
 class Member(Protocol):
@@ -47,3 +52,34 @@ class Index(Protocol):
 
     def reading(self) -> AbstractContextManager[Callable[[Any], ReadAt]]:
         """Begin to read members' data: of each what reads it at any offset."""
+
+
+class Seen:
+    """A root as its programs see it: without what the kernel puts its own over, or writes the host's into."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self.where = index.where
+        self.data = index.data
+        self.reading = index.reading
+
+    @cached_property
+    def members(self) -> Sequence[Member]:
+        """Every member."""
+        return [member for member in self._index.members if not _is_hidden(member.path)]
+
+    def entry(self, path: str) -> Member | None:
+        """Return the member with exactly this path, symbolic links not followed, or None."""
+        return self._shown(path, self._index.entry(path))
+
+    def find(self, path: str) -> Member | None:
+        """Return the member that an absolute path leads to inside of the root, or None."""
+        return self._shown(path, self._index.find(path))
+
+    def _shown(self, path: str, member: Member | None) -> Member | None:
+        asked = os.fsencode(posixpath.normpath("/" + path)).lstrip(b"/")
+        return None if member is None or _is_hidden(asked) or _is_hidden(member.path) else member
+
+
+def _is_hidden(path: bytes) -> bool:
+    return path.startswith(b"dev/") or path in _OF_THE_HOST

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from mystikos_tool.config import Config, jsonc
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.index import Index, Member
+from mystikos_tool.root.index import Index, Member, Seen
 from mystikos_tool.root.mounts import check_declared, check_mounts, mount_over
 from mystikos_tool.root.program import faults, is_executable
 from mystikos_tool.root.root import DiskRoot, Root
@@ -200,21 +200,25 @@ def _program(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> 
         problem = f"{path} lies in the mount {mount}, so that nothing is known of it yet"
         yield UserError(where, problem, "see that the source has it, executable")
         return
-    member = index.find(path)
+    seen = Seen(index)
+    member = seen.find(path)
+    if member is None and index.find(path):
+        problem = f"{path} is none of {index.where} at the start: the kernel puts its own there"
+        raise UserError(where, problem, "put the program into another directory")
     if member is None:
-        raise _not_found(where, path, index)
+        raise _not_found(where, path, seen)
     if not stat.S_ISREG(member.mode):
         raise UserError(where, f"{path} is no file in {index.where}", "name the program to start")
     if not is_executable(member, embedded=embedded):
         raise UserError(where, f"{path} is not executable in {index.where}", "chmod +x it in the appdir")
     if embedded and not is_disk:
         _check_reachable(index, path, where)
-    for fault in faults(index, member, config, embedded=embedded):
+    for fault in faults(seen, member, config, embedded=embedded):
         if fault.certain:
             raise UserError(where, f"{path} does not start: {fault.problem}", fault.remedy)
         yield UserError(where, f"{path} may not start: {fault.problem}", fault.remedy)
     if embedded:
-        yield from _only_here(index, member, config)
+        yield from _only_here(seen, member, config)
 
 
 def _check_reachable(index: Index, path: str, where: str) -> None:

@@ -410,6 +410,40 @@ def test_the_embedded_runtime_asks_for_the_permissions_of_the_owner(
     assert problem in told(lambda: pipeline.measure(as_embedded(given)))
 
 
+@pytest.mark.parametrize("path", ["dev/app", "dev/shm/app", "etc/hosts", "bin/link"])
+def test_a_program_that_the_kernel_hides_is_refused(made: Inputs, path: str) -> None:
+    def change(root: Path) -> None:
+        place = root / ("dev/app" if path == "bin/link" else path)
+        place.parent.mkdir(parents=True)
+        (root / "bin" / "app").rename(place)
+        (root / "bin" / "link").symlink_to("/dev/app")
+
+    given = with_root(made, change, ApplicationPath=f"/{path}")
+    for runtime in (given, with_embedded(given)):
+        assert f"/{path} is none of {root_path(made)} at the start: the kernel puts its own there" in told(
+            lambda one=runtime: pipeline.measure(one)  # type: ignore[misc]
+        )
+
+
+def test_what_the_kernel_hides_is_no_interpreter_and_no_library(made: Inputs) -> None:
+    given = with_program(made, "dynamic", LINKER, f"/lib/{LIBRARY}")
+
+    def hide(root: Path) -> None:
+        (root / "dev").mkdir()
+        (root / "lib" / LIBRARY).rename(root / "dev" / LIBRARY)
+
+    given = with_embedded(with_root(given, hide, EnvironmentVariables=["LD_LIBRARY_PATH=/dev"]))
+    problem = f"the library {LIBRARY}, which /bin/app needs, is not in the root"
+    assert problem in told(lambda: pipeline.measure(given))
+
+    def link(root: Path) -> None:
+        (root / "lib" / "ld.so.1").rename(root / "dev" / "ld.so.1")
+        (root / "lib" / "ld.so.1").symlink_to("/dev/ld.so.1")
+
+    linked = with_root(given, link)
+    assert f"its interpreter {LINKER} is not in the root" in told(lambda: pipeline.measure(linked))
+
+
 def test_what_is_no_file_is_no_interpreter(made: Inputs) -> None:
     given = as_embedded(with_program(made, "script", "/bin/interp/x"))
     assert "its interpreter /bin/interp is not an executable file of the root" in told(
