@@ -55,10 +55,14 @@ class Index(Protocol):
 
 
 class Seen:
-    """A root as its programs see it: without what the kernel puts its own over, or writes the host's into."""
+    """A root as its programs see it: without what the kernel puts its own over, or writes the host's into.
 
-    def __init__(self, index: Index) -> None:
+    ``in_mount`` tells of an absolute path whether something is mounted over it.
+    """
+
+    def __init__(self, index: Index, in_mount: Callable[[str], object]) -> None:
         self._index = index
+        self._in_mount = in_mount
         self.where = index.where
         self.data = index.data
         self.reading = index.reading
@@ -66,7 +70,7 @@ class Seen:
     @cached_property
     def members(self) -> Sequence[Member]:
         """Every member."""
-        return [member for member in self._index.members if not _is_hidden(member.path)]
+        return [member for member in self._index.members if not self._is_hidden(member.path)]
 
     def entry(self, path: str) -> Member | None:
         """Return the member with exactly this path, symbolic links not followed, or None."""
@@ -78,8 +82,8 @@ class Seen:
 
     def _shown(self, path: str, member: Member | None) -> Member | None:
         asked = os.fsencode(posixpath.normpath("/" + path)).lstrip(b"/")
-        return None if member is None or _is_hidden(asked) or _is_hidden(member.path) else member
+        return None if member is None or self._is_hidden(asked) or self._is_hidden(member.path) else member
 
-
-def _is_hidden(path: bytes) -> bool:
-    return path.startswith(b"dev/") or path in _OF_THE_HOST
+    def _is_hidden(self, path: bytes) -> bool:
+        in_kernel_s = path.startswith(b"dev/") or path in _OF_THE_HOST
+        return in_kernel_s or bool(self._in_mount("/" + os.fsdecode(path)))

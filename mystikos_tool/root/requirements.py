@@ -6,6 +6,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from mystikos_tool.config import Config, jsonc
 from mystikos_tool.errors import UserError
@@ -196,13 +197,15 @@ def _working_directory(index: Index, config: Config, *, embedded: bool, is_disk:
 
 def _program(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> Iterator[UserError]:
     where, path = config.where("ApplicationPath"), config.application_path
-    if mount := mount_over(config.mounts, path):
+    found = index.find(path)
+    places = [path, *(["/" + os.fsdecode(found.path)] if found else [])]
+    if mount := next(filter(None, (mount_over(config.mounts, place) for place in places)), None):
         problem = f"{path} lies in the mount {mount}, so that nothing is known of it yet"
         yield UserError(where, problem, "see that the source has it, executable")
         return
-    seen = Seen(index)
+    seen = Seen(index, partial(mount_over, config.mounts))
     member = seen.find(path)
-    if member is None and index.find(path):
+    if member is None and found:
         problem = f"{path} is none of {index.where} at the start: the kernel puts its own there"
         raise UserError(where, problem, "put the program into another directory")
     if member is None:

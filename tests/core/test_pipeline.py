@@ -444,6 +444,22 @@ def test_what_the_kernel_hides_is_no_interpreter_and_no_library(made: Inputs) ->
     assert f"its interpreter {LINKER} is not in the root" in told(lambda: pipeline.measure(linked))
 
 
+def test_what_a_mount_hides_is_told(made: Inputs) -> None:
+    given = with_program(made, "dynamic", LINKER, f"/lib/{LIBRARY}")
+    mounts = [{"Target": "/lib", "Type": "hostfs"}]
+    told_of = warned(with_embedded(with_root(given, lambda root: None, Mount=mounts)))
+    interpreter = f"its interpreter {LINKER} is not a program of the root; it may be one of the mount /lib"
+    for problem in (interpreter, f"the library {LIBRARY}, which /bin/app needs, is not in the root"):
+        assert any(problem in line for line in told_of)
+
+    def link(root: Path) -> None:
+        (root / "bin" / "app").rename(root / "lib" / "app")
+        (root / "bin" / "app").symlink_to("/lib/app")
+
+    linked = with_embedded(with_root(given, link, Mount=mounts))
+    assert "ApplicationPath: /bin/app lies in the mount /lib" in warned(linked)[0]
+
+
 def test_what_is_no_file_is_no_interpreter(made: Inputs) -> None:
     given = as_embedded(with_program(made, "script", "/bin/interp/x"))
     assert "its interpreter /bin/interp is not an executable file of the root" in told(
