@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from mystikos_tool.formats.sigstruct import KEY_SIZE
+from mystikos_tool.io import lookup
 from mystikos_tool.signing.named_key import NamedKey
 from mystikos_tool.signing.rsa_public import KnowsPublicKey, RsaPublicKey
 from mystikos_tool.signing.signer import Signer
@@ -55,10 +56,10 @@ def _may_fork(named: NamedKey) -> bool:
     Where SIGCHLD is ignored, nobody would know whether the other process is there.
     """
     try:
-        are_plain = named.only_reads and all(path.is_file() for path in named.files)
+        are_plain = named.only_reads and all(map(lookup.is_file, named.files))
         is_told = signal.getsignal(signal.SIGCHLD) != signal.SIG_IGN
         return are_plain and is_told and len([*Path("/proc/self/task").iterdir()]) == 1
-    except OSError:  # what may not be looked at; no /proc
+    except OSError:  # no /proc here
         return False
 
 
