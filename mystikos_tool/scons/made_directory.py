@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ Version = tuple[int, ...]
 # The table of the store, by path: the state of made directories and side effects.
 MADE = "made"
 
-_ITSELF = "."  # the path of a directory from itself on
+ITSELF = "."  # the path of a directory from itself on
 
 
 def is_made(node: Any) -> bool:
@@ -48,9 +48,21 @@ def _changed_rows_of(name: str) -> str:
     return f"changed in {name}"
 
 
+def made_in(name: str) -> list[tuple[str, Version]]:
+    """Return what a builder made in a directory: paths and versions."""
+    return list(store().value(rows_of(name)) or ())
+
+
 def written_in(name: str) -> list[tuple[str, Version]]:
     """Return what was made and what was written in a directory while its builder ran."""
     return [row for rows in (rows_of, _changed_rows_of) for row in store().value(rows(name)) or ()]
+
+
+def version_made(name: str) -> Version:
+    """Return how a side effect or a link was when it was made; nothing for something else, or none."""
+    rows = store().value(rows_of(name))
+    known = store().table(MADE).get(name) if rows is None else dict(rows).get(ITSELF)
+    return known if isinstance(known, tuple) else ()
 
 
 @lru_cache(None)
@@ -63,8 +75,10 @@ def paths_written(name: str) -> frozenset[str] | None:
 
 def gone_from(node: Any) -> set[str]:
     """Return the paths of what a builder has made in a directory and is not there any more."""
-    above, rows = node.get_abspath(), store().value(rows_of(node.get_internal_path())) or ()
-    return {path for path, _ in rows if not os.path.lexists(f"{above}/{path}")}
+    above, rows = node.get_abspath(), made_in(node.get_internal_path())
+    gone = {row for row, _ in rows if not os.path.lexists(f"{above}/{row}")}
+    was_link = any(row == ITSELF and version for row, version in rows)
+    return gone | {ITSELF} if was_link and not Path(above).is_symlink() else gone
 
 
 def forget_what_is_gone(node: Any) -> None:
@@ -140,11 +154,7 @@ def _emptied(node: Any) -> _Before:
     found = _look_at_all(path)
     made = {row for row, version in rows.items() if row in found and found[row].version == version}
     if not node.precious:
-        others = set(_made_by_others(node))
-        # What is in a directory comes before it.
-        for row in sorted(made, key=lambda row: (row != _ITSELF, row), reverse=True):
-            if others.isdisjoint((row, *map(str, Path(row).parents))):
-                remove(path, row, is_file=bool(rows[row]))
+        remove_all(node, {row: bool(rows[row]) for row in made})
     there = _look_at_all(path)
     known = store().value(_changed_rows_of(name)) or ()
     changed = {row for row, version in known if version and version == version_of(path / row)}
@@ -152,7 +162,7 @@ def _emptied(node: Any) -> _Before:
 
 
 def _look_at_all(path: Path) -> dict[str, _Seen]:
-    return {_ITSELF: _Seen(), **_look(path)} if path.is_dir() else {}
+    return {ITSELF: _Seen(), **_look(path)} if path.is_dir() else {}
 
 
 def _remember(node: Any, before: _Before) -> None:
@@ -161,7 +171,7 @@ def _remember(node: Any, before: _Before) -> None:
     if path.is_dir():
         store().change(MADE, name, b"")  # until it is known to be made, and of what
     if path.is_symlink():
-        store().keep(rows_of(name), [(_ITSELF, version_of(path))])
+        store().keep(rows_of(name), [(ITSELF, version_of(path))])
     elif seen := _look_at_all(path):
         made = before.made | (seen.keys() - before.seen.keys())
         changed = {row for row, found in seen.items() if found != before.seen.get(row)} | before.changed
@@ -185,10 +195,10 @@ def _copies(node: Any, row: str) -> bool:
 def _full_of(made: set[str], rows: Iterable[str]) -> set[str]:
     """Return the directories that were there and have nothing in them but what a builder has made."""
     inside: dict[str, list[str]] = {}
-    for row in {*rows} - {_ITSELF}:
+    for row in {*rows} - {ITSELF}:
         inside.setdefault(str(Path(row).parent), []).append(row)
     full: set[str] = set()
-    for row in sorted(inside, key=lambda row: (row != _ITSELF, row), reverse=True):  # the innermost first
+    for row in sorted(inside, key=lambda row: (row != ITSELF, row), reverse=True):  # the innermost first
         if row not in made and all(one in made or one in full for one in inside[row]):
             full.add(row)
     return full
@@ -202,6 +212,19 @@ def _made_by_others(directory: Any, above: str = "") -> Iterator[str]:
                 yield f"{above}{name}"
             else:
                 yield from _made_by_others(node, f"{above}{name}/")
+
+
+def remove_all(node: Any, rows: Mapping[str, bool]) -> None:
+    """Remove files, and directories that are then empty, but for those that other builders make or fill.
+
+    ``rows`` are paths below the node's, each with whether it is a file.
+    """
+    path, others = Path(node.get_abspath()), set(_made_by_others(node))
+    filled = {str(above) for other in others for above in Path(other).parents}
+    # What is in a directory comes before it.
+    for row in sorted(rows, key=lambda row: (row != ITSELF, row), reverse=True):
+        if row not in filled and others.isdisjoint((row, *map(str, Path(row).parents))):
+            remove(path, row, is_file=rows[row])
 
 
 def remove(directory: Path, row: str, *, is_file: bool) -> bool:

@@ -189,10 +189,14 @@ def action_signature(node: Any) -> str:
     if executor is None:  # SCons drops the actions of a file that it has made
         return str(node.get_stored_info().binfo.bactsig)
     known = (executor.get_all_targets(), executor.get_all_sources(), executor.get_build_env())
-    # To those of a directory SCons adds that of making an empty one.
-    added = SCons.Node.FS.get_MkdirBuilder().action
-    actions = [action for action in executor.get_action_list() if action is not added]
+    actions = _without_mkdir(executor.get_action_list())
     return str(SCons.Util.hash_signature(b"".join(bytes(action.get_contents(*known)) for action in actions)))
+
+
+def _without_mkdir(actions: list[Any]) -> list[Any]:
+    """Return actions but for that of making an empty directory, which SCons adds to those of a directory."""
+    added = SCons.Node.FS.get_MkdirBuilder().action
+    return [action for action in actions if action is not added]
 
 
 def make_now(node: Any) -> None:
@@ -403,27 +407,35 @@ def is_changed_afterwards(node: Any) -> bool:
 
 
 _Context = Callable[[list[Any]], AbstractContextManager[None]]
+_Work = Callable[[list[Any]], None]
 
 
-def made_within(node: Any, context: _Context, found_by: Callable[[Any], str]) -> None:
+def made_within(node: Any, context: _Context, found_by: Callable[[Any], str], before: _Work) -> None:
     """Have what makes a node run in a context, which is given all that it makes; but not under ``-n``.
 
-    Caches find a file by what ``found_by`` returns of it, too, unless that is empty.
+    Caches find a file by what ``found_by`` returns of it, too, unless that is empty. ``before`` is called
+    with what is made before SCons prepares that: removes it, and makes the directories that it lies in.
     """
     executor = node.get_executor()
     if type(executor) is SCons.Executor.Executor:
-        executor.__class__ = _executor_within(context, found_by)
+        executor.__class__ = _executor_within(context, found_by, before)
 
 
 @lru_cache(None)
-def _executor_within(context: _Context, found_by: Callable[[Any], str]) -> type[Any]:
+def _executor_within(context: _Context, found_by: Callable[[Any], str], before: _Work) -> type[Any]:
     class Within(SCons.Executor.Executor):  # type: ignore[misc]
         __slots__ = ()
 
         def prepare(self) -> None:
             """Look whether all sources are there; what is made of them may be in a cache."""
             super().prepare()
-            for target in self.get_all_targets():
+            targets = self.get_all_targets()
+            is_made_now = self._do_execute and targets[0].get_state() == SCons.Node.executing
+            if is_made_now and not only_tells():
+                # SCons would make a directory at the place of what was one when the build began.
+                self.set_action_list(_without_mkdir(self.action_list))
+                before(targets)
+            for target in targets:
                 is_file = isinstance(target, SCons.Node.FS.File) and not hasattr(target, "cachesig")
                 if is_file and cache_dir(target).is_enabled() and (words := found_by(target)):
                     signatures = [target.get_cachedir_bsig(), words]

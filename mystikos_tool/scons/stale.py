@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -31,12 +31,14 @@ from mystikos_tool.scons.made_directory import (
     forget_what_is_gone,
     gone_from,
     is_made,
+    made_in,
     paths_written,
     rows_of,
+    version_made,
     version_of,
     written_in,
 )
-from mystikos_tool.scons.shapes import shape_of, taken_over
+from mystikos_tool.scons.shapes import shape_of
 
 _OWN = "own"  # the table of the store, by path, of what became a source
 
@@ -90,9 +92,8 @@ def is_left_behind(file: Any) -> bool:
     if entry is not None and _is_as_made(file.dir, file.name, entry):
         return True
     version = version_of(Path(file.get_abspath()))
-    name, made = file.get_internal_path(), store().table(MADE)
-    if name in made and store().value(rows_of(name)) is None:
-        return bool(made[name] == version)
+    if made := version_made(file.get_internal_path()):
+        return made == version
     return version != () and any(rows.get(below) == version for rows, below in _rows_above(file))
 
 
@@ -171,15 +172,36 @@ def _is_as_made(place: Any, path: str, entry: Any) -> bool:
     return False
 
 
-def _remembered(place: Any) -> Iterator[tuple[str, bool]]:
-    """Yield what side effects and made directories left below a directory, and whether it is as it was."""
+def _remembered(
+    place: Any, rows_in: Callable[[str], list[tuple[str, Version]]] = written_in
+) -> Iterator[tuple[str, bool]]:
+    """Yield what side effects and made directories left below a directory, and whether it is as it was.
+
+    ``rows_in`` returns what counts as left in a made directory.
+    """
     made, top = store().table(MADE), place.get_internal_path()
     for name in scons_internals.paths_below(_names_made(), top):
         below, path = os.path.relpath(name, top), Path(place.get_abspath(), os.path.relpath(name, top))
         rows = store().value(rows_of(name))
         yield below, rows is None and made[name] == version_of(path)
-        for row, version in written_in(name):
+        for row, version in rows_in(name):
             yield os.path.normpath(f"{below}/{row}"), version == version_of(path / row)
+
+
+def made_whole(place: Any) -> dict[str, bool]:
+    """Return all paths in a directory that has nothing but what builders made, as they made it; else nothing.
+
+    Each comes with whether it is a file. A new checkout has no such directory.
+    """
+    stored = scons_internals.stored_targets(place)
+    found = [(path, _is_as_made(place, path, entry)) for path, entry in stored]
+    found += _remembered(place, made_in)
+    files = {path for path, same in found if same} - {"."}
+    folders = {str(above) for path, _ in found for above in (Path(path), *Path(path).parents)} - {"."}
+    top = Path(place.get_abspath())
+    rows = {**dict.fromkeys(_empty(top, folders, files), False), **dict.fromkeys(files, True)}
+    there = [each.name for each in top.iterdir()]
+    return {".": False, **rows} if there and rows.keys() >= {*there} else {}
 
 
 @lru_cache
@@ -291,13 +313,9 @@ def make_again_where_stale(node: Any) -> bool:
     return node in _made_again
 
 
-def watch(node: Any) -> None:
-    """See what a node's builder makes in directories whenever it runs, and of what."""
-    scons_internals.made_within(node, _making, taken_over)
-
-
 @contextmanager
-def _making(targets: list[Any]) -> Iterator[None]:
+def making(targets: list[Any]) -> Iterator[None]:
+    """See what a builder makes in directories, and of what."""
     # A source that is edited from here on makes another directory, with the next build. What is made of a
     # directory may become one.
     for target in targets:
@@ -312,7 +330,7 @@ def remember_made(node: Any) -> None:
     name, path = node.get_internal_path(), Path(node.get_abspath())
     has_builder = bool(node.has_explicit_builder())
     is_file = not path.is_dir() or (path.is_symlink() and not has_builder)
-    if has_builder and is_file and not path.is_symlink():
+    if has_builder and is_file and not path.is_symlink() and not is_directory(node):
         return  # SCons remembers it
     if not has_builder and not is_file:
         return  # of a directory as a side effect nobody knows what is in it

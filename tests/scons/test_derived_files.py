@@ -844,6 +844,99 @@ def test_a_directory_with_nothing_but_what_builders_left_is_told_to_be_so(projec
     assert "made: has nothing but a and 1 more, left by a builder that is gone; describe it, rem" in build.err
 
 
+FILE, FOLDER, LINK = (
+    f"env.Command('appdir/x', 'source', {COPY})",
+    "env.Command(env.Dir('appdir/x'), 'share', 'cp -r $SOURCE $TARGET')",
+    "env.Command('appdir/x', 'source', 'ln -sfn etc $TARGET')",
+)
+BELOW = f"env.Command('appdir/x/deep/below', 'source', {COPY})"
+BESIDE = "env.SideEffect('appdir/x', env.Command('stamp', 'source', 'cp $SOURCE appdir/x && touch $TARGET'))"
+INSIDE = (
+    "s = env.Command('stamp', 'source', 'mkdir -p appdir/x && cp $SOURCE appdir/x/deep && touch $TARGET')\n"
+    "env.SideEffect(env.Dir('appdir/x'), s)"
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (BELOW, FILE),
+        (BELOW, FOLDER),
+        (BELOW, LINK),
+        (BELOW, BESIDE),
+        (BELOW, INSIDE),
+        (FOLDER, FILE),
+        (FOLDER, LINK),
+        (FOLDER, BESIDE),
+        (LINK, FILE),
+        (LINK, FOLDER),
+        (LINK, BELOW),
+        (LINK, BESIDE),
+        (LINK, INSIDE),
+        (LINK, "env.Install('appdir/x', env.Dir('share'))"),
+        ("env.Command('appdir/x', 'source', 'ln -s etc/motd $TARGET')", BESIDE),
+        ("env.Install('appdir/x', env.Dir('share'))", LINK),
+    ],
+)
+def test_what_a_builder_that_is_gone_has_left_is_not_in_the_way_of_what_is_made_now(
+    project: Project, tmp_path: Path, before: str, now: str
+) -> None:
+    project.write("source", "one")
+    project.write("share/file", "one")
+    project.sconstruct(f"{now}\n{PACKAGE_HELLO}")
+    clean = project.copy(tmp_path / "clean")
+    clean.build("hello")
+    project.sconstruct(f"{before}\n{PACKAGE_HELLO}")
+    project.build("hello")
+    project.sconstruct(f"{now}\n{PACKAGE_HELLO}")
+    project.build("hello")
+    assert root(project) == root(clean)
+    assert root(project)["etc/motd"] == b"good day\n"
+    project.build("hello")
+    assert root(project) == root(clean)
+
+
+@pytest.mark.parametrize("content", ["my own", None])
+def test_what_somebody_wrote_into_a_directory_is_not_removed_with_what_is_in_the_way(
+    project: Project, content: str | None
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"{BELOW}\n{PACKAGE_HELLO}")
+    project.build("hello")
+    if content:
+        project.write("appdir/x/mine", content)
+    project.sconstruct(f"{FILE}\n{PACKAGE_HELLO}")
+    project.build("-n", "hello")
+    assert project.path("appdir/x/deep/below").exists()
+    project.build("hello")
+    assert root(project).get("x/mine") == (content.encode() if content else None)
+    assert root(project)["x"] == (None if content else b"one")
+
+
+def test_a_link_that_was_replaced_by_a_directory_that_another_builder_made_is_made_again(
+    project: Project,
+) -> None:
+    project.write("source", "one")
+    for builder in (LINK, BELOW, LINK):
+        project.sconstruct(f"{builder}\n{PACKAGE_HELLO}")
+        project.build("hello")
+    assert root(project)["x"] == b"etc"
+
+
+@pytest.mark.parametrize("action", ["cp -r $SOURCE $TARGET", "ln -s ../share $TARGET"])
+def test_a_directory_that_is_just_named_is_made_the_second_time_as_it_was_the_first(
+    project: Project, action: str
+) -> None:
+    project.write("share/file", "one")
+    project.sconstruct(f"env.Command('appdir/made', 'share', '{action}')\n{PACKAGE_HELLO}")
+    project.build("hello")
+    first = set(root(project))
+    project.write("share/file", "two")
+    project.build("hello")
+    assert set(root(project)) == first
+    assert [path.name for path in project.path("share").iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("database", ["", "SConsignFile(None)\n"])
 @pytest.mark.parametrize("source", ["'source'", "[]"])
 def test_a_file_whose_builder_is_gone_stays_out_until_it_is_written_anew(

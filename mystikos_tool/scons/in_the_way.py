@@ -1,0 +1,54 @@
+"""What builders that are gone have left where something is made now: in its place, or on the way to it.
+
+SCons removes a file before its builder runs. A directory that was made there, or a link to one, it leaves, so
+that a command writes into it, or into what the link leads to. A new checkout has neither.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mystikos_tool.scons import scons_internals
+from mystikos_tool.scons.made_directory import remove_all, version_made, version_of
+from mystikos_tool.scons.stale import is_left_behind, made_above, made_whole
+
+
+def remove_before(targets: Iterable[Any]) -> None:
+    """Remove what is in the way of targets and of their side effects, but for what is precious.
+
+    To SCons every side effect is precious, as its maker may add to it: one that never ran has made nothing.
+    """
+    for target in targets:
+        is_new = scons_internals.stored_target(target) is None
+        _clear(target, links=not target.precious, content=not target.precious)
+        for node in target.side_effects:
+            _clear(node, links=is_new, content=True)
+
+
+def _clear(node: Any, *, links: bool, content: bool) -> None:
+    _remove_links_above(node)
+    path = Path(node.get_abspath())
+    if not path.is_symlink():
+        if content and path.is_dir() and not made_above(node):
+            remove_all(node, made_whole(node))
+            node.clear_memoized_values()
+    elif links and version_of(path) == version_made(node.get_internal_path()):
+        _unlink(node)
+
+
+def _remove_links_above(node: Any) -> None:
+    """Remove the links that builders have left on the way to a target, from the outermost on."""
+    above, found = node, list[Any]()
+    while (above := above.get_dir()) is not None:
+        found.insert(0, above)
+    for directory in found:
+        if os.path.islink(directory.get_abspath()) and is_left_behind(directory):  # noqa: PTH114 as before
+            _unlink(directory)
+
+
+def _unlink(node: Any) -> None:
+    Path(node.get_abspath()).unlink()
+    node.clear_memoized_values()  # SCons asks whether it has to make the directory
