@@ -31,7 +31,6 @@ from mystikos_tool.scons.in_the_way import remove_before
 from mystikos_tool.scons.input_file import known_files
 from mystikos_tool.scons.input_node import InputNode, is_made_of, made_of, parts_of, paths_of
 from mystikos_tool.scons.made_directory import is_made
-from mystikos_tool.scons.shapes import taken_over
 from mystikos_tool.scons.stages import awaited, call_of, stage_of
 from mystikos_tool.scons.stale import (
     REMEDY,
@@ -387,7 +386,7 @@ def _follow_directories() -> None:
         if node.side_effect and not node.has_explicit_builder():
             make_again_where_stale(node)  # in the build SCons may have had done with what makes it
         if node.has_explicit_builder():
-            scons_internals.made_within(node, making, taken_over, remove_before)
+            scons_internals.made_within(node, making, shapes.taken_over, remove_before)
         if not is_directory(node):
             parts = map(_resolved, parts_of(node))
             read = [part for part in parts if is_directory(part) and not node.is_under(part)]
