@@ -24,6 +24,7 @@ from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest, patterns_in, store
 from mystikos_tool.scons.input_node import InputNode, is_made_below, made_of
 from mystikos_tool.scons.made_directory import (
+    ITSELF,
     MADE,
     Version,
     building,
@@ -191,17 +192,20 @@ def _remembered(
 def made_whole(place: Any) -> dict[str, bool]:
     """Return all paths in a directory that has nothing but what builders made, as they made it; else nothing.
 
-    Each comes with whether it is a file. A new checkout has no such directory.
+    Each comes with whether it is a file. A new checkout has no such directory, but for one that was there
+    before its builder ran.
     """
+    names = scons_internals.paths_below(_names_made(), place.get_internal_path())
+    if any(rows and ITSELF not in dict(rows) for rows in map(made_in, names)):
+        return {}
     stored = scons_internals.stored_targets(place)
     found = [(path, _is_as_made(place, path, entry)) for path, entry in stored]
     found += _remembered(place, made_in)
-    files = {path for path, same in found if same} - {"."}
-    folders = {str(above) for path, _ in found for above in (Path(path), *Path(path).parents)} - {"."}
+    files = {path for path, same in found if same} - {ITSELF}
+    folders = {str(above) for path, _ in found for above in (Path(path), *Path(path).parents)} - {ITSELF}
     top = Path(place.get_abspath())
     rows = {**dict.fromkeys(_empty(top, folders, files), False), **dict.fromkeys(files, True)}
-    there = [each.name for each in top.iterdir()]
-    return {".": False, **rows} if there and rows.keys() >= {*there} else {}
+    return {ITSELF: False, **rows} if found and rows.keys() >= {each.name for each in top.iterdir()} else {}
 
 
 @lru_cache

@@ -913,6 +913,30 @@ def test_what_somebody_wrote_into_a_directory_is_not_removed_with_what_is_in_the
     assert root(project)["x"] == (None if content else b"one")
 
 
+def test_a_directory_that_was_there_before_its_builder_ran_is_there_when_that_runs_again(
+    project: Project,
+) -> None:
+    project.path("appdir/made").mkdir()
+    project.write("share/file", "one")
+    project.sconstruct(
+        f"env.Command(env.Dir('appdir/made'), 'share', 'cp $SOURCE/* $TARGET')\n{PACKAGE_HELLO}"
+    )
+    project.build("hello")
+    project.write("share/file", "two")
+    project.build("hello")
+    assert root(project)["made/file"] == b"two"
+
+
+def test_an_empty_directory_that_a_clean_leaves_is_not_in_the_way(project: Project) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"env.Command('appdir/x/built', 'source', {COPY})\n{PACKAGE_HELLO}")
+    project.build("hello")
+    project.build("-c")
+    project.sconstruct(f"{LINK}\n{PACKAGE_HELLO}")
+    project.build("hello")
+    assert root(project)["x"] == b"etc"
+
+
 def test_a_link_that_was_replaced_by_a_directory_that_another_builder_made_is_made_again(
     project: Project,
 ) -> None:
