@@ -13,7 +13,7 @@ import pytest
 from cached_project import UPPER, check_built, checkout
 from reapi_server import ReapiServer
 from remote_servers import casd, needs_casd, needs_nginx, nginx
-from scons_project import A_NEW_PYTHON, ALL, PACKAGE_HELLO, Project
+from scons_project import A_NEW_PYTHON, ALL, PACKAGE_HELLO, SITE_TOOLS, Project
 
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 
@@ -207,6 +207,17 @@ env.CacheDir({server.url!r}, custom_class=RemoteCache)
     other = checkout(tmp_path / "other", "", body + UPPER)
     assert other.hits() == 2
     check_built(other)
+
+
+def test_an_environment_that_is_made_with_a_cache_uses_it_where_no_package_is_described(
+    server: ReapiServer, tmp_path: Path
+) -> None:
+    body = (
+        f"env = Environment(tools=['mystikos'], toolpath=[{str(SITE_TOOLS)!r}],"
+        f" MYST_REMOTE_CACHE={server.url!r})\n"
+    )
+    checkout(tmp_path / "one", "", body + UPPER).build("out")
+    assert server.results
 
 
 def test_scons_options_for_caches_mean_what_they_mean(server: ReapiServer, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from scons_project import DATA, PACKAGE_HELLO, ROOTFS, Project
+from scons_project import DATA, PACKAGE_HELLO, ROOTFS, SITE_TOOLS, Project
 
 from mystikos_tool.root.archive import read
 from mystikos_tool.root.disk import reader
@@ -273,3 +273,23 @@ def test_a_key_that_only_an_sconscript_has_is_found_there(project: Project) -> N
     project.write("sub/SConscript", "Import('env')\nenv.MystPackage('hello', '#appdir')\n")
     project.sconstruct("SConscript('sub/SConscript', exports='env')\n", HEAD)
     assert "signed with sub/key.pem → " in project.build().out
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        "env = earlier.Clone(tools=['mystikos'], toolpath=path)",
+        "env = earlier; env.Tool('mystikos', toolpath=path)",
+        "env = Environment(tools=['mystikos'], toolpath=path, MYST_ROOTFS_EXCLUDE=['motd', 'issue'])",
+    ],
+)
+def test_what_an_environment_has_when_the_tool_is_loaded_stays(project: Project, load: str) -> None:
+    project.sconstruct(
+        f"path = [{str(SITE_TOOLS)!r}]\n"
+        "earlier = Environment(tools=[], MYST_ROOTFS_EXCLUDE=['motd', 'issue'])\n"
+        f"{load}\n"
+        "env.Replace(MYST_RUNTIME='rt', MYST_CONFIG='config.json', MYST_KEY='key.pem')\n"
+        f"{PACKAGE_HELLO}"
+    )
+    project.build("hello")
+    assert packed(project) == {"bin", "bin/hello", "etc"}
