@@ -15,7 +15,7 @@ from SCons.Util import is_String
 from mystikos_tool.errors import UserError
 from mystikos_tool.scons import arguments, config_input, scons_internals, variables
 from mystikos_tool.scons.input_file import input_file
-from mystikos_tool.scons.input_node import paths_of
+from mystikos_tool.scons.input_node import origin_of, paths_of
 from mystikos_tool.scons.root_source import SourceOptions, root_source
 from mystikos_tool.scons.signing_key import SigningKey
 from mystikos_tool.scons.stages import CONFIG, CONFIG_SET, Disk, GivenMembers, Rootfs, stage_of
@@ -234,7 +234,7 @@ def configuration(env: Any) -> tuple[Any, GivenMembers | None]:
     if not members:
         return file, None
     given = GivenMembers(members, CONFIG_SET)
-    return config_input.config_input(given, file.origin), given
+    return config_input.config_input(given, origin_of(file)), given
 
 
 def optional_file(env: Any, variable: str) -> tuple[Any, ...]:

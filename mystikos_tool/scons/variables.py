@@ -124,8 +124,9 @@ def epoch(env: Any) -> Any:
 
 def _file(value: Any) -> str | None:
     given = arguments.flat(value)
-    is_one = value is None or not given or (len(given) == 1 and _is_name(given[0], SCons.Node.FS.Base))
-    return None if is_one else "a file name or a file node"
+    is_none = value is None or not (given or value)
+    is_one = len(given) == 1 and _is_name(given[0], SCons.Node.FS.Base)
+    return None if is_none or is_one else "a file name or a file node"
 
 
 def _config(value: Any) -> str | None:
@@ -548,10 +549,13 @@ def _has(directory: Any, name: str) -> bool:
 
 def use_remote_cache(env: Any) -> None:
     """Make an environment use the cache that its variable names, if it names one."""
-    if env.get(REMOTE_CACHE):
+    url = env.get(REMOTE_CACHE)
+    if url:
+        if accepted := _text(url):
+            raise arguments.wrong(REMOTE_CACHE, url, accepted)
         from mystikos_tool.scons import remote_cache  # not needed by other builds
 
-        remote_cache.attach(env, env[REMOTE_CACHE])
+        remote_cache.attach(env, url)
 
 
 def check_remote_cache(overrides: Iterable[str]) -> None:

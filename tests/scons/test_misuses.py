@@ -103,7 +103,16 @@ WHEN_READ = {
         "MystPackage('t@', 'appdir', MYST_KEY=[])",
         "MystSign('t@', env.MystMeasure('s@', 'appdir'), MYST_KEY=None)",
     ],
-    "give a file name or a file node": ["MystPackage('t@', 'appdir', MYST_KEY=['key.pem', 'key.pem'])"],
+    "give a file name or a file node": [
+        "MystPackage('t@', 'appdir', MYST_KEY=['key.pem', 'key.pem'])",
+        "MystPackage('t@', 'appdir', MYST_KEY=[[]])",
+        "MystDisk('t@', 'appdir', MYST_DISK_KEY=[()])",
+    ],
+    "give a file name, a file node or a dictionary": ["MystPackage('t@', 'appdir', MYST_CONFIG=[()])"],
+    "MYST_REMOTE_CACHE cannot be": [
+        f"Clone(MYST_REMOTE_CACHE={value}).MystPackage('t@', 'appdir')"
+        for value in ("True", "8980", "b'grpc://cache'", "['grpc://cache']", "Dir('.')")
+    ],
     "give a list of file names or file nodes": [
         "MystPackage('t@', 'appdir', MYST_PUBKEYS=['key.pem', None])",
         "MystPackage('t@', 'appdir', MYST_PUBKEYS={'a': 'b'})",
@@ -215,6 +224,11 @@ WHEN_BUILT = [
         "MystPackage('t@', 'appdir', MYST_CONFIG='binary')",
         "t@.measurement.json",
         "binary:1:1: expected a value",
+    ),
+    (
+        "MystPackage('t@', 'appdir', MYST_CONFIG=env.MystRootfs('r', 'appdir'), MYST_CONFIG_SET={'a': 1})",
+        "t@.measurement.json",
+        "r.cpio: is a CPIO archive, no",
     ),
     ("MystPackage('t@', 'appdir', MYST_KEY='binary')", "t@.mystenc.so", "binary: is not PEM"),
     ("MystPackage('t@', 'appdir', MYST_KEY='public.pem')", "t@.mystenc.so", "holds only a public key; give"),
