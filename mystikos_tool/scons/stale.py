@@ -42,6 +42,7 @@ from mystikos_tool.scons.made_directory import (
 from mystikos_tool.scons.shapes import shape_of
 
 _OWN = "own"  # the table of the store, by path, of what became a source
+_MAKERS = "makers"  # the table of the store, by the path of a side effect: names of what makes it
 
 # What to do about a file that stays out, as its builder is gone.
 REMEDY = "describe it, remove it, or touch it where it became a source"
@@ -300,21 +301,30 @@ def make_again_where_stale(node: Any) -> bool:
     """Let SCons make again what it finds up to date and what is not as it was when it was made.
 
     That is a directory whose sources are others, or that lacks what its builder made there, and what makes
-    a side effect that is not there: but for one that was not there when it had been made. Return whether
-    there is a directory to be made again.
+    a side effect that is not there, but for one that was not there when it had been made, or that something
+    else may have written since. Return whether there is a directory to be made again.
     """
     if node in _looked_at:
         return node in _made_again
     _looked_at.add(node)
     path, made = Path(node.get_abspath()), store().table(MADE).get(node.get_internal_path())
     if not node.has_explicit_builder():
-        if made != () and not os.path.lexists(path):
+        if (made != () and not os.path.lexists(path)) or _has_lost_a_maker(node):
             for maker in node.sources:
                 scons_internals.make_anyway(maker)
     elif path.is_dir() and (made != _state(node) or gone_from(node)):
         scons_internals.make_anyway(node)
         _made_again.add(node)
     return node in _made_again
+
+
+def _has_lost_a_maker(node: Any) -> bool:
+    """Tell whether something made a side effect that makes it no longer, and may have been the last one."""
+    return not set(store().table(_MAKERS).get(node.get_internal_path(), ())) <= set(_makers(node))
+
+
+def _makers(node: Any) -> tuple[str, ...]:
+    return tuple(sorted(map(str, node.sources)))
 
 
 @contextmanager
@@ -338,6 +348,8 @@ def remember_made(node: Any) -> None:
         return  # SCons remembers it
     if not has_builder and not is_file:
         return  # of a directory as a side effect nobody knows what is in it
+    if not has_builder and store().table(_MAKERS).get(name) != _makers(node):
+        store().change(_MAKERS, name, _makers(node))
     known, was_made_now = store().table(MADE).get(name), scons_internals.was_made_now(node)
     if has_builder and known and not was_made_now:
         return  # its sources may be others by now

@@ -1093,6 +1093,19 @@ def test_a_side_effect_that_was_removed_is_made_again_and_one_that_never_comes_i
     assert project.build("hello").out == "scons: `hello' is up to date.\n"
 
 
+def test_a_side_effect_is_made_again_when_something_that_made_it_since_is_gone(project: Project) -> None:
+    for maker in ("one", "two"):
+        project.write(maker, maker)
+    for maker in ("one", "two", "one"):
+        project.sconstruct(
+            f"s = env.Command('stamp-{maker}', '{maker}', 'cp $SOURCE appdir/x && touch $TARGET')\n"
+            f"env.SideEffect('appdir/x', s)\n{PACKAGE_HELLO}"
+        )
+        project.build("hello")
+        assert root(project)["x"] == maker.encode()
+        assert project.build("hello").out == "scons: `hello' is up to date.\n"
+
+
 def test_a_build_that_only_tells_knows_that_a_side_effect_would_be_another(project: Project) -> None:
     project.write("source", "one")
     project.sconstruct(
