@@ -13,7 +13,7 @@ from typing import Any
 
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.made_directory import remove_all, version_made, version_of
-from mystikos_tool.scons.stale import is_left_behind, made_above, made_whole
+from mystikos_tool.scons.stale import is_left_behind, is_of_others, made_above, made_whole
 
 
 def remove_before(targets: Iterable[Any]) -> None:
@@ -25,7 +25,7 @@ def remove_before(targets: Iterable[Any]) -> None:
         is_new = scons_internals.stored_target(target) is None
         _clear(target, links=not target.precious, content=not target.precious)
         for node in target.side_effects:
-            _clear(node, links=is_new, content=True)
+            _clear(node, links=is_new or is_of_others(node), content=True)
 
 
 def _clear(node: Any, *, links: bool, content: bool) -> None:

@@ -204,6 +204,11 @@ def _full_of(made: set[str], rows: Iterable[str]) -> set[str]:
     return full
 
 
+def is_made_in(directory: Any, path: str) -> bool:
+    """Tell whether another builder than a directory's makes what is at a path in it, or around that."""
+    return not set(_made_by_others(directory)).isdisjoint((path, *map(str, Path(path).parents)))
+
+
 def _made_by_others(directory: Any, above: str = "") -> Iterator[str]:
     """Yield the paths of what other builders make in a directory."""
     for name, node in list(directory.entries.items()) if isinstance(directory, SCons.Node.FS.Dir) else ():

@@ -383,7 +383,7 @@ def _follow_directories() -> None:
     nodes = [node for node in dict.fromkeys(chain(*made)) if stage_of(node) is None]
     shapes.follow(nodes)
     for node in nodes:
-        if node.side_effect and not node.has_explicit_builder():
+        if node.side_effect or not Path(node.get_abspath()).is_dir():
             make_again_where_stale(node)  # in the build SCons may have had done with what makes it
         if node.has_explicit_builder():
             scons_internals.made_within(node, making, shapes.taken_over, remove_before)

@@ -32,6 +32,7 @@ from mystikos_tool.scons.made_directory import (
     forget_what_is_gone,
     gone_from,
     is_made,
+    is_made_in,
     made_in,
     paths_written,
     rows_of,
@@ -42,7 +43,7 @@ from mystikos_tool.scons.made_directory import (
 from mystikos_tool.scons.shapes import shape_of
 
 _OWN = "own"  # the table of the store, by path, of what became a source
-_MAKERS = "makers"  # the table of the store, by the path of a side effect: names of what makes it
+_MAKERS = "makers"  # the table of the store, by the path of a side effect or link: names of what makes it
 
 # What to do about a file that stays out, as its builder is gone.
 REMEDY = "describe it, remove it, or touch it where it became a source"
@@ -96,7 +97,12 @@ def is_left_behind(file: Any) -> bool:
     version = version_of(Path(file.get_abspath()))
     if made := version_made(file.get_internal_path()):
         return made == version
-    return version != () and any(rows.get(below) == version for rows, below in _rows_above(file))
+    return version != () and _is_in_rows_above(file, version)
+
+
+def _is_in_rows_above(file: Any, version: Version) -> bool:
+    """Tell whether what made a directory that a file lies in left the file there as it is now."""
+    return any(rows.get(below) == version for rows, below in _rows_above(file))
 
 
 def _rows_above(file: Any) -> Iterator[tuple[dict[str, Version], str]]:
@@ -165,13 +171,17 @@ def _is_as_made(place: Any, path: str, entry: Any) -> bool:
     if not stat.S_ISREG(status.st_mode):
         return False
     name, version = f"{place.get_internal_path()}/{path}", version_of(file)
-    made = getattr(entry.ninfo, "timestamp", None), getattr(entry.ninfo, "size", None)
-    if made == (status[stat.ST_MTIME], status.st_size):  # SCons keeps whole seconds
+    if _stored_version(entry) == (status[stat.ST_MTIME], status.st_size):
         return store().table(_OWN).get(name) != version
     # Where something is made of it, SCons forgets how it was when it was made.
     if store().table(_OWN).get(name) != version:
         store().change(_OWN, name, version)
     return False
+
+
+def _stored_version(entry: Any) -> tuple[Any, Any]:
+    """Return the time in whole seconds and the size that SCons has of a target."""
+    return getattr(entry.ninfo, "timestamp", None), getattr(entry.ninfo, "size", None)
 
 
 def _remembered(
@@ -301,30 +311,67 @@ def make_again_where_stale(node: Any) -> bool:
     """Let SCons make again what it finds up to date and what is not as it was when it was made.
 
     That is a directory whose sources are others, or that lacks what its builder made there, and what makes
-    a side effect that is not there, but for one that was not there when it had been made, or that something
-    else may have written since. Return whether there is a directory to be made again.
+    a side effect that is not there, but for one that was not there when it had been made; and what is by now
+    as another builder made it, which is gone. Return whether there is a directory to be made again.
     """
     if node in _looked_at:
         return node in _made_again
     _looked_at.add(node)
     path, made = Path(node.get_abspath()), store().table(MADE).get(node.get_internal_path())
     if not node.has_explicit_builder():
-        if (made != () and not os.path.lexists(path)) or _has_lost_a_maker(node):
+        if (made != () and not os.path.lexists(path)) or is_of_others(node):
             for maker in node.sources:
                 scons_internals.make_anyway(maker)
-    elif path.is_dir() and (made != _state(node) or gone_from(node)):
+    elif not is_directory(node) and not path.is_dir():
+        if is_of_others(node):
+            scons_internals.make_anyway(node)
+    elif path.is_dir() and (made != _state(node) or gone_from(node) or _has_what_others_made(node)):
         scons_internals.make_anyway(node)
         _made_again.add(node)
     return node in _made_again
 
 
-def _has_lost_a_maker(node: Any) -> bool:
-    """Tell whether something made a side effect that makes it no longer, and may have been the last one."""
-    return not set(store().table(_MAKERS).get(node.get_internal_path(), ())) <= set(_makers(node))
+def is_of_others(node: Any) -> bool:
+    """Tell whether a file or link that a builder makes is as another one made it, which is gone.
+
+    SCons does not look at a target to find out whether it is up to date.
+    """
+    name, version = node.get_internal_path(), version_of(Path(node.get_abspath()))
+    if not set(store().table(_MAKERS).get(name, ())) <= set(_makers(node)):
+        return True
+    entry = scons_internals.stored_target(node)
+    is_as_stored = entry is not None and _is_stored(entry, version)
+    if not node.has_explicit_builder() and is_as_stored:
+        return version != version_made(name)
+    is_its_own = is_as_stored or version == version_made(name)
+    return not is_its_own and not made_above(node) and _is_in_rows_above(node, version)
+
+
+def _has_what_others_made(node: Any) -> bool:
+    """Tell whether something that a builder made in a directory is as another one made it, which is gone."""
+    top, name = Path(node.get_abspath()), node.get_internal_path()
+    found = {row: version_of(top / row) for row, version in made_in(name) if version}
+    changed = {row: found[row] for row, version in made_in(name) if version and found[row] != version}
+    if not changed:
+        return False
+    entries = dict(scons_internals.stored_targets(node.disambiguate()))
+    return any(
+        not is_made_in(node, row)
+        and (
+            version == version_made(f"{name}/{row}") or (row in entries and _is_stored(entries[row], version))
+        )
+        for row, version in changed.items()
+    )
+
+
+def _is_stored(entry: Any, version: Version) -> bool:
+    """Tell whether a regular file is as SCons has stored a target."""
+    return bool(version) and _stored_version(entry) == (version[2] // 10**9, version[1])
 
 
 def _makers(node: Any) -> tuple[str, ...]:
-    return tuple(sorted(map(str, node.sources)))
+    """Return the names of what makes a side effect; of a target its own."""
+    return (str(node),) if node.has_explicit_builder() else tuple(sorted(map(str, node.sources)))
 
 
 @contextmanager
@@ -344,12 +391,13 @@ def remember_made(node: Any) -> None:
     name, path = node.get_internal_path(), Path(node.get_abspath())
     has_builder = bool(node.has_explicit_builder())
     is_file = not path.is_dir() or (path.is_symlink() and not has_builder)
+    makers = store().table(_MAKERS).get(name)
+    if makers != _makers(node) and (makers or not has_builder or path.is_symlink()):
+        store().change(_MAKERS, name, _makers(node))
     if has_builder and is_file and not path.is_symlink() and not is_directory(node):
         return  # SCons remembers it
     if not has_builder and not is_file:
         return  # of a directory as a side effect nobody knows what is in it
-    if not has_builder and store().table(_MAKERS).get(name) != _makers(node):
-        store().change(_MAKERS, name, _makers(node))
     known, was_made_now = store().table(MADE).get(name), scons_internals.was_made_now(node)
     if has_builder and known and not was_made_now:
         return  # its sources may be others by now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -1093,17 +1094,31 @@ def test_a_side_effect_that_was_removed_is_made_again_and_one_that_never_comes_i
     assert project.build("hello").out == "scons: `hello' is up to date.\n"
 
 
-def test_a_side_effect_is_made_again_when_something_that_made_it_since_is_gone(project: Project) -> None:
-    for maker in ("one", "two"):
-        project.write(maker, maker)
-    for maker in ("one", "two", "one"):
-        project.sconstruct(
-            f"s = env.Command('stamp-{maker}', '{maker}', 'cp $SOURCE appdir/x && touch $TARGET')\n"
-            f"env.SideEffect('appdir/x', s)\n{PACKAGE_HELLO}"
-        )
+# By the file that the builder writes into appdir/q/x.
+WAYS_TO_MAKE = {
+    "file": f"env.Command('appdir/q/x', 'file', {COPY})",
+    "installed": "env.InstallAs('appdir/q/x', 'installed')",
+    "link": "env.Command('appdir/q/x', 'link', 'ln -sfn ../link $TARGET')",
+    "side": "env.SideEffect('appdir/q/x', env.Command('stamp', 'side', 'mkdir -p appdir/q && cp $SOURCE"
+    " appdir/q/x && touch $TARGET'))",
+    "beside": "env.SideEffect('appdir/q/x', env.Command('stamp2', 'beside', 'mkdir -p appdir/q && cp $SOURCE"
+    " appdir/q/x && touch $TARGET'))",
+    "directory": "env.Command(env.Dir('appdir/q'), 'directory', 'mkdir -p $TARGET && cp $SOURCE $TARGET/x')",
+    "tree/x": "env.InstallAs('appdir/q', env.Dir('tree'))",
+}
+
+
+@pytest.mark.parametrize(("first", "second"), itertools.permutations(WAYS_TO_MAKE, 2))
+def test_a_file_is_made_again_when_something_else_that_made_it_since_is_gone(
+    project: Project, first: str, second: str
+) -> None:
+    for way in WAYS_TO_MAKE:
+        project.write(way, way * (1 + len(way)))
+    for way in (first, second, first):
+        project.sconstruct(f"{WAYS_TO_MAKE[way]}\n{PACKAGE_HELLO}")
         project.build("hello")
-        assert root(project)["x"] == maker.encode()
-        assert project.build("hello").out == "scons: `hello' is up to date.\n"
+        expected = "../link" if way == "link" else way * (1 + len(way))
+        assert root(project)["q/x"] == expected.encode()
 
 
 def test_a_build_that_only_tells_knows_that_a_side_effect_would_be_another(project: Project) -> None:
