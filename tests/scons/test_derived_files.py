@@ -1108,7 +1108,7 @@ WAYS_TO_MAKE = {
 }
 
 
-@pytest.mark.parametrize(("first", "second"), itertools.permutations(WAYS_TO_MAKE, 2))
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(WAYS_TO_MAKE, 2)))
 def test_a_file_is_made_again_when_something_else_that_made_it_since_is_gone(
     project: Project, first: str, second: str
 ) -> None:
