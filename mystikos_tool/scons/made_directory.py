@@ -94,10 +94,10 @@ def forget(name: str) -> None:
     store().forget(_changed_rows_of(name))
 
 
-def version_of(path: Path) -> Version:
+def version_of(path: Path | str) -> Version:
     """Return the version of a file or link; nothing where there is none."""
     try:
-        return _version(path.lstat())
+        return _version(os.lstat(path))
     except OSError:
         return ()
 

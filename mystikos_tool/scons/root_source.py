@@ -383,7 +383,8 @@ def _follow_directories() -> None:
     nodes = [node for node in dict.fromkeys(chain(*made)) if stage_of(node) is None]
     shapes.follow(nodes)
     for node in nodes:
-        if node.side_effect or not Path(node.get_abspath()).is_dir():
+        is_file = is_made(node) and not os.path.isdir(node.get_abspath())  # noqa: PTH112 quicker than a Path
+        if is_file or node.side_effect:
             make_again_where_stale(node)  # in the build SCons may have had done with what makes it
         if node.has_explicit_builder():
             scons_internals.made_within(node, making, shapes.taken_over, remove_before)
