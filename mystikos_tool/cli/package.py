@@ -253,4 +253,5 @@ def _check_target(target: Path, options: argparse.Namespace, key: NamedKey) -> N
     from mystikos_tool.io import atomic
 
     given = [*key.files, options.config, options.rootfs, *options.pubkey, *options.roothash]
-    atomic.check_target(target, filter(None, given), packed=getattr(options, "appdir", None))
+    packed, parents = getattr(options, "appdir", None), not getattr(options, "outfile", None)
+    atomic.check_target(target, filter(None, given), packed, parents=parents)

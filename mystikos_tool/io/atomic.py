@@ -61,8 +61,21 @@ def is_out_of_space(error: OSError) -> bool:
     return error.errno in _OUT_OF_SPACE
 
 
-def check_target(target: Path, inputs: Iterable[Path] = (), packed: Path | None = None) -> None:
-    """Raise UserError for a target that is one of the inputs, or lies in the directory that is packed."""
+def check_target(
+    target: Path, inputs: Iterable[Path] = (), packed: Path | None = None, *, parents: bool = False
+) -> None:
+    """Raise UserError for a target that is one of the inputs, or lies in the directory that is packed.
+
+    It is also raised for a name that no file can have, for a directory that may not be searched, and without
+    ``parents`` for one that is not there.
+    """
+    try:
+        target.lstat()
+    except FileNotFoundError as error:
+        if not parents and not lookup.is_dir(target.parent):
+            raise _without_directory(target, error) from None
+    except OSError as error:
+        raise _not_written(target, error, _ELSEWHERE) from None
     for path in inputs:
         if lookup.exists(target) and lookup.exists(path) and target.samefile(path):
             raise UserError(str(target), "is one of the inputs", _ELSEWHERE)
@@ -89,9 +102,9 @@ def writing(target: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
     try:
         descriptor, temporary, is_new = _open_temporary(final, mode)
     except OSError as error:
-        has_no_directory = isinstance(error, FileNotFoundError) and not lookup.is_dir(final.parent)
-        remedy = f"make the directory first: mkdir -p {final.parent}" if has_no_directory else _ELSEWHERE
-        raise _not_written(target, error, remedy) from None
+        if isinstance(error, FileNotFoundError) and not lookup.is_dir(final.parent):
+            raise _without_directory(target, error) from None
+        raise _not_written(target, error, _ELSEWHERE) from None
     try:
         # Its lock, which goes when it is closed, keeps others from its name until that is gone.
         with os.fdopen(descriptor, "w+b", _BUFFER) as file:
@@ -390,6 +403,10 @@ def _check_replaceable(final: Path, target: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
         raise UserError(str(target), f"is {kind}", "give the name of a file to write")
+
+
+def _without_directory(target: Path, error: OSError) -> UserError:
+    return _not_written(target, error, f"make the directory first: mkdir -p {_followed(target).parent}")
 
 
 def _not_written(path: Path, error: OSError, remedy: str) -> UserError:

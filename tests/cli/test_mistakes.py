@@ -571,6 +571,15 @@ BEFORE_COMPILING = [
     (("package-sgx", "appdir", "missing", "config.json", "-o=made"), "missing: there is no such key file"),
     (("package-sgx", *SIGNED[:2], "missing", "-o=made"), "missing: there is no such configuration file"),
     (("package-sgx", *SIGNED, "-o=key.pem"), "key.pem: is one of the inputs; choose"),
+    (
+        ("package-sgx", *SIGNED, "-o=no/made"),
+        "no/made: cannot be written: no such file or directory; make",
+    ),
+    (
+        ("package-sgx", *SIGNED, f"-o={LONG}"),
+        f"{LONG}: cannot be written: file name too long; choose",
+    ),
+    (("package-sgx", *SIGNED, "-o=key.pem/made"), "key.pem/made: cannot be written: not a directory; choose"),
     (("package-sgx", *SIGNED, "-o=made", "--pubkey=missing"), "missing: there is no such public key file"),
     (("package-sgx", *SIGNED[1:], "-o=made", "--rootfs=key.pem"), "key.pem: is a PEM file, no CPIO archive"),
     (("sign-sgx", "missing", *SIGNED[1:], "-d=made"), "missing: no such file or directory"),
@@ -585,7 +594,7 @@ BEFORE_COMPILING = [
 @pytest.mark.parametrize(
     ("arguments", "message"),
     BEFORE_COMPILING,
-    ids=[" ".join(arguments) for arguments, _ in BEFORE_COMPILING],
+    ids=[" ".join(arguments).replace(LONG, "LONG") for arguments, _ in BEFORE_COMPILING],
 )
 def test_what_cannot_be_packaged_is_told_before_a_runtime_is_compiled(
     run: Run, project: Path, cache: Path, arguments: tuple[str, ...], message: str
