@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mystikos_tool import __version__
-from mystikos_tool.cli.verb import PROGRAM, drop_output, put, tell
+from mystikos_tool.cli.verb import PROGRAM, put, tell
 from mystikos_tool.cli.verbs import NAMES, VERBS
 from mystikos_tool.errors import UserError, explained, not_installed, reason_of
 
@@ -49,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        drop_output()
         return 128 + signal.SIGPIPE
+    finally:
+        _drop_unwritten()
 
 
 def _open_what_is_closed() -> None:
@@ -66,6 +67,15 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 to the end
 
 
+def _drop_unwritten() -> None:
+    """Let what cannot be written go nowhere: the interpreter, which has its own status, tries again."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _collect_less_garbage() -> None:
     """Let the collector look at what modules consist of rarely, and not at all when the process ends.
 
@@ -77,13 +87,10 @@ def _collect_less_garbage() -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        if arguments and arguments[0] in _ELSEWHERE:
-            raise UserError(arguments[0], *_ELSEWHERE[arguments[0]])
-        if not arguments or arguments[0] not in NAMES:
-            _overview().parse_args(arguments[:1])  # prints help or what is wrong, and exits
-        verb = NAMES[arguments[0]]
-        status = verb.run(verb.parse(arguments[1:]))
-        put("")
+        try:
+            return _run_verb(arguments)
+        finally:
+            put("")  # help leaves it to others to tell that it cannot be written
     except UserError as error:
         return _told(error)
     except Exception as error:
@@ -91,7 +98,15 @@ def _run(arguments: list[str]) -> int:
         if not told:
             raise
         return _told(told)
-    return status
+
+
+def _run_verb(arguments: list[str]) -> int:
+    if arguments and arguments[0] in _ELSEWHERE:
+        raise UserError(arguments[0], *_ELSEWHERE[arguments[0]])
+    if not arguments or arguments[0] not in NAMES:
+        _overview().parse_args(arguments[:1])  # prints help or what is wrong, and exits
+    verb = NAMES[arguments[0]]
+    return verb.run(verb.parse(arguments[1:]))
 
 
 def _no_current_directory() -> UserError | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -125,11 +124,5 @@ def put(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        drop_output()
         problem = f"cannot be written: {reason_of(error)}"
         raise UserError("standard output", problem, "free some space, or send it elsewhere") from error
-
-
-def drop_output() -> None:
-    """Let what standard output still holds go nowhere: the interpreter writes it once more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

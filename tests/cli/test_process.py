@@ -21,6 +21,7 @@ ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
     "SOURCE_DATE_EPOCH": EPOCH_OF_VECTORS,
+    "PYTHONUNBUFFERED": "",  # with it nothing is left to be written at the end
 }
 
 
@@ -59,6 +60,15 @@ def test_output_that_nobody_reads_is_no_traceback(project: Path) -> None:
     process.stderr.close()
 
 
+@pytest.mark.parametrize("arguments", [("verify", "missing"), ("verify",)])
+def test_an_error_that_nobody_reads_is_no_traceback(project: Path, arguments: tuple[str, ...]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*COMMAND, *arguments], stderr=write, env=ENVIRONMENT, check=False)
+    os.close(write)
+    assert done.returncode in (2, 128 + signal.SIGPIPE)  # argparse does without its message
+
+
 def run_by_shell(line: str) -> subprocess.CompletedProcess[bytes]:
     """Run a line of a shell in which "$@" is the command line's beginning."""
     return subprocess.run(
@@ -66,7 +76,9 @@ def run_by_shell(line: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-@pytest.mark.parametrize("verb", ["dump-sgx hello --json", "schema", "man", "mkcpio appdir archive"])
+@pytest.mark.parametrize(
+    "verb", ["dump-sgx hello --json", "schema", "man", "mkcpio appdir archive", "--help", "verify --help"]
+)
 def test_output_that_cannot_be_written_is_an_error(project: Path, verb: str) -> None:
     run_by_shell(f'"$@" {PACKAGED}')
     done = run_by_shell(f'"$@" {verb} > /dev/full')
@@ -94,6 +106,7 @@ PACKAGED = "package-sgx appdir key.pem config.json --runtime=runtime -o=hello"
 def test_the_status_is_right_where_no_error_can_be_written(project: Path, place: str) -> None:
     done = run_by_shell(f'"$@" verify missing {place}')
     assert (done.returncode, done.stderr) == (2, b"")
+    assert run_by_shell(f'"$@" verify {place}').returncode == 2
     (project / "key.pem").chmod(0o644)  # which is warned of
     assert run_by_shell(f'"$@" {PACKAGED} {place}').returncode == 0
     assert (project / "hello").exists()
