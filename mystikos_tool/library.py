@@ -211,12 +211,14 @@ def image(
     program is not in the root. Raises UserError for an image that cannot be had, is damaged or not for
     linux/amd64, and for a directory that is not empty.
     """
-    found = ImageSource(opening.named(os.fspath(source), name, Path(lock)), exclude=tuple(exclude))
-    tree = found.tree()
-    _warn(pipeline.warnings_of(tree, Path(target)))
+    found = opening.named(os.fspath(source), name, Path(lock))
+    tree, warnings = assembly.assembled(
+        lambda exclude: ImageSource(found, exclude=exclude), assembly.Options(tuple(exclude))
+    )
+    _warn([*warnings, *pipeline.warnings_of(tree, Path(target))])
     output.write(tree, Path(target))
     try:
-        return Start(found.image.where, found.image.process, tree).defaults({})
+        return Start(found.where, found.process, tree).defaults({})
     except UserError as error:  # what was made is of use for all that
         _warn([str(error)])
         return {}

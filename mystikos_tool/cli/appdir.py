@@ -68,14 +68,21 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _from_image(options: argparse.Namespace) -> Tree:
+    from mystikos_tool.root import assembly
+    from mystikos_tool.root.oci.source import ImageSource
+
     if options.sysroot or options.extra:
         option = "--sysroot" if options.sysroot else "--extra"
         raise UserError(option, "is for a closure, not for an image", "leave it out")
     if len(options.sources) > 1:
         raise UserError(options.sources[1], "is a second image", "give one, and lay the others over it")
-    source = image.source_of(options.sources[0], options)
-    tree = source.tree()
-    start = image.start_of(source.image, tree)
+    found = image.opened(options.sources[0], options)
+    tree, warnings = assembly.assembled(
+        lambda exclude: ImageSource(found, exclude=exclude), assembly.Options(tuple(options.exclude))
+    )
+    for warning in warnings:
+        tell(f"warning: {warning}")
+    start = image.start_of(found, tree)
     try:
         image.tell_note(start.told(start.defaults({}), {}))
     except UserError as error:  # what is made is of use for all that

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from mystikos_tool.cli.verb import say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
-    from mystikos_tool.root.source import Source
+    from mystikos_tool.root.source import Excluding, Source
     from mystikos_tool.root.tree import Tree
 
 
@@ -123,7 +124,9 @@ def _permission(text: str) -> tuple[str, int]:
     return permission
 
 
-def tree_of(directory: Path, options: argparse.Namespace, source: Source | None = None) -> Tree:
+def tree_of(
+    directory: Path, options: argparse.Namespace, source: Callable[[Excluding], Source] | None = None
+) -> Tree:
     """Return what an archive will hold of a directory, or a source of that name; tell what is amiss."""
     from mystikos_tool import pipeline
 
@@ -133,7 +136,7 @@ def tree_of(directory: Path, options: argparse.Namespace, source: Source | None 
     return tree
 
 
-def assembled(base: Path | Source, options: argparse.Namespace) -> Tree:
+def assembled(base: Path | Callable[[Excluding], Source], options: argparse.Namespace) -> Tree:
     """Return the tree of a directory or another source as the options of `declare_packing` ask for it."""
     from mystikos_tool.root import assembly
 

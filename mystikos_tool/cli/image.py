@@ -13,7 +13,6 @@ from mystikos_tool.errors import UserError
 if TYPE_CHECKING:
     from mystikos_tool.root.oci.image import Image
     from mystikos_tool.root.oci.process import Start
-    from mystikos_tool.root.oci.source import ImageSource
     from mystikos_tool.root.tree import Tree
 
 _LOCK = "mystikos-images.lock.json"
@@ -53,23 +52,23 @@ def refuse(options: argparse.Namespace) -> None:
             raise UserError(option, "is for an image, and none is given", "leave it out, or give an image")
 
 
-def source_of(text: str, options: argparse.Namespace) -> ImageSource:
-    """Return the root of an image; raise UserError for options that mean nothing for one."""
+def opened(text: str, options: argparse.Namespace) -> Image:
+    """Return the image of a name; raise UserError for options that mean nothing for one."""
     from mystikos_tool.root.oci import opening
-    from mystikos_tool.root.oci.source import ImageSource
 
     if options.modes and not getattr(options, "overlay", None):
         problem = f"cannot be {modes_of(options)}: an image has its modes"
         raise UserError("--modes", problem, "leave it out, or change single modes with --chmod")
-    found = opening.named(text, options.image_name or "", options.lock or Path(_LOCK))
-    return ImageSource(found, exclude=tuple(options.exclude))
+    return opening.named(text, options.image_name or "", options.lock or Path(_LOCK))
 
 
 def packed(options: argparse.Namespace) -> tuple[Tree, Start]:
     """Return what is packed of the image that is asked for, and how its program is started."""
-    source = source_of(options.image, options)
-    tree = tree_of(Path(source.image.where), options, source)
-    return tree, start_of(source.image, tree)
+    from mystikos_tool.root.oci.source import ImageSource
+
+    found = opened(options.image, options)
+    tree = tree_of(Path(found.where), options, lambda exclude: ImageSource(found, exclude=exclude))
+    return tree, start_of(found, tree)
 
 
 def start_of(image: Image, tree: Tree) -> Start:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool.io import lookup
 from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.permissions import Permissions, PermittedSource, unmatched
-from mystikos_tool.root.source import DirectorySource, Source, excluding
+from mystikos_tool.root.source import DirectorySource, Excluding, Source
 from mystikos_tool.root.stripped import Stripping
 from mystikos_tool.root.tree import Tree, join
 
@@ -35,20 +36,19 @@ class Assembled(NamedTuple):
     warnings: list[str]
 
 
-def assembled(base: Path | Source, options: Options) -> Assembled:
-    """Return the tree of a directory, or of another source, which has its own excludes and modes.
+def assembled(base: Path | Callable[[Excluding], Source], options: Options) -> Assembled:
+    """Return the tree of a directory, or of another source that is made with the patterns to exclude.
 
     Raises UserError as the sources do, and where one has a directory and another something else.
     """
-    excluding.cache_clear()  # what knows which patterns have matched is this call's own
-    source = _directory(base, options) if isinstance(base, Path) else base
+    exclude = Excluding(options.exclude)
+    options = options._replace(exclude=exclude)
+    source = _directory(base, options) if isinstance(base, Path) else base(exclude)
     tree = join([source.tree() for source in (source, *_overlays(options))], later_wins=True)
-    excluded = excluding(options.exclude)
-    unused = excluded.unused if excluded else ()
     warnings = [
         f"{pattern}: is excluded, and nothing in the root matches"
-        for pattern in options.exclude
-        if pattern in unused
+        for pattern in dict.fromkeys(exclude)
+        if pattern in exclude.unused
     ]
     if options.chmod:
         tree = PermittedSource(tree, options.chmod).tree()

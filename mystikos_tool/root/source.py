@@ -365,13 +365,13 @@ def _entries(folder: _Folder, mode_of: Callable[[int], int], left_out: list[str]
             raise UserError(os.fsdecode(origin), problem, "remove it from the directory")
 
 
-class Excluding:
-    """Tells whether a path is excluded; ``unused`` has the patterns that no path has matched so far."""
+class Excluding(tuple[str, ...]):
+    """Patterns; tells whether a path is excluded. ``unused`` are those that no path has matched so far."""
 
-    def __init__(self, patterns: tuple[str, ...]) -> None:
-        self._of_name = _any_of(pattern for pattern in patterns if "/" not in pattern)
-        self._of_path = _any_of(pattern for pattern in patterns if "/" in pattern)
-        self.unused = set(patterns)
+    def __init__(self, _: Iterable[str]) -> None:  # a tuple takes them before
+        self._of_name = _any_of(pattern for pattern in self if "/" not in pattern)
+        self._of_path = _any_of(pattern for pattern in self if "/" in pattern)
+        self.unused = set(self)
 
     def __call__(self, path: bytes) -> bool:
         """Tell whether a path is excluded."""
@@ -388,10 +388,17 @@ def _any_of(patterns: Iterable[str]) -> re.Pattern[bytes]:
     return re.compile("|".join(translated).encode(errors="surrogateescape") or rb"(?!)")
 
 
-@lru_cache(None)
 def excluding(patterns: tuple[str, ...]) -> Excluding | None:
-    """Return what tells whether a path is excluded; None where nothing is."""
-    return Excluding(patterns) if patterns else None
+    """Return what tells whether a path is excluded; None where nothing is.
+
+    That is the patterns themselves where they can tell, else one for all who have the same patterns.
+    """
+    return (patterns if isinstance(patterns, Excluding) else _shared(patterns)) or None
+
+
+@lru_cache(None)
+def _shared(patterns: tuple[str, ...]) -> Excluding:
+    return Excluding(patterns)
 
 
 def is_excluded(path: bytes, excluded: Callable[[bytes], object] | None) -> bool:
