@@ -135,8 +135,9 @@ def _sign(options: argparse.Namespace, key: NamedKey) -> None:
     signer, day = _signing(key)
     inputs = inputs_of(options, config, root.of(options.rootfs))
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
+    kept = _kept(options)
     for name in signed_directory.FILES:
-        _check_target(directory / name, options, key)
+        _check_target(directory / name, options, key, but=kept.get(name))
     measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
     for path in signed_directory.others(directory):
         tell(f"warning: {path}: is no part of the signed directory and stays; remove it if it is not wanted")
@@ -248,10 +249,17 @@ def _signing(key: NamedKey) -> tuple[Signer, date]:
     return enclave_key.for_enclaves(key), pipeline.signing_day(os.environ.get("SOURCE_DATE_EPOCH"))
 
 
-def _check_target(target: Path, options: argparse.Namespace, key: NamedKey) -> None:
-    """Refuse to write a package over what it is made from, or into the directory that is packed."""
+def _kept(options: argparse.Namespace) -> dict[str, Path]:
+    """Return what a signed directory has as it is given, by its names: it may be signed again in place."""
+    kept = {"rootfs": options.rootfs}
+    return kept if options.settings else kept | {"config.json": options.config}
+
+
+def _check_target(target: Path, options: argparse.Namespace, key: NamedKey, but: Path | None = None) -> None:
+    """Refuse to write a package over what it is made from, ``but`` for one, or into the directory packed."""
     from mystikos_tool.io import atomic
 
     given = [*key.files, options.config, options.rootfs, *options.pubkey, *options.roothash]
+    inputs = (path for path in given if path and path is not but)
     packed, parents = getattr(options, "appdir", None), not getattr(options, "outfile", None)
-    atomic.check_target(target, filter(None, given), packed, parents=parents)
+    atomic.check_target(target, inputs, packed, parents=parents)

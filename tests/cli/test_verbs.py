@@ -223,6 +223,19 @@ def test_a_signed_directory_is_made_again_and_what_else_is_there_stays_and_is_na
     assert (project / directory / "lib" / "mine").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("root", ["mkcpio", "mkext2"])
+def test_a_signed_directory_is_signed_again_in_place(run: Run, project: Path, root: str) -> None:
+    run(root, "appdir", "root")
+    options = ["--runtime=runtime", f"--pubkey={DATA}/keys/key-b.pub.pem", "-d=signed"]
+    assert run("sign-sgx", "root", "key.pem", "config.json", *options).status == 0
+    before = {path: path.read_bytes() for path in (project / "signed").rglob("*") if path.is_file()}
+    again = ["sign-sgx", "signed/rootfs", "key.pem", "signed/config.json", *options]
+    assert run(*again).status == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert "signed/config.json: is one of the inputs" in run(*again, "--set=SecurityVersion=3").err
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_an_ext2_disk_is_signed_as_a_root_that_is_no_archive(run: Run, project: Path) -> None:
     run("mkext2", "appdir", "disk")
     common = ["key.pem", "config.json", "--runtime=runtime", "--roothash=disk"]
