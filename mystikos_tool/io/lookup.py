@@ -9,6 +9,8 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from mystikos_tool.errors import reason_of
+
 
 def exists(path: Path) -> bool:
     """Tell whether there is something, symbolic links followed."""
@@ -33,6 +35,17 @@ def is_fifo(path: Path) -> bool:
 def is_symlink(path: Path) -> bool:
     """Tell whether there is a symbolic link."""
     return stat.S_ISLNK(_mode(path, follow=False) or 0)
+
+
+def why_hidden(path: Path) -> str | None:
+    """Return what the system says where it does not tell whether there is something, else None."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return reason_of(error)
+    return None
 
 
 def _mode(path: Path, *, follow: bool = True) -> int | None:

@@ -113,7 +113,8 @@ class DirectorySource:
         except OSError as error:
             if self._may_be_missing and isinstance(error, FileNotFoundError):
                 return _Walk(started, b"", [])
-            remedy = "create the application directory first"
+            is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+            remedy = "create the application directory first" if is_missing else "see that it can be read"
             raise UserError(str(self._path), reason_of(error), remedy) from error
         folders = _folders(os.fsencode(self._path), excluding(self._exclude))
         return _Walk(started, fingerprint.of(status), list(folders))

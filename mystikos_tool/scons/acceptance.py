@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import atomic
+from mystikos_tool.io import atomic, lookup
 from mystikos_tool.io.arriving import Arriving
 from mystikos_tool.root.archive import DifferentError
 from mystikos_tool.scons import blame, intermediates
@@ -83,4 +83,4 @@ def accept_image(stage: RuntimeImage, path: Path) -> bool:
     from mystikos_tool.runtime import digests
 
     expected = None if stage.compiler else digests.expected().get(stage.output)
-    return not path.is_symlink() and digests.of(path) == expected
+    return not lookup.is_symlink(path) and digests.of(path) == expected

@@ -17,6 +17,7 @@ import SCons.Errors
 
 from mystikos_tool.cache.remote import address
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 from mystikos_tool.scons import running, scons_internals, variables
 from mystikos_tool.scons.expectations import Expectation
 
@@ -83,7 +84,7 @@ def _program(env: Any, package: Any, expectation: Expectation) -> Program:
 
     path = Path(package.get_abspath())
     if not os.access(path, os.X_OK):
-        code = errno.EACCES if path.exists() else errno.ENOENT
+        code = errno.EACCES if lookup.exists(path) else errno.ENOENT
         raise OSError(code, os.strerror(code), str(path))
     environment = running.process_environment(env, package)
     files: dict[str, Path] = {}

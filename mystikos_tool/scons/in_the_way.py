@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mystikos_tool.io import lookup
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.made_directory import remove_all, version_made, version_of
 from mystikos_tool.scons.stale import is_left_behind, is_of_others, made_above, made_whole
@@ -31,8 +32,8 @@ def remove_before(targets: Iterable[Any]) -> None:
 def _clear(node: Any, *, links: bool, content: bool) -> None:
     _remove_links_above(node)
     path = Path(node.get_abspath())
-    if not path.is_symlink():
-        if content and path.is_dir() and not made_above(node):
+    if not lookup.is_symlink(path):
+        if content and lookup.is_dir(path) and not made_above(node):
             remove_all(node, made_whole(node))
             node.clear_memoized_values()
     elif links and version_of(path) == version_made(node.get_internal_path()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,9 @@ class InputFile(InputNode):
                 raise SCons.Errors.StopError(f"{file}: {named} no regular file; give a file")
             return False
         if self.variable:
+            if reason := lookup.why_hidden(path):
+                problem = f"is named by {self.variable} and may not be looked at: {reason}"
+                raise SCons.Errors.StopError(f"{file}: {problem}; see that it can be read")
             remedy = self.remedy or self._at_the_top() or _nearest(file) or self.create_remedy()
             raise SCons.Errors.StopError(f"{file}: is named by {self.variable} and is not there; {remedy}")
         return True
@@ -90,7 +94,7 @@ class InputFile(InputNode):
         """Point to a file of that name at the top of the build, which SConscripts below it name by ``#``."""
         name, top = self.origin.name, self.origin.fs.Top
         node = top.entries.get(name)
-        is_there = Path(top.get_abspath(), name).is_file() or bool(node and node.is_derived())
+        is_there = lookup.is_file(Path(top.get_abspath(), name)) or bool(node and node.is_derived())
         return f'did you mean "#{name}"?' if is_there and self.origin.dir is not top else None
 
 
@@ -115,6 +119,8 @@ def known_files() -> list[InputFile]:
 def _nearest(node: Any) -> str | None:
     """Point to a file whose name is nearly that of a missing one."""
     directory = Path(node.get_abspath()).parent
-    names = [path.name for path in directory.iterdir()] if lookup.is_dir(directory) else []
+    names: list[str] = []
+    with suppress(OSError):
+        names += (path.name for path in directory.iterdir())
     near = difflib.get_close_matches(node.name, names, 1, _ALIKE)
     return f"did you mean {Path(str(node)).with_name(near[0])}?" if near else None

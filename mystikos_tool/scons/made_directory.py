@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import SCons.Node.FS
 
+from mystikos_tool.io import lookup
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import store
 
@@ -149,7 +150,7 @@ def _emptied(node: Any) -> _Before:
     """Remove from a directory what its builder has left there and nobody has written since."""
     path, name = Path(node.get_abspath()), node.get_internal_path()
     rows = dict(store().value(rows_of(name)) or ())
-    if path.is_symlink() or not path.is_dir():
+    if lookup.is_symlink(path) or not lookup.is_dir(path):
         return _Before({}, frozenset(), frozenset())
     found = _look_at_all(path)
     made = {row for row, version in rows.items() if row in found and found[row].version == version}
@@ -162,15 +163,15 @@ def _emptied(node: Any) -> _Before:
 
 
 def _look_at_all(path: Path) -> dict[str, _Seen]:
-    return {ITSELF: _Seen(), **_look(path)} if path.is_dir() else {}
+    return {ITSELF: _Seen(), **_look(path)} if lookup.is_dir(path) else {}
 
 
 def _remember(node: Any, before: _Before) -> None:
     path, name = Path(node.get_abspath()), node.get_internal_path()
     forget(name)
-    if path.is_dir():
+    if lookup.is_dir(path):
         store().change(MADE, name, b"")  # until it is known to be made, and of what
-    if path.is_symlink():
+    if lookup.is_symlink(path):
         store().keep(rows_of(name), [(ITSELF, version_of(path))])
     elif seen := _look_at_all(path):
         made = before.made | (seen.keys() - before.seen.keys())

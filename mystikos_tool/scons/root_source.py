@@ -180,7 +180,7 @@ class RootSource(InputNode):
         """Return an error with a remedy for where the source goes."""
         path = Path(self.origin.get_abspath())
         mapped = f"{self.options.place}/{self.options.name}".strip("/")
-        if mapped and error.where == str(path) and not lookup.exists(path):
+        if mapped and error.where == str(path) and not (lookup.exists(path) or lookup.why_hidden(path)):
             remedy = f'create it, or correct what "{mapped}" is mapped to'
             return UserError(error.where, error.problem, remedy)
         if self.stray and error.where == str(path) and lookup.is_dir(path):
@@ -220,13 +220,13 @@ class RootSource(InputNode):
     def _place(self) -> str:
         """Return the directory in the root that the source goes into, or that it is."""
         place, name = self.options.place, self.options.name
-        is_directory = name and self._path().is_dir()
+        is_directory = name and lookup.is_dir(self._path())
         return f"{place}/{name}".strip("/") if is_directory else place
 
     def _found(self) -> Source:
         if isinstance(self.origin, SCons.Node.FS.Dir):
             return self._directory()
-        if self._path().is_dir():
+        if lookup.is_dir(self._path()):
             # A builder has made a directory where just a name was given; nothing else is known in it.
             return self._plain_directory(self._path(), self.options.exclude, may_be_missing=False)
         return self._file()
@@ -276,7 +276,7 @@ class RootSource(InputNode):
             there = {entry.path for entry in tree.entries}
             self.stray += [os.fsdecode(entry.path) for entry in found.entries if entry.path not in there]
         self.stray = sorted(set(self.stray))
-        if not tree.entries and self.stray and not Path(source.get_abspath()).is_dir():
+        if not tree.entries and self.stray and not lookup.is_dir(Path(source.get_abspath())):
             problem = f"has nothing that a builder is known to make, and there is no {source}"
             remedy = f'say what makes it, as with SideEffect(Dir("{self.origin.name}"), made)'
             raise UserError(str(self), problem, remedy)

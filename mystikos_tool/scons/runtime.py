@@ -9,6 +9,7 @@ from typing import Any
 import SCons.Errors
 
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 from mystikos_tool.runtime import CRT, ENCLAVE, KERNEL, LOADER, PREBUILT, Runtime
 from mystikos_tool.scons import arguments, leftovers, scons_internals, variables
 from mystikos_tool.scons.actions import stage_builder
@@ -63,7 +64,7 @@ def _installed_directory(env: Any) -> Any:
     """Return the directory of an installed or a prebuilt runtime; None for one that is compiled."""
     if not variables.names_embedded(env):
         return _directory(env, "MYST_RUNTIME")
-    return env.Dir(str(PREBUILT)) if PREBUILT.is_dir() and not env["MYST_RUNTIME_CC"] else None
+    return env.Dir(str(PREBUILT)) if lookup.is_dir(PREBUILT) and not env["MYST_RUNTIME_CC"] else None
 
 
 def _directory(env: Any, variable: str) -> Any:

@@ -19,6 +19,7 @@ import SCons.Node.FS
 
 from mystikos_tool.cache.digests import Digests
 from mystikos_tool.errors import UserError
+from mystikos_tool.io import lookup
 from mystikos_tool.root.source import DirectorySource, excluding
 from mystikos_tool.scons import scons_internals
 from mystikos_tool.scons.database import UNREADABLE, content_digest, patterns_in, store
@@ -231,7 +232,7 @@ def _empty(top: Path, folders: Iterable[str], files: set[str]) -> set[str]:
     kept = excluding(patterns_in(top)) or (lambda _: False)
     for folder in sorted(folders, key=lambda path: path.count("/"), reverse=True):
         path = top / folder
-        if path.is_dir() and not path.is_symlink():
+        if lookup.is_dir(path) and not lookup.is_symlink(path):
             there = {f"{folder}/{each.name}" for each in path.iterdir()}
             if all(kept(os.fsencode(each)) for each in there - files - empty):
                 empty.add(folder)
@@ -390,11 +391,11 @@ def remember_made(node: Any) -> None:
     """Remember of what state of its sources a directory was made, or how a side effect is."""
     name, path = node.get_internal_path(), Path(node.get_abspath())
     has_builder = bool(node.has_explicit_builder())
-    is_file = not path.is_dir() or (path.is_symlink() and not has_builder)
+    is_file = not lookup.is_dir(path) or (lookup.is_symlink(path) and not has_builder)
     makers = store().table(_MAKERS).get(name)
-    if makers != _makers(node) and (makers or not has_builder or path.is_symlink()):
+    if makers != _makers(node) and (makers or not has_builder or lookup.is_symlink(path)):
         store().change(_MAKERS, name, _makers(node))
-    if has_builder and is_file and not path.is_symlink() and not is_directory(node):
+    if has_builder and is_file and not lookup.is_symlink(path) and not is_directory(node):
         return  # SCons remembers it
     if not has_builder and not is_file:
         return  # of a directory as a side effect nobody knows what is in it

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mystikos_tool.cache.incremental import IncrementalArchives
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import atomic, fingerprint
+from mystikos_tool.io import atomic, fingerprint, lookup
 from mystikos_tool.io.content import sha256
 from mystikos_tool.io.kept import kept
 from mystikos_tool.root import checkout_path, leftovers
@@ -574,7 +574,7 @@ def _name_of_root(enclave: Enclave) -> str:
 def _known_keys(archive: Path) -> list[RootKey] | None:
     """Return the private keys in an archive that was looked through as it is now; None in another one."""
     known = store().table(_ROOT_KEYS).get(str(archive))
-    if not known or not archive.exists() or known[0] != fingerprint.of(archive.stat()):
+    if not known or not lookup.exists(archive) or known[0] != fingerprint.of(archive.stat()):
         return None
     from mystikos_tool.signing.root_keys import RootKey
 
@@ -703,7 +703,7 @@ def key(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import pem
 
     path = path_of(target)
-    if path.exists():
+    if lookup.exists(path):
         pem.load(path)
         return f"kept the key → {path}"
     pem.generate(path)

@@ -507,6 +507,30 @@ def test_an_output_that_may_not_be_written_is_told(built: Project) -> None:
     assert "out/hello.cpio: cannot be written: permission denied; choose another place" in build.err
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            'Package("hello", "appdir", MYST_CONFIG="closed/config.json")',
+            "closed/config.json: is named by MYST_CONFIG and may not be looked at: permission denied;",
+        ),
+        (
+            'Package("hello", "appdir", MYST_PUBKEYS="closed/key")',
+            "closed/key: is named by MYST_PUBKEYS and may not be looked at: permission denied;",
+        ),
+        ('Package("hello", "closed/in")', "closed/in: permission denied; see that it can be read"),
+        ('Package("hello", {"etc": "closed/in"})', "closed/in: permission denied; make it readable"),
+        ('Key("closed/key.pem")', "closed/key.pem: cannot be written: permission denied; choose another"),
+    ],
+)
+def test_what_lies_in_a_directory_that_may_not_be_searched_is_told(
+    built: Project, call: str, told: str
+) -> None:
+    built.path("closed").mkdir(mode=0)
+    built.sconstruct(f"env.Myst{call}\n")
+    assert told in built.fails(under=WITHOUT_OVERRIDE).err
+
+
 def test_a_private_key_is_not_packaged_as_a_trusted_one(built: Project) -> None:
     built.sconstruct('env.MystPackage("hello", "appdir", MYST_PUBKEYS="key.pem")\n')
     build = built.fails()
