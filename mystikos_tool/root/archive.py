@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +23,8 @@ from mystikos_tool.io.atomic import is_out_of_space, make_directory, writing
 from mystikos_tool.io.content import AnyOffset, Content, FileContent, PieceReader, ReadAt, Window, pieces
 from mystikos_tool.root.source import excluding, is_excluded, unchanged
 from mystikos_tool.root.tree import Contents, Entry, Tree
+
+_Made = list[tuple[Callable[[bytes], None], bytes]]  # what was made, each with what removes it
 
 
 class _Archive(NamedTuple):
@@ -310,21 +311,23 @@ def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> 
             raise UserError(str(directory), "is not empty", remedy)
     except OSError as error:
         raise UserError(str(directory), reason_of(error), "give a directory you may write to") from error
+    made: _Made = [(os.rmdir, os.fsencode(directory))] if is_new else []
     try:
-        _extract_members(archive, directory, 0o7777 if keep_set_id else 0o1777)
+        _extract_members(archive, directory, 0o7777 if keep_set_id else 0o1777, made)
     except BaseException:
-        _empty(directory)
-        if is_new:
-            directory.rmdir()
+        for remove, path in reversed(made):  # what others put there meanwhile is theirs
+            with suppress(OSError):
+                remove(path)
         raise
 
 
-def _extract_members(archive: Archive, directory: Path, kept: int) -> None:
-    """Unpack into an empty directory, with the bits ``kept`` of each mode."""
+def _extract_members(archive: Archive, directory: Path, kept: int, made: _Made) -> None:
+    """Unpack into an empty directory, with the bits ``kept`` of each mode; add to ``made``."""
     try:
         with archive.content.at_any_offset() as read_at:
             for member in archive.members:
-                _extract_member(member, read_at, os.path.join(os.fsencode(directory), member.path), kept)
+                target = os.path.join(os.fsencode(directory), member.path)
+                _extract_member(member, read_at, target, kept, made)
         for member in reversed(archive.members):
             if stat.S_ISDIR(member.mode):
                 os.chmod(os.path.join(os.fsencode(directory), member.path), member.mode & kept)
@@ -334,24 +337,17 @@ def _extract_members(archive: Archive, directory: Path, kept: int) -> None:
         raise UserError(place, reason_of(error), remedy) from error
 
 
-def _empty(directory: Path) -> None:
-    """Remove what was unpacked into a directory."""
-    with suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                os.unlink(entry.path)
-
-
-def _extract_member(member: Member, read_at: ReadAt, target: bytes, kept: int) -> None:
+def _extract_member(member: Member, read_at: ReadAt, target: bytes, kept: int, made: _Made) -> None:
     if stat.S_ISDIR(member.mode):
         os.mkdir(target, 0o700)
+        made.append((os.rmdir, target))
         return
     if stat.S_ISLNK(member.mode):
         os.symlink(read_at(member.offset, member.size), target)
+        made.append((os.unlink, target))
         return
     short = UserError(os.fsdecode(target), "its data are truncated", "pack the archive again")
     with open(target, "xb") as output:
+        made.append((os.unlink, target))
         output.writelines(pieces(read_at, member.offset, member.size, short))
     os.chmod(target, member.mode & kept)

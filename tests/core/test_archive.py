@@ -625,6 +625,28 @@ def test_what_cannot_be_extracted_is_told_with_its_place_and_nothing_stays(
     assert {path.name for path in tmp_path.rglob("*")} == {"a", "empty"}
 
 
+def test_what_others_put_into_a_directory_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a second one does that unpacks there: it is the first to come to a file."""
+    found = archive(
+        tmp_path / "a",
+        *(entry(b"d", DIRECTORY), entry(b"d/f", data=b"1"), entry(b"g", data=b"1")),
+    )
+
+    def put(path: str | bytes, mode: int) -> None:
+        make(path, mode)
+        (tmp_path / "out" / "d" / "other").touch()
+        (tmp_path / "out" / "g").write_text("other's")
+
+    make = os.mkdir
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os, "mkdir", put)
+    assert "out/g: file exists" in told(lambda: extract(found, tmp_path / "out"))
+    assert {path.name for path in (tmp_path / "out").rglob("*")} == {"d", "other", "g"}
+    assert (tmp_path / "out" / "g").read_text() == "other's"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make another user's link")
 def test_nothing_is_extracted_through_another_user_s_link(tmp_path: Path) -> None:
     packed = archive(tmp_path / "a", entry(b"f", data=b"1"))
