@@ -53,7 +53,8 @@ class Runtime(NamedTuple):
         runtime = cls.at(directory)
         remedy = "give the directory of an installed Mystikos, or use the embedded runtime"
         if not lookup.is_dir(directory):
-            problem = "is no directory" if lookup.exists(directory) else "there is no such runtime directory"
+            is_there = "is no directory" if lookup.exists(directory) else "there is no such runtime directory"
+            problem = lookup.why_hidden(directory) or is_there
             raise UserError(str(directory), problem, remedy)
         for path in runtime:
             if not lookup.is_file(path):

@@ -248,6 +248,11 @@ UNREADABLE = {
         ("image", "lock", "--lock=appdir/bin/x", "a/b:c"),
         "appdir/bin/x: may not be read as lock file",
     ),
+    "what a runtime is in": (
+        "appdir/bin",
+        (*PACKAGE, "--runtime=appdir/bin/x"),
+        "appdir/bin/x: permission denied; give the directory",
+    ),
     "where a directory of programs is to be": (
         "appdir/bin",
         ("appdir", "closure", "/bin/true", "-o", "appdir/bin"),
