@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import wraps
 from inspect import signature
@@ -89,7 +89,9 @@ def _check(name: str, value: object) -> None:
         raise UserError(name, f"cannot be {value!r}", f"give {words}")
     if name in _SEVERAL and isinstance(value, (str, bytes, os.PathLike)):
         raise UserError(name, f"is {value!r}, where a list is expected", f"give [{value!r}]")
-    if name in _IN_ORDER and isinstance(value, Set):
+    if name in _SEVERAL and isinstance(value, Iterator):
+        raise UserError(name, "can be read only once", "give a list")
+    if name in _IN_ORDER and isinstance(value, (set, frozenset)):
         raise UserError(name, "is a set, whose order changes from run to run", "give a list")
     if value == "" and name != _OPTIONAL_NAME:  # as a path, the current directory
         raise UserError(name, "is empty", "name what belongs there, or leave it out")

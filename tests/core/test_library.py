@@ -245,6 +245,28 @@ def test_what_would_be_taken_for_something_else_is_refused(
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
 
 
+def test_the_keys_of_a_mapping_have_an_order(made: Inputs) -> None:
+    for name in ("under", "over"):
+        Path(name).mkdir()
+        Path(name, "motd").write_text(name)
+    mystikos_tool.pack("packed", "appdir", overlays=dict.fromkeys(["under", "over"]).keys())
+    mystikos_tool.pack("expected", "appdir", overlays=["under", "over"])
+    assert Path("packed").read_bytes() == Path("expected").read_bytes()
+
+
+def test_what_can_be_read_only_once_is_no_list(made: Inputs) -> None:
+    with pytest.raises(UserError, match="pubkeys: can be read only once; give a list"):
+        mystikos_tool.package(
+            "target",
+            "appdir",
+            config="config.json",
+            key="private.pem",
+            runtime="runtime",
+            pubkeys=iter(made.pubkeys),
+        )
+    assert not Path("target").exists()
+
+
 @pytest.mark.parametrize("target", ["private.pem", "config.json"])
 def test_no_package_is_written_over_what_it_is_made_of(made: Inputs, target: str) -> None:
     content = Path(target).read_bytes()
