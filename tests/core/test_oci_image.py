@@ -338,6 +338,23 @@ def test_a_directory_that_is_named_again_is_no_mistake(root: Root) -> None:
     assert described(root([directory("a", 0o700), file("a/b"), directory("a", 0o711)]))["a"][1] == 0o711
 
 
+@pytest.mark.parametrize("name", ["/", "//", ".", "./", "././"])
+def test_the_root_itself_may_be_named_in_any_way(root: Root, name: str) -> None:
+    info, data = directory("x", 0o700)
+    info.name = name
+    assert list(described(root([(info, data), file("a")]))) == ["a"]
+
+
+def test_an_archive_of_a_layout_may_have_its_blobs_as_hard_links(tmp_path: Path, cache: LayerCache) -> None:
+    """As tar packs a layout that shares its blobs with another one in the same archive."""
+    made = MadeImage([layer(file("a"))])
+    whole = [file(f"first/{name}", data) for name, data in made.files().items()]
+    again = [hard_link(name, f"first/{name}") for name in made.files()]
+    path = tmp_path / "image.tar"
+    path.write_bytes(layer(*whole, *again))
+    assert list(described(source(path, cache).tree())) == ["a"]
+
+
 @pytest.mark.parametrize("compression", ["", "+gzip", "+zstd"])
 @pytest.mark.parametrize("change", ["bit", "short", "long", "gone"])
 def test_a_layer_that_is_not_what_its_digest_says_is_refused(

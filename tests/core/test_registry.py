@@ -138,6 +138,57 @@ def test_a_redirect_to_another_place_learns_nothing_of_the_user(server: Registry
         assert {authorization for _, authorization in other.asked} == {""}
 
 
+def test_where_a_redirect_leads_names_no_service_that_learns_of_the_user(
+    server: RegistryServer, home: Path
+) -> None:
+    name = server.push(MadeImage(LAYERS))
+    log_in(home, server.host)
+    with serving() as other:
+        server.rule = lambda path, _: (
+            (307, {"Location": f"http://{other.host}{path}?signed=1"}, b"") if "/blobs/" in path else None
+        )
+        for status, challenge in (
+            (401, f'Bearer realm="http://{other.host}/token"'),
+            (401, "Basic"),
+            (403, ""),
+        ):
+            answer = (status, {"WWW-Authenticate": challenge}, b"")
+            other.rule = lambda path, _, answer=answer: answer
+            problem = told(name)
+            assert f"is redirected to {other.host}, which answers with status {status}; try again" in problem
+            assert "signed" not in problem
+        assert {authorization for _, authorization in other.asked} == {""}
+        assert not [path for path, _ in other.asked if path.startswith("/token")]
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        'Basic realm="r", Bearer realm="{0}", service="s"',
+        'Bearer realm="{0}",service="s", Basic realm="r"',
+        "bearer realm={0},service=s",
+        'BEARER  Service = "s" , Realm = "{0}"',
+        'Negotiate abc==, Bearer error="a, \\"b\\" c", realm="{0}", service="s"',
+        ', Bearer realm="{0}", service="\\s", realm="http://elsewhere.example/"',
+        'Bearer error="no realm", Bearer realm="{0}",service="s"',
+    ],
+)
+def test_a_registry_may_offer_several_ways_to_be_authorized_in_any_notation(
+    server: RegistryServer, challenge: str
+) -> None:
+    name = server.push(MadeImage(LAYERS))
+
+    def rule(path: str, authorization: str) -> Answer | None:
+        if path.startswith("/token"):
+            return 200, {}, b'{"token": "t0"}'
+        wanted = challenge.format(f"http://{server.host}/token")
+        return None if authorization == "Bearer t0" else (401, {"WWW-Authenticate": wanted}, b"")
+
+    server.rule = rule
+    assert "motd" in tree(name)
+    assert "/token?service=s&scope=repository%3Aapp%3Apull" in server.paths
+
+
 @pytest.mark.parametrize(
     ("location", "problem"),
     [
@@ -162,7 +213,9 @@ def test_a_redirect_that_is_not_safe_is_refused(server: RegistryServer, location
         ((429, {}, b""), "was asked for too often; try again later, or log in: podman login 127.0.0.1"),
         ((429, {"Retry-After": "60"}, b""), "was asked for too often; try again in 60 s, or log in"),
         ((429, {"Retry-After": "Fri, 27 Nov 2026 10:00:00 GMT"}, b""), "; try again later, or log in"),
+        ((503, {"Retry-After": "5"}, b""), "is answered with status 503; try again in 5 s"),
         ((401, {"WWW-Authenticate": "Negotiate"}, b""), "wants authorization of the kind 'Negotiate'"),
+        ((401, {"WWW-Authenticate": "Bearer, x"}, b""), "wants authorization of the kind 'Bearer, x'"),
         ((401, {}, b""), "wants authorization of the kind ''"),
         ((401, {"WWW-Authenticate": 'Bearer realm="http://x.example/"'}, b""), "which is not safe"),
         ((200, {"Content-Length": "9", "Connection": "close"}, b"short"), "has another digest than"),
@@ -176,6 +229,22 @@ def test_what_a_registry_does_that_it_should_not_is_told(
     name = server.push(MadeImage(LAYERS))
     server.rule = lambda path, _: answer
     assert problem in told(name)
+
+
+def test_what_the_registry_lacks_of_an_image_is_named(server: RegistryServer) -> None:
+    made = MadeImage(LAYERS)
+    name = server.push(made)
+    missing = made.manifest["layers"][1]["digest"]
+    del server.answers[f"/v2/app/blobs/{missing}"]
+    assert f"{name}, blobs/{missing}: is not on the registry, or is hidden" in told(name)
+
+
+@pytest.mark.parametrize("answer", [b"{}", b'{"errors": [{"code": "DENIED"}]}', b'{"mediaType": "text/x"}'])
+def test_a_tag_that_is_no_image_is_not_locked(server: RegistryServer, tmp_path: Path, answer: bytes) -> None:
+    server.rule = lambda path, _: (200, {}, answer)
+    with pytest.raises(UserError, match=r"has no layers|which is no image"):
+        lock.renew(tmp_path / "lock.json", [f"{server.host}/app:1"])
+    assert not (tmp_path / "lock.json").exists()
 
 
 def test_a_layer_that_is_too_long_too_short_or_another_is_refused(

@@ -122,7 +122,7 @@ class _Part:
 
 
 def _places(members: Iterable[tar.Member], where: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the offset and size of every file of an archive by its name, those of symbolic links too."""
+    """Yield the offset and size of every file of an archive by its name, those of links too."""
     places: dict[str, tuple[int, int]] = {}
     links: dict[str, str] = {}
     for count, found in enumerate(members):
@@ -134,6 +134,8 @@ def _places(members: Iterable[tar.Member], where: str) -> Iterator[tuple[str, tu
         elif found.kind == tar.SYMBOLIC_LINK:  # docker save has a layer once, and links to it
             target = posixpath.join(posixpath.dirname(name), os.fsdecode(found.target))
             links[name] = posixpath.normpath(target)
+        elif found.kind == tar.HARD_LINK:  # tar of a layout whose blobs are shared with another one
+            links[name] = posixpath.normpath(os.fsdecode(found.target))
     yield from places.items()
     yield from ((name, places[target]) for name, target in links.items() if target in places)
 

@@ -87,7 +87,7 @@ def _path(name: bytes, where: str, what: str) -> bytes:
     parts = name.split(b"/")
     is_plain = _NO_COMPONENTS.isdisjoint(parts)
     problem = ""
-    if name.startswith(b"/"):
+    if name.startswith(b"/") and name.strip(b"/"):  # "/" is the root itself, as some builders name it
         problem = "is absolute"
     elif not is_plain and b".." in parts:
         problem = "has .. in it, which leads out"

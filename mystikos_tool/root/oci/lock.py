@@ -16,8 +16,8 @@ from pathlib import Path
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic
+from mystikos_tool.root.oci import blobs, manifest
 from mystikos_tool.root.oci import digest as digests
-from mystikos_tool.root.oci import manifest
 from mystikos_tool.root.oci.digest import Digest
 from mystikos_tool.root.oci.reference import Reference, needed
 
@@ -56,11 +56,9 @@ def renew(path: Path, texts: Sequence[str]) -> dict[str, tuple[Digest | None, Di
     """Ask registries which images tags stand for now, all that are locked without any, and write that down.
 
     Returns for each reference the digest that it had, None where it is new, and the one that it has. Raises
-    UserError for what is no tag on a registry, and for what a registry does or does not do; the file is
-    then as it was.
+    UserError for what is no tag on a registry, for a tag that is no image for linux/amd64, and for what a
+    registry does or does not do; the file is then as it was.
     """
-    from mystikos_tool.root.oci.registry import Registry  # loads what speaks HTTP
-
     locked = read(path)
     asked = [needed(text) for text in texts or locked]
     if not asked:
@@ -68,9 +66,19 @@ def renew(path: Path, texts: Sequence[str]) -> dict[str, tuple[Digest | None, Di
     for each in asked:
         if each.digest:
             raise UserError(str(each), "has a digest, which is always the same image", "leave the digest out")
-    found = {str(each): Registry(each).descriptor().digest for each in asked}
+    found = {str(each): _now(each) for each in asked}
     write(path, {**locked, **found})
     return {name: (locked.get(name), digest) for name, digest in found.items()}
+
+
+def _now(reference: Reference) -> Digest:
+    """Return what a registry has for a tag now; raise UserError for what no build could take."""
+    from mystikos_tool.root.oci.registry import Registry  # loads what speaks HTTP
+
+    registry = Registry(reference)
+    descriptor = registry.descriptor()
+    blobs.manifest_of(registry, descriptor)
+    return descriptor.digest
 
 
 def pinned(reference: Reference, path: Path) -> Reference:

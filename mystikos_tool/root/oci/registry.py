@@ -12,7 +12,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +25,7 @@ from mystikos_tool.io import atomic, user_cache
 from mystikos_tool.root.oci import credentials, manifest
 from mystikos_tool.root.oci import digest as digests
 from mystikos_tool.root.oci.blobs import Stream, mismatch
+from mystikos_tool.root.oci.challenge import challenges
 from mystikos_tool.root.oci.digest import Digest
 from mystikos_tool.root.oci.manifest import INDEXES, LAYERS, MANIFESTS, MAX_DOCUMENT, Descriptor
 from mystikos_tool.root.oci.reference import Reference, is_loopback
@@ -35,7 +36,6 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _MAX_REDIRECTS = 5
 _MAX_TOKEN = 1 << 16
 _ACCEPT = ", ".join((*INDEXES, *MANIFESTS))
-_PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _SECONDS = re.compile(r"\d{1,6}")
 _LATER = "try again later"
 
@@ -102,7 +102,9 @@ class Registry:
     @contextmanager
     def _answer(self, path: str) -> Iterator[http.client.HTTPResponse]:
         """Ask the registry, with what it wants to know of the user."""
-        with _told(self.where):
+        # A blob by its digest; the manifest is what the reference names.
+        where = f"{self.where}, {path}" if path.startswith("blobs/") else self.where
+        with _told(where):
             answer = self._authorized(self._address + path)
         with answer:
             yield answer
@@ -114,11 +116,15 @@ class Registry:
             if error.code != http.client.UNAUTHORIZED:
                 raise
             # Nobody was told of yet, or a token has become old.
-            self._authorization = self._wanted(error.headers.get("WWW-Authenticate") or "")
+            self._authorization = self._wanted(error.headers.get_all("WWW-Authenticate") or [])
             return self._followed(url, self._authorization)
 
     def _followed(self, url: str, authorization: str) -> http.client.HTTPResponse:
-        """Ask a URL and those that it redirects to; only what is of one origin learns of the user."""
+        """Ask a URL and those that it redirects to; only what is of one origin learns of the user.
+
+        An HTTPError is the answer of that origin alone: what another place asks for is not the registry's
+        wish, and names no token service to which credentials may go.
+        """
         origin = _origin(url)
         for _ in range(_MAX_REDIRECTS):
             headers = {"Accept": _ACCEPT, "User-Agent": "mystikos-tool"}
@@ -128,6 +134,7 @@ class Registry:
                 return self._open(request.Request(url, headers=headers))
             except errors.HTTPError as error:
                 if error.code not in _REDIRECTS:
+                    self._check_origin(url, origin, error.code)
                     raise
                 url = _checked(parse.urljoin(url, error.headers.get("Location") or ""), url, self.where)
         raise UserError(self.where, "is redirected again and again", _LATER)
@@ -136,21 +143,29 @@ class Registry:
         answer: http.client.HTTPResponse = self._opener.open(asked, timeout=self._patience)
         return answer
 
-    def _wanted(self, challenge: str) -> str:
-        """Return the authorization that a registry asks for: basic, or a token that its service gives."""
+    def _check_origin(self, url: str, origin: tuple[str, str], status: int) -> None:
+        """Refuse an error of another place than the registry; its URL may be a secret, its host is none."""
+        if _origin(url) != origin:
+            problem = f"is redirected to {_origin(url)[1]}, which answers with status {status}"
+            raise UserError(self.where, problem, _LATER)
+
+    def _wanted(self, fields: Sequence[str]) -> str:
+        """Return the authorization that a registry asks for: a token that its service gives, or basic."""
         known = credentials.of(self._reference)
-        scheme, _, rest = challenge.partition(" ")
-        if scheme.lower() == "basic":
+        offered = list(challenges(fields))
+        for challenge in offered:
+            if challenge.is_of("bearer") and "realm" in challenge.parameters:
+                return f"Bearer {self._token(challenge.parameters, known)}"
+        if any(challenge.is_of("basic") for challenge in offered):
             if known is None:
                 raise _unknown(self._reference)
             return known.basic()
-        if scheme.lower() != "bearer":
-            raise UserError(self.where, f"wants authorization of the kind {scheme!r}", "use another registry")
-        return f"Bearer {self._token(dict(_PARAMETER.findall(rest)), known)}"
+        schemes = ", ".join(challenge.scheme for challenge in offered)
+        raise UserError(self.where, f"wants authorization of the kind {schemes!r}", "use another registry")
 
     def _token(self, asked: dict[str, str], known: credentials.Credentials | None) -> str:
         """Ask the token service (distribution's token authentication)."""
-        realm = _checked(asked.get("realm", ""), self._address, self.where)
+        realm = _checked(asked["realm"], self._address, self.where)
         scope = asked.get("scope") or f"repository:{self._reference.repository}:pull"
         query = parse.urlencode({"service": asked.get("service", ""), "scope": scope})
         url = f"{realm}{'&' if '?' in realm else '?'}{query}"
@@ -241,10 +256,10 @@ def _refused(where: str, status: int, retry_after: str) -> UserError:
         return UserError(where, "wants credentials, and none are known that it accepts", _login(where))
     if status == http.client.NOT_FOUND:
         return UserError(where, "is not on the registry, or is hidden", "correct its name, or log in")
+    later = f"try again in {retry_after} s" if _SECONDS.fullmatch(retry_after) else _LATER
     if status == http.client.TOO_MANY_REQUESTS:
-        later = f"try again in {retry_after} s" if _SECONDS.fullmatch(retry_after) else _LATER
         return UserError(where, "was asked for too often", f"{later}, or {_login(where)}")
-    return UserError(where, f"is answered with status {status}", _LATER)
+    return UserError(where, f"is answered with status {status}", later)
 
 
 def _login(where: str) -> str:
