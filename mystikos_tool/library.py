@@ -184,16 +184,17 @@ def closure(
     """
     if not programs and not files:
         raise UserError("programs", "names none, and there are no files", "name the programs to start")
+    placed = {place: Path(path) for place, path in files.items()}
     tree = closures.of_files(
         programs,
-        {place: Path(path) for place, path in files.items()},
+        placed,
         sysroot=Path(sysroot),
         extras=extras,
         exclude=tuple(exclude),
         preserve_modes=modes == "preserve",
     )
     _warn(pipeline.warnings_of(tree, Path(target)))
-    output.write(tree, Path(target))
+    output.write(tree, Path(target), closures.sources_of(programs, placed, Path(sysroot)))
 
 
 @_checked
@@ -218,7 +219,7 @@ def image(
         lambda exclude: ImageSource(found, exclude=exclude), assembly.Options(tuple(exclude))
     )
     _warn([*warnings, *pipeline.warnings_of(tree, Path(target))])
-    output.write(tree, Path(target))
+    output.write(tree, Path(target), opening.files_of(os.fspath(source)))
     try:
         return Start(found.where, found.process, tree).defaults({})
     except UserError as error:  # what was made is of use for all that

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,15 +60,16 @@ def run(options: argparse.Namespace) -> None:
     from mystikos_tool import pipeline
     from mystikos_tool.root import output
 
-    tree = _KINDS[options.kind](options)
+    tree, sources = _KINDS[options.kind](options)
     for warning in pipeline.warnings_of(tree, options.output):
         tell(f"warning: {warning}")
-    output.write(tree, options.output)
+    output.write(tree, options.output, sources)
     say(f"created {options.output}: {tree.files:,} files, {tree.size:,} bytes")
 
 
-def _from_image(options: argparse.Namespace) -> Tree:
+def _from_image(options: argparse.Namespace) -> tuple[Tree, Iterable[Path]]:
     from mystikos_tool.root import assembly
+    from mystikos_tool.root.oci import opening
     from mystikos_tool.root.oci.source import ImageSource
 
     if options.sysroot or options.extra:
@@ -87,23 +88,26 @@ def _from_image(options: argparse.Namespace) -> Tree:
         image.tell_note(start.told(start.defaults({}), {}))
     except UserError as error:  # what is made is of use for all that
         tell(f"warning: {error}")
-    return tree
+    return tree, opening.files_of(options.sources[0])
 
 
-def _closure(options: argparse.Namespace) -> Tree:
+def _closure(options: argparse.Namespace) -> tuple[Tree, Iterable[Path]]:
     from mystikos_tool.root import closure
 
     image.refuse(options)
 
     programs = [source for source in options.sources if source.startswith("/")]
-    return closure.of_files(
+    placed = dict(_placed(source) for source in options.sources if not source.startswith("/"))
+    sysroot = options.sysroot or Path("/")
+    tree = closure.of_files(
         programs,
-        dict(_placed(source) for source in options.sources if not source.startswith("/")),
-        sysroot=options.sysroot or Path("/"),
+        placed,
+        sysroot=sysroot,
         extras=options.extra,
         exclude=tuple(options.exclude),
         preserve_modes=preserve_modes(options),
     )
+    return tree, closure.sources_of(programs, placed, sysroot)
 
 
 def _placed(source: str) -> tuple[str, Path]:
@@ -114,4 +118,7 @@ def _placed(source: str) -> tuple[str, Path]:
     return place, Path(file)
 
 
-_KINDS: Mapping[str, Callable[[argparse.Namespace], Tree]] = {"closure": _closure, "from-image": _from_image}
+_KINDS: Mapping[str, Callable[[argparse.Namespace], tuple[Tree, Iterable[Path]]]] = {
+    "closure": _closure,
+    "from-image": _from_image,
+}

@@ -26,11 +26,14 @@ def run_digest(options: argparse.Namespace) -> None:
     from mystikos_tool.io import atomic
 
     name = options.outfile or options.package
+    statement, digest = Path(f"{name}.statement.json"), Path(f"{name}.digest")
+    for target in (statement, digest):
+        atomic.check_target(target, (options.package,))
     stated = library.statement(options.package)
-    atomic.write(Path(f"{name}.statement.json"), stated.to_json())
-    atomic.write(Path(f"{name}.digest"), stated.digest)
+    atomic.write(statement, stated.to_json())
+    atomic.write(digest, stated.digest)
     say(stated.to_text())
-    say(f"created {name}.digest: 32 bytes to be signed; {name}.statement.json says what they stand for")
+    say(f"created {digest}: 32 bytes to be signed; {statement} says what they stand for")
 
 
 def declare_attach(parser: argparse.ArgumentParser) -> None:

@@ -50,6 +50,7 @@ VERBS = {
             "make an appdir of programs with all that they need to start, or of a container image",
             "closure /usr/bin/python3 /usr/lib/python3.11 --extra certificates -o appdir",
             module="appdir",
+            writes="output",
         ),
         Verb(
             "image",

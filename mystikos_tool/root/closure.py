@@ -389,6 +389,11 @@ def _modules_of(nsswitch: bytes) -> list[bytes]:
     return [b"libnss_" + service + b".so.2" for service in services]
 
 
+def sources_of(programs: Iterable[str], files: Mapping[str, Path], sysroot: Path) -> list[Path]:
+    """Return where that lies which is asked for by name: of the sysroot, and from elsewhere."""
+    return [*(sysroot / program.lstrip("/") for program in programs), *files.values()]
+
+
 def of_files(
     programs: Sequence[str],
     files: Mapping[str, Path],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from mystikos_tool.errors import UserError, reason_of
@@ -13,13 +14,16 @@ from mystikos_tool.root.tree import Tree
 ARCHIVE_SUFFIX = ".cpio"
 
 
-def write(tree: Tree, target: Path) -> None:
+def write(tree: Tree, target: Path, sources: Iterable[Path]) -> None:
     """Write a tree as an archive where the target's name ends in ``.cpio``, else as a directory.
 
     A directory is new, or empty before. It has no set-user-ID and set-group-ID bits, as in
-    :func:`mystikos_tool.root.archive.extract`. Raises UserError for what cannot be written; the target
-    is then as it was.
+    :func:`mystikos_tool.root.archive.extract`. Raises UserError for what cannot be written, and for a target
+    that is one of the files of which the tree is made or lies in one of the directories, ``sources``; the
+    target is then as it was.
     """
+    for source in sources:
+        atomic.check_target(target, (source,), packed=source if lookup.is_dir(source) else None)
     if target.suffix == ARCHIVE_SUFFIX:
         archive.write(tree, target)
         return

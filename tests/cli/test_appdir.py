@@ -9,6 +9,7 @@ import tiny_elf
 from cli_support import Run
 
 import mystikos_tool
+from mystikos_tool.errors import UserError
 from mystikos_tool.root import archive
 
 GLIBC = "/lib64/ld-linux-x86-64.so.2"
@@ -55,6 +56,21 @@ def test_the_library_makes_the_same(machine: Path, run: Run) -> None:
     assert run("appdir", "closure", "/bin/app", "own=own", "--sysroot=machine", "-o", "a.cpio").status == 0
     mystikos_tool.closure("b.cpio", ["/bin/app"], files={"own": "own"}, sysroot="machine")
     assert (machine / "a.cpio").read_bytes() == (machine / "b.cpio").read_bytes()
+
+
+def test_a_closure_is_not_written_over_or_into_what_it_is_made_of(machine: Path, run: Run) -> None:
+    (machine / "own").rename(machine / "own.cpio")
+    (machine / "machine/bin/app").rename(machine / "machine/bin/app.cpio")
+    before = files(machine)
+    asked = ("appdir", "closure", "--sysroot=machine", "own=own.cpio", "/bin/app.cpio", "share=share", "-o")
+    for target in ("own.cpio", "machine/bin/app.cpio"):
+        assert f"{target}: is one of the inputs; choose another place" in run(*asked, target).err
+    for target in ("share/new.cpio", "share/new"):
+        assert f"{target}: lies in share, which is packed; write it somewhere else" in run(*asked, target).err
+    with pytest.raises(UserError, match=r"own\.cpio: is one of the inputs"):
+        mystikos_tool.closure("own.cpio", [], files={"own": "own.cpio"}, sysroot="machine")
+    assert files(machine) == before
+    assert tiny_elf.program(interpreter=GLIBC, needed=["libone.so"]) == (machine / "own.cpio").read_bytes()
 
 
 def test_leftovers_in_what_is_taken_are_told(machine: Path, run: Run) -> None:

@@ -11,6 +11,8 @@ from cli_support import Run, configure
 from image_registry import serving
 from images import MadeImage, device, directory, file, layer, symlink
 
+import mystikos_tool
+from mystikos_tool.errors import UserError
 from mystikos_tool.packaging.opened import OpenedPackage
 from mystikos_tool.root import archive
 
@@ -65,6 +67,19 @@ def test_an_archive_of_an_image_is_what_a_package_of_it_holds(image: Path, proje
     configure(project, ApplicationPath="/bin/hello")
     assert run("package-sgx", *COMMON, "--image=image", "--exclude=dev").status == 0
     assert (project / "made.cpio").read_bytes() in (project / "package").read_bytes()
+
+
+def test_an_image_is_not_written_over(project: Path, run: Run) -> None:
+    made = MadeImage([ROOT], process=PROCESS)
+    before = made.oci_archive(project / "image.cpio").read_bytes()
+    (project / "lock.cpio").write_text("{}")
+    for more in (("image.cpio",), ("lock.cpio", "--lock=lock.cpio")):
+        result = run("appdir", "from-image", "image.cpio", "-o", *more)
+        assert (result.status, result.out) == (2, "")
+        assert f"{more[0]}: is one of the inputs; choose another place for the output" in result.err
+    with pytest.raises(UserError, match=r"image\.cpio: is one of the inputs"):
+        mystikos_tool.image("image.cpio", "image.cpio")
+    assert (project / "image.cpio").read_bytes() == before
 
 
 def test_where_the_configuration_is_silent_the_image_says_what_is_started(

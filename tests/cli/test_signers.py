@@ -123,6 +123,18 @@ def test_the_reference_s_signing_engine_is_told_what_to_use_instead(
     assert f"{option}: is for an OpenSSL engine, and none is loaded here; give the key itself" in result.err
 
 
+@pytest.mark.parametrize("end", ["digest", "statement.json"])
+def test_what_is_to_be_signed_is_not_written_over_the_package(run: Run, project: Path, end: str) -> None:
+    package = project / f"hello.{end}"
+    assert run("package-sgx", "appdir", "key.pem", *COMMON, "-o", package.name).status == 0
+    before = package.read_bytes()
+    result = run("digest", package.name, "-o", "hello")
+    assert (result.status, result.out) == (2, "")
+    assert f"hello.{end}: is one of the inputs; choose another place for the output" in result.err
+    assert package.read_bytes() == before
+    assert len([*project.glob("hello.*")]) == 1
+
+
 def test_a_package_is_not_attached_over_what_is_read_for_it(run: Run, project: Path) -> None:
     assert run("package-sgx", "appdir", "key.pem", *COMMON, "-o", "hello").status == 0
     assert run("digest", "hello").status == 0

@@ -22,6 +22,11 @@ def on_registry(text: str) -> Reference | None:
     return reference.parse(text)
 
 
+def files_of(text: str) -> list[Path]:
+    """Return the archive that a text names, which nothing may be written over; none for another image."""
+    return [Path(text)] if lookup.is_file(Path(text)) else []
+
+
 def of_registry(asked: Reference, locked: Path) -> Image:
     """Return an image of a registry; a tag is the image that the lock file has for it.
 
