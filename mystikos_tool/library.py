@@ -506,8 +506,11 @@ def check_quote(
     statuses that are accepted beside UpToDate. What is not as expected is in ``problems``.
 
     Raises VerificationError for signatures, certificates and collateral that do not hold, and
-    UserError for files that cannot be read, a quote that is cut or another kind, and no policy.
+    UserError for files that cannot be read, a quote that is cut or another kind, no policy, and a time
+    without its zone.
     """
+    if at is not None and at.tzinfo is None:
+        raise UserError("at", "has no time zone", "give it one: at.replace(tzinfo=timezone.utc)")
     parsed = quotes.parse(read_input(Path(quote), "quote"), str(quote))
     if policy is not None and not isinstance(policy, Policy):
         policy = Policy.from_json(read_input(Path(policy), "policy"), str(policy))

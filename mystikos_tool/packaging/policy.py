@@ -26,7 +26,16 @@ from mystikos_tool.formats.sigstruct import SIGSTRUCT
 SCHEMA = Path(__file__).with_name("policy.schema.json")
 
 FORMAT = 1
-_NUMBERS = ("attributes", "attributes_mask", "xfrm", "xfrm_mask", "miscselect", "miscmask")
+# Of SIGSTRUCT, with their sizes in bytes.
+_NUMBERS = {
+    "attributes": 8,
+    "attributes_mask": 8,
+    "xfrm": 8,
+    "xfrm_mask": 8,
+    "miscselect": 4,
+    "miscmask": 4,
+}
+_SIZES = {"product_id": 2, "security_version": 2, **_NUMBERS}
 _OE_DEBUG, _OE_REMOTE = 1, 2
 
 
@@ -55,7 +64,10 @@ class Policy(NamedTuple):
 
     def to_json(self) -> str:
         """Return one JSON object as :data:`SCHEMA` describes it."""
-        return json.dumps({"format": FORMAT, **self._facts()}, indent=1) + "\n"
+        return json.dumps(self._document(), indent=1) + "\n"
+
+    def _document(self) -> dict[str, object]:
+        return {"format": FORMAT, **self._facts()}
 
     def _facts(self) -> dict[str, object]:
         return {
@@ -80,9 +92,12 @@ class Policy(NamedTuple):
                 debug=bool(document["debug"]),
                 **{name: int(document[name], 16) for name in _NUMBERS},
             )
-            if document != {"format": FORMAT, **policy._facts()}:
+            for name, size in _SIZES.items():
+                getattr(policy, name).to_bytes(size, "little")
+            # As text: 1, 1.0 and true are equal to each other.
+            if json.dumps(document, sort_keys=True) != json.dumps(policy._document(), sort_keys=True):
                 raise ValueError
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             raise UserError(
                 where, "is no policy of this version", "make it with 'policy --format json'"
             ) from None

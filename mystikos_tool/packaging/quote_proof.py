@@ -41,6 +41,16 @@ _PCK_CHAIN = 5
 _SGX = "1.2.840.113741.1.13.1"
 _TCB, _PCE_ID, _FMSPC = (f"{_SGX}.{number}" for number in (2, 3, 4))
 _COMPONENTS, _PCE_SVN = [f"{_TCB}.{number}" for number in range(1, 17)], f"{_TCB}.17"
+# What the library raises of certificates and lists that cannot be read, or whose kind it does not know.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    x509.ExtensionNotFound,
+)
 _DISTRUST = "do not trust what made the quote"
 _FETCH = "get it again from Intel's Provisioning Certification Service"
 
@@ -122,7 +132,7 @@ class _Collateral:
         try:
             certificate.verify_directly_issued_by(issuer)
             is_authority = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        except (*_UNREADABLE, InvalidSignature):
             is_authority = False
         if not is_authority:
             raise VerificationError(where, "one of them is not issued by the next", _DISTRUST)
@@ -136,7 +146,7 @@ class _Collateral:
             crl = load(data)
             public_key = issuer.public_key()
             is_valid = crl.issuer == issuer.subject and crl.is_signature_valid(public_key)  # type: ignore[arg-type]
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except _UNREADABLE:
             raise UserError(place, "is no list of revoked certificates", _FETCH) from None
         if not is_valid:
             raise VerificationError(place, "is not signed by the issuer of the certificates", _FETCH)
@@ -172,13 +182,17 @@ class _Collateral:
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    """Return a time with its zone; raise ValueError for one without."""
+    found = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if found.tzinfo is None:
+        raise ValueError
+    return found
 
 
 def _certificates(pem: bytes, where: str) -> list[x509.Certificate]:
     try:
         return list(x509.load_pem_x509_certificates(pem))
-    except (ValueError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise UserError(where, "are no certificates in PEM", _FETCH) from None
 
 
@@ -193,13 +207,13 @@ def _verify(
     signer: x509.Certificate | ec.EllipticCurvePublicKey, signature: bytes, data: bytes, where: str
 ) -> None:
     """Raise VerificationError unless a signature, r and s, is that of a P-256 key over data."""
-    key = signer.public_key() if isinstance(signer, x509.Certificate) else signer
     r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
     try:
+        key = signer.public_key() if isinstance(signer, x509.Certificate) else signer
         if not isinstance(key, ec.EllipticCurvePublicKey) or len(signature) != 64:
             raise InvalidSignature
         key.verify(encode_dss_signature(r, s), data, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
+    except (*_UNREADABLE, InvalidSignature):
         raise VerificationError(where, "its signature does not verify", _DISTRUST) from None
 
 
@@ -227,6 +241,8 @@ def _qe_status(report: bytes, identity: dict[str, Any], where: str) -> tuple[str
     """Return the status of the quoting enclave that Intel knows, and its advisories."""
     fields = REPORT.unpack(report)
     try:
+        if (identity["id"], identity["version"]) != ("QE", 2):
+            raise UserError("qe_identity.json", "is not of the quoting enclave and version 2", _FETCH)
         facts = [
             (bytes(fields["mrsigner"]), bytes.fromhex(identity["mrsigner"]), None),
             (
@@ -271,7 +287,7 @@ def _platform(leaf: x509.Certificate, where: str) -> dict[str, bytes]:
         facts = dict(_pairs(content))
         if {*_COMPONENTS, _PCE_SVN, _PCE_ID, _FMSPC} - facts.keys():
             raise ValueError
-    except (ValueError, IndexError, x509.ExtensionNotFound):
+    except (*_UNREADABLE, IndexError):
         raise VerificationError(
             where, "its first certificate is not that of an SGX platform", _DISTRUST
         ) from None

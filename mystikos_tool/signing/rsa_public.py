@@ -75,7 +75,7 @@ def _parsed(block: Block, where: str) -> RsaPublicKey:
             key: object = x509.load_pem_x509_certificate(text).public_key()
         else:
             key = serialization.load_pem_public_key(block.text)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise UserError(where, "the public key in it is damaged", "make it again") from None
     if not isinstance(key, rsa.RSAPublicKey):
         raise UserError(where, "is not an RSA key", "give the public half of the key that signs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from collections.abc import Callable
@@ -15,6 +16,9 @@ import mystikos_tool
 from mystikos_tool import UserError, VerificationError
 from mystikos_tool.packaging.quoted import CheckedQuote
 
+VERSION_3, VERSION_35 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x22"
+P_256 = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"
+ECDSA = b"\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"
 ACCEPTED = ("SWHardeningNeeded",)
 
 
@@ -121,6 +125,50 @@ def test_a_certificate_that_may_not_issue_does_not_issue(platform: Platform, tmp
     assert "one of them is not issued by the next" in refused(platform, tmp_path)
 
 
+def altered(certificate: bytes, old: bytes, new: bytes) -> bytes:
+    """A certificate in PEM with other bytes in its DER."""
+    lines = certificate.splitlines()
+    der = base64.b64decode(b"".join(lines[1:-1]))
+    assert old in der
+    return b"\n".join([lines[0], base64.b64encode(der.replace(old, new)), lines[-1], b""])
+
+
+@pytest.mark.parametrize(
+    ("which", "old", "new", "problem"),
+    [
+        ("leaf", VERSION_3, VERSION_35, "are no certificates in PEM"),
+        ("authority", VERSION_3, VERSION_35, "are no certificates in PEM"),
+        ("authority", P_256, P_256[:-1] + b"\x63", "one of them is not issued by the next"),
+        ("leaf", ECDSA, ECDSA[:-1] + b"\x63", "one of them is not issued by the next"),
+    ],
+)
+def test_a_certificate_of_a_kind_that_is_not_known_is_refused(
+    platform: Platform, tmp_path: Path, which: str, old: bytes, new: bytes, problem: str
+) -> None:
+    names = ("leaf", "authority", "root")
+    pem = {name: getattr(platform, name).pem for name in names} | {
+        which: altered(getattr(platform, which).pem, old, new)
+    }
+    with pytest.raises(UserError, match=problem):
+        check(platform, tmp_path, platform.quote(report(), chain=b"".join(pem[name] for name in names)))
+
+
+def test_a_list_of_revoked_certificates_of_another_version_is_refused(
+    platform: Platform, tmp_path: Path
+) -> None:
+    platform.files["pck.crl"] = platform.authority.revoking().replace(b"\x02\x01\x01", b"\x02\x01\x22", 1)
+    with pytest.raises(UserError, match=r"pck\.crl: is no list of revoked certificates"):
+        check(platform, tmp_path)
+
+
+def test_a_time_without_its_zone_is_refused(platform: Platform, tmp_path: Path) -> None:
+    quote = tmp_path / "quote"
+    quote.write_bytes(platform.quote(report()))
+    collateral = platform.collateral(tmp_path / "collateral")
+    with pytest.raises(UserError, match="at: has no time zone"):
+        mystikos_tool.check_quote(quote, collateral=collateral, at=NOW.replace(tzinfo=None))
+
+
 @pytest.mark.parametrize("which", ["leaf", "authority", "tcb_signer"])
 def test_a_revoked_certificate_is_refused(platform: Platform, tmp_path: Path, which: str) -> None:
     issuer, name = (platform.authority, "pck.crl") if which == "leaf" else (platform.root, "root_ca.crl")
@@ -223,6 +271,9 @@ def test_collateral_that_cannot_be_read_is_told(
     ("member", "change"),
     [
         ("tcb", {"version": 2}),
+        ("tcb", {"issueDate": "2026-11-26T00:00:00"}),
+        ("identity", {"id": "QVE"}),
+        ("identity", {"version": 1}),
         ("tcb", {"tcbLevels": [{"tcb": {}}]}),
         ("tcb", {"tcbLevels": None}),
         ("identity", {"mrsigner": 5}),
@@ -234,7 +285,7 @@ def test_signed_collateral_of_another_form_is_told(
     platform: Platform, tmp_path: Path, member: str, change: dict[str, object]
 ) -> None:
     getattr(platform, member).update(change)
-    with pytest.raises(UserError, match="is not"):
+    with pytest.raises(UserError, match=r"is not|does not"):
         check(platform, tmp_path)
 
 

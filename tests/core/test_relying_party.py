@@ -81,6 +81,23 @@ def test_a_policy_with_a_digest_of_another_size_is_refused(policy: Policy, name:
     assert "policy: has a digest of another size than 32 bytes" in told
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            (name, value)
+            for name in ("product_id", "security_version")
+            for value in (-1, 65536, 1.0, True, 1e999)
+        ),
+        *(("attributes", value) for value in ("-0x1", "0x1" + "0" * 16)),
+        *(("miscmask", "0x1" + "0" * 8), ("debug", 0), ("format", True)),
+    ],
+)
+def test_a_policy_that_no_enclave_could_have_is_refused(policy: Policy, name: str, value: object) -> None:
+    data = json.dumps({**json.loads(policy.to_json()), name: value}).encode()
+    assert "policy: is no policy of this version" in refused(lambda: Policy.from_json(data, "policy"))
+
+
 def test_no_policy_is_made_of_a_package_that_was_changed(package: Path, tmp_path: Path) -> None:
     data = bytearray(package.read_bytes())
     data[data.index(b"#!/bin/app")] ^= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -291,6 +292,16 @@ def test_a_file_that_names_no_single_signer_is_told(
     with pytest.raises(UserError, match=problem) as error:
         mystikos_tool.verify(app, signer=tmp_path / "signer.pem")
     assert not isinstance(error.value, VerificationError)
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_told(tmp_path: Path, app: Path) -> None:
+    lines = certificate_of(DATA / "keys/key-a.pem").splitlines()
+    der = base64.b64decode(b"".join(lines[1:-1]))
+    changed = base64.b64encode(der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x22", 1))
+    path = tmp_path / "signer.pem"
+    path.write_bytes(b"-----BEGIN CERTIFICATE-----\n%s\n-----END CERTIFICATE-----\n" % changed)
+    with pytest.raises(UserError, match="the public key in it is damaged"):
+        mystikos_tool.verify(app, signer=path)
 
 
 def test_a_certificate_of_a_key_that_signs_no_enclaves_is_told(tmp_path: Path, app: Path) -> None:
