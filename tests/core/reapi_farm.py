@@ -38,6 +38,7 @@ class Farm(ReapiServer):
     ``losses`` are statuses with which its next operations end, as where a worker died; ``forgets`` lets it
     say of a broken stream's operation that it does not know it; ``claims`` lets it say that it lacks no
     blob; ``tells_in_status`` where it tells of blobs that it lacks; ``together`` is where executions wait.
+    ``ending`` is the last message of every operation, and ``cuts_off`` how many bytes of outputs come along.
     """
 
     inlines: bool = True
@@ -48,6 +49,8 @@ class Farm(ReapiServer):
     forgets: bool = False
     claims: bool = False
     tells_in_status: bool = False
+    ending: bytes = b""
+    cuts_off: int | None = None
     together: threading.Barrier | None = None
     actions: list[Any] = field(default_factory=list)
     commands: list[Any] = field(default_factory=list)
@@ -196,7 +199,7 @@ class Farm(ReapiServer):
             self.blobs[named.hash] = output
             getattr(result, f"{name}_digest").CopyFrom(_message(named))
             if self.inlines:
-                setattr(result, f"{name}_raw", output)
+                setattr(result, f"{name}_raw", output[: self.cuts_off])
         if not status or self.caches_failures:
             self.results[key] = as_bytes(result)
         self._finish(operation, result=result)
@@ -207,7 +210,8 @@ class Farm(ReapiServer):
             type_url="type.googleapis.com/build.bazel.remote.execution.v2.ExecuteResponse",
             value=as_bytes(messages.new("ExecuteResponse", **response)),
         )
-        operation.last = as_bytes(messages.new("Operation", name=operation.name, done=True, response=packed))
+        last = messages.new("Operation", name=operation.name, done=True, response=packed)
+        operation.last = self.ending or as_bytes(last)
         operation.done.set()
 
     def _lay_out(self, directory: Any, place: Path) -> None:

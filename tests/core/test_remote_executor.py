@@ -11,8 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 from reapi_farm import Farm
+from reapi_server import as_bytes
 
-from mystikos_tool.cache.remote import address
+from mystikos_tool.cache.remote import address, messages
 from mystikos_tool.cache.remote.executor import Done, Executor, Program, TimedOut
 from mystikos_tool.errors import UserError
 
@@ -122,6 +123,30 @@ def test_output_that_is_not_as_its_digest_says_is_never_taken(farm: Farm, machin
     machine.run(ECHO, "a")
     farm.blobs = {hash: b"[b] \n" if data == b"[a] \n" else data for hash, data in farm.blobs.items()}
     assert machine.run(ECHO, "a").stdout == b"[a] \n"
+
+
+@pytest.mark.parametrize("last", ["no response", "another response", "no result", "rubbish", "error 0"])
+def test_an_operation_that_ends_without_a_result_is_no_program_that_succeeded(
+    farm: Farm, machine: Machine, last: str
+) -> None:
+    empty = messages.new("Any", type_url="type.googleapis.com/google.protobuf.Empty")
+    more = {
+        "no response": {},
+        "another response": {"response": empty},
+        "no result": {
+            "response": messages.new("Any", value=as_bytes(messages.new("ExecuteResponse", status={})))
+        },
+        "rubbish": {"response": messages.new("Any", value=b"\xff")},
+        "error 0": {"error": {}},
+    }[last]
+    farm.ending = as_bytes(messages.new("Operation", name="operations/0", done=True, **more))
+    assert "lost the test 3 times: it ends a test without its result" in machine.fails()
+
+
+def test_output_that_came_along_cut_off_is_taken_from_the_store(farm: Farm, machine: Machine) -> None:
+    farm.cuts_off = 4
+    assert machine.run('#!/bin/sh\necho "long enough"; echo "as well" >&2').stdout == b"long enough\n"
+    assert machine.run('#!/bin/sh\necho "long enough"; echo "as well" >&2').stderr == b"as well\n"
 
 
 def test_platform_and_timeout_in_whole_seconds_are_the_action_s(farm: Farm, machine: Machine) -> None:

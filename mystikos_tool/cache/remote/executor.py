@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mystikos_tool.cache.remote import action, messages
+from mystikos_tool.cache.remote import action, digest, messages
 from mystikos_tool.cache.remote.action import Input
 from mystikos_tool.cache.remote.address import Address
 from mystikos_tool.cache.remote.chunks import Cut
@@ -228,9 +228,11 @@ class Executor:
         try:
             response = messages.read("ExecuteResponse", operation.response.value)
         except ValueError:
-            raise ServerError(Trouble.FAILED, "it answers with something else than REAPI") from None
+            raise _without_result() from None
         if response.status.code:
             raise failed(response.status)
+        if not response.HasField("result"):  # all of whose fields would be those of a program that succeeded
+            raise _without_result()
         result = response.result
         return Done(
             result.exit_code,
@@ -241,10 +243,12 @@ class Executor:
 
     def _output(self, server: GrpcExecutor, raw: bytes, named: Any) -> bytes:
         """Return what a program printed, which comes along or is in the store; raise MissingError."""
-        if raw or not named.size_bytes:
+        if not named.size_bytes:
             return raw
         if not is_digest(named.hash, named.size_bytes):
             raise MissingError
+        if digest.of(raw) == (named.hash, named.size_bytes):
+            return raw
         if named.size_bytes > _LARGEST_OUTPUT:
             raise self._error(f"the program printed more than {_LARGEST_OUTPUT} bytes", "let it print less")
         found = Digest(named.hash, named.size_bytes)
@@ -301,6 +305,11 @@ class Executor:
 
     def _error(self, problem: str, remedy: str) -> UserError:
         return UserError(f"remote executor {self.address}", problem, remedy)
+
+
+def _without_result() -> ExecutionError:
+    words = "it ends a test without its result"
+    return ExecutionError(Code.INTERNAL, words, frozenset(), is_ended=True)
 
 
 class _Run:
