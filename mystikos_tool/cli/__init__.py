@@ -103,10 +103,14 @@ def _run(arguments: list[str]) -> int:
 def _run_verb(arguments: list[str]) -> int:
     if arguments and arguments[0] in _ELSEWHERE:
         raise UserError(arguments[0], *_ELSEWHERE[arguments[0]])
-    if not arguments or arguments[0] not in NAMES:
-        _overview().parse_args(arguments[:1])  # prints help or what is wrong, and exits
-    verb = NAMES[arguments[0]]
-    return verb.run(verb.parse(arguments[1:]))
+    try:
+        if not arguments or arguments[0] not in NAMES:
+            _overview().parse_args(arguments[:1])  # prints help or what is wrong, and exits
+        verb = NAMES[arguments[0]]
+        options = verb.parse(arguments[1:])
+    except OSError:  # with Python 3.10 what is wrong cannot be written
+        return USER_ERROR
+    return verb.run(options)
 
 
 def _no_current_directory() -> UserError | None:
