@@ -108,8 +108,9 @@ def _run_verb(arguments: list[str]) -> int:
             _overview().parse_args(arguments[:1])  # prints help or what is wrong, and exits
         verb = NAMES[arguments[0]]
         options = verb.parse(arguments[1:])
-    except OSError:  # with Python 3.10 what is wrong cannot be written
-        return USER_ERROR
+    except OSError as error:  # Python 3.10 lets out that it cannot write what is wrong with them
+        problem = f"cannot be told of: {reason_of(error)}"
+        raise UserError("the arguments", problem, "free some space, or send messages elsewhere") from error
     return verb.run(options)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mystikos_tool.cli import image
 from mystikos_tool.cli.archive import declare_packing, declare_secrets, refuse_packing, tree_of
-from mystikos_tool.cli.verb import say, tell
+from mystikos_tool.cli.verb import check_target, say, tell
 from mystikos_tool.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _package(options: argparse.Namespace, key: NamedKey) -> None:
     config = configuration_of(options, start)
     signer, day = _signing(key)
     target = options.outfile or Path("myst", "bin", config.application_name)
-    _check_target(target, options, key)
+    _check_target(target, options)
     if options.appdir:
         tree = tree_of(options.appdir, options)
     elif not options.image:
@@ -137,7 +137,7 @@ def _sign(options: argparse.Namespace, key: NamedKey) -> None:
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     kept = _kept(options)
     for name in signed_directory.FILES:
-        _check_target(directory / name, options, key, but=kept.get(name))
+        _check_target(directory / name, options, but=kept.get(name))
     measured = pipeline.build_directory(inputs, options.rootfs, signer, day, directory, tell_warning)
     for path in signed_directory.others(directory):
         tell(f"warning: {path}: is no part of the signed directory and stays; remove it if it is not wanted")
@@ -255,11 +255,8 @@ def _kept(options: argparse.Namespace) -> dict[str, Path]:
     return kept if options.settings else kept | {"config.json": options.config}
 
 
-def _check_target(target: Path, options: argparse.Namespace, key: NamedKey, but: Path | None = None) -> None:
+def _check_target(target: Path, options: argparse.Namespace, but: Path | None = None) -> None:
     """Refuse to write a package over what it is made from, ``but`` for one, or into the directory packed."""
-    from mystikos_tool.io import atomic
-
-    given = [*key.files, options.config, options.rootfs, *options.pubkey, *options.roothash]
-    inputs = (path for path in given if path and path is not but)
-    packed, parents = getattr(options, "appdir", None), not getattr(options, "outfile", None)
-    atomic.check_target(target, inputs, packed, parents=parents)
+    others = {name: value for name, value in vars(options).items() if value is not but}
+    outfile, appdir = others.pop("outfile", None), others.get("appdir")
+    check_target(target, others, appdir, parents=not outfile)

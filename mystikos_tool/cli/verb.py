@@ -66,9 +66,8 @@ class Verb(NamedTuple):
         """Do the work; return the exit status. Raises UserError before a file is read and written over."""
         target = getattr(options, self.writes, None)
         if isinstance(target, Path):
-            _check_target(
-                target, {name: value for name, value in vars(options).items() if name != self.writes}
-            )
+            others = {name: value for name, value in vars(options).items() if name != self.writes}
+            check_target(target, others)
         return self._function("run")(options) or 0
 
     def _function(self, name: str) -> Callable[..., int | None]:
@@ -80,8 +79,13 @@ class Verb(NamedTuple):
         return f" Other names: {', '.join(self.aliases)}." if self.aliases else ""
 
 
-def _check_target(target: Path, others: Mapping[str, object]) -> None:
-    """Refuse to write over a file that another argument names: a path, one of a list, an image or a key."""
+def check_target(
+    target: Path, others: Mapping[str, object], packed: Path | None = None, *, parents: bool = False
+) -> None:
+    """Refuse to write over a file that another argument names: a path, one of a list, an image or a key.
+
+    ``packed`` and ``parents`` are as `atomic.check_target` has them.
+    """
     from mystikos_tool.io import atomic, lookup
     from mystikos_tool.signing import notation
 
@@ -90,7 +94,8 @@ def _check_target(target: Path, others: Mapping[str, object]) -> None:
     key, image = others.get("key"), others.get("image")
     files += [Path(image)] if isinstance(image, str) else []
     files += notation.parse(key).files if isinstance(key, str) else ()
-    atomic.check_target(target, (file for file in files if not lookup.is_dir(file)))
+    inputs = (file for file in files if not lookup.is_dir(file))
+    atomic.check_target(target, inputs, packed, parents=parents)
 
 
 def size_in_bytes(text: str) -> int:

@@ -54,7 +54,7 @@ class Index(Protocol):
         """Begin to read members' data: of each what reads it at any offset."""
 
 
-class Seen:
+class VisibleIndex:
     """A root as its programs see it: without what the kernel puts its own over, or writes the host's into.
 
     ``in_mount`` tells of an absolute path whether something is mounted over it.

@@ -10,7 +10,7 @@ from functools import partial
 
 from mystikos_tool.config import Config, jsonc
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.index import Index, Member, Seen
+from mystikos_tool.root.index import Index, Member, VisibleIndex
 from mystikos_tool.root.mounts import check_declared, check_mounts, mount_over
 from mystikos_tool.root.program import faults, is_executable
 from mystikos_tool.root.root import DiskRoot, Root
@@ -203,7 +203,7 @@ def _program(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> 
         problem = f"{path} lies in the mount {mount}, so that nothing is known of it yet"
         yield UserError(where, problem, "see that the source has it, executable")
         return
-    seen = Seen(index, partial(mount_over, config.mounts))
+    seen = VisibleIndex(index, partial(mount_over, config.mounts))
     member = seen.find(path)
     if member is None and found:
         problem = f"{path} is none of {index.where} at the start: the kernel puts its own there"
