@@ -6,7 +6,6 @@ that a command writes into it, or into what the link leads to. A new checkout ha
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -45,9 +44,11 @@ def _remove_links_above(node: Any) -> None:
     above, found = node, list[Any]()
     while (above := above.get_dir()) is not None:
         found.insert(0, above)
-    for directory in found:
-        if os.path.islink(directory.get_abspath()) and is_left_behind(directory):  # noqa: PTH114 as before
+    for number, directory in enumerate(found):
+        if lookup.is_symlink(Path(directory.get_abspath())) and is_left_behind(directory):
             _unlink(directory)
+            for below in (*found[number + 1 :], node):  # what the link led to may have had one of its name
+                below.clear_memoized_values()
 
 
 def _unlink(node: Any) -> None:

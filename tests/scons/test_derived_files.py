@@ -938,6 +938,19 @@ def test_an_empty_directory_that_a_clean_leaves_is_not_in_the_way(project: Proje
     assert root(project)["x"] == b"etc"
 
 
+@pytest.mark.parametrize("name", ["motd", "new"])
+def test_below_a_link_that_was_left_a_file_is_made_that_has_the_name_of_one_where_it_leads(
+    project: Project, name: str
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"{LINK}\n{PACKAGE_HELLO}")
+    project.build("hello")
+    project.sconstruct(f"env.Command('appdir/x/{name}', 'source', {COPY})\n{PACKAGE_HELLO}")
+    project.build("hello")
+    assert root(project)[f"x/{name}"] == b"one"
+    assert root(project)["etc/motd"] == b"good day\n"
+
+
 def test_a_link_that_was_replaced_by_a_directory_that_another_builder_made_is_made_again(
     project: Project,
 ) -> None:
