@@ -191,7 +191,8 @@ def _measure_and_sign(
     inputs: Inputs, signer: Signer, day: date, warn: Callable[[str], object] | None
 ) -> tuple[Measurement, Content]:
     measured = measure(inputs, warn=warn)
-    return measured, Bytes(sign(measured, inputs.runtime, inputs.config, signer, day))
+    image, structure = signed(measured, inputs.runtime, inputs.config, signer, day)
+    return measured, Bytes(*image.pieces(structure))
 
 
 def pack(

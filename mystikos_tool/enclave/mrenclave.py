@@ -30,7 +30,7 @@ _EXTENDED = _EEXTEND.size + _BLOCK
 MEASURED_PAGE = _EADD.size + _BLOCKS * _EXTENDED
 # Where fields of the headers are in what is hashed of a page, in words of 8 bytes.
 _FLAGS, _OFFSETS = 2, (1, *range(_EADD.size // _WORD + 1, MEASURED_PAGE // _WORD, _EXTENDED // _WORD))
-_PAGES = 128  # of a piece: they stay in the cache of a core
+_PAGES = 64  # of a piece: they stay in the cache of a core
 _COPIES = 512  # of pages that repeat, in a piece
 _FEW_PAGES = 4  # are not worth a buffer
 _MANY_PAGES = 4096  # are worth another thread, and are not kept in memory
@@ -74,7 +74,7 @@ def _is_kept(sized: tuple[Run | Repeat, int]) -> bool:
         pages < _MANY_PAGES
         and isinstance(operation, Run)
         and isinstance(operation.content, Bytes)
-        and isinstance(operation.content.data, bytes)
+        and isinstance(memoryview(operation.content.data).obj, bytes)
     )
 
 

@@ -157,7 +157,7 @@ class Image(_File):
         self.loads = sorted(loads, key=lambda load: load.address)
         self.in_order = all(one.address < other.address for one, other in pairwise(loads))
         self.tls = next((segment for segment in segments if segment.type == _PT_TLS), None)
-        self.in_memory: dict[Segment, bytes] = {}
+        self.in_memory: dict[Segment, Piece] = {}
         for section in self.section_list[1:]:
             if not section.nobits and section.offset + section.size > len(data):
                 raise UserError(f"{where}, section {section.name}", *_CUT)
@@ -269,7 +269,7 @@ def check_loadable(image: Image) -> None:
         raise UserError(image.where, "PT_TLS and .tdata differ in address", remedy)
 
 
-def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] = ()) -> bytes:
+def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] = ()) -> Piece:
     """Return what lies in memory from the start of a PT_LOAD's first page on; zeros follow it to the last.
 
     ``patches`` are addresses and what lies there in place of what the file has. Without one in the
@@ -279,7 +279,8 @@ def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] 
     whole = image.in_memory.get(segment)
     if whole is None:
         content = memoryview(image.data)[segment.offset : segment.offset + segment.file_size]
-        whole = image.in_memory[segment] = bytes(segment.address - start) + content
+        before = bytes(segment.address - start)
+        whole = image.in_memory[segment] = before + content if before else content
     over = [(at - start, data) for at, data in patches if at < end and at + len(data) > start]
     if not over:
         return whole

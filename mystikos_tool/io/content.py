@@ -68,20 +68,27 @@ class Content(Readable, AnyOffset, Protocol):
 
 
 class Bytes:
-    """Content in memory."""
+    """Content in memory, in pieces that are joined where more is done with it than writing."""
 
-    __slots__ = ("data",)
+    __slots__ = ("_pieces",)
 
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self.data = data
+    def __init__(self, *pieces: bytes | bytearray | memoryview) -> None:
+        self._pieces = pieces
+
+    @property
+    def data(self) -> bytes | bytearray | memoryview:
+        """The content whole."""
+        if len(self._pieces) != 1:
+            self._pieces = (b"".join(self._pieces),)
+        return self._pieces[0]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bytes) and self.data == other.data
+        return isinstance(other, Bytes) and (self.data is other.data or self.data == other.data)
 
     @property
     def size(self) -> int:
         """Number of bytes."""
-        return len(self.data)
+        return sum(map(len, self._pieces))
 
     def chunks(self, size: int) -> Iterator[bytes | memoryview]:
         """Yield views of the content."""
@@ -109,7 +116,7 @@ class Bytes:
 
     def write_to(self, file: BinaryIO) -> None:
         """Write the content to a file, at its position."""
-        file.write(self.data)
+        file.writelines(self._pieces)
 
 
 class FileContent:

@@ -10,7 +10,6 @@ from mystikos_tool.io import lookup
 from mystikos_tool.root.archive import ArchiveSource
 from mystikos_tool.root.permissions import Permissions, PermittedSource, unmatched
 from mystikos_tool.root.source import DirectorySource, Excluding, Source
-from mystikos_tool.root.stripped import Stripping
 from mystikos_tool.root.tree import Tree, join
 
 
@@ -57,6 +56,8 @@ def assembled(base: Path | Callable[[Excluding], Source], options: Options) -> A
             f"{pattern}: has a mode, and no file in the root matches" for pattern in unmatched(asked)
         ]
     if options.strip:
+        from mystikos_tool.root.stripped import Stripping  # few roots are
+
         stripping = Stripping()
         tree = stripping.tree(tree)
         warnings += stripping.warnings()

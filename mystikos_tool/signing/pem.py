@@ -13,7 +13,6 @@ import errno
 import os
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -25,6 +24,7 @@ from mystikos_tool.formats.sigstruct import EXPONENT, KEY_SIZE
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.signing import rsa_public, secret
 from mystikos_tool.signing.pem_blocks import CERTIFICATE, PRIVATE, PUBLIC, Block, blocks
+from mystikos_tool.signing.rsa_public import KnowsPublicKey, RsaPublicKey
 
 KEY_BITS = KEY_SIZE * 8
 
@@ -57,31 +57,19 @@ _VERSION_OF_MORE_PRIMES = b"\x02\x01\x01\x02\x82"
 _LONGEST_WAY_TO_VERSION = 48  # bytes; PKCS#8 puts its own version and an algorithm in front
 
 
-@dataclass(frozen=True)
-class PemSigner:
+class PemSigner(KnowsPublicKey):
     """A key from a PEM file; it signs as `signer.Signer` asks."""
 
-    _key: rsa.RSAPrivateKey = field(repr=False)
-    encrypted: str = field(default="", repr=False)  # see `key_forms.encrypted`
-
-    @property
-    def modulus(self) -> int:
-        """The public key's modulus."""
-        return self._key.public_key().public_numbers().n
-
-    @property
-    def exponent(self) -> int:
-        """The public key's exponent."""
-        return self._key.public_key().public_numbers().e
-
-    @property
-    def identity(self) -> str:
-        """MRSIGNER of what the key signs, in hexadecimal: that of the key, not of its file."""
-        return rsa_public.identity(self.modulus)
+    def __init__(self, key: rsa.RSAPrivateKey, encrypted: str = "") -> None:
+        """Sign with ``key``; ``encrypted`` is as `key_forms.encrypted` has it."""
+        self.encrypted = encrypted
+        self._private = key
+        numbers = key.public_key().public_numbers()
+        self._key = RsaPublicKey(numbers.n, numbers.e)
 
     def sign(self, digest: bytes) -> bytes:
         """Return the PKCS#1 v1.5 signature over a SHA-256 digest, big-endian, as long as the modulus."""
-        return self._key.sign(digest, padding.PKCS1v15(), utils.Prehashed(hashes.SHA256()))
+        return self._private.sign(digest, padding.PKCS1v15(), utils.Prehashed(hashes.SHA256()))
 
 
 def load(path: Path, passphrase: str | None = None) -> PemSigner:
