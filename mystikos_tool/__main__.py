@@ -1,7 +1,5 @@
 """``python -m mystikos_tool``."""
 
-import sys
+from mystikos_tool.cli import process
 
-from mystikos_tool.cli import main
-
-sys.exit(main())
+process()
