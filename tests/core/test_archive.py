@@ -6,8 +6,9 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import pytest
@@ -426,6 +427,7 @@ def test_a_file_that_grows_while_it_is_read_is_told(tmp_path: Path) -> None:
 UNREADABLE = """
 import os, sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from mystikos_tool.root.archive import write
 from mystikos_tool.root.source import DirectorySource
 from mystikos_tool.errors import UserError
@@ -442,16 +444,21 @@ except UserError as error:
 """
 
 
-def test_an_unreadable_file_is_told(tmp_path: Path) -> None:
-    root, out = tmp_path / "root", tmp_path / "out"
+@pytest.fixture
+def anyones() -> Iterator[Path]:
+    """A directory that another user finds; pytest's own are in one that a second pytest makes private."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+def test_an_unreadable_file_is_told(anyones: Path) -> None:
+    root, out = anyones / "root", anyones / "out"
     root.mkdir()
     (root / "f").write_bytes(b"secret")
     (root / "f").chmod(0)
     out.mkdir()
     out.chmod(0o777)
-    for directory in (tmp_path, *tmp_path.parents[:3]):
-        if directory.stat().st_uid == os.geteuid():
-            directory.chmod(directory.stat().st_mode | 0o011)
     command = [sys.executable, "-c", UNREADABLE, str(root), str(out / "archive")]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout == f"{root}/f: may not be read; make it readable for the build\n"
