@@ -61,9 +61,6 @@ class Member(NamedTuple):
         return self.offset + self.size + _ALIGN - 1 & -_ALIGN
 
 
-# Writing
-
-
 def fault(path: bytes, mode: int, size: int) -> tuple[str, str] | None:
     """Return what keeps something out of an archive, and the remedy; None where it can be a member."""
     if len(path) > MAX_PATH:
@@ -80,8 +77,7 @@ def fault(path: bytes, mode: int, size: int) -> tuple[str, str] | None:
 
 def plan(entries: Iterable[tuple[bytes, int, int]]) -> list[Member]:
     """Return the members of an archive of entries, each given by path, mode and size, in this order."""
-    members = []
-    end = len(ROOT)
+    members, end = [], len(ROOT)
     for path, mode, size in entries:
         # As Member.start and end, which are asked for too often here.
         offset = end + (_HEADER_SIZE + len(path) + _ALIGN & -_ALIGN)
@@ -121,14 +117,8 @@ def end(offset: int) -> bytes:
     return TRAILER + bytes(-(offset + len(TRAILER)) % _BLOCK)
 
 
-# Reading
-
-
 def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
-    """Yield the members of an archive of ``size`` bytes, but for the root, as they are read.
-
-    What comes after is read when it is asked for; data are passed over. ``where`` names the
-    archive in messages.
+    """Yield the members of an archive of ``size`` bytes, but for the root, as they are asked for.
 
     Raises UserError for anything that is no archive or is truncated, for more than MAX_MEMBERS members,
     and for what no kernel unpacks as it was meant: a name that leads out of the root, is there twice or
@@ -136,9 +126,7 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     directory, file and symbolic link, a link's target that is no C string, a hard link, data that belong
     to no file or link, and bytes behind the last member.
     """
-    # Of the paths what lies in them, which of a file or link is no directory.
-    is_directory = {b"": True}
-    has_root = False
+    is_directory, has_root = {b"": True}, False  # of each path that was read
     read = Window(read).read
     for member, links in _parsed(read, size, where):
         path, mode, _, _ = member
@@ -196,29 +184,26 @@ def _check_end(read: ReadAt, offset: int, end: int) -> None:
 def different_fields(header: bytes, other: bytes) -> list[str]:
     """Return which fields differ in what two archives have before a member's data, but its mode and size.
 
-    One that begins with the root's header is compared with another's where both do. "name" is how the path is
-    written, as with a leading ``./``.
+    The root's header, which only a first member has before its own, is compared where both have it. "name" is
+    how the path is written, as with a leading ``./``.
     """
     if header == other:
         return []
-    found = []
-    # From the last one backwards: only the first member has the root's before it.
-    for (fields, path), (others, other_path) in zip(
-        reversed(list(_headers(header))), reversed(list(_headers(other))), strict=False
-    ):
-        found += [name for name in _FIELDS if name not in _VARYING and fields[name] != others[name]]
-        found += ["name"] if path != other_path else []
-    return list(dict.fromkeys(found))
+    pairs = zip(reversed(_headers(header)), reversed(_headers(other)), strict=False)
+    differing = (name for one, two in pairs for name in one if one[name] != two[name])
+    return [name for name in dict.fromkeys(differing) if name not in _VARYING]
 
 
-def _headers(data: bytes) -> Iterator[tuple[dict[str, int], bytes]]:
-    """Yield the fields and the name of headers that follow one another."""
+def _headers(data: bytes) -> list[dict[str, int | bytes]]:
+    """Return the fields of headers that follow one another, with the name."""
+    found: list[dict[str, int | bytes]] = []
     at = 0
     while at + _HEADER_SIZE <= len(data):
         values = _NUMBERS.unpack(unhexlify(data[at + len(MAGIC) : at + _HEADER_SIZE]))
         end = at + _HEADER_SIZE + values[_NAMESIZE]
-        yield dict(zip(_FIELDS, values, strict=True)), data[at + _HEADER_SIZE : end]
+        found.append(dict(zip(_FIELDS, values, strict=True)) | {"name": data[at + _HEADER_SIZE : end]})
         at = align_up(end, _ALIGN)
+    return found
 
 
 class _Malformed(Exception):  # noqa: N818 becomes a UserError, which knows the place

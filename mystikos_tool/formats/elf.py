@@ -1,7 +1,6 @@
-"""ELF images: what a loader needs to know of one, and appending sections to one.
+"""ELF images: what a loader needs to know of one, and appending sections (docs/formats.md, section 2).
 
-Only the headers are read, and the tables that they name, as System V's ABI and its supplement for
-x86-64 have them. Appending follows docs/formats.md, section 2, to the byte.
+Only headers and the tables that they name are read (System V's ABI and its supplement for x86-64).
 """
 
 from __future__ import annotations
@@ -19,20 +18,14 @@ from mystikos_tool.io.pages import PAGE, align_up, page_up
 
 PF_X, PF_W, PF_R = 1, 2, 4
 
-R_X86_64_64 = 1
-R_X86_64_COPY = 5
-R_X86_64_GLOB_DAT = 6
-R_X86_64_JUMP_SLOT = 7
-R_X86_64_RELATIVE = 8
-R_X86_64_DTPMOD64 = 16
-R_X86_64_TPOFF64 = 18
+R_X86_64_64, R_X86_64_COPY, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT = 1, 5, 6, 7
+R_X86_64_RELATIVE, R_X86_64_DTPMOD64, R_X86_64_TPOFF64 = 8, 16, 18
 
 ET_DYN = 3
 DT_NEEDED, DT_RPATH, DT_RUNPATH = 1, 15, 29
 
 _MAGIC = b"\x7fELF"
-EHDR_SHOFF = 0x28
-EHDR_SHNUM = 0x3C
+EHDR_SHOFF, EHDR_SHNUM = 0x28, 0x3C
 _PT_LOAD, _PT_TLS = 1, 7
 SHDR = struct.Struct("<IIQQQQIIQQ")
 _OFFSET, _SIZE = 4, 5  # where these fields are in a row of it
@@ -91,10 +84,7 @@ class Section(NamedTuple):
 
 
 class _File:
-    """The header and the section headers of an ELF file; ``where`` names it in messages.
-
-    ``sections_offset`` is where the section headers are, ``names_index`` the number of ``.shstrtab``.
-    """
+    """The header and the section headers of an ELF file; ``names_index`` is the number of ``.shstrtab``."""
 
     def __init__(self, read: ReadAt, where: str) -> None:
         self._read = read
@@ -118,10 +108,6 @@ class _File:
             raise UserError(self.where, *_DAMAGED)
         return data
 
-    def _segments(self) -> list[Segment]:
-        table = self._bytes(self._segments_offset, self._segment_count * PHDR.size)
-        return [Segment(*row) for row in PHDR.iter_unpack(table)]
-
     def _sections(self, count: int) -> list[Section]:
         rows = list(SHDR.iter_unpack(self._bytes(self.sections_offset, count * SHDR.size)))
         names = b""
@@ -140,19 +126,17 @@ class _File:
 
 
 class Image(_File):
-    """An x86-64 ELF file in memory.
+    """An x86-64 ELF file in memory; raises UserError where it is not well-formed or not whole.
 
     ``loads`` are in order of their addresses, and ``in_order`` says whether they are in the file too.
     ``in_memory`` is what :func:`loaded` has returned of segments.
-
-    Raises UserError for anything that is not a well-formed 64-bit little-endian x86-64 ELF
-    file whose section and program headers lie within the file.
     """
 
     def __init__(self, data: bytes, where: str) -> None:
         super().__init__(lambda offset, size: data[offset : offset + size], where)
         self.data = data
-        segments = self._segments()
+        table = self._bytes(self._segments_offset, self._segment_count * PHDR.size)
+        segments = [Segment(*row) for row in PHDR.iter_unpack(table)]
         loads = [segment for segment in segments if segment.type == _PT_LOAD]
         self.loads = sorted(loads, key=lambda load: load.address)
         self.in_order = all(one.address < other.address for one, other in pairwise(loads))
@@ -218,10 +202,7 @@ class Image(_File):
 
     @property
     def thread_data(self) -> list[Section]:
-        """Those of ``.tdata`` and ``.tbss`` that are not empty.
-
-        The alignment of ``.tdata`` is that of PT_TLS, which can be larger than the section's.
-        """
+        """``.tdata``, aligned as PT_TLS and not only as its section, and ``.tbss``; none that is empty."""
         data, zeros = self.find_section(".tdata"), self.find_section(".tbss")
         if data and self.tls and self.tls.address == data.address:
             data = data._replace(align=self.tls.align)
@@ -234,10 +215,7 @@ class Image(_File):
 
 
 def read_sections(content: Content, where: str) -> list[Section]:
-    """Return the section headers of an ELF file of any size, without reading the rest of it.
-
-    Raises UserError for anything that is not a well-formed x86-64 ELF file.
-    """
+    """Return the section headers of a file, and read no more; raise UserError unless it is ELF for x86-64."""
     with content.at_any_offset() as read_at:
 
         def whole(offset: int, size: int) -> bytes:
@@ -247,10 +225,7 @@ def read_sections(content: Content, where: str) -> list[Section]:
 
 
 def check_loadable(image: Image) -> None:
-    """Raise UserError unless the image can be laid out: PT_LOADs from address 0, none sharing a page.
-
-    The rules are those of the reference's loaders (docs/formats.md, sections 4 and 5).
-    """
+    """Raise UserError unless the reference's loaders take the image (docs/formats.md, sections 4 and 5)."""
     remedy = "link it as a shared object or static PIE with pages of 4096 bytes"
     if not image.loads or image.loads[0].address != 0:
         raise UserError(image.where, "its first PT_LOAD does not start at address 0", remedy)
@@ -258,12 +233,12 @@ def check_loadable(image: Image) -> None:
         raise UserError(image.where, "its PT_LOADs are empty", remedy)
     if image.size > _MAX_IMAGE_SIZE:
         raise UserError(image.where, "its PT_LOADs span more than 1 GiB", remedy)
-    for segment, following in zip(image.loads, image.loads[1:], strict=False):
+    for segment, following in pairwise(image.loads):
         if segment.end > following.address // PAGE * PAGE:
             problem = f"its PT_LOADs overlap in the page at {following.address:#x}"
             raise UserError(image.where, problem, remedy)
     data = image.find_section(".tdata")
-    if image.tls and ((data.size if data else 0) != image.tls.file_size):
+    if image.tls and (data.size if data else 0) != image.tls.file_size:
         raise UserError(image.where, "PT_TLS and .tdata differ in size", remedy)
     if image.tls and data and data.address != image.tls.address:
         raise UserError(image.where, "PT_TLS and .tdata differ in address", remedy)
@@ -272,8 +247,7 @@ def check_loadable(image: Image) -> None:
 def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] = ()) -> Piece:
     """Return what lies in memory from the start of a PT_LOAD's first page on; zeros follow it to the last.
 
-    ``patches`` are addresses and what lies there in place of what the file has. Without one in the
-    segment the same object is returned each time.
+    ``patches`` are addresses and bytes in place of the file's. Without one there the same object is returned.
     """
     start, end = segment.address // PAGE * PAGE, page_up(segment.end)
     whole = image.in_memory.get(segment)
@@ -292,11 +266,10 @@ def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] 
 
 
 def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int]) -> bytes:
-    """Return the relocation region: the named sections' entries, zero-padded to whole pages.
+    """Return the named sections' entries, zero-padded to whole pages; nothing where the first is absent.
 
     The addend of an R_X86_64_TPOFF64 becomes its symbol's value, so that nobody has to look up
-    symbols in the enclave. Nothing where the first section is absent. Raises UserError for a
-    relocation type that is not in ``accepted``.
+    symbols in the enclave. Raises UserError for a relocation type that is not in ``accepted``.
     """
     there = [name for name in sections if image.find_section(name)]
     entries = b"".join(_relocation_entries(image, name, accepted) for name in there)
@@ -304,34 +277,30 @@ def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int])
 
 
 def _relocation_entries(image: Image, name: str, accepted: frozenset[int]) -> bytearray:
-    where = f"{image.where}, section {name}"
+    where, again = f"{image.where}, section {name}", "build or install the file again"
     entries = bytearray(image.section_bytes(name))
     if len(entries) % _RELA.size or image.section(name).entry_size != _RELA.size:
-        raise UserError(where, "is not a table of RELA entries", "build or install the file again")
+        raise UserError(where, "is not a table of RELA entries", again)
     kinds = memoryview(entries).cast("I")[_RELA_TYPE :: _RELA.size // 4].tolist()
-    unknown = set(kinds) - accepted
-    if unknown:
+    if unknown := set(kinds) - accepted:
         number = next(number for number, kind in enumerate(kinds) if kind in unknown)
         problem = f"relocation {number} has type {kinds[number]}, which an enclave cannot apply"
         remedy = "compile the image as position-independent code (-fPIE) with hidden symbols"
         raise UserError(where, problem, remedy)
     for number in (number for number, kind in enumerate(kinds) if kind == R_X86_64_TPOFF64):
         offset, info, _ = _RELA.unpack_from(entries, number * _RELA.size)
-        if info >> 32 >= len(image.dynamic_symbols):
-            problem = f"relocation {number} names symbol {info >> 32}, which is not there"
-            raise UserError(where, problem, "build or install the file again")
-        value = image.dynamic_symbols[info >> 32][1]
-        _RELA.pack_into(entries, number * _RELA.size, offset, info, value)
+        symbol = info >> 32
+        if symbol >= len(image.dynamic_symbols):
+            raise UserError(where, f"relocation {number} names symbol {symbol}, which is not there", again)
+        _RELA.pack_into(entries, number * _RELA.size, offset, info, image.dynamic_symbols[symbol][1])
     return entries
 
 
 def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece | int]:
-    """Plan the file that has sections appended to ``image``, without touching their bodies.
+    """Plan the file that has sections appended to ``image``; ``added`` gives their names and sizes in bytes.
 
-    ``added`` gives each section's name and the size of its body in bytes. The file is the
-    concatenation of the returned pieces, where an int stands for the body with that index.
-    Raises UserError for a name that is there already and for a file without ``.shstrtab`` or
-    whose section headers are not at its end.
+    Returns its pieces in order, where an int stands for the body with that index. Raises UserError for a name
+    that is there already and for a file without ``.shstrtab`` or whose section headers are not at its end.
     """
     _check_appendable(image, [name for name, _ in added])
     data, names = image.data, image.section_list[image.names_index]
@@ -354,22 +323,16 @@ def with_sections(image: Image, added: Sequence[tuple[str, int]]) -> list[Piece 
 
 
 def _headers(
-    file: _File,
-    start: bytes,
-    inserted: tuple[tuple[int, int], tuple[int, int]],
-    kept: Sequence[Section],
-    added: Sequence[Section] = (),
+    file: _File, start: bytes, inserted: Sequence[tuple[int, int]], kept: list[Section], added: list[Section]
 ) -> tuple[bytes, bytes]:
     """Return the header of a file, which begins with ``start``, and its section headers, once it is changed.
 
-    ``inserted`` has two places and how many bytes are inserted there, fewer than none where some are taken
-    out; the latter are names of sections. Also what has no content moves.
+    ``inserted`` has two places, of bodies and of names of sections, and how many bytes are inserted there,
+    fewer than none where some are taken out. Also what has no content moves.
     """
 
-    (bodies_place, bodies), (names_place, names) = inserted
-
     def moved(offset: int) -> int:
-        return offset + (bodies if offset >= bodies_place else 0) + (names if offset >= names_place else 0)
+        return offset + sum(size for place, size in inserted if offset >= place)
 
     header = bytearray(start[: EHDR.size])
     struct.pack_into("<Q", header, EHDR_SHOFF, moved(file.sections_offset))
@@ -377,7 +340,7 @@ def _headers(
     rows = [[*section[1:]] for section in (*kept, *added)]
     for row in rows[: len(kept)]:
         row[_OFFSET] = moved(row[_OFFSET])
-    rows[file.names_index][_SIZE] += names
+    rows[file.names_index][_SIZE] += inserted[1][1]
     return bytes(header), b"".join(SHDR.pack(*row) for row in rows)
 
 
@@ -389,8 +352,7 @@ def _name_size(name: str) -> int:
 def _check_appendable(image: Image, added: Sequence[str]) -> None:
     if not 0 < image.names_index < len(image.section_list):
         raise UserError(image.where, "has no .shstrtab", "link it without stripping its section headers")
-    end = image.sections_offset + len(image.section_list) * SHDR.size
-    if end != len(image.data):
+    if image.sections_offset + len(image.section_list) * SHDR.size != len(image.data):
         raise UserError(image.where, "its section headers are not at its end", _AS_LINKED)
     if len(image.section_list) + len(added) >= _MAX_SHNUM:
         raise UserError(image.where, "has too many sections", "strip it")
@@ -399,19 +361,17 @@ def _check_appendable(image: Image, added: Sequence[str]) -> None:
         raise UserError(image.where, *_DAMAGED)
     if any(load.file_size and load.offset + load.file_size > names.offset for load in image.loads):
         raise UserError(image.where, "has a PT_LOAD behind its .shstrtab", _AS_LINKED)
-    present = [name for name in added if image.find_section(name)]
-    if present:
+    if present := [name for name in added if image.find_section(name)]:
         remedy = "give the file as the runtime has it, not a package"
         raise UserError(image.where, f"has a section {present[0]} already", remedy)
 
 
 def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]) -> bytes:
-    """Return the file that :func:`with_sections` was given, from what it put around the bodies.
+    """Return the file that :func:`with_sections` was given, from what it put before and behind the bodies.
 
-    ``start`` is what comes before the first body, ``rest`` what follows the last; ``added`` is as
-    there. Of any other file the result is none that sections were appended to: whoever wants to
-    know appends them again. Raises UserError where the headers do not even lie in the file, and
-    ValueError where sections were not appended to it.
+    Of any other file the result is none that sections were appended to: whoever wants to know appends them
+    again. Raises UserError where the headers do not even lie in the file, and ValueError where sections were
+    not appended to it.
     """
     data, bodies = start + rest, sum(size for _, size in added)
     names_size = sum(_name_size(name) for name, _ in added)
@@ -425,7 +385,7 @@ def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]
     try:
         names = kept[file.names_index]
         names_end = names.offset + names.size
-        header, table = _headers(file, start, ((names.offset, -bodies), (names_end, -names_size)), kept)
+        header, table = _headers(file, start, ((names.offset, -bodies), (names_end, -names_size)), kept, [])
     except (IndexError, struct.error):  # the names are in what was added, or something begins before the file
         raise ValueError("no sections were appended to the file") from None
     before = data[EHDR.size : names_end - bodies - names_size]
