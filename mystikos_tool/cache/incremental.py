@@ -48,10 +48,7 @@ class Change(Protocol):
 
 
 class Rewritten(NamedTuple):
-    """An archive that was written into itself: its fingerprints before and after, and what changed in it.
-
-    ``changed`` has offset and size of each part.
-    """
+    """An archive written into itself: its fingerprints, and offset and size of what ``changed`` in it."""
 
     before: bytes
     after: bytes
@@ -89,10 +86,9 @@ class IncrementalArchives:
     ) -> tuple[Archive, Collection[bytes]]:
         """Write a tree as :func:`archive.write` does, out of an earlier archive where there is one.
 
-        Every file is changed by ``change`` first, but for those whose data are in the earlier archive
-        already. A tree that this process has packed to another place, or packs in another thread, is
-        copied from there; with ``alone`` it goes to no other place. Return what is in the archive, and
-        the paths whose data are those of the earlier one.
+        Every file is changed by ``change`` first, but for those whose data are in the earlier one already. A
+        tree that this process has packed to another place, or packs in another thread, is copied from there;
+        with ``alone`` it goes to no other. Return what is in it, and the paths whose data were there earlier.
         """
         packed = _Packed()
         if not alone:  # setdefault is one step for all threads
@@ -140,10 +136,7 @@ class IncrementalArchives:
         return written, unchanged.keys()
 
     def read(self, path: Path) -> Archive:
-        """Return what is in an archive; raise UserError as :func:`archive.read` does.
-
-        One that :meth:`pack` wrote and nobody changed since is not read again.
-        """
+        """Return what is in an archive as :func:`archive.read`, without reading what :meth:`pack` wrote."""
         written = _written.pop(_name(path), None)
         if written and fingerprint.is_of(written[0], path):
             return written[1]
@@ -155,10 +148,7 @@ class IncrementalArchives:
         return Archive(str(path), FileContent.of(path), tuple(members))
 
     def _known(self, path: Path, change: str | None = None) -> _Known:
-        """Return what is known of an archive; nothing where another one was written.
-
-        With ``change``, nothing either where its files were not changed in the same way.
-        """
+        """Return what is known of an archive; nothing of another one, or of one with another ``change``."""
         value = self._store.value(_name(path))
         if not (value and change in (None, value[-1]) and fingerprint.is_of(value[0], path)):
             return _Known()

@@ -1,7 +1,4 @@
-"""The enclave image: ``mystenc.so`` with the configuration in it and its record set.
-
-The rules are those of docs/formats.md, section 4.
-"""
+"""The enclave image: ``mystenc.so`` with configuration and record in it (docs/formats.md, section 4)."""
 
 from __future__ import annotations
 
@@ -10,26 +7,15 @@ from functools import cached_property
 
 from mystikos_tool.config import Config
 from mystikos_tool.errors import UserError
-from mystikos_tool.formats import elf
-from mystikos_tool.formats.oeinfo import (
-    ENCLAVE_TYPE_SGX,
-    END_MARKER,
-    FLAG_CAPTURE_PF_GP,
-    FLAG_ZERO_BASE,
-    OEINFO,
-)
-from mystikos_tool.formats.sigstruct import (
-    ATTRIBUTE_DEBUG,
-    ATTRIBUTE_KSS,
-    ATTRIBUTE_MODE64BIT,
-    SIGSTRUCT_SIZE,
-)
+from mystikos_tool.formats import elf, oeinfo
+from mystikos_tool.formats.oeinfo import FLAG_CAPTURE_PF_GP, FLAG_ZERO_BASE, OEINFO
+from mystikos_tool.formats.sigstruct import ATTRIBUTE_DEBUG, ATTRIBUTE_KSS, ATTRIBUTE_MODE64BIT, SIGSTRUCT
 from mystikos_tool.io.pages import PAGE
 
 CONFIG_SECTION = ".mystconfig"
 DEFAULT_START_ADDRESS = 0x100000000
 
-_UNSIGNED = bytes(SIGSTRUCT_SIZE)
+_UNSIGNED = bytes(SIGSTRUCT.size)
 _OEINFO_SECTION = ".oeinfo"
 _REMEDY = "take mystenc.so from a Mystikos runtime"
 _REQUIRED_SYMBOLS = ("_enclave_rva", "_reloc_rva", "_reloc_size")
@@ -79,37 +65,24 @@ class EnclaveImage:
 
     def pieces(self, sigstruct: bytes) -> tuple[memoryview, bytes, memoryview]:
         """Return the file in parts: what is before the record, the record, and what is behind it."""
-        start = self.image.section(_OEINFO_SECTION).offset
-        data = memoryview(self.image.data)
+        data, start = memoryview(self.image.data), self.image.section(_OEINFO_SECTION).offset
         record = OEINFO.patch(self.record, {"sigstruct": sigstruct})
         return data[:start], record, data[start + OEINFO.size :]
 
 
 def prepare(original: elf.Image, config: Config) -> EnclaveImage:
-    """Put the configuration into an enclave image and set its record, but for the signature.
-
-    Raises UserError for an image, or a base of the enclave, that the reference would refuse.
-    """
-    where = original.where
-    _check(original)
+    """Put a configuration into an image and set its record, unsigned; raise UserError where none can be."""
+    record = _check(original)
     pieces = elf.with_sections(original, [(CONFIG_SECTION, len(config.data))])
     file = b"".join(config.data if isinstance(piece, int) else piece for piece in pieces)
-    image = elf.Image(file, where)
-    return EnclaveImage(
-        image=image,
-        record=_set(image.section_bytes(_OEINFO_SECTION), config, where),
-        relocations=_relocations(image),
-    )
+    image = elf.Image(file, original.where)
+    return EnclaveImage(image, _set(record, config, image.where), _relocations(image))
 
 
 def reopen(data: bytes, where: str) -> tuple[EnclaveImage, bytes]:
-    """Return the image and the SIGSTRUCT of a signed enclave image file.
-
-    Raises UserError for an image that could not have been signed.
-    """
+    """Return image and SIGSTRUCT of a signed image's file; raise UserError for one that nobody would sign."""
     image = elf.Image(data, where)
-    _check(image)
-    record = image.section_bytes(_OEINFO_SECTION)[: OEINFO.size]
+    record = _check(image)
     unsigned = OEINFO.patch(record, {"sigstruct": _UNSIGNED})
     return EnclaveImage(image, unsigned, _relocations(image)), OEINFO.get_bytes(record, "sigstruct")
 
@@ -118,7 +91,8 @@ def _relocations(image: elf.Image) -> bytes:
     return elf.relocations(image, (".rela.dyn", ".rela.plt"), _RELOCATIONS)
 
 
-def _check(image: elf.Image) -> None:
+def _check(image: elf.Image) -> bytes:
+    """Return an image's record, 1960 bytes; raise UserError where the reference would refuse either."""
     elf.check_loadable(image)
     if not image.in_order:
         problem = "its PT_LOADs are not in order of their addresses"
@@ -132,24 +106,24 @@ def _check(image: elf.Image) -> None:
         raise UserError(image.where, "has no entry point in its segments", _REMEDY)
     if any(not load.flags & (elf.PF_R | elf.PF_W | elf.PF_X) for load in image.loads):
         raise UserError(image.where, "has a PT_LOAD without permissions", _REMEDY)
-    _check_record(image)
+    return _record(image)
 
 
-def _check_record(image: elf.Image) -> None:
+def _record(image: elf.Image) -> bytes:
     section = image.section(_OEINFO_SECTION)
-    record = image.section_bytes(_OEINFO_SECTION)
+    record = image.section_bytes(_OEINFO_SECTION)[: OEINFO.size]
     where = f"{image.where}, section {_OEINFO_SECTION}"
     if len(record) < OEINFO.size:
         raise UserError(where, f"has {len(record)} bytes, not {OEINFO.size}", _REMEDY)
     if not any(_holds(load, section) for load in image.loads):
         raise UserError(where, "lies in no PT_LOAD", _REMEDY)
-    fields = OEINFO.unpack(record[: OEINFO.size])
-    expected = {"size": OEINFO.size, "enclave_type": ENCLAVE_TYPE_SGX, "end_marker": END_MARKER}
-    if any(fields[name] != value for name, value in expected.items()):
+    expected = {"size": OEINFO.size, "enclave_type": oeinfo.ENCLAVE_TYPE_SGX, "end_marker": oeinfo.END_MARKER}
+    if any(OEINFO.get_int(record, name) != value for name, value in expected.items()):
         raise UserError(where, "holds no record of an SGX enclave", _REMEDY)
-    attributes = OEINFO.get_int(record[: OEINFO.size], "attributes")
+    attributes = OEINFO.get_int(record, "attributes")
     if not attributes & ATTRIBUTE_MODE64BIT or attributes & ~_ATTRIBUTES:
         raise UserError(where, f"asks for the attributes {attributes:#x}, which no signer accepts", _REMEDY)
+    return record
 
 
 def _holds(load: elf.Segment, section: elf.Section) -> bool:
@@ -158,16 +132,16 @@ def _holds(load: elf.Segment, section: elf.Section) -> bool:
     return 0 <= start <= load.file_size - section.size and load.offset + start == section.offset
 
 
-def _set(section: bytes, config: Config, where: str) -> bytes:
-    record = section[: OEINFO.size]
+def _set(record: bytes, config: Config, where: str) -> bytes:
     flags = OEINFO.get_int(record, "flags") & FLAG_ZERO_BASE
-    if config.create_zero_base_enclave and not flags and config.enclave_start_address is None:
+    zero_base, address = config.create_zero_base_enclave, config.enclave_start_address
+    if zero_base and not flags and address is None:
         problem = (
             "is built without a zero base, and CreateZeroBaseEnclave asks for one without a start address"
         )
         raise UserError(where, problem, f'add "EnclaveStartAddress": {DEFAULT_START_ADDRESS}')
-    if config.create_zero_base_enclave is not None:
-        flags = FLAG_ZERO_BASE if config.create_zero_base_enclave else 0
+    if zero_base is not None:
+        flags = FLAG_ZERO_BASE if zero_base else 0
     values: dict[str, int | bytes] = {
         "product_id": config.product_id,
         "security_version": config.security_version,
@@ -178,7 +152,6 @@ def _set(section: bytes, config: Config, where: str) -> bytes:
         "sigstruct": _UNSIGNED,
     }
     if flags & FLAG_ZERO_BASE:
-        address = config.enclave_start_address
         values["start_address"] = DEFAULT_START_ADDRESS if address is None else address
     return OEINFO.patch(record, values)
 
@@ -186,8 +159,7 @@ def _set(section: bytes, config: Config, where: str) -> bytes:
 def patches_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int) -> list[tuple[int, bytes]]:
     """Return what the image has in memory in place of what is in its file: its record and symbols filled in.
 
-    They are addresses in the image, and bytes. The file's own record keeps its image fields; only
-    the one in memory gets them.
+    They are addresses in the image, and bytes. The record in the file does not get the fields of the image.
     """
     image = enclave.image
     section = image.section(_OEINFO_SECTION)

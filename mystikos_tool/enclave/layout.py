@@ -1,7 +1,6 @@
 """The enclave's layout: the stream of pages that a loader adds, in order (docs/formats.md, section 5).
 
-A layout says nothing of what is done with the pages: measuring, writing or loading them are
-consumers of the one stream.
+Measuring, writing or loading the pages are consumers of the one stream, of which a layout knows nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +17,7 @@ from mystikos_tool.io.content import Bytes, Readable, whole
 from mystikos_tool.io.pages import PAGE, page_up, power_of_two_up
 
 SECINFO_R, SECINFO_W, SECINFO_X = 1, 2, 4
-SECINFO_TCS = 0x100
-SECINFO_REG = 0x200
+SECINFO_TCS, SECINFO_REG = 0x100, 0x200
 
 _PERMISSIONS = {elf.PF_R: SECINFO_R, elf.PF_W: SECINFO_W, elf.PF_X: SECINFO_X}
 _RO = SECINFO_REG | SECINFO_R
@@ -28,13 +26,10 @@ _RWX = _RW | SECINFO_X
 
 _TRAILER_MAGIC = 0x1C8093CA739F4E61
 _TRAILER = struct.Struct("<Q256sQQQ")
-_FDMAPPING_SIZE = 32
-_PID_SIZE = 4
+_FDMAPPING_SIZE, _PID_SIZE = 32, 4
 _ENTER_STACK_PAGES = 31
 _STACK_FILL = 0xCC
-_SSA_PAGES = 2
-_TLS_EXTRA_PAGES = 1
-_TD_OFFSET_PAGES = 4
+_SSA_PAGES, _TLS_EXTRA_PAGES, _TD_OFFSET_PAGES = 2, 1, 4
 _NSSA = 2
 _NO_LIMIT = 0xFFFFFFFF
 # SDM volume 3D, "Thread Control Structure": OSSA, NSSA, OENTRY, FS base, GS base, FS limit, GS limit.
@@ -42,8 +37,7 @@ _TCS = struct.Struct("<16xQ4xIQ8xQQII")
 _TCS_ADDRESSES = (16, 48, 56)  # OSSA, FS base and GS base; OENTRY is the same for all threads
 _ADDRESS = struct.Struct("<Q")
 _MODULE_SECTIONS = (".text", ".symtab", ".dynsym", ".strtab", ".dynstr")
-_MAX_TCS = 1024
-_MAX_STACK_PAGES = 1 << 20
+_MAX_TCS, _MAX_STACK_PAGES = 1024, 1 << 20
 _ADDRESS_SPACE = 1 << 47  # of a process on x86-64
 
 _KERNEL_RELOCATIONS = RELOCATIONS | {elf.R_X86_64_DTPMOD64, elf.R_X86_64_COPY}
@@ -52,9 +46,8 @@ _KERNEL_RELOCATIONS = RELOCATIONS | {elf.R_X86_64_DTPMOD64, elf.R_X86_64_COPY}
 class Run(NamedTuple):
     """Consecutive pages with the same SECINFO flags.
 
-    ``offset`` counts bytes from the start of the enclave range; the content is followed by
-    ``fill`` bytes up to the last page's end. ``addresses`` are the offsets in the content of
-    64-bit addresses of the enclave, which move with the run.
+    ``offset`` counts bytes from the start of the enclave range; the content is followed by ``fill`` bytes up
+    to the last page's end. ``addresses`` are the offsets in it of 64-bit addresses, which move with the run.
     """
 
     offset: int
@@ -117,11 +110,10 @@ class Parts(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """An enclave laid out.
+    """An enclave laid out; ``stream`` has the pages in the order in which they are added.
 
-    ``size`` is what ECREATE gets, ``loaded_size`` what is in use, ``enclave_size`` the range
-    that the image's record states; all in bytes. ``stream`` has the pages in the order in which
-    they are added.
+    ``size`` is what ECREATE gets, ``loaded_size`` what is in use, ``enclave_size`` the range that the image's
+    record states; all in bytes.
     """
 
     size: int
@@ -142,24 +134,14 @@ class Layout(NamedTuple):
 def written_out(stream: Iterable[Run | Repeat]) -> Iterator[Run]:
     """Yield every run of a stream, those of a repetition as often as it repeats."""
     for operation in stream:
-        if isinstance(operation, Repeat):
-            yield from operation.each()
-        else:
-            yield operation
+        yield from operation.each() if isinstance(operation, Repeat) else (operation,)
 
 
 def lay_out(parts: Parts) -> Layout:
-    """Lay an enclave out.
-
-    Raises UserError where an image can't be loaded or the whole is too large for an enclave.
-    """
-    record = parts.enclave.record
-    image = parts.enclave.image
+    """Lay an enclave out; raise UserError where an image can't be loaded or the whole is too large."""
+    image, record, relocations = parts.enclave.image, parts.enclave.record, parts.enclave.relocations
     base = _base(record, image.where)
-    relocations = parts.enclave.relocations
-
-    regions_offset = image.size + len(relocations)
-    regions, region_runs = _regions(parts, regions_offset)
+    regions, region_runs = _regions(parts, image.size + len(relocations))
     heap_rva = regions[-1].offset + regions[-1].size + PAGE
     heap_size = OEINFO.get_int(record, "heap_pages") * PAGE
     threads, threads_rva = _threads(parts.enclave, base + image.entry), heap_rva + heap_size
@@ -209,12 +191,10 @@ def _check_addresses(where: str, base: int, loaded_size: int) -> None:
 def _segments(image: elf.Image, patches: Sequence[tuple[int, bytes]] = ()) -> Iterator[Run]:
     """Yield a run per PT_LOAD: every page that it touches."""
     for segment in image.loads:
-        start = segment.address // PAGE * PAGE
-        end = page_up(segment.end)
+        start, end = segment.address // PAGE * PAGE, page_up(segment.end)
         flags = SECINFO_REG | sum(secinfo for flag, secinfo in _PERMISSIONS.items() if segment.flags & flag)
         if end > start:
-            content = Bytes(elf.loaded(image, segment, patches))
-            yield Run(start, (end - start) // PAGE, flags, True, content)
+            yield Run(start, (end - start) // PAGE, flags, True, Bytes(elf.loaded(image, segment, patches)))
 
 
 def _measured(content: Readable) -> list[Run]:
@@ -244,45 +224,37 @@ def _region_plans(parts: Parts) -> Iterator[_Plan]:
     memory_pages = parts.memory_size // PAGE
     kernel = parts.kernel
     yield _image_plan("kernel", kernel)
-    yield _data_plan("kernel.reloc", _kernel_relocations(kernel))
+    yield _content_plan("kernel.reloc", _kernel_relocations(kernel))
     for name in (".symtab", ".dynsym"):  # with what follows them in the file
         section = kernel.section(name)
         data = kernel.data[section.offset : section.offset + page_up(section.size)]
-        yield _data_plan(f"kernel{name}", data.ljust(page_up(section.size), b"\0"))
+        yield _content_plan(f"kernel{name}", Bytes(data.ljust(page_up(section.size), b"\0")))
     for name in (".strtab", ".dynstr"):
         data = kernel.section_bytes(name)
-        yield _data_plan(f"kernel{name}", data.ljust(page_up(len(data)), b"\0"))
+        yield _content_plan(f"kernel{name}", Bytes(data.ljust(page_up(len(data)), b"\0")))
     yield _image_plan("crt", parts.crt)
-    yield _data_plan("crt.reloc", _kernel_relocations(parts.crt))
+    yield _content_plan("crt.reloc", _kernel_relocations(parts.crt))
     yield _content_plan("rootfs", parts.rootfs)
     yield _table_plan("fdmappings", memory_pages * _FDMAPPING_SIZE)
-    yield _data_plan("pubkeys", parts.pubkeys)
-    yield _data_plan("roothashes", parts.roothashes)
+    yield _content_plan("pubkeys", Bytes(parts.pubkeys))
+    yield _content_plan("roothashes", Bytes(parts.roothashes))
     yield _guarded_plan("mman", memory_pages, _RWX, closing_guard=True)
-    yield _data_plan("config", parts.config)
+    yield _content_plan("config", Bytes(parts.config))
     yield _guarded_plan("kernel.enter.stack", _ENTER_STACK_PAGES, _RW, closing_guard=False)
     yield _table_plan("mman.pids", memory_pages * _PID_SIZE)
 
 
 def _image_plan(name: str, image: elf.Image) -> _Plan:
-    _check_module(image)
-    return Region(name, 0, image.size, image.size), _segments(image)
-
-
-def _check_module(image: elf.Image) -> None:
-    """Raise UserError for a kernel or C runtime that the reference's loader would not take."""
+    """Plan a kernel or C runtime; raise UserError for one that the reference's loader would not take."""
     elf.check_loadable(image)
-    for name in _MODULE_SECTIONS:
-        if not image.find_section(name):
+    for section in _MODULE_SECTIONS:
+        if not image.find_section(section):
             remedy = "take it from a Mystikos runtime, or don't strip it"
-            raise UserError(image.where, f"has no section {name}", remedy)
+            raise UserError(image.where, f"has no section {section}", remedy)
     if image.section(".text").address == 0:
         where = f"{image.where}, section .text"
         raise UserError(where, "has no address", "link it as a shared object or PIE")
-
-
-def _data_plan(name: str, data: bytes) -> _Plan:
-    return _content_plan(name, Bytes(data))
+    return Region(name, 0, image.size, image.size), _segments(image)
 
 
 def _content_plan(name: str, content: Readable) -> _Plan:
@@ -303,8 +275,8 @@ def _guarded_plan(name: str, pages: int, flags: int, *, closing_guard: bool) -> 
     return Region(name, 0, size, size), runs
 
 
-def _kernel_relocations(image: elf.Image) -> bytes:
-    return elf.relocations(image, (".rela.dyn",), _KERNEL_RELOCATIONS)
+def _kernel_relocations(image: elf.Image) -> Bytes:
+    return Bytes(elf.relocations(image, (".rela.dyn",), _KERNEL_RELOCATIONS))
 
 
 def _threads(enclave: EnclaveImage, entry: int) -> Repeat:

@@ -1,7 +1,7 @@
 """What measuring an enclave leaves for the signer: a JSON document that holds no secret.
 
-It carries MRENCLAVE, the unsigned SIGSTRUCT, the layout for people to read, and the digest of
-the enclave image that was measured, so that no other one is ever signed in its name.
+It carries MRENCLAVE, the unsigned SIGSTRUCT, the layout for people to read, and the digest of the enclave
+image that was measured, so that no other one is ever signed in its name.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ _DESCRIBED = ("size", "loaded_size", "base", "image_size", "heap_rva", "regions"
 
 
 class Measurement(NamedTuple):
-    """An enclave's measurement.
-
-    ``mrenclave`` has 32 bytes, ``sigstruct`` 1808 with date, key and signature zero;
-    ``image_sha256`` is that of the enclave image file before it is signed.
-    """
+    """An enclave's MRENCLAVE, 32 bytes, its SIGSTRUCT, 1808 bytes, and its file's SHA-256, both unsigned."""
 
     mrenclave: bytes
     sigstruct: bytes
@@ -35,14 +31,8 @@ class Measurement(NamedTuple):
 
     def to_json(self) -> bytes:
         """Return the measurement as JSON, the same bytes for the same measurement."""
-        document = {
-            "format": _FORMAT,
-            "mrenclave": self.mrenclave.hex(),
-            "sigstruct": self.sigstruct.hex(),
-            "image_sha256": self.image_sha256,
-            "layout": self.layout,
-        }
-        return json.dumps(document, indent=1).encode() + b"\n"
+        document = {"format": _FORMAT, **self._asdict()}
+        return json.dumps(document, indent=1, default=bytes.hex).encode() + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes, where: str) -> Measurement:
@@ -69,7 +59,9 @@ class Measurement(NamedTuple):
 def of(enclave: EnclaveImage, layout: Layout, measured: bytes = b"") -> Measurement:
     """Measure an enclave that has been laid out; ``measured`` is its MRENCLAVE where that is known."""
     measured = measured or mrenclave(layout)
-    return Measurement(measured, structure(enclave, measured), enclave.sha256, _describe(layout))
+    values = layout._asdict() | {"regions": [region._asdict() for region in layout.regions]}
+    described = {name: values[name] for name in _DESCRIBED}
+    return Measurement(measured, structure(enclave, measured), enclave.sha256, described)
 
 
 def structure(enclave: EnclaveImage, measured: bytes) -> bytes:
@@ -82,8 +74,3 @@ def structure(enclave: EnclaveImage, measured: bytes) -> bytes:
         security_version=OEINFO.get_int(record, "security_version"),
         capture_pf_gp=enclave.capture_pf_gp,
     )
-
-
-def _describe(layout: Layout) -> dict[str, Any]:
-    values = layout._asdict() | {"regions": [region._asdict() for region in layout.regions]}
-    return {name: values[name] for name in _DESCRIBED}

@@ -1,8 +1,7 @@
 """MRENCLAVE: the SHA-256 that ECREATE, EADD and EEXTEND make of a layout (SDM volume 3D).
 
-What is hashed is assembled in pieces of several hundred kilobytes, so that other threads run while
-one is hashed. A piece is the same pages with their headers many times over, in which only the
-offsets, the flags and the content differ.
+What is hashed is assembled in pieces of several hundred kilobytes, so that other threads run while one is
+hashed. A piece is the same pages many times over: only their offsets, flags and content differ.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ _last: list[tuple[int | Run | Repeat, hashlib._Hash]] = []
 def mrenclave(layout: Layout) -> bytes:
     """Return a layout's MRENCLAVE, 32 bytes; the memory for it does not grow with the enclave.
 
-    The streams of apps with one runtime begin alike. What is equal to the beginning of the last one is
-    not hashed again.
+    The streams of apps with one runtime begin alike: what the last one began with is not hashed again.
     """
     global _last
     operations = (layout.size, *layout.stream)
@@ -64,25 +62,20 @@ def mrenclave(layout: Layout) -> bytes:
 
 def _kept(stream: Sequence[Run | Repeat]) -> int:
     """Return with how many operations a stream begins that may be kept: small content in memory."""
-    sizes = accumulate(run.pages if isinstance(run, Run) else _MANY_PAGES for run in stream)
-    return sum(1 for _ in takewhile(_is_kept, zip(stream, sizes, strict=True)))
-
-
-def _is_kept(sized: tuple[Run | Repeat, int]) -> bool:
-    operation, pages = sized
-    return (
-        pages < _MANY_PAGES
-        and isinstance(operation, Run)
-        and isinstance(operation.content, Bytes)
-        and isinstance(memoryview(operation.content.data).obj, bytes)
-    )
+    pages = 0
+    for number, operation in enumerate(stream):
+        if not (isinstance(operation, Run) and isinstance(operation.content, Bytes)):
+            return number
+        pages += operation.pages
+        if pages >= _MANY_PAGES or not isinstance(memoryview(operation.content.data).obj, bytes):
+            return number
+    return len(stream)
 
 
 def write_stream(layout: Layout, write: _Write) -> None:
     """Give what is hashed for a layout's MRENCLAVE to ``write``, in pieces that it must not keep.
 
-    It is the enclave in the SGXS format: 64 bytes for each ECREATE, EADD and EEXTEND, the last with the
-    256 bytes that it measures behind it.
+    It is SGXS: 64 bytes for each ECREATE, EADD and EEXTEND, with the 256 bytes that the last one measures.
     """
     write_pages((layout.size, *layout.stream), write)
 

@@ -1,7 +1,7 @@
 """MRENCLAVE of an enclave whose stream is, up to a place in its root, that of one measured before.
 
-What is hashed of a page is a whole number of SHA-256's blocks. The digest's state behind every so many
-pages of the root is kept, and from the last one before the first change hashing goes on.
+What is hashed of a page is a whole number of SHA-256's blocks. The digest's state behind every so many pages
+of the root is kept, and from the last one before the first change hashing goes on.
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ _NONE = States()
 
 
 def mrenclave(
-    layout: Layout,
-    root: Readable,
-    earlier: States = _NONE,
-    unchanged: int = 0,
+    layout: Layout, root: Readable, earlier: States = _NONE, unchanged: int = 0
 ) -> tuple[bytes, States]:
     """Return a layout's MRENCLAVE, 32 bytes, and the states of its ``root``, which has content.
 

@@ -8,10 +8,7 @@ from typing import NamedTuple
 
 
 class Field(NamedTuple):
-    """One field: its name, its offset in bytes and its ``struct`` format without a byte order.
-
-    A ``filled`` one takes fewer bytes than it has, with zeros behind them.
-    """
+    """A field's name, offset in bytes and ``struct`` format; a ``filled`` one may be given fewer bytes."""
 
     name: str
     offset: int
@@ -29,26 +26,22 @@ class Field(NamedTuple):
 
 
 class Record:
-    """Packs and unpacks a record of ``size`` bytes; bytes that no field covers are zero.
-
-    Integers are little-endian; ``order`` ">" makes them big-endian.
-    """
+    """Packs and unpacks ``size`` bytes, little-endian unless ``order`` is ">"; other bytes are zero."""
 
     def __init__(self, size: int, fields: tuple[Field, ...], order: str = "<") -> None:
         self.size = size
         self._order = order
         self.fields = {field.name: field for field in fields}
-        self._layout = struct.Struct(order + _formats(fields))
+        ends = (0, *(field.offset + field.size for field in fields))
+        formats = (f"{field.offset - end}x{field.format}" for field, end in zip(fields, ends, strict=False))
+        self._layout = struct.Struct(order + "".join(formats))
 
     def pack(self, values: Mapping[str, int | bytes]) -> bytes:
         """Return the record's bytes; a field without a value is zero."""
         return self.patch(bytes(self.size), values)
 
     def patch(self, record: bytes, values: Mapping[str, int | bytes]) -> bytes:
-        """Return ``record`` with the named fields replaced.
-
-        Raises ValueError for a record or a bytes value that does not have its size.
-        """
+        """Return ``record`` with the named fields replaced; raise ValueError for a wrong number of bytes."""
         if len(record) != self.size:
             raise ValueError(f"a record of {self.size} bytes was expected, not of {len(record)}")
         data = bytearray(record)
@@ -86,12 +79,3 @@ class Record:
         for field in self.fields.values():
             covered[field.offset : field.offset + field.size] = b"\1" * field.size
         return bytes(byte for byte, used in zip(record, covered, strict=True) if not used)
-
-
-def _formats(fields: tuple[Field, ...]) -> str:
-    """Return the ``struct`` format of fields in the order of their offsets, with what lies between them."""
-    formats, end = "", 0
-    for field in fields:
-        formats += f"{field.offset - end}x{field.format}"
-        end = field.offset + field.size
-    return formats

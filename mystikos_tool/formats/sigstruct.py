@@ -1,11 +1,8 @@
 """SIGSTRUCT: the enclave signature structure, 1808 bytes (SDM volume 3D, "Enclave Signature Structure").
 
-Three steps make one, each a function of its arguments: :func:`unsigned` says what the enclave is,
-:func:`prepare` adds the date, :func:`attach` adds key and signature. Between the last two, whoever
-has the key signs :func:`digest`, on any machine and on any day.
-
-:func:`check` holds a finished SIGSTRUCT against the rules of EINIT; :func:`identity` tells who it
-says that the enclave is.
+Three steps make one: :func:`unsigned` says what the enclave is, :func:`prepare` adds the date, and
+:func:`attach` adds key and signature. Between the last two, whoever has the key signs :func:`digest`, on any
+machine and on any day.
 """
 
 from __future__ import annotations
@@ -68,10 +65,7 @@ _SIGNED = (slice(0, 128), slice(900, 1028))
 
 
 class Identity(NamedTuple):
-    """Who an enclave is to those who attest it: MRENCLAVE and MRSIGNER, ISVPRODID, ISVSVN, DEBUG.
-
-    The first two have 32 bytes, the two numbers 16 bits.
-    """
+    """Who an enclave is when attested: MRENCLAVE, MRSIGNER (32 bytes), ISVPRODID, ISVSVN (16 bits), DEBUG."""
 
     mrenclave: bytes
     mrsigner: bytes
@@ -84,14 +78,13 @@ def unsigned(
     mrenclave: bytes, *, debug: bool, product_id: int, security_version: int, capture_pf_gp: bool
 ) -> bytes:
     """Return a SIGSTRUCT with everything in it but date, key and signature."""
-    attributes = ATTRIBUTE_MODE64BIT | (ATTRIBUTE_DEBUG if debug else 0)
     return SIGSTRUCT.pack(
         {
             "header": HEADER,
             "header2": HEADER2,
             "exponent": EXPONENT,
             "miscmask": MISCMASK_EXINFO if capture_pf_gp else MISCMASK_ALL,
-            "attributes": attributes,
+            "attributes": ATTRIBUTE_MODE64BIT | (ATTRIBUTE_DEBUG if debug else 0),
             "xfrm": XFRM_LEGACY,
             "attributes_mask": ATTRIBUTES_MASK & ~ATTRIBUTE_DEBUG if debug else ATTRIBUTES_MASK,
             "xfrm_mask": XFRM_MASK,
@@ -110,9 +103,8 @@ def prepare(structure: bytes, day: date) -> bytes:
 def attach(prepared: bytes, modulus: int, signature: bytes, where: str) -> bytes:
     """Return a prepared structure with the key's modulus and the signature of :func:`digest`.
 
-    ``signature`` is big-endian, as signers give it. q1 and q2 let EINIT check it without dividing
-    (SDM volume 3D, EINIT). Raises UserError, which names ``where``, for a signature that
-    :func:`check` refuses, and for numbers that are not those of RSA-3072.
+    ``signature`` is big-endian, as signers give it. q1 and q2 let EINIT check it without dividing (SDM volume
+    3D, EINIT). Raises UserError for a signature that :func:`check` refuses, and for one that is not RSA-3072.
     """
     number = int.from_bytes(signature, "big")
     if modulus.bit_length() != KEY_SIZE * 8 or number >= modulus:
@@ -120,11 +112,9 @@ def attach(prepared: bytes, modulus: int, signature: bytes, where: str) -> bytes
     q1, remainder = divmod(number * number, modulus)
     q2 = number * remainder // modulus
     numbers = {"modulus": modulus, "signature": number, "q1": q1, "q2": q2}
-    finished = SIGSTRUCT.patch(
-        prepared, {name: number.to_bytes(KEY_SIZE, "little") for name, number in numbers.items()}
-    )
-    broken = check(finished)
-    if broken:
+    values = {name: number.to_bytes(KEY_SIZE, "little") for name, number in numbers.items()}
+    finished = SIGSTRUCT.patch(prepared, values)
+    if broken := check(finished):
         raise UserError(where, f"gave a SIGSTRUCT whose {broken}", _SIGN_AGAIN)
     return finished
 
@@ -183,10 +173,8 @@ def _check_header(structure: bytes) -> str | None:
 
 
 def _check_signature(structure: bytes) -> str | None:
-    modulus, signature, q1, q2 = (
-        int.from_bytes(SIGSTRUCT.get_bytes(structure, name), "little")
-        for name in ("modulus", "signature", "q1", "q2")
-    )
+    values = (SIGSTRUCT.get_bytes(structure, name) for name in ("modulus", "signature", "q1", "q2"))
+    modulus, signature, q1, q2 = (int.from_bytes(value, "little") for value in values)
     if modulus.bit_length() != KEY_SIZE * 8 or signature >= modulus:
         return "modulus or signature is out of range"
     square_rest = signature * signature - q1 * modulus

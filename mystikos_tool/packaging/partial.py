@@ -1,8 +1,7 @@
 """Packages that are written while their enclave is measured.
 
-Of what a package holds only the enclave image follows from MRENCLAVE, and neither its size nor its
-place does. Measuring reads the root file system, which is nearly all of the rest: what is read is
-written to the package at once, while another thread hashes it.
+Of what a package holds only the enclave image follows from MRENCLAVE, neither its size nor its place.
+Measuring reads the root, nearly all of the rest, which is written at once, while another thread hashes it.
 """
 
 from __future__ import annotations
@@ -22,10 +21,8 @@ from mystikos_tool.packaging import sections
 class PartialPackage:
     """A package whose enclave image is still missing; of ``parts.enclave`` only the size is taken.
 
-    ``rootfs`` is the root file system, to be read once from its start to its end. The package
-    takes the place of ``target`` when it is committed; aborted, it leaves nothing.
-
-    Raises UserError as :func:`sections.write` does.
+    ``rootfs`` is the root file system, to be read once from start to end. Committed, the package takes the
+    place of ``target``; aborted, it leaves nothing. Raises UserError as :func:`sections.write` does.
     """
 
     def __init__(self, loader: Path, parts: sections.Parts, target: Path) -> None:
@@ -86,10 +83,7 @@ def _versions(loader: Path, parts: sections.Parts) -> list[object]:
 
 
 class _Copy:
-    """Content that is written to an open file, from ``place``, as it is read, once.
-
-    When it cannot be written, the file is emptied, and it is read nevertheless.
-    """
+    """Content that is written to a file at ``place`` while it is read, once; errors empty the file only."""
 
     _reader: Reader
 
@@ -117,9 +111,7 @@ class _Copy:
         if not self._failed:
             full, rest = divmod(size, len(buffers[0]))
             filled = [*buffers[:full], buffers[full][:rest]] if rest else buffers[:full]
-            written = 0
-            with suppress(OSError):
-                written = _write(self._descriptor, filled, self._place)
+            written = _write(self._descriptor, filled, self._place)
             self._place += written
             self._failed = written < size
             if self._failed:
@@ -128,8 +120,9 @@ class _Copy:
 
 
 def _write(descriptor: int, buffers: Sequence[memoryview], place: int) -> int:
-    """Write buffers, as many with one call as the kernel takes; return the number of bytes."""
+    """Write buffers, as many with one call as the kernel takes; return the bytes, fewer after an error."""
     size = 0
-    for at in range(0, len(buffers), IOV_MAX):
-        size += os.pwritev(descriptor, buffers[at : at + IOV_MAX], place + size)
+    with suppress(OSError):
+        for at in range(0, len(buffers), IOV_MAX):
+            size += os.pwritev(descriptor, buffers[at : at + IOV_MAX], place + size)
     return size

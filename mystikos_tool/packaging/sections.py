@@ -31,14 +31,10 @@ _CHUNK = 1 << 20
 _GIVE_PACKAGE = "give a file made by package-sgx"
 
 # Bytes that a list of what is trusted may have, and a configuration: more is not read.
-MAX_TRUSTED = 1 << 24
-MAX_CONFIG = 1 << 20
+MAX_TRUSTED, MAX_CONFIG = 1 << 24, 1 << 20
 MAX_SIZES = {
-    ENCLAVE: MAX_IMAGE,
-    CRT: MAX_IMAGE,
-    KERNEL: MAX_IMAGE,
-    PUBKEYS: MAX_TRUSTED,
-    ROOTHASHES: MAX_TRUSTED,
+    **dict.fromkeys((ENCLAVE, CRT, KERNEL), MAX_IMAGE),
+    **dict.fromkeys((PUBKEYS, ROOTHASHES), MAX_TRUSTED),
     CONFIG: MAX_CONFIG,
 }
 
@@ -56,10 +52,9 @@ class Parts(NamedTuple):
 
 
 def pieces(loader: Path, parts: Parts) -> list[tuple[int, Content]]:
-    """Return what a package consists of, in order, with the offset of each in it; nothing is at its end.
+    """Return what a package consists of, in order, each with its offset in it; what is at its end is empty.
 
-    These are the parts themselves, and the loader around them. Raises UserError for a loader that
-    sections cannot be appended to.
+    Raises UserError for a loader that sections cannot be appended to.
     """
     sizes = zip(SECTIONS, (part.size for part in parts), strict=True)
     plan = elf.with_sections(runtime.image(loader), list(sizes))
@@ -76,10 +71,9 @@ def check_name(target: Path) -> None:
 
 
 def write(loader: Path, parts: Parts, target: Path) -> int:
-    """Append the parts to the loader as an executable file; return its size in bytes.
+    """Append the parts to the loader as an executable file, beside its place first; return its size in bytes.
 
-    Raises UserError as :func:`check_name` and :func:`pieces` do. The target is written beside its
-    place and renamed.
+    Raises UserError as :func:`check_name` and :func:`pieces` do.
     """
     return _write((piece for _, piece in pieces(loader, parts)), target)
 
@@ -96,9 +90,8 @@ def rewrite(
 ) -> int | None:
     """Write the parts into an earlier package itself, of its root only what has ``changed``: offset and size.
 
-    Return its size in bytes; None where it is not to be had alone (`atomic.rewrite`), is not that one
-    any more, or would get another size or its root another place. Raises UserError as :func:`pieces` does,
-    before anything is written.
+    Return its size in bytes; None where it is not to be had alone (`atomic.rewrite`), is not that one now, or
+    would get another size or its root another place. Raises UserError as :func:`pieces`, before it writes.
     """
     places = []
     for place, piece in pieces(loader, parts):
@@ -115,10 +108,7 @@ def rewrite(
 
 
 def write_with_image(package: Package, image: Content, target: Path) -> None:
-    """Write a package with another enclave image of the same size in the place of its own.
-
-    Raises UserError as :func:`check_name` does. The target is written beside its place and renamed.
-    """
+    """Write a package with another image of the same size; raise UserError as :func:`check_name` does."""
     section, whole = package.sections[ENCLAVE], FileContent.of(package.path)
     if image.size != section.size:
         raise ValueError(f"an image of {section.size} bytes was expected, not of {image.size}")
@@ -135,10 +125,7 @@ def _write(content: Iterable[Content], target: Path) -> int:
 
 
 def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
-    """Tell whether a file, no symbolic link, is byte for byte what :func:`write` would make.
-
-    Raises UserError as :func:`pieces` does.
-    """
+    """Tell whether a file, no link, is what :func:`write` would make; raise UserError as :func:`pieces`."""
     placed = pieces(loader, parts)
     if lookup.is_symlink(path) or path.stat().st_size != placed[-1][0]:
         return False
@@ -163,8 +150,7 @@ class Package(NamedTuple):
 
     def content(self, name: str) -> Content:
         """Return a section's content, read when it is used."""
-        section = self.sections[name]
-        return FileContent(self.path, section.size, section.offset)
+        return FileContent(self.path, self.sections[name].size, self.sections[name].offset)
 
     def where(self, name: str) -> str:
         """Return a section's place for messages."""
@@ -174,8 +160,8 @@ class Package(NamedTuple):
 def read(path: Path) -> Package:
     """Find a package's sections.
 
-    Raises UserError for what is no package: no ELF file, a section missing, there twice, not of
-    the type PROGBITS, beyond the end of the file, or larger than one of its kind may be.
+    Raises UserError for what is no package: no ELF file, a section missing, there twice, not of the type
+    PROGBITS, beyond the end of the file, or larger than one of its kind may be.
     """
     content = FileContent.of(path)
     start = content.part(0, min(content.size, kinds.SIZE)).read()
@@ -189,15 +175,13 @@ def _only(name: str, sections: Sequence[elf.Section], path: Path) -> elf.Section
     found = [section for section in sections if section.name == name]
     where, again = f"{path}, section {name}", "do not use it; package it again"
     if not found:
-        problem = f"is no package: it has no section {name}"
-        raise UserError(str(path), problem, _GIVE_PACKAGE)
+        raise UserError(str(path), f"is no package: it has no section {name}", _GIVE_PACKAGE)
     if len(found) > 1:
         raise UserError(str(path), f"has the section {name} {len(found)} times", again)
     if found[0].type != elf.SHT_PROGBITS:
         raise UserError(where, f"is of the type {found[0].type}, not PROGBITS", again)
     if found[0].offset + found[0].size > path.stat().st_size:
-        remedy = "the package is truncated: make it again"
-        raise UserError(where, "lies beyond the end of the file", remedy)
+        raise UserError(where, "lies beyond the end of the file", "the package is truncated: make it again")
     limit = MAX_SIZES.get(name)
     if limit is not None and found[0].size > limit:
         raise UserError(where, f"has {found[0].size:,} bytes, more than {limit:,}", again)

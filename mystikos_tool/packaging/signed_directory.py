@@ -14,31 +14,22 @@ from mystikos_tool.packaging.sections import MAX_SIZES, ROOTFS, SECTIONS, Parts
 from mystikos_tool.root import root
 
 # In the order of the loader and a package's sections.
-FILES = (
-    runtime.LOADER,
-    runtime.ENCLAVE,
-    runtime.CRT,
-    runtime.KERNEL,
-    "rootfs",
-    "pubkeys",
-    "roothashes",
-    "config.json",
-)
-
+_NOT_OF_RUNTIME = ("rootfs", "pubkeys", "roothashes", "config.json")
+FILES = (runtime.LOADER, runtime.ENCLAVE, runtime.CRT, runtime.KERNEL, *_NOT_OF_RUNTIME)
 _NAMES = dict(zip(SECTIONS, FILES[1:], strict=True))
 
 
 class SignedDirectory:
-    """The files of a signed directory by the names of a package's sections.
-
-    Raises UserError, when one is asked for, where it is not there or larger than one of its kind may be.
-    """
+    """The files of a signed directory by the names of a package's sections."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def content(self, name: str) -> Content:
-        """Return what a package would hold of a file: of a disk, the page that stands for it."""
+        """Return what a package would hold of a file: of a disk, the page that stands for it.
+
+        Raises UserError where it is not there or larger than one of its kind may be.
+        """
         path = self._path / _NAMES[name]
         if name == ROOTFS:
             return root.of(path).content()
@@ -70,14 +61,9 @@ def _missing(directory: Path) -> list[str]:
 
 
 def write(loader: Path, parts: Parts, directory: Path) -> None:
-    """Write the loader and the parts of a package as files.
-
-    Raises UserError when something cannot be read or written; earlier files of the directory are
-    then as they were.
-    """
-    files = zip(FILES, (FileContent.of(loader), *parts), strict=True)
+    """Write loader and parts as files; raise UserError where one can't be, and leave earlier ones then."""
     with ExitStack() as stack:  # every file is written before the first takes its place
-        for name, content in files:
+        for name, content in zip(FILES, (FileContent.of(loader), *parts), strict=True):
             target = directory / name
             make_directory(target.parent)
             mode = 0o755 if name == runtime.LOADER else 0o644

@@ -46,9 +46,9 @@ class Archive(_Archive):  # with attributes, as a cached property needs
         return self.by_path.get(os.fsencode(path).strip(b"/"))
 
     def find(self, path: str) -> Member | None:
-        """Return the member that an absolute path leads to inside of the root, or None.
+        """Return the member that a path leads to, links followed but never out of the root, or None.
 
-        Symbolic links are followed, never out of the root. "/" is a directory that is always there.
+        "/" is a directory that is always there.
         """
         return follow(path, Member(b"", stat.S_IFDIR | 0o755, 0, 0), self._child, self._link_target)
 
@@ -92,11 +92,9 @@ _NOTHING = Earlier(Path(), {})
 def write(tree: Tree, target: Path, earlier: Earlier = _NOTHING) -> Archive:
     """Write a tree as an archive, beside its place first; return what is in it.
 
-    What has not changed since an ``earlier`` archive is copied from there, in long runs and
-    within the kernel, instead of from its source.
-
-    Raises UserError for what an archive cannot hold, and for a file that changed since its tree
-    was made or can't be read; the target is then as it was.
+    What has not changed since an ``earlier`` archive is copied from there, in long runs, within the kernel.
+    Raises UserError for what an archive cannot hold, and for a file that changed since its tree was made or
+    can't be read; the target is then as it was.
     """
     members, known = tree.members, earlier.offsets
     moved = [known[path] - offset if path in known else None for path, _, offset, _ in members]
@@ -132,10 +130,7 @@ def rewrite(tree: Tree, numbers: Sequence[int], target: Path, known: bytes) -> A
 
 
 class Unwritten:
-    """What :func:`write` makes of a tree, to be measured where it is not written.
-
-    Raises UserError where :func:`write` does, when its members, size or bytes are asked for.
-    """
+    """What :func:`write` makes of a tree, to be measured where it is not written; raises what that does."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
@@ -218,10 +213,7 @@ def read(path: Path) -> Archive:
 
 
 def index(content: Content, where: str) -> Archive:
-    """Read what is in an archive that may be a part of a file, as in a package.
-
-    Raises UserError as :func:`mystikos_tool.formats.cpio.members` does.
-    """
+    """Read what is in an archive, maybe a part of a file; raise UserError as :func:`cpio.members` does."""
     with content.at_any_offset() as read_at:
         start = read_at(0, min(content.size, kinds.SIZE))
         if kinds.kind(start) not in (kinds.ARCHIVE, ""):
@@ -230,11 +222,7 @@ def index(content: Content, where: str) -> Archive:
 
 
 class ArchiveSource:
-    """An archive as a source of a root: a layer, with its modes as they are.
-
-    What matches a pattern of ``exclude`` stays out, as of a directory. Raises UserError, when it is
-    asked, as :func:`read` does.
-    """
+    """An archive, but for what ``exclude`` matches, as a source of a root, which raises as :func:`read`."""
 
     def __init__(self, path: Path, *, exclude: tuple[str, ...] = ()) -> None:
         self._path = path
@@ -296,12 +284,10 @@ class _ArchiveFiles(Contents):
 def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> None:
     """Unpack an archive into ``directory``, which is created and must be empty.
 
-    Set-user-ID and set-group-ID bits are left out unless they are asked for: the files belong to
-    whoever unpacks, and an archive of another's would make a program that runs as that user.
-
-    Nothing is written outside of it: :func:`index` takes no archive whose names could lead there.
-    Raises UserError for a directory that is not empty, can't be written or is reached by another user's
-    symbolic link. Where it is not unpacked whole, nothing of it stays.
+    Set-user-ID and set-group-ID bits are left out unless they are asked for: the files belong to whoever
+    unpacks, and an archive of another's would make a program that runs as that user. Nothing is written
+    outside: :func:`index` takes no archive whose names could lead there. Raises UserError for a directory
+    that is not empty, can't be written or is reached by another user's link. Half an archive never stays.
     """
     is_new = not lookup.exists(directory)
     make_directory(directory)
@@ -341,13 +327,12 @@ def _extract_member(member: Member, read_at: ReadAt, target: bytes, kept: int, m
     if stat.S_ISDIR(member.mode):
         os.mkdir(target, 0o700)
         made.append((os.rmdir, target))
-        return
-    if stat.S_ISLNK(member.mode):
+    elif stat.S_ISLNK(member.mode):
         os.symlink(read_at(member.offset, member.size), target)
         made.append((os.unlink, target))
-        return
-    short = UserError(os.fsdecode(target), "its data are truncated", "pack the archive again")
-    with open(target, "xb") as output:
-        made.append((os.unlink, target))
-        output.writelines(pieces(read_at, member.offset, member.size, short))
-    os.chmod(target, member.mode & kept)
+    else:
+        short = UserError(os.fsdecode(target), "its data are truncated", "pack the archive again")
+        with open(target, "xb") as output:
+            made.append((os.unlink, target))
+            output.writelines(pieces(read_at, member.offset, member.size, short))
+        os.chmod(target, member.mode & kept)

@@ -48,11 +48,10 @@ class Contents(Protocol):
         return b""
 
     def chunks(self, entry: Entry) -> Iterator[bytes | memoryview]:
-        """Yield a file's content, ``entry.size`` bytes in pieces of at most 1 MiB.
+        """Yield a file's content in pieces of at most 1 MiB, each as it is until the next one is asked for.
 
-        A piece is as it is until the next one is asked for, or the end.
-        Raises UserError for a file that cannot be read, and for one that is not, or not until the
-        last piece, the one that ``entry.fingerprint`` is of.
+        Raises UserError for a file that cannot be read, and for one that is not, or not until the last piece,
+        the one that ``entry.fingerprint`` is of.
         """
         with self.opened(entry) as read_at:
             yield from pieces(read_at, 0, entry.size, changed(entry))
@@ -64,10 +63,9 @@ class Contents(Protocol):
 class Entry(NamedTuple):
     """A directory, file or symbolic link.
 
-    ``path`` is relative to the root, without a leading ``./``; ``mode`` is ``st_mode``; ``size``
-    counts the bytes of a file or of a link's target and is 0 for a directory. ``contents`` reads
-    the file, which it knows by ``origin``; ``fingerprint`` (see :mod:`mystikos_tool.io.fingerprint`)
-    changes when the content may have changed.
+    ``path`` is relative to the root, without a leading ``./``; ``mode`` is ``st_mode``; ``size`` counts the
+    bytes of a file or of a link's target and is 0 for a directory. ``contents`` reads the file, which it
+    knows by ``origin``; ``fingerprint`` changes when the content may have changed.
     """
 
     path: bytes
@@ -96,9 +94,8 @@ def changed(entry: Entry) -> UserError:
 class Tree:
     """A root file system's entries in the byte order of their paths.
 
-    ``left_out`` names what was there and cannot be in a root. A tree is a source of itself
-    (:class:`mystikos_tool.root.source.Source`), and ``as_of`` is when its entries began to be
-    looked at, in nanoseconds since 1970.
+    ``left_out`` names what was there and cannot be in a root. A tree is a source of itself, and ``as_of`` is
+    when its entries began to be looked at, in nanoseconds since 1970.
     """
 
     def __init__(self, entries: tuple[Entry, ...], left_out: tuple[str, ...], as_of: int) -> None:
@@ -113,10 +110,7 @@ class Tree:
 
     @cached_property
     def members(self) -> list[cpio.Member]:
-        """The members of the archive that the tree is written as.
-
-        Raises UserError for what an archive cannot hold; no file is read for it.
-        """
+        """The members of the tree's archive; raises UserError for what none can hold, and reads no file."""
         if len(self.entries) > cpio.MAX_MEMBERS:
             problem = f"is one of {len(self.entries):,} entries, and a root has at most {cpio.MAX_MEMBERS:,}"
             raise UserError(self.entries[-1].name, problem, cpio.TOO_MANY)
@@ -174,10 +168,7 @@ def canonical_mode(mode: int) -> int:
 
 
 def placed(tree: Tree, directory: str) -> Tree:
-    """Return a tree as it is below a directory of the root, which is made with mode 0755.
-
-    Raises UserError for a place with ``.`` or ``..`` in it.
-    """
+    """Return a tree below a directory of mode 0755; raise UserError for a path of it with ``.`` or ``..``."""
     parts = [os.fsencode(part) for part in directory.split("/") if part]
     first = tree.entries[0]
     if b"." in parts or b".." in parts:
@@ -188,8 +179,7 @@ def placed(tree: Tree, directory: str) -> Tree:
     ]
     prefix = b"".join(part + b"/" for part in parts)
     below = [entry._replace(path=prefix + entry.path) for entry in tree.entries]
-    left_out = tuple(os.fsdecode(prefix) + path for path in tree.left_out)
-    return Tree((*above, *below), left_out, tree.as_of)
+    return Tree((*above, *below), tuple(os.fsdecode(prefix) + path for path in tree.left_out), tree.as_of)
 
 
 def join(trees: Sequence[Tree], *, later_wins: bool = False) -> Tree:
@@ -214,8 +204,7 @@ def join(trees: Sequence[Tree], *, later_wins: bool = False) -> Tree:
             raise UserError(entry.name, problem, "rename one of the two")
         joined[entry.path] = entry
     left_out = sorted(path for tree in trees for path in tree.left_out)
-    as_of = min(tree.as_of for tree in trees)
-    return Tree(tuple(sorted(joined.values(), key=_PATH)), tuple(left_out), as_of)
+    return Tree(tuple(sorted(joined.values(), key=_PATH)), tuple(left_out), min(tree.as_of for tree in trees))
 
 
 def select(tree: Tree, paths: Collection[bytes]) -> Tree:
