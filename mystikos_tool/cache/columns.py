@@ -1,7 +1,4 @@
-"""What is remembered of the entries of a tree, a column for each thing and not a row for each entry.
-
-The columns of 20,000 entries are read and compared at once, where nearly all of them are as they were.
-"""
+"""What is remembered of a tree's entries, in columns: those of 20,000 entries are compared at once."""
 
 from __future__ import annotations
 

@@ -56,10 +56,7 @@ class Rewritten(NamedTuple):
 
 
 class _Packed:
-    """What was packed of one tree in this process: the archive's fingerprint and path, and when it was begun.
-
-    Who packs the tree holds the lock; whoever comes meanwhile waits and copies.
-    """
+    """What was packed of a tree here: fingerprint, path, and when it was begun. Who packs it has the lock."""
 
     def __init__(self) -> None:
         self.lock = Lock()

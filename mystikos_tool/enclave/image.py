@@ -95,8 +95,7 @@ def _check(image: elf.Image) -> bytes:
     """Return an image's record, 1960 bytes; raise UserError where the reference would refuse either."""
     elf.check_loadable(image)
     if not image.in_order:
-        problem = "its PT_LOADs are not in order of their addresses"
-        raise UserError(image.where, problem, "take the file as the linker made it")
+        raise UserError(image.where, "its PT_LOADs are not in order of their addresses", elf.AS_LINKED)
     if image.type != elf.ET_DYN:
         raise UserError(image.where, "is no shared object or PIE", _REMEDY)
     for tag, problem, remedy in _REFUSED_TAGS:
@@ -157,10 +156,7 @@ def _set(record: bytes, config: Config, where: str) -> bytes:
 
 
 def patches_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int) -> list[tuple[int, bytes]]:
-    """Return what the image has in memory in place of what is in its file: its record and symbols filled in.
-
-    They are addresses in the image, and bytes. The record in the file does not get the fields of the image.
-    """
+    """Return what memory has in place of the image's file, its record and symbols filled in, by address."""
     image = enclave.image
     section = image.section(_OEINFO_SECTION)
     fields = {

@@ -1,7 +1,4 @@
-"""The enclave's layout: the stream of pages that a loader adds, in order (docs/formats.md, section 5).
-
-Measuring, writing or loading the pages are consumers of the one stream, of which a layout knows nothing.
-"""
+"""The enclave's layout: the stream of pages that a loader adds, in order (docs/formats.md, section 5)."""
 
 from __future__ import annotations
 
@@ -112,8 +109,7 @@ class Parts(NamedTuple):
 class Layout(NamedTuple):
     """An enclave laid out; ``stream`` has the pages in the order in which they are added.
 
-    ``size`` is what ECREATE gets, ``loaded_size`` what is in use, ``enclave_size`` the range that the image's
-    record states; all in bytes.
+    In bytes, ``size`` is what ECREATE gets, ``loaded_size`` what is in use, ``enclave_size`` the record's.
     """
 
     size: int
@@ -221,8 +217,7 @@ def _regions(parts: Parts, offset: int) -> tuple[list[Region], list[Run]]:
 
 def _region_plans(parts: Parts) -> Iterator[_Plan]:
     """Yield Mystikos' sixteen regions in their order."""
-    memory_pages = parts.memory_size // PAGE
-    kernel = parts.kernel
+    kernel, memory_pages = parts.kernel, parts.memory_size // PAGE
     yield _image_plan("kernel", kernel)
     yield _content_plan("kernel.reloc", _kernel_relocations(kernel))
     for name in (".symtab", ".dynsym"):  # with what follows them in the file

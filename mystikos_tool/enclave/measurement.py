@@ -41,12 +41,8 @@ class Measurement(NamedTuple):
             document = json.loads(data)
             if document["format"] != _FORMAT:
                 raise ValueError
-            measurement = cls(
-                bytes.fromhex(document["mrenclave"]),
-                bytes.fromhex(document["sigstruct"]),
-                str(document["image_sha256"]),
-                dict(document["layout"]),
-            )
+            measured, structure = (bytes.fromhex(document[name]) for name in ("mrenclave", "sigstruct"))
+            measurement = cls(measured, structure, str(document["image_sha256"]), dict(document["layout"]))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             is_one = kinds.kind(data) == kinds.MEASUREMENT
             problem = "is no measurement of this version" if is_one else kinds.instead_of(data, "measurement")

@@ -186,8 +186,7 @@ class _Copies:
     def at(self, distance: int, count: int) -> memoryview:
         """Return the first ``count`` copies, ``distance`` bytes further on than they were made.
 
-        One addition of large integers moves all offsets. Raises OverflowError where one of them would
-        run over into the next.
+        One addition of large integers moves all offsets; raises OverflowError if one would run into the next.
         """
         if self._largest + distance >= 1 << 64:
             raise OverflowError(f"{self._largest:#x} and {distance:#x} make no number of 64 bits")
@@ -209,10 +208,6 @@ class _MeasuredPages(_Copies):
             for start in range(0, len(self.data), MEASURED_PAGE)
             for end in range(start + _EADD.size + _EXTENDED, start + MEASURED_PAGE + 1, _EXTENDED)
         ]
-
-    def set_flags(self, flags: int) -> None:
-        """Set the SECINFO flags of all pages."""
-        self.words[_FLAGS :: MEASURED_PAGE // _WORD] = array("Q", [flags]) * self.most
 
 
 def _once(runs: Sequence[Run]) -> tuple[bytes, list[int]]:
@@ -245,7 +240,7 @@ def _repeated(repeat: Repeat) -> Iterator[memoryview]:
 def _read(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:
     """Yield what is hashed of a run with its content, in buffers that are used again in turn."""
     for pages in buffers:
-        pages.set_flags(run.flags)
+        pages.words[_FLAGS :: MEASURED_PAGE // _WORD] = array("Q", [run.flags]) * pages.most
     with run.content.opened() as content:
         for first, pages in zip(range(0, run.pages, _PAGES), cycle(buffers), strict=False):
             count = min(_PAGES, run.pages - first)

@@ -21,10 +21,7 @@ _BEGINNING = struct.Struct(f"<{STATE_SIZE}sQQQ")
 
 
 class States(NamedTuple):
-    """The states behind every so many pages of a root, 32 bytes each.
-
-    ``beginning`` has all that they depend on beside the root: what was hashed before it, and where it lies.
-    """
+    """The states of a root, 32 bytes each; ``beginning`` has what was hashed before it, and where it lies."""
 
     beginning: bytes = b""
     states: bytes = b""
@@ -40,9 +37,8 @@ def mrenclave(
 
     The first ``unchanged`` bytes of the root, a file's, are those of which ``earlier`` states are.
     """
-    number = next(at for at, run in enumerate(layout.stream) if isinstance(run, Run) and run.content is root)
-    run = layout.stream[number]
-    assert isinstance(run, Run)  # noqa: S101
+    runs = ((at, run) for at, run in enumerate(layout.stream) if isinstance(run, Run))
+    number, run = next((at, run) for at, run in runs if run.content is root)
     digest = Sha256()
     write_pages((layout.size, *layout.stream[:number]), digest.update)
     beginning, start = _BEGINNING.pack(digest.state, digest.size, run.offset, run.flags), digest.size

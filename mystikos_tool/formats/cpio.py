@@ -120,11 +120,10 @@ def end(offset: int) -> bytes:
 def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     """Yield the members of an archive of ``size`` bytes, but for the root, as they are asked for.
 
-    Raises UserError for anything that is no archive or is truncated, for more than MAX_MEMBERS members,
-    and for what no kernel unpacks as it was meant: a name that leads out of the root, is there twice or
-    does not lie in a directory that came before it, a root that is no directory, types other than
-    directory, file and symbolic link, a link's target that is no C string, a hard link, data that belong
-    to no file or link, and bytes behind the last member.
+    Raises UserError for anything that is no archive or is truncated, for more than MAX_MEMBERS members, and
+    for what no kernel unpacks as it was meant: a name that leads out of the root, is there twice or does not
+    lie in a directory that came before, a root that is no directory, other types than directory, file and
+    symbolic link, a link's target that is no C string, a hard link, data of no file or link, more at the end.
     """
     is_directory, has_root = {b"": True}, False  # of each path that was read
     read = Window(read).read
@@ -184,8 +183,7 @@ def _check_end(read: ReadAt, offset: int, end: int) -> None:
 def different_fields(header: bytes, other: bytes) -> list[str]:
     """Return which fields differ in what two archives have before a member's data, but its mode and size.
 
-    The root's header, which only a first member has before its own, is compared where both have it. "name" is
-    how the path is written, as with a leading ``./``.
+    The root's header, before that of a first member, counts where both have it. "name" is a path as written.
     """
     if header == other:
         return []
@@ -215,8 +213,7 @@ class _Malformed(Exception):  # noqa: N818 becomes a UserError, which knows the 
 
 def _parse(header: bytes) -> tuple[int, int, int, int]:
     """Return the mode, the number of links, the data's size and the name's size that a header states."""
-    found = _HEADER.match(header)
-    if found:
+    if found := _HEADER.match(header):
         return _STATED.unpack(unhexlify(found[1]))
     if header[: len(MAGIC)] != MAGIC[: len(header)]:
         raise _Malformed("is no CPIO archive of the newc form", MAKE_NEWC)

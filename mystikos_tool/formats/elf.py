@@ -39,7 +39,7 @@ _MAX_SHNUM = 0xFF00
 _MAX_IMAGE_SIZE = 1 << 30
 _DAMAGED = ("is a damaged ELF file", "build or install it again")
 _CUT = ("lies beyond the end of the file", "the file is truncated: build or install it again")
-_AS_LINKED = "take the file as the linker made it"
+AS_LINKED = "take the file as the linker made it"
 
 Piece = bytes | memoryview
 
@@ -158,10 +158,9 @@ class Image(_File):
 
     def section(self, name: str) -> Section:
         """Return the section called ``name``; raise UserError unless there is exactly one."""
-        section = self.find_section(name)
-        if section is None:
-            raise UserError(self.where, f"has no section {name}", "take the file from a Mystikos runtime")
-        return section
+        if section := self.find_section(name):
+            return section
+        raise UserError(self.where, f"has no section {name}", "take the file from a Mystikos runtime")
 
     def section_bytes(self, name: str) -> bytes:
         """Return the content of a section."""
@@ -353,14 +352,14 @@ def _check_appendable(image: Image, added: Sequence[str]) -> None:
     if not 0 < image.names_index < len(image.section_list):
         raise UserError(image.where, "has no .shstrtab", "link it without stripping its section headers")
     if image.sections_offset + len(image.section_list) * SHDR.size != len(image.data):
-        raise UserError(image.where, "its section headers are not at its end", _AS_LINKED)
+        raise UserError(image.where, "its section headers are not at its end", AS_LINKED)
     if len(image.section_list) + len(added) >= _MAX_SHNUM:
         raise UserError(image.where, "has too many sections", "strip it")
     names = image.section_list[image.names_index]
     if names.offset < EHDR.size or names.offset + names.size > image.sections_offset:
         raise UserError(image.where, *_DAMAGED)
     if any(load.file_size and load.offset + load.file_size > names.offset for load in image.loads):
-        raise UserError(image.where, "has a PT_LOAD behind its .shstrtab", _AS_LINKED)
+        raise UserError(image.where, "has a PT_LOAD behind its .shstrtab", AS_LINKED)
     if present := [name for name in added if image.find_section(name)]:
         remedy = "give the file as the runtime has it, not a package"
         raise UserError(image.where, f"has a section {present[0]} already", remedy)
@@ -370,8 +369,7 @@ def without_sections(start: bytes, rest: bytes, added: Sequence[tuple[str, int]]
     """Return the file that :func:`with_sections` was given, from what it put before and behind the bodies.
 
     Of any other file the result is none that sections were appended to: whoever wants to know appends them
-    again. Raises UserError where the headers do not even lie in the file, and ValueError where sections were
-    not appended to it.
+    again. Raises UserError where the headers do not lie in the file, and ValueError where it cannot be one.
     """
     data, bodies = start + rest, sum(size for _, size in added)
     names_size = sum(_name_size(name) for name, _ in added)

@@ -15,13 +15,8 @@ from mystikos_tool.io.atomic import writing
 from mystikos_tool.io.content import Bytes, Content, FileContent
 from mystikos_tool.runtime import MAX_IMAGE
 
-ENCLAVE = ".mystenc"
-CRT = ".libmystcrt"
-KERNEL = ".libmystkernel"
-ROOTFS = ".mystrootfs"
-PUBKEYS = ".mystpubkeys"
-ROOTHASHES = ".mystroothashes"
-CONFIG = ".mystconfig"
+ENCLAVE, CRT, KERNEL, ROOTFS = ".mystenc", ".libmystcrt", ".libmystkernel", ".mystrootfs"
+PUBKEYS, ROOTHASHES, CONFIG = ".mystpubkeys", ".mystroothashes", ".mystconfig"
 SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
 
 MODE = 0o755
@@ -52,10 +47,7 @@ class Parts(NamedTuple):
 
 
 def pieces(loader: Path, parts: Parts) -> list[tuple[int, Content]]:
-    """Return what a package consists of, in order, each with its offset in it; what is at its end is empty.
-
-    Raises UserError for a loader that sections cannot be appended to.
-    """
+    """Return a package's pieces by offset, an empty one at its end; raise UserError for an unfit loader."""
     sizes = zip(SECTIONS, (part.size for part in parts), strict=True)
     plan = elf.with_sections(runtime.image(loader), list(sizes))
     content = [parts[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
@@ -71,10 +63,7 @@ def check_name(target: Path) -> None:
 
 
 def write(loader: Path, parts: Parts, target: Path) -> int:
-    """Append the parts to the loader as an executable file, beside its place first; return its size in bytes.
-
-    Raises UserError as :func:`check_name` and :func:`pieces` do.
-    """
+    """Write a package, return its size in bytes; raise UserError as :func:`check_name` and :func:`pieces`."""
     return _write((piece for _, piece in pieces(loader, parts)), target)
 
 

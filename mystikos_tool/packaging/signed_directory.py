@@ -26,10 +26,7 @@ class SignedDirectory:
         self._path = path
 
     def content(self, name: str) -> Content:
-        """Return what a package would hold of a file: of a disk, the page that stands for it.
-
-        Raises UserError where it is not there or larger than one of its kind may be.
-        """
+        """Return a file as a package holds it, of a disk a page; raise UserError if missing or too large."""
         path = self._path / _NAMES[name]
         if name == ROOTFS:
             return root.of(path).content()
@@ -72,9 +69,5 @@ def write(loader: Path, parts: Parts, directory: Path) -> None:
 
 def others(directory: Path) -> list[Path]:
     """Return what else than directories and the files of a signed directory is in ``directory``."""
-    return sorted(
-        path
-        for path in directory.rglob("*")
-        if not (lookup.is_dir(path) and not lookup.is_symlink(path))
-        and str(path.relative_to(directory)) not in FILES
-    )
+    files = (path for path in directory.rglob("*") if lookup.is_symlink(path) or not lookup.is_dir(path))
+    return sorted(path for path in files if str(path.relative_to(directory)) not in FILES)

@@ -46,10 +46,7 @@ class Archive(_Archive):  # with attributes, as a cached property needs
         return self.by_path.get(os.fsencode(path).strip(b"/"))
 
     def find(self, path: str) -> Member | None:
-        """Return the member that a path leads to, links followed but never out of the root, or None.
-
-        "/" is a directory that is always there.
-        """
+        """Return what a path leads to, by links too but not out of the root, or None; "/" is always there."""
         return follow(path, Member(b"", stat.S_IFDIR | 0o755, 0, 0), self._child, self._link_target)
 
     def _child(self, directory: Member, name: bytes) -> Member | None:
@@ -185,8 +182,7 @@ class DifferentError(Exception):
 class Held(Unwritten):
     """What :func:`write` makes of a tree, held to the bytes of a file from ``offset`` while it is read.
 
-    ``is_same`` tells that it was read to its end. Reading raises UserError as :func:`write` does for the
-    tree, and DifferentError at the first byte that differs.
+    ``is_same`` tells that it was read to its end. Raises as :func:`write`, and DifferentError if it differs.
     """
 
     def __init__(self, tree: Tree, file: AnyOffset, offset: int) -> None:
@@ -230,29 +226,27 @@ class ArchiveSource:
 
     def fingerprint(self) -> bytes:
         """Return 32 bytes that change when the archive may have changed."""
-        return hashlib.sha256("\0".join((*self._exclude, "")).encode() + self._found[1]).digest()
+        return hashlib.sha256("\0".join((*self._exclude, "")).encode() + self._found[0]).digest()
 
     def is_racy(self) -> bool:
         """Tell whether the archive could be changed and the fingerprint stay as it is."""
-        started, known = self._found
-        return fingerprint.is_racy(known, started)
+        return fingerprint.is_racy(*self._found)
 
     def tree(self) -> Tree:
         """Return the archive's members as entries."""
-        started, known = self._found
-        archive = read(self._path)
+        known, started = self._found
+        archive, excluded = read(self._path), excluding(self._exclude)
         files = _ArchiveFiles(self._path, archive)
-        excluded = excluding(self._exclude)
         kept = (member for member in archive.members if not is_excluded(member.path, excluded))
         entries = [files.entry(member, known) for member in kept]
         return Tree(tuple(sorted(entries, key=attrgetter("path"))), (), started)
 
     @cached_property
-    def _found(self) -> tuple[int, bytes]:
-        """When the archive was looked at, and its fingerprint."""
+    def _found(self) -> tuple[bytes, int]:
+        """The archive's fingerprint, and when it was looked at."""
         started = time.time_ns()
         try:
-            return started, fingerprint.of(self._path.stat())
+            return fingerprint.of(self._path.stat()), started
         except OSError as error:
             raise UserError(str(self._path), reason_of(error), "give an existing archive") from error
 

@@ -31,10 +31,7 @@ def boot_fault(path: str) -> str:
 
 
 class Contents(Protocol):
-    """Reads the files of a source: only a source knows where its files are.
-
-    What is not said otherwise belongs to root, has no links, and is read at its offsets from the first one.
-    """
+    """Reads the files of a source, which alone knows where they are; as a rule, root's and without links."""
 
     def name(self, entry: Entry) -> str:
         """Return what messages call an entry."""
