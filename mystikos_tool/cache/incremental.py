@@ -56,7 +56,7 @@ class Rewritten(NamedTuple):
 
 
 class _Packed:
-    """What was packed of a tree here: fingerprint, path, and when it was begun. Who packs it has the lock."""
+    """What this process has packed of a tree: fingerprint, path and beginning. Who packs it has the lock."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -133,7 +133,7 @@ class IncrementalArchives:
         return written, unchanged.keys()
 
     def read(self, path: Path) -> Archive:
-        """Return what is in an archive as :func:`archive.read`, without reading what :meth:`pack` wrote."""
+        """Return what is in an archive as :func:`archive.read` does; what :meth:`pack` wrote last is not read."""
         written = _written.pop(_name(path), None)
         if written and fingerprint.is_of(written[0], path):
             return written[1]

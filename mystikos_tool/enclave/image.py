@@ -71,7 +71,7 @@ class EnclaveImage:
 
 
 def prepare(original: elf.Image, config: Config) -> EnclaveImage:
-    """Put a configuration into an image and set its record, unsigned; raise UserError where none can be."""
+    """Put a configuration into an image, set its record; raise UserError for what the reference refuses."""
     record = _check(original)
     pieces = elf.with_sections(original, [(CONFIG_SECTION, len(config.data))])
     file = b"".join(config.data if isinstance(piece, int) else piece for piece in pieces)
@@ -80,7 +80,7 @@ def prepare(original: elf.Image, config: Config) -> EnclaveImage:
 
 
 def reopen(data: bytes, where: str) -> tuple[EnclaveImage, bytes]:
-    """Return image and SIGSTRUCT of a signed image's file; raise UserError for one that nobody would sign."""
+    """Return image and SIGSTRUCT of a signed image's file; raise UserError for one that could not be."""
     image = elf.Image(data, where)
     record = _check(image)
     unsigned = OEINFO.patch(record, {"sigstruct": _UNSIGNED})
@@ -92,7 +92,7 @@ def _relocations(image: elf.Image) -> bytes:
 
 
 def _check(image: elf.Image) -> bytes:
-    """Return an image's record, 1960 bytes; raise UserError where the reference would refuse either."""
+    """Return an image's record, 1960 bytes; raise UserError where the reference would refuse the image."""
     elf.check_loadable(image)
     if not image.in_order:
         raise UserError(image.where, "its PT_LOADs are not in order of their addresses", elf.AS_LINKED)
@@ -159,6 +159,7 @@ def patches_in_memory(enclave: EnclaveImage, *, heap_rva: int, enclave_size: int
     """Return what memory has in place of the image's file, its record and symbols filled in, by address."""
     image = enclave.image
     section = image.section(_OEINFO_SECTION)
+    # Only the record in memory has these.
     fields = {
         "oeinfo_rva": section.address,
         "oeinfo_size": OEINFO.size,

@@ -44,7 +44,7 @@ class Run(NamedTuple):
     """Consecutive pages with the same SECINFO flags.
 
     ``offset`` counts bytes from the start of the enclave range; the content is followed by ``fill`` bytes up
-    to the last page's end. ``addresses`` are the offsets in it of 64-bit addresses, which move with the run.
+    to the last page's end. ``addresses`` are where it has 64-bit addresses, which move with the run.
     """
 
     offset: int
@@ -109,7 +109,8 @@ class Parts(NamedTuple):
 class Layout(NamedTuple):
     """An enclave laid out; ``stream`` has the pages in the order in which they are added.
 
-    In bytes, ``size`` is what ECREATE gets, ``loaded_size`` what is in use, ``enclave_size`` the record's.
+    ``size`` is what ECREATE gets, ``loaded_size`` what is in use, ``enclave_size`` the range that the image's
+    record states; all in bytes.
     """
 
     size: int

@@ -43,7 +43,7 @@ _last: list[tuple[int | Run | Repeat, hashlib._Hash]] = []
 def mrenclave(layout: Layout) -> bytes:
     """Return a layout's MRENCLAVE, 32 bytes; the memory for it does not grow with the enclave.
 
-    The streams of apps with one runtime begin alike: what the last one began with is not hashed again.
+    The streams of apps with one runtime begin alike: what the last one had in common is not hashed again.
     """
     global _last
     operations = (layout.size, *layout.stream)
@@ -75,7 +75,7 @@ def _kept(stream: Sequence[Run | Repeat]) -> int:
 def write_stream(layout: Layout, write: _Write) -> None:
     """Give what is hashed for a layout's MRENCLAVE to ``write``, in pieces that it must not keep.
 
-    It is SGXS: 64 bytes for each ECREATE, EADD and EEXTEND, with the 256 bytes that the last one measures.
+    This is SGXS: 64 bytes for each ECREATE, EADD and EEXTEND, and behind EEXTEND the 256 that it measures.
     """
     write_pages((layout.size, *layout.stream), write)
 

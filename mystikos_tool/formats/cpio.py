@@ -123,9 +123,10 @@ def members(read: ReadAt, size: int, where: str) -> Iterator[Member]:
     Raises UserError for anything that is no archive or is truncated, for more than MAX_MEMBERS members, and
     for what no kernel unpacks as it was meant: a name that leads out of the root, is there twice or does not
     lie in a directory that came before, a root that is no directory, other types than directory, file and
-    symbolic link, a link's target that is no C string, a hard link, data of no file or link, more at the end.
+    link, a link's target that is no C string, a hard link, data of no file or link, and bytes behind the end.
     """
-    is_directory, has_root = {b"": True}, False  # of each path that was read
+    is_directory = {b"": True}  # for every path so far
+    has_root = False
     read = Window(read).read
     for member, links in _parsed(read, size, where):
         path, mode, _, _ = member
@@ -183,7 +184,8 @@ def _check_end(read: ReadAt, offset: int, end: int) -> None:
 def different_fields(header: bytes, other: bytes) -> list[str]:
     """Return which fields differ in what two archives have before a member's data, but its mode and size.
 
-    The root's header, before that of a first member, counts where both have it. "name" is a path as written.
+    The root's header, which only a first member has before its own, is compared where both have it. "name" is
+    how the path is written, as with a leading ``./``.
     """
     if header == other:
         return []

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Field(NamedTuple):
-    """A field's name, offset in bytes and ``struct`` format; a ``filled`` one may be given fewer bytes."""
+    """A field's name, offset in bytes and ``struct`` format; a ``filled`` one is filled up with zeros."""
 
     name: str
     offset: int
@@ -26,7 +26,7 @@ class Field(NamedTuple):
 
 
 class Record:
-    """Packs and unpacks ``size`` bytes, little-endian unless ``order`` is ">"; other bytes are zero."""
+    """Packs and unpacks ``size`` bytes, little-endian unless ``order`` is ">"; what has no field is zero."""
 
     def __init__(self, size: int, fields: tuple[Field, ...], order: str = "<") -> None:
         self.size = size

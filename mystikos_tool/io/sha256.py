@@ -27,7 +27,10 @@ class _Context(ctypes.Structure):
 
 
 class Sha256:
-    """A digest whose state can be had and set behind whole blocks; see :func:`is_available`."""
+    """A digest of which, behind a whole number of blocks, the state can be had, and set.
+
+    Raises OSError or AttributeError where there are no such functions, see :func:`is_available`.
+    """
 
     def __init__(self) -> None:
         self._functions = _functions()

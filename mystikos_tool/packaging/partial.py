@@ -1,7 +1,7 @@
 """Packages that are written while their enclave is measured.
 
 Of what a package holds only the enclave image follows from MRENCLAVE, neither its size nor its place.
-Measuring reads the root, nearly all of the rest, which is written at once, while another thread hashes it.
+Measuring reads the root, nearly all of the rest: it is written as it is read, while a thread hashes it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def _versions(loader: Path, parts: sections.Parts) -> list[object]:
 
 
 class _Copy:
-    """Content that is written to a file at ``place`` while it is read, once; errors empty the file only."""
+    """Content that is written to an open file, from ``place``, as it is read, once.
+
+    When it cannot be written, the file is emptied, and it is read nevertheless.
+    """
 
     _reader: Reader
 
@@ -120,7 +123,7 @@ class _Copy:
 
 
 def _write(descriptor: int, buffers: Sequence[memoryview], place: int) -> int:
-    """Write buffers, as many with one call as the kernel takes; return the bytes, fewer after an error."""
+    """Write buffers, as many with one call as the kernel takes; return how many bytes, fewer after errors."""
     size = 0
     with suppress(OSError):
         for at in range(0, len(buffers), IOV_MAX):

@@ -47,7 +47,10 @@ class Parts(NamedTuple):
 
 
 def pieces(loader: Path, parts: Parts) -> list[tuple[int, Content]]:
-    """Return a package's pieces by offset, an empty one at its end; raise UserError for an unfit loader."""
+    """Return the parts and the loader around them, each with its offset in a package; nothing is at its end.
+
+    Raises UserError for a loader that sections cannot be appended to.
+    """
     sizes = zip(SECTIONS, (part.size for part in parts), strict=True)
     plan = elf.with_sections(runtime.image(loader), list(sizes))
     content = [parts[piece] if isinstance(piece, int) else Bytes(piece) for piece in plan]
@@ -114,7 +117,7 @@ def _write(content: Iterable[Content], target: Path) -> int:
 
 
 def is_made_of(path: Path, loader: Path, parts: Parts) -> bool:
-    """Tell whether a file, no link, is what :func:`write` would make; raise UserError as :func:`pieces`."""
+    """Tell whether a file, no link, has the bytes of these parts; raise UserError as :func:`pieces` does."""
     placed = pieces(loader, parts)
     if lookup.is_symlink(path) or path.stat().st_size != placed[-1][0]:
         return False

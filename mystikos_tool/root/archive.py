@@ -46,7 +46,7 @@ class Archive(_Archive):  # with attributes, as a cached property needs
         return self.by_path.get(os.fsencode(path).strip(b"/"))
 
     def find(self, path: str) -> Member | None:
-        """Return what a path leads to, by links too but not out of the root, or None; "/" is always there."""
+        """Return the member that an absolute path leads to by links that never leave the root, or None."""
         return follow(path, Member(b"", stat.S_IFDIR | 0o755, 0, 0), self._child, self._link_target)
 
     def _child(self, directory: Member, name: bytes) -> Member | None:
@@ -127,7 +127,7 @@ def rewrite(tree: Tree, numbers: Sequence[int], target: Path, known: bytes) -> A
 
 
 class Unwritten:
-    """What :func:`write` makes of a tree, to be measured where it is not written; raises what that does."""
+    """What :func:`write` makes of a tree, to be measured where it is not written; raises as that does."""
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
@@ -218,7 +218,10 @@ def index(content: Content, where: str) -> Archive:
 
 
 class ArchiveSource:
-    """An archive, but for what ``exclude`` matches, as a source of a root, which raises as :func:`read`."""
+    """An archive as a source of a root: a layer, with its modes as they are.
+
+    What matches ``exclude`` stays out, as of a directory. Raises UserError as :func:`read`, when it is asked.
+    """
 
     def __init__(self, path: Path, *, exclude: tuple[str, ...] = ()) -> None:
         self._path = path
@@ -281,7 +284,7 @@ def extract(archive: Archive, directory: Path, *, keep_set_id: bool = False) -> 
     Set-user-ID and set-group-ID bits are left out unless they are asked for: the files belong to whoever
     unpacks, and an archive of another's would make a program that runs as that user. Nothing is written
     outside: :func:`index` takes no archive whose names could lead there. Raises UserError for a directory
-    that is not empty, can't be written or is reached by another user's link. Half an archive never stays.
+    that is not empty, can't be written or is reached by another user's link. Where it fails, nothing stays.
     """
     is_new = not lookup.exists(directory)
     make_directory(directory)

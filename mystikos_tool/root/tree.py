@@ -31,7 +31,10 @@ def boot_fault(path: str) -> str:
 
 
 class Contents(Protocol):
-    """Reads the files of a source, which alone knows where they are; as a rule, root's and without links."""
+    """Reads the files of a source: only a source knows where its files are.
+
+    What is not said otherwise belongs to root, has no links, and is read at its offsets from the first one.
+    """
 
     def name(self, entry: Entry) -> str:
         """Return what messages call an entry."""
@@ -45,7 +48,7 @@ class Contents(Protocol):
         return b""
 
     def chunks(self, entry: Entry) -> Iterator[bytes | memoryview]:
-        """Yield a file's content in pieces of at most 1 MiB, each as it is until the next one is asked for.
+        """Yield ``entry.size`` bytes in pieces of up to 1 MiB; one is as it is until the next is asked for.
 
         Raises UserError for a file that cannot be read, and for one that is not, or not until the last piece,
         the one that ``entry.fingerprint`` is of.
@@ -165,7 +168,7 @@ def canonical_mode(mode: int) -> int:
 
 
 def placed(tree: Tree, directory: str) -> Tree:
-    """Return a tree below a directory of mode 0755; raise UserError for a path of it with ``.`` or ``..``."""
+    """Place a tree below a directory of mode 0755; raise UserError for ``.`` or ``..`` in its path."""
     parts = [os.fsencode(part) for part in directory.split("/") if part]
     first = tree.entries[0]
     if b"." in parts or b".." in parts:
