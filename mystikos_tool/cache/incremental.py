@@ -133,7 +133,7 @@ class IncrementalArchives:
         return written, unchanged.keys()
 
     def read(self, path: Path) -> Archive:
-        """Return what is in an archive as :func:`archive.read` does; what :meth:`pack` wrote last is not read."""
+        """Return what is in an archive as :func:`archive.read`; what :meth:`pack` wrote last is not read."""
         written = _written.pop(_name(path), None)
         if written and fingerprint.is_of(written[0], path):
             return written[1]

@@ -219,8 +219,7 @@ def _regions(parts: Parts, offset: int) -> tuple[list[Region], list[Run]]:
 def _region_plans(parts: Parts) -> Iterator[_Plan]:
     """Yield Mystikos' sixteen regions in their order."""
     kernel, memory_pages = parts.kernel, parts.memory_size // PAGE
-    yield _image_plan("kernel", kernel)
-    yield _content_plan("kernel.reloc", _kernel_relocations(kernel))
+    yield from _module_plans("kernel", kernel)
     for name in (".symtab", ".dynsym"):  # with what follows them in the file
         section = kernel.section(name)
         data = kernel.data[section.offset : section.offset + page_up(section.size)]
@@ -228,8 +227,7 @@ def _region_plans(parts: Parts) -> Iterator[_Plan]:
     for name in (".strtab", ".dynstr"):
         data = kernel.section_bytes(name)
         yield _content_plan(f"kernel{name}", Bytes(data.ljust(page_up(len(data)), b"\0")))
-    yield _image_plan("crt", parts.crt)
-    yield _content_plan("crt.reloc", _kernel_relocations(parts.crt))
+    yield from _module_plans("crt", parts.crt)
     yield _content_plan("rootfs", parts.rootfs)
     yield _table_plan("fdmappings", memory_pages * _FDMAPPING_SIZE)
     yield _content_plan("pubkeys", Bytes(parts.pubkeys))
@@ -240,8 +238,8 @@ def _region_plans(parts: Parts) -> Iterator[_Plan]:
     yield _table_plan("mman.pids", memory_pages * _PID_SIZE)
 
 
-def _image_plan(name: str, image: elf.Image) -> _Plan:
-    """Plan a kernel or C runtime; raise UserError for one that the reference's loader would not take."""
+def _module_plans(name: str, image: elf.Image) -> Iterator[_Plan]:
+    """Yield a kernel or C runtime and its relocations; raise UserError where the reference refuses it."""
     elf.check_loadable(image)
     for section in _MODULE_SECTIONS:
         if not image.find_section(section):
@@ -250,7 +248,9 @@ def _image_plan(name: str, image: elf.Image) -> _Plan:
     if image.section(".text").address == 0:
         where = f"{image.where}, section .text"
         raise UserError(where, "has no address", "link it as a shared object or PIE")
-    return Region(name, 0, image.size, image.size), _segments(image)
+    yield Region(name, 0, image.size, image.size), _segments(image)
+    relocations = elf.relocations(image, (".rela.dyn",), _KERNEL_RELOCATIONS)
+    yield _content_plan(f"{name}.reloc", Bytes(relocations))
 
 
 def _content_plan(name: str, content: Readable) -> _Plan:
@@ -271,10 +271,6 @@ def _guarded_plan(name: str, pages: int, flags: int, *, closing_guard: bool) -> 
     return Region(name, 0, size, size), runs
 
 
-def _kernel_relocations(image: elf.Image) -> Bytes:
-    return Bytes(elf.relocations(image, (".rela.dyn",), _KERNEL_RELOCATIONS))
-
-
 def _threads(enclave: EnclaveImage, entry: int) -> Repeat:
     """Return the runs of the first thread, from 0 on, and how they repeat; ``entry`` is the same for all.
 
@@ -282,10 +278,8 @@ def _threads(enclave: EnclaveImage, entry: int) -> Repeat:
     """
     count, stack_pages = (OEINFO.get_int(enclave.record, name) for name in ("tcs_count", "stack_pages"))
     if not (1 <= count <= _MAX_TCS and 1 <= stack_pages <= _MAX_STACK_PAGES):
-        problem = (
-            f".oeinfo asks for {count} threads with {stack_pages} stack pages each, "
-            f"not for 1 to {_MAX_TCS} with 1 to {_MAX_STACK_PAGES}"
-        )
+        asked = f".oeinfo asks for {count} threads with {stack_pages} stack pages each"
+        problem = f"{asked}, not for 1 to {_MAX_TCS} with 1 to {_MAX_STACK_PAGES}"
         raise UserError(enclave.image.where, problem, "take mystenc.so from a Mystikos runtime")
     tls_pages = enclave.image.tls_size // PAGE
     tcs = (stack_pages + 2) * PAGE

@@ -17,10 +17,8 @@ from mystikos_tool.io.content import Content, ReadAt
 from mystikos_tool.io.pages import PAGE, align_up, page_up
 
 PF_X, PF_W, PF_R = 1, 2, 4
-
 R_X86_64_64, R_X86_64_COPY, R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT = 1, 5, 6, 7
 R_X86_64_RELATIVE, R_X86_64_DTPMOD64, R_X86_64_TPOFF64 = 8, 16, 18
-
 ET_DYN = 3
 DT_NEEDED, DT_RPATH, DT_RUNPATH = 1, 15, 29
 
@@ -215,12 +213,10 @@ class Image(_File):
 
 def read_sections(content: Content, where: str) -> list[Section]:
     """Return the section headers of a file, and read no more; raise UserError unless it is ELF for x86-64."""
-    with content.at_any_offset() as read_at:
-
-        def whole(offset: int, size: int) -> bytes:
-            return read_at(offset, size) if offset + size <= content.size else b""
-
-        return _File(whole, where).section_list
+    with content.at_any_offset() as read:
+        return _File(
+            lambda at, size: read(at, size) if at + size <= content.size else b"", where
+        ).section_list
 
 
 def check_loadable(image: Image) -> None:
