@@ -196,8 +196,7 @@ def different_fields(header: bytes, other: bytes) -> list[str]:
 
 def _headers(data: bytes) -> list[dict[str, int | bytes]]:
     """Return the fields of headers that follow one another, with the name."""
-    found: list[dict[str, int | bytes]] = []
-    at = 0
+    found, at = list[dict[str, int | bytes]](), 0
     while at + _HEADER_SIZE <= len(data):
         values = _NUMBERS.unpack(unhexlify(data[at + len(MAGIC) : at + _HEADER_SIZE]))
         end = at + _HEADER_SIZE + values[_NAMESIZE]

@@ -213,10 +213,9 @@ class Image(_File):
 
 def read_sections(content: Content, where: str) -> list[Section]:
     """Return the section headers of a file, and read no more; raise UserError unless it is ELF for x86-64."""
+    end = content.size
     with content.at_any_offset() as read:
-        return _File(
-            lambda at, size: read(at, size) if at + size <= content.size else b"", where
-        ).section_list
+        return _File(lambda at, size: read(at, size) if at + size <= end else b"", where).section_list
 
 
 def check_loadable(image: Image) -> None:

@@ -21,7 +21,6 @@ SECTIONS = (ENCLAVE, CRT, KERNEL, ROOTFS, PUBKEYS, ROOTHASHES, CONFIG)
 
 MODE = 0o755
 _LOADER_NAME = "myst"
-
 _CHUNK = 1 << 20
 _GIVE_PACKAGE = "give a file made by package-sgx"
 
