@@ -80,7 +80,7 @@ def prepare(original: elf.Image, config: Config) -> EnclaveImage:
 
 
 def reopen(data: bytes, where: str) -> tuple[EnclaveImage, bytes]:
-    """Return image and SIGSTRUCT of a signed image's file; raise UserError for one that could not be."""
+    """Return image and SIGSTRUCT of a signed file; raise UserError for one that could not be signed."""
     image = elf.Image(data, where)
     record = _check(image)
     unsigned = OEINFO.patch(record, {"sigstruct": _UNSIGNED})

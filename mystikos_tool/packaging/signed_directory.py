@@ -58,7 +58,7 @@ def _missing(directory: Path) -> list[str]:
 
 
 def write(loader: Path, parts: Parts, directory: Path) -> None:
-    """Write loader and parts as files; where one can't be, raise UserError and leave them as they were."""
+    """Write loader and parts as files; if one can't be written, raise UserError and keep the earlier ones."""
     with ExitStack() as stack:  # every file is written before the first takes its place
         for name, content in zip(FILES, (FileContent.of(loader), *parts), strict=True):
             target = directory / name
