@@ -3,6 +3,7 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -37,13 +39,10 @@ static const char *name_of(int error)
     {
         int error;
         const char *name;
-    } names[] = {{EPERM, "EPERM"},       {ENOENT, "ENOENT"},
-                 {ESRCH, "ESRCH"},       {EBADF, "EBADF"},
-                 {ECHILD, "ECHILD"},     {EFAULT, "EFAULT"},
-                 {ENOTDIR, "ENOTDIR"},   {EISDIR, "EISDIR"},
-                 {EINVAL, "EINVAL"},     {ENOTTY, "ENOTTY"},
-                 {ENOTSUP, "ENOTSUP"},   {EMSGSIZE, "EMSGSIZE"},
-                 {ENOTCONN, "ENOTCONN"}, {EAFNOSUPPORT, "EAFNOSUPPORT"}};
+    } names[] = {{EPERM, "EPERM"},     {ENOENT, "ENOENT"},     {ESRCH, "ESRCH"},       {EBADF, "EBADF"},
+                 {ECHILD, "ECHILD"},   {EFAULT, "EFAULT"},     {EROFS, "EROFS"},       {ENOSYS, "ENOSYS"},
+                 {ENOTDIR, "ENOTDIR"}, {EISDIR, "EISDIR"},     {EINVAL, "EINVAL"},     {ENOTTY, "ENOTTY"},
+                 {ENOTSUP, "ENOTSUP"}, {EMSGSIZE, "EMSGSIZE"}, {ENOTCONN, "ENOTCONN"}, {EAFNOSUPPORT, "EAFNOSUPPORT"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (names[i].error == error)
             return names[i].name;
@@ -105,10 +104,58 @@ static int descriptors(void)
     tell("nothing from nowhere", write(file, NULL, 0));
     tell("something from nowhere", write(file, NULL, 1));
     tell("something from below", write(-1, (char *)(uintptr_t)16, 1));
+    tell("read from nowhere", syscall(SYS_pread64, 999, 0, 1, 0));
+    tell("write from nowhere", syscall(SYS_pwrite64, 999, 0, 1, 0));
     tell("random for nowhere", syscall(SYS_getrandom, 0, 5, 0));
+    tell("random with flags that exclude each other", syscall(SYS_getrandom, &status, 8, 6));
     tell("reading with a flag", preadv2(file, &part, 1, 0, RWF_NOWAIT));
     tell("writing with a flag", pwritev2(file, &part, 1, 0, RWF_DSYNC));
     tell("position of a console", pread(1, &byte, 1, 0));
+    return 0;
+}
+
+/* Descriptors 1 and 2 are pipes to the package, and 0 is the machine's /dev/null. */
+static int consoles(void)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    struct flock lock = {.l_type = F_WRLCK};
+    struct winsize window;
+    const int epoll = epoll_create1(0), device = open("/dev/null", O_RDWR);
+    int pipes[2];
+    pipe(pipes);
+    tell("flags", fcntl(1, F_GETFL));
+    tell("flags of a duplicate", fcntl(dup(2), F_GETFL));
+    tell("setting flags", fcntl(1, F_SETFL, O_NONBLOCK));
+    tell("closing on exec", fcntl(2, F_GETFD));
+    tell("a lock", fcntl(1, F_SETLK, &lock));
+    tell("a mode", fchmod(1, 0600));
+    tell("a mode of a pipe", fchmod(pipes[0], 0600));
+    tell("times", syscall(SYS_utimensat, 1, 0, 0, 0));
+    tell("times of a pipe", syscall(SYS_utimensat, pipes[0], 0, 0, 0));
+    tell("epoll", epoll_ctl(epoll, EPOLL_CTL_ADD, 1, &event));
+    tell("entries", syscall(SYS_getdents64, 1, &window, sizeof window));
+    tell("entries of a pipe", syscall(SYS_getdents64, pipes[0], &window, sizeof window));
+    tell("flags of a device with a name", fcntl(device, F_GETFL));
+    tell("window of a device with a name", ioctl(device, TIOCGWINSZ, &window));
+    tell("fsync of a device with a name", fsync(device));
+    tell("fsync of a console", fsync(0));
+    return 0;
+}
+
+static int watches(void)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    const int watcher = inotify_init1(0), other = inotify_init1(0), file = open("/tmp", O_RDONLY);
+    tell("first", inotify_add_watch(watcher, "/tmp", IN_CREATE));
+    tell("second", inotify_add_watch(watcher, "/", IN_CREATE));
+    tell("first again", inotify_add_watch(watcher, "/tmp", IN_DELETE));
+    tell("of another", inotify_add_watch(other, "/tmp", IN_CREATE));
+    tell("remove", inotify_rm_watch(watcher, 2049));
+    tell("remove again", inotify_rm_watch(watcher, 2049));
+    tell("by a file", inotify_add_watch(file, "/tmp", IN_CREATE));
+    tell("remove by a file", inotify_rm_watch(file, 2048));
+    tell("by nothing", inotify_add_watch(999, "/tmp", IN_CREATE));
+    tell("epoll", epoll_ctl(epoll_create1(0), EPOLL_CTL_ADD, watcher, &event));
     return 0;
 }
 
@@ -131,6 +178,7 @@ static int paths(void)
     tell("fstatat with AT_EMPTY_PATH and a path",
          fstatat(directory, "none", &status, AT_EMPTY_PATH) != 0 ? -1 : S_ISDIR(status.st_mode));
     tell("fstatat with AT_EMPTY_PATH and none", syscall(SYS_newfstatat, file, 0, &status, AT_EMPTY_PATH));
+    tell("link to a descriptor", linkat(file, "", AT_FDCWD, "/tmp/link", AT_EMPTY_PATH));
     tell("mknod of a file", syscall(SYS_mknod, 0, 0100644, 0));
     tell("mknod of every kind", syscall(SYS_mknod, "/tmp/x", ~0u, 0));
     fstat(file, &status);
@@ -180,6 +228,11 @@ static int processes(void)
     tell("getpgid of the parent", getpgid(getppid()));
     tell("getpgid", getpgid(getpid()) == getpid());
     tell("signal 100", syscall(SYS_tkill, getpid(), 100));
+    tell("what SIGKILL does", syscall(SYS_rt_sigaction, SIGKILL, 0, 0, 8));
+    tell("what SIGSTOP does", syscall(SYS_rt_sigaction, SIGSTOP, 0, 0, 8));
+    tell("wake none", syscall(SYS_futex, &size, FUTEX_WAKE, 0));
+    tell("wake -1", syscall(SYS_futex, &size, FUTEX_WAKE_PRIVATE, -1));
+    tell("usage to nowhere", syscall(SYS_getrusage, RUSAGE_THREAD, 0));
     tell("setitimer of nothing", syscall(SYS_setitimer, ITIMER_REAL, 0, 0));
     tell("no name", prctl(PR_SET_NAME, 0));
     tell("signal of the parent's death", prctl(PR_SET_PDEATHSIG, 9999));
@@ -310,9 +363,10 @@ int main(int argc, char **argv)
     {
         const char *name;
         int (*run)(void);
-    } subjects[] = {{"descriptors", descriptors}, {"paths", paths}, {"processes", processes},
-                    {"sockets", sockets},         {"users", users}, {"groups", groups},
-                    {"entries", entries},         {"crash", crash}};
+    } subjects[] = {{"consoles", consoles}, {"watches", watches},     {"descriptors", descriptors},
+                    {"paths", paths},       {"processes", processes}, {"sockets", sockets},
+                    {"users", users},       {"groups", groups},       {"entries", entries},
+                    {"crash", crash}};
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; argc == 2 && i < sizeof subjects / sizeof *subjects; i++)
         if (strcmp(argv[1], subjects[i].name) == 0)

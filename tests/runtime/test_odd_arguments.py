@@ -1,7 +1,7 @@
 """System calls with arguments that Mystikos' kernel judges otherwise than Linux.
 
 What is expected is read from the kernel's source: its syscall.c, fdtable.c, ramfs.c, pipedev.c, udsdev.c,
-sockdev.c, epolldev.c, uid_gid.c and thread.c.
+sockdev.c, epolldev.c, ttydev.c, inotifydev.c, futex.c, uid_gid.c and thread.c.
 """
 
 from __future__ import annotations
@@ -52,10 +52,43 @@ copy to -1: EINVAL
 nothing from nowhere: 0
 something from nowhere: EINVAL
 something from below: EFAULT
+read from nowhere: EFAULT
+write from nowhere: EFAULT
 random for nowhere: EINVAL
+random with flags that exclude each other: 8
 reading with a flag: 0
 writing with a flag: 1
 position of a console: ENOENT
+""",
+    "consoles": """\
+flags: ENOTSUP
+flags of a duplicate: ENOTSUP
+setting flags: ENOTSUP
+closing on exec: 0
+a lock: ENOTSUP
+a mode: ENOTSUP
+a mode of a pipe: ENOTSUP
+times: EBADF
+times of a pipe: EBADF
+epoll: EINVAL
+entries: EBADF
+entries of a pipe: EBADF
+flags of a device with a name: 2
+window of a device with a name: EINVAL
+fsync of a device with a name: 0
+fsync of a console: EROFS
+""",
+    "watches": """\
+first: 2048
+second: 2049
+first again: 2048
+of another: 2050
+remove: 0
+remove again: EINVAL
+by a file: EBADF
+remove by a file: EBADF
+by nothing: EBADF
+epoll: EINVAL
 """,
     "paths": """\
 mkdir of nowhere: EINVAL
@@ -69,6 +102,7 @@ statfs of an empty path: EINVAL
 statfs to nowhere: EINVAL
 fstatat with AT_EMPTY_PATH and a path: 1
 fstatat with AT_EMPTY_PATH and none: 0
+link to a descriptor: EINVAL
 mknod of a file: ENOTSUP
 mknod of every kind: ENOTSUP
 unlink of a full directory: EPERM
@@ -89,6 +123,11 @@ waitid with another flag: EINVAL
 getpgid of the parent: EPERM
 getpgid: 1
 signal 100: 0
+what SIGKILL does: EINVAL
+what SIGSTOP does: EINVAL
+wake none: ENOSYS
+wake -1: ENOSYS
+usage to nowhere: EFAULT
 setitimer of nothing: EINVAL
 no name: EINVAL
 signal of the parent's death: 0

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -20,25 +21,37 @@
 
 #define NO_EVENTS "/proc/.events" /* a FIFO that nobody writes to, for a moment */
 #define LAST_OF_PIPES 2040        /* as recorded: with this descriptor open, there are no more pipes */
+#define MAX_WATCHES 4096          /* of all processes */
 
-/* The type of the caller's descriptor, as in st_mode; a negative errno, or MYST_CONTINUE. */
-static int64_t type_of(const struct myst_call *call, int descriptor)
+/* 0 with what fstat says of the caller's descriptor; a negative errno, or MYST_CONTINUE. */
+static int64_t examine(const struct myst_call *call, int descriptor, struct stat *status)
 {
-    struct stat status;
     const int64_t file = myst_call_open_descriptor(call, descriptor);
     if (file < 0)
         return file;
-    const int64_t result = fstat((int)file, &status) == 0 ? (int64_t)(status.st_mode & S_IFMT) : MYST_CONTINUE;
+    const int64_t result = fstat((int)file, status) == 0 ? 0 : MYST_CONTINUE;
     close((int)file);
     return result;
 }
 
+/* True of the devices of /dev, which are files there. */
+static bool is_device(const struct stat *status)
+{
+    return S_ISCHR(status->st_mode) && major(status->st_rdev) == 1;
+}
+
+static bool is_file(const struct stat *status)
+{
+    return S_ISREG(status->st_mode) || S_ISDIR(status->st_mode) || is_device(status);
+}
+
 static int64_t synchronize(const struct myst_call *call)
 {
-    const int64_t type = type_of(call, (int)myst_call_argument(call, 0));
-    if (type < 0 || type == S_IFREG || type == S_IFDIR)
+    struct stat status;
+    const int descriptor = (int)myst_call_argument(call, 0);
+    if (examine(call, descriptor, &status) != 0 || S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))
         return MYST_CONTINUE;
-    return -EROFS;
+    return is_device(&status) && !myst_is_console_at(call, descriptor, &status) ? 0 : -EROFS;
 }
 
 /* What the application was given, and is no terminal, is a console all the same, of 24 lines with 80 columns. */
@@ -53,13 +66,6 @@ static bool is_unix_socket(int file)
     int domain;
     socklen_t size = sizeof domain;
     return getsockopt(file, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
-}
-
-/* True of the devices of /dev, which are files there. */
-static bool is_file(const struct stat *status)
-{
-    return S_ISREG(status->st_mode) || S_ISDIR(status->st_mode) ||
-           (S_ISCHR(status->st_mode) && major(status->st_rdev) == 1);
 }
 
 /* What each kind knows; all others are not supported. */
@@ -104,23 +110,29 @@ static int64_t control(const struct myst_call *call)
         return file == MYST_CONTINUE && action != MYST_ALLOW ? -action : file;
     int64_t result = MYST_CONTINUE;
     if (fstat((int)file, &status) == 0)
-        result = myst_is_console(call, &status) ? control_console(call, request)
-                                                : control_kind(call, (int)file, &status, request);
+        result = myst_is_console_at(call, (int)myst_call_argument(call, 0), &status)
+                     ? control_console(call, request)
+                     : control_kind(call, (int)file, &status, request);
     close((int)file);
     return result == MYST_CONTINUE && action != MYST_ALLOW ? -action : result;
 }
 
-/* A lock keeps nobody off, another descriptor of the same process included. */
+/* A lock keeps nobody off, another descriptor of the same process included. A console has none. */
 static int64_t lock(const struct myst_call *call)
 {
-    const int64_t type = type_of(call, (int)myst_call_argument(call, 0));
-    return type < 0 ? type : 0;
+    struct stat status;
+    const int descriptor = (int)myst_call_argument(call, 0);
+    const int64_t result = examine(call, descriptor, &status);
+    return result == 0 && myst_is_console_at(call, descriptor, &status) ? -ENOTSUP : result;
 }
 
 static int64_t size_pipe(const struct myst_call *call)
 {
-    const int64_t type = type_of(call, (int)myst_call_argument(call, 0));
-    return type == S_IFREG || type == S_IFDIR ? -ENOTSUP : MYST_CONTINUE;
+    struct stat status;
+    const int descriptor = (int)myst_call_argument(call, 0);
+    if (examine(call, descriptor, &status) != 0)
+        return MYST_CONTINUE;
+    return is_file(&status) || myst_is_console_at(call, descriptor, &status) ? -ENOTSUP : MYST_CONTINUE;
 }
 
 /* Of a descriptor that has the least number that is asked for, it is that one. */
@@ -129,20 +141,19 @@ static int64_t duplicate(const struct myst_call *call)
     const int64_t descriptor = (int64_t)myst_call_argument(call, 0);
     if (descriptor != (int64_t)myst_call_argument(call, 2))
         return MYST_CONTINUE;
-    const int64_t type = type_of(call, (int)descriptor);
-    return type < 0 ? type : descriptor;
+    struct stat status;
+    const int64_t result = examine(call, (int)descriptor, &status);
+    return result != 0 ? result : descriptor;
 }
 
 /* A console has no positions. */
 static int64_t use_position(const struct myst_call *call)
 {
     struct stat status;
-    const int64_t file = myst_call_open_descriptor(call, (int)myst_call_argument(call, 0));
-    if (file < 0)
+    const int descriptor = (int)myst_call_argument(call, 0);
+    if (examine(call, descriptor, &status) != 0 || !myst_is_console_at(call, descriptor, &status))
         return MYST_CONTINUE;
-    const bool is_console = fstat((int)file, &status) == 0 && myst_is_console(call, &status);
-    close((int)file);
-    return is_console ? (int64_t)myst_call_argument(call, 3) < 0 ? -EINVAL : -ENOENT : MYST_CONTINUE;
+    return (int64_t)myst_call_argument(call, 3) < 0 ? -EINVAL : -ENOENT;
 }
 
 static int64_t control_descriptor(const struct myst_call *call)
@@ -164,13 +175,33 @@ static bool is_epoll(const struct myst_call *call, int descriptor)
            memcmp(target, name, sizeof name - 1) == 0;
 }
 
+/* What watch_files gives: the application itself makes no FIFO that has a name. */
+static bool is_inotify(const struct stat *status)
+{
+    struct stat proc;
+    return S_ISFIFO(status->st_mode) && stat("/proc", &proc) == 0 && status->st_dev == proc.st_dev;
+}
+
+/* True of what has nothing on the host that could be waited for. Standard input is waited for, as it is read. */
+static bool never_happens(const struct myst_call *call, int descriptor)
+{
+    struct stat status;
+    if (is_epoll(call, descriptor))
+        return true;
+    if (examine(call, descriptor, &status) != 0)
+        return false;
+    const struct myst_file *input = &call->application->given_descriptors[0];
+    const bool is_input = input->inode == status.st_ino && input->device == status.st_dev;
+    return is_inotify(&status) || (!is_input && myst_is_console_at(call, descriptor, &status));
+}
+
 static int64_t add_to_epoll(const struct myst_call *call)
 {
     struct epoll_event event;
-    if (is_epoll(call, (int)myst_call_argument(call, 2)))
-        return -EINVAL;
     if (!is_epoll(call, (int)myst_call_argument(call, 0)))
         return -EBADF;
+    if (never_happens(call, (int)myst_call_argument(call, 2)))
+        return -EINVAL;
     if (myst_call_read(call, myst_call_argument(call, 3), &event, sizeof event) == 0 && (event.events & EPOLLET))
         myst_note_use(MYST_USE_EDGE_TRIGGER);
     return MYST_CONTINUE;
@@ -196,10 +227,69 @@ static int64_t make_pipe(const struct myst_call *call)
     return -EMFILE;
 }
 
-static int64_t add_watch(void)
+/* The paths that are watched, by the descriptor's file. */
+static struct watch
 {
+    uint64_t inode, path; /* a hash; inode 0: free */
+} watches[MAX_WATCHES];
+
+static uint64_t hash(const char *text)
+{
+    uint64_t result = 0xcbf29ce484222325ull; /* FNV-1a */
+    for (; *text; text++)
+        result = (result ^ (unsigned char)*text) * 0x100000001b3ull;
+    return result;
+}
+
+/* The watch of the descriptor's that has the path, else the first that is free; or -1. */
+static int find_watch(uint64_t inode, uint64_t path)
+{
+    int found = -1;
+    for (int i = MAX_WATCHES; i-- > 0;)
+        if (watches[i].inode == inode && watches[i].path == path)
+            return i;
+        else if (!watches[i].inode)
+            found = i;
+    return found;
+}
+
+/* The inode of the call's first descriptor, or 0 where that is none of inotify's. Without isolation it is the system's,
+ * and watches nothing either. */
+static uint64_t watching_inode(const struct myst_call *call)
+{
+    struct stat status;
+    if (examine(call, (int)myst_call_argument(call, 0), &status) != 0)
+        return 0;
+    return !call->application->isolated || is_inotify(&status) ? status.st_ino : 0;
+}
+
+/* Whether there is something at the path is not looked at. */
+static int64_t add_watch(const struct myst_call *call)
+{
+    static char path[PATH_MAX];
+    const uint64_t inode = watching_inode(call);
+    if (!inode)
+        return -EBADF;
+    if (myst_call_read_path(call, myst_call_argument(call, 1), path) != 0)
+        return -EINVAL;
+    const uint64_t name = hash(path);
+    const int number = find_watch(inode, name);
+    if (number < 0)
+        return -ENOMEM;
+    watches[number] = (struct watch){inode, name};
     myst_note_use(MYST_USE_INOTIFY);
-    return MYST_FIRST_WATCH;
+    return MYST_FIRST_WATCH + number;
+}
+
+static int64_t remove_watch(const struct myst_call *call)
+{
+    const int64_t number = (int64_t)(int)myst_call_argument(call, 1) - MYST_FIRST_WATCH;
+    if (!watching_inode(call))
+        return -EBADF;
+    if (number < 0 || number >= MAX_WATCHES || !watches[number].inode)
+        return -EINVAL;
+    watches[number].inode = 0;
+    return 0;
 }
 
 /* With flags that Linux does not know. */
@@ -233,7 +323,9 @@ int64_t myst_serve_descriptors(const struct myst_call *call)
     case SYS_inotify_init1:
         return watch_files(call);
     case SYS_inotify_add_watch:
-        return add_watch();
+        return add_watch(call);
+    case SYS_inotify_rm_watch:
+        return remove_watch(call);
     case SYS_pipe:
     case SYS_pipe2:
         return make_pipe(call);

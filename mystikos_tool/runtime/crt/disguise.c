@@ -37,6 +37,12 @@ bool myst_is_console(const struct myst_call *call, const struct stat *status)
     return false;
 }
 
+bool myst_is_console_at(const struct myst_call *call, int descriptor, const struct stat *status)
+{
+    const bool is_named = S_ISCHR(status->st_mode) && major(status->st_rdev) == MEMORY_MAJOR && descriptor > 2;
+    return !is_named && myst_is_console(call, status);
+}
+
 bool myst_is_in_file_system(const struct myst_call *call, const struct stat *status)
 {
     const mode_t type = status->st_mode & S_IFMT;

@@ -26,4 +26,8 @@ bool myst_is_in_file_system(const struct myst_call *call, const struct stat *sta
 /* True for a descriptor that the application was given and that is no terminal: a console to it. */
 bool myst_is_console(const struct myst_call *call, const struct stat *status);
 
+/* The same of the caller's descriptor with this number. A device that the application opens by its name is a file,
+ * though it was given the same one: the system has one /dev/null. */
+bool myst_is_console_at(const struct myst_call *call, int descriptor, const struct stat *status);
+
 #endif

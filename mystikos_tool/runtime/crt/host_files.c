@@ -75,6 +75,14 @@ static int flags_of(int file, int wanted)
     return adds ? wanted | (fcntl(file, F_GETFL) & (O_APPEND | O_NONBLOCK)) : wanted;
 }
 
+/* Of the call's first descriptor, which `file` is. */
+static bool is_console(const struct myst_call *call, int file)
+{
+    struct stat status;
+    return !call->application->as_linux && fstat(file, &status) == 0 &&
+           myst_is_console_at(call, (int)myst_call_argument(call, 0), &status);
+}
+
 /* What is done by this process is done to the file that was looked at, whatever the caller has by that number then. */
 static int64_t change_flags(const struct myst_call *call)
 {
@@ -82,7 +90,8 @@ static int64_t change_flags(const struct myst_call *call)
     if (file < 0)
         return look_at(call, file);
     const int flags = (int)myst_call_argument(call, 2);
-    const int64_t result = myst_keeps_content(call, file) ? -EPERM
+    const int64_t result = is_console(call, file)           ? -ENOTSUP
+                           : myst_keeps_content(call, file) ? -EPERM
                            : fcntl(file, F_SETFL, call->application->as_linux ? flags : flags_of(file, flags)) == 0
                                ? 0
                                : -errno;
@@ -149,6 +158,23 @@ static int64_t open_path(const struct myst_call *call, int directory, int path_a
     return file == MYST_CONTINUE ? -EPERM : file; /* a link to a descriptor */
 }
 
+/* Of what has no name in a file system, a socket alone has a mode. */
+static bool has_mode(const struct myst_call *call, int file)
+{
+    struct stat status;
+    return call->application->as_linux || fstat(file, &status) != 0 || S_ISSOCK(status.st_mode) ||
+           myst_is_in_file_system(call, &status);
+}
+
+static int64_t set_mode_of_descriptor(const struct myst_call *call)
+{
+    const int64_t file = myst_call_open_descriptor(call, (int)myst_call_argument(call, 0));
+    if (file < 0 || has_mode(call, (int)file))
+        return set_mode(call, file, (unsigned)myst_call_argument(call, 1));
+    close((int)file);
+    return -ENOTSUP;
+}
+
 static int64_t set_mode_of_path(const struct myst_call *call, int directory, int path_argument)
 {
     return set_mode(call, open_path(call, directory, path_argument, 0),
@@ -197,8 +223,10 @@ static int64_t set_times(const struct myst_call *call, int64_t file, int argumen
     if (file < 0)
         return file == MYST_CONTINUE ? -EPERM : file;
     int64_t result = read_times(call, argument, times);
-    if (result >= 0 && !call->application->as_linux && fstat((int)file, &status) == 0 && S_ISLNK(status.st_mode))
-        result = -ELOOP; /* it is opened for that */
+    if (result >= 0 && !call->application->as_linux && fstat((int)file, &status) == 0)
+        result = S_ISLNK(status.st_mode)                  ? -ELOOP /* it is opened for that */
+                 : !myst_is_in_file_system(call, &status) ? -EBADF
+                                                          : result;
     if (result >= 0 && is_one_of(call->application->given_descriptors, (int)file))
         result = -EPERM;
     if (result == 1)
@@ -236,7 +264,7 @@ int64_t myst_serve_host_files(const struct myst_call *call)
     case SYS_fchmodat:
         return set_mode_of_path(call, (int)a[0], 1);
     case SYS_fchmod:
-        return set_mode(call, myst_call_open_descriptor(call, (int)a[0]), (unsigned)a[1]);
+        return set_mode_of_descriptor(call);
     case SYS_utime:
     case SYS_utimes:
         return set_times(call, open_path(call, AT_FDCWD, 0, 0), 1);

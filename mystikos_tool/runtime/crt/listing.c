@@ -156,7 +156,11 @@ static int64_t tell(const struct myst_call *call, int directory)
 static int64_t read_file(const struct myst_call *call, int file)
 {
     struct stat status;
-    if (fstat(file, &status) != 0 || !S_ISREG(status.st_mode) || !myst_is_in_tmpfs(&status))
+    if (fstat(file, &status) != 0)
+        return MYST_CONTINUE;
+    if (!myst_is_in_file_system(call, &status))
+        return -EBADF;
+    if (!S_ISREG(status.st_mode) || !myst_is_in_tmpfs(&status))
         return MYST_CONTINUE;
     const bool is_at_end = lseek(file, 0, SEEK_CUR) >= status.st_size;
     return is_at_end || myst_call_argument(call, 2) < sizeof(struct told) ? 0 : MYST_CRASHES;

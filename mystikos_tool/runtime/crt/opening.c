@@ -1,5 +1,6 @@
 #include "opening.h"
 
+#include "disguise.h"
 #include "own_files.h"
 #include "proc_files.h"
 
@@ -122,9 +123,12 @@ static int64_t tell_flags(const struct myst_call *call)
     const int file = myst_call_take_descriptor(call, (int)myst_call_argument(call, 0));
     if (file < 0)
         return MYST_CONTINUE;
+    struct stat status;
     const int flags = fcntl(file, F_GETFL);
+    const bool is_console =
+        fstat(file, &status) == 0 && myst_is_console_at(call, (int)myst_call_argument(call, 0), &status);
     close(file);
-    return flags & O_PATH ? MYST_CONTINUE : flags & TOLD_FLAGS;
+    return is_console ? -ENOTSUP : flags & O_PATH ? MYST_CONTINUE : flags & TOLD_FLAGS;
 }
 
 int64_t myst_serve_opening(const struct myst_call *call)

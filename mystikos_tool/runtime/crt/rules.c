@@ -20,6 +20,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -209,6 +210,7 @@ static const struct myst_rule rules[] = {
     {SYS_dup3, {{0, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
     {SYS_dup3, {{1, MYST_AT_LEAST, MYST_MAX_DESCRIPTORS}}, EINVAL},
 
+    {SYS_getrusage, {{1, MYST_IS_NULL, 0}}, EFAULT},
     {SYS_getrusage, {{0, MYST_IS, RUSAGE_THREAD}}, EINVAL},
     {SYS_getrusage, {{0, MYST_IS, RUSAGE_SELF}}, MYST_SERVE},
     {SYS_getrusage, {{0, MYST_IS, NONE /* RUSAGE_CHILDREN */}}, MYST_SERVE},
@@ -224,7 +226,7 @@ static const struct myst_rule rules[] = {
     {SYS_getitimer, {{0, MYST_IS_NOT, 0}}, EINVAL},
     {SYS_getrandom, {{0, MYST_IS_WILD, 0}}, EINVAL},
     {SYS_getrandom, {{0, MYST_IS_NULL, 0}, {1, MYST_IS_NOT, 0}}, EINVAL},
-    {SYS_getrandom, {{2, MYST_HAS, ~7u}}, MYST_SERVE},
+    {SYS_getrandom, {{2, MYST_AT_LEAST, GRND_RANDOM | GRND_INSECURE}}, MYST_SERVE}, /* no flags to Linux */
     {SYS_arch_prctl, {{1, MYST_IS_NULL, 0}}, EFAULT},
     {SYS_arch_prctl, {{0, MYST_IS, ARCH_SET_FS}}, MYST_ALLOW},
     {SYS_arch_prctl, {{0, MYST_IS, ARCH_GET_FS}}, MYST_ALLOW},
@@ -246,6 +248,8 @@ static const struct myst_rule rules[] = {
     {SYS_rt_sigpending, {{0, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_rt_sigprocmask, {{1, MYST_IS_NULL, 0}, {3, MYST_IS, 0}}, MYST_SUCCEED},
     {SYS_rt_sigaction, {{0, MYST_IS, SIGCHLD}, {1, MYST_IS_NOT, 0}}, MYST_SERVE},
+    {SYS_rt_sigaction, {{0, MYST_IS, SIGKILL}}, EINVAL}, /* whether it is to be changed or not */
+    {SYS_rt_sigaction, {{0, MYST_IS, SIGSTOP}}, EINVAL},
     {SYS_kill, {{1, MYST_IS, SIGTSTP}}, MYST_SERVE},
     {SYS_kill, {{1, MYST_IS, SIGTTIN}}, MYST_SERVE},
     {SYS_kill, {{1, MYST_IS, SIGTTOU}}, MYST_SERVE},
@@ -262,6 +266,10 @@ static const struct myst_rule rules[] = {
     {SYS_futex, {{1, MYST_AT_LEAST, FUTEX_WAIT_REQUEUE_PI}, {1, MYST_LACKS, FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_WAIT_BITSET}, {3, MYST_IS_NOT, 0}}, MYST_SERVE},
     {SYS_futex, {{1, MYST_IS, FUTEX_WAIT_BITSET_PRIVATE}, {3, MYST_IS_NOT, 0}}, MYST_SERVE},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAKE}, {2, MYST_IS, 0}}, ENOSYS},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAKE}, {2, MYST_AT_LEAST, FIRST_NEGATIVE}}, ENOSYS},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAKE_PRIVATE}, {2, MYST_IS, 0}}, ENOSYS},
+    {SYS_futex, {{1, MYST_IS, FUTEX_WAKE_PRIVATE}, {2, MYST_AT_LEAST, FIRST_NEGATIVE}}, ENOSYS},
     {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_CMP_REQUEUE_PRIVATE}}, ENOTSUP},
     {SYS_futex, {{1, MYST_IS, FUTEX_WAKE_OP}}, ENOTSUP},
@@ -319,6 +327,7 @@ static const struct myst_rule rules[] = {
     {SYS_copy_file_range, {{2, MYST_AT_LEAST, FIRST_NEGATIVE}}, EINVAL},
     {SYS_copy_file_range, ALWAYS, MYST_SERVE},
     {SYS_write, {{2, MYST_AT_LEAST, MYST_LARGE_WRITE}}, MYST_SERVE},
+    {SYS_pwrite64, {{1, MYST_IS_NULL, 0}, {2, MYST_IS_NOT, 0}}, EFAULT},
     {SYS_pwrite64, {{2, MYST_AT_LEAST, MYST_LARGE_WRITE}}, MYST_SERVE},
 
     /* Descriptors: 0 is a console, of which these know nothing. */
@@ -343,7 +352,7 @@ static const struct myst_rule rules[] = {
     {SYS_inotify_init, ALWAYS, MYST_SERVE},
     {SYS_inotify_init1, ALWAYS, MYST_SERVE},
     {SYS_inotify_add_watch, ALWAYS, MYST_SERVE},
-    {SYS_inotify_rm_watch, {{1, MYST_AT_LEAST, MYST_FIRST_WATCH}, {1, MYST_IS_NOT, NONE}}, MYST_SUCCEED},
+    {SYS_inotify_rm_watch, ALWAYS, MYST_SERVE},
     {SYS_epoll_wait, {{1, MYST_IS_NULL, 0}, {0, MYST_IS_NOT, NONE}}, EINVAL},
     {SYS_epoll_pwait, {{1, MYST_IS_NULL, 0}, {0, MYST_IS_NOT, NONE}}, EINVAL},
     {SYS_epoll_wait, {{2, MYST_IS, 0}, {0, MYST_IS_NOT, 0}}, MYST_SUCCEED},
@@ -400,6 +409,7 @@ static const struct myst_rule rules[] = {
     {SYS_fchownat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_renameat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_linkat, {{1, MYST_IS_NULL, 0}}, EINVAL},
+    {SYS_linkat, {{4, MYST_HAS, ~(unsigned)AT_SYMLINK_FOLLOW}}, EINVAL},
     {SYS_faccessat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_execveat, {{1, MYST_IS_NULL, 0}}, EINVAL},
     {SYS_getitimer, {{1, MYST_IS_NULL, 0}}, EINVAL},
@@ -472,6 +482,7 @@ static const struct myst_rule rules[] = {
     {SYS_write, {{1, MYST_IS_WILD, 0}}, EFAULT},
     {SYS_write, {{0, MYST_IS, 0}, {2, MYST_IS, 0}}, MYST_SUCCEED},
     {SYS_writev, {{0, MYST_IS, 0}, {2, MYST_IS, 0}}, MYST_SUCCEED},
+    {SYS_pread64, {{1, MYST_IS_NULL, 0}, {2, MYST_IS_NOT, 0}}, EFAULT},
     {SYS_pread64, {{0, MYST_IS, 0}}, MYST_SERVE},
     {SYS_pread64, {{0, MYST_IS, 1}}, MYST_SERVE},
     {SYS_pread64, {{0, MYST_IS, 2}}, MYST_SERVE},
