@@ -319,6 +319,21 @@ static int users(void)
     return 0;
 }
 
+static int modes(void)
+{
+    const int file = open("/tmp/of_0", O_RDWR | O_CREAT, 0644);
+    mkdir("/tmp/directory_of_0", 0755);
+    syscall(SYS_setresuid, -1, 1000, -1);
+    tell("chmod", chmod("/tmp/of_0", 0600));
+    tell("fchmod", fchmod(file, 0600));
+    tell("fchmodat", fchmodat(AT_FDCWD, "/tmp/of_0", 0600, 0));
+    tell("of a directory", chmod("/tmp/directory_of_0", 0700));
+    tell("of its own", fchmod(open("/tmp/own", O_RDWR | O_CREAT, 0644), 0600));
+    syscall(SYS_setresuid, -1, 0, -1);
+    tell("by user 0", chmod("/tmp/own", 0640));
+    return 0;
+}
+
 static void tell_group(const char *who)
 {
     struct rlimit limit;
@@ -365,8 +380,8 @@ int main(int argc, char **argv)
         int (*run)(void);
     } subjects[] = {{"consoles", consoles}, {"watches", watches},     {"descriptors", descriptors},
                     {"paths", paths},       {"processes", processes}, {"sockets", sockets},
-                    {"users", users},       {"groups", groups},       {"entries", entries},
-                    {"crash", crash}};
+                    {"users", users},       {"modes", modes},         {"groups", groups},
+                    {"entries", entries},   {"crash", crash}};
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; argc == 2 && i < sizeof subjects / sizeof *subjects; i++)
         if (strcmp(argv[1], subjects[i].name) == 0)

@@ -184,6 +184,14 @@ setresuid 1000 1001 1000: EPERM, now 1000 1000 0
 setresuid 0 -1 -1: ok, now 0 1000 0
 setuid 0: ok, now 0 0 0
 """,
+    "modes": """\
+chmod: EPERM
+fchmod: EPERM
+fchmodat: EPERM
+of a directory: EPERM
+of its own: 0
+by user 0: 0
+""",
     "groups": """\
 child: group 101, session: EPERM
 limit of the parent: 0

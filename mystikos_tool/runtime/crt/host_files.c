@@ -3,7 +3,9 @@
 #include "../common/sizes.h"
 #include "disguise.h"
 #include "own_files.h"
+#include "owners.h"
 #include "positions.h"
+#include "users.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -130,12 +132,20 @@ int myst_set_mode(int file, unsigned mode)
     return syscall(SYS_FCHMODAT2, file, "", mode, AT_EMPTY_PATH) == 0 ? 0 : chmod(myst_own_path(file, path), mode);
 }
 
+/* User 0, and the owner. */
+static bool may_set_mode(const struct myst_call *call, int file)
+{
+    struct stat status;
+    const uint32_t user = myst_caller_user(call).effective;
+    return user == 0 || call->application->as_linux || (fstat(file, &status) == 0 && myst_owner_of(&status) == user);
+}
+
 static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mode)
 {
     if (file < 0)
         return file;
     const bool is_of_host = is_one_of(call->application->given_descriptors, (int)file);
-    const bool allowed = !is_of_host && myst_may_have_mode((int)file, mode);
+    const bool allowed = !is_of_host && may_set_mode(call, (int)file) && myst_may_have_mode((int)file, mode);
     const int64_t result = !allowed ? -EPERM : myst_set_mode((int)file, mode) == 0 ? 0 : -errno;
     close((int)file);
     return result;

@@ -84,6 +84,12 @@ static void remember_as_callers(const struct myst_call *call, const struct stat 
     remember(status, myst_caller_user(call).file_system, myst_caller_group(call).file_system);
 }
 
+uint32_t myst_owner_of(const struct stat *status)
+{
+    const struct owner *owner = find(status);
+    return owner ? owner->user : status->st_uid;
+}
+
 static void apply(struct stat *status)
 {
     const struct owner *owner = find(status);
