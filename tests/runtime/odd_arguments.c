@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -343,6 +344,67 @@ static void tell_group(const char *who)
     fflush(stdout);
 }
 
+static volatile sig_atomic_t caught;
+
+static void catch_it(int signal)
+{
+    caught += signal == SIGUSR1;
+}
+
+/* Whether it came to the process itself. */
+static void tell_signal(const char *what, pid_t target)
+{
+    caught = 0;
+    tell(what, kill(target, SIGUSR1));
+    printf("  came: %d\n", (int)caught);
+}
+
+/* A process that waits for its end, in a group of its own or in the program's. */
+static pid_t make_waiting(bool is_apart)
+{
+    int ready[2];
+    char byte = 0;
+    pipe(ready);
+    const pid_t child = fork();
+    if (child == 0)
+    {
+        signal(SIGTERM, SIG_DFL);
+        alarm(5);
+        if (is_apart)
+            setpgid(0, 0);
+        write(ready[1], &byte, 1);
+        for (;;)
+            pause();
+    }
+    read(ready[0], &byte, 1);
+    return child;
+}
+
+static void tell_end(const char *what, pid_t child)
+{
+    int status;
+    waitpid(child, &status, 0);
+    printf("%s: ended by %d\n", what, WTERMSIG(status));
+}
+
+static int signals(void)
+{
+    signal(SIGUSR1, catch_it);
+    tell_signal("others of the group", 0);
+    tell_signal("all", -1);
+    tell_signal("the group by its number", -getpgrp());
+    tell_signal("a group that is not there", -77);
+    const pid_t other = make_waiting(false), apart = make_waiting(true);
+    tell("no signal to the others", kill(0, 0));
+    tell("no signal to the group apart", kill(-apart, 0));
+    tell("signal to the others", kill(0, SIGTERM));
+    tell_end("other", other);
+    tell("others", kill(0, SIGTERM));
+    tell("signal to the group apart", kill(-apart, SIGINT));
+    tell_end("apart", apart);
+    return 0;
+}
+
 static int groups(void)
 {
     const pid_t child = fork();
@@ -380,8 +442,8 @@ int main(int argc, char **argv)
         int (*run)(void);
     } subjects[] = {{"consoles", consoles}, {"watches", watches},     {"descriptors", descriptors},
                     {"paths", paths},       {"processes", processes}, {"sockets", sockets},
-                    {"users", users},       {"modes", modes},         {"groups", groups},
-                    {"entries", entries},   {"crash", crash}};
+                    {"users", users},       {"modes", modes},         {"signals", signals},
+                    {"groups", groups},     {"entries", entries},     {"crash", crash}};
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (size_t i = 0; argc == 2 && i < sizeof subjects / sizeof *subjects; i++)
         if (strcmp(argv[1], subjects[i].name) == 0)

@@ -252,7 +252,7 @@ static int share(char **argv)
     }
     printf("%d of %d\n", had, count);
     fflush(stdout);
-    kill(-1, SIGKILL);
+    kill(0, SIGKILL);
     return 0;
 }
 

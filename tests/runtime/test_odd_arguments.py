@@ -192,6 +192,23 @@ of a directory: EPERM
 of its own: 0
 by user 0: 0
 """,
+    "signals": """\
+others of the group: ESRCH
+  came: 0
+all: 0
+  came: 1
+the group by its number: 0
+  came: 1
+a group that is not there: ESRCH
+  came: 0
+no signal to the others: 0
+no signal to the group apart: 0
+signal to the others: 0
+other: ended by 15
+others: ESRCH
+signal to the group apart: 0
+apart: ended by 2
+""",
     "groups": """\
 child: group 101, session: EPERM
 limit of the parent: 0

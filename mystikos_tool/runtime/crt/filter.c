@@ -63,6 +63,8 @@ static void emit_action(struct filter *filter, int action)
         result = SECCOMP_RET_ERRNO;
     else if (action == MYST_CRASH && !filter->serves)
         result = SECCOMP_RET_ERRNO | EFAULT;
+    else if (action == MYST_GROUP && !filter->serves)
+        result = SECCOMP_RET_ERRNO | ESRCH;
     else if (action > 0 && !filter->application->trace)
         result = SECCOMP_RET_ERRNO | (unsigned)action;
     filter->asks |= result == SECCOMP_RET_USER_NOTIF;

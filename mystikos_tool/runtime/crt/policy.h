@@ -22,6 +22,7 @@ enum
     MYST_SUCCEED = -9,    /* it returns 0 and nothing is done */
     MYST_UNHANDLED = -10, /* as myst_unhandled_action says; in rules only */
     MYST_CRASH = -11,     /* Mystikos crashes: the program is stopped with a message that says so */
+    MYST_GROUP = -12,     /* a signal to the caller's group, which process 1 sends; ESRCH where it serves no calls */
 };
 
 /* For a call of the 64-bit kind. */

@@ -1,5 +1,7 @@
 #include "processes.h"
 
+#include "../common/sizes.h"
+#include "process_list.h"
 #include "redirect.h"
 
 #include <errno.h>
@@ -9,13 +11,18 @@
 #include <unistd.h>
 
 /* Group 0 is one outside; inside, it is that of the application, which all others are in until they join another. */
+static pid_t group_of(const struct myst_call *call, pid_t process)
+{
+    const pid_t group = getpgid(process);
+    return group > 0 ? group : call->application->process;
+}
+
 int64_t myst_group_of(const struct myst_call *call, pid_t process)
 {
     const pid_t asked = process ? process : myst_call_process(call);
     if (asked != myst_call_process(call))
         return -EPERM; /* of another, whether it is there or not */
-    const pid_t group = getpgid(asked);
-    return group > 0 ? group : call->application->process;
+    return group_of(call, asked);
 }
 
 int64_t myst_session_of(pid_t process)
@@ -79,6 +86,36 @@ static int64_t stop_itself(const struct myst_call *call)
     return signal == SIGSTOP ? MYST_CRASHES : myst_redirect_to_exit(call, 128 + signal);
 }
 
+/* Whether kill with the argument `target`, which is no number of a process, means the process: 0 the others of the
+ * caller's group, -1 all, itself among them. */
+static bool is_meant(const struct myst_call *call, pid_t target, pid_t process)
+{
+    const pid_t caller = myst_call_process(call);
+    if (target == 0)
+        return process != caller && group_of(call, process) == group_of(call, caller);
+    return target == -1 || group_of(call, process) == -(int64_t)target;
+}
+
+int64_t myst_signal_group(const struct myst_call *call)
+{
+    static pid_t processes[2 * MYST_MAX_THREADS];
+    const pid_t target = (pid_t)myst_call_argument(call, 0);
+    const int signal = (int)myst_call_argument(call, 1);
+    const int count =
+        call->application->isolated ? myst_list_processes(call->application, processes, MYST_COUNT(processes)) : 0;
+    int64_t result = -ESRCH;
+    for (int i = 0; i < count; i++)
+    {
+        if (!is_meant(call, target, processes[i]))
+            continue;
+        if (kill(processes[i], signal) == 0)
+            result = 0;
+        else if (errno != ESRCH)
+            return -errno;
+    }
+    return result;
+}
+
 /* With pseudo_wait_for_exit_exec the parent waits until the child executes a program or ends. A process that begins in
  * a function of its own, on a stack of its own, is not made; what tells so is no errno, but -1 to a C library that
  * takes an int for the result. */
@@ -121,6 +158,7 @@ int64_t myst_serve_processes(const struct myst_call *call)
     case SYS_rt_sigaction:
         return set_action(call);
     case SYS_kill:
+        return process < 0 ? myst_signal_group(call) : stop_itself(call);
     case SYS_tkill:
     case SYS_tgkill:
         return stop_itself(call);

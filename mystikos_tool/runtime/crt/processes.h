@@ -17,7 +17,11 @@ int64_t myst_session_of(pid_t process);
  * MYST_CONTINUE where it ignores none, or MYST_REDIRECTED to the same call. */
 int64_t myst_reset_ignored_signals(const struct myst_call *call);
 
-/* Serves getppid, getpgrp, getpgid, getsid, fork and their kind: the result of the call, a negative errno, or
+/* Serves kill for more than one process: sends the signal to the processes of the sandbox that it names. 0, or -ESRCH
+ * where there is none, without isolation above all. */
+int64_t myst_signal_group(const struct myst_call *call);
+
+/* Serves getppid, getpgrp, getpgid, getsid, kill, fork and their kind: the result of the call, a negative errno, or
  * MYST_CONTINUE. */
 int64_t myst_serve_processes(const struct myst_call *call);
 

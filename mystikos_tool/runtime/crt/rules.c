@@ -40,9 +40,8 @@
 /* clang-format off */
 #define ALWAYS {{0, MYST_ANYTHING, 0}}
 
-/* Mystikos has no process group 0; here it would be the caller's, outside. Process 1 and its threads are not seen. */
+/* Process 1 and its threads are not seen. */
 static const struct myst_rule safety[] = {
-    {SYS_kill, {{0, MYST_IS, 0}}, ESRCH},
     {SYS_kill, {{0, MYST_IS, 1}}, ESRCH},
     {SYS_kill, {{0, MYST_IS, MYST_STARTER}}, ESRCH},
     {SYS_kill, {{0, MYST_IS, NONE}, {1, MYST_IS, 0}}, MYST_SUCCEED},
@@ -79,6 +78,7 @@ static const struct myst_rule of_more_calls[] = {
 
 /* Where the application has Linux as it is. */
 static const struct myst_rule of_linux[] = {
+    {SYS_kill, {{0, MYST_IS, 0}}, ESRCH}, /* the caller's group, outside */
     {SYS_fallocate, {{1, MYST_IS_NOT, 0}, {0, MYST_IS_NOT, NONE}}, EOPNOTSUPP}, /* as a file of the host keeps its content */
     /* No set-id file is left in a directory of the host. */
     {SYS_open, {{1, MYST_HAS, O_CREAT | TMPFILE}, {2, MYST_HAS, S_ISUID | S_ISGID}}, EPERM},
@@ -250,6 +250,8 @@ static const struct myst_rule rules[] = {
     {SYS_rt_sigaction, {{0, MYST_IS, SIGCHLD}, {1, MYST_IS_NOT, 0}}, MYST_SERVE},
     {SYS_rt_sigaction, {{0, MYST_IS, SIGKILL}}, EINVAL}, /* whether it is to be changed or not */
     {SYS_rt_sigaction, {{0, MYST_IS, SIGSTOP}}, EINVAL},
+    {SYS_kill, {{0, MYST_IS, 0}}, MYST_GROUP},
+    {SYS_kill, {{0, MYST_AT_LEAST, FIRST_NEGATIVE}}, MYST_SERVE},
     {SYS_kill, {{1, MYST_IS, SIGTSTP}}, MYST_SERVE},
     {SYS_kill, {{1, MYST_IS, SIGTTIN}}, MYST_SERVE},
     {SYS_kill, {{1, MYST_IS, SIGTTOU}}, MYST_SERVE},

@@ -261,6 +261,9 @@ int myst_seccomp_notify_answer(const struct myst_call *call, enum myst_taken tak
     case MYST_AFFINITY:
         action = set_affinity(call);
         break;
+    case MYST_GROUP:
+        action = (int)-myst_signal_group(call);
+        break;
     }
     if (action > 0 && call->application->trace)
         tell_refused(call, action);
