@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -422,6 +423,40 @@ static int groups(void)
     return 0;
 }
 
+/* Executes this program by a path, as another name and with more arguments. */
+static void tell_first(const char *path, int more)
+{
+    char *arguments[100] = {"another", "first"};
+    pid_t child;
+    for (int i = 0; i < more; i++)
+        arguments[2 + i] = "more";
+    fflush(stdout);
+    errno = posix_spawn(&child, path, NULL, NULL, arguments, environ);
+    if (errno)
+        tell(path, -1);
+    else
+        waitpid(child, NULL, 0);
+}
+
+static int programs(void)
+{
+    symlink("/bin/odd", "/tmp/link");
+    tell_first("/bin/odd", 0);
+    tell_first("/bin/odd", 90);
+    tell_first("/tmp/link", 0);
+    tell_first("/bin/../bin/odd", 0);
+    chdir("/bin");
+    tell_first("odd", 1);
+    tell_first("./../tmp//link", 0);
+    tell_first("none", 0);
+    const int script = open("/tmp/script", O_CREAT | O_WRONLY, 0755);
+    write(script, "#!/bin/odd first\n", 17);
+    close(script);
+    chdir("/tmp");
+    tell_first("./script", 0);
+    return 0;
+}
+
 static int entries(void)
 {
     char text[1000];
@@ -443,8 +478,11 @@ int main(int argc, char **argv)
     } subjects[] = {{"consoles", consoles}, {"watches", watches},     {"descriptors", descriptors},
                     {"paths", paths},       {"processes", processes}, {"sockets", sockets},
                     {"users", users},       {"modes", modes},         {"signals", signals},
-                    {"groups", groups},     {"entries", entries},     {"crash", crash}};
+                    {"groups", groups},     {"entries", entries},     {"programs", programs},
+                    {"crash", crash}};
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc >= 2 && strcmp(argv[1], "first") == 0)
+        return printf("%s and %d more, %s\n", argv[0], argc - 2, argc > 2 ? argv[2] : "none") < 0;
     for (size_t i = 0; argc == 2 && i < sizeof subjects / sizeof *subjects; i++)
         if (strcmp(argv[1], subjects[i].name) == 0)
             return subjects[i].run();

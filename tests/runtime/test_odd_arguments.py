@@ -209,6 +209,16 @@ others: ESRCH
 signal to the group apart: 0
 apart: ended by 2
 """,
+    "programs": """\
+/bin/odd and 0 more, none
+/bin/odd and 90 more, more
+/tmp/link and 0 more, none
+/bin/../bin/odd and 0 more, none
+/bin/odd and 1 more, more
+/tmp/link and 0 more, none
+none: ENOENT
+/bin/odd and 2 more, /tmp/script
+""",
     "groups": """\
 child: group 101, session: EPERM
 limit of the parent: 0

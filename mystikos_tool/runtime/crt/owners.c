@@ -1,6 +1,7 @@
 #include "owners.h"
 
 #include "disguise.h"
+#include "first_argument.h"
 #include "host_files.h"
 #include "own_files.h"
 #include "processes.h"
@@ -445,7 +446,10 @@ int64_t myst_prepare_program(const struct myst_call *call)
     if (is_program && fstat((int)file, &status) == 0 && S_ISREG(status.st_mode) && !(status.st_mode & 0111))
         chmod(path, (status.st_mode & 07777) | S_IXUSR); /* refused where the application could not either */
     const bool hangs = call->application->isolated && myst_call_process(call) != myst_call_thread(call);
-    const int64_t result = !is_program ? -ENOENT : hangs ? MYST_HANGS : myst_prepare_content(call, (int)file);
+    int64_t result = !is_program ? -ENOENT : hangs ? MYST_HANGS : myst_prepare_content(call, (int)file);
     close((int)file);
-    return result == MYST_CONTINUE ? myst_reset_ignored_signals(call) : result;
+    if (result == MYST_CONTINUE)
+        result = myst_reset_ignored_signals(call);
+    /* Last: the arguments may lie below the stack then, where the signals were reset. */
+    return result == MYST_CONTINUE ? myst_set_first_argument(call) : result;
 }

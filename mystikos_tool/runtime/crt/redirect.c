@@ -20,7 +20,9 @@
 #define MAX_REDIRECTED 64
 #define ERESTARTSYS 512 /* include/linux/errno.h: what a tracer sees of a call that a signal ended */
 #define ERESTARTNOINTR 513
-#define RED_ZONE 128 /* bytes below the stack pointer that a program may use (System V ABI, AMD64 supplement) */
+#define RED_ZONE 128     /* bytes below the stack pointer that a program may use (System V ABI, AMD64 supplement) */
+#define SIGNAL_ACTION 32 /* bytes of struct sigaction of the system */
+#define MAX_BELOW 256    /* bytes further below, which the smallest stacks have, as those of Go's routines */
 
 /* Threads whose next call is one that they were redirected to. */
 static struct redirected
@@ -280,16 +282,37 @@ int64_t myst_redirect_to_part(const struct myst_call *call, const uint64_t whole
     return MYST_REDIRECTED;
 }
 
-/* As many zeros as a signal's action has: below the stack pointer where there is memory, since memory of its own would
- * stay with a parent whose memory the thread shares (vfork(2)). */
-static uint64_t find_zeros(const struct myst_call *call, int *pending)
+/* Below the stack pointer where there is memory, since memory of its own would stay with a parent whose memory the
+ * thread shares (vfork(2)). 0 where there is none. */
+static uint64_t find_room(const struct myst_call *call, size_t size, int *pending)
 {
-    static const uint64_t zeros[4];
+    static const char zeros[MAX_BELOW];
     struct user_regs_struct registers;
     if (!read_registers(call, &registers))
         return 0;
-    const uint64_t at = (registers.rsp - RED_ZONE - sizeof zeros) & ~15ull;
-    return myst_call_write(call, at, zeros, sizeof zeros) == 0 ? at : allocate(call, MYST_PAGE, pending);
+    const uint64_t at = (registers.rsp - RED_ZONE - size) & ~15ull;
+    const bool fits = size <= sizeof zeros && myst_call_write(call, at, zeros, size) == 0;
+    return fits ? at : allocate(call, size, pending);
+}
+
+int64_t myst_redirect_with_first_argument(const struct myst_call *call, const char *name, uint64_t *pointers,
+                                          size_t count)
+{
+    const size_t list = (count + 1) * sizeof *pointers, size = strlen(name) + 1;
+    int pending = 0;
+    if (!seize(call))
+        return MYST_CONTINUE;
+    if (stop(call))
+    {
+        const uint64_t at = find_room(call, list + size, &pending);
+        pointers[0] = at + list;
+        if (at && myst_call_write(call, at, pointers, list) == 0 && myst_call_write(call, at + list, name, size) == 0)
+            change(call, SYS_execve, (const uint64_t[6]){pointers[0], at, call->notification.data.args[2]});
+        else
+            finish(call, -ENOMEM);
+        let_go(call, pending);
+    }
+    return MYST_REDIRECTED;
 }
 
 int64_t myst_redirect_without_actions(const struct myst_call *call, uint64_t signals)
@@ -299,7 +322,7 @@ int64_t myst_redirect_without_actions(const struct myst_call *call, uint64_t sig
         return MYST_CONTINUE;
     if (stop(call))
     {
-        const uint64_t action = find_zeros(call, &pending); /* by default, without flags */
+        const uint64_t action = find_room(call, SIGNAL_ACTION, &pending); /* zeros: by default, without flags */
         for (uint64_t signal = 1; action && signal <= 64; signal++)
             if (signals & 1ull << (signal - 1))
                 run(call, SYS_rt_sigaction, (const uint64_t[6]){signal, action, 0, sizeof(uint64_t)}, &pending);

@@ -16,6 +16,11 @@ int64_t myst_redirect_to_exit(const struct myst_call *call, int status);
 int64_t myst_redirect_to_program(const struct myst_call *call, const char *path, char *const *arguments,
                                  uint64_t environment);
 
+/* To execve of the path `name` with that as the first argument, and the others that `count` pointers lead to; the first
+ * of these is overwritten. */
+int64_t myst_redirect_with_first_argument(const struct myst_call *call, const char *name, uint64_t *pointers,
+                                          size_t count);
+
 /* To mmap with the arguments `part`, at the address that a mapping with the arguments `whole` gets first. */
 int64_t myst_redirect_to_part(const struct myst_call *call, const uint64_t whole[6], const uint64_t part[6]);
 
