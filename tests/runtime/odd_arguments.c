@@ -181,6 +181,8 @@ static int paths(void)
          fstatat(directory, "none", &status, AT_EMPTY_PATH) != 0 ? -1 : S_ISDIR(status.st_mode));
     tell("fstatat with AT_EMPTY_PATH and none", syscall(SYS_newfstatat, file, 0, &status, AT_EMPTY_PATH));
     tell("link to a descriptor", linkat(file, "", AT_FDCWD, "/tmp/link", AT_EMPTY_PATH));
+    tell("symlink in place of a file", symlink("none", "/tmp/program"));
+    tell("which stays", stat("/tmp/program", &status) != 0 ? -1 : S_ISREG(status.st_mode));
     tell("mknod of a file", syscall(SYS_mknod, 0, 0100644, 0));
     tell("mknod of every kind", syscall(SYS_mknod, "/tmp/x", ~0u, 0));
     fstat(file, &status);

@@ -103,6 +103,8 @@ statfs to nowhere: EINVAL
 fstatat with AT_EMPTY_PATH and a path: 1
 fstatat with AT_EMPTY_PATH and none: 0
 link to a descriptor: EINVAL
+symlink in place of a file: 0
+which stays: 1
 mknod of a file: ENOTSUP
 mknod of every kind: ENOTSUP
 unlink of a full directory: EPERM

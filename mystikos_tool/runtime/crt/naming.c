@@ -98,18 +98,29 @@ static int64_t serve_rename(const struct myst_call *call)
     return result;
 }
 
-/* Of a target that is longer than Linux takes, as much is kept as it does. */
+/* Where there is something already, Mystikos adds a second entry of the name, and finds the first. Of a target that is
+ * longer than Linux takes, as much is kept as it does. */
+static int64_t make_link(const struct myst_place *place, const char *target, bool is_long)
+{
+    struct stat status;
+    if (!*place->name || !myst_is_directory_in_memory(place->directory))
+        return MYST_CONTINUE;
+    if (look_at(place, &status))
+        return 0;
+    return !is_long ? MYST_CONTINUE : symlinkat(target, place->directory, place->name) == 0 ? 0 : -errno;
+}
+
 static int64_t serve_symlink(const struct myst_call *call)
 {
     static char target[PATH_MAX];
     const bool at = call->notification.data.nr == SYS_symlinkat;
     struct myst_place place;
-    if (myst_call_read_path(call, myst_call_argument(call, 0), target) != -ENAMETOOLONG ||
+    const int64_t read = myst_call_read_path(call, myst_call_argument(call, 0), target);
+    if ((read != 0 && read != -ENAMETOOLONG) ||
         !myst_find_place(call, at ? (int)myst_call_argument(call, 1) : AT_FDCWD, at ? 2 : 1, &place))
         return MYST_CONTINUE;
     target[PATH_MAX - 1] = 0;
-    const bool is_kept = *place.name && myst_is_directory_in_memory(place.directory);
-    const int64_t result = !is_kept ? MYST_CONTINUE : symlinkat(target, place.directory, place.name) == 0 ? 0 : -errno;
+    const int64_t result = make_link(&place, target, read != 0);
     close(place.directory);
     return result;
 }
