@@ -459,6 +459,30 @@ static int programs(void)
     return 0;
 }
 
+static int tell_executable(void)
+{
+    char path[100] = "";
+    const ssize_t size = readlink("/proc/self/exe", path, sizeof path - 1);
+    return printf("%s\n", size < 0 ? "nothing" : path) < 0;
+}
+
+/* What /proc/self/exe leads to in a process that has executed a program, and another one later. */
+static int executables(void)
+{
+    char *arguments[] = {"odd", "link", NULL};
+    symlink("/bin/odd", "/tmp/other");
+    for (int i = 0; i < 2; i++)
+    {
+        const pid_t child = fork();
+        if (child == 0)
+            execv(i ? "/bin/./odd" : "/tmp/other", arguments);
+        waitpid(child, NULL, 0);
+    }
+    execv("/tmp/none", arguments);
+    execv("/tmp/other", arguments);
+    return 1;
+}
+
 static int entries(void)
 {
     char text[1000];
@@ -477,12 +501,23 @@ int main(int argc, char **argv)
     {
         const char *name;
         int (*run)(void);
-    } subjects[] = {{"consoles", consoles}, {"watches", watches},     {"descriptors", descriptors},
-                    {"paths", paths},       {"processes", processes}, {"sockets", sockets},
-                    {"users", users},       {"modes", modes},         {"signals", signals},
-                    {"groups", groups},     {"entries", entries},     {"programs", programs},
+    } subjects[] = {{"consoles", consoles},
+                    {"watches", watches},
+                    {"descriptors", descriptors},
+                    {"paths", paths},
+                    {"processes", processes},
+                    {"sockets", sockets},
+                    {"users", users},
+                    {"modes", modes},
+                    {"signals", signals},
+                    {"groups", groups},
+                    {"entries", entries},
+                    {"programs", programs},
+                    {"executables", executables},
                     {"crash", crash}};
     setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc >= 2 && strcmp(argv[1], "link") == 0)
+        return tell_executable();
     if (argc >= 2 && strcmp(argv[1], "first") == 0)
         return printf("%s and %d more, %s\n", argv[0], argc - 2, argc > 2 ? argv[2] : "none") < 0;
     for (size_t i = 0; argc == 2 && i < sizeof subjects / sizeof *subjects; i++)

@@ -221,6 +221,11 @@ apart: ended by 2
 none: ENOENT
 /bin/odd and 2 more, /tmp/script
 """,
+    "executables": """\
+/tmp/other
+/bin/odd
+/bin/odd
+""",
     "groups": """\
 child: group 101, session: EPERM
 limit of the parent: 0

@@ -10,8 +10,7 @@
 
 #define MAX_ARGUMENTS 32768
 
-/* By the letters alone: what is a link does not matter. */
-static void normalize(const char *path, char *to)
+void myst_normalize_path(const char *path, char *to)
 {
     size_t length = 0;
     while (*path)
@@ -32,7 +31,9 @@ static void normalize(const char *path, char *to)
     strcpy(to + length, length ? "" : "/");
 }
 
-bool myst_absolute_path(const struct myst_call *call, const char *path, char absolute[PATH_MAX])
+/* The path as Mystikos passes it on: one that is not absolute begins at the caller's working directory. False where
+ * there is no such path. */
+static bool find_absolute(const struct myst_call *call, const char *path, char absolute[PATH_MAX])
 {
     static char whole[2 * PATH_MAX];
     char link[32];
@@ -44,7 +45,7 @@ bool myst_absolute_path(const struct myst_call *call, const char *path, char abs
         return false;
     whole[length] = '/';
     strcpy(whole + length + 1, path);
-    normalize(whole, absolute);
+    myst_normalize_path(whole, absolute);
     return true;
 }
 
@@ -78,7 +79,7 @@ int64_t myst_set_first_argument(const struct myst_call *call)
     if (call->notification.data.nr != SYS_execve || !call->application->isolated ||
         myst_call_read_path(call, myst_call_argument(call, 0), path) != 0 ||
         myst_call_read(call, myst_call_argument(call, 1), &first, sizeof first) != 0 || !first ||
-        !myst_absolute_path(call, path, absolute) || begins_with(call, first, absolute))
+        !find_absolute(call, path, absolute) || begins_with(call, first, absolute))
         return MYST_CONTINUE;
     uint64_t *pointers = read_pointers(call, &count);
     const int64_t result =

@@ -11,8 +11,8 @@
  * it is. */
 int64_t myst_set_first_argument(const struct myst_call *call);
 
-/* The path as Mystikos passes it on: one that is not absolute begins at the caller's working directory, and loses its
- * parts `.` and `..`. False where there is no such path. */
-bool myst_absolute_path(const struct myst_call *call, const char *path, char absolute[PATH_MAX]);
+/* A path of less than PATH_MAX bytes from the root on, without `.` and `..`, by its letters alone: what is a link does
+ * not matter. `to` has as much room. */
+void myst_normalize_path(const char *path, char *to);
 
 #endif

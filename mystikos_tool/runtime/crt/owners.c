@@ -1,6 +1,7 @@
 #include "owners.h"
 
 #include "disguise.h"
+#include "executables.h"
 #include "first_argument.h"
 #include "host_files.h"
 #include "own_files.h"
@@ -451,5 +452,9 @@ int64_t myst_prepare_program(const struct myst_call *call)
     if (result == MYST_CONTINUE)
         result = myst_reset_ignored_signals(call);
     /* Last: the arguments may lie below the stack then, where the signals were reset. */
-    return result == MYST_CONTINUE ? myst_set_first_argument(call) : result;
+    if (result == MYST_CONTINUE)
+        result = myst_set_first_argument(call);
+    if (result == MYST_CONTINUE)
+        myst_note_executable(call);
+    return result;
 }

@@ -2,6 +2,7 @@
 
 #include "../common/proc_files.h"
 #include "../common/sizes.h"
+#include "executables.h"
 #include "proc_content.h"
 
 #include <dirent.h>
@@ -46,6 +47,7 @@ void myst_hide_process(pid_t process)
     }
     snprintf(path, sizeof path, "/proc/%d", (int)process);
     rmdir(path);
+    myst_forget_executable(process);
 }
 
 /* A path of /proc that names a process, or what it has there. */
@@ -181,6 +183,9 @@ static int64_t read_link(const struct myst_call *call, int path_argument)
     }
     if (strcmp(named.rest, "exe") != 0)
         return mode_of(named.rest) ? -EINVAL : MYST_CONTINUE;
+    const char *executable = myst_executable_of(call->application, named.process);
+    if (executable)
+        return give_link(call, path_argument, executable, strlen(executable));
     snprintf(name, sizeof name, "%d/exe", (int)named.process);
     const ssize_t size = readlinkat(call->application->proc, name, path, sizeof path);
     return size < 0 ? -errno : give_link(call, path_argument, path, (size_t)size);
