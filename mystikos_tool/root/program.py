@@ -176,7 +176,10 @@ class _Start(NamedTuple):
         return [one.replace("${ORIGIN}", origin).replace("$ORIGIN", origin) for one in written]
 
     def _given_directories(self) -> list[str]:
+        """Return what LD_LIBRARY_PATH names, of which Mystikos' own dynamic linker takes no notice."""
         name = "LD_LIBRARY_PATH="
+        if not self.embedded:
+            return []
         given = [one[len(name) :] for one in self.config.environment_variables if one.startswith(name)]
         return [directory for paths in given for directory in paths.split(":") if directory]
 
@@ -196,7 +199,9 @@ class _Start(NamedTuple):
             problem = (
                 f"the library {name}, which {user} needs, is in none of the directories it is looked for in"
             )
-            yield Fault(problem, "set LD_LIBRARY_PATH in EnvironmentVariables", certain=False)
+            yield Fault(
+                problem, "put it into /lib or /usr/lib, or name its directory in DT_RUNPATH", certain=False
+            )
             return
         may_be_elsewhere = self.config.mounts or (not self.embedded and name.startswith(_OF_A_C_LIBRARY))
         problem = f"the library {name}, which {user} needs, is not in the root"

@@ -380,6 +380,13 @@ def test_a_library_that_may_be_found_is_no_more_than_a_warning(
     ] * warns
 
 
+def test_an_installed_mystikos_does_not_look_where_ld_library_path_says(made: Inputs) -> None:
+    keys = {"EnvironmentVariables": ["LD_LIBRARY_PATH=/opt"]}
+    (warning,) = warned(with_program(made, "dynamic", LINKER, f"/opt/{LIBRARY}", **keys))
+    assert f"the library {LIBRARY}, which /bin/app needs, is in none of the directories" in warning
+    assert "DT_RUNPATH" in warning
+
+
 def test_what_a_library_needs_is_looked_for_too(made: Inputs) -> None:
     library = tiny_elf.program(needed=["libdeep.so"])
     given = as_embedded(with_program(made, "dynamic", LINKER, f"/lib/{LIBRARY}", content=library))

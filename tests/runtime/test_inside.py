@@ -284,6 +284,15 @@ def test_what_mystikos_does_otherwise_is_told_once(inside: MakeInside, caller: C
     assert caller.run(inside(), "--myst-quiet", "told").stderr == ""
 
 
+def test_directories_for_the_dynamic_linker_are_told(inside: MakeInside, anyone: Caller) -> None:
+    made = inside(EnvironmentVariables=["LD_LIBRARY_PATH=/opt/lib"])
+    assert anyone.run(made, "environment").stderr == (
+        "package: mystikos: note: uses LD_LIBRARY_PATH: under Mystikos the dynamic linker does not look "
+        "where it says\n"
+    )
+    assert anyone.output(inside(EnvironmentVariables=["LD_LIBRARY_PATH="]), "environment")
+
+
 def test_a_signal_from_outside_is_told_where_the_application_handles_it(
     package: MakePackage, caller: Caller
 ) -> None:
@@ -321,7 +330,7 @@ def test_a_file_in_the_place_of_a_directory_of_mystikos_gives_way(
 def test_the_roots_variables_come_behind_the_others(inside: MakeInside, caller: Caller) -> None:
     root = {"appenv.json": b'{"Env": ["PATH=/app", "LD_LIBRARY_PATH=/lib", "A=2", "B=3"]}'}
     made = inside(root, EnvironmentVariables=["A=1", "PATH=/bin"])
-    assert caller.output(made, "environment").splitlines() == [
+    assert caller.output(made, "--myst-quiet", "environment").splitlines() == [
         "A=1",
         "PATH=/bin:/app",
         "MYST_TARGET=linux",
@@ -330,7 +339,7 @@ def test_the_roots_variables_come_behind_the_others(inside: MakeInside, caller: 
         "B=3",
     ]
     first = inside(root, EnvironmentVariables=["PATH=/bin"])
-    assert caller.output(first, "environment").splitlines()[:3] == [
+    assert caller.output(first, "--myst-quiet", "environment").splitlines()[:3] == [
         "PATH=/bin",
         "MYST_TARGET=linux",
         "PATH=/app",

@@ -204,6 +204,16 @@ static pid_t start(int *listener, int *begin)
     return pid;
 }
 
+/* Mystikos' dynamic linker takes every program for one that is set-id, and no more than LD_PRELOAD from its variables.
+ */
+static void look_at_environment(void)
+{
+    static const char name[] = "LD_LIBRARY_PATH=";
+    for (char **variable = given->environment; *variable; variable++)
+        if (strncmp(*variable, name, sizeof name - 1) == 0 && (*variable)[sizeof name - 1])
+            myst_note_use(MYST_USE_LIBRARY_PATH);
+}
+
 static void answer_one(int listener)
 {
     struct myst_call call = {.application = given, .listener = listener};
@@ -234,6 +244,7 @@ int main(void)
     myst_begin_notify_thread(end, until_next_look);
     const pid_t application = start(&listener, &begin);
     given->process = application;
+    look_at_environment();
     myst_budget_begin(given);
     umask(0); /* the application's is applied to what is made for it */
     let_go_of_stdio(listener >= 0);
