@@ -194,8 +194,8 @@ class _Start(NamedTuple):
     def _missing_library(self, name: str, user: str) -> Iterator[Fault]:
         encoded = name.encode(errors="surrogateescape")
         if any(one.path.rpartition(b"/")[2] == encoded for one in self.root.members):
-            if any(self.root.find(path) for path in _LINKER_FILES):
-                return  # these name further directories
+            if self.embedded and any(self.root.find(path) for path in _LINKER_FILES):
+                return  # these name further directories, to other dynamic linkers than Mystikos' own
             problem = (
                 f"the library {name}, which {user} needs, is in none of the directories it is looked for in"
             )

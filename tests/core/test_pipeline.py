@@ -380,9 +380,14 @@ def test_a_library_that_may_be_found_is_no_more_than_a_warning(
     ] * warns
 
 
-def test_an_installed_mystikos_does_not_look_where_ld_library_path_says(made: Inputs) -> None:
-    keys = {"EnvironmentVariables": ["LD_LIBRARY_PATH=/opt"]}
-    (warning,) = warned(with_program(made, "dynamic", LINKER, f"/opt/{LIBRARY}", **keys))
+@pytest.mark.parametrize(
+    ("files", "keys"),
+    [([], {"EnvironmentVariables": ["LD_LIBRARY_PATH=/opt"]}), (["/etc/ld.so.cache"], {})],
+)
+def test_an_installed_mystikos_looks_in_no_other_directories(
+    made: Inputs, files: list[str], keys: dict[str, object]
+) -> None:
+    (warning,) = warned(with_program(made, "dynamic", LINKER, f"/opt/{LIBRARY}", *files, **keys))
     assert f"the library {LIBRARY}, which /bin/app needs, is in none of the directories" in warning
     assert "DT_RUNPATH" in warning
 

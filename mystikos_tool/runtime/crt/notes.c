@@ -9,7 +9,8 @@ static const char *const texts[MYST_USES] = {
     [MYST_USE_SHARED_FILE] = "shared mappings of files: under Mystikos each is a copy, which msync alone writes back",
     [MYST_USE_EDGE_TRIGGER] = "edge-triggered epoll: under Mystikos it reports a descriptor once only",
     [MYST_USE_UNIX_SOCKET] =
-        "Unix-domain sockets: under Mystikos they pass no descriptors, know few flags, and connect waits",
+        ("Unix-domain sockets: under Mystikos they pass no descriptors, know few flags, connect and "
+         "accept always wait, and poll sees no connection that comes"),
     [MYST_USE_FUTEX_MOMENT] = "FUTEX_WAIT_BITSET with a moment to wait until: under Mystikos that is a duration",
     [MYST_USE_LIBRARY_PATH] = "LD_LIBRARY_PATH: under Mystikos the dynamic linker does not look where it says",
     [MYST_USE_SIGNAL] = "a signal from outside: under Mystikos it ends the package at once, and no handler runs",
