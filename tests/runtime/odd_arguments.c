@@ -41,10 +41,23 @@ static const char *name_of(int error)
     {
         int error;
         const char *name;
-    } names[] = {{EPERM, "EPERM"},     {ENOENT, "ENOENT"},     {ESRCH, "ESRCH"},       {EBADF, "EBADF"},
-                 {ECHILD, "ECHILD"},   {EFAULT, "EFAULT"},     {EROFS, "EROFS"},       {ENOSYS, "ENOSYS"},
-                 {ENOTDIR, "ENOTDIR"}, {EISDIR, "EISDIR"},     {EINVAL, "EINVAL"},     {ENOTTY, "ENOTTY"},
-                 {ENOTSUP, "ENOTSUP"}, {EMSGSIZE, "EMSGSIZE"}, {ENOTCONN, "ENOTCONN"}, {EAFNOSUPPORT, "EAFNOSUPPORT"}};
+    } names[] = {{ERANGE, "ERANGE"},
+                 {EPERM, "EPERM"},
+                 {ENOENT, "ENOENT"},
+                 {ESRCH, "ESRCH"},
+                 {EBADF, "EBADF"},
+                 {ECHILD, "ECHILD"},
+                 {EFAULT, "EFAULT"},
+                 {EROFS, "EROFS"},
+                 {ENOSYS, "ENOSYS"},
+                 {ENOTDIR, "ENOTDIR"},
+                 {EISDIR, "EISDIR"},
+                 {EINVAL, "EINVAL"},
+                 {ENOTTY, "ENOTTY"},
+                 {ENOTSUP, "ENOTSUP"},
+                 {EMSGSIZE, "EMSGSIZE"},
+                 {ENOTCONN, "ENOTCONN"},
+                 {EAFNOSUPPORT, "EAFNOSUPPORT"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (names[i].error == error)
             return names[i].name;
@@ -297,6 +310,12 @@ static int sockets(void)
     tell("epoll_ctl without an event", epoll_ctl(epoll, EPOLL_CTL_DEL, pair[0], NULL));
     tell("epoll_ctl of a file", epoll_ctl(file, EPOLL_CTL_ADD, pair[0], &event));
     tell("epoll_wait to nowhere", syscall(SYS_epoll_wait, epoll, 0, 5, 0));
+    address = (struct sockaddr_un){.sun_family = AF_UNIX, .sun_path = "/tmp/socket"};
+    bind(local, (struct sockaddr *)&address, sizeof address);
+    for (number = 0; listen(local, 1) == 0 && number < 100; number++)
+        continue;
+    tell("one more that listens", listen(local, 1));
+    tell("before", number);
     return 0;
 }
 

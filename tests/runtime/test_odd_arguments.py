@@ -173,6 +173,8 @@ SIOCATMARK: ENOTSUP
 epoll_ctl without an event: EBADF
 epoll_ctl of a file: EBADF
 epoll_wait to nowhere: EINVAL
+one more that listens: ERANGE
+before: 64
 """,
     "users": """\
 setuid 4242: EINVAL, now 0 0 0

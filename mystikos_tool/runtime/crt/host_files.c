@@ -3,7 +3,7 @@
 #include "../common/sizes.h"
 #include "disguise.h"
 #include "own_files.h"
-#include "owners.h"
+#include "ownership.h"
 #include "positions.h"
 #include "users.h"
 
@@ -137,7 +137,12 @@ static bool may_set_mode(const struct myst_call *call, int file)
 {
     struct stat status;
     const uint32_t user = myst_caller_user(call).effective;
-    return user == 0 || call->application->as_linux || (fstat(file, &status) == 0 && myst_owner_of(&status) == user);
+    if (user == 0 || call->application->as_linux)
+        return true;
+    if (fstat(file, &status) != 0)
+        return false;
+    myst_apply_owner(&status);
+    return status.st_uid == user;
 }
 
 static int64_t set_mode(const struct myst_call *call, int64_t file, unsigned mode)

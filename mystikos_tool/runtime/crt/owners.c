@@ -5,6 +5,7 @@
 #include "first_argument.h"
 #include "host_files.h"
 #include "own_files.h"
+#include "ownership.h"
 #include "processes.h"
 #include "program.h"
 #include "redirect.h"
@@ -22,83 +23,11 @@
 #include <unistd.h>
 
 #define NO_CHANGE UINT32_MAX
-#define MAX_OWNERS (1u << 20)
-
-struct owner
-{
-    uint64_t device, inode; /* inode 0: free */
-    uint32_t user, group;
-};
-
-/* Open addressing; the size is a power of two. */
-static struct owner *owners;
-static size_t owner_room, owner_count;
-
-/* Where the file is, or would be. There is a free place always. */
-static struct owner *slot_of(uint64_t device, uint64_t inode)
-{
-    size_t at = (size_t)((inode * 0x9e3779b97f4a7c15ull) ^ device);
-    for (;; at++)
-    {
-        struct owner *owner = &owners[at & (owner_room - 1)];
-        if (owner->inode == 0 || (owner->inode == inode && owner->device == device))
-            return owner;
-    }
-}
-
-static const struct owner *find(const struct stat *status)
-{
-    if (owner_count == 0)
-        return NULL;
-    const struct owner *owner = slot_of(status->st_dev, status->st_ino);
-    return owner->inode ? owner : NULL;
-}
-
-static bool grow(void)
-{
-    struct owner *former = owners;
-    const size_t former_room = owner_room, room = owner_room ? 2 * owner_room : 64;
-    struct owner *larger = calloc(room, sizeof *larger);
-    if (!larger)
-        return false;
-    owners = larger;
-    owner_room = room;
-    for (size_t i = 0; i < former_room; i++)
-        if (former[i].inode)
-            *slot_of(former[i].device, former[i].inode) = former[i];
-    free(former);
-    return true;
-}
-
-static int64_t remember(const struct stat *status, uint32_t user, uint32_t group)
-{
-    if (2 * owner_count >= owner_room && (owner_count == MAX_OWNERS || !grow()))
-        return -ENOMEM;
-    struct owner *owner = slot_of(status->st_dev, status->st_ino);
-    owner_count += owner->inode == 0;
-    *owner = (struct owner){status->st_dev, status->st_ino, user, group};
-    return 0;
-}
 
 /* For every new file of a process that is another user: tells whether it has to be remembered. */
 static void remember_as_callers(const struct myst_call *call, const struct stat *status)
 {
-    remember(status, myst_caller_user(call).file_system, myst_caller_group(call).file_system);
-}
-
-uint32_t myst_owner_of(const struct stat *status)
-{
-    const struct owner *owner = find(status);
-    return owner ? owner->user : status->st_uid;
-}
-
-static void apply(struct stat *status)
-{
-    const struct owner *owner = find(status);
-    if (!owner)
-        return;
-    status->st_uid = owner->user;
-    status->st_gid = owner->group;
+    myst_remember_owner(status, myst_caller_user(call).file_system, myst_caller_group(call).file_system);
 }
 
 /* What stat of the system says, with the owner inside. */
@@ -106,7 +35,7 @@ static int64_t look_at(int file, struct stat *status)
 {
     if (syscall(SYS_newfstatat, file, "", status, AT_EMPTY_PATH) != 0)
         return -errno;
-    apply(status);
+    myst_apply_owner(status);
     return 0;
 }
 
@@ -238,7 +167,8 @@ static int64_t change_owner(const struct myst_call *call, int file, int first_ar
                    new_group = group == NO_CHANGE ? status.st_gid : group;
     if (myst_is_in_tmpfs(&status))
         take_set_id_away(file, status.st_mode);
-    return new_user == status.st_uid && new_group == status.st_gid ? 0 : remember(&status, new_user, new_group);
+    return new_user == status.st_uid && new_group == status.st_gid ? 0
+                                                                   : myst_remember_owner(&status, new_user, new_group);
 }
 
 static int64_t change(const struct myst_call *call, int64_t file, int first_argument)

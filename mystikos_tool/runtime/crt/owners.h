@@ -5,12 +5,6 @@
 
 #include "call.h"
 
-#include <stdint.h>
-#include <sys/stat.h>
-
-/* The user whose file this is, of which fstat of the system says `status`. */
-uint32_t myst_owner_of(const struct stat *status);
-
 /* Serves chown, stat, creation and their kind: the result of the call, a negative errno, or MYST_CONTINUE. */
 int64_t myst_serve_owners(const struct myst_call *call);
 

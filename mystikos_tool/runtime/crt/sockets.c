@@ -17,6 +17,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define MAX_LISTENING 64 /* calls of listen, in all processes and for ever: closing gives none back */
+
 /* A descriptor of this process for the caller's, where that is a Unix-domain socket; else -1. */
 static int take_unix_socket(const struct myst_call *call)
 {
@@ -255,10 +257,12 @@ static bool has_address(int socket)
 
 static int64_t listen_on(const struct myst_call *call)
 {
+    static int count;
     const int socket = call->application->host_sockets ? -1 : take_unix_socket(call);
     if (socket < 0)
         return MYST_CONTINUE;
-    const int64_t result = has_address(socket) ? MYST_CONTINUE : -EOPNOTSUPP;
+    const int64_t result = !has_address(socket) ? -EOPNOTSUPP : count == MAX_LISTENING ? -ERANGE : MYST_CONTINUE;
+    count += result == MYST_CONTINUE;
     close(socket);
     return result;
 }
