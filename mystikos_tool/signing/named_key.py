@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from mystikos_tool.io import lookup
 from mystikos_tool.signing.signer import Signer
 
 SECONDS = 60.0
+_LONGEST = 10**8  # seconds; the system's clocks count no endless time
 
 
 class NamedKey(NamedTuple):
@@ -47,11 +47,12 @@ def exposed(path: Path) -> str | None:
 
 
 def seconds_of(text: str | None, where: str) -> float:
-    """Return a time limit; raise UserError for what is no number of seconds greater than 0."""
+    """Return a time limit; raise UserError for what is no number of seconds, 10^8 at most."""
     try:
         seconds = SECONDS if text is None else float(text)
     except ValueError:
         seconds = 0
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise UserError(where, f"its timeout cannot be {text!r}", "give a number of seconds greater than 0")
+    if not 0 < seconds <= _LONGEST:
+        remedy = f"give a number of seconds greater than 0, at most {_LONGEST:,}"
+        raise UserError(where, f"its timeout cannot be {text!r}", remedy)
     return seconds

@@ -89,6 +89,8 @@ def _attributes(part: str, separator: str, known: tuple[str, ...]) -> dict[str, 
 
 
 def _text(name: str, value: bytes) -> str:
+    if b"\0" in value:  # where it ends for the module, which would be given another name
+        raise _refused(f"{name} has a NUL in it", "leave it out")
     try:
         return value.decode()
     except UnicodeDecodeError:

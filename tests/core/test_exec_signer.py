@@ -114,6 +114,7 @@ def test_a_signature_by_another_key_or_over_something_else_is_refused(tmp_path: 
         ("exec:public-key=a.pem public-key=b.pem sign", "has public-key= twice"),
         ("exec:public-key=a.pem timeout=0 sign", "its timeout cannot be '0'"),
         ("exec:public-key=a.pem timeout=nan sign", "its timeout cannot be 'nan'"),
+        ("exec:public-key=a.pem timeout=1e10 sign", "its timeout cannot be '1e10'"),
         ("exec:public-key=missing.pem sign", "there is no such public key file"),
         ("exec:public-key=a.pem 'sign", "has a quote that is not closed"),
         (named("/no/such/command"), "cannot be started: no such file or directory"),

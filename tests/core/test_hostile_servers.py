@@ -7,6 +7,7 @@ import os
 import random
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mystikos_tool.cache.remote.digest import Digest, of
 PATIENCE = 0.3
 # Long enough for a busy machine; what has no end takes longer than any limit.
 MOST = PATIENCE + 4  # seconds
-PATIENT = "&patience=10"  # where a busy machine must not make a miss of a hit
+PATIENT = 10.0  # where a busy machine must not make a miss of a hit
 AVERAGE = 1 << 16
 LARGE = {"large": (random.Random(5).randbytes(2_500_000), 0o644)}
 
@@ -77,8 +78,8 @@ def web() -> Iterator[WebServer]:
 def machine(tmp_path: Path) -> Iterator[Machines]:
     machines: list[Machine] = []
 
-    def made(url: str, query: str = "") -> Machine:
-        options = f"?patience={PATIENCE}{query}"
+    def made(url: str, query: str = "", patience: float = PATIENCE) -> Machine:
+        options = f"?patience={patience}{query}"
         machines.append(Machine(tmp_path / f"machine-{len(machines)}", url + options))
         return machines[-1]
 
@@ -199,6 +200,26 @@ def test_a_body_without_an_end_is_left_where_the_file_ends(
     one = machine(web.url)
     check_missed(one, list(LARGE))
     assert one.client.traffic.received < 4_000_000
+
+
+def test_a_body_in_chunks_of_a_negative_size_does_not_fill_the_memory(
+    web: WebServer, machine: Machines
+) -> None:
+    machine(web.url).store(LARGE)
+    sent = 0
+
+    def answer(handler: Any) -> bool:
+        nonlocal sent
+        handler.connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n")
+        with suppress(OSError):
+            while sent < 1 << 30:
+                handler.connection.sendall(bytes(1 << 20))
+                sent += 1 << 20
+        return True
+
+    web.faults["GET"] = answer
+    assert not machine(web.url, patience=PATIENT).fetch(list(LARGE))
+    assert sent < 1 << 28
 
 
 @pytest.mark.parametrize("size", [0, 1])
@@ -347,7 +368,7 @@ def test_a_chunk_that_is_no_file_is_none(kind: str, tmp_path: Path) -> None:
 def test_a_list_of_more_chunks_than_fit_into_a_message_is_not_needed(
     chunking: HostileServer, machine: Machines
 ) -> None:
-    one, other = (machine(chunking.url, PATIENT) for _ in range(2))
+    one, other = (machine(chunking.url, patience=PATIENT) for _ in range(2))
     one.store(LARGE)
     digest = messages.new("Digest", hash="0" * 64, size_bytes=1)
     many = as_bytes(messages.new("SplitBlobResponse", chunk_digests=[digest])) * 100_000
@@ -362,7 +383,7 @@ def test_a_list_of_more_chunks_than_fit_into_a_message_is_not_needed(
 def test_sizes_of_chunks_that_lie_are_a_miss_or_make_the_file(
     size: int, chunking: HostileServer, machine: Machines
 ) -> None:
-    one, other = (machine(chunking.url, PATIENT) for _ in range(2))
+    one, other = (machine(chunking.url, patience=PATIENT) for _ in range(2))
     changed = {"large": (LARGE["large"][0] + b"more", 0o644)}
     one.store(LARGE)
     assert other.fetch(list(LARGE))
@@ -385,7 +406,7 @@ def test_sizes_of_chunks_that_lie_are_a_miss_or_make_the_file(
 def test_a_chunk_larger_than_chunks_are_is_not_held_in_memory(
     chunking: HostileServer, machine: Machines
 ) -> None:
-    one, other = (machine(chunking.url, PATIENT) for _ in range(2))
+    one, other = (machine(chunking.url, patience=PATIENT) for _ in range(2))
     data, rest = LARGE["large"][0], bytes(2_400_000)
     one.store(LARGE)
     assert other.fetch(list(LARGE))
@@ -439,7 +460,7 @@ def test_whatever_a_server_advertises_a_file_comes_back_or_is_a_miss(
     )
     answer = as_bytes(messages.new("ServerCapabilities", cache_capabilities=cache))
     server.answering(GetCapabilities=lambda request, context: answer)
-    one, other = (machine(server.url, PATIENT) for _ in range(2))
+    one, other = (machine(server.url, patience=PATIENT) for _ in range(2))
     one.store()
     found = other.fetch()
     assert other.files() == (FILES if found else {})

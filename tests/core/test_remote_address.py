@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mystikos_tool.cache.remote.address import parse
+from mystikos_tool.cache.remote.address import EXECUTOR, parse
 from mystikos_tool.errors import UserError
 
 
@@ -67,6 +67,17 @@ def test_chunks_are_kept_in_the_user_s_cache(monkeypatch: pytest.MonkeyPatch, tm
         "http://192.0.2.1?token-command=hunter2",
         "grpcs://cache?token-file=a&token-command=b",
         "grpc://cache#hunter2",
+        "grpc://cache?patience=1e9",
+        "grpc://cache?mode=read&mode=hunter2",
+        "grpcs://cache?token-file=hunter2&token-file=b",
+        "grpcs://cache?token-file=",
+        "grpcs://cache?token-command",
+        "grpcs://cache?ca=",
+        "grpcs://cache?token-file=hunter2%00",
+        "grpcs://cache?token-command=hunter2%00",
+        "unix:/hunter2%00",
+        "grpc://cache/hunter2\n",
+        "grpc://cache/hunter2\udcff",
     ],
 )
 def test_what_is_wrong_is_said_without_showing_it(url: str) -> None:
@@ -74,6 +85,12 @@ def test_what_is_wrong_is_said_without_showing_it(url: str) -> None:
         parse(url)
     assert error.value.remedy
     assert "hunter2" not in str(error.value)
+
+
+def test_an_executor_is_waited_for_as_long_as_a_clock_can_count() -> None:
+    assert parse("grpc://farm?wait=1e8", EXECUTOR).wait == 1e8
+    with pytest.raises(UserError, match="at most 100,000,000"):
+        parse("grpc://farm?wait=1e10", EXECUTOR)
 
 
 @pytest.mark.parametrize(

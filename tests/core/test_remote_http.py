@@ -129,3 +129,14 @@ def test_nginx_that_takes_nothing_costs_a_warning(place: str, _nginx: str, machi
     assert not one.fetch()
     assert len(one.warnings) == 1
     assert one.client.health.reads
+
+
+@pytest.mark.parametrize("host", ["cache..example", f"{'a' * 64}.example"])
+def test_a_name_that_no_host_can_have_costs_a_warning_and_no_traceback(
+    host: str, machine: Machines, capfd: pytest.CaptureFixture[str]
+) -> None:
+    one = machine("one", f"http://{host}")
+    assert not one.fetch()
+    [warning] = one.warnings
+    assert "it cannot be reached; the build goes on without it" in warning
+    assert capfd.readouterr().err == ""

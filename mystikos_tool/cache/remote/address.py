@@ -21,6 +21,9 @@ _MODES = ("read-write", "read", "write")
 _OPTIONS = ("ca", "cert", "key", "token-file", "token-command", "patience", "min-rate")
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
+_FILES = ("ca", "cert", "key", "token-file", "token-command")
+_LONGEST = 10**8  # seconds; the system's clocks count no endless time
+
 _MIN_RATE = "128K"
 _CHUNKS_SIZE = "4G"
 _WAIT = "3600"
@@ -95,6 +98,8 @@ class Address(NamedTuple):
 def parse(url: str, kind: Kind = CACHE) -> Address:
     """Read a server's URL; raise UserError, which shows nothing of what could be a secret in it."""
     scheme = url.partition(":")[0].lower()
+    if "\0" in unquote(url) or not url.isprintable():
+        raise kind.wrong("has a character in it that is not printed, or is not UTF-8", "leave it out")
     if scheme not in kind.schemes:
         *others, last = (f"{name}:" if name == "unix" else f"{name}://" for name in kind.schemes)
         raise kind.wrong(f"is no {kind.name}", f"begin it with {', '.join(others)} or {last}")
@@ -115,11 +120,11 @@ def parse(url: str, kind: Kind = CACHE) -> Address:
         key=_path(options, "key"),
         token_file=_path(options, "token-file"),
         token_command=options.get("token-command"),
-        patience=_number(options, "patience", kind.patience, kind),
+        patience=_seconds(options, "patience", kind.patience, kind),
         min_rate=int(_number(options, "min-rate", _MIN_RATE, kind)),
         chunks=_chunks(options),
         chunks_size=int(_number(options, "chunks-size", _CHUNKS_SIZE, kind)),
-        wait=_number(options, "wait", _WAIT, kind),
+        wait=_seconds(options, "wait", _WAIT, kind),
     )
     _check(address, kind)
     return address
@@ -131,6 +136,10 @@ def _options(query: str, kind: Kind, known: tuple[str, ...]) -> dict[str, str]:
         name, _, value = item.partition("=")
         if name not in known:
             raise kind.wrong("has an option that is not known", f"the options are {', '.join(known)}")
+        if name in options:
+            raise kind.wrong(f"has {name} twice", "leave one out")
+        if name in _FILES and not value:
+            raise kind.wrong(f"has nothing behind {name}=", "name it, or leave the option out")
         options[name] = unquote(value)
     return options
 
@@ -189,6 +198,13 @@ def _chunks(options: dict[str, str]) -> Path | None:
         return (Path(home) if home else Path.home() / ".cache") / "mystikos-tool" / "chunks"
     except RuntimeError:  # this user has no home
         return None
+
+
+def _seconds(options: dict[str, str], name: str, default: str, kind: Kind) -> float:
+    seconds = _number(options, name, default, kind)
+    if seconds > _LONGEST:
+        raise kind.wrong(f"has a wrong {name}", f"give a number of seconds, at most {_LONGEST:,}")
+    return seconds
 
 
 def _number(options: dict[str, str], name: str, default: str, kind: Kind) -> float:

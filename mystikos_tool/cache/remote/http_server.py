@@ -257,6 +257,7 @@ class HttpServer:
             opened.close()
             raise
         connection = http.client.HTTPConnection(self._address.place)
+        connection.response_class = _Response
         connection.sock = opened
         connection.auto_open = 0
         with self._lock:
@@ -268,6 +269,16 @@ class HttpServer:
     def _drop(self, connection: http.client.HTTPConnection) -> None:
         connection.close()
         self._of_thread.connection = None
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer without chunks of a negative size: of such a one the library would hold all that comes."""
+
+    def _read_next_chunk_size(self) -> int:
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc]
+        if size < 0:
+            raise ValueError
+        return size
 
 
 class _Exchange(NamedTuple):
@@ -345,7 +356,7 @@ def _resolve(address: Address) -> tuple[str, int]:
     found: list[tuple[str, int]] = []
 
     def resolve() -> None:
-        with suppress(OSError):
+        with suppress(OSError, UnicodeError):  # the latter for what can be no host's name
             *_, place = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
             found.append((str(place[0]), int(port)))
 
