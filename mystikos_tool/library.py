@@ -27,6 +27,7 @@ from mystikos_tool.explain import difference
 from mystikos_tool.explain.check import Check
 from mystikos_tool.explain.difference import Difference
 from mystikos_tool.formats import quote as quotes
+from mystikos_tool.formats.luks import Encryption
 from mystikos_tool.formats.sigstruct import Identity
 from mystikos_tool.io import atomic, lookup
 from mystikos_tool.io.atomic import read_input
@@ -48,7 +49,8 @@ from mystikos_tool.root.oci.source import ImageSource
 from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.tree import Tree
 from mystikos_tool.runtime import Runtime, embedded, embedded_loader
-from mystikos_tool.signing import enclave_key, expectation, notation
+from mystikos_tool.signing import enclave_key, expectation, notation, root_keys
+from mystikos_tool.signing.named_key import exposed
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.statement import Signed, Statement
 from mystikos_tool.signing.trusted import load_root_hash
@@ -367,6 +369,7 @@ def disk(
     chmod: Mapping[str, int | str] = MappingProxyType({}),
     overlays: Sequence[StrPath] = (),
     strip: bool = False,
+    secrets: Secrets = "warn",
 ) -> Disk:
     """Make an ext2 disk with a hash tree of an application directory; return its root hash and sizes.
 
@@ -374,7 +377,8 @@ def disk(
     of 64 bytes, and ``passphrase`` lets cryptsetup open the disk too. ``size`` is that of the data area
     in bytes, a multiple of 4096; without it the disk has ``room`` (8 MiB) beside what its content needs.
     With ``data`` it has nothing that a kernel needs of a root. ``time`` is that of every file, in
-    seconds since 1970. ``exclude`` to ``strip`` are as in `pack`. Raises UserError for what a disk
+    seconds since 1970. ``exclude`` to ``strip`` are as in `pack`, ``secrets`` as in `package`, but that in
+    an encrypted disk nothing is looked for. Raises UserError for what a disk
     cannot hold or the kernel would refuse; an earlier target is then as it was.
     """
     options = _packing(exclude, modes, chmod, overlays, strip)
@@ -385,16 +389,19 @@ def disk(
     if room is not None and room < 0:
         raise UserError("room", f"cannot be {room}", "give a number of bytes")
     _check_target(target, source, encrypt, *_key_files(key))
+    signer = None if key is None else _disk_signer(key)
     how = writer.Options(
         size=size,
         room=writer.ROOM if room is None else room,
         time=writer.TIME if time is None else time,
         boots=not data,
-        encryption=None if encrypt is None else writer.encryption(Path(encrypt), passphrase),
-        signer=None if key is None else _disk_signer(key),
+        encryption=None if encrypt is None else _encryption(Path(encrypt), passphrase),
+        signer=signer,
     )
-    nodes = nodes_of(_assembled(Path(source), options, archive=False), preserve_owners=owners == "preserve")
-    return writer.write(nodes, Path(target), how)
+    tree = _assembled(Path(source), options, archive=False)
+    if how.encryption is None:
+        _warn(root_keys.told_of_disk(tree.entries, os.fspath(source), signer, secrets))
+    return writer.write(nodes_of(tree, preserve_owners=owners == "preserve"), Path(target), how)
 
 
 @_checked
@@ -611,6 +618,12 @@ def _signer(key: StrPath | Signer) -> Signer:
     named = notation.parse(key)
     _warn(named.warnings())
     return enclave_key.for_enclaves(named)
+
+
+def _encryption(key: Path, passphrase: bytes | None) -> Encryption:
+    made = writer.encryption(key, passphrase)
+    _warn(filter(None, [exposed(key)]))
+    return made
 
 
 def _disk_signer(key: StrPath | Signer) -> Signer:

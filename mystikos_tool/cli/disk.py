@@ -90,7 +90,10 @@ def run_mkext2(options: argparse.Namespace) -> None:
     encryption = _encryption(options)
     tree = _tree(options)
     if not encryption:
-        _look_for_keys(options, tree, key)
+        from mystikos_tool.signing import root_keys
+
+        for warning in root_keys.told_of_disk(tree.entries, str(options.directory), key, options.secrets):
+            tell(f"warning: {warning}")
     made = writer.write(
         nodes_of(tree, preserve_owners=options.owners == "preserve"),
         options.disk,
@@ -107,17 +110,6 @@ def run_mkext2(options: argparse.Namespace) -> None:
         f"created {options.disk}: {made.files:,} files, {made.size:,} bytes, {made.free:,} free,"
         f" root hash {made.root_hash.hex()}"
     )
-
-
-def _look_for_keys(options: argparse.Namespace, tree: Tree, signer: Signer | None) -> None:
-    """Warn of private keys that everybody gets who has the disk; raise UserError for that of its signer."""
-    from mystikos_tool.signing import root_keys
-
-    keys = root_keys.in_entries(tree.entries)
-    if signer:
-        root_keys.refuse_signer(keys, signer.modulus, str(options.directory), signer)
-    for warning in root_keys.told(keys, str(options.directory), options.secrets):
-        tell(f"warning: {warning}")
 
 
 def declare_fssig(parser: argparse.ArgumentParser) -> None:
@@ -173,15 +165,19 @@ def _tree(options: argparse.Namespace) -> Tree:
 def _signer(pair: tuple[Path, str] | None) -> Signer | None:
     if pair is None:
         return None
+    from mystikos_tool.signing import notation
     from mystikos_tool.signing.disk_key import load_disk_key
 
     public, private = pair
+    for warning in notation.parse(private).warnings():
+        tell(f"warning: {warning}")
     return load_disk_key(private, public)
 
 
 def _encryption(options: argparse.Namespace) -> Encryption | None:
     from mystikos_tool.io.atomic import read_input
     from mystikos_tool.root.disk import writer
+    from mystikos_tool.signing.named_key import exposed
 
     passphrase = os.fsencode(options.passphrase) if options.passphrase is not None else None
     if options.passphrase_file:
@@ -195,7 +191,10 @@ def _encryption(options: argparse.Namespace) -> Encryption | None:
                 "--passphrase", "is of use with --encrypt only", "give a key file or no passphrase"
             )
         return None
-    return writer.encryption(options.encrypt, passphrase)
+    made = writer.encryption(options.encrypt, passphrase)
+    if warning := exposed(options.encrypt):
+        tell(f"warning: {warning}")
+    return made
 
 
 def _pair(text: str) -> tuple[Path, str]:

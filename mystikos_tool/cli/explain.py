@@ -163,7 +163,7 @@ def run_provenance(options: argparse.Namespace) -> None:
     from mystikos_tool.io import atomic
     from mystikos_tool.packaging import sections
     from mystikos_tool.root import root
-    from mystikos_tool.signing.enclave_key import signer
+    from mystikos_tool.signing import enclave_key, notation
 
     is_packed = lookup.is_dir(options.source)
     if not is_packed:
@@ -181,7 +181,10 @@ def run_provenance(options: argparse.Namespace) -> None:
         f"pkg:pypi/mystikos-tool@{__version__}",
     ).to_json()
     if options.key:
-        payload = dsse.sealed(payload, signer(options.key))
+        key = notation.parse(options.key)
+        for warning in key.warnings():
+            tell_warning(warning)
+        payload = dsse.sealed(payload, enclave_key.for_enclaves(key))
     _give(payload.decode().rstrip("\n"), options)
 
 

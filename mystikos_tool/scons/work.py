@@ -66,12 +66,14 @@ if TYPE_CHECKING:
     from mystikos_tool.root.oci.process import Start
     from mystikos_tool.root.root import Root
     from mystikos_tool.root.stripped import Stripping
+    from mystikos_tool.scons.signing_key import SigningKey
     from mystikos_tool.signing.root_keys import RootKey
+    from mystikos_tool.signing.signer import Signer
     from mystikos_tool.signing.statement import Statement
 
 # The table of the store with the fingerprints of the archives that were packed.
 _PACKED = "packed"
-_ROOT_KEYS = "private keys, packed ones too"
+_ROOT_KEYS = "private keys of every size, packed ones too"
 
 _MAX_ROWS = 100  # of findings that fail a build: more are no help
 
@@ -149,7 +151,7 @@ def _write_disk(target: Any, trees: list[Tree], tree: Tree) -> Written:
         trees,
         tree,
         path,
-        _disk_options(stage),
+        _disk_options(target, stage),
         preserve_owners=stage.layout.owners,
         change=stripping,
     )
@@ -188,18 +190,30 @@ def _keys_told(disk: Any) -> list[str]:
     return root_keys.told(keys, str(disk), stage.secrets)
 
 
-def _disk_options(stage: Disk) -> Options:
+def _disk_options(target: Any, stage: Disk) -> Options:
     from mystikos_tool.root.disk.writer import ROOM, TIME, Options, encryption
+    from mystikos_tool.signing.named_key import exposed
 
     laid_out = stage.layout
+    master_key = path_of(stage.encryption) if stage.encryption else None
+    encrypted = encryption(master_key) if master_key else None
+    if master_key and (warning := exposed(master_key)):
+        blame.warn_once(warning, call_of(target))
     return Options(
         size=laid_out.size,
         room=ROOM if laid_out.room is None else laid_out.room,
         time=TIME if laid_out.time is None else laid_out.time,
         boots=laid_out.boots,
-        encryption=encryption(path_of(stage.encryption)) if stage.encryption else None,
-        signer=stage.key.signer() if stage.key else None,
+        encryption=encrypted,
+        signer=_signer(target, stage.key) if stage.key else None,
     )
+
+
+def _signer(target: Any, key: SigningKey) -> Signer:
+    """Return who signs with a key, and tell who else may read it."""
+    for text in key.named().warnings():
+        blame.warn_once(text, call_of(target))
+    return key.signer()
 
 
 def publickey(target: Any, source: list[Any], env: Any) -> str:
@@ -207,7 +221,7 @@ def publickey(target: Any, source: list[Any], env: Any) -> str:
     from mystikos_tool.signing import disk_key
 
     key = stage_for(target, PublicKey).key
-    _write(target, disk_key.public_pem(key.signer()))
+    _write(target, disk_key.public_pem(_signer(target, key)))
     return f"wrote the public half of {key.named().shown} → {target}"
 
 
@@ -346,9 +360,7 @@ def sign(target: Any, source: list[Any], env: Any) -> str:
     with partial.kept(stage.measurement):
         measured, inputs = _measured(stage.measurement), _inputs(stage.enclave)
         day = pipeline.signing_day(stage.epoch)
-        for text in stage.key.named().warnings():
-            blame.warn_once(text, call_of(target))
-        signs = stage.key.signer()
+        signs = _signer(target, stage.key)
         root_keys.refuse_signer(_root_keys(inputs.root), signs.modulus, _name_of_root(stage.enclave), signs)
         image, structure = pipeline.signed(measured, inputs.runtime, inputs.config, signs, day)
         _write(target, *image.pieces(structure), digest=image.digest(structure))
@@ -526,7 +538,7 @@ def provenance(target: Any, source: list[Any], env: Any) -> str:
     builder = f"pkg:pypi/mystikos-tool@{__version__}"
     stated = statements.of(package, inputs, None, _parameters(stage.enclave, inputs, top), builder).to_json()
     if stage.key:
-        stated = dsse.sealed(stated, stage.key.signer())
+        stated = dsse.sealed(stated, _signer(target, stage.key))
     _write(target, stated)
     return f"stated what made {package} → {target}"
 

@@ -20,8 +20,6 @@ from itertools import takewhile
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from mystikos_tool.formats.sigstruct import KEY_SIZE
-
 LONGEST = 1 << 15  # bytes of a key in any form
 
 _Found = Iterator[tuple[int, bytes]]
@@ -49,9 +47,14 @@ _DER_MARK = b"\x02\x01\x00\x02\x82\x01\x81\x00"
 _DER = rb"(?s)" + re.escape(_DER_MARK) + rb"([\x80-\xff].{383})\x02\x01\x03\x02\x82\x01"
 
 
+# The same for a key of any size: the version, and the tag and length of the modulus.
+_RSA_IN_DER = rb"(?s)\x02\x01[\0\1]\x02(?:\x82(..)|\x81(.))"
+
+
 def _modulus_in_der(der: bytes) -> int | None:
-    match = re.search(_DER, der)
-    return int.from_bytes(match[1], "big") if match else None
+    match = re.search(_RSA_IN_DER, der)
+    size = int.from_bytes(match[1] or match[2], "big") if match else 0
+    return int.from_bytes(der[match.end() : match.end() + size], "big") if match else None
 
 
 # What lies between the lines is base64, with headers of encrypted keys and what quotations add to it.
@@ -354,9 +357,3 @@ FORMS = (
     Form(_JWK_MARK, _jwks, _modulus_of_jwk),
     Form(_KEY_BAG_MARK, _pkcs12, _unknown),
 )
-
-
-def enclave_modulus(form: Form, block: bytes) -> int | None:
-    """Return the modulus of a key that is large enough to sign enclaves; None for any other key."""
-    modulus = form.modulus(block)
-    return modulus if modulus and modulus.bit_length() == KEY_SIZE * 8 else None

@@ -21,12 +21,11 @@ from mystikos_tool import printable
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats import packed
 from mystikos_tool.formats.cpio import Member
-from mystikos_tool.formats.sigstruct import KEY_SIZE, mrsigner
 from mystikos_tool.io.content import Bytes, Content, FileContent, Window
 from mystikos_tool.root.archive import Archive
 from mystikos_tool.root.root import DiskRoot, Root
 from mystikos_tool.root.tree import Entry
-from mystikos_tool.signing import key_forms, mark_worker
+from mystikos_tool.signing import key_forms, mark_worker, rsa_public
 from mystikos_tool.signing.key_forms import Form
 
 if TYPE_CHECKING:
@@ -45,15 +44,15 @@ _SHOWN = 10
 
 
 class RootKey(NamedTuple):
-    """A private key in a root: its path there, and MRSIGNER of what it signs.
+    """A private key in a root: its path there, and what stands for it as a signer (`rsa_public.identity`).
 
-    MRSIGNER is "" for a key that signs no enclaves, and where that is not to be seen. ``encrypted`` stands
-    for a key that needs a passphrase, see `key_forms.encrypted`; ``inside`` is its name in the archive that
+    ``signer`` is "" for what is no RSA key, and where that is not to be seen. ``encrypted`` stands for
+    a key that needs a passphrase, see `key_forms.encrypted`; ``inside`` is its name in the archive that
     ``path`` is.
     """
 
     path: str
-    mrsigner: str
+    signer: str
     encrypted: str = ""
     inside: str = ""
 
@@ -173,9 +172,8 @@ def _packed_keys(path: str, content: Content) -> Iterator[RootKey]:
 
 
 def _root_key(path: str, block: _Block) -> RootKey:
-    modulus = key_forms.enclave_modulus(block.form, block.data)
-    signs = mrsigner(modulus).hex() if modulus else ""
-    return RootKey(path, signs, key_forms.encrypted(block.data))
+    modulus = block.form.modulus(block.data)
+    return RootKey(path, rsa_public.identity(modulus) if modulus else "", key_forms.encrypted(block.data))
 
 
 def name_of(path: bytes) -> str:
@@ -242,13 +240,13 @@ def refuse_signer(keys: Sequence[RootKey], modulus: int, where: str, signer: Sig
 
     ``signer`` is who signs, where that is known: of one with a passphrase the root may have the file.
     """
-    if not keys or modulus.bit_length() != KEY_SIZE * 8:
+    if not keys:
         return
     from mystikos_tool.signing.pem import PemSigner  # loads a library, and few roots have keys
 
-    own = mrsigner(modulus).hex()
+    own = rsa_public.identity(modulus)
     protected = (signer.encrypted if isinstance(signer, PemSigner) else "") or None
-    places = [key for key in keys if key.mrsigner == own or key.encrypted == protected]
+    places = [key for key in keys if key.signer == own or key.encrypted == protected]
     if places:
         at = "" if places[0].path == _ITSELF else f", at {places[0].shown}"
         raise UserError(
@@ -256,6 +254,14 @@ def refuse_signer(keys: Sequence[RootKey], modulus: int, where: str, signer: Sig
             f"holds the key that signs{at}: everybody who has the package would have it",
             "take it out of there, and make a new key if a package with it was given away",
         )
+
+
+def told_of_disk(entries: Iterable[Entry], where: str, signer: Signer | None, policy: str) -> list[str]:
+    """Return what is to be told of private keys that go onto a disk, as `told`; refuse that of its signer."""
+    keys = in_entries(entries)
+    if signer:
+        refuse_signer(keys, signer.modulus, where, signer)
+    return told(keys, where, policy)
 
 
 def told(keys: Sequence[RootKey], where: str, policy: str) -> list[str]:

@@ -199,8 +199,24 @@ def test_private_keys_that_go_onto_a_disk_are_told_or_refused(project: Path, run
     assert run("mkext2", "appdir", "c.disk", "--encrypt", keyfile, "--secrets=error").status == 0
     assert told in run("mkext2", "appdir", "d.disk", "--secrets=error").err
     assert not (project / "d.disk").exists()
+    assert "holds the key that signs, at /k.pem" in run("mkext2", "appdir", "d.disk", "--sign", PAIR).err
+    assert not (project / "d.disk").exists()
     (project / "appdir" / "k.pem").write_bytes((project / "key.pem").read_bytes())
     assert run("mkext2", "appdir", "e.disk", "--sign", PAIR).status == 0
     signed = ["package-sgx", "key.pem", "config.json", "--runtime", "runtime", "--roothash", "a.disk"]
     failed = run(*signed, "--outfile", "package", "--rootfs", "e.disk", "--roothash", "e.disk")
     assert "e.disk: holds the key that signs, at /k.pem" in failed.err
+
+
+def test_keys_of_a_disk_that_others_may_read_are_warned_of(project: Path, run: Run, keyfile: Path) -> None:
+    keys = (project / "disk.pem", keyfile)
+    keys[0].write_bytes((KEYS / "rsa2048.pem").read_bytes())
+    arguments = ["mkext2", "appdir", "a.disk", "--force", "--encrypt", keyfile.name]
+    arguments += ["--sign", f"{KEYS / 'rsa2048.pub'}:disk.pem"]
+    for key in keys:
+        key.chmod(0o600)
+    assert run(*arguments).err == ""
+    for key in keys:
+        key.chmod(0o640)
+    told = "mystikos-tool: warning: {0}: others may read or change this key (mode 0640); chmod go= {0}"
+    assert run(*arguments).err.splitlines() == [told.format(key.name) for key in keys]

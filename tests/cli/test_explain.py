@@ -136,3 +136,12 @@ def test_provenance_is_stated_of_the_inputs_of_a_package_only(run: Run, project:
     result = run("provenance", hello, "appdir", "config.json", "--runtime=runtime", "-o=stated")
     assert (result.status, result.out) == (2, "")
     assert not (project / "stated").exists()
+
+
+def test_a_key_of_a_statement_that_others_may_read_is_warned_of(run: Run, project: Path) -> None:
+    arguments = ["provenance", "hello", "appdir", "config.json", "--runtime=runtime", "--key=key.pem", "-o=x"]
+    run("package-sgx", "appdir", "key.pem", "config.json", "--runtime=runtime", "-o=hello")
+    assert run(*arguments).err == ""
+    (project / "key.pem").chmod(0o640)
+    told = "key.pem: others may read or change this key (mode 0640); chmod go= key.pem"
+    assert run(*arguments).err == f"mystikos-tool: warning: {told}\n"

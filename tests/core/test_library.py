@@ -162,6 +162,33 @@ def test_a_disk_is_made_as_the_command_line_makes_it(made: Inputs) -> None:
     assert mystikos_tool.verify_disk("disk", signer="public.pem").root_hash == disk.root_hash
 
 
+def test_keys_on_a_disk_are_what_they_are_in_a_package(
+    made: Inputs, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy("private.pem", "appdir/k.pem")
+    with pytest.raises(UserError, match=r"holds the key that signs, at /k\.pem"):
+        mystikos_tool.disk("disk", "appdir", key="private.pem")
+    with pytest.raises(UserError, match="holds private keys"):
+        mystikos_tool.disk("disk", "appdir", secrets="error")
+    assert not Path("disk").exists()
+    caplog.clear()
+    mystikos_tool.disk("disk", "appdir")
+    assert "holds private keys, which everybody gets who has the package: /k.pem" in caplog.text
+    caplog.clear()
+    mystikos_tool.disk("disk", "appdir", secrets="allow")
+    assert caplog.text == ""
+
+
+def test_keys_of_a_disk_that_others_may_read_are_told(made: Inputs, caplog: pytest.LogCaptureFixture) -> None:
+    Path("master.key").write_bytes(bytes(range(64)))
+    keys = ("private.pem", "master.key")
+    for name in keys:
+        Path(name).chmod(0o640)
+    mystikos_tool.disk("disk", "appdir", key="private.pem", encrypt="master.key")
+    for name in keys:
+        assert f"{name}: others may read or change this key (mode 0640)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

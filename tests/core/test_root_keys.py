@@ -373,7 +373,7 @@ def test_a_key_in_a_zip_archive_is_found_by_its_name_there(tmp_path: Path, metho
         {"Large.class": NOISE + NOISE, "META-INF/k.pem": OWN.read_bytes(), "b\n": OTHER.read_bytes()}, method
     )
     keys = found(tmp_path, **{"app.jar": jar})
-    assert {key.inside: key.mrsigner == MRSIGNER for key in keys if key.inside} == {
+    assert {key.inside: key.signer == MRSIGNER for key in keys if key.inside} == {
         "META-INF/k.pem": True,
         r"b\x0a": False,
     }

@@ -90,6 +90,16 @@ def test_a_signed_disk_has_the_signature_of_its_key_and_the_public_half_beside_i
         assert fssig.verify(disk.fssig, numbers.n, numbers.e)
 
 
+def test_keys_of_a_disk_that_others_may_read_are_one_warning_each(disks: Project) -> None:
+    for key in ("disk.pem", "master.key"):
+        disks.path(key).chmod(0o640)
+    makes_disk(disks, 'MYST_DISK_KEY="disk.pem", MYST_DISK_ENCRYPT="master.key"')
+    said = disks.build().err
+    for key in ("disk.pem", "master.key"):
+        assert said.count(f"{key}: others may read or change this key (mode 0640); chmod go= {key}") == 1
+    assert disks.build().err == ""
+
+
 def test_size_room_owners_time_data_and_encryption_are_heeded(disks: Project) -> None:
     disks.sconstruct(
         """
@@ -326,7 +336,8 @@ def test_private_keys_on_a_disk_are_told_and_that_which_signs_is_an_error(disks:
     disks.path("appdir/etc/b.pem.gz").unlink()
     assert "private keys" not in disks.build().err
     shutil.copy(disks.path("disk.pem"), disks.path("appdir/etc/d.pem"))
-    assert "take them out" in disks.fails().err
+    makes_disk(disks, "MYST_DISK_KEY='disk.pem', MYST_ROOTFS_SECRETS='allow'")
+    assert "app.disk: holds the key that signs, at /etc/d.pem" in disks.fails().err
     makes_disk(disks, "MYST_DISK_ENCRYPT='master.key', MYST_ROOTFS_SECRETS='error'").build()
 
 

@@ -138,6 +138,15 @@ def test_a_package_is_rebuilt_from_what_a_build_states(project: Project) -> None
     assert "proved: it is, byte for byte, what the inputs of the statement give" in said
 
 
+def test_a_key_of_a_provenance_that_others_may_read_is_warned_of(project: Project) -> None:
+    project.sconstruct(HELLO + 'env.MystProvenance("hello", hello, MYST_PROVENANCE_KEY="other.pem")\n')
+    project.write("other.pem", (DATA / "keys" / "key-b.pem").read_bytes(), 0o640)
+    assert (
+        "other.pem: others may read or change this key (mode 0640); chmod go= other.pem"
+        in project.build().err
+    )
+
+
 def test_a_provenance_is_signed_by_the_key_that_is_named_for_it(project: Project) -> None:
     project.sconstruct(HELLO + 'env.MystProvenance("hello", hello, MYST_PROVENANCE_KEY="other.pem")\n')
     project.write("other.pem", (DATA / "keys" / "key-b.pem").read_bytes(), 0o600)
