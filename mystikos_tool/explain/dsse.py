@@ -19,6 +19,7 @@ from mystikos_tool.signing.signer import Signer
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 _AGAIN = "take it as it was published"
+_FROM_URLS = str.maketrans("-_", "+/")
 
 
 def key_id(modulus: int) -> str:
@@ -52,25 +53,27 @@ def is_envelope(document: Any) -> bool:
 def opened(document: Any, modulus: int, where: str) -> tuple[bytes, bool]:
     """Return the statement in an envelope, and whether the key with ``modulus`` signed it.
 
-    It did not where no signature names that key. Raises UserError for one that names it and is not
-    its signature, for what is no envelope and for one of something else.
+    The names of keys in it are hints: each signature may be that key's, except that one which names it
+    has to be. Raises UserError where it is not, for what is no envelope and for one of something else.
     """
     try:
-        payload = base64.b64decode(document["payload"], validate=True)
-        signatures = [
-            (str(one.get("keyid", "")), base64.b64decode(one["sig"], validate=True))
-            for one in document["signatures"]
-        ]
+        payload = _decoded(document["payload"])
+        signatures = [(one.get("keyid"), _decoded(one["sig"])) for one in document["signatures"]]
     except (KeyError, TypeError, AttributeError, ValueError, binascii.Error):
         raise UserError(where, "is a damaged envelope", _AGAIN) from None
     if document.get("payloadType") != PAYLOAD_TYPE:
         raise UserError(where, "is an envelope of something else than a statement of in-toto", _AGAIN)
-    own = [signature for name, signature in signatures if name == key_id(modulus)]
     digest = _digest(PAYLOAD_TYPE, payload)
-    if not all(pkcs1.verifies(signature, digest, modulus, EXPONENT) for signature in own):
+    names = [name for name, one in signatures if not pkcs1.verifies(one, digest, modulus, EXPONENT)]
+    if key_id(modulus) in names:
         problem = "has a signature that is not over this statement: one of the two was changed"
         raise UserError(where, problem, _AGAIN)
-    return payload, bool(own)
+    return payload, len(names) < len(signatures)
+
+
+def _decoded(text: str) -> bytes:
+    """Return what base64 stands for, in the alphabet of RFC 4648, 4 or 5: an envelope may have either."""
+    return base64.b64decode(text.translate(_FROM_URLS), validate=True)
 
 
 def _digest(kind: str, payload: bytes) -> bytes:

@@ -26,17 +26,23 @@ def run(
     seconds: float,
     limit: int,
     environment: Mapping[str, str] | None = None,
+    silent: bool = False,
 ) -> bytes:
     """Run a command without a shell; return what it wrote to standard output.
 
-    ``given`` is its standard input, and standard error is ours. It has no terminal. Raises
-    CommandFault when it cannot be started, takes more than ``seconds``, writes more than ``limit``
-    bytes or ends with another status than 0. What it has started is then killed with it.
+    ``given`` is its standard input, and standard error is ours, or nobody's where it is to be ``silent``. It
+    has no terminal. Raises CommandFault when it cannot be started, takes more than ``seconds``, writes more
+    than ``limit`` bytes or ends with another status than 0. What it has started is then killed with it.
     """
     with file_of(given) as stdin:
         try:
             process = subprocess.Popen(
-                list(command), stdin=stdin, stdout=subprocess.PIPE, env=environment, start_new_session=True
+                list(command),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL if silent else None,
+                env=environment,
+                start_new_session=True,
             )
         except (OSError, ValueError) as error:
             raise CommandFault(f"cannot be started: {reason_of(error)}") from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -169,11 +171,33 @@ def test_what_is_no_token_is_not_sent(content: bytes, tmp_path: Path) -> None:
     assert "two" not in str(error.value)
 
 
-@pytest.mark.parametrize("command", ["false", "/nowhere", "echo 'hunter2", "sh -c 'echo hunter2; exit 1'"])
+@pytest.mark.parametrize(
+    "command", ["false", "/nowhere", "echo 'hunter2", "sh -c 'echo hunter2; exit 1'", " ", "#", "yes hunter2"]
+)
 def test_a_command_that_fails_gives_no_token(command: str) -> None:
     with pytest.raises(ServerError) as error:
         Token(None, command).value()
     assert "hunter2" not in str(error.value)
+
+
+def test_what_a_command_writes_without_an_end_does_not_fill_the_memory() -> None:
+    with pytest.raises(ServerError, match="the token command writes more than 65,536 bytes"):
+        Token(None, "yes hunter2").value()
+
+
+def test_a_token_comes_through_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["sh", "-c", f"sleep 0.1; echo hunter2 > {tmp_path / 'pipe'}"]):
+        assert Token(tmp_path / "pipe", None).value() == "hunter2"
+
+
+def test_a_pipe_into_which_nobody_writes_gives_no_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mystikos_tool.cache.remote.token._SECONDS", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ServerError, match="there is no token in the token's file"):
+        Token(tmp_path / "pipe", None).value()
 
 
 def test_a_missing_token_file_is_a_miss(make: Callable[[str], Machine]) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidSignature
@@ -201,6 +203,41 @@ def test_a_signed_statement_verifies_by_the_rules_of_dsse() -> None:
     public.verify(base64.b64decode(signature["sig"]), signed, padding.PKCS1v15(), hashes.SHA256())
     with pytest.raises(InvalidSignature):
         public.verify(base64.b64decode(signature["sig"]), signed + b" ", padding.PKCS1v15(), hashes.SHA256())
+
+
+def sealed_otherwise(change: Callable[[dict[str, Any], dict[str, Any]], object]) -> tuple[bytes, bool]:
+    """Return what is found in an envelope whose document, and first signature, were changed."""
+    document = json.loads(dsse.sealed(b'{"_type": "???>>>"}\n', key()))
+    change(document, document["signatures"][0])
+    return dsse.opened(document, key().modulus, "envelope")
+
+
+IN_URLS = str.maketrans("+/", "-_")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document, signature: signature.pop("keyid"),
+        lambda document, signature: signature.update(keyid=None),
+        lambda document, signature: signature.update(keyid="the release key"),
+        lambda document, signature: document["signatures"].insert(0, {"sig": "AAAA"}),
+        lambda document, signature: document["signatures"].append({"keyid": "another", "sig": ""}),
+        lambda document, signature: signature.update(sig=signature["sig"].translate(IN_URLS)),
+        lambda document, signature: document.update(payload=document["payload"].translate(IN_URLS)),
+    ],
+)
+def test_a_statement_is_signed_whatever_an_envelope_calls_the_key_and_in_either_base64(
+    change: Callable[[dict[str, Any], dict[str, Any]], object],
+) -> None:
+    assert sealed_otherwise(change) == (b'{"_type": "???>>>"}\n', True)
+
+
+def test_a_statement_that_nobody_signed_is_not_signed() -> None:
+    _, is_signed = sealed_otherwise(lambda document, signature: document.update(signatures=[]))
+    assert not is_signed
+    _, is_signed = sealed_otherwise(lambda document, signature: signature.update(keyid="another", sig="AAAA"))
+    assert not is_signed
 
 
 def test_a_signer_that_signs_something_else_is_refused() -> None:

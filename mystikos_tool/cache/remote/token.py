@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shlex
-import subprocess
 import threading
 from pathlib import Path
 
 from mystikos_tool.cache.remote.server import ServerError, Trouble
+from mystikos_tool.io import commands
 
 _LONGEST = 1 << 16  # bytes
 _SECONDS = 5
@@ -41,25 +43,24 @@ class Token:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(_LONGEST)
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0) as file:
+            select.select([file], [], [], _SECONDS)  # a pipe may have nothing to read, or nobody who writes
+            return file.read(_LONGEST) or b""
     except OSError as error:
         raise ServerError(Trouble.REFUSED, f"the token file: {error.strerror}") from None
 
 
 def _run(command: str) -> bytes:
     try:
-        done = subprocess.run(
-            shlex.split(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_SECONDS,
-            check=True,
-        )
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise ServerError(Trouble.REFUSED, f"the token command failed: {type(error).__name__}") from None
-    return done.stdout
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    if not words:
+        raise ServerError(Trouble.REFUSED, "the token command is none, or has a quote that is not closed")
+    try:
+        return commands.run(words, seconds=_SECONDS, limit=_LONGEST, silent=True)
+    except commands.CommandFault as fault:
+        raise ServerError(Trouble.REFUSED, f"the token command {fault}") from None
 
 
 def _checked(data: bytes) -> str:
