@@ -127,8 +127,8 @@ def _component(
     architecture: str | None,
     license_: str | None,
 ) -> Iterator[Component]:
-    """Yield a component where its name and version are told."""
-    if name and version:
+    """Yield a component where its name and version are told: of blanks and slashes a URL keeps nothing."""
+    if name and version and all(any(map(str.isalnum, text)) for text in (name, version)):
         yield Component(
             kind,
             namespace and printable(namespace),

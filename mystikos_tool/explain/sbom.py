@@ -6,6 +6,8 @@ It needs cyclonedx-python-lib, an extra.
 from __future__ import annotations
 
 import uuid
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -52,7 +54,7 @@ def _sbom(report: Report, components: list[Component]) -> str:
     """
     identity = report.inspection.identity
     whole = _package(report)
-    listed = [*_runtime(report), *map(_component, components), *_files(report)]
+    listed = [*_runtime(report), *_components(components), *_files(report)]
     bom = Bom(
         components=listed,
         serial_number=uuid.uuid5(uuid.NAMESPACE_OID, (identity.mrenclave + identity.mrsigner).hex()),
@@ -99,6 +101,19 @@ def _runtime(report: Report) -> list[Listed]:
         )
         for name, section in _RUNTIME.items()
     ]
+
+
+def _components(found: Iterable[Component]) -> list[Listed]:
+    """Return components, each with a name of its own: where two had one the library would make up another."""
+    times: Counter[str] = Counter()
+    listed = []
+    for each in map(_component, found):
+        name = str(each.bom_ref.value)
+        if times[name]:
+            each.bom_ref.value = f"{name}#{times[name]}"
+        times[name] += 1
+        listed.append(each)
+    return listed
 
 
 def _component(found: Component) -> Listed:

@@ -17,6 +17,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import given
 from hypothesis import strategies as st
+from packageurl import PackageURL
 from test_difference import DIR, FILE, root_of
 from tiny_runtime import build, inputs, key, root_path
 
@@ -134,6 +135,27 @@ def test_a_root_on_a_disk_is_not_listed_as_if_it_had_no_files(tmp_path: Path, ma
         of_package(package)
 
 
+@pytest.mark.parametrize("name", ["/", " ", "//  ", "- -", "..", "\t/"])
+def test_a_package_whose_name_no_url_can_have_is_passed_over(tmp_path: Path, name: str) -> None:
+    package = json.dumps({"name": name, "version": "1"}).encode()
+    status = f"Package: {name}\nVersion: 1\n\nPackage: a\nVersion: {name}\n".encode()
+    root = {b"usr/node_modules/x/package.json": package, b"var/lib/dpkg/status": status}
+    assert components(archive.read(root_of(tmp_path / "root.cpio", tree(root)))) == []
+
+
+def test_packages_that_differ_in_nothing_of_their_url_are_the_same_bytes_each_time(
+    tmp_path: Path, made: Inputs
+) -> None:
+    status = b"P:a\nV:1\nL:MIT\n\nP:a\nV:1\nL:BSD\n\nP:a \nV:1\n"
+    root = root_of(tmp_path / "root.cpio", tree({**FILES, b"lib/apk/db/installed": status}))
+    package = build(made._replace(root=ArchiveRoot(root)), tmp_path / "twice")
+    told = of_package(package)
+    assert of_package(package) == told
+    names = [one["bom-ref"] for one in json.loads(told)["components"]]
+    assert len(set(names)) == len(names)
+    assert not JsonStrictValidator(SchemaVersion.V1_6).validate_str(told)
+
+
 @given(st.binary(max_size=200), st.sampled_from(sorted(FILES)))
 def test_metadata_that_is_damaged_is_passed_over(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, path: bytes
@@ -142,6 +164,7 @@ def test_metadata_that_is_damaged_is_passed_over(
     cut = root_of(tmp_path_factory.mktemp("root") / "root.cpio", tree({**FILES, path: data}))
     for root in (whole, cut):
         for component in components(archive.read(root)):
+            PackageURL(component.kind, component.namespace, component.name, component.version).to_string()
             assert component.name and component.version
             assert all(str(value).isprintable() for value in vars(component).values())
 
