@@ -232,7 +232,7 @@ def _tcb_status(leaf: x509.Certificate, info: dict[str, Any], where: str) -> tup
             need = [*(int(part["svn"]) for part in tcb["sgxtcbcomponents"]), int(tcb["pcesvn"])]
             if len(need) == len(have) and all(has >= least for has, least in zip(have, need, strict=True)):
                 return str(level["tcbStatus"]), tuple(map(str, level.get("advisoryIDs", ())))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise UserError("tcb_info.json", "is not as version 3 has it", _FETCH) from None
     return "NotSupported", ()
 

@@ -276,6 +276,7 @@ def test_collateral_that_cannot_be_read_is_told(
         ("identity", {"version": 1}),
         ("tcb", {"tcbLevels": [{"tcb": {}}]}),
         ("tcb", {"tcbLevels": None}),
+        ("tcb", {"tcbLevels": [{"tcb": {"sgxtcbcomponents": [], "pcesvn": float("inf")}}]}),
         ("identity", {"mrsigner": 5}),
         ("identity", {"attributesMask": "FF"}),
         ("identity", {"tcbLevels": [{}]}),
