@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from mystikos_tool.cache.remote import pace
+from mystikos_tool.io import pace
 
 
 def _watchers() -> set[threading.Thread]:

@@ -6,9 +6,13 @@ import base64
 import gzip
 import json
 import shutil
+import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -21,7 +25,7 @@ import mystikos_tool
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import user_cache
 from mystikos_tool.root.oci import credentials, lock, opening, reference
-from mystikos_tool.root.oci.registry import Registry, _Paced
+from mystikos_tool.root.oci.registry import Registry
 from mystikos_tool.root.oci.source import ImageSource
 
 LAYERS = [layer(file("bin/hello", "hello" * 1000, 0o755)), layer(file("motd", "hi"))]
@@ -288,15 +292,40 @@ def test_a_registry_that_does_not_answer_is_given_up(server: RegistryServer) -> 
         waiting.set()
 
 
-def test_a_stream_that_brings_little_is_given_up() -> None:
-    class Trickle:
-        def read1(self, size: int) -> bytes:
-            return b"x"
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 
-    paced = _Paced(Trickle(), "registry", 0.01)
-    with pytest.raises(UserError, match=r"registry: sends fewer than 30,720 bytes in 0\.01 s"):
-        while paced.read(1000):
-            pass
+
+@pytest.mark.parametrize(
+    ("first", "then", "problem"),
+    [
+        (b"", b"H", "does not answer in time"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "does not answer in time"),
+        (HEAD + b"X: ", b"x", "does not answer in time"),
+        (HEAD, b"X: y\r\n", "does not answer in time"),
+        (CHUNKED + b"1;", b"x", "does not answer in time"),
+        (CHUNKED + b"1\r\nx\r\n0\r\n", b"X: y\r\n", "does not answer in time"),
+        (CHUNKED, b"1\r\nx\r\n", "sends fewer than 30,720 bytes in 0.3 s"),
+        (HEAD + b"\r\n", b"x", "sends fewer than 30,720 bytes in 0.3 s"),
+    ],
+)
+def test_an_answer_that_comes_byte_by_byte_is_given_up(first: bytes, then: bytes, problem: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor() as pool:
+        name = f"127.0.0.1:{listening.getsockname()[1]}/app@sha256:{'0' * 64}"
+
+        def answer() -> None:
+            with listening.accept()[0] as client, suppress(OSError):
+                client.recv(1 << 16)
+                client.sendall(first)
+                for _ in range(1000):  # 20 s
+                    client.sendall(then)
+                    time.sleep(0.02)
+
+        answering, started = pool.submit(answer), time.monotonic()
+        with pytest.raises(UserError, match=problem):
+            Registry(reference.needed(name), patience=0.3).descriptor()
+        assert time.monotonic() - started < 10
+        answering.result()
 
 
 def test_credentials_come_from_a_helper_where_the_file_names_one(

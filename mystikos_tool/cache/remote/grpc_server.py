@@ -17,7 +17,6 @@ import grpc
 from mystikos_tool.cache.remote import messages
 from mystikos_tool.cache.remote.address import Address
 from mystikos_tool.cache.remote.digest import Digest, is_digest
-from mystikos_tool.cache.remote.pace import Pace
 from mystikos_tool.cache.remote.server import (
     LARGEST_BATCH,
     PIECE,
@@ -30,6 +29,7 @@ from mystikos_tool.cache.remote.server import (
     Trouble,
 )
 from mystikos_tool.cache.remote.token import Token
+from mystikos_tool.io.pace import Pace
 
 _REAPI = "/build.bazel.remote.execution.v2"
 _CAS = f"{_REAPI}.ContentAddressableStorage"

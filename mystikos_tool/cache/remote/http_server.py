@@ -18,7 +18,6 @@ from weakref import WeakSet
 
 from mystikos_tool.cache.remote.address import Address
 from mystikos_tool.cache.remote.digest import Digest
-from mystikos_tool.cache.remote.pace import Pace, Transfer
 from mystikos_tool.cache.remote.server import (
     PIECE,
     STORING_RATE,
@@ -29,6 +28,7 @@ from mystikos_tool.cache.remote.server import (
     Trouble,
 )
 from mystikos_tool.cache.remote.token import Token
+from mystikos_tool.io.pace import Pace, Transfer
 
 _ATTEMPTS = 3  # without progress
 _LARGEST_RESULT = 1 << 20  # bytes

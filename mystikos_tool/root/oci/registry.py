@@ -10,10 +10,11 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from urllib import parse, request
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.io import atomic, user_cache
+from mystikos_tool.io.pace import Pace
 from mystikos_tool.root.oci import credentials, manifest
 from mystikos_tool.root.oci import digest as digests
 from mystikos_tool.root.oci.blobs import Stream, mismatch
@@ -49,9 +51,6 @@ class Registry:
         self._patience = patience
         self._address = f"{reference.address}{reference.repository}/"
         self._authorization = ""
-        # What is on this machine no proxy has to know of.
-        proxies: dict[str, str] | None = {} if is_loopback(reference.registry) else None
-        self._opener = request.build_opener(request.ProxyHandler(proxies), _NoRedirects)
         self._cache = user_cache.directory() / "documents"
 
     def descriptor(self) -> Descriptor:
@@ -67,7 +66,7 @@ class Registry:
         path = f"{kind}/{descriptor.digest}"
         if descriptor.media_type in LAYERS:
             with self._answer(path) as answer:
-                yield _Paced(answer, self.where, self._patience)
+                yield answer
         else:
             yield BytesIO(self._document(path, descriptor.digest))
 
@@ -76,7 +75,7 @@ class Registry:
         if digest and (known := self._known(digest)):
             return known
         with self._answer(path) as answer:
-            data = _whole(_Paced(answer, self.where, self._patience), MAX_DOCUMENT, self.where)
+            data = _whole(answer, MAX_DOCUMENT, self.where)
         if digest and not digest.is_of(data):
             raise mismatch(f"{self.where}, {path}", digest)
         self._keep(digest or digests.of(data), data)
@@ -100,16 +99,16 @@ class Registry:
         return self._cache / f"{digest.algorithm}-{digest.hex}"
 
     @contextmanager
-    def _answer(self, path: str) -> Iterator[http.client.HTTPResponse]:
+    def _answer(self, path: str) -> Iterator[_Answer]:
         """Ask the registry, with what it wants to know of the user."""
         # A blob by its digest; the manifest is what the reference names.
         where = f"{self.where}, {path}" if path.startswith("blobs/") else self.where
         with _told(where):
             answer = self._authorized(self._address + path)
-        with answer:
+        with closing(answer):
             yield answer
 
-    def _authorized(self, url: str) -> http.client.HTTPResponse:
+    def _authorized(self, url: str) -> _Answer:
         try:
             return self._followed(url, self._authorization)
         except errors.HTTPError as error:
@@ -119,7 +118,7 @@ class Registry:
             self._authorization = self._wanted(error.headers.get_all("WWW-Authenticate") or [])
             return self._followed(url, self._authorization)
 
-    def _followed(self, url: str, authorization: str) -> http.client.HTTPResponse:
+    def _followed(self, url: str, authorization: str) -> _Answer:
         """Ask a URL and those that it redirects to; only what is of one origin learns of the user.
 
         An HTTPError is the answer of that origin alone: what another place asks for is not the registry's
@@ -139,9 +138,10 @@ class Registry:
                 url = _checked(parse.urljoin(url, error.headers.get("Location") or ""), url, self.where)
         raise UserError(self.where, "is redirected again and again", _LATER)
 
-    def _open(self, asked: request.Request) -> http.client.HTTPResponse:
-        answer: http.client.HTTPResponse = self._opener.open(asked, timeout=self._patience)
-        return answer
+    def _open(self, asked: request.Request) -> _Answer:
+        # What is on this machine no proxy has to know of.
+        proxies: dict[str, str] | None = {} if is_loopback(self._reference.registry) else None
+        return _Answer(asked, request.ProxyHandler(proxies), self.where, self._patience)
 
     def _check_origin(self, url: str, origin: tuple[str, str], status: int) -> None:
         """Refuse an error of another place than the registry; its URL may be a secret, its host is none."""
@@ -169,8 +169,8 @@ class Registry:
         scope = asked.get("scope") or f"repository:{self._reference.repository}:pull"
         query = parse.urlencode({"service": asked.get("service", ""), "scope": scope})
         url = f"{realm}{'&' if '?' in realm else '?'}{query}"
-        with self._followed(url, known.basic() if known else "") as answer:
-            data = _whole(_Paced(answer, self.where, self._patience), _MAX_TOKEN, self.where)
+        with closing(self._followed(url, known.basic() if known else "")) as answer:
+            data = _whole(answer, _MAX_TOKEN, self.where)
         members = manifest.json_object(data, f"{self.where}, {realm}")
         token = members.get("token") or members.get("access_token")
         if not (isinstance(token, str) and token.isascii() and token.isprintable()):
@@ -185,19 +185,85 @@ class _NoRedirects(request.HTTPRedirectHandler):
         return None
 
 
-class _Paced:
-    """An answer that is given up when it falls behind."""
+class _Connecting:
+    """Keeps the connection of a request, which urllib does not show.
 
-    def __init__(self, answer: http.client.HTTPResponse, where: str, patience: float) -> None:
-        self._answer = answer
+    ``opened`` is its socket, of which the library lets go when the head of an answer was read.
+    """
+
+    connection: http.client.HTTPConnection | None = None
+    opened: socket.socket | None = None
+
+    def do_open(self, http_class: Any, req: request.Request, **http_conn_args: Any) -> Any:
+        """Ask, by a connection of a class."""
+
+        def made(*place: Any, **given: Any) -> http.client.HTTPConnection:
+            connection: http.client.HTTPConnection = http_class(*place, **given)
+            self.connection = connection
+            connect = connection.connect
+
+            def kept() -> None:
+                connect()
+                self.opened = connection.sock
+
+            connection.connect = kept  # type: ignore[method-assign]
+            return connection
+
+        return super().do_open(made, req, **http_conn_args)  # type: ignore[misc]
+
+    def end(self) -> None:
+        """End the connection, whatever it is waited for."""
+        opened = self.opened or (self.connection.sock if self.connection else None)
+        if opened:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+
+
+class _Http(_Connecting, request.HTTPHandler):
+    """HTTP by a connection that is kept."""
+
+
+class _Https(_Connecting, request.HTTPSHandler):
+    """HTTPS by a connection that is kept."""
+
+
+class _Answer:
+    """An answer that is given up when it falls behind: its head, and each piece of it."""
+
+    def __init__(
+        self, asked: request.Request, proxies: request.ProxyHandler, where: str, patience: float
+    ) -> None:
         self._where = where
         self._patience = patience
+        self._pace = Pace(patience, 0)
+        self._handlers = _Http(), _Https()
+        opener = request.build_opener(proxies, _NoRedirects, *self._handlers)
+        with self._watched():
+            self._answer: http.client.HTTPResponse = opener.open(asked, timeout=patience)
         self._since = time.monotonic()
         self._moved = 0
 
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Let something take no longer than the patience, however often a few bytes of it come."""
+        with self._pace.kept(self._end) as transfer:
+            try:
+                yield
+            finally:
+                if transfer.is_late:  # what was cut may look like a whole answer
+                    raise TimeoutError from None
+
+    def _end(self) -> None:
+        for handler in self._handlers:
+            handler.end()
+
+    def close(self) -> None:
+        """Leave what has not come."""
+        self._answer.close()
+
     def read(self, size: int, /) -> bytes:
         """Return what has come; raise UserError where little does."""
-        with _told(self._where):
+        with _told(self._where), self._watched():
             data = self._answer.read1(size)  # returns with what there is
         self._moved += len(data)
         now = time.monotonic()
