@@ -70,6 +70,14 @@ _WORDS = {"secrets": get_args(Secrets), "modes": get_args(Modes), "owners": get_
 _SEVERAL = {"pubkeys", "roothashes", "exclude", "overlays", "programs", "extras", "accepted_tcb"}
 _IN_ORDER = {"pubkeys", "roothashes", "overlays"}  # which a package's bytes depend on
 _OPTIONAL_NAME = "name"
+# Parameters whose values something else could be taken for: "no" for True, "1" for a number.
+_TYPES: Mapping[str, type] = {
+    **dict.fromkeys(("strip", "data", "any_version", "no_debug"), bool),
+    **dict.fromkeys(("product_id", "min_security_version", "size", "room", "time"), int),
+    "passphrase": bytes,
+    "day": date,
+    "at": datetime,
+}
 
 
 def _checked(function: Callable[_Takes, _Returns]) -> Callable[_Takes, _Returns]:
@@ -95,8 +103,16 @@ def _check(name: str, value: object) -> None:
         raise UserError(name, "can be read only once", "give a list")
     if name in _IN_ORDER and isinstance(value, (set, frozenset)):
         raise UserError(name, "is a set, whose order changes from run to run", "give a list")
+    if name in _TYPES and value is not None and not _is(value, _TYPES[name]):
+        problem = f"cannot be a value of {type(value).__name__}"
+        raise UserError(name, problem, f"give one of {_TYPES[name].__name__}")
     if value == "" and name != _OPTIONAL_NAME:  # as a path, the current directory
         raise UserError(name, "is empty", "name what belongs there, or leave it out")
+
+
+def _is(value: object, kind: type) -> bool:
+    """Tell whether a value is of a type; True and False are no numbers."""
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
 
 
 @_checked
@@ -518,6 +534,9 @@ def check_quote(
     """
     if at is not None and at.tzinfo is None:
         raise UserError("at", "has no time zone", "give it one: at.replace(tzinfo=timezone.utc)")
+    for name, given in (("accepted_tcb", accepted_tcb), ("at", at)):
+        if given and collateral is None:
+            raise UserError(name, "is of use with collateral only", "give the collateral")
     parsed = quotes.parse(read_input(Path(quote), "quote"), str(quote))
     if policy is not None and not isinstance(policy, Policy):
         policy = Policy.from_json(read_input(Path(policy), "policy"), str(policy))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,55 @@ def test_what_is_excluded_is_not_in_the_root_and_modes_are_kept_on_request(made:
 def test_an_option_that_could_not_matter_is_refused(made: Inputs, option: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"root\.cpio: is no directory, and exclude, modes"):
         mystikos_tool.measure("root.cpio", config="config.json", runtime="runtime", **option)
+
+
+@pytest.mark.parametrize(
+    "option", [{"accepted_tcb": ["OutOfDate"]}, {"at": datetime(2026, 11, 27, tzinfo=timezone.utc)}]
+)
+def test_what_is_said_of_a_platform_is_of_use_with_collateral_only(option: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="is of use with collateral only"):
+        mystikos_tool.check_quote("quote", **option)
+
+
+@pytest.mark.parametrize(
+    ("call", "option", "told"),
+    [
+        (
+            mystikos_tool.policy,
+            {"any_version": "no"},
+            "any_version: cannot be a value of str; give one of bool",
+        ),
+        (mystikos_tool.verify, {"no_debug": 1}, "no_debug: cannot be a value of int; give one of bool"),
+        (
+            mystikos_tool.verify,
+            {"product_id": "1"},
+            "product_id: cannot be a value of str; give one of int",
+        ),
+        (
+            mystikos_tool.verify,
+            {"min_security_version": True},
+            "min_security_version: cannot be a value of bool;",
+        ),
+        (mystikos_tool.disk, {"source": "appdir", "size": "16m"}, "size: cannot be a value of str;"),
+        (mystikos_tool.disk, {"source": "appdir", "time": 1.5}, "time: cannot be a value of float;"),
+        (
+            mystikos_tool.disk,
+            {"source": "appdir", "passphrase": "x" * 14},
+            "passphrase: cannot be a value of str;",
+        ),
+        (
+            mystikos_tool.statement,
+            {"day": "2026-11-27"},
+            "day: cannot be a value of str; give one of date",
+        ),
+        (mystikos_tool.check_quote, {"at": date(2026, 11, 27)}, "at: cannot be a value of date;"),
+    ],
+)
+def test_a_value_of_another_type_is_not_taken_for_one(
+    call: Callable[..., object], option: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        call("file", **option)
 
 
 @pytest.mark.parametrize(
