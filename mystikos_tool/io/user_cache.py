@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 _NO_HOME = "/nonexistent"  # what Debian calls the home of who has none
@@ -21,6 +23,17 @@ def home() -> Path:
 def directory() -> Path:
     """Return our directory in the user's cache directory, made or not."""
     return home() / "mystikos-tool"
+
+
+def clear(path: Path) -> None:
+    """Remove what lies at a file's place in the cache and is none.
+
+    A cache may be another machine's that was unpacked here: a link in it would be written through, and a
+    pipe waited for.
+    """
+    with suppress(OSError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
 
 
 def _home() -> str:

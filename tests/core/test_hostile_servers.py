@@ -346,6 +346,17 @@ def test_a_damaged_chunk_is_replaced_by_the_right_one(tmp_path: Path) -> None:
         assert store.get(of(b"chunk")) == b"chunk"
 
 
+def test_a_link_in_the_place_of_a_chunk_is_not_written_through(tmp_path: Path) -> None:
+    store, mine = ChunkStore(tmp_path / "chunks", 1 << 20), tmp_path / "mine"
+    mine.write_text("mine")
+    store.put(of(b"chunk"), b"chunk")
+    (path,) = (tmp_path / "chunks").glob("??/*")
+    path.unlink()
+    path.symlink_to(mine)
+    store.put(of(b"chunk"), b"chunk")
+    assert (mine.read_text(), store.get(of(b"chunk"))) == ("mine", b"chunk")
+
+
 @pytest.mark.parametrize("kind", ["FIFO", "directory", "link to a device", "link to itself"])
 def test_a_chunk_that_is_no_file_is_none(kind: str, tmp_path: Path) -> None:
     store = ChunkStore(tmp_path, 1 << 20)

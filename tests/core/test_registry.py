@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import shutil
 import socket
 import struct
@@ -397,6 +398,24 @@ def test_a_document_in_the_cache_that_was_changed_is_fetched_again(
         path.write_bytes(b"{}")
     assert tree(name) == before
     assert len(server.asked) == 6
+
+
+def test_what_is_no_file_in_the_cache_is_neither_written_through_nor_waited_for(
+    server: RegistryServer, tmp_path: Path
+) -> None:
+    name = server.push(MadeImage(LAYERS))
+    before = tree(name)
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    cached = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert {path.suffix for path in cached} == {"", ".tar", ".index"}
+    for put in (lambda path: path.symlink_to(mine), os.mkfifo):
+        for path in cached:
+            path.unlink()
+            put(path)
+        assert tree(name) == before
+        assert all(path.is_file() and not path.is_symlink() for path in cached)
+    assert mine.read_text() == "mine"
 
 
 def test_a_lock_file_that_is_damaged_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from mystikos_tool.cache.remote import digest
 from mystikos_tool.cache.remote.digest import Digest
 from mystikos_tool.cache.remote.server import Chunking
 from mystikos_tool.errors import UserError
-from mystikos_tool.io import atomic
+from mystikos_tool.io import atomic, user_cache
 
 _KEPT_AFTER_TRIMMING = 0.8
 
@@ -88,6 +88,7 @@ class ChunkStore:
             return
         with suppress(OSError, UserError):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            user_cache.clear(path)
             atomic.write(path, data, 0o600)
             self._has_grown = True
 

@@ -83,9 +83,11 @@ class LayerCache:
         nothing of it is in the cache then.
         """
         self._make_directory()
+        path, index = self._path(packed.diff_id, "tar"), self._path(packed.diff_id, "index")
+        user_cache.clear(path)
+        user_cache.clear(index)
         if found := self._known(packed.diff_id):
             return found
-        path = self._path(packed.diff_id, "tar")
         with atomic.writing(path, 0o600) as file:
             with progress.bar(f"reading {packed.where}", packed.size or 0):
                 for data in _decompressed(packed):
@@ -94,7 +96,7 @@ class LayerCache:
             members = list(layer.members(_reading(file.fileno()), file.tell(), packed.where))
             opened = FileIO(os.dup(file.fileno()))
         known = fingerprint.of(os.fstat(opened.fileno()))
-        atomic.write(self._path(packed.diff_id, "index"), _index(members, known), 0o600)
+        atomic.write(index, _index(members, known), 0o600)
         return Layer(packed.diff_id, opened, path, members)
 
     def _known(self, diff_id: Digest) -> Layer | None:

@@ -84,6 +84,7 @@ class Registry:
     def _known(self, digest: Digest) -> bytes | None:
         with suppress(OSError):
             path = self._path(digest)
+            user_cache.clear(path)
             data = path.read_bytes()
             if digest.is_of(data):
                 os.utime(path)  # when it was used last, for pruning
@@ -93,7 +94,9 @@ class Registry:
     def _keep(self, digest: Digest, data: bytes) -> None:
         with suppress(OSError, UserError):
             self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            atomic.write(self._path(digest), data, 0o600)
+            path = self._path(digest)
+            user_cache.clear(path)
+            atomic.write(path, data, 0o600)
 
     def _path(self, digest: Digest) -> Path:
         return self._cache / f"{digest.algorithm}-{digest.hex}"
