@@ -56,6 +56,8 @@ class Verb(NamedTuple):
             return parser.parse_args(arguments)
         if "" in arguments:  # which would be taken for the current directory
             parser.error("an argument is empty; name what belongs there, or leave it out")
+        if _has_names_like_options(arguments):
+            return parser.parse_args(arguments)
         return parser.parse_intermixed_args(arguments)
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
@@ -77,6 +79,12 @@ class Verb(NamedTuple):
 
     def _other_names(self) -> str:
         return f" Other names: {', '.join(self.aliases)}." if self.aliases else ""
+
+
+def _has_names_like_options(arguments: list[str]) -> bool:
+    """Tell whether names behind ``--`` begin with a hyphen, which parse_intermixed_args takes for options."""
+    behind = arguments[arguments.index("--") :] if "--" in arguments else []
+    return any(name.startswith("-") for name in behind[1:])
 
 
 def check_target(

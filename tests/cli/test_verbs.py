@@ -87,6 +87,14 @@ def test_options_stand_anywhere_and_take_a_blank_or_an_equals_sign(
     assert (project / "x").exists()
 
 
+def test_names_behind_two_hyphens_may_begin_with_one(run: Run, project: Path) -> None:
+    (project / "appdir").rename(project / "-appdir")
+    assert run("mkcpio", "--exclude=none", "--", "-appdir", "-root.cpio").status == 0
+    assert run("excpio", "--", "-root.cpio", "again").status == 0
+    assert (project / "again").is_dir()
+    assert "an argument is empty" in run("mkcpio", "--", "-appdir", "").err
+
+
 def test_an_appdir_gives_the_package_of_its_archive(run: Run, project: Path) -> None:
     common = ["key.pem", "config.json", "--runtime=runtime"]
     assert run("package-sgx", "appdir", *common, "-o=from-appdir").status == 0
