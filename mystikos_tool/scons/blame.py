@@ -54,12 +54,21 @@ def at_the_caller(name: str, builder: Callable[..., Any]) -> Callable[..., Any]:
             told = _as_shown(error, name, builder, arguments, named)
             if told is None:
                 raise
-            place = TracebackType(None, frame, frame.f_lasti, frame.f_lineno)
-            raise told.with_traceback(place) from error.__cause__
+            raise told.with_traceback(_place(frame)) from error.__cause__
         finally:
             _calls.pop()
 
     return call
+
+
+def of_caller(error: UserError) -> SCons.Errors.UserError:
+    """Return an error as SCons' own that names the user's line, from which all this was called."""
+    shown = SCons.Errors.UserError(str(error))
+    return shown.with_traceback(_place(_caller(sys._getframe())))
+
+
+def _place(frame: FrameType) -> TracebackType:
+    return TracebackType(None, frame, frame.f_lasti, frame.f_lineno)
 
 
 def current() -> Call | None:

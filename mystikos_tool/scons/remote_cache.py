@@ -267,7 +267,7 @@ def _session(url: str) -> _Session:
     try:
         return _Session(address.parse(url))
     except UserError as error:
-        raise SCons.Errors.UserError(str(error)) from error
+        raise blame.of_caller(error) from error
 
 
 def _is_kept(target: Any) -> bool:

@@ -360,3 +360,4 @@ def test_a_url_that_is_none_is_an_error(url: str, tmp_path: Path) -> None:
     build = checkout(tmp_path / "one", url).fails()
     assert "the remote cache's URL" in build.err
     assert "hunter2" not in build.text
+    assert 'SConstruct", line ' in build.text and "remote_cache.py" not in build.text
