@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from mystikos_tool.errors import UserError
 from mystikos_tool.formats.fssig import MAX_SIGNATURE
-from mystikos_tool.signing import notation
+from mystikos_tool.signing import notation, pss
 from mystikos_tool.signing.named_key import NamedKey
+from mystikos_tool.signing.pem_blocks import PUBLIC, blocks
 from mystikos_tool.signing.signer import Signer
 from mystikos_tool.signing.trusted import load_public_key
 
@@ -47,12 +48,13 @@ def load_public_numbers(path: Path) -> rsa.RSAPublicNumbers:
 
 
 def public_numbers(pem: bytes) -> rsa.RSAPublicNumbers:
-    """Return modulus and exponent of a public key in PEM; raise UserError for anything else."""
+    """Return modulus and exponent of the first public key in PEM; raise UserError for anything else."""
     try:
         key = serialization.load_pem_public_key(pem)
+        ders = [block.content() for block in blocks(pem) if block.label in PUBLIC]
     except (ValueError, UnsupportedAlgorithm):
         key = None
-    if not isinstance(key, rsa.RSAPublicKey):
+    if not isinstance(key, rsa.RSAPublicKey) or any(map(pss.is_restricted, ders[:1])):
         raise UserError("the public key", "is no RSA key in PEM", "give the public half of the signing key")
     return key.public_numbers()
 

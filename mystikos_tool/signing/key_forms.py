@@ -59,7 +59,7 @@ def _modulus_in_der(der: bytes) -> int | None:
 
 # What lies between the lines is base64, with headers of encrypted keys and what quotations add to it.
 _PEM = (
-    rb"-----BEGIN ((?:[A-Z0-9]+ ){0,3}PRIVATE KEY)-----"
+    rb"-----BEGIN ((?:[A-Z0-9-]+ ){0,3}PRIVATE KEY)-----"
     rb"((?:[A-Za-z0-9+/=\s:,\"'\\#>|*;&]|-(?!-)){64,})-----END \1-----"
 )
 _ENCRYPTED = rb"-----BEGIN ENCRYPTED|Proc-Type: *4,ENCRYPTED"

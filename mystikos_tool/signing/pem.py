@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.formats.sigstruct import EXPONENT, KEY_SIZE
 from mystikos_tool.io.atomic import read_input
-from mystikos_tool.signing import rsa_public, secret
+from mystikos_tool.signing import pss, rsa_public, secret
 from mystikos_tool.signing.pem_blocks import CERTIFICATE, PRIVATE, PUBLIC, Block, blocks
 from mystikos_tool.signing.rsa_public import KnowsPublicKey, RsaPublicKey
 
@@ -30,6 +30,7 @@ KEY_BITS = KEY_SIZE * 8
 
 _KEYGEN = "make a key with: mystikos-tool keygen FILE"
 _ENCRYPTED = b"ENCRYPTED PRIVATE KEY"
+_PKCS8 = {b"PRIVATE KEY", _ENCRYPTED}
 _NO_TMPFILE = {errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT}
 
 _NAME_PASSPHRASE = "say where its passphrase is: file:{path}?passphrase=SOURCE, a SOURCE being " + secret.WAYS
@@ -40,10 +41,12 @@ _NOT_DECRYPTED = (
 _PASSPHRASE = "the passphrase"  # noqa: S105 its name
 _NOT_RSA = ("is not an RSA key", _KEYGEN)
 _DAMAGED = ("is a damaged private key", f"restore the file, or {_KEYGEN}")
+_RESTRICTED = (pss.PROBLEM, _KEYGEN)
 _MORE_PRIMES = ("is an RSA key of more than two primes, which cannot be used here", _KEYGEN)
 _NOT_PRIVATE = {
     b"EC PRIVATE KEY": _NOT_RSA,
     b"DSA PRIVATE KEY": _NOT_RSA,
+    b"RSA-PSS PRIVATE KEY": _RESTRICTED,
     b"OPENSSH PRIVATE KEY": ("is in OpenSSH's own form", "convert it: ssh-keygen -p -m PEM -f {path}"),
     **dict.fromkeys(PUBLIC, ("holds only a public key", "give the private key")),
     **dict.fromkeys(CERTIFICATE, ("holds a certificate, not a private key", "give the private key")),
@@ -106,6 +109,7 @@ def load_rsa(path: Path, passphrase: str | None = None) -> PemSigner:
         raise _refused(path, _NOT_RSA)
     if not _is_consistent(key.private_numbers()):
         raise _refused(path, _DAMAGED)
+    _check_unrestricted(block, secret_bytes, path)
     if secret_bytes is None:
         return PemSigner(key)
     from mystikos_tool.signing import key_forms  # most keys are not encrypted
@@ -142,6 +146,18 @@ def _has_more_primes(block: Block) -> bool:
     except binascii.Error:
         return False
     return _VERSION_OF_MORE_PRIMES in der[:_LONGEST_WAY_TO_VERSION]
+
+
+def _check_unrestricted(block: Block, passphrase: bytes | None, path: Path) -> None:
+    """Raise UserError for a key that was read and is not for PKCS#1 v1.5."""
+    if block.label not in _PKCS8:
+        return
+    try:
+        der = block.content()
+    except ValueError:  # what the library passes over
+        raise _refused(path, _DAMAGED) from None
+    if pss.is_restricted_in(der, passphrase) if passphrase is not None else pss.is_restricted(der):
+        raise _refused(path, _RESTRICTED)
 
 
 def _is_consistent(key: rsa.RSAPrivateNumbers) -> bool:

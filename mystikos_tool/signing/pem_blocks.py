@@ -11,7 +11,7 @@ PKCS1 = {b"RSA PUBLIC KEY"}
 PUBLIC = {b"PUBLIC KEY", *PKCS1}
 CERTIFICATE = {b"CERTIFICATE", b"TRUSTED CERTIFICATE", b"X509 CERTIFICATE"}
 
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9]+(?:[ -][A-Z0-9]+)*)-----.*?-----END \1-----", re.DOTALL)
 
 
 class Block(NamedTuple):

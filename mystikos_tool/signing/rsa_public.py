@@ -69,16 +69,22 @@ def _parsed(block: Block, where: str) -> RsaPublicKey:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
+    from mystikos_tool.signing import pss
+
+    key: object
     try:
         if block.label in CERTIFICATE:
             text = block.text.replace(b" X509 CERTIFICATE-", b" CERTIFICATE-")
-            key: object = x509.load_pem_x509_certificate(text).public_key()
+            certificate = x509.load_pem_x509_certificate(text)
+            key, der = certificate.public_key(), certificate.tbs_certificate_bytes
         else:
-            key = serialization.load_pem_public_key(block.text)
+            key, der = serialization.load_pem_public_key(block.text), block.content()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise UserError(where, "the public key in it is damaged", "make it again") from None
     if not isinstance(key, rsa.RSAPublicKey):
         raise UserError(where, "is not an RSA key", "give the public half of the key that signs")
+    if pss.is_restricted(der):
+        raise UserError(where, pss.PROBLEM, "give the public half of an RSA key that is not")
     numbers = key.public_numbers()
     return RsaPublicKey(numbers.n, numbers.e)
 
