@@ -5,6 +5,7 @@ Everything else that is raised is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -22,6 +23,17 @@ _DEPENDENCIES = {
     "packageurl": "packageurl-python",
 }
 
+_OF_A_DISK = {errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ENOTCONN, errno.ETIMEDOUT}
+_TOO_MANY = {
+    errno.EMFILE: (
+        "cannot be opened: this process has as many open as it may",
+        "allow more, as by: ulimit -n 1024",
+    ),
+    errno.ENFILE: (
+        "cannot be opened: the system has as many open as it may",
+        "end what has opened them, or set fs.file-max",
+    ),
+}
 
 # A path in front of what is wrong with it, from its component ~ or ~user on; SCons has a word before it.
 _TILDE = r"(?:Source `)?(?P<before>(?:[^:\s]*/)?)(?P<user>~[\w.-]*)(?P<rest>[^:']*)[:']"
@@ -58,6 +70,35 @@ def explained(message: str) -> str:
 def reason_of(error: BaseException) -> str:
     """Return what the system says of an error, as it goes on in a sentence."""
     return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def too_many_files(error: BaseException) -> UserError | None:
+    """Return the error of having too many files open, where that is behind an error; None for another.
+
+    Whoever could not open a file may have told so in words of its own, with a remedy that does not help.
+    """
+    behind: BaseException | None = error
+    while behind:
+        if isinstance(behind, OSError) and behind.errno in _TOO_MANY:
+            return UserError(_place(behind.filename), *_TOO_MANY[behind.errno])
+        # A library that cannot be loaded says why in words alone.
+        if isinstance(behind, ImportError) and os.strerror(errno.EMFILE) in str(behind):
+            return UserError(_place(behind.path), *_TOO_MANY[errno.EMFILE])
+        behind = behind.__cause__ or behind.__context__
+    return None
+
+
+def failed_disk(error: BaseException) -> UserError | None:
+    """Return the error of a disk, or a file system's server, that failed the system; None for another."""
+    if not isinstance(error, OSError) or error.errno not in _OF_A_DISK:
+        return None
+    return UserError(
+        _place(error.filename), reason_of(error), "see to the disk or file system that it lies on"
+    )
+
+
+def _place(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, (str, bytes)) else "a file"
 
 
 def not_installed(error: BaseException) -> UserError | None:

@@ -8,7 +8,6 @@ them. A verb's file is imported when the verb is used, and what it needs of the 
 from __future__ import annotations
 
 import argparse
-import errno
 import gc
 import os
 import signal
@@ -21,10 +20,9 @@ from typing import NoReturn
 from mystikos_tool import __version__
 from mystikos_tool.cli.verb import PROGRAM, put, tell
 from mystikos_tool.cli.verbs import NAMES, VERBS
-from mystikos_tool.errors import UserError, explained, not_installed, reason_of
+from mystikos_tool.errors import UserError, explained, failed_disk, not_installed, reason_of, too_many_files
 
 USER_ERROR = 2
-_OF_A_DISK = {errno.EIO, errno.ESTALE, errno.EREMOTEIO, errno.ENOTCONN, errno.ETIMEDOUT}
 
 
 _IN_HARDWARE = (
@@ -93,9 +91,9 @@ def _run(arguments: list[str]) -> int:
         finally:
             put("")  # help leaves it to others to tell that it cannot be written
     except UserError as error:
-        return _told(error)
+        return _told(too_many_files(error) or error)
     except Exception as error:
-        told = not_installed(error) or _no_current_directory() or _failed_disk(error)
+        told = too_many_files(error) or not_installed(error) or _no_current_directory() or failed_disk(error)
         if not told:
             raise
         return _told(told)
@@ -122,14 +120,6 @@ def _no_current_directory() -> UserError | None:
     except OSError:
         return UserError("the current directory", "is gone", "change into one that is there")
     return None
-
-
-def _failed_disk(error: BaseException) -> UserError | None:
-    """Say so where a disk, or the server of a file system, has failed the system; None for another error."""
-    if not isinstance(error, OSError) or error.errno not in _OF_A_DISK:
-        return None
-    place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "a file"
-    return UserError(place, reason_of(error), "see to the disk or file system that it lies on")
 
 
 def _told(error: UserError) -> int:

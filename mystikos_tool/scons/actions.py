@@ -11,7 +11,7 @@ import SCons.Errors
 import SCons.Node.FS
 import SCons.Subst
 
-from mystikos_tool.errors import UserError, not_installed
+from mystikos_tool.errors import UserError, failed_disk, not_installed, too_many_files
 from mystikos_tool.io import console
 from mystikos_tool.scons import blame, leftovers, scons_internals
 from mystikos_tool.scons.stages import call_of, stage_of
@@ -89,12 +89,12 @@ class StageAction(scons_internals.ActionBase):  # type: ignore[misc]
             leftovers.sweep(target[0])
             line = work.STAGES[self.stage](target[0], source, env)
         except UserError as error:
-            return self._failed(target, str(error))
+            return self._failed(target, str(too_many_files(error) or error))
         except Exception as error:
-            missing = not_installed(error)
-            if not missing:  # a bug: SCons would drop the traceback
+            told = too_many_files(error) or not_installed(error) or failed_disk(error)
+            if not told:  # a bug: SCons would drop the traceback
                 traceback.print_exc()
-            return self._failed(target, str(missing or f"{type(error).__name__}: {error}"))
+            return self._failed(target, str(told or f"{type(error).__name__}: {error}"))
         if env.get(self.comstr) is None and scons_internals.prints_actions():
             console.write_line(line, sys.stdout)
         return None

@@ -199,3 +199,16 @@ def test_help_and_version_load_nothing_that_takes_long(arguments: tuple[str, ...
 )
 def test_a_verb_loads_what_it_needs(project: Path, verb: tuple[str, ...], does_without: set[str]) -> None:
     assert not modules_after(*verb) & does_without
+
+
+@pytest.mark.parametrize("line", [PACKAGED, "check appdir"])
+def test_too_many_open_files_are_told_with_what_to_do(project: Path, line: str) -> None:
+    starts = f"exec {sys.executable} -c 'import mystikos_tool.cli'"
+    least = next(most for most in range(3, 20) if not run_by_shell(f"ulimit -n {most}; {starts}").returncode)
+    told = 0
+    while (done := run_by_shell(f'ulimit -n {least + told}; exec "$@" {line}')).returncode:
+        assert done.returncode == 2
+        assert done.stderr.count(b"\n") == 1
+        assert b": cannot be opened: this process has as many open as it may; allow more" in done.stderr
+        told += 1
+    assert 0 < told < 10

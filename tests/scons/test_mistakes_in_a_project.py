@@ -21,6 +21,7 @@ from scons_project import (
     DATA,
     MEASURE,
     PACKAGE,
+    PACKAGE_HELLO,
     ROOTFS,
     SIGN,
     TARGETS,
@@ -797,3 +798,9 @@ def test_a_file_of_the_top_that_an_sconscript_below_names_as_its_own_is_pointed_
     assert 'sub/config.json: is named by MYST_CONFIG and is not there; did you mean "#config.json"?' in (
         built.fails().err
     )
+
+
+def test_too_many_open_files_are_told_with_what_to_do(built: Project) -> None:
+    built.sconstruct(f"env['MYST_KEY'] = 'exec:public-key={DATA}/keys/key-b.pub.pem true'\n" + PACKAGE_HELLO)
+    build = built.fails(under=("sh", "-c", 'ulimit -n 6; exec "$@"', "sh"))
+    assert "this process has as many open as it may; allow more, as by: ulimit -n 1024 (" in build.err
