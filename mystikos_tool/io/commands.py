@@ -16,7 +16,14 @@ _CHUNK = 1 << 14
 
 
 class CommandFault(Exception):  # noqa: N818 whoever ran the command makes an error of it
-    """What a command did wrong, as a phrase: "ended with status 1". It names neither arguments nor output."""
+    """What a command did wrong, as a phrase: "ended with status 1". It names neither arguments nor output.
+
+    ``output`` is what one wrote to standard output that ended with another status than 0.
+    """
+
+    def __init__(self, problem: str, output: bytes = b"") -> None:
+        super().__init__(problem)
+        self.output = output
 
 
 def run(
@@ -60,7 +67,7 @@ def run(
     if status < 0:
         raise CommandFault(f"was ended by signal {-status}")
     if status > 0:
-        raise CommandFault(f"ended with status {status}")
+        raise CommandFault(f"ended with status {status}", output)
     return output
 
 

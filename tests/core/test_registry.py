@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -354,6 +355,75 @@ def test_credentials_come_from_a_helper_where_the_file_names_one(
     path.write_text(json.dumps({"auths": {"ghcr.io": {"auth": "!"}}}))
     with pytest.raises(UserError, match="not base64 of user:password"):
         credentials.of(asked)
+
+
+def helper_that(tmp_path: Path, does: str) -> None:
+    path = tmp_path / "bin" / "docker-credential-mine"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{does}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", r"config\.json: is no JSON; correct it, or remove it and log in again"),
+        ("", "is no JSON"),
+        ("[]", "is no JSON object; correct it"),
+        ('{"auths": []}', "auths is no object"),
+        ('{"auths": {"127.0.0.1": "x"}}', "is no object"),
+        ('{"credsStore": "none-such"}', "docker-credential-none-such cannot be started: no such file"),
+        ('{"credsStore": "mine"}', "docker-credential-mine ended with status 3; mend or install it"),
+        (None, "is a directory, not a file of credentials"),
+    ],
+)
+def test_nothing_is_taken_without_credentials_where_they_cannot_be_read(
+    server: RegistryServer,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+    problem: str,
+) -> None:
+    """As docker login has them, where the registry would give an anonymous user something, too."""
+    name = server.push(MadeImage(LAYERS))
+    wanted = {"WWW-Authenticate": f'Bearer realm="http://{server.host}/token"'}
+
+    def rule(path: str, authorization: str) -> Answer | None:
+        if path.startswith("/token"):
+            return 200, {}, b'{"token": "anonymous"}'
+        return None if authorization else (401, wanted, b"")
+
+    server.rule = rule
+    helper_that(tmp_path, "echo the keychain is locked; exit 3")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    path = home / ".docker/config.json"
+    path.parent.mkdir(parents=True)
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content.replace("127.0.0.1", server.host))
+    assert re.search(problem, told(name))
+    assert not [path for path in server.paths if path.startswith("/token")]
+
+
+def test_a_helper_that_knows_nothing_of_a_registry_is_no_failure(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper_that(tmp_path, "echo credentials not found in native keychain; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    path = home / ".docker/config.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"credsStore": "mine"}')
+    assert credentials.of(reference.needed("ghcr.io/a/b:1")) is None
+
+
+def test_credentials_in_a_directory_that_may_not_be_searched_are_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", "/" + 300 * "n")  # where root may search, too, a name is too long
+    with pytest.raises(UserError, match=r"cannot be looked up, and may hold credentials: file name too long"):
+        credentials.of(reference.needed("ghcr.io/a/b:1"))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 from mystikos_tool.errors import UserError
@@ -23,6 +24,8 @@ _DOCKER_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "
 _HELPER = re.compile(r"[A-Za-z0-9._-]+")
 _HELPER_SECONDS, _HELPER_OUTPUT = 30, 1 << 16
 _AGAIN = "log in again, or remove the entry"
+# How the helpers of Docker say that they know nothing of a server, by an error like any other.
+_NOT_FOUND = b"credentials not found in native keychain"
 
 
 class Credentials(NamedTuple):
@@ -42,10 +45,13 @@ class Credentials(NamedTuple):
 def of(reference: Reference) -> Credentials | None:
     """Return what the first file that knows a registry says for it; None where none does.
 
-    Raises UserError for a file that is damaged, and where a helper fails.
+    Raises UserError for a file that cannot be read or is damaged, and where a helper fails.
     """
     for path in files():
-        if lookup.is_file(path):
+        if hidden := lookup.why_hidden(path):
+            problem = f"cannot be looked up, and may hold credentials: {hidden}"
+            raise UserError(str(path), problem, "make its directory searchable")
+        if lookup.exists(path):
             found = _in_file(path, reference)
             if found:
                 return found
@@ -67,16 +73,17 @@ def files() -> Iterator[Path]:
 
 def _in_file(path: Path, reference: Reference) -> Credentials | None:
     where = str(path)
-    members = manifests.json_object(read_input(path, "file of credentials", manifests.MAX_DOCUMENT), where)
+    data = read_input(path, "file of credentials", manifests.MAX_DOCUMENT)
+    members = manifests.json_object(data, where, "correct it, or remove it and log in again")
     keys = list(_keys(reference))
     helpers = _mapping(members, "credHelpers", where)
     helper = next((helpers[key] for key in keys if key in helpers), None) or members.get("credsStore")
     auths = {_bare(key): value for key, value in _mapping(members, "auths", where).items()}
     for key in keys:
-        auth = auths.get(_bare(key))
-        if isinstance(auth, Mapping) and auth.get("auth"):
+        auth = _mapping(auths, _bare(key), where)
+        if auth.get("auth"):
             return _decoded(auth["auth"], where)
-        if isinstance(auth, Mapping) and auth.get("identitytoken"):
+        if auth.get("identitytoken"):
             raise _identity_token(where)
     return _from_helper(helper, keys[-1], where) if helper else None
 
@@ -98,10 +105,10 @@ def _bare(key: str) -> str:
 
 
 def _mapping(members: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    value = members.get(key) or {}
-    if not isinstance(value, Mapping):
+    value = members.get(key)
+    if not isinstance(value, (Mapping, NoneType)):
         raise UserError(where, f"{key} is no object", _AGAIN)
-    return value
+    return value or {}
 
 
 def _decoded(value: object, where: str) -> Credentials:
@@ -126,9 +133,11 @@ def _from_helper(helper: object, server: str, where: str) -> Credentials | None:
         answer = json.loads(output)
         found = Credentials(str(answer["Username"]), str(answer["Secret"]))
     except commands.CommandFault as error:
-        if "status" in str(error):
-            return None  # as it ends where it knows nothing; the registry says whether that matters
-        raise UserError(where, f"{command} {error}", "install it, or log in without a helper") from None
+        if _NOT_FOUND in error.output:
+            return None
+        raise UserError(
+            where, f"{command} {error}", "mend or install it, or log in without a helper"
+        ) from None
     except (ValueError, KeyError, TypeError):
         raise UserError(where, f"{command} answers what is no credentials", "log in again") from None
     if found.user == "<token>":

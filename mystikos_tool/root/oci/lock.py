@@ -23,6 +23,7 @@ from mystikos_tool.root.oci.reference import Reference, needed
 
 FILE = "mystikos-images.lock.json"
 _VERSION = 1
+_REMOVE = "remove it, and lock the images anew"
 
 
 def read(path: Path) -> dict[str, Digest]:
@@ -37,12 +38,10 @@ def read(path: Path) -> dict[str, Digest]:
     except OSError:
         pass  # reading it says why
     where = str(path)
-    members = manifest.json_object(atomic.read_input(path, "lock file"), where)
+    members = manifest.json_object(atomic.read_input(path, "lock file"), where, _REMOVE)
     images = members.get("images")
     if members.get("version") != _VERSION or not isinstance(images, dict):
-        raise UserError(
-            where, f"is no lock file of version {_VERSION}", "remove it, and lock the images anew"
-        )
+        raise UserError(where, f"is no lock file of version {_VERSION}", _REMOVE)
     return {str(needed(name)): digests.parse(value, f"{where}: {name}") for name, value in images.items()}
 
 

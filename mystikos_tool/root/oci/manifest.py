@@ -150,20 +150,20 @@ def chosen(descriptors: Sequence[Descriptor], where: str, name: str = "") -> Des
     return best[0]
 
 
-def json_object(data: bytes, where: str) -> dict[str, Any]:
+def json_object(data: bytes, where: str, remedy: str = _DAMAGED) -> dict[str, Any]:
     """Return the members of a JSON object; raise UserError for anything else."""
-    value = json_value(data, where)
+    value = json_value(data, where, remedy)
     if not isinstance(value, dict):
-        raise UserError(where, "is no JSON object", _DAMAGED)
+        raise UserError(where, "is no JSON object", remedy)
     return value
 
 
-def json_value(data: bytes, where: str) -> Any:
+def json_value(data: bytes, where: str, remedy: str = _DAMAGED) -> Any:
     """Return a JSON value; raise UserError for anything else."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        raise UserError(where, "is no JSON", _DAMAGED) from None
+        raise UserError(where, "is no JSON", remedy) from None
 
 
 def media_type(data: bytes, where: str) -> str:
