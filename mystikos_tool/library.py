@@ -48,7 +48,7 @@ from mystikos_tool.root.oci.process import Start
 from mystikos_tool.root.oci.source import ImageSource
 from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.tree import Tree
-from mystikos_tool.runtime import Runtime, embedded, embedded_loader
+from mystikos_tool.runtime import Runtime, embedded_loader
 from mystikos_tool.signing import enclave_key, expectation, notation, root_keys
 from mystikos_tool.signing.named_key import exposed
 from mystikos_tool.signing.signer import Signer
@@ -144,7 +144,8 @@ def package(
     signs, signed_on = _signer(key), _day(day)
     _check_target(target, source, config, *_key_files(key), *pubkeys, *roothashes)
     tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
-    inputs = _inputs(source, configuration, runtime, pubkeys, roothashes)
+    planned = pipeline.Planned(tree, str(source), signs, secrets)
+    inputs = _inputs(source, configuration, runtime, pubkeys, roothashes, planned)
     return pipeline.build(
         inputs,
         signs,
@@ -279,7 +280,8 @@ def measure(
     """
     configuration = _config(config)
     tree = _tree(source, _packing(exclude, modes, chmod, overlays, strip))
-    inputs = _inputs(source, configuration, runtime, pubkeys, roothashes)
+    planned = pipeline.Planned(tree, str(source))
+    inputs = _inputs(source, configuration, runtime, pubkeys, roothashes, planned)
     beside = Path(tempfile.gettempdir(), "rootfs")
     with pipeline.packed(inputs, tree, beside, str(source)) as whole:
         return pipeline.measure(whole, warn=_log.warning)
@@ -302,7 +304,7 @@ def sign(
     runtime, and for a key that SGX does not take or that gives no valid signature.
     """
     configuration, signs, signed_on = _config(config), _signer(key), _day(day)
-    return pipeline.sign(measurement, _runtime(runtime), configuration, signs, signed_on)
+    return pipeline.sign(measurement, Runtime.chosen(_directory(runtime)), configuration, signs, signed_on)
 
 
 @_checked
@@ -572,13 +574,15 @@ def _inputs(
     runtime: StrPath | None,
     pubkeys: Sequence[StrPath],
     roothashes: Sequence[StrPath],
+    planned: pipeline.Planned,
 ) -> pipeline.Inputs:
     return pipeline.inputs_of(
         config,
         root.of(Path(source)),
         [Path(path) for path in pubkeys],
         [Path(path) for path in roothashes],
-        lambda: _runtime(runtime),
+        _directory(runtime),
+        planned,
     )
 
 
@@ -627,8 +631,8 @@ def _config(config: StrPath | Config | Mapping[str, Any]) -> Config:
     return loaded
 
 
-def _runtime(directory: StrPath | None) -> Runtime:
-    return embedded() if directory is None else Runtime.installed(Path(directory))
+def _directory(given: StrPath | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _signer(key: StrPath | Signer) -> Signer:

@@ -34,7 +34,7 @@ from mystikos_tool.root import archive, assembly, checkout_path, leftovers
 from mystikos_tool.root.requirements import check
 from mystikos_tool.root.root import ArchiveRoot, DiskRoot, Root
 from mystikos_tool.root.tree import Tree, boot_fault
-from mystikos_tool.runtime import Runtime
+from mystikos_tool.runtime import Runtime, yet_to_compile
 from mystikos_tool.runtime import image as image_of
 from mystikos_tool.signing import enclave_key, root_keys
 from mystikos_tool.signing.signer import Signer
@@ -75,23 +75,46 @@ class Inputs(NamedTuple):
         return b"".join(trusted.load_root_hash(path) for path in self.roothashes)
 
 
+class Planned(NamedTuple):
+    """What `build` is given beside its inputs; without a signer the enclave is measured only."""
+
+    tree: Tree | None
+    root: str
+    signer: Signer | None = None
+    secrets: str = root_keys.WARN
+
+
 def inputs_of(
     config: Config,
     root: Root,
     pubkeys: Sequence[Path],
     roothashes: Sequence[Path],
-    runtime: Callable[[], Runtime],
+    runtime: Path | None,
+    planned: Planned | None = None,
 ) -> Inputs:
-    """Return what an enclave is made of; ``runtime`` is asked for last, as it may have to be compiled.
+    """Return what an enclave is made of; ``runtime`` is as in `Runtime.chosen`.
 
-    Raises UserError before that where a key, a root hash or an archive cannot be read. A root that is a
-    directory is one that is yet to be packed.
+    An embedded one may have to be compiled. Raises UserError before that where a key, a root hash or an
+    archive cannot be read, and for what `build` refuses of what is ``planned``. A root that is a directory is
+    one that is yet to be packed.
     """
     if isinstance(root, ArchiveRoot) and not lookup.is_dir(root.path):
         root = ArchiveRoot(root.path, root.index())
     if pubkeys or roothashes:
         _check_trusted(pubkeys, roothashes)
-    return Inputs(runtime(), config, root, pubkeys, roothashes)
+    if planned and runtime is None and (place := yet_to_compile()):
+        _check_plan(planned, Inputs(place, config, root, pubkeys, roothashes))
+    return Inputs(Runtime.chosen(runtime), config, root, pubkeys, roothashes)
+
+
+def _check_plan(planned: Planned, inputs: Inputs) -> None:
+    """Raise UserError for what `build` refuses with the embedded runtime, which is not there yet."""
+    import tempfile  # a runtime is compiled once
+
+    with packed(inputs, planned.tree, Path(tempfile.gettempdir(), "rootfs"), planned.root) as whole:
+        if planned.signer:
+            _check_keys(whole, planned.root, planned.signer, planned.secrets)
+        _doubts(whole, embedded=True)
 
 
 def _check_trusted(pubkeys: Sequence[Path], roothashes: Sequence[Path]) -> None:
@@ -129,10 +152,7 @@ def build(
     """
     sections.check_name(target)
     with packed(inputs, tree, target, root) as whole:
-        keys = root_keys.of(whole.root)
-        root_keys.refuse_signer(keys, signer.modulus, root, signer)
-        warnings = root_keys.told(keys, root, secrets)
-        warnings += root_keys.told_of_text(inputs.config.data, inputs.config.name, secrets)
+        warnings = _check_keys(whole, root, signer, secrets)
         if tree and checkout and isinstance(whole.root, ArchiveRoot):
             files = checkout_path.found(whole.root.index(), (), checkout)
             warnings += checkout_path.told(files, root, checkout, "strip it with --strip")
@@ -174,17 +194,20 @@ def build_directory(
     ``rootfs`` is copied as it is, archive or ext2 disk; ``warn`` is as in `measure`. Raises UserError
     as the stages do; earlier files of the directory are then as they were.
     """
-    keys = root_keys.of(inputs.root)
-    root_keys.refuse_signer(keys, signer.modulus, str(rootfs), signer)
-    told = root_keys.told(keys, str(rootfs), root_keys.WARN)
-    told += root_keys.told_of_text(inputs.config.data, inputs.config.name, root_keys.WARN)
-    if warn:
-        for warning in told:
+    for warning in _check_keys(inputs, str(rootfs), signer, root_keys.WARN):
+        if warn:
             warn(warning)
     measured, image = _measure_and_sign(inputs, signer, day, warn)
     parts = package_parts(inputs, image)._replace(rootfs=FileContent.of(rootfs))
     signed_directory.write(inputs.runtime.loader, parts, target)
     return measured
+
+
+def _check_keys(inputs: Inputs, root: str, signer: Signer, secrets: str) -> list[str]:
+    """Return what is to be told of private keys in what is packed; raise UserError as `build` does."""
+    keys, config = root_keys.of(inputs.root), inputs.config
+    root_keys.refuse_signer(keys, signer.modulus, root, signer)
+    return [*root_keys.told(keys, root, secrets), *root_keys.told_of_text(config.data, config.name, secrets)]
 
 
 def _measure_and_sign(
@@ -242,11 +265,16 @@ def measure(
 
 def check_start(inputs: Inputs, warn: Callable[[str], object] | None = None) -> None:
     """Tell ``warn`` what may keep a package from starting; raise UserError for what certainly does."""
-    trusts_disks, embedded = bool(inputs.pubkeys or inputs.roothashes), inputs.runtime.is_embedded
-    warnings = check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded)
-    for warning in (*warnings, *_distrust(inputs)):
+    for warning in _doubts(inputs, embedded=inputs.runtime.is_embedded):
         if warn:
             warn(warning)
+
+
+def _doubts(inputs: Inputs, *, embedded: bool) -> list[str]:
+    """Return what may keep a package from starting; raise UserError for what certainly does."""
+    trusts_disks = bool(inputs.pubkeys or inputs.roothashes)
+    doubts = check(inputs.root, inputs.config, trusts_disks=trusts_disks, embedded=embedded)
+    return [*doubts, *_distrust(inputs)]
 
 
 def _distrust(inputs: Inputs) -> list[str]:

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from mystikos_tool.config import Config
-    from mystikos_tool.pipeline import Inputs
+    from mystikos_tool.pipeline import Inputs, Planned
     from mystikos_tool.root.oci.process import Start
     from mystikos_tool.root.root import Root
-    from mystikos_tool.runtime import Runtime
     from mystikos_tool.signing.named_key import NamedKey
     from mystikos_tool.signing.signer import Signer
 
@@ -76,7 +75,8 @@ def _package(options: argparse.Namespace, key: NamedKey) -> None:
     elif not options.image:
         refuse_packing(options)
     # As the reference: without an appdir and an archive, the root is a disk.
-    inputs = inputs_of(options, config, root_of(options.rootfs) if options.rootfs else DiskRoot())
+    planned = pipeline.Planned(tree, root, signer, options.secrets)
+    inputs = inputs_of(options, config, root_of(options.rootfs) if options.rootfs else DiskRoot(), planned)
     measured = pipeline.build(
         inputs,
         signer,
@@ -133,7 +133,8 @@ def _sign(options: argparse.Namespace, key: NamedKey) -> None:
 
     config = configuration_of(options)
     signer, day = _signing(key)
-    inputs = inputs_of(options, config, root.of(options.rootfs))
+    planned = pipeline.Planned(None, str(options.rootfs), signer)
+    inputs = inputs_of(options, config, root.of(options.rootfs), planned)
     directory = options.outdir or Path(f"{inputs.config.application_name}.signed")
     kept = _kept(options)
     for name in signed_directory.FILES:
@@ -218,14 +219,14 @@ def configuration_of(options: argparse.Namespace, start: Start | None = None) ->
     return configuration
 
 
-def inputs_of(options: argparse.Namespace, config: Config, root: Root) -> Inputs:
+def inputs_of(
+    options: argparse.Namespace, config: Config, root: Root, planned: Planned | None = None
+) -> Inputs:
     """Return what the enclave is made of; raise UserError as `pipeline.inputs_of` does."""
-    from mystikos_tool import pipeline, runtime
+    from mystikos_tool import pipeline
 
-    def chosen() -> Runtime:
-        return runtime.Runtime.installed(options.runtime) if options.runtime else runtime.embedded()
-
-    return pipeline.inputs_of(config, root, tuple(options.pubkey), tuple(options.roothash), chosen)
+    trusted = tuple(options.pubkey), tuple(options.roothash)
+    return pipeline.inputs_of(config, root, *trusted, options.runtime, planned)
 
 
 def _opened_key(options: argparse.Namespace) -> AbstractContextManager[NamedKey]:

@@ -243,7 +243,7 @@ def _run_embedded(options: argparse.Namespace) -> NoReturn:
     """Become the program, in a package with the embedded runtime."""
     import tempfile
 
-    from mystikos_tool import pipeline, runtime
+    from mystikos_tool import pipeline
     from mystikos_tool.io import atomic
     from mystikos_tool.signing import throwaway
 
@@ -253,7 +253,8 @@ def _run_embedded(options: argparse.Namespace) -> NoReturn:
     configuration = _configuration(options)
     with atomic.scratch(Path(tempfile.gettempdir(), "run")) as directory:
         root = _root(options.root, directory)
-        inputs = pipeline.inputs_of(configuration, root, *_trusted(options), runtime.embedded)
+        planned = pipeline.Planned(None, str(options.root))
+        inputs = pipeline.inputs_of(configuration, root, *_trusted(options), None, planned)
         _check_trust(options, inputs)
         package = directory / "package"
         pipeline.build(inputs, throwaway.of_user(directory), pipeline.signing_day(None), package)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mystikos_tool import config as config_reader
-from mystikos_tool import pipeline, proof, runtime
+from mystikos_tool import pipeline, proof
 from mystikos_tool.config import Config
 from mystikos_tool.enclave.measurement import Measurement
 from mystikos_tool.errors import UserError
@@ -35,7 +35,6 @@ from mystikos_tool.root import root as roots
 from mystikos_tool.root.permissions import permissions
 from mystikos_tool.root.root import DiskRoot
 from mystikos_tool.root.tree import Tree
-from mystikos_tool.runtime import Runtime
 from mystikos_tool.signing import throwaway
 
 _MAX_STATEMENT = 1 << 28
@@ -158,7 +157,7 @@ def _whole(
         roots.of(source) if source else DiskRoot(),
         _numbered(paths, "pubkey"),
         _numbered(paths, "roothash"),
-        lambda: _runtime(paths),
+        paths.get("runtime"),
     )
     beside = Path(tempfile.gettempdir(), "rootfs")
     with pipeline.packed(inputs, tree, beside, str(source)) as whole:
@@ -184,10 +183,6 @@ def _named(asked: Parameters, stated: Provenance) -> Iterator[tuple[str, str]]:
 
 def _numbered(paths: Mapping[str, Path], role: str) -> tuple[Path, ...]:
     return tuple(path for name, path in paths.items() if name.startswith(f"{role}/"))
-
-
-def _runtime(paths: Mapping[str, Path]) -> Runtime:
-    return Runtime.installed(paths["runtime"]) if "runtime" in paths else runtime.embedded()
 
 
 def _config(asked: Parameters, paths: Mapping[str, Path]) -> Config:

@@ -48,6 +48,11 @@ class Runtime(NamedTuple):
         return _is_embedded(self.kernel)
 
     @classmethod
+    def chosen(cls, directory: Path | None) -> Runtime:
+        """Return the runtime in ``directory``, or without one the embedded; raise UserError as these do."""
+        return embedded() if directory is None else cls.installed(directory)
+
+    @classmethod
     def installed(cls, directory: Path) -> Runtime:
         """Return the runtime in ``directory``; raise UserError unless it is complete."""
         runtime = cls.at(directory)
@@ -102,3 +107,13 @@ def embedded() -> Runtime:
     from mystikos_tool.runtime import cache
 
     return Runtime.installed(cache.compiled())
+
+
+def yet_to_compile() -> Runtime | None:
+    """Return the embedded runtime where :func:`embedded` would compile it, its files not there; else None."""
+    if lookup.is_dir(PREBUILT):
+        return None
+    from mystikos_tool.runtime import cache
+
+    place = cache.place()
+    return None if lookup.exists(place) else Runtime.at(place)

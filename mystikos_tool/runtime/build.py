@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mystikos_tool.errors import UserError
@@ -106,6 +107,7 @@ def sources(image: Image) -> list[Path]:
     return sorted([*compiled, *headers, SOURCE_DIRECTORY / _LINKER_SCRIPT])
 
 
+@cache  # it reads all sources
 def sources_digest() -> str:
     """Return the SHA-256 in hexadecimal of all that decides the images: sources, commands and toolchain."""
     digest = hashlib.sha256(ZIG_VERSION.encode())

@@ -20,8 +20,8 @@ def compiled() -> Path:
     What is packed and signed comes from there. Raises UserError where others than the user could
     put something in, and for an image that has another digest than these sources give.
     """
-    home = user_cache.directory()
-    directory = home / f"runtime-{build.sources_digest()[:16]}"
+    directory = place()
+    home = directory.parent
     if os.path.lexists(directory):
         check(directory)
         return directory
@@ -44,6 +44,11 @@ def compiled() -> Path:
                 raise
     check(directory)
     return directory
+
+
+def place() -> Path:
+    """Return the directory of the compiled runtime, which need not be there."""
+    return user_cache.directory() / f"runtime-{build.sources_digest()[:16]}"
 
 
 def check(directory: Path) -> None:

@@ -586,6 +586,26 @@ BEFORE_COMPILING = [
     (("sign-sgx", "config.json", *SIGNED[1:], "-d=made"), "config.json: is a configuration, no CPIO archive"),
     (("provenance", "missing", "appdir", "config.json"), "missing: no such file or directory"),
     (("provenance", "config.json", "appdir", "config.json"), "config.json: is a configuration, no package"),
+    (
+        ("package-sgx", *SIGNED, "-o=made", "--set=ApplicationPath=/bin/helo"),
+        "--set: ApplicationPath: /bin/helo is not in appdir; did you mean /bin/hello?",
+    ),
+    (
+        ("package-sgx", *SIGNED[1:], "-o=made", "--rootfs=root.cpio", "--set=ApplicationPath=/bin/helo"),
+        "--set: ApplicationPath: /bin/helo is not in root.cpio; did you mean /bin/hello?",
+    ),
+    (
+        ("sign-sgx", "root.cpio", *SIGNED[1:], "-d=made", "--set=ApplicationPath=/bin/helo"),
+        "--set: ApplicationPath: /bin/helo is not in root.cpio; did you mean /bin/hello?",
+    ),
+    (
+        ("package-sgx", *SIGNED, "-o=made", "--overlay=with_key"),
+        "appdir: holds the key that signs, at /key.pem",
+    ),
+    (
+        ("run", "--runtime=embedded", "appdir", "/bin/helo"),
+        "mystikos-tool run: ApplicationPath: /bin/helo is not in appdir",
+    ),
     (("run", "--runtime=embedded", "missing", "/bin/hello"), "missing: no such file or directory"),
     (("run", "--runtime=embedded", "key.pem", "/bin/hello"), "key.pem: is a PEM file, no CPIO archive"),
 ]
@@ -599,6 +619,10 @@ BEFORE_COMPILING = [
 def test_what_cannot_be_packaged_is_told_before_a_runtime_is_compiled(
     run: Run, project: Path, cache: Path, arguments: tuple[str, ...], message: str
 ) -> None:
+    configure(project, MemorySize="8m")
+    run("mkcpio", "appdir", "root.cpio")
+    (project / "with_key").mkdir()
+    shutil.copy(project / "key.pem", project / "with_key")
     cache.write_text("no directory, so that compiling fails")
     assert f"{cache}/mystikos-tool: cannot be written" in run("package-sgx", *SIGNED, "-o=made").err
     result = run(*arguments)
@@ -606,10 +630,17 @@ def test_what_cannot_be_packaged_is_told_before_a_runtime_is_compiled(
     assert result.err.startswith(f"mystikos-tool: error: {message}")
 
 
-def test_the_library_tells_of_a_missing_file_before_a_runtime_is_compiled(project: Path, cache: Path) -> None:
+def test_the_library_tells_of_what_is_missing_before_a_runtime_is_compiled(
+    project: Path, cache: Path
+) -> None:
     cache.write_text("no directory, so that compiling fails")
     for source, key in (("missing", "key.pem"), ("appdir", "missing")):
         with pytest.raises(UserError, match=r"^missing: "):
             mystikos_tool.package("made", source, config="config.json", key=key)
     with pytest.raises(UserError, match=r"^missing: "):
         mystikos_tool.measure("missing", config="config.json")
+    wrong = {"version": "0.1", "ApplicationPath": "/bin/helo", "MemorySize": "8m"}
+    with pytest.raises(UserError, match="ApplicationPath: /bin/helo is not in appdir"):
+        mystikos_tool.package("made", "appdir", config=wrong, key="key.pem")
+    with pytest.raises(UserError, match="ApplicationPath: /bin/helo is not in appdir"):
+        mystikos_tool.measure("appdir", config=wrong)
