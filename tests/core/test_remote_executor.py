@@ -211,6 +211,47 @@ def test_a_stream_that_breaks_off_is_taken_up_again(farm: Farm, machine: Machine
     assert (farm.calls["Execute"], farm.calls["WaitExecution"], len(farm.actions)) == (1, 3, 1)
 
 
+@pytest.mark.parametrize("rubbish", [b"\xff", b"\x0a\xff\xff"])
+def test_a_farm_that_answers_with_rubbish_is_told_of_at_once(
+    farm: Farm, tmp_path: Path, rubbish: bytes
+) -> None:
+    farm.ending = rubbish
+    machine = Machine(tmp_path, f"{farm.url}?patience=60")
+    started = time.monotonic()
+    assert "it answers with something else than REAPI; name a server that executes" in machine.fails()
+    assert time.monotonic() - started < 20
+    assert (farm.calls["Execute"], farm.calls["WaitExecution"], farm.calls["CancelOperation"]) == (1, 0, 1)
+
+
+def test_a_farm_that_breaks_each_answer_off_is_followed_no_longer_than_the_patience(
+    farm: Farm, tmp_path: Path
+) -> None:
+    for method in ("Execute", "WaitExecution"):
+        farm.faults[method] = farm.breaks_off(1, times=10**6)
+    machine = Machine(tmp_path, f"{farm.url}?patience=1")
+    started = time.monotonic()
+    assert "; start it, correct MYST_REMOTE_EXECUTOR" in machine.fails(
+        "#!/bin/sh\nexec sleep 9\n", timeout=60
+    )
+    assert time.monotonic() - started < 20
+
+
+def test_answers_that_are_broken_off_late_are_no_reason_to_give_up(farm: Farm, tmp_path: Path) -> None:
+    """As by a proxy that ends every connection after some time."""
+    left = [4]
+
+    def late(context: grpc.ServicerContext, moved: int) -> None:
+        if moved and left[0]:
+            left[0] -= 1
+            farm.ended.wait(0.5)
+            context.abort(Code.UNAVAILABLE, "broken off")
+
+    farm.faults["Execute"] = farm.faults["WaitExecution"] = late
+    machine = Machine(tmp_path, f"{farm.url}?patience=0.4")
+    assert machine.run("#!/bin/sh\nsleep 2.5; echo a\n").stdout == b"a\n"
+    assert farm.calls["WaitExecution"] >= 4
+
+
 def test_an_operation_that_the_farm_forgot_is_begun_anew(farm: Farm, machine: Machine) -> None:
     farm.faults["Execute"] = farm.breaks_off(1)
     farm.forgets = True

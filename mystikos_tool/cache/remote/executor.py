@@ -45,6 +45,7 @@ _REMEDIES = {
     Code.UNAUTHENTICATED: "give token-file or token-command in the URL",
     Code.UNIMPLEMENTED: "name a server that executes actions",
     Code.CANCELLED: "start the test again",
+    Code.DATA_LOSS: "name a server that executes actions, or see what it or a proxy before it has logged",
 }
 
 
@@ -145,9 +146,9 @@ class Executor:
         if not run.operation:
             run.action = self._sent(server, limits, run)
         with self._stream(server, run) as stream:
+            run.begins()
             for operation in stream:
-                run.progressed()
-                run.operation = operation.name or run.operation
+                run.hears(operation)
                 if operation.done:
                     return self._done(server, operation)
         raise ExecutionError(Code.UNAVAILABLE, "it broke off", frozenset(), is_ended=False)
@@ -275,6 +276,7 @@ class Executor:
         elif failure.missing or code is Code.NOT_FOUND or (failure.is_ended and code in _BROKEN):
             self._again(run, failure)
         elif code not in _BROKEN:
+            self._cancel(run)
             problem = "check MYST_TEST_PLATFORM and the test's timeout against the farm's workers"
             raise self._error(str(failure), _REMEDIES.get(code, problem))
         elif not run.may_wait():
@@ -327,6 +329,8 @@ class _Run:
         self._until = time.monotonic() + address.wait + program.timeout
         self._patience = address.patience
         self._failing: float | None = None
+        self._heard = b""
+        self._heard_at: float | None = None
         self._pauses = 0
 
     @property
@@ -334,15 +338,23 @@ class _Run:
         """Seconds that are left for everything."""
         return self._until - time.monotonic()
 
-    def progressed(self) -> None:
-        """Tell of an answer."""
-        self._failing = None
-        self._pauses = 0
+    def begins(self) -> None:
+        """Begin to hear of the operation."""
+        self._heard_at = None
+
+    def hears(self, operation: Any) -> None:
+        """Take how the operation is now. A server that breaks off each time may tell that it is as it was."""
+        self.operation = operation.name or self.operation
+        self._heard_at = self._heard_at or time.monotonic()
+        heard = operation.SerializeToString(deterministic=True)
+        if heard != self._heard:
+            self._heard, self._failing, self._pauses = heard, None, 0
 
     def may_wait(self) -> bool:
-        """Tell whether the patience with a server that gives no answer is left."""
+        """Tell whether the patience with a server is left that gives no answer, or breaks each one off."""
         now = time.monotonic()
-        if self._failing is None:
+        has_lasted = self._heard_at is not None and now - self._heard_at > self._patience
+        if self._failing is None or has_lasted:
             self._failing = now
         return now - self._failing < self._patience
 

@@ -11,7 +11,7 @@ import grpc
 from mystikos_tool.cache.remote import messages
 from mystikos_tool.cache.remote.digest import Digest, is_digest
 from mystikos_tool.cache.remote.grpc_server import GrpcServer, as_message, error_of
-from mystikos_tool.cache.remote.server import MissingError, ServerError, Trouble
+from mystikos_tool.cache.remote.server import MissingError, ServerError
 
 _EXECUTION = "/build.bazel.remote.execution.v2.Execution"
 _OPERATIONS = "/google.longrunning.Operations"
@@ -52,8 +52,9 @@ class Stream:
                 yield messages.read("Operation", data)
         except grpc.RpcError as error:
             raise _broken(error) from None
-        except ValueError:
-            raise ServerError(Trouble.FAILED, "it answers with something else than REAPI") from None
+        except ValueError:  # no connection makes that of an answer, and so it is not asked again
+            words = "it answers with something else than REAPI"
+            raise ExecutionError(Code.DATA_LOSS, words, frozenset(), is_ended=False) from None
         finally:
             self._call.cancel()
 
