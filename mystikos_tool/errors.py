@@ -78,7 +78,9 @@ def too_many_files(error: BaseException) -> UserError | None:
     Whoever could not open a file may have told so in words of its own, with a remedy that does not help.
     """
     behind: BaseException | None = error
-    while behind:
+    seen = set[BaseException]()  # an error that is raised again and again may be behind itself
+    while behind and behind not in seen:
+        seen.add(behind)
         if isinstance(behind, OSError) and behind.errno in _TOO_MANY:
             return UserError(_place(behind.filename), *_TOO_MANY[behind.errno])
         # A library that cannot be loaded says why in words alone.
