@@ -14,8 +14,7 @@ import atexit
 import gc
 from typing import Any
 
-from mystikos_tool.scons import scons_internals
-from mystikos_tool.scons.blame import at_the_caller
+from mystikos_tool.scons import blame, scons_internals
 from mystikos_tool.scons.builders import BUILDERS
 from mystikos_tool.scons.variables import VARIABLES, Variable, defaults, remember_origin, use_remote_cache
 
@@ -30,7 +29,8 @@ def generate(env: Any, **_: Any) -> None:
     for name, value in defaults().items():
         env.SetDefault(**{name: value})
     for name, builder in BUILDERS.items():
-        env.AddMethod(at_the_caller(name, builder), name)
+        env.AddMethod(blame.at_the_caller(name, builder), name)
+    scons_internals.tell_of_mismatches(blame.mismatch)
     remember_origin(env)
     use_remote_cache(env)
     _help(env)

@@ -87,6 +87,17 @@ def warn(message: str, call: Call | None = None) -> None:
     console.write_line(f"mystikos: warning: {one_line(named(message, call))}", sys.stderr)
 
 
+class KindMismatchError(SCons.Errors.UserError, TypeError):  # type: ignore[misc]
+    """A file where a directory is described, or a directory where a file is; to SCons a TypeError."""
+
+
+def mismatch(message: str) -> KindMismatchError:
+    """Return the error, at the line that describes it, of a file in a directory's place, or the reverse."""
+    remedy = "Remove it if an earlier build has made it; otherwise rename one of the two."
+    error = KindMismatchError(f"{below_top(message)} {remedy}")
+    return error.with_traceback(_place(_caller(sys._getframe())))
+
+
 _told: dict[str, object] = {}
 
 
@@ -136,6 +147,10 @@ def _warn_at_the_caller(warning: Any) -> None:
     call = _calls[-1]
     sys.stderr.write("\nscons: warning: %s\n" % warning.args[0])  # noqa: UP031 the text, or a tuple of it
     sys.stderr.write(f'File "{call.file}", line {call.line}, in {call.function}\n')
+
+
+def _place(frame: FrameType) -> TracebackType:
+    return TracebackType(None, frame, frame.f_lasti, frame.f_lineno)
 
 
 def _caller(frame: FrameType) -> FrameType:

@@ -187,6 +187,17 @@ class RootSource(InputNode):
             more = f" and {len(self.stray) - 1:,} more" if len(self.stray) > 1 else ""
             problem = f"has nothing but {self.stray[0]}{more}, left by a builder that is gone"
             return UserError(error.where, problem, REMEDY)
+        source = self.origin.srcnode()
+        if (
+            source is not self.origin
+            and error.where == source.get_abspath()
+            and not lookup.exists(self._path())
+        ):
+            # SCons removes the copy as soon as it is asked for; Glob has found it before.
+            problem = f"is not there, and a copy of it that was left at {self.origin} is removed"
+            return UserError(
+                error.where, problem, "build again if Glob has found the copy, or correct the name"
+            )
         return error
 
     def unplaced_file(self) -> str | None:

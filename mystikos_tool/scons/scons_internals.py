@@ -315,6 +315,25 @@ def after_reading(work: Callable[[], None]) -> None:
     parser.parse_args = parse_args
 
 
+def tell_of_mismatches(told: Callable[[str], Exception]) -> None:
+    """Have a file where a directory is described, or the reverse, told as the user's mistake.
+
+    ``told`` returns what is raised for what SCons says. SCons raises a TypeError, as for an error in Python,
+    so that it ends with a stack trace; it knows nothing of builders that an earlier SConstruct had.
+    """
+    checker = SCons.Node.FS.diskcheck_match
+    if checker.func is not SCons.Node.FS.do_diskcheck_match:  # told already, or --diskcheck=none
+        return
+
+    def check(node: Any, is_other: Callable[[], bool], errorfmt: str) -> None:
+        try:
+            SCons.Node.FS.do_diskcheck_match(node, is_other, errorfmt)
+        except TypeError as error:
+            raise told(str(error)) from None
+
+    checker.func = check
+
+
 def writes_ninja_file() -> bool:
     """Tell whether SCons' ninja tool has replaced what builds targets; it knows the actions of SCons alone.
 

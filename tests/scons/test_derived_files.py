@@ -897,6 +897,32 @@ def test_what_a_builder_that_is_gone_has_left_is_not_in_the_way_of_what_is_made_
     assert root(project) == root(clean)
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "problem"),
+    [
+        (FILE, BELOW, "File appdir/x found where directory expected."),
+        (FILE, "env.Command(env.Dir('appdir/x'), 'source', 'touch $TARGET/y')", "File appdir/x found where"),
+        (FILE, "env.Install('appdir', env.Dir('appdir/x'))", "File appdir/x found where directory expected."),
+        (
+            BELOW,
+            "env.Command(env.File('appdir/x'), 'source', Copy('$TARGET', '$SOURCE'))",
+            "Directory appdir/x",
+        ),
+    ],
+)
+def test_a_file_in_the_place_of_a_directory_that_is_described_now_is_told_and_the_reverse(
+    project: Project, before: str, now: str, problem: str
+) -> None:
+    project.write("source", "one")
+    project.sconstruct(f"{before}\n{PACKAGE_HELLO}")
+    project.build("hello")
+    project.sconstruct(f"{now}\n{PACKAGE_HELLO}")
+    told = project.fails("hello").err
+    assert f"scons: *** {problem}" in told
+    assert "Remove it if an earlier build has made it; otherwise rename one of the two." in told
+    assert f'File "{project.path("SConstruct")}", line 3, in <module>' in told
+
+
 @pytest.mark.parametrize("content", ["my own", None])
 def test_what_somebody_wrote_into_a_directory_is_not_removed_with_what_is_in_the_way(
     project: Project, content: str | None
@@ -1343,6 +1369,27 @@ def test_in_a_variant_directory_nothing_remains_of_a_source_that_is_gone(variant
     variant.path("src/appdir/etc/motd").unlink()
     assert variant.build().stages == ALL
     assert root(variant, "build/hello.cpio") == STATIC | {"bin/built": b"one"}
+
+
+@pytest.mark.parametrize("source", ["Glob('*.conf')", "['appdir', {'etc/': Glob('*.conf')}]"])
+def test_in_a_variant_directory_a_copy_that_is_found_and_whose_source_is_gone_is_told_and_goes(
+    project: Project, source: str
+) -> None:
+    project.path("appdir").rename(project.path("src"))
+    project.write("src/a.conf", "a")
+    project.write("src/b.conf", "b")
+    project.write("src/appdir/motd", "good day")
+    project.write("src/SConscript", f"Import('env')\nenv.MystRootfs('root', {source})\n")
+    project.sconstruct("SConscript('src/SConscript', 'env', variant_dir='build')\n")
+    project.build()
+    project.path("src/b.conf").unlink()
+    problem = (
+        "src/b.conf: is not there, and a copy of it that was left at build/b.conf is removed; build again"
+    )
+    assert problem in project.fails().err
+    assert any("a.conf" in path for path in root(project, "build/root.cpio"))
+    project.build()
+    assert not any("b.conf" in path for path in root(project, "build/root.cpio"))
 
 
 def test_in_a_variant_directory_nothing_remains_of_a_file_that_is_no_longer_built(variant: Project) -> None:
