@@ -209,6 +209,27 @@ def test_what_the_directory_or_the_package_depends_on_is_made_before_the_root_is
     assert_source_is_followed(project)
 
 
+@pytest.mark.parametrize("directory", ["appdir", "appdir/lib"])
+def test_every_maker_of_a_directory_that_is_a_side_effect_is_waited_for_by_jobs_in_parallel(
+    project: Project, directory: str
+) -> None:
+    project.sconstruct(
+        f"""{PACKAGE_HELLO}
+for name in "one", "two", "three":
+    stamp = env.Command(name, "source", [
+        "mkdir -p appdir/lib; test ! -e hello.cpio; cp $SOURCE appdir/lib/$TARGET", Touch("$TARGET")
+    ])
+    env.SideEffect(env.Dir("{directory}"), stamp)
+"""
+    )
+    for content in ("one", "two, longer"):
+        project.write("source", content)
+        project.build("-j4")
+        assert {f"lib/{name}" for name in ("one", "two", "three")} <= root(project).keys()
+        assert root(project)["lib/three"] == content.encode()
+        project.path("hello.cpio").unlink()
+
+
 def test_what_a_measurement_depends_on_is_made_before_its_root_is_packed(project: Project) -> None:
     project.write("source", "one")
     project.sconstruct(
