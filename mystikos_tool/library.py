@@ -474,8 +474,8 @@ def check(
 def statement(package: StrPath, *, day: date | None = None) -> Statement:
     """State what is to be signed, so that somebody elsewhere gives a package its signature.
 
-    The package, which any key signed, is measured anew. ``day`` is as in `sign`, and is what the
-    signature says on whichever day it is attached. Raises UserError as `verify` does.
+    The package, or signed directory, which any key signed, is measured anew. ``day`` is as in `sign`, and is
+    what the signature says on whichever day it is attached. Raises UserError as `verify` does.
     """
     return proof.state_package(Path(package), _day(day))
 
@@ -490,9 +490,10 @@ def attach(
 ) -> Identity:
     """Write a package with a signature that was made elsewhere; return the identity of its enclave.
 
-    ``statement`` is what `statement` gave for the same enclave, or its JSON file; ``signature`` is
-    a file of 384 bytes, big-endian; ``public_key`` is a PEM file with the signer's public key or certificate.
-    Raises UserError, and writes nothing, where these do not fit the package and each other.
+    Of a signed directory ``target`` is a directory, too, and may be the same. ``statement`` is what
+    `statement` gave for the same enclave, or its JSON file; ``signature`` is a file of 384 bytes, big-endian;
+    ``public_key`` is a PEM file with the signer's public key or certificate. Raises UserError, and writes
+    nothing, where these do not fit the package and each other.
     """
     _check_target(target, None, statement, signature, public_key)
     return proof.attach_to_package(

@@ -27,7 +27,7 @@ from mystikos_tool.packaging import host_program as host_programs
 from mystikos_tool.packaging import opened as opened_packages
 from mystikos_tool.packaging import policy as policies
 from mystikos_tool.packaging import sections
-from mystikos_tool.packaging.opened import Opened, OpenedPackage
+from mystikos_tool.packaging.opened import Opened, OpenedDirectory
 from mystikos_tool.packaging.policy import Policy
 from mystikos_tool.packaging.verification import (
     ANYTHING,
@@ -38,6 +38,7 @@ from mystikos_tool.packaging.verification import (
     facts,
 )
 from mystikos_tool.root import archive
+from mystikos_tool.root import root as roots
 from mystikos_tool.signing import root_keys
 from mystikos_tool.signing.statement import Signed, Statement
 
@@ -96,25 +97,33 @@ def _trusted_disk(opened: Opened, disk: Path) -> str:
 def state_package(path: Path, day: date) -> Statement:
     """Return what is to be signed so that the enclave of a package gets another signature and date.
 
-    The package is measured anew: what is stated is proved. Raises UserError as :func:`verify` does.
+    The package, or signed directory, is measured anew: what is stated is proved. Raises UserError as
+    :func:`verify` does.
     """
-    return Statement(sigstruct.prepare(_measured_structure(OpenedPackage(path)), day))
+    return Statement(sigstruct.prepare(_measured_structure(opened_packages.of(path)), day))
 
 
 def attach_to_package(path: Path, statement: Statement, signed: Signed, target: Path) -> Identity:
-    """Write a package with the signature that was made elsewhere; return the identity of its enclave.
+    """Write a package, or a signed directory, with a signature from elsewhere; return its enclave's identity.
 
     It has the bytes that packaging with the signer itself gives. Raises UserError as :func:`verify` and
     `pipeline.attach` do, and for a root that holds the signer's key; an earlier target is then as it was.
     """
-    opened = OpenedPackage(path)
+    opened = opened_packages.of(path)
     structure = statement.attached(_measured_structure(opened), signed)
-    if not opened.is_on_disk:
-        where = opened.where(sections.ROOTFS)
-        keys = root_keys.in_archive(archive.index(opened.content(sections.ROOTFS), where))
-        root_keys.refuse_signer(keys, signed.modulus, where)
-    sections.write_with_image(opened.sections, Bytes(opened.image.file(structure)), target)
+    where = opened.where(sections.ROOTFS)
+    root_keys.refuse_signer(_keys_in_root(opened, where), signed.modulus, where)
+    opened.write_with_image(Bytes(opened.image.file(structure)), target)
     return sigstruct.identity(structure)
+
+
+def _keys_in_root(opened: Opened, where: str) -> list[root_keys.RootKey]:
+    """Return the private keys in a root; of one on a disk that is not at hand, none."""
+    if isinstance(opened, OpenedDirectory):
+        return root_keys.of(roots.of(Path(where)))
+    if opened.is_on_disk:
+        return []
+    return root_keys.in_archive(archive.index(opened.content(sections.ROOTFS), where))
 
 
 def export_sgxs(path: Path, target: Path) -> int:

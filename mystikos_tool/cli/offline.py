@@ -10,7 +10,9 @@ from mystikos_tool.cli.verb import say
 
 def declare_digest(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``digest``."""
-    parser.add_argument("package", type=Path, help="the package, signed by a development key")
+    parser.add_argument(
+        "package", type=Path, help="the package, or signed directory, signed by a development key"
+    )
     parser.add_argument(
         "-o",
         "--outfile",
@@ -38,13 +40,11 @@ def run_digest(options: argparse.Namespace) -> None:
 
 def declare_attach(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``attach``."""
-    parser.add_argument("package", type=Path, help="the package that the statement is of")
+    parser.add_argument("package", type=Path, help="the package or signed directory that the statement is of")
     parser.add_argument("statement", type=Path, help="the statement that digest wrote")
     parser.add_argument("signature", type=Path, help="the signature over the digest: 384 bytes, big-endian")
     parser.add_argument("key", type=Path, help="PEM file of the signer's public key or certificate")
-    parser.add_argument(
-        "-o", "--outfile", type=Path, required=True, metavar="FILE", help="the finished package"
-    )
+    parser.add_argument("-o", "--outfile", type=Path, required=True, metavar="FILE", help="the finished one")
 
 
 def run_attach(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from mystikos_tool.enclave import layout
 from mystikos_tool.enclave.image import CONFIG_SECTION, reopen
 from mystikos_tool.formats import elf
 from mystikos_tool.io import lookup
+from mystikos_tool.io.content import Content, FileContent
 from mystikos_tool.packaging import host_program, sections, signed_directory
 from mystikos_tool.packaging.sections import Package
 from mystikos_tool.packaging.signed_directory import SignedDirectory
@@ -43,6 +44,13 @@ class Opened:
 
     def host_program(self) -> str:
         """Return the SHA-256 of the host program in hexadecimal; raise UserError where it cannot be read."""
+        raise NotImplementedError
+
+    def write_with_image(self, image: Content, target: Path) -> None:
+        """Write it to ``target``, with another enclave image of the same size in the place of its own.
+
+        Raises UserError where that cannot be; an earlier target is then as it was.
+        """
         raise NotImplementedError
 
     def others(self) -> list[str] | None:
@@ -84,6 +92,10 @@ class OpenedPackage(Opened):
         """Return the SHA-256 of the loader that the sections were appended to, in hexadecimal."""
         return host_program.digest(self.sections)
 
+    def write_with_image(self, image: Content, target: Path) -> None:
+        """Write a package; see `sections.write_with_image`."""
+        sections.write_with_image(self.sections, image, target)
+
     def others(self) -> None:
         """Return None: each byte of a file with a host program in it belongs to that or to a section."""
         return
@@ -99,6 +111,15 @@ class OpenedDirectory(Opened):
     def host_program(self) -> str:
         """Return the SHA-256 of the loader's file, in hexadecimal."""
         return host_program.digest_of_file(self.path / LOADER)
+
+    def write_with_image(self, image: Content, target: Path) -> None:
+        """Write a signed directory, which may be this one; see `signed_directory.write`."""
+        contents = {name: self.content(name) for name in sections.SECTIONS}
+        contents |= {
+            sections.ENCLAVE: image,
+            sections.ROOTFS: FileContent.of(Path(self.where(sections.ROOTFS))),
+        }
+        signed_directory.write(self.path / LOADER, sections.Parts(*contents.values()), target)
 
     def others(self) -> list[str]:
         """Return the paths in the directory of what else is there."""

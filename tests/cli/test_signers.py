@@ -13,6 +13,8 @@ from cli_support import DATA, Run
 from cryptography.hazmat.primitives import serialization
 from soft_token import SoftToken, needs_token
 
+from mystikos_tool.signing import pem
+
 KEYS = DATA / "keys"
 COMMON = ("config.json", "--runtime=runtime")
 PASSPHRASE = b"corr3ct horse"
@@ -78,6 +80,41 @@ def test_every_signer_signs_a_disk_alike(run: Run, project: Path, signers: Mappi
         assert (result.status, result.err) == (0, "")
         disks.add((project / "disk").read_bytes())
     assert len(disks) == 1
+
+
+@pytest.mark.parametrize("place", ["release.signed", "development.signed"])
+@pytest.mark.parametrize("root", ["root.cpio", "root.ext2"])
+def test_a_signed_directory_gets_its_signature_from_elsewhere_too(
+    run: Run, project: Path, place: str, root: str
+) -> None:
+    verb = "mkcpio" if root == "root.cpio" else "mkext2"
+    assert run(verb, "appdir", root).status == 0
+    for key, directory in ((KEYS / "key-b.pem", "development.signed"), ("key.pem", "expected")):
+        assert run("sign-sgx", root, key, *COMMON, "-d", directory).status == 0
+    assert run("digest", "development.signed").status == 0
+    digest = (project / "development.signed.digest").read_bytes()
+    (project / "signature").write_bytes(pem.load(project / "key.pem").sign(digest))
+    files = ("development.signed.statement.json", "signature", KEYS / "key-a.pub.pem")
+    result = run("attach", "development.signed", *files, "-o", place)
+    assert (result.status, result.err) == (0, "")
+    assert contents(project / place) == contents(project / "expected")
+
+
+def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): (path.stat().st_mode, path.read_bytes()) for path in files}
+
+
+def test_a_signed_directory_whose_root_holds_the_key_gets_no_signature_by_it(run: Run, project: Path) -> None:
+    shutil.copy(KEYS / "key-a.pem", project / "appdir" / "forgotten.pem")
+    assert run("mkcpio", "appdir", "root.cpio").status == 0
+    assert run("sign-sgx", "root.cpio", KEYS / "key-b.pem", *COMMON, "-d", "made").status == 0
+    assert run("digest", "made").status == 0
+    digest = (project / "made.digest").read_bytes()
+    (project / "signature").write_bytes(pem.load(project / "key.pem").sign(digest))
+    result = run("attach", "made", "made.statement.json", "signature", KEYS / "key-a.pub.pem", "-o", "out")
+    assert "made/rootfs: holds the key that signs, at /forgotten.pem" in result.err
+    assert not (project / "out").exists()
 
 
 def test_what_is_to_be_signed_is_shown_and_written(run: Run, project: Path) -> None:
