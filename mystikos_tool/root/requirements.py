@@ -155,12 +155,11 @@ def _appenv(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> I
     if member.size > _MAX_APPENV:
         raise UserError(where, f"is larger than {_MAX_APPENV:,} bytes", remedy)
     root = jsonc.read(index.data(member), where).root.value
-    members = {one.key: one.node.value for one in root} if isinstance(root, tuple) else {}
-    variables = members.get("Env")
-    if not isinstance(variables, list) or not variables:
+    values = _variables_in(root, embedded=embedded)
+    if not values:
         raise UserError(where, "has no list Env with a variable in it", remedy)
-    texts = [node.value for node in variables if isinstance(node.value, str) and "=" in node.value]
-    if len(texts) != len(variables):
+    texts = [value for value in values if isinstance(value, str) and "=" in value]
+    if len(texts) != len(values):
         raise UserError(where, "has an element in Env that is not NAME=VALUE", remedy)
     if embedded and isinstance(root, tuple) and len(root) > 1:
         problem = "has more than one Env in it, and the embedded runtime starts with that alone"
@@ -168,6 +167,15 @@ def _appenv(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> I
     if embedded:
         _check_texts(config, [text for text in texts if _is_new(text, config)], where)
     yield from ()
+
+
+def _variables_in(root: object, *, embedded: bool) -> list[object]:
+    """Return what a document has under Env."""
+    members = {one.key: one.node.value for one in root} if isinstance(root, tuple) else {}
+    found = members.get("Env")
+    if isinstance(found, str) and not embedded:
+        return [found]  # Mystikos' reader sees no difference between a text and the element of a list
+    return [node.value for node in found] if isinstance(found, list) else []
 
 
 def _is_new(variable: str, config: Config) -> bool:

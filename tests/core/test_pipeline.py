@@ -590,7 +590,8 @@ def test_a_root_with_which_mystikos_stops_is_refused(
         ("[]", "has no list Env with a variable in it"),
         ("{}", "has no list Env with a variable in it"),
         ('{"Env": []}', "has no list Env with a variable in it"),
-        ('{"Env": "A=1"}', "has no list Env with a variable in it"),
+        ('{"Env": "APP"}', "has an element in Env that is not NAME=VALUE"),
+        ('{"Env": 1}', "has no list Env with a variable in it"),
         ('{"Env": ["A=1", "APP"]}', "has an element in Env that is not NAME=VALUE"),
         ('{"Env": [1]}', "has an element in Env that is not NAME=VALUE"),
     ],
@@ -638,6 +639,10 @@ def test_a_broken_appenv_json_is_refused_where_it_would_be_read(
                 "/appenv.json: has more than one Env in it, and the embedded runtime starts with that alone",
             )
             for text in ('{"Env": ["A=1"], "Other": {}}', '{"Env": ["A=1"], "Env": ["B=1"]}')
+        ),
+        (
+            lambda root: (root / "appenv.json").write_text('{"Env": "A=1"}'),
+            "/appenv.json: has no list Env with a variable in it",
         ),
         (
             lambda root: (root / "appenv.json").write_text(json.dumps({"Env": [f"A={'x' * 131072}"]})),
