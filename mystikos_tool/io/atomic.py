@@ -305,7 +305,10 @@ def scratch(beside: Path) -> Iterator[Path]:
     what a process left there that was killed before. Raises UserError when none can be made there.
     """
     parent = next(path for path in (Path.cwd() / beside).parents if lookup.is_dir(path))
-    abandoned.sweep(parent)
+    # One that was killed may have made the directories of a relative path, and had its own above them.
+    made = () if beside.is_absolute() else beside.parents
+    for above in {parent, *map(Path.cwd().joinpath, made)}:
+        abandoned.sweep(above)
     try:
         descriptor, directory = _new_directory(parent)
     except OSError as error:

@@ -378,6 +378,19 @@ def test_a_scratch_directory_sweeps_what_lies_beside_it(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
 
 
+def test_what_a_killed_process_left_above_the_directories_that_it_made_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    target = Path("myst", "bin", "hello")
+    left = tmp_path / ".mystikos-abcd1234"
+    left.mkdir()
+    target.parent.mkdir(parents=True)
+    with scratch(target) as directory:
+        assert directory.parent == tmp_path / "myst" / "bin"
+        assert not left.exists()
+
+
 def test_what_a_living_process_writes_is_not_swept(tmp_path: Path) -> None:
     target = tmp_path / "target"
     with scratch(target) as directory, writing(target) as first, writing(target) as second:
