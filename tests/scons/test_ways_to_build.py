@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from scons_project import (
+    A_NEW_PYTHON,
     ALL,
     CONFIG,
     DATA,
@@ -469,3 +470,14 @@ def test_an_input_is_read_once_to_find_out_its_digest_and_what_a_stage_wrote_is_
     inputs = [*project.path("rt").rglob("*"), *project.path("appdir").rglob("*")]
     inputs += [project.path("config.json"), project.path("key.pem")]
     assert read == sum(path.stat().st_size for path in inputs if path.is_file() and not path.is_symlink())
+
+
+def test_a_checkout_s_tool_is_that_checkout_s_whatever_the_path_of_python_has(
+    project: Project, tmp_path: Path
+) -> None:
+    other = tmp_path / "other" / "mystikos_tool"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("")
+    project.sconstruct(PACKAGE_HELLO)
+    build = project.build(environment={"PYTHONPATH": str(other.parent), **A_NEW_PYTHON})
+    assert build.stages == ALL
