@@ -67,10 +67,6 @@ def of_caller(error: UserError) -> SCons.Errors.UserError:
     return shown.with_traceback(_place(_caller(sys._getframe())))
 
 
-def _place(frame: FrameType) -> TracebackType:
-    return TracebackType(None, frame, frame.f_lasti, frame.f_lineno)
-
-
 def current() -> Call | None:
     """Return the call that is being read; None between the calls."""
     return _calls[-1] if _calls else None
