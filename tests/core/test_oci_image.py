@@ -511,6 +511,20 @@ def test_a_directory_and_a_file_that_are_no_image_are_refused(tmp_path: Path) ->
     assert "cannot be read: no such file or directory" in told(tmp_path / "none")
 
 
+def test_a_fifo_where_an_image_keeps_a_file_is_refused_and_not_waited_for(
+    tmp_path: Path, cache: LayerCache
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    assert told(tmp_path / "fifo") == (
+        f"{tmp_path}/fifo: is no regular file; give an OCI layout or an archive of an image"
+    )
+    path = MadeImage([layer(*HELLO)]).layout(tmp_path / "image")
+    for blob in (path / "blobs" / "sha256").iterdir():
+        blob.unlink()
+        os.mkfifo(blob)
+    assert refused(path, cache).endswith(": is no regular file; make the image again")
+
+
 def test_sizes_are_checked_before_they_are_believed(tmp_path: Path) -> None:
     made = MadeImage([layer(*HELLO)])
     path = made.layout(tmp_path / "image", index({**made.descriptor, "size": 1 << 40}))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from io import FileIO
+from pathlib import Path
 from typing import Protocol
 
-from mystikos_tool.errors import UserError
+from mystikos_tool.errors import UserError, reason_of
 from mystikos_tool.root.oci import manifest as manifests
 from mystikos_tool.root.oci.digest import Digest
 from mystikos_tool.root.oci.manifest import Descriptor, Manifest
@@ -35,6 +39,22 @@ class Blobs(Protocol):
 
     def opened(self, descriptor: Descriptor) -> AbstractContextManager[Stream]:
         """Begin to read a content; raise UserError where it cannot be had. Nothing of it is verified."""
+
+
+def opened_file(path: Path, remedy: str) -> FileIO:
+    """Open a file of an image to read it; raise UserError where that cannot be, and for a FIFO at once."""
+
+    def opener(path: str, flags: int) -> int:
+        return os.open(path, flags | os.O_NONBLOCK)  # else nobody may ever write into a FIFO
+
+    try:
+        file = FileIO(path, opener=opener)
+    except OSError as error:
+        raise UserError(str(path), f"cannot be read: {reason_of(error)}", remedy) from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise UserError(str(path), "is no regular file", remedy)
+    return file
 
 
 class Verifying:

@@ -10,14 +10,15 @@ import os
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
-from mystikos_tool.errors import UserError, reason_of
+from mystikos_tool.errors import UserError
 from mystikos_tool.formats import tar
 from mystikos_tool.root.oci import compression, layout
 from mystikos_tool.root.oci import manifest as manifests
-from mystikos_tool.root.oci.blobs import Blobs, Stream
+from mystikos_tool.root.oci.blobs import Blobs, Stream, opened_file
 from mystikos_tool.root.oci.manifest import NONE, Descriptor
 
 MANIFEST = "manifest.json"
@@ -91,7 +92,7 @@ class ImageArchive:
             raise UserError(self.where, problem, "say which one by its name")
         return found[0]
 
-    def _check_form(self, file: BinaryIO) -> None:
+    def _check_form(self, file: FileIO) -> None:
         kind = compression.of(file.read(4))
         if kind != NONE:
             raise UserError(
@@ -100,18 +101,14 @@ class ImageArchive:
                 f"decompress it first: {kind} -d",
             )
 
-    def _file(self) -> BinaryIO:
-        try:
-            return self._path.open("rb", buffering=0)
-        except OSError as error:
-            remedy = "give an OCI layout or an archive of an image"
-            raise UserError(self.where, f"cannot be read: {reason_of(error)}", remedy) from None
+    def _file(self) -> FileIO:
+        return opened_file(self._path, "give an OCI layout or an archive of an image")
 
 
 class _Part:
     """Some bytes of a file, from its position on."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: FileIO, size: int) -> None:
         self._file = file
         self._left = size
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mystikos_tool.errors import UserError, reason_of
+from mystikos_tool.errors import UserError
 from mystikos_tool.io import lookup
 from mystikos_tool.io.atomic import read_input
 from mystikos_tool.root.oci import manifest as manifests
-from mystikos_tool.root.oci.blobs import Blobs, Stream
+from mystikos_tool.root.oci.blobs import Blobs, Stream, opened_file
 from mystikos_tool.root.oci.manifest import Descriptor
 
 LAYOUT, INDEX = "oci-layout", "index.json"
@@ -27,15 +27,7 @@ class Layout:
     @contextmanager
     def opened(self, descriptor: Descriptor) -> Iterator[Stream]:
         """Begin to read a blob; see Blobs."""
-        path = self._directory / blob_path(descriptor)
-        try:
-            file = path.open("rb", buffering=0)
-        except OSError as error:
-            problem = f"cannot be read: {reason_of(error)}"
-            raise UserError(str(path), problem, "make the image again") from None
-        with file:
-            if not lookup.is_file(path):
-                raise UserError(str(path), "is no regular file", "make the image again")
+        with opened_file(self._directory / blob_path(descriptor), "make the image again") as file:
             yield file
 
     def document(self, name: str) -> bytes:
