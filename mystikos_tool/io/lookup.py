@@ -37,6 +37,13 @@ def is_symlink(path: Path) -> bool:
     return stat.S_ISLNK(_mode(path, follow=False) or 0)
 
 
+def lost_target(path: Path) -> str | None:
+    """Return where a symbolic link leads if nothing is there, else None."""
+    if not is_symlink(path) or exists(path) or why_hidden(path):
+        return None
+    return str(path.readlink())
+
+
 def why_hidden(path: Path) -> str | None:
     """Return what the system says where it does not tell whether there is something, else None."""
     try:

@@ -6,6 +6,7 @@ asks a file for its status.
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mystikos_tool.errors import UserError, reason_of
-from mystikos_tool.io import buffers, fingerprint
+from mystikos_tool.io import buffers, fingerprint, lookup
 from mystikos_tool.io.content import ReadAt
 from mystikos_tool.root.tree import Contents, Entry, Tree, canonical_mode, changed, placed
 
@@ -30,6 +31,8 @@ _ST_BLOCK = 512  # what st_blocks counts
 _ZEROS = memoryview(bytes(buffers.SIZE))
 _TYPE = 0o170000  # what stat.S_IFMT takes out of a mode
 _PATH = attrgetter("path")
+# Of what was just there: it is gone, or something else.
+_CHANGED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)
 
 
 class Source(Protocol):
@@ -113,6 +116,7 @@ class DirectorySource:
         except OSError as error:
             if self._may_be_missing and isinstance(error, FileNotFoundError):
                 return _Walk(started, b"", [])
+            _refuse_lost_link(Path(self._path))
             is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
             remedy = "create the application directory first" if is_missing else "see that it can be read"
             raise UserError(str(self._path), reason_of(error), remedy) from error
@@ -127,12 +131,21 @@ def scan_file(file: Path, name: str, *, preserve_modes: bool = False) -> Tree:
     """
     started = time.time_ns()
     origin = os.fsencode(file)
-    with readable(origin):
+    try:
         status = file.stat()
+    except OSError as error:
+        _refuse_lost_link(file)
+        raise unreadable(origin, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise UserError(str(file), "is no regular file", "give a file or a directory")
     mode = status.st_mode if preserve_modes else canonical_mode(status.st_mode)
     return Tree((host_entry(os.fsencode(name), mode, os.path.realpath(origin), status),), (), started)
+
+
+def _refuse_lost_link(path: Path) -> None:
+    if target := lookup.lost_target(path):
+        problem = f"is a symbolic link to {target}, which is not there"
+        raise UserError(str(path), problem, "make that, or correct the link")
 
 
 def host_entry(
@@ -311,7 +324,7 @@ def _folders(root: bytes, excluded: Callable[[bytes], object] | None) -> Iterato
         try:
             descriptor = os.open(origin, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
         except OSError as error:
-            raise unreadable(origin, error) from error
+            raise _not_listed(origin, error) from error
         try:
             folder, below = _folder(descriptor, origin, prefix, excluded)
         finally:
@@ -340,7 +353,10 @@ def _folder(
             if mode & _TYPE == stat.S_IFDIR:
                 below.append(os.fsencode(name))
     except OSError as error:
-        raise unreadable(os.path.join(origin, os.fsencode(name)) if name else origin, error) from error
+        if name and isinstance(error, PermissionError):
+            folder = os.fsdecode(origin)
+            raise UserError(folder, "may not be searched", f"allow it, as in: chmod u+x {folder}") from error
+        raise _not_listed(os.path.join(origin, os.fsencode(name)) if name else origin, error) from error
     return _Folder(origin, prefix, os.fsencode("\0".join(names)), bytes(fingerprints)), below
 
 
@@ -356,8 +372,10 @@ def _entries(folder: _Folder, mode_of: Callable[[int], int], left_out: list[str]
         if kind == stat.S_IFREG:
             yield Entry(path, mode_of(mode), size, origin, known, _HOST_FILES)
         elif kind in (stat.S_IFDIR, stat.S_IFLNK):
-            with readable(origin):
+            try:
                 target = os.readlink(origin) if kind == stat.S_IFLNK else b""
+            except OSError as error:
+                raise _not_listed(origin, error) from error
             yield Entry(path, mode_of(mode), len(target), origin, known, _HOST_FILES, target)
         elif kind in _LEFT_OUT:
             left_out.append(os.fsdecode(path))
@@ -417,6 +435,12 @@ def readable(path: bytes) -> Iterator[None]:
         yield
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _not_listed(path: bytes, error: OSError) -> UserError:
+    """Return the error for what was found in a directory and cannot be looked at."""
+    is_changed = error.errno in _CHANGED
+    return changed(host_entry(b"", 0, path)) if is_changed else unreadable(path, error)
 
 
 def unreadable(path: bytes, error: OSError) -> UserError:

@@ -75,6 +75,11 @@ class InputFile(InputNode):
             if reason := lookup.why_hidden(path):
                 problem = f"is named by {self.variable} and may not be looked at: {reason}"
                 raise SCons.Errors.StopError(f"{file}: {problem}; see that it can be read")
+            if target := lookup.lost_target(path):
+                problem = (
+                    f"is named by {self.variable} and is a symbolic link to {target}, which is not there"
+                )
+                raise SCons.Errors.StopError(f"{file}: {problem}; make that, or correct the link")
             remedy = self.remedy or self._at_the_top() or _nearest(file) or self.create_remedy()
             raise SCons.Errors.StopError(f"{file}: is named by {self.variable} and is not there; {remedy}")
         return True

@@ -180,7 +180,8 @@ class RootSource(InputNode):
         """Return an error with a remedy for where the source goes."""
         path = Path(self.origin.get_abspath())
         mapped = f"{self.options.place}/{self.options.name}".strip("/")
-        if mapped and error.where == str(path) and not (lookup.exists(path) or lookup.why_hidden(path)):
+        is_known = lookup.exists(path) or lookup.is_symlink(path) or lookup.why_hidden(path)
+        if mapped and error.where == str(path) and not is_known:
             remedy = f'create it, or correct what "{mapped}" is mapped to'
             return UserError(error.where, error.problem, remedy)
         if self.stray and error.where == str(path) and lookup.is_dir(path):

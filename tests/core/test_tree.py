@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mystikos_tool.errors import UserError
-from mystikos_tool.root.source import DirectorySource
+from mystikos_tool.root.source import DirectorySource, Excluding, scan_file
 from mystikos_tool.root.tree import Tree, canonical_mode
 
 
@@ -164,6 +165,38 @@ def test_a_missing_directory_is_told(tmp_path: Path) -> None:
     assert told(tmp_path / "a") == (
         f"{tmp_path}/a: no such file or directory; create the application directory first"
     )
+
+
+def test_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    expected = f"{tmp_path}/a: is a symbolic link to b, which is not there; make that, or correct the link"
+    assert told(tmp_path / "a") == expected
+    with pytest.raises(UserError, match=re.escape(expected)):
+        scan_file(tmp_path / "a", "a")
+
+
+class Removing(Excluding):
+    """Keeps nothing out, and removes each file when it is asked for."""
+
+    directory: Path
+
+    def __call__(self, path: bytes) -> bool:
+        (self.directory / os.fsdecode(path)).unlink()
+        return False
+
+
+def test_what_goes_while_its_directory_is_looked_at_is_told_to_have_changed(tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    removing = Removing(("kept out",))
+    removing.directory = tmp_path
+    with pytest.raises(UserError, match=f"{tmp_path}/f: changed while it was read; build again when"):
+        DirectorySource(tmp_path, exclude=removing).tree()
+    (tmp_path / "link").symlink_to("f")
+    source = DirectorySource(tmp_path)
+    source.fingerprint()
+    (tmp_path / "link").unlink()
+    with pytest.raises(UserError, match=f"{tmp_path}/link: changed while it was read; build again when"):
+        source.tree()
 
 
 def test_a_file_in_place_of_the_directory_is_told(tmp_path: Path) -> None:

@@ -108,6 +108,15 @@ def no_appdir(part: Project) -> None:
     shutil.rmtree(part.path("appdir"))
 
 
+def lost_link(name: str) -> Break:
+    def change(part: Project) -> None:
+        path = part.path(name)
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        path.symlink_to("nowhere")
+
+    return change
+
+
 def empty_appdir(part: Project) -> None:
     no_appdir(part)
     part.path("appdir").mkdir()
@@ -219,6 +228,19 @@ MISTAKES = {
     ),
     "a directory may not be read": Mistake(
         mode("appdir/etc", 0), ROOTFS, ("appdir/etc: ", "; make it readable for the build")
+    ),
+    "a directory may not be searched": Mistake(
+        mode("appdir/etc", 0o600),
+        ROOTFS,
+        ("appdir/etc: may not be searched; allow it, as in: chmod u+x ", "/appdir/etc"),
+    ),
+    "the configuration is a link that leads nowhere": Mistake(
+        lost_link("config.json"),
+        MEASURE,
+        ("config.json: is named by MYST_CONFIG and is a symbolic link to nowhere, which is not there; make",),
+    ),
+    "the application directory is a link that leads nowhere": Mistake(
+        lost_link("appdir"), ROOTFS, ("appdir: is a symbolic link to nowhere, which is not there; make that",)
     ),
     "a path is too long": Mistake(long_name, ROOTFS, ("has 256 bytes", "; shorten the names")),
     "a socket": Mistake(add_socket, ROOTFS, ("appdir/socket: is a socket", "; remove it")),
