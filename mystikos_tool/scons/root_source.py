@@ -285,9 +285,9 @@ class RootSource(InputNode):
             found = self._scan(place, variant).tree()
             built = {os.fsencode(node.get_path(variant)) for node in self._built(variant)}
             tree = join((tree, found if b"." in built else select(found, built)), later_wins=True)
-            there = {entry.path for entry in tree.entries}
-            self.stray += [os.fsdecode(entry.path) for entry in found.entries if entry.path not in there]
-        self.stray = sorted(set(self.stray))
+            self.stray += [os.fsdecode(entry.path) for entry in found.entries]
+        # What is left at the place of a source is only hidden by that.
+        self.stray = sorted({*self.stray} - {os.fsdecode(entry.path) for entry in tree.entries})
         if not tree.entries and self.stray and not lookup.is_dir(Path(source.get_abspath())):
             problem = f"has nothing that a builder is known to make, and there is no {source}"
             remedy = f'say what makes it, as with SideEffect(Dir("{self.origin.name}"), made)'

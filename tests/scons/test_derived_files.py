@@ -1421,6 +1421,17 @@ def test_in_a_variant_directory_nothing_remains_of_a_file_that_is_no_longer_buil
     assert "build/appdir/bin/built: has no source and no builder and was left out" in build.err
 
 
+def test_in_a_variant_directory_a_source_that_takes_the_place_of_a_built_file_is_packed_without_a_word(
+    variant: Project,
+) -> None:
+    variant.build()
+    variant.write("src/SConscript", 'Import("env")\nenv.MystPackage("hello", "appdir")\n')
+    variant.write("src/appdir/bin/built", "by hand")
+    build = variant.build()
+    assert root(variant, "build/hello.cpio")["bin/built"] == b"by hand"
+    assert not build.err
+
+
 def test_in_a_variant_directory_a_built_file_wins_over_a_source_of_its_name(variant: Project) -> None:
     variant.write("src/appdir/bin/built", "from an earlier build in the source directory")
     variant.build()
