@@ -35,6 +35,7 @@ from mystikos_tool.scons.stages import awaited, call_of, stage_of
 from mystikos_tool.scons.stale import (
     REMEDY,
     follow,
+    forget_earlier_build,
     is_directory,
     is_left_behind,
     left_behind,
@@ -385,10 +386,11 @@ def follow_directories() -> None:
     SCons itself knows of such a source only what builders make in it, and of files no modes. What makes
     directories is watched from then on. All SConscripts are to be read first.
     """
-    scons_internals.after_reading(_follow_directories)
+    scons_internals.before_each_build(_follow_directories)
 
 
 def _follow_directories() -> None:
+    forget_earlier_build()
     made = (
         made_of([*source.made_by(), *_waited_for(source)]) for source in [*_sources.values(), *known_files()]
     )

@@ -176,11 +176,28 @@ def is_installed(node: Any) -> bool:
     return node.has_explicit_builder() and node.builder is SCons.Tool.install.BaseInstallBuilder
 
 
+_made_anyway: set[Any] = set()
+_nullified: list[Any] = []
+
+
 def make_anyway(node: Any) -> None:
     """Let SCons make a node although it finds it up to date, also where it has found so already."""
+    if not node.always_build:
+        _made_anyway.add(node)
     node.set_always_build()
     if node.get_state() == SCons.Node.up_to_date:
         node.set_state(SCons.Node.no_state)
+
+
+def forget_earlier_build() -> None:
+    """Forget what was asked for and found out for an earlier build of an interactive session."""
+    for node in _made_anyway:
+        node.set_always_build(0)
+    _made_anyway.clear()
+    for executor in _nullified:
+        executor._do_execute = executor._execute_str = 1
+    _nullified.clear()
+    _names.clear()
 
 
 def action_signature(node: Any) -> str:
@@ -290,13 +307,21 @@ def add_failure(failure: SCons.Errors.BuildError) -> None:
 
 
 _after_reading: list[Callable[[], None]] = []
+_before_builds: list[Callable[[], None]] = []
+
+
+def before_each_build(work: Callable[[], None]) -> None:
+    """Have something done when all SConscripts are read, and before each build of an interactive session."""
+    _before_builds.append(work)
+    after_reading(work)
 
 
 def after_reading(work: Callable[[], None]) -> None:
     """Have something done when all SConscripts are read, before SCons prints its help.
 
     SCons then reads the command line again, for the options that they added, and lets nobody else know
-    of that moment. An SConscript may have it read too, by ValidateOptions.
+    of that moment. An SConscript may have it read too, by ValidateOptions. In an interactive session it
+    reads every command that builds in the same way.
     """
     _after_reading.append(work)
     if len(_after_reading) > 1:
@@ -307,9 +332,15 @@ def after_reading(work: Callable[[], None]) -> None:
     def parse_args(*arguments: Any, **named: Any) -> Any:
         parsed = parse(*arguments, **named)
         if not SCons.Script.sconscript_reading:
-            parser.parse_args = parse
+            parser.parse_args = parse_command if parser.values.interactive else parse
             for each in _after_reading:
                 each()
+        return parsed
+
+    def parse_command(*arguments: Any, **named: Any) -> Any:
+        parsed = parse(*arguments, **named)
+        for each in _before_builds:
+            each()
         return parsed
 
     parser.parse_args = parse_args
@@ -459,6 +490,11 @@ def _executor_within(context: _Context, found_by: Callable[[Any], str], before: 
                 if is_file and cache_dir(target).is_enabled() and (words := found_by(target)):
                     signatures = [target.get_cachedir_bsig(), words]
                     target.cachesig = SCons.Util.hash_collect(signatures)
+
+        def nullify(self) -> None:
+            """Have nothing done in this build: SCons has let a directory be made before its turn."""
+            super().nullify()
+            _nullified.append(self)
 
         def __call__(self, target: Any, **named: Any) -> Any:
             # SCons calls again what it has let make a directory before its turn, to have nothing done.

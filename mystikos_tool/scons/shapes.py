@@ -41,7 +41,7 @@ def follow(nodes: Iterable[Any]) -> None:
     }
     for node in files if changed else ():
         if not changed.isdisjoint(made_of([node])):
-            node.set_always_build()
+            scons_internals.make_anyway(node)
             node.set_nocache()  # what a cache has may have the earlier mode
     scons_internals.at_end_of_build(lambda: _remember(before))
 

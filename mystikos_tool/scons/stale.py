@@ -54,6 +54,15 @@ _looked_at: set[Any] = set()
 _made_again: set[Any] = set()
 
 
+def forget_earlier_build() -> None:
+    """Forget what was found out for an earlier build of an interactive session."""
+    for found in (_states, _looked_at, _made_again):
+        found.clear()
+    _left_in.cache_clear()
+    _names_made.cache_clear()
+    scons_internals.forget_earlier_build()
+
+
 class LeftBehind(NamedTuple):
     """Paths below a directory that would not be there in a new checkout, and those to be told of."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -474,6 +475,37 @@ def test_a_directory_is_made_again_after_a_session_in_which_its_source_was_edite
     project.run("--interactive", stdin="build hello\nshell rm share/gone\nbuild hello\nexit\n")
     project.build("hello")
     assert "made/gone" not in root(project)
+
+
+@pytest.mark.parametrize(
+    ("script", "edit"),
+    [
+        (
+            "env.Command(env.Dir('appdir/made'), 'share', 'mkdir -p $TARGET && cp share/* $TARGET')",
+            "rm share/gone",
+        ),
+        (
+            f"env.Install('appdir', env.Dir('share'))\nenv.Command('appdir/share/built', 'file', {COPY})",
+            "cp file share/kept",
+        ),
+        (f"env.Command('appdir/copy', 'file', {COPY})", "chmod 755 file"),
+    ],
+    ids=["a directory", "an installed directory that is built into", "a mode"],
+)
+def test_a_session_makes_again_what_a_build_of_its_own_would(
+    project: Project, script: str, edit: str
+) -> None:
+    project.write("share/kept", "kept")
+    project.write("share/gone", "gone")
+    project.write("file", "one", 0o644)
+    project.sconstruct(f"{script}\n{PACKAGE_HELLO}")
+    plain = project.copy(project.directory.with_name("plain"))
+    commands = f"build hello\nshell {edit}\nbuild hello\nbuild hello\nexit\n"
+    assert project.run("--interactive", stdin=commands).out.count("packaged") == 2
+    subprocess.run(edit.split(), cwd=plain.directory, check=True)
+    plain.build("hello")
+    assert project.path("hello").read_bytes() == plain.path("hello").read_bytes()
+    assert "is up to date" in project.build("hello").out
 
 
 def test_what_a_first_build_left_in_a_directory_that_failed_stays_out_when_the_builder_is_gone(
