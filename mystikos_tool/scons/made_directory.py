@@ -207,17 +207,17 @@ def _full_of(made: set[str], rows: Iterable[str]) -> set[str]:
 
 def is_made_in(directory: Any, path: str) -> bool:
     """Tell whether another builder than a directory's makes what is at a path in it, or around that."""
-    return not set(_made_by_others(directory)).isdisjoint((path, *map(str, Path(path).parents)))
+    return not set(made_by_others(directory)).isdisjoint((path, *map(str, Path(path).parents)))
 
 
-def _made_by_others(directory: Any, above: str = "") -> Iterator[str]:
+def made_by_others(directory: Any, above: str = "") -> Iterator[str]:
     """Yield the paths of what other builders make in a directory."""
     for name, node in list(directory.entries.items()) if isinstance(directory, SCons.Node.FS.Dir) else ():
         if name not in (".", ".."):
             if is_made(node):
                 yield f"{above}{name}"
             else:
-                yield from _made_by_others(node, f"{above}{name}/")
+                yield from made_by_others(node, f"{above}{name}/")
 
 
 def remove_all(node: Any, rows: Mapping[str, bool]) -> None:
@@ -225,7 +225,7 @@ def remove_all(node: Any, rows: Mapping[str, bool]) -> None:
 
     ``rows`` are paths below the node's, each with whether it is a file.
     """
-    path, others = Path(node.get_abspath()), set(_made_by_others(node))
+    path, others = Path(node.get_abspath()), set(made_by_others(node))
     filled = {str(above) for other in others for above in Path(other).parents}
     # What is in a directory comes before it.
     for row in sorted(rows, key=lambda row: (row != ITSELF, row), reverse=True):

@@ -34,6 +34,7 @@ from mystikos_tool.scons.made_directory import (
     gone_from,
     is_made,
     is_made_in,
+    made_by_others,
     made_in,
     paths_written,
     rows_of,
@@ -219,8 +220,9 @@ def made_whole(place: Any) -> dict[str, bool]:
     names = scons_internals.paths_below(_names_made(), place.get_internal_path())
     if any(rows and ITSELF not in dict(rows) for rows in map(made_in, names)):
         return {}
-    stored = scons_internals.stored_targets(place)
-    found = [(path, _is_as_made(place, path, entry)) for path, entry in stored]
+    stored, others = scons_internals.stored_targets(place), set(made_by_others(place))
+    # Another builder may have made its file in this build, and SCons has not stored that yet.
+    found = [(path, path in others or _is_as_made(place, path, entry)) for path, entry in stored]
     found += _remembered(place, made_in)
     files = {path for path, same in found if same} - {ITSELF}
     folders = {str(above) for path, _ in found for above in (Path(path), *Path(path).parents)} - {ITSELF}

@@ -874,6 +874,22 @@ def test_nothing_outside_of_a_directory_is_removed_whatever_the_store_says(tmp_p
     assert remove(directory, "inside", is_file=True) and not (directory / "inside").exists()
 
 
+def test_what_was_built_anew_into_an_installed_directory_stays_out_when_its_builder_is_gone(
+    project: Project,
+) -> None:
+    project.write("share/file", "one")
+    project.write("source", "one")
+    built = f"env.Command('appdir/share/built', 'source', {COPY})"
+    project.sconstruct(f"env.Install('appdir', env.Dir('share'))\n{built}\n{PACKAGE_HELLO}")
+    project.build()
+    project.write("source", "another")
+    project.build()
+    assert root(project)["share/built"] == b"another"
+    project.sconstruct(PACKAGE_HELLO)
+    assert "appdir/share/built: has no source and no builder" in project.build().err
+    assert "share" not in root(project)
+
+
 def test_what_is_left_behind_in_a_directory_stays_out_where_that_is_installed(project: Project) -> None:
     project.write("source", "one")
     project.write("share/file", "one")
