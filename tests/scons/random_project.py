@@ -6,6 +6,9 @@ import json
 import os
 import random
 import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from scons_project import CONFIG, DATA, SITE_TOOLS, Build, Project
@@ -356,8 +359,33 @@ class Checkout:
 
     def build(self, *arguments: str, order: int = 0) -> Build:
         """Build; ``order`` decides what ``--random`` takes first."""
-        where = ("-Y", str(self.repository.directory)) if self.repository else ()
-        return self.project.build(*where, *arguments, environment={"ORDER": str(order)})
+        return self.project.build(*self._where(), *arguments, environment={"ORDER": str(order)})
+
+    def _where(self) -> tuple[str, ...]:
+        return ("-Y", str(self.repository.directory)) if self.repository else ()
+
+    @contextmanager
+    def session(self) -> Iterator[Callable[[], None]]:
+        """Begin an interactive session; yield what builds everything in it."""
+        command = self.project.command(*self._where(), "--interactive")
+        pipe, environment = subprocess.PIPE, self.project.variables({"ORDER": "0"})
+        with subprocess.Popen(
+            command, cwd=self.project.directory, env=environment, stdin=pipe, stdout=pipe, encoding="utf-8"
+        ) as scons:
+            assert scons.stdin
+            assert scons.stdout
+            commands, output = scons.stdin, scons.stdout
+
+            def build() -> None:
+                commands.write("build .\nshell echo built\n")
+                commands.flush()
+                for line in iter(output.readline, "scons>>> built\n"):
+                    assert line
+                    assert "***" not in line
+
+            yield build
+            commands.close()
+        assert scons.returncode == 0
 
     def results(self, packages: tuple[str, ...]) -> dict[str, tuple[object, bytes]]:
         return {name: (self._root(name), self.project.path(name).read_bytes()) for name in packages}

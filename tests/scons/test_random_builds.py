@@ -317,9 +317,24 @@ def builds_until_nothing_is_to_be_done(history: History) -> str:
     return ""
 
 
+def builds_in_a_session(history: History) -> str:
+    """Build, change files and build again in an interactive session, and compare with a clean build."""
+    files = [edits, adds, adds_to_a_tree, removes, changes_a_mode, links]
+    said = []
+    with history.checkout.session() as build:
+        build()
+        for change in history.chance.choices(files, k=2):
+            said.append(f"{change.__name__} {change(history)}")
+            history.checkout.update(history.sources)
+            build()
+            history.compare(PACKAGES)
+    return ", ".join(said)
+
+
 BEFORE: list[Callable[[History], object]] = [
     *(builds_until_nothing_is_to_be_done, builds_until_nothing_is_to_be_done),
     *(does_nothing, does_nothing, does_nothing, cleans, only_asks, builds_something_else),
+    *(builds_in_a_session, builds_in_a_session),
     *(loses_the_store, loses_a_target, damages_a_target, leaves_strays, touches),
     *(moves_between_repository_and_checkout, moves_between_repository_and_checkout),
 ]
