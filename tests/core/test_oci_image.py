@@ -523,6 +523,9 @@ def test_a_fifo_where_an_image_keeps_a_file_is_refused_and_not_waited_for(
         blob.unlink()
         os.mkfifo(blob)
     assert refused(path, cache).endswith(": is no regular file; make the image again")
+    (path / "index.json").unlink()
+    os.mkfifo(path / "index.json")
+    assert "is no image: there is no index.json in it" in told(path)
 
 
 def test_sizes_are_checked_before_they_are_believed(tmp_path: Path) -> None:

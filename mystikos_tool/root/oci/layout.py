@@ -43,9 +43,11 @@ def blob_path(descriptor: Descriptor) -> str:
 def descriptors(directory: Path) -> tuple[Blobs, tuple[Descriptor, ...]]:
     """Return the blobs of a layout and what its index lists; raise UserError for what is none."""
     layout = Layout(directory)
-    if not lookup.is_file(directory / LAYOUT):
-        problem = f"is no image: there is no {LAYOUT} in it"
-        raise UserError(str(directory), problem, "give an OCI layout, as 'skopeo copy … oci:DIR' makes one")
+    for name in (LAYOUT, INDEX):
+        if not lookup.is_file(directory / name):
+            problem = f"is no image: there is no {name} in it"
+            remedy = "give an OCI layout, as 'skopeo copy … oci:DIR' makes one"
+            raise UserError(str(directory), problem, remedy)
     check_version(layout.document(LAYOUT), f"{directory / LAYOUT}")
     return layout, manifests.index(layout.document(INDEX), str(directory / INDEX))
 
