@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -26,7 +27,8 @@ _reports: dict[Any, list[Any]] = {}
 def add(report: Any, test: Any, outcomes: Mapping[Any, Outcome]) -> None:
     """Let the outcome of a test be in the report that is written when the build has ended."""
     if not _reports:
-        scons_internals.at_end_of_build(lambda: _write(outcomes))
+        write = partial(_write, outcomes)
+        scons_internals.before_each_build(lambda: scons_internals.at_end_of_build(write))
     _reports.setdefault(report, []).append(test)
 
 

@@ -332,9 +332,11 @@ def after_reading(work: Callable[[], None]) -> None:
     def parse_args(*arguments: Any, **named: Any) -> Any:
         parsed = parse(*arguments, **named)
         if not SCons.Script.sconscript_reading:
-            parser.parse_args = parse_command if parser.values.interactive else parse
+            is_session = parser.values.interactive
+            parser.parse_args = parse_command if is_session else parse
             for each in _after_reading:
-                each()
+                if not (is_session and each in _before_builds):  # nothing is built yet
+                    each()
         return parsed
 
     def parse_command(*arguments: Any, **named: Any) -> Any:

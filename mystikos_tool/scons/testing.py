@@ -61,6 +61,8 @@ def described(env: Any, name: str, package: Any, expectation: Expectation) -> An
     caller, env = env, env.Override({_EXPECTATION: signature.replace("$", "$$")})
     nodes = _TEST(env, name + SUFFIX, [package])
     mark(nodes[0], test)
+    if not _aliases:
+        scons_internals.before_each_build(_outcomes.clear)
     env.NoCache(nodes)
     env.Depends(nodes, root_disks(package))
     report = _report(caller, nodes[0])

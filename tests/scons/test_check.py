@@ -192,6 +192,17 @@ def report(tested: Project) -> dict[str, tuple[str | None, str | None]]:
     }
 
 
+def test_each_build_of_a_session_tells_of_its_own_tests(tested: Project) -> None:
+    tested.write("program", "#!/bin/sh\nexit 1\n", 0o755)
+    expect(tested, '"one", "program", MYST_TEST_JUNIT="out/tests.xml"')
+    commands = "build check\nshell sed -i s/1/0/ program\nbuild check\nbuild check\nexit\n"
+    session = tested.run("--interactive", stdin=commands)
+    assert "check: 0 passed (0 of them unchanged), 1 failed" in session.out
+    assert "check: 1 passed (0 of them unchanged), 0 failed" in session.out
+    assert "check: 1 passed (1 of them unchanged), 0 failed" in session.out
+    assert report(tested)["one"][0] != "failure"
+
+
 def test_a_report_for_ci_systems_is_written_where_it_is_asked_for(tested: Project) -> None:
     tested.write("program", "#!/bin/sh\nprintf '\\001<&\\n'\n", 0o755)
     tests = (
