@@ -205,7 +205,7 @@ WHEN_BUILT = [
         "clashes with program at /a in the root",
     ),
     ("MystPackage('t@', 'empty')", "t@.cpio", "empty: is empty; put the application"),
-    ("MystPackage('t@', 'dangling')", "t@.cpio", "dangling: no such file or directory; create"),
+    ("MystPackage('t@', 'dangling')", "t@.cpio", "dangling: is a symbolic link to nowhere, which is"),
     ("MystPackage('t@', 'fifo')", "t@.cpio", "fifo: is no directory; give the application directory"),
     ("MystPackage('t@', '/dev/null')", "t@.cpio", "/dev/null: is no directory; give the"),
     ("MystPackage('t@', '/nonexistent')", "t@.cpio", "/nonexistent: no such file or directory; create"),
