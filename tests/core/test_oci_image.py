@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import stat
 import tarfile
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +37,10 @@ from mystikos_tool.errors import UserError
 from mystikos_tool.root import archive
 from mystikos_tool.root.oci import image as images
 from mystikos_tool.root.oci import pruning
+from mystikos_tool.root.oci.layer import Member
 from mystikos_tool.root.oci.layer_cache import LayerCache
 from mystikos_tool.root.oci.source import ImageSource
+from mystikos_tool.root.oci.whiteout import merged
 from mystikos_tool.root.tree import Tree
 
 Root = Callable[..., Tree]
@@ -122,6 +126,37 @@ def test_an_opaque_directory_hides_what_was_in_it_in_whatever_order(root: Root, 
     rest = [directory("d", 0o711), file("d/new"), file("d/sub/own")]
     upper = [opaque("d"), *rest] if first else [*rest, opaque("d")]
     assert list(described(root(lower, upper))) == ["d", "d/new", "d/sub", "d/sub/own"]
+
+
+def test_whiteouts_in_and_above_one_directory_hide_what_each_of_them_names(root: Root) -> None:
+    lower = [file("d/sub/x"), file("d/sub/deep/y"), file("d/z"), file("other/sub/x")]
+    upper = [
+        opaque("d/sub/deep"),
+        file("d/sub/own"),
+        opaque("d/sub"),
+        directory("d/sub"),
+        whiteout("d"),
+        opaque("d"),
+    ]
+    assert list(described(root(lower, upper))) == [
+        "d",
+        "d/sub",
+        "d/sub/own",
+        "other",
+        "other/sub",
+        "other/sub/x",
+    ]
+    assert list(described(root(lower, upper, [opaque("d")]))) == ["d", "other", "other/sub", "other/sub/x"]
+
+
+@pytest.mark.parametrize("hidden", [opaque("d"), whiteout("d")])
+def test_whiteouts_of_one_directory_cost_no_more_than_its_files(hidden: Made) -> None:
+    path, count = hidden[0].name.encode(), 5000
+    files = [Member(b"d/%d" % number, stat.S_IFREG | 0o644, 0, 0) for number in range(count)]
+    whiteouts = [Member(path, stat.S_IFREG | 0o644, 0, 0)] * count
+    started = time.process_time()
+    assert len(merged([[*files, *whiteouts]], ["layer"])) == 1 + count
+    assert time.process_time() - started < 3  # looking at each file for each whiteout takes a minute
 
 
 def test_a_directory_that_replaces_a_link_is_no_way_to_what_the_link_led_to(root: Root) -> None:

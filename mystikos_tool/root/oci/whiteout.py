@@ -39,16 +39,18 @@ class Found(NamedTuple):
 class _Node:
     """A directory, a file or anything else; ``below`` is None for what is no directory.
 
-    ``layer`` has the data, ``named_in`` the name: a hard link may lead to a lower layer.
+    ``layer`` has the data, ``named_in`` the name: a hard link may lead to a lower layer. ``hidden_by`` is
+    the last layer that hid what lower layers have below.
     """
 
-    __slots__ = ("below", "layer", "member", "named_in")
+    __slots__ = ("below", "hidden_by", "layer", "member", "named_in")
 
     def __init__(self, member: Member, layer: int | None, named_in: int | None) -> None:
         self.member = member
         self.layer = layer
         self.named_in = named_in
         self.below: dict[bytes, _Node] | None = {} if stat.S_ISDIR(member.mode) else None
+        self.hidden_by: int | None = None
 
 
 def merged(layers: Sequence[Sequence[Member]], names: Sequence[str]) -> list[Found]:
@@ -93,20 +95,31 @@ class _Layer:
             raise self._refused(member, "is a whiteout of nothing")
         directory = self._directory(above, member, make=False)
         if directory is not None and directory.below is not None:
-            for each in [*directory.below] if name == _OPAQUE else [hidden]:
-                self._hide(directory.below, each)
+            if name == _OPAQUE:
+                self._hide(self._not_hidden_below(directory))
+            elif hidden in directory.below:
+                self._hide([(directory.below, hidden)])
         return True
 
-    def _hide(self, below: dict[bytes, _Node], name: bytes) -> None:
+    def _hide(self, found: list[tuple[dict[bytes, _Node], bytes]]) -> None:
         """Take away what is there but for what this layer has named, and the directories above that."""
-        found = [(below, name)] if name in below else []
         for place, name in found:
-            children = place[name].below
-            found += [(children, child) for child in children or ()] if children else []
+            found += self._not_hidden_below(place[name])
         self._known.clear()
         for place, name in reversed(found):
             if place[name].named_in != self._number and not place[name].below:
                 del place[name]
+
+    def _not_hidden_below(self, node: _Node) -> list[tuple[dict[bytes, _Node], bytes]]:
+        """Return the children of a node; none where this layer has hidden what is below it already.
+
+        Nothing of a lower layer comes there afterwards. So each child is looked at once in a layer, however
+        many whiteouts there are.
+        """
+        if node.below is None or node.hidden_by == self._number:
+            return []
+        node.hidden_by = self._number
+        return [(node.below, child) for child in node.below]
 
     def add(self, member: Member) -> None:
         """Put a member at its place."""
@@ -118,7 +131,7 @@ class _Layer:
         if there is not None:
             self._check_replaceable(there, node, member)
             if there.below is not None and node.below is not None:
-                node.below = there.below
+                node.below, node.hidden_by = there.below, there.hidden_by
             self._known.clear()
         directory.below[name] = node
 
