@@ -224,10 +224,11 @@ def _program(index: Index, config: Config, *, embedded: bool, is_disk: bool) -> 
         raise UserError(where, f"{path} is not executable in {index.where}", "chmod +x it in the appdir")
     if embedded and not is_disk:
         _check_reachable(index, path, where)
+    under = "" if embedded else " under Mystikos"
     for fault in faults(seen, member, config, embedded=embedded):
         if fault.certain:
-            raise UserError(where, f"{path} does not start: {fault.problem}", fault.remedy)
-        yield UserError(where, f"{path} may not start: {fault.problem}", fault.remedy)
+            raise UserError(where, f"{path} does not start{under}: {fault.problem}", fault.remedy)
+        yield UserError(where, f"{path} may not start{under}: {fault.problem}", fault.remedy)
     if embedded:
         yield from _only_here(seen, member, config)
 

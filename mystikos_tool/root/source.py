@@ -445,4 +445,6 @@ def _not_listed(path: bytes, error: OSError) -> UserError:
 
 def unreadable(path: bytes, error: OSError) -> UserError:
     """Return the error for a file that the system does not let be read."""
-    return UserError(os.fsdecode(path), reason_of(error), "make it readable for the build")
+    is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+    remedy = "create it, or correct the path" if is_missing else "make it readable for the build"
+    return UserError(os.fsdecode(path), reason_of(error), remedy)

@@ -342,7 +342,7 @@ def test_a_program_that_an_installed_mystikos_never_starts_is_refused(
     made: Inputs, kind: str, files: list[str], problem: str
 ) -> None:
     message = told(lambda: pipeline.measure(with_program(made, kind, *files)))
-    assert f"ApplicationPath: /bin/app does not start: {problem}" in message
+    assert f"ApplicationPath: /bin/app does not start under Mystikos: {problem}" in message
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_a_program_that_an_installed_mystikos_may_not_start_is_packaged_with_a_w
     made: Inputs, kind: str, files: list[str], problem: str
 ) -> None:
     (warning,) = warned(with_program(made, kind, *files))
-    assert f"ApplicationPath: /bin/app may not start: {problem}" in warning
+    assert f"ApplicationPath: /bin/app may not start under Mystikos: {problem}" in warning
 
 
 @pytest.mark.parametrize(

@@ -100,3 +100,9 @@ def test_a_disk_that_fails_is_told_with_the_file(
         content.read()
     with content.at_any_offset() as read_at, pytest.raises(UserError, match="/file: input/output error"):
         read_at(0, 1)
+
+
+def test_a_file_that_is_not_there_is_not_called_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        scan_file(tmp_path / "none", "none")
+    assert str(error.value) == f"{tmp_path}/none: no such file or directory; create it, or correct the path"
