@@ -5,7 +5,7 @@
     config.data                    # what goes into the package
     config.where("ApplicationPath")  # "config.json:7:24: ApplicationPath", for later messages
 
-What a key accepts stands in ``config.schema.json``; rules between keys stand here.
+``config.schema.json`` says what a key accepts; this module has the rules between keys.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What measuring an enclave leaves for the signer: a JSON document that holds no secret.
+"""The result of measuring an enclave, for its signer: a JSON document that holds no secret.
 
 It carries MRENCLAVE, the unsigned SIGSTRUCT, the layout for people to read, and the digest of the enclave
 image that was measured, so that no other one is ever signed in its name.

@@ -61,7 +61,7 @@ def mrenclave(layout: Layout) -> bytes:
 
 
 def _kept(stream: Sequence[Run | Repeat]) -> int:
-    """Return with how many operations a stream begins that may be kept: small content in memory."""
+    """Return how many operations at the start of a stream may be kept: those with small content in memory."""
     pages = 0
     for number, operation in enumerate(stream):
         if not (isinstance(operation, Run) and isinstance(operation.content, Bytes)):

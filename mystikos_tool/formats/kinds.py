@@ -14,7 +14,7 @@ _EXT2_MAGIC, _EXT2_MAGIC_OFFSET = b"\x53\xef", 1080
 
 
 def kind(start: bytes) -> str:
-    """Return what begins like this, as in "is a disk"; "" for what is not known."""
+    """Return what begins like this, as in "is a disk"; "" for an unknown file."""
     start = start[:SIZE]
     if not start:
         return EMPTY

@@ -44,7 +44,7 @@ def unpacked(content: Content, most: int) -> _Pieces:
     """Yield what is packed in a file, up to ``most`` bytes in all: a name inside of it, and a piece.
 
     The name is "" for what is compressed as a whole. Of an archive the smallest files come first; pieces
-    of one file follow each other. Nothing comes of a file that is neither.
+    of one file follow each other. A file that is neither yields nothing.
     """
     start = content.part(0, min(LONGEST_MAGIC, content.size)).read()
     for magic, read in _READERS.items():

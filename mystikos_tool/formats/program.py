@@ -102,7 +102,7 @@ def read(read_at: ReadAt) -> Script | Executable | None:
 def imports(read_at: ReadAt) -> frozenset[bytes] | None:
     """Return the names that a program or library takes from others, as its relocations name them.
 
-    None where there are more than is looked at; nothing of a file that is neither.
+    None where there are too many to look at; a file that is neither has none.
     """
     headers = _headers(read_at(0, EHDR.size), read_at)
     if not headers:

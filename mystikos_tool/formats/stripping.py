@@ -32,7 +32,7 @@ _SYMBOLS = (".symtab", ".symtab_shndx", ".strtab")
 
 
 class Section(elf.Section):
-    """A section, of which it is to be told what it is for."""
+    """A section of an ELF file; its properties tell what it is for."""
 
     __slots__ = ()
 

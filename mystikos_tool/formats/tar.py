@@ -40,7 +40,7 @@ _DAMAGED = "make or fetch the archive again"
 
 
 class Member(NamedTuple):
-    """A member of an archive, as its header and what extends that say.
+    """A member of an archive, as its header and the extensions of that header describe it.
 
     ``kind`` is the typeflag, FILE for every flag of a regular file. ``mode`` are the permissions with
     set-id and sticky bits, ``target`` is that of a link. The data are the ``size`` bytes at ``offset``.

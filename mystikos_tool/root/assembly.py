@@ -29,7 +29,7 @@ class Options(NamedTuple):
 
 
 class Assembled(NamedTuple):
-    """A tree, and what was asked for and could not be done."""
+    """A tree, and the requests that could not be met."""
 
     tree: Tree
     warnings: list[str]

@@ -343,7 +343,7 @@ class _Found:
         )
 
     def _other(self, missing: Missing) -> str | None:
-        """Say where a library of that name is for another architecture; None where there is none."""
+        """Say what a file of that name is that is no x86-64 library; None where there is no such file."""
         for _, linker, _ in self._started:
             for place in linker.places(missing.name, missing.user):
                 entry = self.view.find(place)
@@ -390,7 +390,7 @@ def _modules_of(nsswitch: bytes) -> list[bytes]:
 
 
 def sources_of(programs: Iterable[str], files: Mapping[str, Path], sysroot: Path) -> list[Path]:
-    """Return where that lies which is asked for by name: of the sysroot, and from elsewhere."""
+    """Return the paths of what is named: those in the sysroot, and those from elsewhere."""
     return [*(sysroot / program.lstrip("/") for program in programs), *files.values()]
 
 

@@ -55,7 +55,7 @@ class Index(Protocol):
 
 
 class VisibleIndex:
-    """A root as its programs see it: without what the kernel puts its own over, or writes the host's into.
+    """A root as its programs see it: without the files that the kernel covers or replaces by the host's.
 
     ``in_mount`` tells of an absolute path whether something is mounted over it.
     """

@@ -1,4 +1,4 @@
-"""What lies in a directory and is hardly meant for a root: of version control, editors and desktops.
+"""Files of version control, editors and desktops, which are hardly meant for a root.
 
 Nothing is left out for it. Whoever means it says so; the rest learns of the pattern that keeps it out.
 Compiled Python files hold the time of their source, which an archive does not keep, so that Python
@@ -28,7 +28,7 @@ _Found = dict[str, list[str]]
 
 
 def found(paths: Iterable[bytes]) -> _Found:
-    """Return the paths of a tree that are hardly meant, by the pattern that keeps each of them out.
+    """Return the paths of a tree that hardly belong in a root, by the pattern that keeps each of them out.
 
     ``paths`` are in the order of a tree. What lies below such a directory is not named as well.
     """

@@ -52,9 +52,9 @@ def check_mounts(index: Index, config: Config, *, embedded: bool, is_disk: bool)
 
 
 def check_declared(config: Config, *, embedded: bool) -> Iterator[UserError]:
-    """Yield the mounts with which no package starts in Mystikos and one of the embedded runtime does.
+    """Yield the mounts that Mystikos refuses at the start and the embedded runtime accepts.
 
-    Raises UserError for those with which the package starts in neither, whatever its root is.
+    Raises UserError for mounts that both refuse, whatever the root is.
     """
     for number, mount in enumerate(config.mounts):
         where = config.where(f"Mount[{number}].Target")

@@ -51,7 +51,7 @@ class Finding(NamedTuple):
 
 
 def findings(index: Index, config: Config | None, *, is_disk: bool = False) -> Iterator[Finding]:
-    """Yield what of a root cannot work, or is another thing, in an enclave with a configuration.
+    """Yield what of a root cannot work, or works differently, in an enclave with a configuration.
 
     Without one nothing is known of the program to start, and ForkMode and the like have their defaults.
     """
@@ -93,7 +93,7 @@ def _of_memory(config: Config, at_start: Mapping[str, Executable]) -> Iterator[F
 
 
 class _Files:
-    """The files of a root, one after the other; of ``started`` it is told already how it starts."""
+    """The files of a root, one after the other; how ``started`` starts is reported elsewhere."""
 
     def __init__(self, index: Index, started: Member | None, behaviours: tuple[Behaviour, ...]) -> None:
         self._index = index

@@ -1,4 +1,4 @@
-"""Which parts of a file have marks in them: in this process, and as a process of its own for a further core.
+"""Find the parts of a file that have marks: in this process, or in a process of its own on another core.
 
 The interpreter's lock is held while bytes are searched. As a process this file runs alone, as
 :mod:`mystikos_tool.io.workers` has it: standard input has a search, standard output gets what

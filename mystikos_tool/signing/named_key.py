@@ -1,4 +1,4 @@
-"""A key that was named, before anything is done with it, and the time that its signer has."""
+"""A key that was named and is not opened yet, and the time limit of its signer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST = 10**8  # seconds; the system's clocks count no endless time
 
 
 class NamedKey(NamedTuple):
-    """A key that was named, and nothing done with it yet.
+    """A key that was named and is not opened yet.
 
     ``shown`` names it in messages, without anything that may be secret. ``open`` returns who signs with
     it, and raises UserError where there is nobody. ``files`` are those whose content says which key it
