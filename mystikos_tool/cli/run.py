@@ -54,9 +54,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [options] root program [arguments ...]"
     parser.add_argument("root", type=_root_path, help="application directory, archive or ext2 disk")
     parser.add_argument("program", help="absolute path in the root of the program to start")
-    parser.add_argument(
+    arguments = parser.add_argument(
         "arguments", nargs=argparse.REMAINDER, help="the program's arguments, options as well"
     )
+    arguments.required = False  # Python before 3.12 names them among what is missing
     parser.add_argument(
         "-c", "--config", "--app-config-path", type=Path, metavar="FILE", help="configuration to start with"
     )

@@ -420,3 +420,9 @@ def test_what_is_no_option_of_the_one_that_starts_is_refused(start_in: Start, my
     refused = ended(start_in("run", "--runtime=embedded", "--perf", "appdir", "/bin/app"))
     assert refused[0] == 2
     assert "option --perf: is none of the embedded runtime" in refused[2]
+
+
+def test_a_program_that_is_forgotten_is_all_that_is_asked_for(run: Run) -> None:
+    result = run("run", "appdir")
+    assert result.status == 2
+    assert result.err.endswith("the following arguments are required: program\n")
