@@ -206,6 +206,14 @@ static int bomb(void)
 }
 
 /* What works here and not under Mystikos. */
+/* What a console has for flags; `ends` says whether the program aborts then, as Node.js does. */
+static int flags(int ends)
+{
+    if (fcntl(1, F_GETFL) < 0 && ends)
+        abort();
+    return 0;
+}
+
 static int told(void)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET};
@@ -532,6 +540,8 @@ int main(int argc, char **argv)
         return bomb();
     if (strcmp(what, "told") == 0)
         return told();
+    if (strcmp(what, "flags") == 0)
+        return flags(argc > 2);
     if (strcmp(what, "rules") == 0)
         return rules();
     if (strcmp(what, "exceed") == 0)

@@ -284,6 +284,19 @@ def test_what_mystikos_does_otherwise_is_told_once(inside: MakeInside, caller: C
     assert caller.run(inside(), "--myst-quiet", "told").stderr == ""
 
 
+def test_that_a_console_has_no_flags_is_told_where_the_program_aborts(
+    inside: MakeInside, anyone: Caller
+) -> None:
+    assert anyone.run(inside(), "flags").stderr == ""
+    done = anyone.run(inside(), "flags", "abort")
+    assert done.returncode == 128 + signal.SIGABRT
+    assert done.stderr == (
+        "package: mystikos: note: uses fcntl F_GETFL of a console: under Mystikos it fails, upon which "
+        "Node.js aborts; with --myst-linux it does not\n"
+    )
+    assert anyone.run(inside(Debug=True), "--myst-linux", "flags", "abort").returncode == 0
+
+
 def test_directories_for_the_dynamic_linker_are_told(inside: MakeInside, anyone: Caller) -> None:
     made = inside(EnvironmentVariables=["LD_LIBRARY_PATH=/opt/lib"])
     assert anyone.run(made, "environment").stderr == (

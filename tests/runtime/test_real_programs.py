@@ -221,10 +221,25 @@ new Worker('require("worker_threads").parentPort.postMessage(6 * 7)', {eval: tru
 """
 
 
-def test_node_serves_and_runs_workers(make: Maker, caller: Caller) -> None:
+def node(make: Maker) -> Path:
     program = installed("node")
-    package = make("node", program, program=program, MemorySize="4g", UnhandledSyscallEnosys=True)
-    assert sorted(printed(caller, package, "-e", NODE).splitlines()) == ["42", "written"]
+    return make("node", program, program=program, MemorySize="4g", UnhandledSyscallEnosys=True, Debug=True)
+
+
+def test_node_serves_and_runs_workers_where_a_console_has_flags_as_on_linux(
+    make: Maker, caller: Caller
+) -> None:
+    shown = printed(caller, node(make), "--myst-linux", "-e", NODE)
+    assert sorted(shown.splitlines()) == ["42", "written"]
+
+
+def test_node_aborts_for_the_flags_of_a_console_as_under_mystikos_and_is_told_why(
+    make: Maker, caller: Caller
+) -> None:
+    done = caller.run(node(make), "-e", NODE, timeout=SECONDS)
+    assert done.returncode == 128 + signal.SIGABRT
+    assert "(s.flags) != (-1)" in done.stderr
+    assert "note: uses fcntl F_GETFL of a console" in done.stderr
 
 
 JAVA = """

@@ -70,7 +70,7 @@ __attribute__((noreturn)) static void end(int status)
         while (waitpid(-1, NULL, 0) > 0)
             kill_children();
     if (!given->quiet)
-        myst_tell_uses();
+        myst_tell_uses(status == 128 + SIGABRT);
     _exit(status);
 }
 

@@ -2,8 +2,6 @@
 
 #include "../common/error.h"
 
-#include <stdbool.h>
-
 static const char *const texts[MYST_USES] = {
     [MYST_USE_INOTIFY] = "inotify: under Mystikos no event ever comes",
     [MYST_USE_SHARED_FILE] = "shared mappings of files: under Mystikos each is a copy, which msync alone writes back",
@@ -13,6 +11,8 @@ static const char *const texts[MYST_USES] = {
          "accept always wait, and poll sees no connection that comes"),
     [MYST_USE_FUTEX_MOMENT] = "FUTEX_WAIT_BITSET with a moment to wait until: under Mystikos that is a duration",
     [MYST_USE_LIBRARY_PATH] = "LD_LIBRARY_PATH: under Mystikos the dynamic linker does not look where it says",
+    [MYST_USE_CONSOLE_FLAGS] = "fcntl F_GETFL of a console: under Mystikos it fails, upon which Node.js aborts; with "
+                               "--myst-linux it does not",
     [MYST_USE_SIGNAL] = "a signal from outside: under Mystikos it ends the package at once, and no handler runs",
 };
 
@@ -23,8 +23,9 @@ void myst_note_use(enum myst_use use)
     used[use] = true;
 }
 
-void myst_tell_uses(void)
+void myst_tell_uses(bool aborted)
 {
+    used[MYST_USE_CONSOLE_FLAGS] = used[MYST_USE_CONSOLE_FLAGS] && aborted;
     for (int i = 0; i < MYST_USES; i++)
         if (used[i])
             myst_note("note", "uses %s", texts[i]);

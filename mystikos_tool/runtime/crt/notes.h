@@ -2,6 +2,8 @@
 #ifndef MYST_NOTES_H
 #define MYST_NOTES_H
 
+#include <stdbool.h>
+
 enum myst_use
 {
     MYST_USE_INOTIFY,
@@ -11,12 +13,14 @@ enum myst_use
     MYST_USE_UNIX_SOCKET,
     MYST_USE_FUTEX_MOMENT,
     MYST_USE_LIBRARY_PATH,
+    MYST_USE_CONSOLE_FLAGS,
     MYST_USES,
 };
 
 void myst_note_use(enum myst_use use);
 
-/* A line "<package>: mystikos: note: uses ..." for each kind that was noted. */
-void myst_tell_uses(void);
+/* A line "<package>: mystikos: note: uses ..." for each kind that was noted. What fails here as well and hardly matters
+ * is told where the program has `aborted`. */
+void myst_tell_uses(bool aborted);
 
 #endif

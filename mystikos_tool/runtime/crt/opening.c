@@ -1,6 +1,7 @@
 #include "opening.h"
 
 #include "disguise.h"
+#include "notes.h"
 #include "own_files.h"
 #include "proc_files.h"
 
@@ -128,6 +129,8 @@ static int64_t tell_flags(const struct myst_call *call)
     const bool is_console =
         fstat(file, &status) == 0 && myst_is_console_at(call, (int)myst_call_argument(call, 0), &status);
     close(file);
+    if (is_console)
+        myst_note_use(MYST_USE_CONSOLE_FLAGS);
     return is_console ? -ENOTSUP : flags & O_PATH ? MYST_CONTINUE : flags & TOLD_FLAGS;
 }
 
