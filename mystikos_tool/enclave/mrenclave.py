@@ -29,7 +29,7 @@ _EXTENDED = _EEXTEND.size + _BLOCK
 MEASURED_PAGE = _EADD.size + _BLOCKS * _EXTENDED
 # Where fields of the headers are in what is hashed of a page, in words of 8 bytes.
 _FLAGS, _OFFSETS = 2, (1, *range(_EADD.size // _WORD + 1, MEASURED_PAGE // _WORD, _EXTENDED // _WORD))
-_PAGES = 64  # of a piece: they stay in the cache of a core
+_PAGES = 128  # of a piece: they stay in the cache of a core
 _COPIES = 512  # of pages that repeat, in a piece
 _FEW_PAGES = 4  # are not worth a buffer
 _MANY_PAGES = 4096  # are worth another thread, and are not kept in memory
@@ -67,7 +67,7 @@ def _kept(stream: Sequence[Run | Repeat]) -> int:
         if not (isinstance(operation, Run) and isinstance(operation.content, Bytes)):
             return number
         pages += operation.pages
-        if pages >= _MANY_PAGES or not isinstance(memoryview(operation.content.data).obj, bytes):
+        if pages >= _MANY_PAGES or not isinstance(operation.content.data, bytes):
             return number
     return len(stream)
 

@@ -139,7 +139,7 @@ class Image(_File):
         self.loads = sorted(loads, key=lambda load: load.address)
         self.in_order = all(one.address < other.address for one, other in pairwise(loads))
         self.tls = next((segment for segment in segments if segment.type == _PT_TLS), None)
-        self.in_memory: dict[Segment, Piece] = {}
+        self.in_memory: dict[Segment, bytes] = {}
         for section in self.section_list[1:]:
             if not section.nobits and section.offset + section.size > len(data):
                 raise UserError(f"{where}, section {section.name}", *_CUT)
@@ -238,7 +238,7 @@ def check_loadable(image: Image) -> None:
         raise UserError(image.where, "PT_TLS and .tdata differ in address", remedy)
 
 
-def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] = ()) -> Piece:
+def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] = ()) -> bytes:
     """Return what lies in memory from the start of a PT_LOAD's first page on; zeros follow it to the last.
 
     ``patches`` are addresses and bytes in place of the file's. Without one there the same object is returned.
@@ -247,8 +247,7 @@ def loaded(image: Image, segment: Segment, patches: Sequence[tuple[int, bytes]] 
     whole = image.in_memory.get(segment)
     if whole is None:
         content = memoryview(image.data)[segment.offset : segment.offset + segment.file_size]
-        before = bytes(segment.address - start)
-        whole = image.in_memory[segment] = before + content if before else content
+        whole = image.in_memory[segment] = bytes(segment.address - start) + content
     over = [(at - start, data) for at, data in patches if at < end and at + len(data) > start]
     if not over:
         return whole

@@ -83,7 +83,7 @@ class Bytes:
         return self._pieces[0]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bytes) and (self.data is other.data or self.data == other.data)
+        return isinstance(other, Bytes) and self.data == other.data
 
     @property
     def size(self) -> int:

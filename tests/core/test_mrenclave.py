@@ -354,7 +354,7 @@ def enclaves(draw: st.DrawFn) -> TinyEnclave:
     zero_base = draw(st.sampled_from([None, False, True]))
     config = CONFIG._replace(
         data=b"{" + b" " * draw(st.sampled_from([0, 1, P - 2, P, 9000])) + b"}",
-        memory_size=P * draw(st.sampled_from([1, 2, 63, 64, 65, 129, 1024, 1025])),
+        memory_size=P * draw(st.sampled_from([1, 2, 127, 128, 129, 1024, 1025])),
         debug=draw(st.booleans()),
         product_id=draw(st.integers(0, 65534)),
         security_version=draw(st.integers(0, 65534)),
