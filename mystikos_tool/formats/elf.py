@@ -127,7 +127,7 @@ class Image(_File):
     """An x86-64 ELF file in memory; raises UserError where it is not well-formed or not whole.
 
     ``loads`` are in order of their addresses, and ``in_order`` says whether they are in the file too.
-    ``in_memory`` is what :func:`loaded` has returned of segments.
+    ``in_memory`` is what :func:`loaded` has returned of segments, ``relocated`` what :func:`relocations` has.
     """
 
     def __init__(self, data: bytes, where: str) -> None:
@@ -140,6 +140,7 @@ class Image(_File):
         self.in_order = all(one.address < other.address for one, other in pairwise(loads))
         self.tls = next((segment for segment in segments if segment.type == _PT_TLS), None)
         self.in_memory: dict[Segment, bytes] = {}
+        self.relocated: dict[tuple[tuple[str, ...], frozenset[int]], bytes] = {}
         for section in self.section_list[1:]:
             if not section.nobits and section.offset + section.size > len(data):
                 raise UserError(f"{where}, section {section.name}", *_CUT)
@@ -264,9 +265,12 @@ def relocations(image: Image, sections: Sequence[str], accepted: frozenset[int])
     The addend of an R_X86_64_TPOFF64 becomes its symbol's value, so that nobody has to look up
     symbols in the enclave. Raises UserError for a relocation type that is not in ``accepted``.
     """
-    there = [name for name in sections if image.find_section(name)]
-    entries = b"".join(_relocation_entries(image, name, accepted) for name in there)
-    return entries.ljust(page_up(len(entries)), b"\0") if sections[0] in there else b""
+    key = tuple(sections), accepted
+    if key not in image.relocated:
+        there = [name for name in sections if image.find_section(name)]
+        entries = b"".join(_relocation_entries(image, name, accepted) for name in there)
+        image.relocated[key] = entries.ljust(page_up(len(entries)), b"\0") if sections[0] in there else b""
+    return image.relocated[key]
 
 
 def _relocation_entries(image: Image, name: str, accepted: frozenset[int]) -> bytearray:
