@@ -10,7 +10,7 @@ import hashlib
 import struct
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate, cycle, takewhile
+from itertools import cycle, takewhile
 from typing import TypeGuard
 
 from mystikos_tool.enclave.layout import Layout, Repeat, Run
@@ -27,10 +27,15 @@ _BLOCK = 256
 _BLOCKS = PAGE // _BLOCK
 _EXTENDED = _EEXTEND.size + _BLOCK
 MEASURED_PAGE = _EADD.size + _BLOCKS * _EXTENDED
-# Where fields of the headers are in what is hashed of a page, in words of 8 bytes.
-_FLAGS, _OFFSETS = 2, (1, *range(_EADD.size // _WORD + 1, MEASURED_PAGE // _WORD, _EXTENDED // _WORD))
-_PAGES = 128  # of a piece: they stay in the cache of a core
-_COPIES = 512  # of pages that repeat, in a piece
+_OFFSET, _FLAGS = 1, 2  # in EADD, in words of 8 bytes
+_BLOCK_OFFSETS = range(_EADD.size + _WORD, MEASURED_PAGE, _EXTENDED)  # in what is hashed of a page
+# For each block of a page, what the second byte of the page's offset is in the block's.
+_BLOCK_NUMBERS = [bytes(byte | number for byte in range(256)) for number in range(_BLOCKS)]
+_OFFSET_BITS = 48  # that are written; no address space of x86-64 is larger
+_FRAME = 1 << 16  # bytes; what is moved by as many keeps the lower 16 bits of its offset
+_PAGES_OF_FRAME = _FRAME // PAGE
+_PAGES = 128  # with content, in a piece
+_PIECE, _COPIES = 1 << 20, 4096  # bytes, and times, in a piece of pages that repeat
 _FEW_PAGES = 4  # are not worth a buffer
 _MANY_PAGES = 4096  # are worth another thread, and are not kept in memory
 
@@ -126,7 +131,7 @@ def _write_operation(operation: int | Run | Repeat, write: _Write, buffers: list
     elif isinstance(operation, Run) and operation.pages <= _FEW_PAGES:
         write(_once((operation,))[0])
     elif isinstance(operation, Run):  # each page repeats the one before
-        page = operation._replace(pages=1, content=Bytes(b""))
+        page = operation._replace(pages=1, content=Bytes(b""), addresses=())
         _write_all(write, _repeated(Repeat((page,), operation.pages, PAGE)))
     elif _fits_in_piece(operation):
         _write_all(write, _repeated(operation))
@@ -160,49 +165,62 @@ def _write_beside(write: _Write, pieces: Iterator[memoryview]) -> None:
 
 
 class _Copies:
-    """What is hashed of runs, as many times over as fit in a piece, each time ``stride`` bytes further on.
+    """What is hashed of pages, ``most`` times over, each time ``stride`` bytes further on.
 
-    All of their pages are measured, or none: then one slice has an offset of every page.
+    ``copy`` is what is hashed of them once, and ``places`` are its words that say where something lies. All
+    of the pages are measured, or none.
     """
 
-    def __init__(self, runs: Sequence[Run], stride: int, count: int) -> None:
-        copy, addresses = _once(runs)
-        page, width = (MEASURED_PAGE if runs[0].measured else _EADD.size) // _WORD, len(copy) // _WORD
-        self.most = min(count, _PAGES * MEASURED_PAGE // len(copy), _COPIES)
-        self.words = array("Q", copy) * self.most
+    def __init__(self, copy: bytes, places: Sequence[int], stride: int, most: int, measured: bool) -> None:
+        self.most = most
+        self.words = array("Q", copy) * most
         self.data = memoryview(self.words).cast("B")
-        self._width = len(copy)
-        headers = [slice(place, None, page) for place in _OFFSETS if place < page]
-        self._places = [*headers, *(slice(place, None, width) for place in addresses)]
-        offsets = [self.words[place] for place in self._places]
-        copies = array("Q", [at // width for at in range(0, len(self.words), page)]) * len(headers)
-        copies += array("Q", range(self.most)) * len(addresses)
-        self._largest = max(map(max, offsets)) + (self.most - 1) * stride
-        self._offsets = int.from_bytes(b"".join(offsets), "little")
-        self._offsets += int.from_bytes(copies, "little") * stride
-        self._ones = int.from_bytes(array("Q", [1]) * len(copies), "little")
-        self._ends = [*accumulate(map(len, offsets))]
+        self._width, self._stride = len(copy) // _WORD, stride
+        self._numbers = [(place, self.words[place], self.words[place] + most * stride) for place in places]
+        self._low = [self.data[place + 1 :: MEASURED_PAGE] for place in _BLOCK_OFFSETS if measured]
+        self._high = [_middles(self.data, place) for place in _BLOCK_OFFSETS if measured]
+        self._pages = _middles(self.data, _OFFSET * _WORD)
+        self._moved = -1
 
     def at(self, distance: int, count: int) -> memoryview:
         """Return the first ``count`` copies, ``distance`` bytes further on than they were made.
 
-        One addition of large integers moves all offsets; raises OverflowError if one would run into the next.
+        Raises OverflowError for what is too large for an offset.
         """
-        if self._largest + distance >= 1 << 64:
-            raise OverflowError(f"{self._largest:#x} and {distance:#x} make no number of 64 bits")
-        moved = self._offsets + distance * self._ones
-        offsets, start = array("Q", moved.to_bytes(self._ends[-1] * _WORD, "little")), 0
-        for place, end in zip(self._places, self._ends, strict=True):
-            self.words[place] = offsets[start:end]
-            start = end
-        return self.data[: count * self._width]
+        for place, first, end in self._numbers:
+            numbers = range(first + distance, end + distance, self._stride)
+            self.words[place :: self._width] = array("Q", numbers)
+        if self._high:
+            self._move_blocks(distance)
+        return self.data[: count * self._width * _WORD]
+
+    def _move_blocks(self, distance: int) -> None:
+        """Give all blocks their offsets, which differ from their page's in four bits of the second byte.
+
+        That byte and the first stay as they are when pages are moved by whole frames.
+        """
+        if (end := self._numbers[0][2] + distance) > 1 << _OFFSET_BITS:
+            raise OverflowError(f"pages end at {end:#x}, outside of every address space")
+        if (distance - self._moved) % _FRAME:
+            low = self.data[_OFFSET * _WORD + 1 :: MEASURED_PAGE].tobytes()
+            for place, numbers in zip(self._low, _BLOCK_NUMBERS, strict=True):
+                place[:] = low.translate(numbers)
+        for place in self._high:
+            place[:] = self._pages
+        self._moved = distance
+
+
+def _middles(data: memoryview, start: int) -> memoryview:
+    """Return the bytes 2 to 5 of a field in each page: of an offset, those behind them are zero."""
+    data = data[start + 2 :]
+    return data[: len(data) // 4 * 4].cast("I")[:: MEASURED_PAGE // 4]
 
 
 class _MeasuredPages(_Copies):
     """What is hashed of ``most`` measured pages; ``blocks`` are the places of the content, 256 bytes each."""
 
     def __init__(self, most: int) -> None:
-        super().__init__((Run(0, 1, 0, True),), PAGE, most)
+        super().__init__(*_once((Run(0, 1, 0, True),)), PAGE, most, measured=True)
         self.blocks = [
             self.data[end - _BLOCK : end]
             for start in range(0, len(self.data), MEASURED_PAGE)
@@ -210,17 +228,18 @@ class _MeasuredPages(_Copies):
         ]
 
 
-def _once(runs: Sequence[Run]) -> tuple[bytes, list[int]]:
-    """Return what is hashed of small runs, and which words of it are the addresses in their content."""
-    hashed, addresses = bytearray(), list[int]()
+def _once(runs: Sequence[Run]) -> tuple[bytes, tuple[int, ...]]:
+    """Return what is hashed of small runs, and which words of it are offsets of pages or addresses."""
+    hashed, places = bytearray(), list[int]()
     for run in runs:
         content, start = whole(run.content).ljust(run.pages * PAGE, bytes([run.fill])), len(hashed)
         for offset in range(0, run.pages * PAGE, PAGE):
+            places.append(len(hashed) // _WORD + _OFFSET)
             hashed += _EADD.pack(b"EADD\0\0\0\0", run.offset + offset, run.flags)
             for at in range(offset, offset + PAGE, _BLOCK) if run.measured else ():
                 hashed += _EEXTEND.pack(b"EEXTEND\0", run.offset + at) + content[at : at + _BLOCK]
-        addresses += ((start + _place(at)) // _WORD for at in run.addresses if run.measured)
-    return bytes(hashed), addresses
+        places += ((start + _place(at)) // _WORD for at in run.addresses if run.measured)
+    return bytes(hashed), tuple(places)
 
 
 def _place(at: int) -> int:
@@ -232,9 +251,12 @@ def _place(at: int) -> int:
 
 def _repeated(repeat: Repeat) -> Iterator[memoryview]:
     """Yield what is hashed of a repetition, as many copies at a time as fit in a piece."""
-    copies = _Copies(repeat.runs, repeat.stride, repeat.times)
-    for first in range(0, repeat.times, copies.most):
-        yield copies.at(first * repeat.stride, min(copies.most, repeat.times - first))
+    copy, places = _once(repeat.runs)
+    most = min(_PIECE // len(copy), _COPIES)
+    most = min(most - most % _PAGES_OF_FRAME or most, repeat.times)  # whole frames, where that can be
+    copies = _Copies(copy, places, repeat.stride, most, measured=repeat.runs[0].measured)
+    for first in range(0, repeat.times, most):
+        yield copies.at(first * repeat.stride, min(most, repeat.times - first))
 
 
 def _read(run: Run, buffers: Sequence[_MeasuredPages]) -> Iterator[memoryview]:

@@ -131,9 +131,16 @@ def test_many_pages_are_measured_as_few_at_a_time_are(tmp_path: Path) -> None:
     assert mrenclave(layout_of(whole)) == mrenclave(layout_of(*parts))
 
 
-def test_an_offset_that_has_no_64_bits_is_a_bug() -> None:
+@pytest.mark.parametrize("bits", [48, 64])
+def test_an_offset_outside_of_an_address_space_is_a_bug(bits: int) -> None:
     with pytest.raises(OverflowError):
-        mrenclave(layout_of(Run((1 << 64) - 5 * P, 6, RW, True)))
+        mrenclave(layout_of(Run((1 << bits) - 5 * P, 6, RW, True)))
+
+
+@pytest.mark.parametrize("start", [(1 << 47) - 600 * P, (1 << 32) - 7 * P])
+def test_pages_lie_anywhere_in_an_address_space(start: int) -> None:
+    expected = Laid(1 << 20, [Page(start + at * P, RW, bytes(P), True) for at in range(600)])
+    assert mrenclave(layout_of(Run(start, 600, RW, True))) == expected.mrenclave()
 
 
 # Streams that begin alike
