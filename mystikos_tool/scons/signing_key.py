@@ -38,7 +38,7 @@ class SigningKey(NamedTuple):
 
     def signer(self) -> Signer:
         """Return who signs with the key; raise UserError where there is nobody."""
-        return _opened(self) if self.text else _signer(self)
+        return _opened(self)
 
     def identity(self) -> str:
         """Return what stands for the key where no file does."""

@@ -313,6 +313,28 @@ def test_openssl_signs_the_digest_of_a_build(stated: Project) -> None:
     assert mrsigner(stated) == pem.load(KEYS / "key-a.pem").identity
 
 
+TWO_APPS_AND_EVERY_OPENING = """\
+from mystikos_tool.signing import pem
+load = pem.load_rsa
+def told(path, passphrase=None):
+    print("opened", path)
+    return load(path, passphrase)
+pem.load_rsa = told
+env.MystPackage("hello", "appdir")
+env.MystPackage("second", "appdir")
+"""
+
+
+def test_a_key_file_is_opened_once_in_a_build_and_anew_in_the_next(project: Project) -> None:
+    project.sconstruct(TWO_APPS_AND_EVERY_OPENING)
+    commands = f"build\nshell cp {KEYS}/key-b.pem key.pem\nbuild\nexit\n"
+    said = project.run("--interactive", stdin=commands)
+    assert said.out.count("opened key.pem") == 2
+    assert said.out.count("signed with key.pem") == 4
+    for name in ("hello", "second"):
+        assert mrsigner(project.path(name)) == pem.load(KEYS / "key-b.pem").identity
+
+
 @needs_token
 def test_a_token_is_asked_for_its_key_once_in_a_build_and_anew_in_the_next(
     built: Project, token: SoftToken, tmp_path: Path
