@@ -212,15 +212,16 @@ def _small(entry: Entry, buffer: memoryview) -> memoryview | None:
     """
     descriptor = _opened_file(entry.origin, entry)
     try:
-        version, status = fingerprint.content_version(entry.fingerprint), os.fstat(descriptor)
-        size = 0
-        if fingerprint.version_of(status) == version:
-            try:  # with readable() takes longer
-                size = os.readv(descriptor, [buffer])
-            except OSError as error:
-                raise unreadable(entry.origin, error) from error
+        problem = None
+        try:  # with readable() takes longer
+            size = os.readv(descriptor, [buffer])
+        except OSError as error:
+            size, problem = 0, error
+        version = fingerprint.content_version(entry.fingerprint)
         if size > entry.size or fingerprint.version_of(os.fstat(descriptor)) != version:
             raise changed(entry)
+        if problem:
+            raise unreadable(entry.origin, problem) from problem
         return buffer[:size] if size == entry.size else None
     finally:
         os.close(descriptor)
