@@ -32,8 +32,6 @@ _BLOCK_OFFSETS = range(_EADD.size + _WORD, MEASURED_PAGE, _EXTENDED)  # in what 
 # For each block of a page, what the second byte of the page's offset is in the block's.
 _BLOCK_NUMBERS = [bytes(byte | number for byte in range(256)) for number in range(_BLOCKS)]
 _OFFSET_BITS = 48  # that are written; no address space of x86-64 is larger
-_FRAME = 1 << 16  # bytes; what is moved by as many keeps the lower 16 bits of its offset
-_PAGES_OF_FRAME = _FRAME // PAGE
 _PAGES = 128  # with content, in a piece
 _PIECE, _COPIES = 1 << 20, 4096  # bytes, and times, in a piece of pages that repeat
 _FEW_PAGES = 4  # are not worth a buffer
@@ -177,10 +175,12 @@ class _Copies:
         self.data = memoryview(self.words).cast("B")
         self._width, self._stride = len(copy) // _WORD, stride
         self._numbers = [(place, self.words[place], self.words[place] + most * stride) for place in places]
-        self._low = [self.data[place + 1 :: MEASURED_PAGE] for place in _BLOCK_OFFSETS if measured]
-        self._high = [_middles(self.data, place) for place in _BLOCK_OFFSETS if measured]
         self._pages = _middles(self.data, _OFFSET * _WORD)
-        self._moved = -1
+        self._blocks = [
+            (self.data[place + 1 :: MEASURED_PAGE], _middles(self.data, place), numbers)
+            for place, numbers in zip(_BLOCK_OFFSETS, _BLOCK_NUMBERS, strict=True)
+            if measured
+        ]
 
     def at(self, distance: int, count: int) -> memoryview:
         """Return the first ``count`` copies, ``distance`` bytes further on than they were made.
@@ -190,24 +190,18 @@ class _Copies:
         for place, first, end in self._numbers:
             numbers = range(first + distance, end + distance, self._stride)
             self.words[place :: self._width] = array("Q", numbers)
-        if self._high:
+        if self._blocks:
             self._move_blocks(distance)
         return self.data[: count * self._width * _WORD]
 
     def _move_blocks(self, distance: int) -> None:
-        """Give all blocks their offsets, which differ from their page's in four bits of the second byte.
-
-        That byte and the first stay as they are when pages are moved by whole frames.
-        """
+        """Give all blocks their offsets, which differ from their page's in four bits of the second byte."""
         if (end := self._numbers[0][2] + distance) > 1 << _OFFSET_BITS:
             raise OverflowError(f"pages end at {end:#x}, outside of every address space")
-        if (distance - self._moved) % _FRAME:
-            low = self.data[_OFFSET * _WORD + 1 :: MEASURED_PAGE].tobytes()
-            for place, numbers in zip(self._low, _BLOCK_NUMBERS, strict=True):
-                place[:] = low.translate(numbers)
-        for place in self._high:
-            place[:] = self._pages
-        self._moved = distance
+        low = self.data[_OFFSET * _WORD + 1 :: MEASURED_PAGE].tobytes()
+        for second, middle, numbers in self._blocks:
+            second[:] = low.translate(numbers)
+            middle[:] = self._pages
 
 
 def _middles(data: memoryview, start: int) -> memoryview:
@@ -252,8 +246,7 @@ def _place(at: int) -> int:
 def _repeated(repeat: Repeat) -> Iterator[memoryview]:
     """Yield what is hashed of a repetition, as many copies at a time as fit in a piece."""
     copy, places = _once(repeat.runs)
-    most = min(_PIECE // len(copy), _COPIES)
-    most = min(most - most % _PAGES_OF_FRAME or most, repeat.times)  # whole frames, where that can be
+    most = min(_PIECE // len(copy), _COPIES, repeat.times)
     copies = _Copies(copy, places, repeat.stride, most, measured=repeat.runs[0].measured)
     for first in range(0, repeat.times, most):
         yield copies.at(first * repeat.stride, min(most, repeat.times - first))
