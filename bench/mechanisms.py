@@ -84,12 +84,13 @@ def _free_in_turn() -> None:
 def _blocks_one_by_one() -> None:
     from mystikos_tool.enclave import mrenclave
 
-    width = mrenclave.MEASURED_PAGE // 8
+    word, width = mrenclave._WORD, mrenclave.MEASURED_PAGE // mrenclave._WORD
 
     def move(self: Any, _: int) -> None:
-        pages = self.words[1::width]
-        for number, place in enumerate(range(9, width, 40)):
-            self.words[place::width] = array("Q", [page + 256 * number for page in pages])
+        pages = self.words[mrenclave._OFFSET :: width]
+        for number, place in enumerate(mrenclave._BLOCK_OFFSETS):
+            offsets = [page + number * mrenclave._BLOCK for page in pages]
+            self.words[place // word :: width] = array("Q", offsets)
 
     mrenclave._Copies._move_blocks = move  # type: ignore[method-assign,assignment]
 

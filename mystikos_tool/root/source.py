@@ -217,6 +217,7 @@ def _small(entry: Entry, buffer: memoryview) -> memoryview | None:
             size = os.readv(descriptor, [buffer])
         except OSError as error:
             size, problem = 0, error
+        # A status after the reading tells of what was before it, too.
         version = fingerprint.content_version(entry.fingerprint)
         if size > entry.size or fingerprint.version_of(os.fstat(descriptor)) != version:
             raise changed(entry)

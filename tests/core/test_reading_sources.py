@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -69,6 +70,19 @@ def test_a_file_that_becomes_shorter_or_longer_meanwhile_is_refused(
     os.truncate(path, now)
     with pytest.raises(UserError, match="changed while it was read"):
         list(pieces)
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_has_taken_the_place_of_a_file_is_not_read_and_not_waited_for(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    entry = entry_of(path)
+    path.unlink()
+    put(path)
+    with pytest.raises(UserError, match="changed while it was read"):
+        list(entry.chunks())
 
 
 def test_two_files_are_read_at_a_time_without_disturbing_each_other(tmp_path: Path) -> None:

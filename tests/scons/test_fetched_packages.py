@@ -11,6 +11,7 @@ from remote_servers import becomes
 from scons_project import (
     ALL,
     CONFIG,
+    DATA,
     EVERY_ROOT_IS_LARGE,
     MEASURE,
     PACKAGE,
@@ -21,6 +22,7 @@ from scons_project import (
     Project,
 )
 
+KEYS = DATA / "keys"
 DIRECTORY = "CacheDir('../cache')\n"
 UP_TO_DATE = "scons: `{}' is up to date.\n"
 LEADING = [TARGETS[stage] for stage in (ROOTFS, MEASURE, SIGN)]
@@ -336,6 +338,26 @@ env.MystPackage("hello", "appdir", MYST_CONFIG="made.json", MYST_KEY=env.MystKey
     stored(project, DIRECTORY + "NoCache('made.json')\n" + body)
     assert project.build("-j3", "--random").stages == set()
     assert project.path("made.json").exists()
+
+
+@pytest.mark.parametrize("fetched", [True, False], ids=["fetched", "made"])
+def test_a_key_that_is_made_anew_is_the_one_that_a_package_is_proved_and_signed_with(
+    project: Project, cache: str, fetched: bool
+) -> None:
+    """The one that lies there is an earlier build's, by which what is fetched would be refused."""
+    body = """\
+key = env.Command("made.pem", "key.pem", Copy("$TARGET", "$SOURCE"))
+env.NoCache(key)
+env.MystPackage("hello", "appdir", MYST_KEY=key)
+env.MystPackage("second", "appdir", MYST_KEY="made.pem")
+"""
+    stored(project, cache + body)
+    first = project.directory.with_name("first")
+    project.write("made.pem", (KEYS / "key-b.pem").read_bytes())
+    build = project.build("-j2", *([] if fetched else ["--cache-disable"]))
+    assert build.out.count("Retrieved") == 2 * fetched
+    for name in ("hello", "second"):
+        assert project.path(name).read_bytes() == first.joinpath(name).read_bytes()
 
 
 def test_an_interactive_session_makes_what_leads_to_a_package(project: Project) -> None:
